@@ -1,0 +1,80 @@
+"""An object as its import path and constructor arguments, and back.
+
+Every preprocess, encoder, head and tower keeps each constructor argument under its own name, so that the config in a
+checkpoint is the transcript of the Python call that made it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+plain = (str, int, float, bool, type(None))
+
+
+def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
+    """``{"class_path": ..., "init_args": {...}}`` of an object.
+
+    Raises ValueError where an argument was not kept, or is not plain data.
+    """
+    kind = type(thing)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    init_args = {}
+    for p in list(inspect.signature(kind.__init__).parameters.values())[1:]:
+        if p.name in skip or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if not hasattr(thing, p.name):
+            raise ValueError(f"{name} does not keep its constructor argument {p.name!r} as an attribute, so it cannot be saved")
+        init_args[p.name] = _plain(getattr(thing, p.name), f"{name}.{p.name}")
+    return {"class_path": public_path(kind), "init_args": init_args}
+
+
+def public_path(kind: type) -> str:
+    """The shortest import path: ``align.encoders.PointNet``, not ``align.encoders.pointnet.PointNet``."""
+    room = ".".join(kind.__module__.split(".")[:2])
+    if room.startswith("align.") and getattr(import_module(room), kind.__name__, None) is kind:
+        return f"{room}.{kind.__name__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, plain):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, where) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v, where) for k, v in value.items()}
+    raise ValueError(f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, lists and dicts")
+
+
+def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False) -> Any:
+    """The object of a description. With `delayed`, a callable that takes the leading arguments that are missing.
+
+    Raises ValueError for a class outside ``align`` and the packages in `allow`: a checkpoint never chooses what code
+    runs, its reader does.
+    """
+    if not isinstance(description, dict) or "class_path" not in description:
+        raise ValueError(f"expected class_path and init_args, got {description!r}")
+    path, init_args = str(description["class_path"]), dict(description.get("init_args") or {})
+    module, _, name = path.rpartition(".")
+    if not any(module == root or module.startswith(root + ".") for root in ("align", *allow)):
+        root = path.split(".")[0]
+        raise ValueError(f"the model names the class {path}, which is not align's; to trust it, pass allow=({root!r},) or --allow {root}")
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no class {path}: {error}") from error
+    if not isinstance(kind, type) or not _is_part(kind):
+        raise ValueError(f"{path} is no preprocess, encoder or head")
+    return partial(kind, **init_args) if delayed else kind(**init_args)
+
+
+def _is_part(kind: type) -> bool:
+    from torch import nn
+
+    from align.preprocess import Preprocess
+
+    return issubclass(kind, (nn.Module, Preprocess))

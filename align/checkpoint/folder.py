@@ -1,0 +1,187 @@
+"""A model folder: ``model.safetensors``, ``config.yaml`` and ``model.json``, in and out. Nothing in it can run code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import align
+from align.checkpoint.describe import build, describe
+from align.files import sha256, write_json
+from align.model import JointModel, Tower
+from align.values import TermInfo
+
+schema = 1
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside `path` that takes its name once the block is left without an error, synced to the disk."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.parent / f".{path.name}.tmp-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        yield work
+        for file in work.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as f:
+                    os.fsync(f.fileno())
+        old = path.parent / f".{path.name}.old-{os.getpid()}"
+        if path.exists():
+            path.rename(old)
+        work.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def transcript(model: JointModel) -> dict[str, Any]:
+    """The constructor call of a model as plain data: what stands under ``model`` in a training config."""
+    towers = {
+        name: {
+            "preprocess": describe(tower.preprocess),
+            "encoder": describe(tower.encoder),
+            "head": describe(tower.head, skip=("width", "dim")),
+        }
+        for name, tower in ((m, model.towers[m]) for m in model.modalities)
+    }
+    return {"dim": model.dim, "normalize": model.normalize, "share": dict(model.share or {}), "towers": towers}
+
+
+def save(model: JointModel, folder: str | Path) -> Path:
+    """Write a model folder, whole or not at all. Raises ValueError where a part cannot be described."""
+    with atomic_folder(folder) as work:
+        write_model(model, work)
+    return Path(folder)
+
+
+def write_model(model: JointModel, work: Path) -> None:
+    """The three files of a model folder, into an existing folder."""
+    from safetensors.torch import save_file
+
+    config = {"schema": schema, "model": transcript(model)}
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    save_file(weights, work / "model.safetensors")
+    (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    write_json(
+        work / "model.json",
+        {
+            "schema": schema,
+            "align": align.__version__,
+            "sha256": sha256(work / "model.safetensors"),
+            "terms": [term._asdict() for term in model.terms],
+        },
+    )
+
+
+def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "best") -> JointModel:
+    """A model in evaluation mode, ready for ``model.embed(image=[...], text=[...])``.
+
+    Args:
+        folder: a model folder, a run folder, or ``owner/name`` on the Hugging Face hub.
+        allow: packages beside ``align`` whose classes the model's config may name.
+        checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
+
+    Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
+    newer schema, or names a class that is not allowed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = locate(folder, checkpoint)
+    about = _json(path / "model.json")
+    if about.get("schema", 0) > schema:
+        raise ValueError(f"{path} has schema {about['schema']}; this align {align.__version__} reads up to {schema}: upgrade align")
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["model"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path / 'config.yaml'} is no model config: {' '.join(str(error).split())}") from error
+    model = build_model(config, allow=allow)
+    weights_file = path / "model.safetensors"
+    if about.get("sha256") not in (None, sha256(weights_file)):
+        raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
+    try:
+        weights = load_file(weights_file)
+    except SafetensorError as error:
+        raise ValueError(f"{weights_file} is damaged: {error}") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())}") from error
+    model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
+    return model.eval()
+
+
+def load_tower(folder: str | Path, modality: str, *, allow: Sequence[str] = ()) -> Tower:
+    """One trained tower of a model, head included. Raises ValueError where the model has no such modality."""
+    model = load(folder, allow=allow)
+    if modality not in model.modalities:
+        raise ValueError(f"{folder} has no tower {modality!r}; it has {', '.join(model.modalities)}")
+    return model.towers[modality]  # pyright: ignore[reportReturnType]  ModuleDict holds Towers here
+
+
+def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointModel:
+    """A model from its transcript, with random weights. Raises ValueError for what the transcript does not allow."""
+    towers = {}
+    for name, parts in config["towers"].items():
+        preprocess, encoder = (build(parts[key], allow=allow) for key in ("preprocess", "encoder"))
+        towers[name] = Tower(preprocess, encoder, build(parts["head"], allow=allow, delayed=True))
+    with torch.device("cpu"):
+        return JointModel(towers, config["dim"], share=config.get("share") or None, normalize=config.get("normalize", True))
+
+
+def locate(folder: str | Path, checkpoint: str = "best") -> Path:
+    """The model folder that a path or hub id means. A run is its best or last checkpoint."""
+    path = Path(folder)
+    if (path / "model.json").is_file():
+        return path
+    index = path / "checkpoints" / "index.json"
+    if index.is_file():
+        from align.checkpoint.run import choose
+
+        return choose(path, checkpoint)
+    if (path / "model" / "model.json").is_file():
+        return path / "model"
+    if path.exists():
+        raise ValueError(f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)")
+    parts = str(folder).split("/")
+    if len(parts) == 2 and all(parts) and not str(folder).startswith((".", "/", "~")):
+        return _from_hub(str(folder))
+    raise FileNotFoundError(f"no model folder {folder}")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["model.safetensors", "config.yaml", "model.json", "*.md"]))
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(f"no folder {name} here and no model {name} on the hub") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise FileNotFoundError(f"no folder {name} here, and the hub cannot be reached: {type(error).__name__}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return value

@@ -1,0 +1,178 @@
+"""The command line: ``align COMMAND ...``, one file a subcommand.
+
+A command is a typed function: positional-only parameters are the positionals, keyword-only ones the options, and its
+docstring is its help. This file imports neither torch nor lightning, and neither do the commands before they run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from align.commands.errors import Refused, explain, nearest
+
+commands = {  # name -> module:function, in the order of a first visit
+    "quickstart": "quickstart:quickstart",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "zeroshot": "zeroshot:zeroshot",
+    "shards build": "shards:build",
+    "shards show": "shards:show",
+    "embed": "embed:embed",
+    "search": "search:search",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 a file, config or folder is wrong, 2 the command line is wrong,
+    3 data or run fell below a stated threshold, 130 and 143 after SIGINT and SIGTERM."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    try:
+        if not args or args[0] in ("-h", "--help"):
+            print(overview())
+            return 0
+        if args[0] == "--version":
+            from align import __version__
+
+            print(__version__)
+            return 0
+        name, rest = _choose(args)
+        keep_memory()
+        return _run(name, rest)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except KeyboardInterrupt:
+        print("align: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, code = explain(error)
+        if message is None:  # not a mistake of the user's: show all of it
+            raise
+        print(f"align: {message}", file=sys.stderr)
+        return code
+
+
+def overview() -> str:
+    """The text of ``align --help``."""
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{_summary(_load(name))}" for name in commands]
+    return "\n".join(
+        [
+            "usage: align COMMAND [options]",
+            "",
+            "One embedding space over images, audio, 3D points and text, and then your own modality.",
+            "",
+            *lines,
+            "",
+            "align COMMAND --help tells the whole story of each. Start with: align quickstart",
+            "RUN (the folder of a training run) is accepted wherever MODEL is. --debug prints tracebacks.",
+            "Exit codes: 0 done; 1 a file, config or folder is wrong; 2 the command line is wrong; 3 data or run below a",
+            "threshold; 130 and 143 after SIGINT and SIGTERM.",
+        ]
+    )
+
+
+def _choose(args: list[str]) -> tuple[str, list[str]]:
+    for words in (2, 1):
+        name = " ".join(args[:words])
+        if name in commands:
+            return name, args[words:]
+    family = [name for name in commands if name.startswith(args[0] + " ")]
+    if family:
+        if len(args) == 1 or args[1] in ("-h", "--help"):
+            print("\n".join(f"align {name:<14} {_summary(_load(name))}" for name in family))
+            raise SystemExit(0)
+        raise Refused(f"no command {' '.join(args[:2])!r}; {nearest(' '.join(args[:2]), family)}", code=2)
+    raise Refused(f"no command {args[0]!r}; {nearest(args[0], commands)} (align --help lists them all)", code=2)
+
+
+def _load(name: str) -> Callable[..., int | None]:
+    module, function = commands[name].split(":")
+    return getattr(import_module(f"align.commands.{module}"), function)
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").split("\n")[0].rstrip(".")
+
+
+def _run(name: str, args: list[str]) -> int:
+    function = _load(name)
+    own = getattr(function, "parse", None)  # train builds its parser from the library's classes
+    if own is not None:
+        return own(args) or 0
+    positionals, options = arguments(function, f"align {name}", args)
+    return function(*positionals, **options) or 0
+
+
+def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Parse ``args`` into the positionals and options of ``function``. Raises Refused (code 2) with the nearest name."""
+    from docstring_parser import parse
+    from jsonargparse import ArgumentParser
+
+    doc = parse(inspect.getdoc(function) or "")
+    helps = {p.arg_name: p.description or "" for p in doc.params}
+    text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+    parser = ArgumentParser(prog=prog, description=text, exit_on_error=False)
+    hints = get_type_hints(function)
+    signature = inspect.signature(function).parameters.values()
+    for p in signature:
+        kind, hint, described = p.kind, hints[p.name], helps.get(p.name, "")
+        if kind is p.POSITIONAL_ONLY:
+            many = getattr(hint, "__origin__", None) is list
+            if many:
+                parser.add_argument(p.name, nargs="+" if p.default is p.empty else "*", type=hint.__args__[0], help=described)
+            elif p.default is p.empty:
+                parser.add_argument(p.name, type=hint, help=described)
+            else:
+                parser.add_argument(p.name, nargs="?", type=hint, default=p.default, help=described)
+        else:
+            flag = f"--{p.name.replace('_', '-')}"
+            if hint is bool:
+                parser.add_argument(flag, dest=p.name, action="store_true", default=p.default, help=described)
+            else:
+                extra = {"required": True} if p.default is p.empty else {"default": p.default}
+                parser.add_argument(flag, dest=p.name, type=hint, help=described, **extra)
+    values = parsed(parser, args)
+    positional = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY]
+    return [values[name] for name in positional], {p.name: values[p.name] for p in signature if p.name not in positional}
+
+
+def parsed(parser: Any, args: Sequence[str]) -> Any:
+    """``parser.parse_args(args)``; what is wrong with them becomes one line and code 2."""
+    from argparse import ArgumentError
+
+    known = [option for action in parser._actions for option in action.option_strings]
+    for arg in args:
+        if arg == "--":
+            break
+        name = arg.split("=")[0]
+        if name.startswith("--") and name not in known and not any(name.startswith(k + ".") for k in known):
+            raise Refused(f"no option {name} in `{parser.prog}`; {nearest(name, known)}", code=2)
+    try:
+        return parser.parse_args(list(args))
+    except ArgumentError as error:
+        raise Refused(f"{parser.prog}: {' '.join(str(error).split())} (see {parser.prog} --help)", code=2) from error
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed blocks: on a CPU, faulting them in again is half the time of a small tower's step."""
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+    mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
