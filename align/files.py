@@ -1,0 +1,148 @@
+"""Files: the one place where bytes reach a disk or come from a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+CHUNK = 1 << 20
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file object; its content stands at ``path``, whole and on the disk, when the block ends without an error.
+
+    The temporary file is a neighbour of ``path``: a rename inside one folder is atomic, a move between disks is not.
+    Missing parent folders are made. mode: "wb" or "w" (UTF-8).
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"atomic_write writes a file anew: mode 'wb' or 'w', not {mode!r}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:200]}.{uuid4().hex[:12]}.tmp")
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is safe
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """``obj`` as indented UTF-8 JSON, atomically."""
+    text = json.dumps(obj, indent=2, ensure_ascii=False)
+    with atomic_write(path, "w") as file:
+        file.write(text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, or ValueError that names the file and the line."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def cache_dir() -> Path:
+    """$ALIGN_CACHE, else ~/.cache/align. Not made here: whoever writes into it makes it."""
+    return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align")
+
+
+def download(
+    url: str, path: str | Path, *, sha256: str | None = None, size: int | None = None, retries: int = 3
+) -> Path:
+    """The file behind ``url`` at ``path``, checked; nothing is fetched when it is there already.
+
+    A part that an interrupted download left is continued (HTTP Range) and the checksum is taken over the whole. Raises
+    OSError in one line when the network or the content fails; it says where to put the file by hand.
+    """
+    path = Path(path)
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"only http:// and https:// can be downloaded, not {url!r}")
+    if path.is_file():
+        problem = _differs(path, sha256, size)
+        if problem:
+            raise OSError(f"{path} is not the file that is expected: {problem}; remove it to download it again")
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    for attempt in range(retries):
+        try:
+            _fetch(url, part)
+            break
+        except (OSError, EOFError) as error:
+            final = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
+            if final or attempt == retries - 1:
+                reason = getattr(error, "reason", None) or error
+                raise OSError(f"cannot download {url} ({reason}); fetch it elsewhere and put it at {path}") from None
+            time.sleep(0.5 * 2**attempt)
+    problem = _differs(part, sha256, size)
+    if problem:
+        part.unlink()
+        raise OSError(f"{url} did not give the file that is expected: {problem}")
+    os.replace(part, path)
+    return path
+
+
+def _fetch(url: str, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "align", **({"Range": f"bytes={have}-"} if have else {})}
+    )
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left of it, or the part is longer than the file: the checksum decides
+            total = error.headers.get("Content-Range", "").rpartition("/")[2]
+            if total == str(have):
+                return
+            part.unlink()
+            raise EOFError("the part on the disk does not fit the file") from None
+        raise
+    with response, open(part, "ab" if response.status == 206 else "wb") as file:
+        expected = response.headers.get("Content-Length")
+        got = 0
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            got += len(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if expected is not None and got != int(expected):
+        raise EOFError(f"the connection ended after {got} of {expected} bytes")
+
+
+def _differs(path: Path, checksum: str | None, size: int | None) -> str:
+    have = path.stat().st_size
+    if size is not None and have != size:
+        return f"{have} bytes instead of {size}"
+    if checksum is not None and (found := sha256(path)) != checksum.lower():
+        return f"sha256 {found} instead of {checksum}"
+    return ""
