@@ -1,0 +1,188 @@
+"""``align train --config F --run DIR``: train a joint space, or continue where the run stands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from align.commands.errors import Refused, nearest
+
+
+def train(
+    *,
+    config: str,
+    run: str,
+    fresh: bool = False,
+    seed: int = 0,
+) -> int:
+    """Train a joint space from a config; continues by itself from the run folder
+
+    Every key of the config can be given on the command line too: --model.dim 64 --trainer.max_steps 100.
+    """
+    return parse(["--config", config, "--run", run, "--seed", str(seed), *(["--fresh"] if fresh else [])])
+
+
+def parse(args: Sequence[str]) -> int:
+    """Parse the command line of `align train`, check all of it, then train. Returns the exit code."""
+    parser = make_parser()
+    args = list(args)
+    if not args or "-h" in args or "--help" in args:
+        parser.print_help()
+        return 0
+    config = _option(args, "--config")
+    if config is None:
+        raise Refused("align train needs --config FILE (see configs/); align train --help lists the keys", code=2)
+    if "--print_config" not in args and _option(args, "--run") is None:
+        raise Refused("align train needs --run DIR, the folder that the run writes to and continues from", code=2)
+    _check_config(parser, config)
+    values = _parse(parser, args)
+    try:
+        made = parser.instantiate_classes(values)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{config}: {' '.join(str(error).split())}") from error
+    return _train(made, parser.dump(values, skip_none=False), values)
+
+
+def make_parser() -> Any:
+    """The parser of a config: its keys are the constructor arguments of the library's classes."""
+    import lightning as L
+    from jsonargparse import ArgumentParser
+
+    from align.lit import AlignData, Checkpoints
+    from align.model import JointModel
+    from align.objective import Objective
+    from align.optim import AdamW
+
+    parser = ArgumentParser(prog="align train", description=_description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a YAML file; its keys are the options below")
+    parser.add_argument("--run", type=str, help="the folder that the run writes to and continues from")
+    parser.add_argument("--fresh", action="store_true", help="start over, even where the folder has a checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="order, augmentation, dropout and draws follow from it")
+    parser.add_class_arguments(JointModel, "model")
+    parser.add_class_arguments(Objective, "objective", skip={"dim", "batch", "modalities"})
+    parser.add_class_arguments(AlignData, "data")
+    parser.add_class_arguments(AdamW, "optim")
+    parser.add_class_arguments(Checkpoints, "checkpoint")
+    own = {"callbacks", "plugins", "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"}
+    own |= {"use_distributed_sampler", "gradient_clip_val", "gradient_clip_algorithm", "check_val_every_n_epoch"}
+    own |= {"log_every_n_steps", "default_root_dir", "num_sanity_val_steps", "reload_dataloaders_every_n_epochs"}
+    parser.add_class_arguments(L.Trainer, "trainer", skip=own, instantiate=False)
+    parser.set_defaults({"trainer.logger": True})
+    return parser
+
+
+_description = (
+    "Train a joint space from a config, or continue the run that is in the run folder. Every key of the config can be given here "
+    "too. A run is a function of its config: the same command continues a stopped run, with the same order of samples. "
+    "Exit codes: 0 done; 1 a file or key is wrong; 2 the command line is wrong; 3 too many bad samples; 130 and 143 after "
+    "SIGINT and SIGTERM, with a checkpoint."
+)
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    for i, arg in enumerate(args):
+        if arg == name and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(name + "="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+def _check_config(parser: Any, config: str) -> None:
+    """Read the config by itself: what is wrong in a file is exit code 1, what is wrong on the command line 2."""
+    import yaml
+    from jsonargparse import ArgumentError
+
+    path = Path(config)
+    if not path.is_file():
+        raise Refused(f"no config file {config}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{config} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{config} holds no keys")
+    wrong = unknown_key(content, _keys(parser))
+    if wrong:
+        raise Refused(f"{config}: {wrong}")
+    try:
+        parser.parse_args(["--config", config])
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise Refused(f"{config}: {_short(error)}") from error
+
+
+def _keys(parser: Any) -> set[str]:
+    return {action.dest for action in parser._actions if action.dest not in ("help", "config", "print_config")}
+
+
+def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> str | None:
+    """A line naming the first key of a config that no option has, with the nearest right name; None where all are known.
+
+    Below a key that is an option itself, jsonargparse knows what is right.
+    """
+    here = {key[len(prefix) :].split(".")[0] for key in keys if key.startswith(prefix)}
+    for name, value in content.items():
+        full = f"{prefix}{name}"
+        if name not in here:
+            return f"no key {full!r}; {nearest(str(name), here)}"
+        if full not in keys and isinstance(value, dict):
+            wrong = unknown_key(value, keys, full + ".")
+            if wrong:
+                return wrong
+    return None
+
+
+def _parse(parser: Any, args: list[str]) -> Any:
+    from jsonargparse import ArgumentError
+
+    known = {option for action in parser._actions for option in action.option_strings}
+    for arg in args:
+        name = arg.split("=")[0]
+        inside = any(name.startswith(k + ".") for k in known)
+        if name.startswith("--") and name not in known and not inside:
+            raise Refused(f"no option {name}; {nearest(name, known)}", code=2)
+    try:
+        return parser.parse_args(args)
+    except ArgumentError as error:
+        raise Refused(_short(error), code=2) from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _train(made: Any, config: str, values: Any) -> int:
+    from align.files import atomic_write
+    from align.lit import fit
+    from align.objective import Objective
+
+    terms = made.objective.terms
+    objective = Objective(terms, dim=made.model.dim, batch=made.data.batch, modalities=made.model.modalities)
+    run = Path(made.run)
+    run.mkdir(parents=True, exist_ok=True)
+    trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
+    with atomic_write(run / "config.yaml") as f:
+        f.write(config.encode())
+    fitted = fit(
+        made.model,
+        objective,
+        made.data,
+        run,
+        optim=made.optim,
+        trainer=trainer,
+        checkpoint=made.checkpoint,
+        seed=made.seed,
+        fresh=made.fresh,
+    )
+    if fitted.bad:
+        print("bad members:", *(f"{reason} {n}" for reason, n in sorted(fitted.bad.items())), sep="\n  ", file=sys.stderr)
+    if fitted.signal:
+        print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
+        return 128 + fitted.signal
+    print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {run} SHARDS")
+    return 0
+
+
+train.parse = parse  # pyright: ignore[reportFunctionMemberAccess]  the parser is made from the library's classes

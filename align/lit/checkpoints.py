@@ -1,0 +1,85 @@
+"""When a run is saved: every so many steps or minutes, where validation is best, at the end and when asked to stop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+
+import align
+from align.checkpoint import index, save_training
+from align.lit.log import Log
+from align.lit.module import AlignModule
+
+
+class Checkpoints(L.Callback):
+    """Writes ``RUN/checkpoints``: folders of safetensors and JSON, no pickle.
+
+    Args:
+        every_steps: save after every so many steps; none: only by time, at validation and at the end.
+        every_minutes: save at the first step after so many minutes.
+        keep: how many of the newest checkpoints stay; the best stays too.
+        monitor: the value that says which checkpoint is best: a validation column of metrics.csv.
+        mode: whether a smaller ("min") or larger ("max") value is better.
+    """
+
+    def __init__(
+        self,
+        every_steps: int | None = None,
+        every_minutes: float = 10.0,
+        keep: int = 2,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+    ):
+        if keep < 1 or (every_steps is not None and every_steps < 1):
+            raise ValueError(f"checkpoint.keep and checkpoint.every_steps must be at least 1; got {keep} and {every_steps}")
+        self.every_steps, self.every_minutes, self.keep, self.monitor, self.mode = every_steps, every_minutes, keep, monitor, mode
+        self.run = Path()
+        self.log: Log | None = None
+        self._saved, self._clock = -1, time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, AlignModule)
+        due = self.every_steps is not None and module.step % self.every_steps == 0
+        if due or time.monotonic() - self._clock > 60 * self.every_minutes:
+            self.save(trainer, module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        if trainer.sanity_checking or self.monitor not in module.validation:
+            if not trainer.sanity_checking:
+                raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(module.validation)}")
+            return
+        value, best = module.validation[self.monitor], index(self.run).get("value")
+        better = best is None or (value < best if self.mode == "min" else value > best)
+        if better or self._saved != module.step:
+            self.save(trainer, module, value=value, better=better)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        if self._saved != module.step:
+            self.save(trainer, module)
+
+    def save(self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None) -> None:
+        """Save this step. Every rank calls it; the first one writes."""
+        if self.log is not None and value is None:
+            self.log.flush(trainer, module)
+        if trainer.is_global_zero:
+            module.model.terms = module.objective.infos()
+            state = {
+                "schema": 1,
+                "step": module.step,
+                "seed": module.seed,
+                "steps": module.steps,
+                "batch": trainer.datamodule.batch,  # pyright: ignore[reportAttributeAccessIssue]
+                "bad": trainer.datamodule.bad(),  # pyright: ignore[reportAttributeAccessIssue]
+                "monitor": self.monitor,
+                "value": value,
+                "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
+            }
+            optimizer = trainer.optimizers[0]
+            save_training(self.run, module.model, module.objective, optimizer, state, keep=self.keep, better=better)
+        self._saved, self._clock = module.step, time.monotonic()

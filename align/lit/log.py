@@ -1,0 +1,122 @@
+"""``RUN/metrics.csv``: one flat file, one row per step, ``step,loss`` first, full precision.
+
+Values stay on the device and are written in blocks, so that logging every step makes nothing wait.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from align.files import atomic_write
+from align.lit.data import AlignData
+from align.lit.module import AlignModule
+from align.lit.recalls import directions, name
+
+
+class Log(L.Callback):
+    """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
+
+    Columns: step, loss, each term, each learned scale, lr, grad_norm, samples_per_second, wait (the share of time spent
+    waiting for data), bad (bad members so far), then the validation's, empty where there was none.
+    """
+
+    def __init__(self, run: Path, *, block: int = 20):
+        self.path, self.block = run / "metrics.csv", block
+        self.pending: list[dict[str, Any]] = []
+        self.columns: list[str] = []
+        self._last: tuple[int, dict[str, Any]] | None = None  # where the last row begins, and the row
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        if trainer.is_global_zero:
+            self.columns = keep_until(self.path, module.step)
+        self._clock, self._waited = time.perf_counter(), self._wait(trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, AlignModule)
+        now, waited = time.perf_counter(), self._wait(trainer)
+        seconds = max(1e-9, now - self._clock)
+        data: AlignData = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        scales = {f"scale/{info}": value for info, value in scales_of(module).items()}
+        row = {"step": module.step, **module.values, **scales, "lr": module.optimizers().param_groups[0]["lr"]}  # pyright: ignore[reportAttributeAccessIssue]
+        row |= {"samples_per_second": data.batch / seconds, "wait": (waited - self._waited) / seconds, "bad": sum(data.bad().values())}
+        self._clock, self._waited = now, waited
+        self.pending.append(row)
+        if len(self.pending) >= self.block:
+            self.flush(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        self.flush(trainer, module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        if not trainer.sanity_checking:
+            if not self.pending and self._last is not None and trainer.is_global_zero:  # written already: take it back
+                offset, row = self._last
+                with self.path.open("r+b") as f:
+                    f.truncate(offset)
+                self.pending.append(row)
+            if self.pending:
+                self.pending[-1] |= module.validation
+        self._clock = time.perf_counter()
+
+    def _wait(self, trainer: L.Trainer) -> float:
+        loader = getattr(trainer.datamodule, "loader", None)  # pyright: ignore[reportAttributeAccessIssue]
+        return loader.waited if loader is not None else 0.0
+
+    def flush(self, trainer: L.Trainer, module: AlignModule) -> None:
+        """Write what is pending."""
+        rows, self.pending = self.pending, []
+        if not rows or not trainer.is_global_zero:
+            return
+        rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
+        if not self.columns:
+            val = ["val/loss", *(name(query, of) for query, of in directions(module.objective.infos()))]
+            self.columns = [*rows[0], *(c for c in val if c not in rows[0])]
+            if getattr(trainer.datamodule, "val_shards", None) is None:  # pyright: ignore[reportAttributeAccessIssue]
+                self.columns = [c for c in self.columns if not c.startswith("val/")]
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, self.columns, extrasaction="ignore", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            text = [{k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+            writer.writerows(text[:-1])
+            f.flush()
+            self._last = (f.seek(0, 2), rows[-1])
+            writer.writerow(text[-1])
+        for logger in trainer.loggers:
+            for row in rows:
+                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=row["step"])
+
+
+def scales_of(module: AlignModule) -> dict[str, torch.Tensor]:
+    """The learned scale of each term, by its name in the objective."""
+    found = {}
+    for term, loss in module.objective.losses().items():
+        scale = getattr(loss, "scale", None)
+        if isinstance(scale, torch.Tensor):
+            found[term] = scale.detach()
+    return found
+
+
+def keep_until(path: Path, step: int) -> list[str]:
+    """Drop the rows past `step`, so that every step of a resumed run stands in the file once. Returns the columns."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as f:
+        lines = list(csv.reader(f))
+    if step == 0 or not lines:
+        path.unlink()
+        return []
+    header, rows = lines[0], [row for row in lines[1:] if row and row[0].isdigit() and int(row[0]) <= step]
+    with atomic_write(path) as f:
+        f.write("".join(",".join(row) + "\n" for row in [header, *rows]).encode())
+    return header

@@ -1,0 +1,78 @@
+"""The training step for Lightning: towers, objective, learning rate; every draw a function of (seed, step)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from align.lit.recalls import recalls
+from align.model import JointModel
+from align.objective import Objective
+from align.optim import AdamW
+from align.seeds import derive, generator
+from align.values import Batch, Embeddings
+
+
+class AlignModule(L.LightningModule):
+    """A joint model and its objective under one optimiser.
+
+    Args:
+        model: the towers.
+        objective: the losses; its temperatures are trained with the model.
+        optim: how to train; see `align.optim.AdamW`.
+        seed: dropout, device-side augmentation and the losses' draws follow from it and the step.
+        steps: how many steps the whole run has, for the learning rate.
+    """
+
+    def __init__(self, model: JointModel, objective: Objective, optim: AdamW | None = None, *, seed: int = 0, steps: int = 1):
+        super().__init__()
+        self.model, self.objective, self.optim = model, objective, optim or AdamW()
+        self.seed, self.steps = seed, steps
+        self.step = 0  # positions / data.batch; ours, not Lightning's
+        self.values: dict[str, Tensor] = {}  # of the last step, on the device
+        self.validation: dict[str, float] = {}  # of the last validation
+        self._held: list[Embeddings] = []
+        self._losses: list[tuple[Tensor, int]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optim.build(self.model, self.objective)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        for group in self.optimizers().param_groups:  # pyright: ignore[reportAttributeAccessIssue]
+            group["lr"] = self.optim.at(self.step, self.steps)
+        torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        place = {"device": self.device}
+        generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
+        embeddings = self.model(batch, generators=generators)
+        loss, values = self.objective(embeddings, generator=generator(self.seed, self.step, "loss"))
+        self.values = {"loss": loss.detach()} | values
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+        largest = self.optim.clip or float("inf")
+        self.values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
+        self.step += 1
+
+    def on_validation_epoch_start(self) -> None:
+        self._held, self._losses = [], []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        embeddings = self.model(batch)
+        loss, _ = self.objective(embeddings, generator=generator(self.seed, batch_idx, "validation"))
+        self._losses.append((loss.detach(), batch.size))
+        self._held.append(embeddings.to("cpu"))
+
+    def on_validation_epoch_end(self) -> None:
+        total = sum(size for _, size in self._losses)
+        loss = sum(float(value) * size for value, size in self._losses) / max(1, total)
+        self.validation = {"val/loss": loss} | recalls(self._held, self.objective.infos())
+        self._held, self._losses = [], []

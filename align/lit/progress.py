@@ -1,0 +1,76 @@
+"""What a training run says while it goes: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+
+from align.lit.module import AlignModule
+
+
+class Progress(L.Callback):
+    """A rich progress bar on stderr where that is a terminal; otherwise a line every tenth of the run, or every 15 s."""
+
+    def __init__(self) -> None:
+        self.bar = None
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        self._said, self._start, self._first = time.monotonic(), time.monotonic(), module.step
+        if not trainer.is_global_zero or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        parts = [TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()]
+        self.bar = Progress(*parts, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+        self.bar.start()
+        self._task = self.bar.add_task("", total=module.steps, completed=module.step, text="")
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, AlignModule)
+        if not trainer.is_global_zero:
+            return
+        now, last = time.monotonic(), module.step >= module.steps
+        tenth = module.steps // 10 and module.step % max(1, module.steps // 10) == 0
+        if self.bar is not None:
+            text = self._text(trainer, module) if now - self._said > 0.5 or last else None
+            self.bar.update(self._task, completed=module.step, **({"text": text} if text else {}))
+            self._said = now if text else self._said
+        elif last or tenth or now - self._said > 15:
+            print(f"step {module.step}/{module.steps}  {self._text(trainer, module)}", file=sys.stderr, flush=True)
+            self._said = now
+
+    def _text(self, trainer: L.Trainer, module: AlignModule) -> str:
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        seconds = time.monotonic() - self._start
+        speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
+        wait = data.loader.waited / max(1e-9, seconds)
+        bad = sum(data.bad().values())
+        text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
+        return f"{text}  {bad} bad" if bad else text
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, AlignModule)
+        if trainer.is_global_zero and not trainer.sanity_checking and module.validation:
+            recall = [v for k, v in module.validation.items() if k.endswith("recall@1")]
+            mean = f"  mean recall@1 {sum(recall) / len(recall):.3f}" if recall else ""
+            text = f"step {module.step}: validation loss {module.validation['val/loss']:.4f}{mean}"
+            if self.bar is not None:
+                self.bar.console.print(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.close()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.close()

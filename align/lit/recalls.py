@@ -1,0 +1,75 @@
+"""Recall@1 on the validation set, for every direction that the objective trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align.distributed import gather, rank, world
+from align.metrics import ranks, recall_at
+from align.values import Embeddings, TermInfo
+
+
+def directions(infos: Sequence[TermInfo]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(query modalities, candidate modality): both ways of a pair; for Symile, all others composed against each."""
+    seen = set()
+    for info in infos:
+        for of in info.modalities:
+            query = tuple(m for m in sorted(info.modalities) if m != of)
+            if (query, of) not in seen:
+                seen.add((query, of))
+                yield query, of
+
+
+def name(query: tuple[str, ...], of: str) -> str:
+    return f"val/{'+'.join(query)}_to_{of}/recall@1"
+
+
+def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
+    """Recall@1 over the first `most` query rows. A row of the same group hits, or of the same sample where it has none.
+
+    Composed queries multiply: the reading of Symile.
+    """
+    table = {m: _all_rows(batches, m) for m in sorted({m for info in infos for m in info.modalities})}
+    return {name(query, of): _recall(table, query, of, most) for query, of in directions(infos)}
+
+
+def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (n, D), sample (n,), hit key (n,), of all ranks; without rows that match nothing."""
+    values, samples, keys, offset = [], [], [], 0
+    for batch in batches:
+        rows = batch[modality]
+        at = rows.sample.clamp(min=0)
+        own = (at + offset) * world() + rank()
+        key = own if batch.group is None else torch.where(batch.group[at] >= 0, batch.group[at], -2 - own)
+        real = rows.sample >= 0
+        values.append(rows.values[real])  # pyright: ignore[reportArgumentType]
+        samples.append(own[real])
+        keys.append(key[real])
+        offset += batch.size
+    if not values:
+        raise ValueError("the validation set has no batch")
+    v, s, k = (gather(torch.cat(parts)) for parts in (values, samples, keys))
+    return v.float(), s, k
+
+
+def _recall(table: dict[str, tuple[Tensor, Tensor, Tensor]], query: tuple[str, ...], of: str, most: int) -> float:
+    values, samples, keys = table[query[0]]
+    for other in query[1:]:  # the samples that have all of them, first row each
+        v, s, _ = table[other]
+        first = {int(x): i for i, x in reversed(list(enumerate(s.tolist())))}
+        both = [(i, first[x]) for i, x in enumerate(samples.tolist()) if x in first]
+        mine, theirs = (torch.tensor([pair[side] for pair in both], dtype=torch.long) for side in (0, 1))
+        values, samples, keys = values[mine] * v[theirs], samples[mine], keys[mine]
+    candidates, _, candidate_keys = table[of]
+    if not len(values) or not len(candidates):
+        return float("nan")
+    values, keys = F.normalize(values[:most], dim=-1), keys[:most]
+    found = [
+        ranks(values[i : i + 1024] @ candidates.T, keys[i : i + 1024, None] == candidate_keys)
+        for i in range(0, len(values), 1024)
+    ]
+    return float(recall_at(torch.cat(found), 1))

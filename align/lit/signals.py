@@ -1,0 +1,62 @@
+"""SIGINT and SIGTERM: finish the step, save, stop. A second signal stops at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+from align.lit.checkpoints import Checkpoints
+from align.lit.module import AlignModule
+
+
+class Stop(L.Callback):
+    """Turns a signal into a checkpoint at the step's end; `received` then holds its number."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.install()
+
+    def install(self) -> None:
+        """Take the two signals over; only the main thread can."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._receive)
+            except ValueError:  # not the main thread: whoever runs us there handles signals
+                return
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            self.restore()
+            raise KeyboardInterrupt
+        self.received = number
+        print(f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, AlignModule)
+        if self.received:
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
+            self.checkpoints.save(trainer, module)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        assert isinstance(module, AlignModule)
+        if self.received and not trainer.sanity_checking:  # between two steps: what is in memory is the step's end
+            self.checkpoints.save(trainer, module)
+            raise Interrupted(self.received)
+
+
+class Interrupted(Exception):
+    """Training stopped by a signal; the checkpoint is written."""
