@@ -29,7 +29,7 @@ _home = {
     "score": "scoring",
 }
 
-__all__ = [  # noqa: PLE0604  a literal list, so that type checkers read it
+__all__ = [
     "BadSample",
     "Batch",
     "Embeddings",

@@ -49,7 +49,9 @@ class AdamW:
         clip: float = 1.0,
     ):
         if lr <= 0 or warmup < 0 or clip < 0:
-            raise ValueError(f"lr must be above 0, warmup and clip at least 0; got lr={lr}, warmup={warmup}, clip={clip}")
+            raise ValueError(
+                f"lr must be above 0, warmup and clip at least 0; got lr={lr}, warmup={warmup}, clip={clip}"
+            )
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
         self.warmup, self.final, self.clip = warmup, final, clip
 

@@ -27,7 +27,9 @@ def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
         if p.name in skip or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             continue
         if not hasattr(thing, p.name):
-            raise ValueError(f"{name} does not keep its constructor argument {p.name!r} as an attribute, so it cannot be saved")
+            raise ValueError(
+                f"{name} does not keep its constructor argument {p.name!r} as an attribute, so it cannot be saved"
+            )
         init_args[p.name] = _plain(getattr(thing, p.name), f"{name}.{p.name}")
     return {"class_path": public_path(kind), "init_args": init_args}
 
@@ -62,7 +64,9 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
     module, _, name = path.rpartition(".")
     if not any(module == root or module.startswith(root + ".") for root in ("align", *allow)):
         root = path.split(".")[0]
-        raise ValueError(f"the model names the class {path}, which is not align's; to trust it, pass allow=({root!r},) or --allow {root}")
+        raise ValueError(
+            f"the model names the class {path}, which is not align's; to trust it, pass allow=({root!r},) or --allow {root}"
+        )
     try:
         kind = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -106,7 +106,9 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     path = locate(folder, checkpoint)
     about = _json(path / "model.json")
     if about.get("schema", 0) > schema:
-        raise ValueError(f"{path} has schema {about['schema']}; this align {align.__version__} reads up to {schema}: upgrade align")
+        raise ValueError(
+            f"{path} has schema {about['schema']}; this align {align.__version__} reads up to {schema}: upgrade align"
+        )
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["model"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -142,7 +144,9 @@ def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointMo
         preprocess, encoder = (build(parts[key], allow=allow) for key in ("preprocess", "encoder"))
         towers[name] = Tower(preprocess, encoder, build(parts["head"], allow=allow, delayed=True))
     with torch.device("cpu"):
-        return JointModel(towers, config["dim"], share=config.get("share") or None, normalize=config.get("normalize", True))
+        return JointModel(
+            towers, config["dim"], share=config.get("share") or None, normalize=config.get("normalize", True)
+        )
 
 
 def locate(folder: str | Path, checkpoint: str = "best") -> Path:
@@ -158,7 +162,9 @@ def locate(folder: str | Path, checkpoint: str = "best") -> Path:
     if (path / "model" / "model.json").is_file():
         return path / "model"
     if path.exists():
-        raise ValueError(f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)")
+        raise ValueError(
+            f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)"
+        )
     parts = str(folder).split("/")
     if len(parts) == 2 and all(parts) and not str(folder).startswith((".", "/", "~")):
         return _from_hub(str(folder))
@@ -167,14 +173,21 @@ def locate(folder: str | Path, checkpoint: str = "best") -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, allow_patterns=["model.safetensors", "config.yaml", "model.json", "*.md"]))
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(f"no folder {name} here and no model {name} on the hub") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise FileNotFoundError(f"no folder {name} here, and the hub cannot be reached: {type(error).__name__}") from error
+        raise FileNotFoundError(
+            f"no folder {name} here, and the hub cannot be reached: {type(error).__name__}"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

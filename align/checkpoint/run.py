@@ -1,8 +1,8 @@
 """A run's checkpoints: model folders with the training state beside the weights, and an index of which is best.
 
-    RUN/checkpoints/index.json               {"last": name, "best": name, "monitor": ..., "value": ...}
-    RUN/checkpoints/step-00000100/           a model folder (see folder.py)
-    RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, state.json
+RUN/checkpoints/index.json               {"last": name, "best": name, "monitor": ..., "value": ...}
+RUN/checkpoints/step-00000100/           a model folder (see folder.py)
+RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, state.json
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def save_training(
     with atomic_folder(folder) as work:
         write_model(model, work)
         (work / "training").mkdir()
-        save_file({k: v.detach().cpu().contiguous() for k, v in objective.state_dict().items()}, work / "training" / "objective.safetensors")
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in objective.state_dict().items()},
+            work / "training" / "objective.safetensors",
+        )
         save_file(_flat(optimizer, model, objective), work / "training" / "optimizer.safetensors")
         write_json(work / "training" / "state.json", state)
     known = index(run) | {"last": folder.name}
@@ -75,7 +78,9 @@ def save_training(
     return folder
 
 
-def load_training(folder: Path, model: JointModel, objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_training(
+    folder: Path, model: JointModel, objective: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     """Put a checkpoint's weights, objective and optimiser state in place; returns its state.
 
     Raises ValueError where the checkpoint belongs to another model or objective.

@@ -128,7 +128,9 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
         if kind is p.POSITIONAL_ONLY:
             many = getattr(hint, "__origin__", None) is list
             if many:
-                parser.add_argument(p.name, nargs="+" if p.default is p.empty else "*", type=hint.__args__[0], help=described)
+                parser.add_argument(
+                    p.name, nargs="+" if p.default is p.empty else "*", type=hint.__args__[0], help=described
+                )
             elif p.default is p.empty:
                 parser.add_argument(p.name, type=hint, help=described)
             else:
@@ -142,7 +144,9 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
                 parser.add_argument(flag, dest=p.name, type=hint, help=described, **extra)
     values = parsed(parser, args)
     positional = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY]
-    return [values[name] for name in positional], {p.name: values[p.name] for p in signature if p.name not in positional}
+    return [values[name] for name in positional], {
+        p.name: values[p.name] for p in signature if p.name not in positional
+    }
 
 
 def parsed(parser: Any, args: Sequence[str]) -> Any:

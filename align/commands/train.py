@@ -177,7 +177,9 @@ def _train(made: Any, config: str, values: Any) -> int:
         fresh=made.fresh,
     )
     if fitted.bad:
-        print("bad members:", *(f"{reason} {n}" for reason, n in sorted(fitted.bad.items())), sep="\n  ", file=sys.stderr)
+        print(
+            "bad members:", *(f"{reason} {n}" for reason, n in sorted(fitted.bad.items())), sep="\n  ", file=sys.stderr
+        )
     if fitted.signal:
         print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
         return 128 + fitted.signal

@@ -35,13 +35,23 @@ class Checkpoints(L.Callback):
         mode: Literal["min", "max"] = "min",
     ):
         if keep < 1 or (every_steps is not None and every_steps < 1):
-            raise ValueError(f"checkpoint.keep and checkpoint.every_steps must be at least 1; got {keep} and {every_steps}")
-        self.every_steps, self.every_minutes, self.keep, self.monitor, self.mode = every_steps, every_minutes, keep, monitor, mode
+            raise ValueError(
+                f"checkpoint.keep and checkpoint.every_steps must be at least 1; got {keep} and {every_steps}"
+            )
+        self.every_steps, self.every_minutes, self.keep, self.monitor, self.mode = (
+            every_steps,
+            every_minutes,
+            keep,
+            monitor,
+            mode,
+        )
         self.run = Path()
         self.log: Log | None = None
         self._saved, self._clock = -1, time.monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(module, AlignModule)
         due = self.every_steps is not None and module.step % self.every_steps == 0
         if due or time.monotonic() - self._clock > 60 * self.every_minutes:
@@ -63,7 +73,9 @@ class Checkpoints(L.Callback):
         if self._saved != module.step:
             self.save(trainer, module)
 
-    def save(self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None) -> None:
+    def save(
+        self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None
+    ) -> None:
         """Save this step. Every rank calls it; the first one writes."""
         if self.log is not None and value is None:
             self.log.flush(trainer, module)

@@ -61,7 +61,13 @@ class AlignData(L.LightningDataModule):
 
     def _shards(self, urls: str | list[str], *, shuffle: bool, seed: int = 0) -> Shards:
         return Shards(
-            urls, seed=seed, shuffle=shuffle, streams=self.streams, block=self.block, max_bad=self.max_bad, members=self.members
+            urls,
+            seed=seed,
+            shuffle=shuffle,
+            streams=self.streams,
+            block=self.block,
+            max_bad=self.max_bad,
+            members=self.members,
         )
 
     @property
@@ -73,7 +79,15 @@ class AlignData(L.LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         extra = {"start_step": self.start_step, "steps": self.steps} if train else {}
         return Loader(
-            shards, self._preprocess, batch=self.batch, workers=self.workers, train=train, seed=self._seed, rank=rank, world=world, **extra
+            shards,
+            self._preprocess,
+            batch=self.batch,
+            workers=self.workers,
+            train=train,
+            seed=self._seed,
+            rank=rank,
+            world=world,
+            **extra,
         )
 
     def train_dataloader(self) -> Loader:
@@ -99,4 +113,6 @@ def check_modalities(found: Mapping[str, int], wanted: Sequence[str], where: str
     """Raise ValueError where shards have none of the wanted modalities, listing what they have."""
     if not any(found.get(m) for m in wanted):
         has = ", ".join(f"{m} ({n})" for m, n in found.items() if n) or "no modality at all"
-        raise ValueError(f"the shards of {where} have none of the model's modalities ({', '.join(wanted)}); they have {has}")
+        raise ValueError(
+            f"the shards of {where} have none of the model's modalities ({', '.join(wanted)}); they have {has}"
+        )

@@ -128,7 +128,9 @@ class _Start(L.Callback):
         if trainer.is_global_zero:
             print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(module, AlignModule)
         if module.step >= module.steps:  # Lightning validates once more before it stops
             trainer.should_stop = True
@@ -144,7 +146,9 @@ def _steps(options: dict[str, Any], data: AlignData) -> int:
     if steps < 1:
         raise ValueError(f"the run has no step: trainer.max_steps={steps}, trainer.max_epochs={epochs}")
     if options.get("accumulate_grad_batches", 1) not in (None, 1):
-        raise ValueError("trainer.accumulate_grad_batches changes what a contrastive loss compares; use a larger data.batch")
+        raise ValueError(
+            "trainer.accumulate_grad_batches changes what a contrastive loss compares; use a larger data.batch"
+        )
     interval = options.pop("val_check_interval", None)
     interval = 1.0 if interval is None else interval
     every = interval if isinstance(interval, int) else math.ceil(interval * data.steps_per_epoch)

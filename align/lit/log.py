@@ -38,14 +38,20 @@ class Log(L.Callback):
             self.columns = keep_until(self.path, module.step)
         self._clock, self._waited = time.perf_counter(), self._wait(trainer)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(module, AlignModule)
         now, waited = time.perf_counter(), self._wait(trainer)
         seconds = max(1e-9, now - self._clock)
         data: AlignData = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         scales = {f"scale/{info}": value for info, value in scales_of(module).items()}
         row = {"step": module.step, **module.values, **scales, "lr": module.optimizers().param_groups[0]["lr"]}  # pyright: ignore[reportAttributeAccessIssue]
-        row |= {"samples_per_second": data.batch / seconds, "wait": (waited - self._waited) / seconds, "bad": sum(data.bad().values())}
+        row |= {
+            "samples_per_second": data.batch / seconds,
+            "wait": (waited - self._waited) / seconds,
+            "bad": sum(data.bad().values()),
+        }
         self._clock, self._waited = now, waited
         self.pending.append(row)
         if len(self.pending) >= self.block:

@@ -27,7 +27,9 @@ class AlignModule(L.LightningModule):
         steps: how many steps the whole run has, for the learning rate.
     """
 
-    def __init__(self, model: JointModel, objective: Objective, optim: AdamW | None = None, *, seed: int = 0, steps: int = 1):
+    def __init__(
+        self, model: JointModel, objective: Objective, optim: AdamW | None = None, *, seed: int = 0, steps: int = 1
+    ):
         super().__init__()
         self.model, self.objective, self.optim = model, objective, optim or AdamW()
         self.seed, self.steps = seed, steps
@@ -53,7 +55,9 @@ class AlignModule(L.LightningModule):
         self.values = {"loss": loss.detach()} | values
         return loss
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
         largest = self.optim.clip or float("inf")
         self.values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
 

@@ -25,12 +25,19 @@ class Progress(L.Callback):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        parts = [TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()]
+        parts = [
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+        ]
         self.bar = Progress(*parts, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
         self.bar.start()
         self._task = self.bar.add_task("", total=module.steps, completed=module.step, text="")
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(module, AlignModule)
         if not trainer.is_global_zero:
             return

@@ -42,9 +42,13 @@ class Stop(L.Callback):
             self.restore()
             raise KeyboardInterrupt
         self.received = number
-        print(f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True)
+        print(
+            f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True
+        )
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(module, AlignModule)
         if self.received:
             trainer.should_stop = True

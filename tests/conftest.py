@@ -1,0 +1,55 @@
+"""What every test gets: no hub, one thread, and the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the suite is the same on a machine with a GPU
+
+import pytest
+
+want = "for want of data"
+
+
+def data_folder(name: str) -> Path:
+    """$ALIGN_DATA/name; the test skips with a reason where it is not there."""
+    path = Path(os.environ.get("ALIGN_DATA", "data")) / name
+    if not path.is_dir():
+        pytest.skip(f"{want}: no folder {name} in $ALIGN_DATA (default: data)")
+    return path
+
+
+@pytest.fixture
+def real_data():
+    """``real_data("mnist")`` is a folder of real data, or skips."""
+    return data_folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and want in str(report.longrepr):
+        _skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI a test that finds no data, where the folder exists, is a failure."""
+    if os.environ.get("CI") and _skipped and Path(os.environ.get("ALIGN_DATA", "data")).is_dir():
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int) -> None:
+    if os.environ.get("CI") and _skipped and Path(os.environ.get("ALIGN_DATA", "data")).is_dir():
+        terminalreporter.section("skipped for want of data, which fails in CI")
+        terminalreporter.write_line("\n".join(_skipped))
