@@ -1,0 +1,238 @@
+"""Digits as image, sound, points and text: MNIST, the Free Spoken Digit Dataset and the number word.
+
+    python datasets/digits.py shards/digits
+    python datasets/digits.py shards/digits_sum --task sum
+
+Task ``pair`` (four modalities). One sample a MNIST image, 60,000 train and 10,000 test:
+
+* ``image.png``   the image, 28x28 grey;
+* ``audio.wav``   a recording of the same digit, drawn at random by seed, the file as its authors distribute it;
+* ``points.npy``  (256, 6) float16, a *second* MNIST image of the same digit as an extruded cloud: x to the right and z
+  up within [-1, 1], y the depth within [-0.2, 0.2], one colour per cloud drawn by seed and darkened by the pixel's
+  intensity. It is another image than ``image.png``, so that no pair of modalities can be matched by its pixels;
+* ``text.txt``    one of "seven", "a seven", "the digit seven";
+* ``json``        ``label: {digit: seven}`` and ``group``: the digit, so that samples of one digit are
+  never negatives of each other.
+
+Task ``sum`` (three modalities): an image of a, a recording of b, the word for (a + b) mod 10, a and b independent. No
+pair of the three carries any information, all three together determine each other. Its label is ``{a, b, sum}``; it has
+no group (two samples with equal a, b and sum are as rare as chance makes them, and Symile's optimum allows for that).
+
+The official test splits stay apart: MNIST's t10k files; FSDD's recordings 0 to 4 of each speaker and digit.
+
+MNIST
+  what      handwritten digits, 60,000 + 10,000 grey images of 28x28 (LeCun, Cortes, Burges), idx files, 11.6 MB
+  licence   CC BY-SA 3.0 according to TensorFlow's documentation (copyright LeCun and Cortes); its png edition says MIT
+  cite      Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-based learning applied to document recognition. 1998.
+  from      https://ossci-datasets.s3.amazonaws.com/mnist/ (PyTorch's mirror of yann.lecun.com/exdb/mnist)
+  layout    http://yann.lecun.com/exdb/mnist/ (idx); the mirror's address is the one in torchvision/datasets/mnist.py
+  checksum  the sha256 that public loaders list for these four files (one gives it beside torchvision's md5). Checked on
+            download; files that are there already are taken as they are, since some editions are packed otherwise
+
+Free Spoken Digit Dataset (FSDD), v1.0.10
+  what      3,000 recordings, 6 speakers x 10 digits x 50, wav, 8 kHz mono, 0.14 to 2.3 s, 26 MB
+  licence   CC BY-SA 4.0
+  cite      Z. Jackson et al. Free Spoken Digit Dataset. https://zenodo.org/badge/latestdoi/61622039
+  from      https://github.com/Jakobovski/free-spoken-digit-dataset, tag v1.0.10
+  layout    that repository's README: recordings/{digit}_{speaker}_{n}.wav, n 0-4 is the test split
+  checksum  none is published, and GitHub packs the archive on request. What is checked is a sha256 over the names and
+            contents of the recordings, computed from commit d6938f9, the tag's
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import struct
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from align.data import ShardWriter
+from align.files import download
+
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TEMPLATES = ["{}", "a {}", "the digit {}"]
+CLOUD = 256  # points in a cloud
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MNIST = {  # name -> sha256
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+FSDD_DIGEST = "99aa5e3a7c822ab55b2a3b47e0b05aeb9f011c54837a12e3831ad24108330829"
+
+
+def fetch(source: Path) -> None:
+    """Download what ``source/mnist`` and ``source/fsdd`` lack. OSError (one line) where that fails."""
+    for name, sha256 in MNIST.items():
+        if not (source / "mnist" / name).exists():
+            download(MNIST_URL + name, source / "mnist" / name, sha256=sha256)
+    if not (source / "fsdd" / "recordings").is_dir():
+        archive = download(FSDD_URL, source / "fsdd" / "v1.0.10.zip")
+        unpack(archive, "/recordings/", source / "fsdd" / "recordings", FSDD_DIGEST)
+
+
+def digest(files: dict[str, bytes]) -> str:
+    """sha256 over names and contents, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def unpack(archive: Path, inside: str, folder: Path, expected: str) -> None:
+    """Write the files below ``inside`` in a zip to ``folder``, all or none; ValueError if their digest differs."""
+    with zipfile.ZipFile(archive) as pack:
+        files = {n.split(inside, 1)[1]: pack.read(n) for n in pack.namelist() if inside in n and not n.endswith("/")}
+    if digest(files) != expected:
+        raise ValueError(
+            f"{archive}: its {len(files)} files under {inside} have digest {digest(files)}, not {expected}"
+        )
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, content in files.items():
+        (partial / Path(name).name).write_bytes(content)
+    partial.rename(folder)
+    archive.unlink()
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An idx file of unsigned bytes (yann.lecun.com/exdb/mnist), gzipped. ValueError if it is not one."""
+    with gzip.open(path) as f:
+        content = f.read()
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path}: not an idx file of unsigned bytes (it starts with {content[:4].hex()})")
+    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    header = 4 + 4 * len(shape)
+    if len(content) - header != np.prod(shape):
+        raise ValueError(f"{path}: its header says {shape}, but {len(content) - header} values follow")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def read_recordings(folder: Path, split: str) -> list[list[bytes]]:
+    """The wav files of each digit; n 0-4 is the test split."""
+    recordings: list[list[bytes]] = [[] for _ in WORDS]
+    for path in sorted(folder.glob("*.wav")):
+        number, _, n = path.stem.split("_")
+        if (int(n) < 5) == (split == "test"):
+            recordings[int(number)].append(path.read_bytes())
+    if not all(recordings):
+        raise ValueError(f"{folder}: no {split} recording of {WORDS[recordings.index([])]}")
+    return recordings
+
+
+def png(image: np.ndarray) -> bytes:
+    """(28, 28) uint8 -> PNG."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png", compress_level=1)
+    return out.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def cloud(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(28, 28) uint8 -> (CLOUD, 6) float16: lit pixels, the brighter the more often, anywhere within the pixel."""
+    mass = np.cumsum(image, dtype=np.int64)
+    pixel = np.searchsorted(mass, rng.integers(mass[-1], size=CLOUD), side="right")
+    row, column = np.divmod(pixel, image.shape[1])
+    across, up, depth = rng.uniform(-0.5, 0.5, (3, CLOUD))
+    xyz = [(column + across - 13.5) / 14, 0.4 * depth, (13.5 - row + up) / 14]
+    colour = rng.uniform(0.4, 1.0, 3)[:, None] * image.reshape(-1)[pixel] / 255
+    return np.concatenate([xyz, colour]).T.astype(np.float16)
+
+
+def turns(of: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n of the numbers below ``of`` in random order, each once before any comes a second time."""
+    return np.concatenate([rng.permutation(of) for _ in range(n // of + 1)])[:n]
+
+
+def pairs(images: np.ndarray, labels: np.ndarray, recordings: list[list[bytes]], n: int, seed: list[int]) -> Iterator:
+    """(key, members) of task "pair"."""
+    rng = np.random.default_rng(seed)
+    same = [np.flatnonzero(labels == d) for d in range(10)]
+    for i, image in enumerate(turns(len(labels), n, rng)):
+        digit = int(labels[image])
+        word = WORDS[digit]
+        wav = recordings[digit][rng.integers(len(recordings[digit]))]
+        points = cloud(images[rng.choice(same[digit])], rng)
+        text = TEMPLATES[rng.integers(len(TEMPLATES))].format(word)
+        about = {"label": {"digit": word}, "group": digit}
+        yield f"{i:06d}", members(image=png(images[image]), audio=wav, points=npy(points), text=text, about=about)
+
+
+def sums(images: np.ndarray, labels: np.ndarray, recordings: list[list[bytes]], n: int, seed: list[int]) -> Iterator:
+    """(key, members) of task "sum"."""
+    rng = np.random.default_rng(seed)
+    for i, image in enumerate(turns(len(labels), n, rng)):
+        a, b = int(labels[image]), int(rng.integers(10))
+        word = WORDS[(a + b) % 10]
+        wav = recordings[b][rng.integers(len(recordings[b]))]
+        about = {"label": {"a": WORDS[a], "b": WORDS[b], "sum": word}}
+        yield f"{i:06d}", members(image=png(images[image]), audio=wav, text=word, about=about)
+
+
+def members(*, image: bytes, audio: bytes, text: str, about: dict[str, Any], points: bytes | None = None) -> dict:
+    found = {"image.png": image, "audio.wav": audio, "text.txt": text.encode(), "json": json.dumps(about).encode()}
+    return found if points is None else {**found, "points.npy": points}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="MNIST + FSDD + number words -> shards (see the top of this file).")
+    parser.add_argument("out", type=Path, help="folder to write train-*.tar, test-*.tar and manifest.json to")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=Path(os.environ.get("ALIGN_DATA", "data")),
+        help="folder with mnist/ and fsdd/; what is missing is downloaded into it (default: $ALIGN_DATA, else data)",
+    )
+    parser.add_argument("--task", choices=["pair", "sum"], default="pair")
+    parser.add_argument("--train", type=int, default=60_000, help="training samples (default: 60000)")
+    parser.add_argument("--test", type=int, default=10_000, help="test samples (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    attributes = ["digit"] if args.task == "pair" else ["a", "b", "sum"]
+    try:
+        fetch(args.source)
+        for split, name, n in [("train", "train", args.train), ("test", "t10k", args.test)]:
+            images = read_idx(args.source / "mnist" / f"{name}-images-idx3-ubyte.gz")
+            labels = read_idx(args.source / "mnist" / f"{name}-labels-idx1-ubyte.gz")
+            if images.shape != (len(labels), 28, 28):
+                raise ValueError(f"{args.source / 'mnist'}: {len(labels)} {name} labels, but images {images.shape}")
+            recordings = read_recordings(args.source / "fsdd" / "recordings", split)
+            make = pairs if args.task == "pair" else sums
+            with ShardWriter(
+                args.out,
+                split,
+                classes=dict.fromkeys(attributes, WORDS),
+                licence="MNIST: CC BY-SA 3.0; Free Spoken Digit Dataset: CC BY-SA 4.0",
+            ) as writer:
+                for key, found in make(images, labels, recordings, n, [args.seed, split == "test"]):
+                    writer.write(key, found)
+            print(f"{args.out}: {n} {split} samples")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        print(f"digits.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
