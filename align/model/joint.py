@@ -1,0 +1,135 @@
+"""JointModel: one tower a modality, all into one space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from align.model.embed import embed
+from align.model.naming import naming
+from align.model.tower import Tower
+from align.preprocess.base import Preprocess
+from align.values import Batch, Embeddings, Rows, TermInfo, Values
+
+
+@final
+class JointModel(nn.Module):
+    """One tower a modality, into one space of ``dim`` dimensions.
+
+    share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
+    ``terms`` says what the model was trained for; scoring reads it.
+
+    Raises ValueError for a modality's name that is not made of letters, digits and underscores, for a tower without an
+    encoder, and for towers that have one encoder without ``share`` saying so.
+    """
+
+    def __init__(self, towers: dict[str, Tower], dim: int, share: dict[str, str] | None = None, normalize: bool = True):
+        super().__init__()
+        if not towers:
+            raise ValueError("a model needs at least one tower")
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, not {dim}")
+        self.towers: Any = nn.ModuleDict()  # name -> Tower, which pyright cannot be told of a ModuleDict
+        self.dim = dim
+        self.share = share
+        self.normalize = normalize
+        self.terms: list[TermInfo] = []
+        for name, tower in towers.items():
+            _check_name(name)
+            self.towers[name] = tower
+        self._lend(share or {})
+        owners: dict[int, str] = {}
+        for name, tower in towers.items():
+            with naming(f"tower {name!r}"):
+                if tower.encoder is None:
+                    raise ValueError("has no encoder, and 'share' gives it none")
+                owner = owners.setdefault(id(tower.encoder), name)
+                if owner != name and name not in (share or {}):
+                    raise ValueError(f"has the encoder of {owner!r}; say so with share={{{name!r}: {owner!r}}}")
+                tower.build(dim)
+
+    def _lend(self, share: dict[str, str]) -> None:
+        for borrower, lender in share.items():
+            for name in (borrower, lender):
+                if name not in self.towers:
+                    raise ValueError(f"share names {name!r}; the towers are {', '.join(self.towers)}")
+            if lender in share:
+                raise ValueError(f"share: {borrower!r} borrows from {lender!r}, which borrows itself; name the owner")
+            with naming(f"tower {borrower!r}"):
+                self.towers[borrower].borrow(self.towers[lender])
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(self.towers)
+
+    @property
+    def preprocess(self) -> dict[str, Preprocess]:
+        """Each modality's preprocess: what a data loader needs of the model."""
+        return {name: tower.preprocess for name, tower in self.towers.items()}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        generators: Mapping[str, torch.Generator] | None = None,
+        tokens: Sequence[str] = (),
+    ) -> Embeddings:
+        """Runs every tower, on n = 0 rows where the batch has none: so no gradient is None, here or on another rank.
+
+        generators: one a modality, for the augmentation on the device. tokens: modalities whose tokens are wanted too.
+        """
+        rows = {}
+        for name, tower in self.towers.items():
+            given = batch.get(name) or self.no_rows(name)
+            out = tower(given.values, generator=(generators or {}).get(name), tokens=name in tokens)
+            if name in tokens:
+                pooled, each, mask = out
+                rows[name] = Rows(self.unit(pooled), given.sample, self.unit(each), mask)
+            else:
+                rows[name] = Rows(self.unit(out), given.sample)
+        return Embeddings(
+            rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
+        )
+
+    def no_rows(self, name: str) -> Rows:
+        """n = 0 rows of a modality, as its preprocess collates them."""
+        values = self.on_device(self.towers[name].preprocess.collate([]))
+        return Rows(values, torch.zeros(0, dtype=torch.long, device=self.device))
+
+    def on_device(self, values: Values) -> Values:
+        if isinstance(values, dict):
+            return {name: x.to(self.device) for name, x in values.items()}
+        return values.to(self.device)
+
+    def unit(self, x: Tensor) -> Tensor:
+        """Unit vectors (..., D), in float32 at least: losses and rankings do not inherit bfloat16's steps. Zero stays
+        zero."""
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        return F.normalize(x, dim=-1, eps=1e-6) if self.normalize else x
+
+    def embed(self, /, batch_size: int = 64, **inputs: Sequence[Any]) -> dict[str, Tensor]:
+        """``model.embed(image=["a.png", ...], text=["a cat", ...])`` -> {modality: (n, D)}, row i for input i.
+
+        An input is what the modality's preprocess decodes: a path, bytes, a PIL image, an array, a string. The model
+        runs in evaluation mode, without gradients, and is left as it was.
+
+        Raises ValueError for a modality without a tower, TypeError for one input where a list belongs, and BadSample
+        or FileNotFoundError that names the input which is no good.
+        """
+        return embed(self, inputs, batch_size)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise ValueError(f"a modality's name is made of letters, digits and underscores; {name!r} is not")
+    if name == "batch_size" or hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"a modality cannot be named {name!r}, which torch or embed() has a use for; call it a_{name}")
