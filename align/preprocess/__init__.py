@@ -1,0 +1,10 @@
+"""Raw bytes -> tensors; one file a modality; named presets."""
+
+from align.preprocess.array import Array
+from align.preprocess.audio import Audio
+from align.preprocess.base import Preprocess
+from align.preprocess.image import Image
+from align.preprocess.points import Points
+from align.preprocess.text import Bytes, Tokens
+
+__all__ = ["Array", "Audio", "Bytes", "Image", "Points", "Preprocess", "Tokens"]

@@ -1,0 +1,174 @@
+"""Audio: any recording becomes one mono window of fixed length, and on the device a log-mel spectrogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
+from align.preprocess.sound import read_sound
+
+
+class Audio(Preprocess):
+    """Windows of sound. Rows are int16 (or float32) waves (T,); ``device`` makes log-mel (n, 1, n_mels, frames).
+
+    sample_rate: Hz, to which everything is resampled. seconds: the window's length. n_mels, n_fft, hop, f_min, f_max:
+    the spectrogram's bands, and in samples its window and step, in Hz its range (None: half the sample rate).
+    window: which part of a longer clip evaluation sees, its "head" or its "center"; training takes a random one.
+    pad: a shorter clip is filled with silence ("zero": at its end for "head", on both sides for "center", at random in
+    training) or repeated ("repeat"). gain: training changes the level by up to so many decibels either way.
+    freq_mask, time_mask: SpecAugment's largest masks (bands, frames), ``masks`` of each, in training.
+    dtype: what a worker ships. floor, mean, std: (log(max(mel power, floor)) - mean) / std, fixed numbers, so silence
+    is a constant and not a division by zero. max_seconds: a longer recording is refused by its header.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ("flac", "wav", "ogg", "mp3")
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        seconds: float = 5.0,
+        n_mels: int = 64,
+        n_fft: int = 400,
+        hop: int = 160,
+        window: Literal["head", "center"] = "center",
+        pad: Literal["zero", "repeat"] = "zero",
+        f_min: float = 0.0,
+        f_max: float | None = None,
+        gain: float = 0.0,
+        freq_mask: int = 8,
+        time_mask: int = 16,
+        masks: int = 2,
+        dtype: Literal["int16", "float32"] = "int16",
+        floor: float = 1e-6,
+        mean: float = -4.0,
+        std: float = 4.0,
+        max_seconds: float = 600.0,
+    ):
+        check_at_least("sample_rate", sample_rate, 1000)
+        check_at_least("seconds", seconds, 2 / sample_rate)
+        check_at_least("std", std, 1e-6)
+        check_at_least("floor", floor, 1e-30)
+        for name, value in {"n_mels": n_mels, "n_fft": n_fft, "hop": hop}.items():
+            check_at_least(name, value, 1)
+        for name, value in {"gain": gain, "freq_mask": freq_mask, "time_mask": time_mask, "masks": masks}.items():
+            check_at_least(name, value, 0)
+        check_choice("window", window, ("head", "center"))
+        check_choice("pad", pad, ("zero", "repeat"))
+        check_choice("dtype", dtype, ("int16", "float32"))
+        if not 0 <= f_min < (sample_rate / 2 if f_max is None else f_max) <= sample_rate / 2:
+            raise ValueError(f"f_min={f_min}, f_max={f_max}: expected 0 <= f_min < f_max <= {sample_rate / 2} Hz")
+        self.sample_rate = sample_rate
+        self.seconds = seconds
+        self.n_mels = n_mels
+        self.n_fft = n_fft
+        self.hop = hop
+        self.window = window
+        self.pad = pad
+        self.f_min = f_min
+        self.f_max = f_max
+        self.gain = gain
+        self.freq_mask = freq_mask
+        self.time_mask = time_mask
+        self.masks = masks
+        self.dtype = dtype
+        self.floor = floor
+        self.mean = mean
+        self.std = std
+        self.max_seconds = max_seconds
+        self.samples = round(sample_rate * seconds)  # T of a row
+        self.frames = 1 + self.samples // hop
+        self.channels = 1
+
+    def decode(self, source: Any) -> Tensor:
+        """(T,) float32 within [-1, 1] at ``sample_rate``, of any length, from bytes, a path, (array, rate) or an array.
+
+        Raises BadSample: audio/empty, unreadable, truncated, too-large, rate, range, non-finite, shape, dtype.
+        """
+        return read_sound(source, self.sample_rate, self.max_seconds)
+
+    def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        place, level = torch.rand(2, generator=generator).tolist()
+        x = self._fitted(x, place)
+        return self._shipped(x * 10 ** (self.gain * (2 * level - 1) / 20) if self.gain else x)
+
+    def eval(self, x: Tensor) -> Tensor:
+        return self._shipped(self._fitted(x, 0.0 if self.window == "head" or self._repeats(x) else 0.5))
+
+    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+        return stack(rows, (self.samples,), getattr(torch, self.dtype))
+
+    def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, T) waves -> (n, 1, n_mels, frames) float32 log-mel, masked by SpecAugment where a generator is given."""
+        if len(values) == 0:
+            return torch.zeros((0, 1, self.n_mels, self.frames), device=values.device)
+        with torch.autocast(values.device.type, enabled=False):  # half precision would flatten the quiet bands
+            mel = self._log_mel(values.float() / 32768 if values.dtype == torch.int16 else values.float())
+        if generator is not None:
+            mel = spec_augment(mel, self.freq_mask, self.time_mask, self.masks, generator)
+        return mel[:, None]
+
+    def _repeats(self, x: Tensor) -> bool:
+        return self.pad == "repeat" and len(x) < self.samples
+
+    def _fitted(self, x: Tensor, place: float) -> Tensor:
+        """(T,) from a wave of any length; ``place`` in [0, 1] says where it is cut, or where it lies in the silence."""
+        T = self.samples
+        if self._repeats(x):
+            turned = x.roll(-int(place * len(x)))
+            return turned.repeat(-(-T // len(x)))[:T]
+        start = int(place * (abs(len(x) - T) + 1 - 1e-6))
+        if len(x) >= T:
+            return x[start : start + T]
+        out = x.new_zeros(T)
+        out[start : start + len(x)] = x
+        return out
+
+    def _shipped(self, x: Tensor) -> Tensor:
+        if self.dtype == "int16":
+            return (x * 32768).round().clamp(-32768, 32767).to(torch.int16)
+        return x.clamp(-1, 1)
+
+    def _log_mel(self, waves: Tensor) -> Tensor:
+        """(n, T) -> (n, n_mels, frames): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
+        hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.n_fft))
+        bands = self.constant("bands", waves.device, self._bands)  # (n_fft // 2 + 1, n_mels)
+        # padded with silence: reflection needs T > n_fft / 2
+        spectrum = torch.stft(
+            waves, self.n_fft, self.hop, window=hann, center=True, pad_mode="constant", return_complex=True
+        )  # (n, n_fft // 2 + 1, frames)
+        mel = bands.T @ (spectrum.real.square() + spectrum.imag.square())
+        return (mel.clamp(min=self.floor).log() - self.mean) / self.std
+
+    def _bands(self) -> Tensor:
+        from torchaudio.functional import melscale_fbanks
+
+        f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
+        return melscale_fbanks(self.n_fft // 2 + 1, self.f_min, f_max, self.n_mels, self.sample_rate)
+
+
+def spec_augment(mel: Tensor, bands: int, frames: int, masks: int, generator: torch.Generator) -> Tensor:
+    """(n, n_mels, frames) with random bands and stretches set to 0, the mean; each row has its own.
+
+    Park et al. 2019, section 2, without time warping: widths uniform up to ``bands`` and ``frames``.
+    """
+    if masks == 0 or (bands == 0 and frames == 0):
+        return mel
+    n, M, T = mel.shape
+    draws = torch.rand((n, masks, 4), generator=generator, device=generator.device).to(mel.device)
+    hidden = torch.zeros_like(mel, dtype=torch.bool)
+    for k in range(masks):
+        hidden |= span(draws[:, k, :2], M, bands)[:, :, None]
+        hidden |= span(draws[:, k, 2:], T, frames)[:, None, :]
+    return mel.masked_fill(hidden, 0.0)
+
+
+def span(draws: Tensor, length: int, widest: int) -> Tensor:
+    """(n, length) bool, one run a row; draws (n, 2) uniform: of its width up to ``widest``, and of its place."""
+    width = (draws[:, 0] * (min(widest, length) + 1)).floor()
+    start = (draws[:, 1] * (length - width + 1)).floor()
+    at = torch.arange(length, device=draws.device)
+    return (at >= start[:, None]) & (at < (start + width)[:, None])

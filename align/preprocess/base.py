@@ -1,0 +1,117 @@
+"""The promise of every preprocess: raw bytes become rows on the CPU, rows become the encoder's input on its device."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import torch
+from torch import Tensor
+
+from align.values import BadSample, Values
+
+
+class Preprocess(ABC):
+    """From a member of a shard to what an encoder reads, for one modality.
+
+    ``decode``, ``train`` or ``eval``, and ``collate`` run on the CPU, in a data worker; ``device`` runs batched on the
+    encoder's device. Nothing mixes rows. Evaluation is deterministic; in training every draw comes from the generator.
+    A subclass keeps each constructor argument as an attribute of that name, with values that JSON can say: this is what
+    a checkpoint writes.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """The extensions of members that ``decode`` reads, the preferred one first."""
+
+    @abstractmethod
+    def decode(self, source: Any) -> Tensor | str:
+        """One row, as it stands, from bytes, a path or an object.
+
+        Raises BadSample(reason) for content that cannot become a row, FileNotFoundError for a path that is not there,
+        TypeError for an object of a kind that is never read.
+        """
+
+    @abstractmethod
+    def train(self, x: Any, generator: torch.Generator) -> Tensor:
+        """One augmented row of the preset's shape; all randomness is drawn from ``generator``, on the CPU."""
+
+    @abstractmethod
+    def eval(self, x: Any) -> Tensor:
+        """One row of the preset's shape, always the same for the same ``x``."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Tensor]) -> Values:
+        """(n, ...) values; their shape beyond n is fixed by the preset, so also for n = 0."""
+
+    def device(self, values: Any, generator: torch.Generator | None = None) -> Any:
+        """What the encoder reads, computed on the device of ``values``; augmented only when a generator is given."""
+        return values
+
+    def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
+        """A constant tensor on a device, made once for each; it is neither pickled nor part of a checkpoint."""
+        kept: dict[tuple[str, torch.device], Tensor] = self.__dict__.setdefault("_constants", {})
+        if (name, device) not in kept:
+            with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
+                kept[name, device] = make().to(device)
+        return kept[name, device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_constants"}
+
+    def __repr__(self) -> str:
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+def stack(rows: Sequence[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """(n, *shape) from n rows of that shape, n = 0 included.
+
+    Raises ValueError when a row has another shape: ``train`` and ``eval`` deliver the preset's.
+    """
+    out = torch.empty((len(rows), *shape), dtype=dtype)
+    for i, row in enumerate(rows):
+        if tuple(row.shape) != shape:
+            raise ValueError(
+                f"row {i} has shape {tuple(row.shape)}, the preset's is {shape}; pass rows of train or eval"
+            )
+        out[i] = row
+    return out
+
+
+def opened(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO:
+    """A binary file over a member's bytes, or the file at a path; FileNotFoundError names the path."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file")
+    return path.open("rb")
+
+
+def where(source: Any) -> str:
+    """The path a row came from, for error messages; empty for bytes and objects."""
+    return str(source) if isinstance(source, str | Path) else ""
+
+
+def bad(reason: str, source: Any, detail: str) -> BadSample:
+    """A BadSample that says what came and, where it is known, from which file."""
+    place = where(source)
+    return BadSample(reason, f"{place}: {detail}" if place else detail)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not known; it may be {', '.join(map(repr, choices))}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """ValueError when ``value`` is below ``least`` (or is not a number)."""
+    if not value >= least:
+        raise ValueError(f"{name}={value!r} is too small; it must be at least {least}")

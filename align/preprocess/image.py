@@ -1,0 +1,147 @@
+"""Images: any picture PIL reads in a few safe formats becomes RGB uint8 rows of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
+from align.preprocess.picture import read_picture
+
+MEANS = {
+    "clip": (0.48145466, 0.4578275, 0.40821073),
+    "imagenet": (0.485, 0.456, 0.406),
+    "half": (0.5, 0.5, 0.5),
+}
+STDS = {
+    "clip": (0.26862954, 0.26130258, 0.27577711),
+    "imagenet": (0.229, 0.224, 0.225),
+    "half": (0.5, 0.5, 0.5),
+}
+
+
+class Image(Preprocess):
+    """RGB images of size x size. Rows are uint8 (3, size, size); ``device`` makes them float32, normalised.
+
+    size: pixels a side. mean, std: a preset's name ("clip", "imagenet", "half") or three numbers for values in [0, 1];
+    std=None means the preset that mean names. crop_scale: share of the area that a random crop keeps in training, and
+    crop_ratio its width / height; crop_scale=(1, 1) trains on what evaluation sees. flip: mirror half of the training
+    images; off, because digits, letters and gestures do not survive it. resize: "crop" scales the short side to size
+    and takes the centre, "squash" scales both sides. max_pixels: a larger picture is refused by its header.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+
+    def __init__(
+        self,
+        size: int = 224,
+        mean: str | tuple[float, float, float] = "clip",
+        std: str | tuple[float, float, float] | None = None,
+        crop_scale: tuple[float, float] = (0.9, 1.0),
+        crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: bool = False,
+        resize: Literal["crop", "squash"] = "crop",
+        max_pixels: int = 2**25,
+    ):
+        check_at_least("size", size, 1)
+        check_choice("resize", resize, ("crop", "squash"))
+        for name, (low, high) in {"crop_scale": crop_scale, "crop_ratio": crop_ratio}.items():
+            if not 0 < low <= high:
+                raise ValueError(f"{name}={(low, high)} must be 0 < low <= high")
+        if crop_scale[1] > 1:
+            raise ValueError(f"crop_scale={tuple(crop_scale)} is a share of the image's area; its end is at most 1")
+        self.size = size
+        self.mean = mean
+        self.std = std
+        self.crop_scale = crop_scale
+        self.crop_ratio = crop_ratio
+        self.flip = flip
+        self.resize = resize
+        self.max_pixels = max_pixels
+        self.channels = 3
+        self._mean = three("mean", mean, MEANS)
+        self._std = three("std", mean if std is None else std, STDS)
+
+    def decode(self, source: Any) -> Tensor:
+        """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
+
+        Raises BadSample: image/empty, not-an-image, too-large, truncated, corrupt, shape, dtype.
+        """
+        return read_picture(source, self.max_pixels)
+
+    def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        if tuple(self.crop_scale) == (1, 1):
+            out = self.eval(x)
+        else:
+            top, left, height, width = random_box(*x.shape[-2:], self.crop_scale, self.crop_ratio, generator)
+            out = scaled(x[:, top : top + height, left : left + width], self.size, self.size)
+        if self.flip and torch.rand((), generator=generator) < 0.5:
+            out = out.flip(-1)
+        return out
+
+    def eval(self, x: Tensor) -> Tensor:
+        size = self.size
+        if self.resize == "squash":
+            return scaled(x, size, size)
+        H, W = x.shape[-2:]
+        short = min(H, W)
+        if max(H, W) > 8 * short:  # scaled whole, a 1 x 100,000 strip would need gigabytes
+            x = centre(x, min(H, 8 * short), min(W, 8 * short))
+            H, W = x.shape[-2:]
+        return centre(scaled(x, max(size, int(size * H / short)), max(size, int(size * W / short))), size, size)
+
+    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+        return stack(rows, (3, self.size, self.size), torch.uint8)
+
+    def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, 3, size, size) uint8 -> float32, (value / 255 - mean) / std."""
+        mean = self.constant("mean", values.device, lambda: 255 * torch.tensor(self._mean).view(3, 1, 1))
+        std = self.constant("std", values.device, lambda: 255 * torch.tensor(self._std).view(3, 1, 1))
+        return (values.float() - mean) / std
+
+
+def three(name: str, value: str | Sequence[float], presets: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
+    """A preset's three numbers, or the three that were given."""
+    if isinstance(value, str):
+        check_choice(name, value, tuple(presets))
+        return presets[value]
+    if len(value) != 3 or (name == "std" and not all(v > 0 for v in value)):
+        raise ValueError(f"{name}={value!r} must be three {'positive ' if name == 'std' else ''}numbers, or a preset")
+    return tuple(float(v) for v in value)
+
+
+def scaled(x: Tensor, height: int, width: int) -> Tensor:
+    """(3, H, W) uint8 -> (3, height, width), bicubic with antialiasing."""
+    if tuple(x.shape[-2:]) == (height, width):
+        return x
+    return F.interpolate(x[None], (height, width), mode="bicubic", antialias=True)[0]
+
+
+def centre(x: Tensor, height: int, width: int) -> Tensor:
+    """The middle height x width of (3, H, W), rounded as torchvision's CenterCrop."""
+    H, W = x.shape[-2:]
+    top, left = round((H - height) / 2), round((W - width) / 2)
+    return x[:, top : top + height, left : left + width]
+
+
+def random_box(
+    H: int, W: int, scale: Sequence[float], ratio: Sequence[float], generator: torch.Generator
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a crop with a random share of the area and a random shape.
+
+    Szegedy et al. 2015, section 6, as torchvision's RandomResizedCrop: ten tries, then the largest central box.
+    """
+    for draw in torch.rand((10, 4), generator=generator).tolist():
+        area = H * W * (scale[0] + draw[0] * (scale[1] - scale[0]))
+        shape = exp(log(ratio[0]) + draw[1] * (log(ratio[1]) - log(ratio[0])))
+        width, height = round((area * shape) ** 0.5), round((area / shape) ** 0.5)
+        if 0 < width <= W and 0 < height <= H:
+            return int(draw[2] * (H - height + 1)), int(draw[3] * (W - width + 1)), height, width
+    height = max(1, min(H, round(W / ratio[0])))
+    width = max(1, min(W, round(H * ratio[1])))
+    return (H - height) // 2, (W - width) // 2, height, width

@@ -1,0 +1,43 @@
+"""Read .npy without trust: no pickles, and the header is checked before any memory is taken."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import BinaryIO
+
+import numpy as np
+
+from align.values import BadSample
+
+
+def read_npy(file: BinaryIO, kind: str, *, limit: int) -> np.ndarray:
+    """The numeric array in a .npy file or member, C or Fortran order, versions 1 and 2 of the format.
+
+    kind: the first half of a reason, "points" in points/not-npy. limit: numbers at most.
+    Raises BadSample: KIND/empty, KIND/not-npy, KIND/dtype (objects, text, records), KIND/too-large, KIND/truncated.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size == 0:
+        raise BadSample(f"{kind}/empty", "no bytes")
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = read_header[version](file)
+    except Exception as error:  # a header is a Python literal: what damaged ones raise has no common class
+        raise BadSample(
+            f"{kind}/not-npy", f"no .npy header ({str(error).splitlines()[0] if str(error) else ''})"
+        ) from None
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise BadSample(f"{kind}/dtype", f"{dtype} is not numeric")
+    if any(n < 0 for n in shape):
+        raise BadSample(f"{kind}/not-npy", f"the header says shape {shape}")
+    count = prod(shape)
+    if count > limit:
+        raise BadSample(f"{kind}/too-large", f"shape {shape}, at most {limit} numbers are read")
+    data = file.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise BadSample(
+            f"{kind}/truncated", f"shape {shape} of {dtype} needs {count * dtype.itemsize} bytes, {len(data)} are there"
+        )
+    return np.frombuffer(data, dtype, count).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,186 @@
+"""Point clouds: any number of points, with or without colour, becomes P points at a stated scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import cos, exp, log, pi, sin
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.preprocess.base import Preprocess, bad, check_at_least, check_choice, opened, stack
+from align.preprocess.mesh import FILL, SUFFIXES, sample_mesh
+from align.preprocess.npy import read_npy
+from align.values import BadSample
+
+FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
+
+
+class Points(Preprocess):
+    """Clouds of ``points`` points. Rows are (points, 6) float32: xyz and rgb in [0, 1]; (points, 3) without colour.
+
+    preset: "unit_sphere" moves the centroid to 0 and scales the farthest point to 1; "absolute" keeps place and size,
+    for objects whose size says something. scale: a constant that multiplies absolute coordinates. color: whether rgb is
+    read; where there is none it is 0.4. up: the axis that points up, about which ``rotate="up"`` turns; "any" turns
+    about any axis. In training only: rotate; jitter, a normal shift of each point as a share of the cloud's radius;
+    scale_jitter, up to so much larger or smaller (0.2: a factor of 1/1.2 to 1.2); drop, how often a cloud loses its
+    colours. max_points: a larger array is refused by its header.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ("npy",)
+    files: ClassVar[tuple[str, ...]] = SUFFIXES
+    """What ``decode`` reads from a path besides .npy: meshes and scans."""
+
+    def __init__(
+        self,
+        points: int = 1024,
+        preset: Literal["unit_sphere", "absolute"] = "unit_sphere",
+        color: bool = True,
+        up: Literal["z", "y"] = "z",
+        rotate: Literal["none", "up", "any"] = "none",
+        jitter: float = 0.01,
+        scale_jitter: float = 0.0,
+        drop: float = 0.0,
+        scale: float = 1.0,
+        max_points: int = 5_000_000,
+    ):
+        check_at_least("points", points, 1)
+        check_choice("preset", preset, ("unit_sphere", "absolute"))
+        check_choice("up", up, ("z", "y"))
+        check_choice("rotate", rotate, ("none", "up", "any"))
+        for name, value in {"jitter": jitter, "scale_jitter": scale_jitter, "drop": drop}.items():
+            check_at_least(name, value, 0)
+        if scale != 1 and preset != "absolute":
+            raise ValueError(f"scale={scale} means nothing with preset={preset!r}, which sets the scale itself")
+        self.points = points
+        self.preset = preset
+        self.color = color
+        self.up = up
+        self.rotate = rotate
+        self.jitter = jitter
+        self.scale_jitter = scale_jitter
+        self.drop = drop
+        self.scale = scale
+        self.max_points = max_points
+        self.channels = 6 if color else 3
+
+    def decode(self, source: Any) -> Tensor:
+        """(P, 6 or 3) float32, placed and scaled, P as it comes: from .npy bytes, a path, an ndarray or a tensor.
+
+        Raises BadSample: points/empty, not-npy, dtype, too-large, truncated, shape, non-finite, range, colour,
+        unreadable.
+        """
+        if isinstance(source, str | Path) and Path(source).suffix.lower().lstrip(".") in self.files:
+            array = sample_mesh(source, max(4 * self.points, 4096))
+        elif isinstance(source, bytes | bytearray | memoryview | str | Path):
+            with opened(source) as file:
+                try:
+                    array = read_npy(file, "points", limit=6 * self.max_points)
+                except BadSample as error:
+                    raise bad(error.reason, source, error.detail) from None
+        elif isinstance(source, np.ndarray):
+            array = source
+        elif isinstance(source, Tensor):
+            array = source.detach().cpu().numpy()
+        else:
+            raise TypeError(
+                f"points are read from .npy bytes, a path, an ndarray or a tensor, not from {type(source).__name__}"
+            )
+        cloud = torch.from_numpy(checked(array, source, self.color))
+        if self.preset == "unit_sphere":
+            cloud[:, :3] = unit_sphere(cloud[:, :3])
+        elif self.scale != 1:
+            cloud[:, :3] *= self.scale
+        return cloud.float()
+
+    def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        P = len(x)
+        # every point once, then again, and what remains drawn without replacement
+        order = torch.randperm(P, generator=generator)[: self.points % P if self.points > P else self.points]
+        if self.points > P:
+            order = torch.cat([torch.arange(P).repeat(self.points // P), order])
+        out = x[order]
+        xyz = out[:, :3] @ turn(self.rotate, self.up, generator).T
+        factor, grey = torch.rand(2, generator=generator).tolist()
+        if self.jitter:
+            radius = (xyz - xyz.mean(0)).norm(dim=1).max()
+            xyz = xyz + self.jitter * radius * torch.randn(xyz.shape, generator=generator).clamp(-3, 3)
+        out[:, :3] = xyz * exp((2 * factor - 1) * log(1 + self.scale_jitter))
+        if self.color and grey < self.drop:
+            out[:, 3:] = FILL
+        return out
+
+    def eval(self, x: Tensor) -> Tensor:
+        return x[spread(len(x), self.points)]
+
+    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+        return stack(rows, (self.points, self.channels), torch.float32)
+
+
+def checked(array: np.ndarray, source: Any, color: bool) -> np.ndarray:
+    """(P, 6 or 3) float64, a copy, of an array that is a cloud; BadSample otherwise."""
+    if array.ndim != 2 or array.shape[1] not in (3, 6):
+        raise bad("points/shape", path_of(source), f"shape {array.shape}; expected (P, 3) or (P, 6)")
+    if array.dtype.kind not in "fiu":
+        raise bad("points/dtype", path_of(source), f"{array.dtype} is not numeric")
+    if len(array) == 0:
+        raise bad("points/empty", path_of(source), "no points")
+    cloud = array[:, : 6 if color else 3].astype(np.float64)
+    if not np.isfinite(cloud).all():
+        raise bad("points/non-finite", path_of(source), "NaN or infinity")
+    if (far := np.abs(cloud[:, :3]).max()) > FARTHEST:
+        raise bad("points/range", path_of(source), f"coordinates reach {far:.3g}, at most {FARTHEST:g} are read")
+    rgb = cloud[:, 3:]
+    if rgb.size and (rgb.min() < -0.01 or rgb.max() > 1.01):
+        raise bad("points/colour", path_of(source), f"rgb from {rgb.min():.3g} to {rgb.max():.3g}; expected 0 to 1")
+    if color and not rgb.size:
+        return np.concatenate([cloud, np.full((len(cloud), 3), FILL)], axis=1)
+    rgb.clip(0, 1, out=rgb)
+    return cloud
+
+
+def path_of(source: Any) -> str | Path | None:
+    return source if isinstance(source, str | Path) else None
+
+
+def unit_sphere(xyz: Tensor) -> Tensor:
+    """(P, 3) with its centroid at 0 and its farthest point at distance 1; identical points become zeros."""
+    centred = xyz - xyz.mean(0)
+    radius = centred.norm(dim=1).max()
+    if radius <= 1e-9 * max(1e-3, float(xyz.abs().max())):  # what is left of identical points is rounding
+        return torch.zeros_like(xyz)
+    return centred / radius
+
+
+def spread(P: int, count: int) -> Tensor:
+    """``count`` indices below P: the same each time, evenly spread, each point as often as the next (± 1).
+
+    Multiples of the golden ratio mod 1 leave no gap and follow no grid (Weyl's sequence), so a scan that lies in memory
+    row by row is thinned evenly.
+    """
+    golden = (5**0.5 - 1) / 2
+    order = (torch.arange(P, dtype=torch.float64) * golden % 1).argsort(stable=True)
+    return order.repeat(-(-count // P))[:count]
+
+
+def turn(kind: str, up: str, generator: torch.Generator) -> Tensor:
+    """(3, 3): no rotation, one about the up axis, or one that is uniform over all (Shoemake 1992, quaternions)."""
+    draws = torch.rand(3, generator=generator).tolist()
+    if kind == "none":
+        return torch.eye(3)
+    if kind == "up":
+        c, s = cos(2 * pi * draws[0]), sin(2 * pi * draws[0])
+        return torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]] if up == "z" else [[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    a, b = (1 - draws[0]) ** 0.5, draws[0] ** 0.5
+    x, y = a * sin(2 * pi * draws[1]), a * cos(2 * pi * draws[1])
+    z, w = b * sin(2 * pi * draws[2]), b * cos(2 * pi * draws[2])
+    return torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
