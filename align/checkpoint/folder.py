@@ -55,7 +55,7 @@ def transcript(model: JointModel) -> dict[str, Any]:
     towers = {
         name: {
             "preprocess": describe(tower.preprocess),
-            "encoder": describe(tower.encoder),
+            "encoder": None if name in (model.share or {}) else describe(tower.encoder),
             "head": describe(tower.head, skip=("width", "dim")),
         }
         for name, tower in ((m, model.towers[m]) for m in model.modalities)
@@ -141,7 +141,8 @@ def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointMo
     """A model from its transcript, with random weights. Raises ValueError for what the transcript does not allow."""
     towers = {}
     for name, parts in config["towers"].items():
-        preprocess, encoder = (build(parts[key], allow=allow) for key in ("preprocess", "encoder"))
+        preprocess = build(parts["preprocess"], allow=allow)
+        encoder = None if parts.get("encoder") is None else build(parts["encoder"], allow=allow)
         towers[name] = Tower(preprocess, encoder, build(parts["head"], allow=allow, delayed=True))
     with torch.device("cpu"):
         return JointModel(

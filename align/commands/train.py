@@ -24,7 +24,7 @@ def train(
     return parse(["--config", config, "--run", run, "--seed", str(seed), *(["--fresh"] if fresh else [])])
 
 
-def parse(args: Sequence[str]) -> int:
+def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     """Parse the command line of `align train`, check all of it, then train. Returns the exit code."""
     parser = make_parser()
     args = list(args)
@@ -42,7 +42,7 @@ def parse(args: Sequence[str]) -> int:
         made = parser.instantiate_classes(values)
     except (TypeError, ValueError) as error:
         raise Refused(f"{config}: {' '.join(str(error).split())}") from error
-    return _train(made, parser.dump(values, skip_none=False), values)
+    return _train(made, parser.dump(values, skip_none=False), values, quiet)
 
 
 def make_parser() -> Any:
@@ -153,7 +153,7 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _train(made: Any, config: str, values: Any) -> int:
+def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.files import atomic_write
     from align.lit import fit
     from align.objective import Objective
@@ -183,7 +183,8 @@ def _train(made: Any, config: str, values: Any) -> int:
     if fitted.signal:
         print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
         return 128 + fitted.signal
-    print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {run} SHARDS")
+    if not quiet:
+        print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {run} SHARDS")
     return 0
 
 
