@@ -1,0 +1,33 @@
+"""The notebooks run from top to bottom on the quickstart's model."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from quick import small_run
+
+books = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_two():
+    assert [book.stem for book in books] == ["retrieval", "zero_shot"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jupyter_client's own
+@pytest.mark.filterwarnings("ignore:.*TCP without encryption.*")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the kernel's sockets close with the process
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("book", books, ids=lambda p: p.stem)
+def test_a_notebook_runs(book, tmp_path):
+    from nbclient import NotebookClient
+
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(small_run())
+    shutil.copy(book, tmp_path)
+    read = nbformat.read(tmp_path / book.name, as_version=4)
+    NotebookClient(read, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [key for cell in read.cells for out in cell.get("outputs", []) for key in out.get("data", {})]
+    assert "image/png" in kinds
+    assert "text/html" in kinds  # the sound
