@@ -1,0 +1,87 @@
+"""What every loss does with rows: exact dtype, who belongs with whom, and means over the anchors that count."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+Scale = float | Tensor
+"""The multiplier itself, already exponentiated: a float or a tensor of one element."""
+
+
+def exact(x: Tensor) -> AbstractContextManager:
+    """A block without autocast: bfloat16 logits of a scale of 100 are wrong in the second digit."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def at_least_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors in their common dtype, float32 or wider."""
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors], torch.float32)
+    return [x.to(dtype) for x in tensors]
+
+
+def check_embeddings(embeddings: Sequence[Tensor]) -> None:
+    """Raises ValueError unless all are (n_m, D) floating tensors with one D."""
+    shapes = ", ".join(str(tuple(x.shape)) for x in embeddings)
+    if any(x.ndim != 2 or not x.is_floating_point() for x in embeddings) or len({x.shape[1] for x in embeddings}) > 1:
+        kinds = ", ".join(str(x.dtype) for x in embeddings)
+        raise ValueError(f"a loss takes floating tensors (n, D) of one D; got shapes {shapes} of {kinds}")
+
+
+def one_number(scale: Scale, like: Tensor, name: str = "scale") -> Tensor:
+    """scale as a 0-d tensor in like's dtype and device. Raises ValueError where it is more than one number."""
+    number = torch.as_tensor(scale).to(like)
+    if number.numel() != 1:
+        raise ValueError(f"{name} is one number; got a tensor of shape {tuple(number.shape)}")
+    return number.reshape(())
+
+
+def row_ids(given: Tensor | None, x: Tensor, name: str) -> Tensor:
+    """(n,) int64 sample ids of x's rows; without ids, row i belongs to sample i."""
+    return torch.arange(len(x), device=x.device) if given is None else per_row(given, x, name)
+
+
+def per_row(given: Tensor, x: Tensor, name: str) -> Tensor:
+    """given on x's device. Raises ValueError unless it has one entry a row."""
+    if given.shape != x.shape[:1]:
+        raise ValueError(f"{name} has shape {tuple(given.shape)}; its rows need ({len(x)},)")
+    return given.to(x.device)
+
+
+def row_weights(given: Tensor | None, x: Tensor, name: str) -> Tensor:
+    """(n,) weights in x's dtype; ones where none are given."""
+    return x.new_ones(len(x)) if given is None else per_row(given, x, name).to(x.dtype)
+
+
+def both_or_neither(a: object, b: object, name: str) -> None:
+    """Raises ValueError where only one side of a pair has groups."""
+    if (a is None) != (b is None):
+        raise ValueError(f"{name}_a and {name}_b come together; only {name}_{'b' if a is None else 'a'} was given")
+
+
+def same(a: Tensor, b: Tensor) -> Tensor:
+    """(n_a, n_b) bool: equal ids. A negative id equals nothing, not even itself."""
+    return (a[:, None] == b[None, :]) & (a[:, None] >= 0)
+
+
+def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
+    """Σ w·l / Σ w over the anchors that were found, all (n,); a differentiable zero where none counts."""
+    weights = torch.where(found, weights, 0)
+    total = weights.sum()
+    return (weights * torch.where(found, losses, 0)).sum() / torch.where(total == 0, 1, total)
+
+
+def nothing(*tensors: Tensor) -> Tensor:
+    """A zero whose gradient to each tensor is zeros, never None."""
+    return torch.stack([x.reshape(-1)[:0].sum() for x in tensors]).sum()
+
+
+def log_sum(logits: Tensor, dim: int = -1) -> Tensor:
+    """log Σ exp over dim, where a row of nothing but -inf gives the smallest number and zero gradients, never NaN."""
+    bounds = torch.finfo(logits.dtype)
+    top = logits.detach().amax(dim, keepdim=True).clamp(min=bounds.min)
+    return (logits - top).exp().sum(dim).clamp(min=bounds.tiny).log() + top.squeeze(dim)

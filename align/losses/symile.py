@@ -1,0 +1,154 @@
+"""Symile: all modalities contrasted at once, by the multilinear inner product of tuples of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from align.losses.pairing import (
+    Scale,
+    at_least_float32,
+    check_embeddings,
+    exact,
+    nothing,
+    one_number,
+    per_row,
+    row_ids,
+    row_weights,
+    weighted_mean,
+)
+from align.losses.temperature import Temperature
+from align.losses.tuples import Tuples, sampled, shuffled
+
+Negatives = Literal["all", "shuffled", "partial"] | int
+
+
+def symile(
+    embeddings: Sequence[Tensor],
+    scale: Scale,
+    *,
+    negatives: Negatives = "all",
+    samples: Sequence[Tensor] | None = None,
+    groups: Sequence[Tensor] | None = None,
+    weights: Sequence[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The contrastive loss of M >= 2 sets of rows at once (Saporta et al. 2024, arXiv 2411.01053, section 3.2); a 0-d
+    tensor.
+
+    The logit of a tuple is scale·Σ_d Π_m x_m[d]. With modality m as anchor, each row that has complete tuples (one row
+    of every modality, all of its sample) costs the cross-entropy of those against its candidates, averaged over them
+    outside the log as in ``infonce``; mean over anchors, then over modalities. For M = 2, "all" and "partial" are
+    ``infonce``.
+
+    embeddings: M tensors (n_m, D). Logits are float32 at least, autocast or not.
+    scale: the multiplier, already exponentiated.
+    negatives: an anchor's candidates beside its own complete tuples.
+        "all": all Π n of the other modalities' tuples; memory Π_m n_m.
+        "shuffled": as the published code draws them, one randperm(n_m, generator) per (anchor, other) in index order,
+            repeated up to the largest n_m; column i is left out for anchor i. Memory n².
+        "partial": those with exactly one row of another sample, and not the anchor's: one modality swapped at a time,
+            the hardest negatives. Memory M·n² for one row a sample.
+        K, an int: K tuples drawn uniformly with replacement for each anchor modality, one randint per (anchor, other) in
+            index order, shared by its anchors; one that is an anchor's own is left out for it. Memory n·K.
+    samples: M tensors (n_m,) of ids; row i belongs to sample i where none are given; -1 belongs to no sample.
+    groups: M tensors (n_m,) of ids; a tuple whose rows are all of the anchor's sample or group (>= 0) is no negative.
+    weights: M tensors (n_m,): how much each anchor counts in its modality's mean.
+    generator: where "shuffled" and K draw from; None: torch's own.
+
+    Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
+    do not fit.
+    """
+    check_embeddings(embeddings)
+    if len(embeddings) < 2:
+        raise ValueError(f"symile contrasts at least two modalities; got {len(embeddings)}")
+    for name, given in (("samples", samples), ("groups", groups), ("weights", weights)):
+        if given is not None and len(given) != len(embeddings):
+            raise ValueError(f"symile takes {name} for each of the {len(embeddings)} modalities; got {len(given)}")
+    if negatives not in ("all", "shuffled", "partial") and not (type(negatives) is int and negatives > 0):
+        raise ValueError(f"negatives is 'all', 'shuffled', 'partial' or a number of tuples above 0; got {negatives!r}")
+    with exact(embeddings[0]):
+        xs = at_least_float32(embeddings)
+        scale = one_number(scale, xs[0])
+        ids = [row_ids(samples[m] if samples else None, x, f"samples[{m}]") for m, x in enumerate(xs)]
+        counts = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(xs)]
+        kinds = [per_row(groups[m], x, f"groups[{m}]") for m, x in enumerate(xs)] if groups else None
+        if not all(len(x) for x in xs):
+            return nothing(*xs, scale)
+        tuples = Tuples(xs, scale, ids, kinds)
+        losses = []
+        for m, weight in enumerate(counts):
+            if negatives == "all":
+                every = tuples.all(m)
+            elif negatives == "partial":
+                every = tuples.partial(m)
+            elif negatives == "shuffled":
+                every = tuples.drawn(m, shuffled(m, tuples.lengths, generator), published=True)
+            else:
+                every = tuples.drawn(m, sampled(m, tuples.lengths, negatives, generator), published=False)
+            count, own = tuples.positives(m)
+            losses.append(weighted_mean(every - own, weight, count > 0))
+        return torch.stack(losses).mean()
+
+
+@final
+class Symile(Temperature):
+    """``symile`` with a learned temperature whose start and limit depend on D and M.
+
+    The multilinear product of M random unit vectors has a standard deviation of D^(-(M-1)/2): CLIP's 14.3 would leave
+    every softmax flat, and the loss at the log of its number of candidates for ever. Of M vectors that agree and spread
+    over all D coordinates it is D^(1-M/2), larger by √D. The start is
+
+        scale = max(10, √D) · D^(M/2 - 1)
+
+    so tuples that agree begin at a logit of max(10, √D), and random ones at a standard deviation of max(10/√D, 1): for
+    M = 2 it is about CLIP's, for M = 3 the 10·√D that is known to train, and never flat at any D. The limit is
+    100·D^(M/2 - 1), at which tuples that agree have CLIP's largest logit, 100.
+
+    negatives: as in ``symile``. start_scale, max_scale, learn_scale: None takes the values above.
+    """
+
+    kind = "symile"
+
+    def __init__(
+        self,
+        negatives: Negatives = "all",
+        start_scale: float | None = None,
+        max_scale: float | None = None,
+        learn_scale: bool = True,
+    ):
+        super().__init__(start_scale, max_scale, learn_scale)
+        self.negatives: Negatives = negatives
+        self.started = start_scale is not None
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """Sets the scale and its limit from D and M."""
+        spread = dim ** (modalities / 2 - 1)
+        self._set(max(10.0, math.sqrt(dim)) * spread, max(100.0, math.sqrt(dim)) * spread)
+        self.started = True
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        if not self.started:
+            raise ValueError("Symile's scale depends on D and M: call start(dim, modalities, batch) once before training")
+        return symile(
+            embeddings,
+            self.scale,
+            negatives=self.negatives,
+            samples=samples,
+            groups=groups,
+            weights=weights,
+            generator=generator,
+        )

@@ -1,0 +1,60 @@
+"""The learned temperature that every loss module has: a scale, where it starts and where it ends."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+CLIP_START = 1 / 0.07
+CLIP_LIMIT = 100.0
+
+
+class Temperature(nn.Module, ABC):
+    """Abstract: a loss over embeddings with a learned scale.
+
+    The parameter is ``log_scale`` of shape (1,) (FSDP2 refuses scalars). ``clamp_`` is called after the optimiser's
+    step: a clamp in the forward pass has no gradient once above its limit.
+
+    start_scale: the scale at the start; None: what ``start`` derives.
+    max_scale: the largest scale; None: what ``start`` derives.
+    learn_scale: False keeps the scale at its start.
+    """
+
+    kind: str  # "pairwise": of two modalities; "symile": of all at once
+    bias: nn.Parameter | None  # (1,), where the loss has one
+
+    def __init__(self, start_scale: float | None, max_scale: float | None, learn_scale: bool):
+        super().__init__()
+        for name, value in (("start_scale", start_scale), ("max_scale", max_scale)):
+            if value is not None and not (0 < value < math.inf):
+                raise ValueError(f"{name} is a positive number; got {value}")
+        self.start_scale = start_scale
+        self.max_scale = max_scale
+        self.learn_scale = learn_scale
+        self.limit = CLIP_LIMIT if max_scale is None else max_scale
+        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learn_scale)
+        self.register_parameter("bias", None)
+        self._set(CLIP_START, CLIP_LIMIT)
+
+    @property
+    def scale(self) -> Tensor:
+        """(1,) the multiplier, float32 at least."""
+        return self.log_scale.to(torch.promote_types(self.log_scale.dtype, torch.float32)).exp()
+
+    @abstractmethod
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """Sets the scale and its limit for embeddings of D = dim, M = modalities at once and N = batch samples."""
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keeps the scale at or below its limit. Call it after the optimiser's step."""
+        self.log_scale.clamp_(max=math.log(self.limit))
+
+    @torch.no_grad()
+    def _set(self, scale: float, limit: float) -> None:
+        self.limit = limit if self.max_scale is None else self.max_scale
+        self.log_scale.fill_(math.log(scale if self.start_scale is None else self.start_scale))
+        self.clamp_()

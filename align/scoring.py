@@ -1,0 +1,79 @@
+"""One scoring rule for zero-shot classification, retrieval and search."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align.values import TermInfo
+
+How = Literal["cosine", "mip", "objective"]
+
+
+def score(
+    query: Mapping[str, Tensor],
+    candidates: Tensor,
+    how: How = "cosine",
+    *,
+    of: str | None = None,
+    terms: Sequence[TermInfo] = (),
+) -> Tensor:
+    """(q, c) how well each candidate answers each query; higher is better, float32 at least.
+
+    query: modality -> (q, D), one row a query and modality. candidates: (c, D).
+    how: "cosine" sums the cosines of a candidate with each of the query's rows. "mip" takes the multilinear inner product
+        of the candidate with all of them, which is how Symile is read (Saporta et al. 2024, arXiv 2411.01053, section
+        3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has, each at
+        its learned scale and bias: a softmax over candidates gives probabilities.
+    of: the candidates' modality. terms: what was trained, ``JointModel.terms``. Both are read by "objective" alone.
+
+    Raises ValueError where shapes disagree, or where no term fits (it says what is missing).
+    """
+    if how not in ("cosine", "mip", "objective"):
+        raise ValueError(f"how is 'cosine', 'mip' or 'objective'; got {how!r}")
+    _check(query, candidates)
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in (candidates, *query.values())], torch.float32)
+    candidates = candidates.to(dtype)
+    query = {modality: rows.to(dtype) for modality, rows in query.items()}
+    with torch.autocast(candidates.device.type, enabled=False):
+        if how == "cosine":
+            summed = torch.stack([F.normalize(rows, dim=-1) for rows in query.values()]).sum(0)  # (q, D)
+            return summed @ F.normalize(candidates, dim=-1).T
+        if how == "mip":
+            return _product(query, list(query)) @ candidates.T
+        fitting = _fitting(query, of, terms)
+        return torch.stack(
+            [
+                term.scale * (_product(query, [m for m in term.modalities if m != of]) @ candidates.T) + term.bias
+                for term in fitting
+            ]
+        ).sum(0)
+
+
+def _product(query: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
+    return functools.reduce(torch.mul, [query[m] for m in modalities])  # (q, D)
+
+
+def _fitting(query: Mapping[str, Tensor], of: str | None, terms: Sequence[TermInfo]) -> list[TermInfo]:
+    if of is None:
+        raise ValueError("how='objective' needs of=, the candidates' modality")
+    fitting = [t for t in terms if of in t.modalities and set(t.modalities) <= {*query, of}]
+    if not fitting:
+        trained = "; ".join(" with ".join(t.modalities) for t in terms) or "none"
+        raise ValueError(f"no trained term scores {of} by {' and '.join(query)} alone; the terms are: {trained}")
+    return fitting
+
+
+def _check(query: Mapping[str, Tensor], candidates: Tensor) -> None:
+    shapes = {modality: tuple(rows.shape) for modality, rows in query.items()}
+    if not query:
+        raise ValueError("a query has at least one modality; got none")
+    if any(x.ndim != 2 or x.shape[1] != candidates.shape[-1] for x in (candidates, *query.values())):
+        raise ValueError(f"queries are (q, D) and candidates (c, D); got {shapes} and {tuple(candidates.shape)}")
+    if len({len(rows) for rows in query.values()}) > 1:
+        raise ValueError(f"all modalities of a query have one row a query; got {shapes}")
