@@ -11,12 +11,13 @@ Task ``pair`` (four modalities). One sample a MNIST image, 60,000 train and 10,0
   up within [-1, 1], y the depth within [-0.2, 0.2], one colour per cloud drawn by seed and darkened by the pixel's
   intensity. It is another image than ``image.png``, so that no pair of modalities can be matched by its pixels;
 * ``text.txt``    one of "seven", "a seven", "the digit seven";
-* ``json``        ``label: {digit: seven}`` and ``group``: the digit, so that samples of one digit are
-  never negatives of each other.
+* ``json``        ``label: {digit: seven}`` and ``group``, the digit: samples of one digit are never negatives of each
+  other, and a retrieved item of the same digit is a hit.
 
-Task ``sum`` (three modalities): an image of a, a recording of b, the word for (a + b) mod 10, a and b independent. No
-pair of the three carries any information, all three together determine each other. Its label is ``{a, b, sum}``; it has
-no group (two samples with equal a, b and sum are as rare as chance makes them, and Symile's optimum allows for that).
+Task ``sum`` (three modalities): an image of a, a recording of b and the word for (a + b) mod 10 in the same three
+wordings; a and b are independent. No pair of the three carries any information, all three together determine each
+other. Its label is ``{a, b, sum}``. It has no group: a tuple of other samples' rows that adds up by chance is a
+negative too, one in ten, which Symile's optimum (the log of a density ratio) allows for.
 
 The official test splits stay apart: MNIST's t10k files; FSDD's recordings 0 to 4 of each speaker and digit.
 
@@ -186,8 +187,9 @@ def sums(images: np.ndarray, labels: np.ndarray, recordings: list[list[bytes]], 
         a, b = int(labels[image]), int(rng.integers(10))
         word = WORDS[(a + b) % 10]
         wav = recordings[b][rng.integers(len(recordings[b]))]
+        text = TEMPLATES[rng.integers(len(TEMPLATES))].format(word)
         about = {"label": {"a": WORDS[a], "b": WORDS[b], "sum": word}}
-        yield f"{i:06d}", members(image=png(images[image]), audio=wav, text=word, about=about)
+        yield f"{i:06d}", members(image=png(images[image]), audio=wav, text=text, about=about)
 
 
 def members(*, image: bytes, audio: bytes, text: str, about: dict[str, Any], points: bytes | None = None) -> dict:

@@ -30,10 +30,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import trimesh
 
 from align.data import ShardWriter
 from align.files import download
+from align.preprocess.mesh import sample_mesh
+from align.values import BadSample
 
 POINTS = 1024
 URL = "https://github.com/KayKit-Game-Assets/KayKit-Restaurant-Bits-1.0/archive/153c8a7535b48237854cb54ff6890679f8c574d1.zip"
@@ -106,11 +107,11 @@ def caption(name: str) -> str:
     return ("an " if text[0] in "aeiou" else "a ") + text
 
 
-def cloud(mesh: trimesh.Trimesh, seed: int) -> np.ndarray:
-    """(POINTS, 6) float16: xyz with z up, rgb in [0, 1] from the texture; uniform by area."""
-    points, _, colours = trimesh.sample.sample_surface(mesh, POINTS, sample_color=True, seed=seed)
-    x, y, z = np.asarray(points).T
-    return np.column_stack([x, -z, y, np.asarray(colours)[:, :3] / 255]).astype(np.float16)
+def clouds(path: Path, n: int, seed: int) -> np.ndarray:
+    """(n, POINTS, 6) float16: xyz with z up, rgb in [0, 1] from the texture; each uniform by area."""
+    points = np.random.default_rng(seed).permutation(sample_mesh(path, n * POINTS, seed))
+    x, y, z, *rgb = points.T
+    return np.stack([x, -z, y, *rgb], axis=1).reshape(n, POINTS, 6).astype(np.float16)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,26 +133,25 @@ def main(arguments: list[str] | None = None) -> int:
         classes = {"object": objects, "kind": sorted({words(path.stem)[0] for path in paths})}
         for split in ("train", "test"):
             chosen = [i for i in range(len(paths)) if (i % 5 == 4) == (split == "test")]
-            clouds = args.clouds if split == "train" else 1
+            n = args.clouds if split == "train" else 1
             with ShardWriter(args.out, split, classes=classes, licence="CC0 1.0") as writer:
                 for i in chosen:
-                    mesh = trimesh.load(paths[i], force="mesh", process=False)
                     name = paths[i].stem
                     label = {"object": objects[i], "kind": words(name)[0]}
-                    for n in range(clouds):
-                        points = io.BytesIO()
-                        seed = int(np.random.SeedSequence([args.seed, i, n]).generate_state(1)[0])
-                        np.save(points, cloud(mesh, seed))
+                    seed = int(np.random.SeedSequence([args.seed, i]).generate_state(1)[0])
+                    for k, points in enumerate(clouds(paths[i], n, seed)):
+                        array = io.BytesIO()
+                        np.save(array, points)
                         writer.write(
-                            f"{name}_{n:03d}",
+                            f"{name}_{k:03d}",
                             {
-                                "points.npy": points.getvalue(),
+                                "points.npy": array.getvalue(),
                                 "text.txt": f"{objects[i]}\n{caption(name)}".encode(),
                                 "json": json.dumps({"label": label, "group": i}).encode(),
                             },
                         )
-            print(f"{args.out}: {len(chosen) * clouds} {split} samples of {len(chosen)} objects")
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            print(f"{args.out}: {len(chosen) * n} {split} samples of {len(chosen)} objects")
+    except (OSError, ValueError, zipfile.BadZipFile, BadSample) as error:
         print(f"kaykit.py: {error}", file=sys.stderr)
         return 1
     return 0
