@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.sound import read_sound
+from align.preprocess.spectrogram import mel_bands, spec_augment
 
 
 class Audio(Preprocess):
@@ -44,8 +45,8 @@ class Audio(Preprocess):
         masks: int = 2,
         dtype: Literal["int16", "float32"] = "int16",
         floor: float = 1e-6,
-        mean: float = -4.0,
-        std: float = 4.0,
+        mean: float = -6.0,
+        std: float = 5.0,
         max_seconds: float = 600.0,
     ):
         check_at_least("sample_rate", sample_rate, 1000)
@@ -82,6 +83,8 @@ class Audio(Preprocess):
         self.samples = round(sample_rate * seconds)  # T of a row
         self.frames = 1 + self.samples // hop
         self.channels = 1
+        if empty := int((self._bands().sum(1) == 0).sum()):
+            raise ValueError(f"{empty} of n_mels={n_mels} bands are narrower than n_fft={n_fft} resolves; raise n_fft")
 
     def decode(self, source: Any) -> Tensor:
         """(T,) float32 within [-1, 1] at ``sample_rate``, of any length, from bytes, a path, (array, rate) or an array.
@@ -135,40 +138,14 @@ class Audio(Preprocess):
     def _log_mel(self, waves: Tensor) -> Tensor:
         """(n, T) -> (n, n_mels, frames): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
         hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.n_fft))
-        bands = self.constant("bands", waves.device, self._bands)  # (n_fft // 2 + 1, n_mels)
+        bands = self.constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
         # padded with silence: reflection needs T > n_fft / 2
         spectrum = torch.stft(
             waves, self.n_fft, self.hop, window=hann, center=True, pad_mode="constant", return_complex=True
         )  # (n, n_fft // 2 + 1, frames)
-        mel = bands.T @ (spectrum.real.square() + spectrum.imag.square())
+        mel = bands @ (spectrum.real.square() + spectrum.imag.square())
         return (mel.clamp(min=self.floor).log() - self.mean) / self.std
 
     def _bands(self) -> Tensor:
-        from torchaudio.functional import melscale_fbanks
-
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
-        return melscale_fbanks(self.n_fft // 2 + 1, self.f_min, f_max, self.n_mels, self.sample_rate)
-
-
-def spec_augment(mel: Tensor, bands: int, frames: int, masks: int, generator: torch.Generator) -> Tensor:
-    """(n, n_mels, frames) with random bands and stretches set to 0, the mean; each row has its own.
-
-    Park et al. 2019, section 2, without time warping: widths uniform up to ``bands`` and ``frames``.
-    """
-    if masks == 0 or (bands == 0 and frames == 0):
-        return mel
-    n, M, T = mel.shape
-    draws = torch.rand((n, masks, 4), generator=generator, device=generator.device).to(mel.device)
-    hidden = torch.zeros_like(mel, dtype=torch.bool)
-    for k in range(masks):
-        hidden |= span(draws[:, k, :2], M, bands)[:, :, None]
-        hidden |= span(draws[:, k, 2:], T, frames)[:, None, :]
-    return mel.masked_fill(hidden, 0.0)
-
-
-def span(draws: Tensor, length: int, widest: int) -> Tensor:
-    """(n, length) bool, one run a row; draws (n, 2) uniform: of its width up to ``widest``, and of its place."""
-    width = (draws[:, 0] * (min(widest, length) + 1)).floor()
-    start = (draws[:, 1] * (length - width + 1)).floor()
-    at = torch.arange(length, device=draws.device)
-    return (at >= start[:, None]) & (at < (start + width)[:, None])
+        return mel_bands(self.sample_rate, self.n_fft, self.n_mels, self.f_min, f_max)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.preprocess.base import bad, opened
+from align.values import BadSample
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # each further parser is a further door for damaged files
 ORIENTATION = 0x0112  # the EXIF tag
@@ -54,6 +55,8 @@ def from_file(source: Any, max_pixels: int) -> np.ndarray:
             raise bad("image/empty", source, "no bytes")
         if (size := webp_size(head)) and size[0] * size[1] > max_pixels:
             raise too_large(source, size, max_pixels)
+        if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > file.seek(0, 2):
+            raise bad("image/truncated", source, "a .webp that announces more bytes")
         file.seek(0)
         try:
             image = Image.open(file, formats=FORMATS)
@@ -62,8 +65,8 @@ def from_file(source: Any, max_pixels: int) -> np.ndarray:
             raise bad("image/not-an-image", source, f"none of {kinds}; it starts with {head[:12]!r}") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise bad("image/too-large", source, str(error)) from None
-        except Exception as error:  # what a damaged header raises has no common class
-            raise bad("image/corrupt", source, one_line(error)) from None
+        except Exception as error:
+            raise damaged(source, error) from None
         with image:
             if image.width * image.height > max_pixels:
                 raise too_large(source, image.size, max_pixels)
@@ -93,8 +96,7 @@ def from_pil(image: Any, source: Any) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
-        reason = "image/truncated" if "truncated" in str(error).lower() else "image/corrupt"
-        raise bad(reason, source, one_line(error)) from None
+        raise damaged(source, error) from None
     turn = orientation(image)
     return np.array(image if turn is None else image.transpose(turn))  # a copy that torch may write to
 
@@ -154,9 +156,10 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def too_large(source: Any, size: tuple[int, int], max_pixels: int) -> Exception:
+def too_large(source: Any, size: tuple[int, int], max_pixels: int) -> BadSample:
     return bad("image/too-large", source, f"{size[0]} x {size[1]} pixels, at most {max_pixels} are decoded")
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def damaged(source: Any, error: Exception) -> BadSample:
+    detail = " ".join(str(error).split()) or type(error).__name__
+    return bad("image/truncated" if "truncated" in detail.lower() else "image/corrupt", source, detail)

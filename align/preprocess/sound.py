@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from align.preprocess.base import bad, opened
+from align.values import BadSample
 
 RATES = (1000, 768_000)  # Hz: what a header may claim
+OGG_PAGE = 65_307  # bytes at most
 LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
 
 
@@ -57,6 +60,9 @@ def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
         size = file.seek(0, 2)
         if wav_is_cut(head, size):
             raise bad("audio/truncated", source, f"a .wav of {size} bytes that announces more")
+        file.seek(max(0, size - OGG_PAGE))
+        if head[:4] == b"OggS" and ogg_is_cut(file.read()):
+            raise bad("audio/truncated", source, "an .ogg without its last page")
         file.seek(0)
         try:
             with soundfile.SoundFile(file) as sound:
@@ -69,7 +75,7 @@ def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
                     raise bad("audio/truncated", source, f"{len(samples)} of {sound.frames} samples are there")
                 return samples.mean(1), sound.samplerate
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
-            detail = " ".join(str(error).split()).replace("Error opening <_io.BytesIO object at ", "Error opening <")
+            detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split()))
             raise bad("audio/unreadable", source, f"{detail}; it starts with {head[:12]!r}") from None
 
 
@@ -99,7 +105,7 @@ def resampled(wave: Tensor, rate: int, to: int) -> Tensor:
     """(T,) at ``to`` Hz, by a windowed sinc.
 
     Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes: their ratio is replaced by
-    the nearest fraction with a denominator up to 1000, whose error in pitch is below one part in 100,000.
+    the nearest fraction with a denominator up to 1000, whose error in pitch is below one cent.
     """
     if rate == to:
         return wave
@@ -127,11 +133,17 @@ def wav_is_cut(head: bytes, size: int) -> bool:
     return False
 
 
+def ogg_is_cut(tail: bytes) -> bool:
+    """Whether the last Ogg page does not say that the stream ends with it; libsndfile would return what is there."""
+    at = tail.rfind(b"OggS")
+    return at < 0 or at + 5 >= len(tail) or not tail[at + 5] & 4
+
+
 def check_rate(source: Any, rate: Any) -> None:
     if not RATES[0] <= rate <= RATES[1]:
         raise bad("audio/rate", source, f"{rate} Hz; expected {RATES[0]} to {RATES[1]}")
 
 
-def too_large(source: Any, seconds: float, max_seconds: float, channels: int = 1) -> Exception:
+def too_large(source: Any, seconds: float, max_seconds: float, channels: int = 1) -> BadSample:
     also = f" in {channels} channels" if channels > 1 else ""
     return bad("audio/too-large", source, f"{seconds:.1f} s{also}, at most {max_seconds:g} s are read")
