@@ -1,0 +1,11 @@
+"""Shards in, shards out, and the order in between."""
+
+from align.data.bad import TooManyBad
+from align.data.build import build
+from align.data.collate import collate
+from align.data.join import join
+from align.data.loader import Loader
+from align.data.shards import Shards
+from align.data.writer import ShardWriter
+
+__all__ = ["Loader", "ShardWriter", "Shards", "TooManyBad", "build", "collate", "join"]

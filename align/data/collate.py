@@ -1,0 +1,118 @@
+"""Samples -> one Batch, a sparse table: the rows that exist, each with the sample it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from align.data.bad import EMPTY, Bad
+from align.data.join import join, mark
+from align.data.meta import Meta, read_meta
+from align.data.names import FOREIGN, Mapped
+from align.data.rows import Unusable, explain, sources
+from align.seeds import generator
+from align.values import BadSample, Batch, Rows, Sample
+
+if TYPE_CHECKING:
+    from align.preprocess import Preprocess
+
+
+class Counts(Protocol):
+    """What counts bad members: ``Shards``."""
+
+    members: dict[str, list[str]]
+
+    def count(self, reason: str, n: int = 1, where: str = "") -> None: ...
+
+
+def collate(
+    samples: Sequence[Sample | None],
+    preprocess: Mapping[str, Preprocess],
+    *,
+    positions: Sequence[int],
+    train: bool,
+    seed: int,
+    epoch: int,
+    shards: Counts | None = None,
+    members: Mapped | None = None,
+) -> Batch:
+    """The batch of some positions of an epoch; a sample that is None leaves its position empty.
+
+    A member that cannot be decoded costs its row and is counted in ``shards``; a position without a row has the id "".
+    In training each row is augmented by a generator seeded from (seed, epoch, position, modality). A modality that no
+    sample has is there with n = 0 rows. members: modality -> names, else the shards', else ``names.FOREIGN``.
+    """
+    mapping = members if members is not None else shards.members if shards is not None else FOREIGN
+    marked, bad = piece(samples, preprocess, positions=positions, train=train, seed=seed, epoch=epoch, members=mapping)
+    if shards is not None:
+        for found in bad:
+            shards.count(found.reason, where=found.where)
+    return join([marked])
+
+
+def piece(
+    samples: Sequence[Sample | None],
+    preprocess: Mapping[str, Preprocess],
+    *,
+    positions: Sequence[int],
+    train: bool,
+    seed: int,
+    epoch: int,
+    members: Mapped,
+) -> tuple[Batch, list[Bad]]:
+    """As ``collate``, in the form that a worker sends: hard negatives still say whose they are (``join`` ends that)."""
+    if len(samples) != len(positions):
+        raise ValueError(f"{len(samples)} samples for {len(positions)} positions")
+    bad: list[Bad] = []
+    metas: list[Meta] = []
+    rows: dict[str, list[Any]] = {m: [] for m in preprocess}
+    owner: dict[str, list[int]] = {m: [] for m in preprocess}
+    alive = [False] * len(samples)
+    for i, (sample, position) in enumerate(zip(samples, positions, strict=True)):
+        if sample is None:
+            metas.append(Meta())
+            continue
+        meta, reasons = read_meta(sample, members)
+        metas.append(meta)
+        bad += [Bad(reason, where(sample), position) for reason in reasons]
+        for m, reader in preprocess.items():
+            draws = generator("row", seed, epoch, position, m) if train else None
+            for source in sources(sample, m, reader.suffixes, members, meta.json):
+                if isinstance(source, Unusable):
+                    bad.append(Bad(source.reason, where(sample, source.member), position))
+                    continue
+                try:
+                    x = reader.decode(source.data)
+                    rows[m].append(reader.eval(x) if draws is None else reader.train(x, draws))
+                except BadSample as error:
+                    bad.append(Bad(explain(error, m), where(sample, source.member), position))
+                    continue
+                except Exception as error:
+                    error.add_note(f"while reading {where(sample, source.member)}")
+                    raise
+                owner[m].append(mark(i) if source.negative else i)
+                alive[i] = True
+        if not alive[i]:
+            bad.append(Bad(EMPTY, where(sample), position))
+    groups = [meta.group if ok else -1 for meta, ok in zip(metas, alive, strict=True)]
+    weights = [meta.weight for meta in metas]
+    kept = [sample if ok else None for sample, ok in zip(samples, alive, strict=True)]
+    batch = Batch(
+        {m: Rows(preprocess[m].collate(rows[m]), torch.tensor(owner[m], dtype=torch.int64)) for m in preprocess},
+        ids=["" if sample is None else sample["__key__"] for sample in kept],
+        position=torch.tensor(list(positions), dtype=torch.int64),
+        labels=[meta.label if ok else None for meta, ok in zip(metas, alive, strict=True)],
+        source=["" if sample is None else sample["__url__"] for sample in kept],
+        group=torch.tensor(groups, dtype=torch.int64) if any(g >= 0 for g in groups) else None,
+        weight=None
+        if all(w is None for w in weights)
+        else torch.tensor([1.0 if w is None else w for w in weights], dtype=torch.float32),
+    )
+    return batch, bad
+
+
+def where(sample: Sample, member: str = "") -> str:
+    """Shard, key and member, for people."""
+    return f"{sample.get('__url__', '')}: {sample.get('__key__', '')}{'.' if member else ''}{member}"

@@ -1,0 +1,193 @@
+"""The index of a shard: where each member is and what its bytes sum to, so that any sample is one seek away.
+
+It stands beside the shard (``train-000000.tar.index.json``), or in the cache where the folder cannot be written. It is
+trusted only while the shard's size and modification time agree; otherwise the shard is scanned again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from align.data.names import split
+from align.data.tar import Entry, Gap, scan
+from align.files import cache_dir, read_json, write_json
+
+SCHEMA = 1
+log = logging.getLogger("align.data")
+
+
+@dataclass(frozen=True)
+class Index:
+    """The samples of a shard in columns: sample i has the members first[i] to first[i + 1]."""
+
+    keys: list[str]
+    first: np.ndarray  # (samples + 1,) int64
+    names: list[str]  # the distinct member names
+    name: np.ndarray  # (members,) int32, into names
+    offset: np.ndarray  # (members,) int64, bytes
+    size: np.ndarray  # (members,) int64, bytes
+    crc32: np.ndarray  # (members,) int64
+    notes: dict[str, int]  # what the scan had to leave out, by reason
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def members(self, i: int) -> list[str]:
+        """The member names of sample i, in the order of the shard."""
+        return [self.names[n] for n in self.name[self.first[i] : self.first[i + 1]]]
+
+
+class Builder:
+    """Collects members in the order of a shard; members of a key need not be neighbours."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, dict[str, tuple[int, int, int]]] = {}
+        self.notes: Counter[str] = Counter()
+
+    def add(self, key: str, member: str, offset: int, size: int, crc32: int) -> None:
+        """One member; a second one of the same name is left out and counted."""
+        members = self.samples.setdefault(key, {})
+        if member in members:
+            self.notes["shard/duplicate-member"] += 1
+        else:
+            members[member] = (offset, size, crc32)
+
+    def build(self) -> Index:
+        names = sorted({name for members in self.samples.values() for name in members})
+        number = {name: i for i, name in enumerate(names)}
+        flat = [(number[name], *place) for members in self.samples.values() for name, place in members.items()]
+        columns = np.array(flat, dtype=np.int64).reshape(len(flat), 4)
+        first = np.cumsum([0, *map(len, self.samples.values())], dtype=np.int64)
+        name, offset, size, crc32 = columns.T.copy()
+        return Index(list(self.samples), first, names, name.astype(np.int32), offset, size, crc32, dict(self.notes))
+
+
+def index_of(shard: Path) -> Index:
+    """The shard's index: the stored one where it can be trusted, else made by a strict scan and stored.
+
+    Raises FileNotFoundError, and ValueError for a file that is no tar.
+    """
+    if not shard.is_file():
+        raise FileNotFoundError(f"no shard {shard}")
+    state = stamp(shard)
+    for path in places(shard):
+        found = _load(path, state)
+        if found is not None:
+            return found
+    index = build_index(shard)
+    if index.notes:
+        log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
+    store(index, shard, state)
+    return index
+
+
+def build_index(shard: Path) -> Index:
+    """Read the whole shard strictly. What touches a gap is left out whole, and counted in ``notes``."""
+    builder = Builder()
+    last, after_gap = None, False
+    damaged: set[str] = set()
+    with open(shard, "rb") as file:
+        try:
+            for found in scan(file):
+                if isinstance(found, Gap):
+                    builder.notes[f"shard/{found.kind}"] += 1
+                    after_gap = found.kind == "header"
+                    if last is not None:
+                        damaged.add(last)  # its next member may be in the gap
+                elif isinstance(found, Entry):
+                    last, after_gap = _add(builder, found, last, after_gap, damaged)
+        except ValueError as error:
+            raise ValueError(f"{shard} {error}") from None
+    for key in damaged:
+        if builder.samples.pop(key, None) is not None:
+            builder.notes["sample/cut"] += 1
+    if not builder.samples and builder.notes["shard/header"] and not builder.notes["sample/cut"]:
+        raise ValueError(f"{shard} is not a tar file: it has no header that can be read")
+    return builder.build()
+
+
+def _add(
+    builder: Builder, entry: Entry, last: str | None, after_gap: bool, damaged: set[str]
+) -> tuple[str | None, bool]:
+    parts = split(entry.name)
+    if parts is None:
+        base = entry.name.rpartition("/")[2]
+        if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
+            builder.notes["shard/odd-name"] += 1
+        return last, after_gap
+    key, member = parts
+    if after_gap:
+        damaged.add(key)  # its earlier members may be in the gap
+    if key != last and key in builder.samples:
+        builder.notes["shard/not-adjacent"] += 1
+    builder.add(key, member, entry.offset, entry.size, entry.crc32)
+    return key, False
+
+
+def stamp(shard: Path) -> dict[str, int]:
+    """What must agree for an index to be trusted: bytes, and the modification time in ns."""
+    stat = shard.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def places(shard: Path) -> list[Path]:
+    """Where the index of a shard may stand, the first choice first."""
+    name = hashlib.sha256(str(shard.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return [shard.with_name(shard.name + ".index.json"), cache_dir() / "index" / f"{name}.json"]
+
+
+def store(index: Index, shard: Path, state: dict[str, int]) -> None:
+    """Write the index beside the shard, else into the cache; where neither can be written it is only kept in memory."""
+    content = {
+        "schema": SCHEMA,
+        "shard": state,
+        "notes": index.notes,
+        "names": index.names,
+        "keys": index.keys,
+        **{column: getattr(index, column).tolist() for column in COLUMNS},
+    }
+    for path in places(shard):
+        if path.parent == shard.parent and not os.access(path.parent, os.W_OK):
+            continue
+        try:
+            write_json(path, content, indent=None)
+            return
+        except OSError:
+            continue
+
+
+COLUMNS = {"first": np.int64, "name": np.int32, "offset": np.int64, "size": np.int64, "crc32": np.int64}
+
+
+def _load(path: Path, state: dict[str, int]) -> Index | None:
+    """A stored index that is whole, fits the shard as it is now, and says nothing impossible; else None."""
+    try:
+        content: Any = read_json(path)
+        if content["schema"] != SCHEMA or content["shard"] != state:
+            return None
+        columns = {column: np.array(content[column], dtype=dtype) for column, dtype in COLUMNS.items()}
+        index = Index(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
+        members = len(index.name)
+        first = index.first.tolist()
+        whole = len(first) == len(index.keys) + 1 and first[0] == 0 and first[-1] == members
+        whole = whole and all(a <= b for a, b in pairwise(first))
+        whole = whole and len(index.offset) == len(index.size) == len(index.crc32) == members
+        inside = members == 0 or bool(
+            (index.offset >= 0).all()
+            and (index.size >= 0).all()
+            and (index.offset + index.size <= state["size"]).all()
+            and index.name.min() >= 0
+            and index.name.max() < len(index.names)
+        )
+        return index if whole and inside else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError):
+        return None

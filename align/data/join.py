@@ -1,0 +1,99 @@
+"""The workers' pieces of a batch become the batch that one process would have made, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align.values import Batch, Rows, Values
+
+
+def mark(sample: int) -> int:
+    """How a piece writes a hard negative of ``sample``: below -1, so that the join can put it in its place."""
+    return -2 - sample
+
+
+def join(pieces: Sequence[Batch]) -> Batch:
+    """One batch of the pieces' positions in ascending order; rows are in the order of their samples.
+
+    A hard negative (sample -1) stays behind the row that it follows in its piece.
+    """
+    if not pieces:
+        raise ValueError("no pieces to join")
+    starts = [0]
+    for p in pieces:
+        starts.append(starts[-1] + p.size)
+    position = torch.cat([p.position for p in pieces])
+    by_position = torch.argsort(position, stable=True)  # (B,) old index at each new place
+    place = torch.empty_like(by_position)
+    place[by_position] = torch.arange(len(by_position))
+    order = by_position.tolist()
+
+    def flat(parts: Sequence[list[Any]]) -> list[Any]:
+        together = [x for part in parts for x in part]
+        return [together[i] for i in order] if len(together) == len(order) else together
+
+    return Batch(
+        {m: _rows([p[m] for p in pieces], starts, place) for m in pieces[0]},
+        ids=flat([p.ids for p in pieces]),
+        position=position[by_position],
+        labels=flat([p.labels for p in pieces]),
+        source=flat([p.source for p in pieces]),
+        group=_column([p.group for p in pieces], pieces, by_position, -1, torch.int64),
+        weight=_column([p.weight for p in pieces], pieces, by_position, 1.0, torch.float32),
+    )
+
+
+def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor) -> Rows:
+    owners, negatives = [], []
+    for part, start in zip(parts, starts, strict=False):
+        owner, negative = _owner(part.sample)
+        known = owner >= 0
+        owners.append(torch.where(known, place[(owner + start).clamp(min=0)] if len(place) else owner, owner))
+        negatives.append(negative)
+    owner, negative = torch.cat(owners), torch.cat(negatives)
+    order = torch.argsort(owner, stable=True)
+    same = bool((order == torch.arange(len(order))).all())
+    sample = torch.where(negative, -1, owner)
+
+    def put(x: Tensor) -> Tensor:
+        return x if same else x[order]
+
+    return Rows(
+        _each([part.values for part in parts], lambda many: put(torch.cat(many) if len(many) > 1 else many[0])),
+        put(sample),
+        *(
+            None if any(x is None for x in many) else put(torch.cat(many))
+            for many in ([p.tokens for p in parts], [p.mask for p in parts])
+        ),
+    )
+
+
+def _owner(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) the sample in whose company each row travels, and (n,) whether it is a hard negative."""
+    negative = sample < 0
+    if not bool(negative.any()):
+        return sample, negative
+    owners, last = [], -1
+    for s in sample.tolist():
+        last = s if s >= 0 else -2 - s if s < -1 else last
+        owners.append(last)
+    return torch.tensor(owners, dtype=torch.int64), negative
+
+
+def _each(many: Sequence[Values], function: Callable[[list[Tensor]], Tensor]) -> Values:
+    if isinstance(many[0], dict):
+        return {k: function([values[k] for values in many]) for k in many[0]}  # type: ignore[index]
+    return function(list(many))  # type: ignore[arg-type]
+
+
+def _column(
+    many: Sequence[Tensor | None], pieces: Sequence[Batch], order: Tensor, fill: float, dtype: torch.dtype
+) -> Tensor | None:
+    if all(column is None for column in many):
+        return None
+    filled = [torch.full((p.size,), fill, dtype=dtype) if c is None else c for c, p in zip(many, pieces, strict=True)]
+    return torch.cat(filled)[order]

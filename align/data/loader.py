@@ -1,0 +1,186 @@
+"""Whole batches of this rank, the same for any number of workers."""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from align.data.bad import Bad, Budget
+from align.data.collate import piece
+from align.data.join import join
+from align.data.shards import Shards
+from align.values import Batch
+
+if TYPE_CHECKING:
+    from align.preprocess import Preprocess
+
+
+@final
+class Loader:
+    """Batches of a rank: global step s has the positions s·batch + rank, + world, … of its epoch.
+
+    With ``train`` one endless stream over the epochs: an epoch has len(shards) // batch steps, what is left over is
+    dropped (another order brings it back), and workers live on across the border. Without, one pass over every position
+    of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
+
+    Args:
+        shards: where samples come from.
+        preprocess: modality -> what reads it. Members of other modalities are not read.
+        batch: positions in a step, over all ranks; a multiple of ``world``.
+        workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
+        seed: of the augmentation.
+        start_step: the first step, for a resumed run.
+        steps: how many steps one iteration has; None is endless in training, the whole pass otherwise.
+        pin_memory: hand over pinned batches (only where there is a GPU).
+
+    ``counts`` has what was bad by reason and ``waited`` the seconds that the consumer waited, over all iterations.
+    Raises ValueError where the shards hold less than one batch; TooManyBad (exit code 3) over the budget of the shards.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        preprocess: Mapping[str, Preprocess],
+        *,
+        batch: int,
+        workers: int = 0,
+        train: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        start_step: int = 0,
+        steps: int | None = None,
+        pin_memory: bool = False,
+    ):
+        if not 0 <= rank < world or batch < 1 or batch % world:
+            raise ValueError(f"batch={batch} must be a multiple of the {world} ranks, and rank={rank} one of them")
+        if workers < 0 or start_step < 0 or (steps is not None and steps < 0):
+            raise ValueError(f"workers={workers}, start_step={start_step} and steps={steps} cannot be negative")
+        if train and len(shards) < batch:
+            raise ValueError(
+                f"a batch of {batch} needs as many samples; {shards.urls[0]} … hold {len(shards)}: lower the batch"
+            )
+        self.shards, self.batch, self.workers, self.train = shards, batch, workers, train
+        self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
+        if steps is None and not train:
+            steps = max(0, self.steps_per_epoch - start_step)
+        self.start_step, self.steps = start_step, steps
+        self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps)
+        self._pin = pin_memory and torch.cuda.is_available()
+        self._loader: DataLoader[tuple[Batch, list[Bad]]] | None = None
+        self._counts: Counter[str] = Counter()
+        self.waited = 0.0
+
+    def __len__(self) -> int:
+        if self.steps is None:
+            raise TypeError("an endless training stream has no length; give `steps`, or see `steps_per_epoch`")
+        return self.steps
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was bad in the batches handed out so far, by reason."""
+        return dict(self._counts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        budget = Budget(self.shards.max_bad, lost=self.shards.lost)
+        parts = self._parts()
+        step = self.start_step
+        while self.steps is None or step < self.start_step + self.steps:
+            begin = time.perf_counter()
+            try:
+                found = [next(parts) for _ in range(max(1, self.workers))]
+            except StopIteration:
+                raise RuntimeError(f"a data worker ended before step {step}") from None
+            batch = join([part for part, _ in found])
+            if self._pin:
+                batch = batch.pin_memory()
+            self.waited += time.perf_counter() - begin
+            bad = sorted((b for _, some in found for b in some), key=lambda b: b.position)
+            for b in bad:
+                self._counts[b.reason] += 1
+                self.shards.count(b.reason, where=b.where)
+            budget.add(bad, seen=batch.size)
+            step += 1
+            if step % self.steps_per_epoch == 0:
+                budget.end_epoch()
+            yield batch
+
+    def close(self) -> None:
+        """End the workers; iterating again starts new ones."""
+        self._loader = None
+
+    def _parts(self) -> Iterator[tuple[Batch, list[Bad]]]:
+        if self.workers == 0:
+            return iter(self._pieces)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # the user chose the number
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")  # Python 3.12, of every fork
+            loader = self._loader
+            if loader is None:
+                loader = self._loader = DataLoader(
+                    self._pieces,
+                    batch_size=None,
+                    num_workers=self.workers,
+                    persistent_workers=True,
+                    worker_init_fn=_start_worker,
+                )
+            return iter(loader)
+
+
+class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
+    """This worker's piece of every step: the rank's positions whose local index is the worker's, modulo the workers."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        preprocess: dict[str, Preprocess],
+        batch: int,
+        train: bool,
+        seed: int,
+        rank: int,
+        world: int,
+        start_step: int,
+        steps: int | None,
+    ):
+        self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
+        self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
+        self.per_epoch = max(1, len(shards) // batch if train else -(-len(shards) // batch))
+
+    def __iter__(self) -> Iterator[tuple[Batch, list[Bad]]]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        modalities = frozenset(self.preprocess)
+        step = self.start_step
+        while self.steps is None or step < self.start_step + self.steps:
+            epoch, within = divmod(step, self.per_epoch)
+            everyone = range(
+                within * self.batch + self.rank, min((within + 1) * self.batch, len(self.shards)), self.world
+            )
+            mine = [p for p in everyone if (p - self.rank) // self.world % workers == worker]
+            read = [self.shards.read(p, epoch, modalities) for p in mine]
+            unread = [bad._replace(position=p) for p, (_, some) in zip(mine, read, strict=True) for bad in some]
+            part, bad = piece(
+                [sample for sample, _ in read],
+                self.preprocess,
+                positions=mine,
+                train=self.train,
+                seed=self.seed,
+                epoch=epoch,
+                members=self.shards.members,
+            )
+            yield part, unread + bad
+            step += 1
+
+
+def _start_worker(worker: int) -> None:
+    """One thread each; Ctrl-C is the main process's affair, and signals it handles are not inherited."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,71 @@
+"""What a sample says of itself: label, group and weight, from its json (or a ``cls`` member)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, NamedTuple
+
+from align.data.names import Mapped, mapped
+from align.values import Sample
+
+
+class Meta(NamedTuple):
+    """label: as the json has it, or None. group: 0..2^63-1, or -1. weight: None where nothing is said."""
+
+    label: Any = None
+    group: int = -1
+    weight: float | None = None
+    json: dict[str, Any] | None = None
+
+
+def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
+    """What the sample says, and the reasons why parts of it could not be taken (``json/invalid``, …)."""
+    content, bad = None, []
+    if "json" in sample:
+        try:
+            content = json.loads(sample["json"])
+        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+            bad.append("json/invalid")
+    stated = content if isinstance(content, dict) else {}
+    label = stated.get("label")
+    if label is None and (name := mapped("label", members, sample)) is not None:
+        label = _mapped_label(sample, name, stated)
+    if label is not None and not _is_label(label):
+        bad.append("json/label")
+        label = None
+    weight = stated.get("weight")
+    if weight is not None:
+        if isinstance(weight, int | float) and not isinstance(weight, bool) and math.isfinite(weight) and weight >= 0:
+            weight = float(weight)
+        else:
+            bad.append("json/weight")
+            weight = None
+    return Meta(label, group_number(stated.get("group")), weight, stated), bad
+
+
+def group_number(group: Any) -> int:
+    """A group as a number: an int from 0 to 2^63-1 is itself, anything else its stable 63-bit hash, None is -1."""
+    if group is None:
+        return -1
+    if isinstance(group, int) and not isinstance(group, bool) and 0 <= group < 2**63:
+        return group
+    text = json.dumps(group, sort_keys=True, ensure_ascii=True)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _mapped_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
+    member, _, key = name.partition(":")
+    if key:
+        return stated.get(key)
+    text = sample[member].decode("utf-8", "replace").strip()
+    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text or None
+
+
+def _is_label(label: Any, depth: int = 0) -> bool:
+    if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
+        return True
+    if isinstance(label, list):
+        return all(_is_label(x, 2) and not isinstance(x, list | dict) for x in label)
+    return isinstance(label, dict) and depth == 0 and all(_is_label(x, 1) for x in label.values())

@@ -1,0 +1,94 @@
+"""Names in a shard: KEY.NAME.EXT, and what each member means for a sample."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+Mapped = Mapping[str, Sequence[str]]
+
+FOREIGN: dict[str, list[str]] = {
+    "image": ["jpg", "jpeg", "png", "webp"],
+    "audio": ["flac", "wav", "ogg", "mp3"],
+    "text": ["txt"],
+    "label": ["cls"],
+}
+"""How img2dataset and webdataset name members that say no modality (``data.members``); of several the first."""
+
+CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "npz"})
+"""Members that other readers unpickle. They are never opened here, whatever names them."""
+
+_member = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_row = re.compile(r"(?P<modality>[^.]+)(?P<negative>\.neg)?(\.(?P<number>\d+))?\.(?P<suffix>[^.]+)")
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """``class/0001.image.jpg`` -> ("class/0001", "image.jpg"): the key ends at the first dot of the base name.
+
+    None for a hidden file, one without a suffix, and a name that could leave a folder (absolute, "..", drive, NUL).
+    """
+    folder, slash, base = path.removeprefix("./").rpartition("/")
+    stem, dot, member = base.partition(".")
+    if not stem or not dot or not member or not safe(folder + slash + stem):
+        return None
+    return folder + slash + stem, member.lower()
+
+
+def safe(key: str) -> bool:
+    """Whether a key stays inside the folder it would be written to."""
+    if not key or key.startswith("/") or "\0" in key or "\\" in key or re.match(r"[A-Za-z]:", key):
+        return False
+    return key.isprintable() and ".." not in key.split("/")
+
+
+def check_member(member: str) -> None:
+    """ValueError unless ``member`` may be written: lower case, like ``image.jpg``, ``text.neg.txt`` or ``json``."""
+    if not _member.fullmatch(member):
+        raise ValueError(
+            f"member name {member!r}: use lower case like 'image.jpg', 'image.0.jpg', 'text.neg.txt', 'json'"
+        )
+    if member.rpartition(".")[2] in CODE:
+        raise ValueError(f"member {member!r} could hold a pickle, which is never read; store arrays as .npy")
+
+
+class RowName(NamedTuple):
+    """A member read as rows of a modality."""
+
+    modality: str
+    negative: bool  # a hard negative: it matches no sample
+    number: int  # -1 where the name has none
+    suffix: str
+
+
+def row_name(member: str) -> RowName | None:
+    """``image.0.jpg`` -> image, row 0; ``text.neg.txt`` -> a hard negative. None for names without a modality."""
+    found = _row.fullmatch(member)
+    if found is None or found["suffix"] in CODE:
+        return None
+    number = found["number"]
+    return RowName(
+        found["modality"], found["negative"] is not None, -1 if number is None else int(number), found["suffix"]
+    )
+
+
+def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:
+    """The first of the names that ``members`` gives a modality which a sample has ("json:caption": it has a json)."""
+    have = set(have)
+    for name in members.get(modality, ()):
+        if name.partition(":")[0] in have and name.rpartition(".")[2] not in CODE:
+            return name
+    return None
+
+
+def modalities(members: Iterable[str], mapping: Mapped) -> set[str]:
+    """The modalities that a sample with these members has."""
+    members = set(members)
+    found = {row.modality for row in map(row_name, members) if row is not None}
+    return found | {m for m in mapping if m != "label" and mapped(m, mapping, members) is not None}
+
+
+def ignored(members: Iterable[str], mapping: Mapped) -> set[str]:
+    """The members that mean nothing here: no modality in the name, and no mapping."""
+    used = {name.partition(":")[0] for names in mapping.values() for name in names} | {"json"}
+    return {member for member in members if member not in used and row_name(member) is None}

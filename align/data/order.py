@@ -1,0 +1,60 @@
+"""The order of an epoch: a function of (seed, epoch, streams, block), the same for any number of ranks and workers.
+
+The blocks of all shards (runs of neighbouring samples) are permuted, laid end to end and cut into ``streams`` pieces;
+with blocks of more than one sample, each piece is shuffled in windows of WINDOW blocks. Position p belongs to stream p
+mod ``streams``: the order is a round robin over the pieces. A sample travels anywhere with its block, and at most a
+window inside its piece. With block = 1 every permutation is as likely as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from align.seeds import derive
+
+WINDOW = 8  # blocks: what a reader of one stream holds, and how far a sample travels from its block
+
+
+def order(lengths: Sequence[int], *, seed: int, epoch: int, streams: int = 48, block: int = 1) -> np.ndarray:
+    """(N,) int64: the sample at each position. Samples are numbered through shards of these ``lengths``, N in all."""
+    if streams < 1 or block < 1:
+        raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
+    total = int(sum(lengths))
+    sequence = permutation(total, seed, epoch, "blocks") if block == 1 else _blocks(lengths, block, seed, epoch)
+    out = np.empty(total, dtype=np.int64)
+    end = 0
+    for s in range(min(streams, total)):
+        begin, end = end, end + len(range(s, total, streams))  # equal pieces: they differ by one sample at most
+        piece = sequence[begin:end]
+        if block > 1:
+            piece = _windows(piece, WINDOW * block, seed, epoch, s)
+        out[s::streams] = piece
+    return out
+
+
+def permutation(n: int, *key: int | str) -> np.ndarray:
+    """(n,) int64: a permutation of 0..n-1 that follows from ``key`` alone.
+
+    Sorted raw draws of PCG64: numpy promises that these never change, which it does not for its ``permutation``.
+    """
+    draws = np.random.PCG64(derive("order", *key)).random_raw(n)
+    return np.argsort(draws, kind="stable").astype(np.int64, copy=False)
+
+
+def _blocks(lengths: Sequence[int], block: int, seed: int, epoch: int) -> np.ndarray:
+    starts, sizes, first = [], [], 0
+    for length in lengths:
+        for start in range(0, length, block):
+            starts.append(first + start)
+            sizes.append(min(block, length - start))
+        first += length
+    shuffled = permutation(len(starts), seed, epoch, "blocks").tolist()
+    runs = [np.arange(starts[b], starts[b] + sizes[b], dtype=np.int64) for b in shuffled]
+    return np.concatenate(runs) if runs else np.empty(0, dtype=np.int64)
+
+
+def _windows(piece: np.ndarray, window: int, seed: int, epoch: int, stream: int) -> np.ndarray:
+    parts = [piece[i : i + window] for i in range(0, len(piece), window)]
+    return np.concatenate([p[permutation(len(p), seed, epoch, stream, w)] for w, p in enumerate(parts)])

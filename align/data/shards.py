@@ -1,0 +1,231 @@
+"""Shards: samples by position, in an order that is a function, each one seek away."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from align.data.bad import Bad
+from align.data.handles import Handles
+from align.data.index import index_of
+from align.data.labels import class_names, merge_classes
+from align.data.meta import read_meta
+from align.data.names import CODE, FOREIGN, ignored, row_name
+from align.data.order import order
+from align.data.urls import resolve
+from align.files import read_json
+from align.values import Sample
+
+
+@final
+class Shards:
+    """The samples of local WebDataset shards.
+
+    Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked and nothing
+    pickled is ever opened; each member is checked against the checksum in the shard's index.
+
+    Args:
+        urls: a path, a glob, a brace pattern ``{000000..000003}``, or a list of these.
+        seed, shuffle, streams, block: what the order follows from (``align.data.order``). shuffle=False: as they stand.
+        max_bad: the share of bad samples above which a Loader stops; 1 never stops it.
+        members: modality -> member names for shards that do not name their members by modality, e.g.
+            ``{"text": ["txt", "json:caption"]}``; the rest as in ``names.FOREIGN``.
+
+    Raises FileNotFoundError for a missing file or an empty pattern, ValueError for one that is no shard.
+    """
+
+    def __init__(
+        self,
+        urls: str | Path | Sequence[str | Path],
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        streams: int = 48,
+        block: int | None = None,
+        max_bad: float = 0.001,
+        members: Mapping[str, Sequence[str]] | None = None,
+    ):
+        if streams < 1 or (block is not None and block < 1):
+            raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
+        if not 0 <= max_bad <= 1:
+            raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
+        self.urls = resolve(urls)
+        self.seed, self.shuffle, self.streams, self.max_bad = seed, shuffle, streams, max_bad
+        self.block = 1 if block is None else block  # a seek costs nothing in a local file
+        self.members = {
+            **FOREIGN,
+            **{m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()},
+        }
+        self._indexes = [index_of(path) for path in self.urls]
+        self._ends = np.cumsum([len(index) for index in self._indexes])
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._wanted: dict[tuple[int, frozenset[str]], np.ndarray] = {}
+        self._handles = Handles()
+
+    def __len__(self) -> int:
+        """How many samples, bad ones included: they keep their position."""
+        return int(self._ends[-1])
+
+    def __repr__(self) -> str:
+        return f"Shards({len(self)} samples in {len(self.urls)} shards from {self.urls[0]})"
+
+    def samples(self, epoch: int, *, rank: int = 0, world: int = 1, start: int = 0) -> Iterator[Sample]:
+        """The samples at positions start + rank, start + rank + world, … of an epoch.
+
+        A sample without a readable member is passed over and counted; the others keep their ``"__index__"``.
+        """
+        if not 0 <= rank < world or start < 0:
+            raise ValueError(f"rank={rank} of world={world} from start={start}: rank is 0..world-1, start at least 0")
+        for position in range(start + rank, len(self), world):
+            sample, bad = self.read(position, epoch)
+            for reason in bad:
+                self.count(reason.reason, where=reason.where)
+            if not bad or any(not name.startswith("__") for name in sample):
+                yield sample
+
+    def read(self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None) -> tuple[Sample, list[Bad]]:
+        """The sample at a position, and what of it could not be read (left out of it, and not counted here).
+
+        modalities: read only the members of these, and what says label, group and weight; None reads every member.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)}")
+        number = int(self._order(epoch)[position])
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        index, path = self._indexes[shard], self.urls[shard]
+        i = number - (int(self._ends[shard - 1]) if shard else 0)
+        sample: Sample = {"__key__": index.keys[i], "__url__": str(path), "__index__": position}
+        bad: list[Bad] = []
+        begin, end = int(index.first[i]), int(index.first[i + 1])
+        names = index.name[begin:end]
+        wanted = self._readable(shard, modalities)
+        for m in range(begin, end):
+            if not wanted[names[m - begin]]:
+                continue
+            name = index.names[names[m - begin]]
+            data = self._handles.read(path, int(index.offset[m]), int(index.size[m]))
+            if data is not None and zlib.crc32(data) == index.crc32[m]:
+                sample[name] = data
+            else:
+                bad.append(
+                    Bad(f"{self._kind(name)}/{'unreadable' if data is None else 'checksum'}", _where(sample, name))
+                )
+        return sample, bad
+
+    @cached_property
+    def modalities(self) -> dict[str, int]:
+        """Modality -> how many samples have a row of it, by the names of their members (``json:…``: have a json)."""
+        total: Counter[str] = Counter()
+        for index in self._indexes:
+            owner = np.repeat(np.arange(len(index)), np.diff(index.first))
+            having: dict[str, list[int]] = {}
+            for n, name in enumerate(index.names):
+                for modality in self._modalities_of(name):
+                    having.setdefault(modality, []).append(n)
+            for modality, ids in having.items():
+                total[modality] += len(np.unique(owner[np.isin(index.name, ids)]))
+        return dict(sorted(total.items()))
+
+    @cached_property
+    def ignored(self) -> dict[str, int]:
+        """Member name -> how many members of it mean nothing here (and are never opened)."""
+        total: Counter[str] = Counter()
+        for index in self._indexes:
+            unused = ignored(index.names, self.members)
+            counts = np.bincount(index.name, minlength=len(index.names)).tolist()
+            total.update({name: n for name, n in zip(index.names, counts, strict=True) if name in unused})
+        return dict(sorted(total.items()))
+
+    @cached_property
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest.json beside the shards, where they lie in one folder that has one."""
+        found = self._manifests()
+        return found[0] if len(found) == 1 and len({path.parent for path in self.urls}) == 1 else None
+
+    @cached_property
+    def classes(self) -> dict[str, list[str]]:
+        """Attribute -> class names, from the manifest, else from the labels (a plain one is the attribute "label")."""
+        stated = merge_classes(dict(found.get("classes") or {}) for found in self._manifests())
+        if stated:
+            return stated
+        number = range(len(self))
+        metas = (read_meta(self.read(p, 0, frozenset())[0], self.members)[0] for p in number)
+        return class_names(meta.label for meta in metas)
+
+    def report(self) -> dict[str, int]:
+        """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers)."""
+        total = Counter(self._counts)
+        for index in self._indexes:
+            total.update(index.notes)
+        return dict(sorted(total.items()))
+
+    @property
+    def lost(self) -> int:
+        """How many things the indexing had to leave out (members, samples, stretches of a shard)."""
+        return sum(sum(index.notes.values()) for index in self._indexes)
+
+    def count(self, reason: str, n: int = 1, where: str = "") -> None:
+        """Count something bad; ``where`` (shard and key) is kept for the first of each reason."""
+        self._counts[reason] += n
+        self._first.setdefault(reason, where)
+
+    def first(self, reason: str) -> str:
+        """Where a reason was counted first; empty if unknown."""
+        return self._first.get(reason, "")
+
+    def close(self) -> None:
+        """Close the open files; reading opens them again."""
+        self._handles.close()
+
+    def _order(self, epoch: int) -> np.ndarray:
+        key = epoch if self.shuffle else 0
+        if key not in self._orders:
+            lengths = [len(index) for index in self._indexes]
+            ordered = order(lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
+            self._orders[key] = ordered if self.shuffle else np.arange(len(self))
+            while len(self._orders) > 2:  # two at the border of epochs
+                self._orders.popitem(last=False)
+        return self._orders[key]
+
+    def _readable(self, shard: int, modalities: frozenset[str] | None) -> np.ndarray:
+        """(names of the shard,) bool: which members are read. Pickles never are."""
+        key = (shard, modalities if modalities is not None else frozenset(["*"]))
+        if key not in self._wanted:
+            names = self._indexes[shard].names
+            meta = {"json", *(name for name in self.members.get("label", ()))}
+            self._wanted[key] = np.array(
+                [
+                    name.rpartition(".")[2] not in CODE
+                    and (modalities is None or name in meta or bool(self._modalities_of(name, True) & modalities))
+                    for name in names
+                ],
+                dtype=bool,
+            )
+        return self._wanted[key]
+
+    def _modalities_of(self, name: str, negatives: bool = False) -> set[str]:
+        row = row_name(name)
+        own = {row.modality} if row is not None and (negatives or not row.negative) else set()
+        return own | {
+            m for m, names in self.members.items() if m != "label" and any(n.partition(":")[0] == name for n in names)
+        }
+
+    def _kind(self, name: str) -> str:
+        return min(self._modalities_of(name, True), default="") or name.rpartition(".")[2]
+
+    def _manifests(self) -> list[dict[str, Any]]:
+        paths = [folder / "manifest.json" for folder in dict.fromkeys(path.parent for path in self.urls)]
+        found = [read_json(path) for path in paths if path.is_file()]
+        return [manifest for manifest in found if isinstance(manifest, dict)]
+
+
+def _where(sample: Sample, name: str) -> str:
+    return f"{sample['__url__']}: {sample['__key__']}.{name}"

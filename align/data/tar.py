@@ -1,0 +1,118 @@
+"""Tar, strictly: a header whose checksum is wrong is a gap to report, never the end of the archive."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+BLOCK = 512
+RECORD = 10240  # tar pads archives to this
+EMPTY = bytes(BLOCK)
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member: where its bytes are, and what they must sum to."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch that could not be read as members: "header", "truncated" or "no-end" (cut where a member ended)."""
+
+    kind: str
+    offset: int
+
+
+def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
+    """Every regular file of an uncompressed tar, and the gaps between them. Links, devices and folders are left out.
+
+    Raises ValueError for a compressed archive. Nothing is extracted; names are as they stand.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    magic = file.read(6)
+    for start, kind in COMPRESSED.items():
+        if magic.startswith(start):
+            raise ValueError(f"is compressed with {kind}: unpack it first (a member is found by its offset)")
+    offset, in_gap, ended = 0, False, False
+    name, length = None, None  # what an extended header says of the member that follows
+    while offset + BLOCK <= size:
+        file.seek(offset)
+        raw = file.read(BLOCK)
+        if raw == EMPTY and not in_gap:
+            ended = True
+            break
+        try:
+            info = tarfile.TarInfo.frombuf(raw, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            if not in_gap:
+                yield Gap("header", offset)
+            in_gap, name, length = True, None, None
+            offset += BLOCK  # resynchronise on the next block that has a header's checksum
+            continue
+        in_gap = False
+        extended = info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        data = info.size if extended or length is None else length
+        begin, offset = offset + BLOCK, offset + BLOCK + -(-data // BLOCK) * BLOCK
+        if data < 0 or begin + data > size:
+            yield Gap("truncated", begin)
+            return
+        if extended:
+            if data > 1 << 20:  # a name is not that long
+                yield Gap("header", begin)
+                in_gap, offset = True, begin
+            elif info.type == tarfile.GNUTYPE_LONGNAME:
+                name = file.read(data).rstrip(b"\0").decode("utf-8", "surrogateescape")
+            elif info.type == tarfile.XHDTYPE:
+                name, length = _pax(file.read(data), name)
+            continue
+        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.name.endswith("/"):
+            yield Entry(name if name is not None else info.name, begin, data, _crc(file, data))
+        name, length = None, None
+    if not ended:
+        yield Gap("no-end", size)
+
+
+def _crc(file: BinaryIO, size: int) -> int:
+    crc = 0
+    while size > 0:
+        chunk = file.read(min(size, 1 << 20))
+        crc, size = zlib.crc32(chunk, crc), size - len(chunk)
+    return crc
+
+
+def _pax(data: bytes, name: str | None) -> tuple[str | None, int | None]:
+    """The path and size in the records ``LENGTH KEY=VALUE\\n`` of an extended header; broken ones are passed over."""
+    size, at = None, 0
+    while at < len(data):
+        digits, _, _ = data[at : at + 20].partition(b" ")
+        if not digits.isdigit() or int(digits) <= len(digits):
+            break
+        key, _, value = data[at + len(digits) + 1 : at + int(digits) - 1].partition(b"=")
+        if key == b"path":
+            name = value.decode("utf-8", "surrogateescape")
+        elif key == b"size" and value.isdigit():
+            size = int(value)
+        at += int(digits)
+    return name, size
+
+
+def header(name: str, size: int) -> bytes:
+    """The header of a regular file without time, owner or machine: equal input gives equal bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def padding(size: int, to: int = BLOCK) -> bytes:
+    """The zeros that fill ``size`` bytes up to a multiple of ``to``."""
+    return bytes(-size % to)
