@@ -1,0 +1,127 @@
+"""A run's metrics.csv as charts: loss, loss per term, validation, scales, and how the run went."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from align.report.markup import Markup, join, tag
+from align.report.svg import Series, chart
+
+Points = list[tuple[float, float]]
+PACE = {
+    "grad_norm": "Gradient norm",
+    "lr": "Learning rate",
+    "samples_per_second": "Samples per second",
+    "wait": "Share of time waiting for data",
+}
+MOST = 300  # points of a line: more cannot be told apart at the size it is drawn
+
+
+def read(path: Path) -> dict[str, Points]:
+    """Column -> (step, value), without the empty and the not finite ones; columns without any are left out.
+
+    Raises ValueError where the file has no column ``step``.
+    """
+    columns: dict[str, Points] = {}
+    with path.open(newline="", encoding="utf-8") as f:
+        reader = csv.DictReader(f)
+        if reader.fieldnames is not None and "step" not in reader.fieldnames:
+            raise ValueError(f"{path} has the columns {', '.join(reader.fieldnames)}; curves need 'step'")
+        for row in reader:
+            step = _float(row.pop("step"))
+            for name, text in row.items():
+                value = _float(text)
+                if name and math.isfinite(step) and math.isfinite(value):
+                    columns.setdefault(name, []).append((step, value))
+    return columns
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def smooth(points: Points, share: float = 0.02) -> Points:
+    """Exponential mean whose weight halves over `share` of the points, without the pull of its start (Adam's correction)."""
+    keep = 0.5 ** (1 / max(1.0, share * len(points)))
+    out, mean, weight = [], 0.0, 0.0
+    for x, y in points:
+        mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
+        out.append((x, mean / weight))
+    return out
+
+
+def thin(points: Points, most: int = MOST) -> Points:
+    """At most `most` points: of each stretch the lowest and the highest, in order, so that no spike is lost."""
+    if len(points) <= most:
+        return points
+    stretches = max(1, most // 2 - 1)
+    out = [points[0]]
+    for i in range(stretches):
+        part = points[i * len(points) // stretches : (i + 1) * len(points) // stretches]
+        out += sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])})
+    return [*out, points[-1]] if out[-1] != points[-1] else out
+
+
+def _trained(name: str, points: Points, *, strong: bool = False) -> Series:
+    if len(points) < 20:
+        return Series(name, points, strong=strong)
+    return Series(name, thin(smooth(points)), thin(points), strong=strong)
+
+
+def _mean(columns: Iterable[Points]) -> Points:
+    """The mean at the steps where every column has a value."""
+    tables = [dict(points) for points in columns]
+    return [(x, sum(t[x] for t in tables) / len(tables)) for x in sorted(set.intersection(*map(set, tables)))]
+
+
+def charts(columns: Mapping[str, Points]) -> Markup:
+    """All charts that these columns can fill; empty where there are none."""
+    out: list[Markup] = []
+
+    def add(title: str, series: list[Series], about: str = "", unit: tuple[float, float] | None = None) -> None:
+        if series:
+            out.append(chart(title, series, key=str(len(out)), about=about, unit=unit))
+
+    total = [_trained("training", columns["loss"], strong=True)] if "loss" in columns else []
+    if "val/loss" in columns:
+        total.append(Series("validation", thin(columns["val/loss"]), dots=True))
+    add("Loss", total, "smoothed over the raw values")
+    known = {"loss", "epoch", "bad", *PACE}
+    terms = [c for c in columns if c not in known and not c.startswith(("val/", "scale/"))]
+    if terms and [columns[c] for c in terms] != [columns.get("loss")]:  # a single term of weight 1 is the loss again
+        add("Loss per term", [_trained(c, columns[c]) for c in terms], "before weighting")
+    recalls = [c for c in columns if c.startswith("val/") and "/recall@" in c]
+    for k in sorted({c.rsplit("@")[-1] for c in recalls}, key=lambda k: (len(k), k)):
+        series = [Series(_arrow(c), thin(columns[c]), dots=True) for c in recalls if c.endswith(f"/recall@{k}")]
+        mean = _mean(columns[c] for c in recalls if c.endswith(f"/recall@{k}"))
+        if len(series) > 2 and mean:
+            series.append(Series("mean", thin(mean), strong=True))
+        add(f"Validation recall@{k}", series, "query → answer", (0.0, 1.02))
+    add(
+        "Scale",
+        [Series(c.removeprefix("scale/"), thin(columns[c])) for c in columns if c.startswith("scale/")],
+        "1 / temperature",
+    )
+    for c in columns:
+        if c.startswith("val/") and c not in recalls and c != "val/loss":
+            add(c, [Series(c.removeprefix("val/"), thin(columns[c]), dots=True)])
+    shown = join(out)
+    out.clear()
+    for c, title in PACE.items():
+        if c in columns:
+            out.append(chart(title, [_trained(c, columns[c])], key=c))
+    more = tag(
+        "details", tag("summary", "How the run went: gradient, learning rate, speed"), tag("div", *out, class_="charts")
+    )
+    return join([tag("div", shown, class_="charts") if shown else "", more if out else ""])
+
+
+def _arrow(column: str) -> str:
+    """``val/audio+image_to_text/recall@1`` -> ``audio + image → text``."""
+    return column.split("/")[1].replace("+", " + ").replace("_to_", " → ")

@@ -1,0 +1,151 @@
+"""What a sample looks like on the page: a member's bytes made small, and ready for the page's JSON block.
+
+A face's kind follows from the member's suffix, never from the modality's name: a modality `depth` that is stored as PNG
+is shown as a picture. What cannot be shown (features, a broken member) has no face; its card then has the caption only.
+"""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PICTURES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
+OTHER_PICTURES = {"bmp", "tif", "tiff", "ppm", "pgm"}  # no browser shows them: they are written anew
+SOUNDS = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg"}
+
+MAX_POINTS = 512
+MAX_SIDE = 256  # pixels of a picture that has to be written anew
+MAX_PICTURE = 24_000  # bytes up to which a picture is kept as it is stored
+MAX_SOUND = 48_000  # bytes up to which a sound is kept as it is stored
+MAX_SECONDS = 6.0  # of a longer sound
+PEAKS = 56  # bars of the drawn waveform
+
+
+class Face(NamedTuple):
+    """One row as the page shows it. kind: image, sound, cloud or text; data: its bytes (text: UTF-8).
+
+    sound: peaks are PEAKS loudness bytes, seconds its length. cloud: P points as P·3 int8 places, P·3 int8 normals and
+    P·3 uint8 colours; radius is the place 127 in the cloud's own units.
+    """
+
+    kind: str
+    data: bytes
+    type: str = ""
+    peaks: bytes = b""
+    seconds: float = 0.0
+    radius: float = 0.0
+
+    def json(self) -> dict[str, Any]:
+        """The face for the page's JSON block; binary parts in base64."""
+        if self.kind == "text":
+            return {"k": "text", "d": self.data.decode()}
+        out: dict[str, Any] = {"k": self.kind, "d": b64encode(self.data).decode()}
+        if self.kind == "cloud":
+            return out | {"r": round(self.radius, 6)}
+        out["t"] = self.type
+        if self.kind == "sound":
+            out |= {"w": b64encode(self.peaks).decode(), "s": round(self.seconds, 3)}
+        return out
+
+
+def face(modality: str, sample: Mapping[str, Any]) -> Face | None:
+    """The first of the sample's members of this modality as a face; all lines of a text. None if it has nothing to show."""
+    for name in sorted(sample):
+        content = sample[name]
+        parts = name.split(".")
+        if parts[0] != modality or "neg" in parts[1:] or not isinstance(content, bytes | str):
+            continue
+        content = content.encode() if isinstance(content, str) else content
+        try:
+            found = _face(parts[-1].lower(), content)
+        except (OSError, ValueError, ArithmeticError, RuntimeError):  # a broken member is counted elsewhere
+            found = None
+        if found is not None:
+            return found
+    return None
+
+
+def _face(suffix: str, content: bytes) -> Face | None:
+    if suffix == "txt":
+        return words(content.decode(errors="replace"))
+    if suffix in PICTURES or suffix in OTHER_PICTURES:
+        return picture(content, PICTURES.get(suffix, ""))
+    if suffix in SOUNDS:
+        return sound(content, SOUNDS[suffix])
+    if suffix == "npy":
+        return cloud(np.load(io.BytesIO(content), allow_pickle=False))
+    return None
+
+
+def words(text: str) -> Face | None:
+    """Text as it stands, up to four lines (captions of one sample)."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return Face("text", "\n".join(lines[:4]).encode()) if lines else None
+
+
+def picture(content: bytes, type: str) -> Face:
+    """The stored bytes, or a smaller picture where they are large or no browser reads them. Raises OSError."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        if type and len(content) <= MAX_PICTURE:
+            return Face("image", content, type)
+        small = image.convert("RGB")
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=86)
+    return Face("image", out.getvalue(), "image/jpeg")
+
+
+def sound(content: bytes, type: str) -> Face:
+    """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises RuntimeError, OSError."""
+    import soundfile
+
+    wave, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    mono = wave.mean(axis=1)
+    if len(content) > MAX_SOUND:
+        mono = mono[: int(MAX_SECONDS * rate)]
+        out = io.BytesIO()
+        soundfile.write(out, mono, rate, format="MP3", subtype="MPEG_LAYER_III")
+        content, type = out.getvalue(), "audio/mpeg"
+    return Face("sound", content, type, peaks=peaks(mono), seconds=len(mono) / rate)
+
+
+def peaks(mono: np.ndarray) -> bytes:
+    """The loudness of PEAKS equal parts of a wave (T,), as bytes; the loudest part is 255."""
+    parts = np.array_split(np.nan_to_num(np.abs(mono)), PEAKS)
+    loud = np.array([float(part.max()) if len(part) else 0.0 for part in parts])
+    return np.round(255 * np.sqrt(loud / max(float(loud.max()), 1e-9))).astype(np.uint8).tobytes()
+
+
+def cloud(points: np.ndarray) -> Face | None:
+    """(P,3) or (P,6) xyz + rgb in [0,1] as a face of at most MAX_POINTS points. None if that is not what the array holds."""
+    if points.ndim != 2 or points.shape[1] not in (3, 6) or len(points) < 8:
+        return None
+    points = points.astype(np.float32)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) > MAX_POINTS:  # a fixed draw: the same file gives the same page
+        points = points[np.sort(np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False))]
+    low, high = points[:, :3].min(axis=0), points[:, :3].max(axis=0)
+    xyz = points[:, :3] - (low + high) / 2
+    radius = float(np.linalg.norm(xyz, axis=1).max()) or 1.0
+    colour = points[:, 3:] if points.shape[1] == 6 else np.full_like(xyz, 0.4)
+    places = np.round(127 * xyz / radius).astype(np.int8)
+    normals = np.round(127 * normal(xyz)).astype(np.int8)
+    colours = np.round(255 * colour.clip(0, 1)).astype(np.uint8)
+    return Face("cloud", places.tobytes() + normals.tobytes() + colours.tobytes(), radius=radius)
+
+
+def normal(xyz: np.ndarray, near: int = 12) -> np.ndarray:
+    """(P,3) -> (P,3): unit normals, the direction in which a point's neighbours spread least, turned away from the centre."""
+    square = (xyz**2).sum(axis=1)
+    distance = square[:, None] + square[None] - 2 * xyz @ xyz.T  # (P,P)
+    index = np.argpartition(distance, min(near, len(xyz) - 1), axis=1)[:, :near]
+    patch = xyz[index] - xyz[index].mean(axis=1, keepdims=True)  # (P,near,3)
+    _, vectors = np.linalg.eigh(patch.transpose(0, 2, 1) @ patch)
+    out = vectors[:, :, 0]
+    return out * np.where((out * xyz).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)

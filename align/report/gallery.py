@@ -1,0 +1,133 @@
+"""The gallery's data: queries, and for each ordered pair of modalities the answers that come nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from align.report.faces import Face, face
+from align.report.nearest import Found, Hit, hits, nearest, spread
+from align.values import Embeddings, Sample
+
+
+class Item(NamedTuple):
+    """A sample of the gallery. faces: modality -> what is shown of it, only where it is shown; caption: under any face."""
+
+    key: str
+    faces: dict[str, Face]
+    caption: str = ""
+
+
+class Answer(NamedTuple):
+    """item: index into ``Gallery.items``; score: its cosine; hit: whether it counts as right."""
+
+    item: int
+    score: float
+    hit: bool
+
+
+class Query(NamedTuple):
+    """One question: the item, asked in modality ``of`` among all samples' rows of modality ``to``; best answer first."""
+
+    item: int
+    of: str
+    to: str
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the page's gallery shows. up: the axis of point clouds that stands upright, "y" or "z"."""
+
+    items: Sequence[Item]
+    queries: Sequence[Query]
+    up: str = "z"
+
+
+class _Ask(NamedTuple):
+    sample: int
+    of: str
+    to: str
+    found: list[Found]
+
+
+def build_gallery(
+    embeddings: Embeddings,
+    samples: Mapping[str, Sample] | Iterable[Sample],
+    *,
+    queries: int = 12,
+    k: int = 5,
+    hit: Hit | None = None,
+    up: str = "z",
+    max_bytes: int = 5_500_000,
+) -> Gallery:
+    """Queries spread over the samples, and their k nearest answers for each ordered pair of modalities.
+
+    embeddings: B samples; rows (n,D) per modality, normalised here again. samples: their members, by id, or anything that
+    yields samples (``shards.samples(0)``: read once, and only what is shown is kept). hit: ``hit(i, j)`` of two samples in
+    0..B-1, or B groups of which equal ones hit (None or -1: none); default ``embeddings.group``; a sample is always its
+    own hit. max_bytes: of all faces together; queries past it are left out, the page is then a third larger than that.
+    Raises ValueError where no two modalities have rows.
+    """
+    table = {m: rows for m, rows in embeddings.items() if bool((rows.sample >= 0).any())}
+    if len(table) < 2:
+        raise ValueError(f"a gallery needs rows of two modalities; these embeddings have {', '.join(table) or 'none'}")
+    right = hits(embeddings.group if hit is None else hit, embeddings.size)
+    rounds: list[list[_Ask]] = [[] for _ in range(queries)]
+    for of in table:
+        for i, sample in enumerate(spread(table, of, embeddings.size, queries)):
+            good = right(sample)
+            others = [m for m in table if m != of]
+            rounds[i] += [_Ask(sample, of, m, nearest(table[of], table[m], sample, good, k)) for m in others]
+    shown = {s for asks in rounds for ask in asks for s in (ask.sample, *(found.sample for found in ask.found))}
+    shelf = _Shelf(embeddings, _members(samples, {embeddings.ids[s] for s in shown}))
+    out: list[Query] = []
+    for i, asks in enumerate(rounds):
+        if i and shelf.size + shelf.size // i > max_bytes:  # another round would be as large as those so far
+            break
+        for ask in asks:
+            answers = [Answer(shelf.show(found.sample, ask.to), found.score, found.hit) for found in ask.found]
+            out.append(Query(shelf.show(ask.sample, ask.of), ask.of, ask.to, answers))
+    return Gallery(shelf.items, out, up)
+
+
+class _Shelf:
+    """The items so far, each sample once, with only the faces that are shown."""
+
+    def __init__(self, embeddings: Embeddings, members: Mapping[str, Sample]):
+        self.ids, self.labels, self.members = embeddings.ids, embeddings.labels, members
+        self.items: list[Item] = []
+        self.size = 0  # bytes of all faces
+        self._place: dict[int, int] = {}
+
+    def show(self, sample: int, modality: str) -> int:
+        """The sample's index among the items; its face of this modality is put there if it was not."""
+        members = self.members.get(self.ids[sample], {})
+        if sample not in self._place:
+            self._place[sample] = len(self.items)
+            label = self.labels[sample] if self.labels else None
+            self.items.append(Item(self.ids[sample], {}, caption(members, label)))
+        item = self.items[self._place[sample]]
+        if modality not in item.faces and (found := face(modality, members)) is not None:
+            item.faces[modality] = found
+            self.size += len(found.data)
+        return self._place[sample]
+
+
+def caption(members: Mapping[str, Any], label: Any = None) -> str:
+    """The first line of the sample's first text, else its label in words, else ""."""
+    for name in sorted(members):
+        if name.endswith(".txt") and (found := face(name.split(".")[0], {name: members[name]})) is not None:
+            return found.data.decode().splitlines()[0]
+    if isinstance(label, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in label.items())
+    if isinstance(label, list | tuple):
+        return ", ".join(map(str, label))
+    return "" if label is None else str(label)
+
+
+def _members(samples: Mapping[str, Sample] | Iterable[Sample], ids: set[str]) -> dict[str, Sample]:
+    if isinstance(samples, Mapping):
+        return {i: samples[i] for i in ids if i in samples}
+    return {s["__key__"]: s for s in samples if s["__key__"] in ids}

@@ -1,0 +1,187 @@
+"""Scores, curves and a gallery -> one HTML file that needs nothing else and asks nothing of any other place.
+
+The page's own text lies beside this file in ``page/``. Its content security policy allows exactly that script and that
+style (by their hashes), pictures and sounds from the file itself, and no connection at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from align.files import atomic_write
+from align.report import curves as lines
+from align.report import scores as tables
+from align.report.gallery import Gallery
+from align.report.markup import Markup, block, esc, icon, join, tag
+from align.report.protocol import bad as bad_table
+from align.report.protocol import protocol as protocol_block
+from align.report.protocol import summary as facts
+
+SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "gallery.js")
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    scores: Mapping[str, float],
+    protocol: Mapping[str, Any],
+    curves: Path | None = None,
+    gallery: Gallery | None = None,
+    summary: Mapping[str, str] | None = None,
+    bad: Mapping[str, Mapping[str, int]] | None = None,
+) -> Path:
+    """Write the page and return its path. What is not given is left out of it.
+
+    scores, protocol: as in results.json. curves: a run's metrics.csv. summary: short facts (time, device, samples).
+    bad: when -> reason -> count; default ``{"evaluation": protocol["bad"]}`` and, as "training", the bad.json beside `curves`.
+    Raises FileNotFoundError where `curves` is not there, ValueError where it has no steps column.
+    """
+    path = Path(path)
+    sections = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
+    style = _read("page.css")
+    script = "\n".join(["'use strict';", *(_read(name) for name in SCRIPTS)])
+    model = str(protocol.get("model") or "")
+    page = _fill(
+        _read("template.html"),
+        {
+            "policy": policy(script, style),
+            "title": esc(title),
+            "version": esc(protocol.get("version") or ""),
+            "model": tag("span", "model ", tag("code", model[:12], title=model)) if model else Markup(),
+            "style": Markup(style),
+            "script": Markup(script),
+            "summary": facts(summary or {}),
+            "headline": tables.headline(scores),
+            "nav": join(tag("a", name, href=f"#{key}") for key, name, _, _ in sections),
+            "sections": join(_section(*section) for section in sections),
+            "data": _data(gallery),
+        },
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as f:
+        f.write(page.encode())
+    return path
+
+
+def _sections(
+    scores: Mapping[str, float],
+    protocol: Mapping[str, Any],
+    curves: Path | None,
+    gallery: Gallery | None,
+    bad: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, str, str, Markup]]:
+    """(anchor, title, one line about it, content) of what there is to show."""
+    asked = {(q.of, q.to) for q in gallery.queries} if gallery else set()
+    hit = str(protocol.get("hit rule") or protocol.get("hit_rule") or "")
+    found = [
+        ("zero-shot", "Zero-shot", "Accuracy when the class names are the only thing said. The mark on a bar is chance.", tables.zeroshot(scores, protocol)),
+        ("retrieval", "Retrieval", f"From every modality to every other. Hit: {hit}" if hit else "From every modality to every other.", tables.matrix(scores, asked)),
+        ("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _gallery(gallery)),
+        ("curves", "Curves", "Move over a chart to read it; click a name to hide its line.", lines.charts(lines.read(curves)) if curves else Markup()),
+        ("bad", "Bad data", "What could not be read was left out and counted.", bad_table(bad)),
+        ("protocol", "Protocol", "What made these numbers.", _details(scores, protocol)),
+    ]  # fmt: skip
+    return [section for section in found if section[3]]
+
+
+def _section(key: str, title: str, about: str, content: Markup) -> Markup:
+    return tag("section", tag("header", tag("h2", title), tag("p", about)), content, id=key)
+
+
+def _details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> Markup:
+    blocks = []
+    if protocol:
+        blocks.append(
+            tag(
+                "details",
+                tag("summary", "Command, model, shards, classes, hit rule, tie rule"),
+                protocol_block(protocol),
+            )
+        )
+    if scores:
+        blocks.append(
+            tag(
+                "details",
+                tag("summary", f"All {len(scores)} scores, by their names in results.json"),
+                tables.everything(scores),
+            )
+        )
+    return join(blocks)
+
+
+def _bad(
+    bad: Mapping[str, Mapping[str, int]] | None, protocol: Mapping[str, Any], curves: Path | None
+) -> Mapping[str, Mapping[str, Any]]:
+    if bad is not None:
+        return bad
+    found: dict[str, Mapping[str, Any]] = {}
+    beside = curves.with_name("bad.json") if curves else None
+    if beside and beside.is_file():
+        found["training"] = json.loads(beside.read_text(encoding="utf-8"))
+    if isinstance(protocol.get("bad"), Mapping):
+        found["evaluation"] = protocol["bad"]
+    return found
+
+
+def _gallery(gallery: Gallery | None) -> Markup:
+    """The controls, and an empty place that the script fills."""
+    if gallery is None or not gallery.queries:
+        return Markup()
+    of, to = gallery.queries[0].of, gallery.queries[0].to
+    choices = [
+        tables.choice(key, legend, [(m, m, icon(m)) for m in tables.modalities(names)], chosen)
+        for key, legend, names, chosen in (
+            ("of", "Ask with", [q.of for q in gallery.queries], of),
+            ("to", "Look among", [q.to for q in gallery.queries], to),
+        )
+    ]
+    tally = tag("p", class_="tally", id="tally", aria_live="polite")
+    none = tag("noscript", tag("p", "The gallery is drawn by this file's own script, which is switched off."))
+    return join([tag("div", *choices, tally, class_="controls"), none, tag("div", id="rows", class_="rows")])
+
+
+def _data(gallery: Gallery | None) -> Markup:
+    if gallery is None or not gallery.queries:
+        return Markup()
+    items = [
+        {"key": i.key, "caption": i.caption, "faces": {m: f.json() for m, f in i.faces.items()}} for i in gallery.items
+    ]
+    queries = [
+        [q.item, q.of, q.to, [[a.item, round(a.score, 4), int(a.hit)] for a in q.answers]] for q in gallery.queries
+    ]
+    return block({"up": gallery.up, "items": items, "queries": queries}, id="gallery-data")
+
+
+def policy(script: str, style: str) -> Markup:
+    """The content security policy that allows this script and this style and nothing from elsewhere."""
+
+    def sha(text: str) -> str:
+        return "'sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    rules = {
+        "default-src": "'none'",
+        "script-src": sha(script),
+        "style-src": sha(style),
+        "img-src": "data:",
+        "media-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return Markup("; ".join(f"{k} {v}" for k, v in rules.items()))
+
+
+def _read(name: str) -> str:
+    return files("align.report").joinpath("page", name).read_text(encoding="utf-8").strip()
+
+
+def _fill(template: str, parts: Mapping[str, Markup]) -> str:
+    """Put the parts in their ``{{places}}`` in one pass, so that nothing inside a part is taken for a place."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
