@@ -48,7 +48,7 @@ def siglip(
 
     a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
     scale, bias: the multiplier, already exponentiated, and what is added to it.
-    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 is a negative of everyone.
+    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 is everyone's negative.
     group_a, group_b: (n,) ids; a pair of one group (>= 0) that is no positive is left out.
     weight_a, weight_b: (n,) weights; a pair counts (w_i + w_j) / 2, and the divisor is (Σ w_a + Σ w_b) / 2.
 
@@ -60,7 +60,7 @@ def siglip(
         a, b = at_least_float32([a, b])
         scale, bias = one_number(scale, a), one_number(bias, a, "bias")
         positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b"))  # (n_a, n_b)
-        weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
+        w_a, w_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
         if not positive.numel():
             return nothing(a, b, scale, bias)
         logits = scale * (a @ b.T) + bias  # (n_a, n_b)
@@ -68,8 +68,8 @@ def siglip(
         if group_a is not None and group_b is not None:
             alike = same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b"))
             losses = torch.where(alike & ~positive, 0, losses)
-        total = weight_a.sum() + weight_b.sum()
-        summed = ((weight_a[:, None] + weight_b[None, :]) * losses).sum()
+        total = w_a.sum() + w_b.sum()
+        summed = ((w_a[:, None] + w_b[None, :]) * losses).sum()
         return summed / torch.where(total == 0, 1, total)
 
 
@@ -99,6 +99,7 @@ class SigLIP(Temperature):
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """The paper's scale and bias, whatever D and N are."""
         self._set(START_SCALE, CLIP_LIMIT)
+        assert self.bias is not None  # made above; other losses have none
         self.bias.fill_(START_BIAS if self.start_bias is None else self.start_bias)
 
     def forward(

@@ -53,8 +53,8 @@ def symile(
             repeated up to the largest n_m; column i is left out for anchor i. Memory n².
         "partial": those with exactly one row of another sample, and not the anchor's: one modality swapped at a time,
             the hardest negatives. Memory M·n² for one row a sample.
-        K, an int: K tuples drawn uniformly with replacement for each anchor modality, one randint per (anchor, other) in
-            index order, shared by its anchors; one that is an anchor's own is left out for it. Memory n·K.
+        K, an int: K tuples drawn uniformly with replacement for each anchor modality, one randint per (anchor, other)
+            in index order, shared by its anchors; one that is an anchor's own is left out for it. Memory n·K.
     samples: M tensors (n_m,) of ids; row i belongs to sample i where none are given; -1 belongs to no sample.
     groups: M tensors (n_m,) of ids; a tuple whose rows are all of the anchor's sample or group (>= 0) is no negative.
     weights: M tensors (n_m,): how much each anchor counts in its modality's mean.
@@ -142,7 +142,9 @@ class Symile(Temperature):
     ) -> Tensor:
         """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         if not self.started:
-            raise ValueError("Symile's scale depends on D and M: call start(dim, modalities, batch) once before training")
+            raise ValueError(
+                "Symile's scale depends on D and M: call start(dim, modalities, batch) once before training"
+            )
         return symile(
             embeddings,
             self.scale,

@@ -1,0 +1,51 @@
+"""The rows of all ranks, in the order in which a single process would have them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from align.distributed import gather, rank, world
+from align.values import Embeddings, Rows
+
+
+class Everyone(NamedTuple):
+    """All ranks' rows of one modality, sorted by global sample id."""
+
+    values: Tensor  # (n, D)
+    sample: Tensor  # (n,) global ids: local * world + rank
+    group: Tensor | None  # (n,)
+    weight: Tensor | None  # (n,)
+
+
+def everyone(embeddings: Embeddings, modality: str) -> Everyone:
+    """The rows of one modality on all ranks. Collective: every rank calls it for the same modalities in one order."""
+    rows: Rows = embeddings[modality]
+    if not isinstance(rows.values, Tensor):
+        raise ValueError(f"embeddings are tensors (n, D); {modality} has a dict")
+    real = rows.sample >= 0
+    # A hard negative has no id; it sorts with the sample before it, so that rows stand as on a single process.
+    place = torch.where(real, rows.sample, rows.sample.cummax(0).values) * world() + rank()
+    sample = torch.where(real, rows.sample * world() + rank(), -1)
+    group = _of_rows(embeddings.group, rows.sample, -1)
+    weight = _of_rows(embeddings.weight, rows.sample, 1.0)
+    if world() > 1:  # one rank may have groups or weights where another has none
+        group = torch.full_like(sample, -1) if group is None else group
+        weight = torch.ones(len(sample), device=sample.device) if weight is None else weight.float()
+    values, sample, place = gather(rows.values), gather(sample), gather(place)
+    order = place.argsort(stable=True)
+    return Everyone(
+        values[order],
+        sample[order],
+        None if group is None else gather(group)[order],
+        None if weight is None else gather(weight)[order],
+    )
+
+
+def _of_rows(of_samples: Tensor | None, sample: Tensor, absent: float) -> Tensor | None:
+    if of_samples is None:
+        return None
+    found = of_samples[sample.clamp(min=0)] if len(of_samples) else of_samples.new_zeros(len(sample))
+    return torch.where(sample >= 0, found, absent)

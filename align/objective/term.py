@@ -1,0 +1,117 @@
+"""A term: a loss between named modalities, and the contrasts that it asks for."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+Between = Literal["all"] | list[str] | list[list[str | float]] | dict[str, float]
+
+
+class Loss(Protocol):
+    """What a term needs of its loss module, ours or anyone's."""
+
+    kind: str  # "pairwise": called with two modalities; "symile": with the whole set at once
+    bias: nn.Parameter | None  # (1,)
+
+    @property
+    def scale(self) -> Tensor: ...  # (1,)
+
+    def start(self, dim: int, modalities: int, batch: int) -> None: ...
+
+    def clamp_(self) -> None: ...
+
+    def __call__(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor: ...
+
+
+@final
+@dataclass(eq=False)
+class Term:
+    """A loss between named modalities.
+
+    Args:
+        loss: a loss module of ``align.losses``, or anyone's with the attributes of ``Loss``.
+        between: which modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
+            more than two (Symile). ``[image, text, audio]``: every pair of these, or these at once. ``[[image, text],
+            [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight at the end where it is not 1.
+            ``{image-text: 1.0, image-audio: 0.5}``: the same by name.
+        weight: what the term's value counts in the sum.
+    """
+
+    loss: nn.Module
+    between: Between
+    weight: float = 1.0
+
+
+class Contrast(NamedTuple):
+    """One call of a term's loss."""
+
+    modalities: tuple[str, ...]
+    weight: float
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.modalities)
+
+
+def contrasts(name: str, term: Term, modalities: Sequence[str] | None) -> list[Contrast]:
+    """The calls that a term asks for. modalities: those of the model, None where they are not known.
+
+    Raises ValueError naming the term for what cannot be meant, and the nearest right name for an unknown modality.
+    """
+    together = term.loss.kind == "symile"
+    between: Iterable[list[str | float]]
+    if term.between == "all" or (isinstance(term.between, list) and all(isinstance(x, str) for x in term.between)):
+        if term.between == "all" and modalities is None:
+            raise ValueError(f"term {name!r} is between all modalities: Objective needs modalities=[...] to know them")
+        names = [str(m) for m in (sorted(modalities or ()) if term.between == "all" else term.between)]
+        between = [[*names]] if together else [[*pair] for pair in itertools.combinations(names, 2)]
+        if len(names) < 2:
+            raise ValueError(f"term {name!r} needs at least two modalities; it has {names}")
+    elif isinstance(term.between, dict):
+        between = [[*key.split("-"), weight] for key, weight in term.between.items()]
+    else:
+        between = [[*part] if isinstance(part, list | tuple) else [part] for part in term.between]
+    found = [_contrast(name, part, together, modalities) for part in between]
+    repeated = [c.name for i, c in enumerate(found) if {*c.modalities} in [{*d.modalities} for d in found[:i]]]
+    if repeated or not found:
+        raise ValueError(f"term {name!r} " + (f"names {repeated[0]} twice" if repeated else "is between nothing"))
+    if len({len(c.modalities) for c in found}) > 1:
+        raise ValueError(f"term {name!r} has one temperature, so its sets have one size; they are {between}")
+    return found
+
+
+def _contrast(name: str, part: list[str | float], together: bool, known: Sequence[str] | None) -> Contrast:
+    weight = 1.0
+    if part and isinstance(part[-1], int | float):
+        *part, weight = part
+    names = tuple(str(m) for m in part)
+    for modality in names:
+        check_known(name, modality, known)
+    if len({*names}) != len(names) or len(names) < 2 or (len(names) > 2 and not together):
+        wanted = "two or more different modalities" if together else "two different modalities"
+        raise ValueError(f"term {name!r} contrasts {wanted} at a time; got {list(names)}")
+    return Contrast(names, float(weight))  # type: ignore[arg-type]
+
+
+def check_known(name: str, modality: str, known: Iterable[str] | None) -> None:
+    """Raises ValueError, with the nearest right name, where a term's modality is none of the known."""
+    if known is None or modality in known:
+        return
+    nearest = difflib.get_close_matches(modality, known, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"term {name!r} names the modality {modality!r}; there are {', '.join(sorted(known))}{hint}")

@@ -1,0 +1,124 @@
+"""The sum of the terms, over the rows of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+
+from align.objective.everyone import Everyone, everyone
+from align.objective.term import Contrast, Loss, Term, check_known, contrasts
+from align.values import Embeddings, TermInfo
+
+
+@final
+class Objective(nn.Module):
+    """The weighted sum of named terms; holds the losses and so their learned temperatures.
+
+    Args:
+        terms: name -> Term. A term's value is the weighted sum over its contrasts.
+        dim: D, and batch: N, the samples on all ranks: what each loss's ``start`` is told.
+        modalities: those of the model, for ``between: all`` and for the names' check.
+
+    Raises ValueError for terms that cannot be meant.
+    """
+
+    empty: Tensor
+
+    def __init__(self, terms: dict[str, Term], *, dim: int, batch: int, modalities: list[str] | None = None):
+        super().__init__()
+        if not terms:
+            raise ValueError("an objective has at least one term; got none")
+        for name, term in terms.items():
+            if not name or "." in name or "/" in name:
+                raise ValueError(f"a term's name has letters, digits and _, no dot or slash; got {name!r}")
+            if getattr(term.loss, "kind", None) not in ("pairwise", "symile"):
+                raise ValueError(f"term {name!r}: {type(term.loss).__name__} has no kind, 'pairwise' or 'symile'")
+        self.terms = terms
+        self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
+        self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+        self.register_buffer("empty", torch.zeros(len(terms), dtype=torch.int64), persistent=False)
+        for name in terms:
+            self._loss(name).start(dim, len(self.contrasts[name][0].modalities), batch)
+
+    def forward(
+        self, embeddings: Embeddings, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The 0-d total, and detached for the log: ``TERM``, ``TERM/scale`` and, of several, each ``TERM/a-b``.
+
+        Every rank gathers the rows of all, sorted by sample, and computes the whole loss: after DDP's mean the gradient
+        is that of a single process. A term that nothing fits adds a zero with zero gradients, and is counted.
+        generator: for losses that draw; equal on all ranks. Raises ValueError for a modality that is not there.
+        """
+        for name, contrast in self._calls():
+            for modality in contrast.modalities:
+                check_known(name, modality, embeddings.keys())
+        used = sorted({m for _, contrast in self._calls() for m in contrast.modalities})
+        rows = {modality: everyone(embeddings, modality) for modality in used}
+        total: Tensor | None = None
+        values: dict[str, Tensor] = {}
+        for i, (name, term) in enumerate(self.terms.items()):
+            value, fits = self._term(name, rows, generator, values)
+            total = term.weight * value if total is None else total + term.weight * value
+            if self.training:
+                self.empty[i] += ~fits
+        assert total is not None
+        return total, values
+
+    def _term(
+        self, name: str, rows: dict[str, Everyone], generator: torch.Generator | None, values: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        loss, parts, fits = self._loss(name), [], []
+        for contrast in self.contrasts[name]:
+            chosen = [rows[m] for m in contrast.modalities]
+            samples = [r.sample for r in chosen]
+            groups = [r.group for r in chosen if r.group is not None]
+            weights = [r.weight for r in chosen if r.weight is not None]
+            part = loss(
+                [r.values for r in chosen],
+                samples,
+                groups=groups or None,
+                weights=weights or None,
+                generator=generator,
+            )
+            parts.append(contrast.weight * part)
+            fits.append(_meet(samples))
+            if len(self.contrasts[name]) > 1:
+                values[f"{name}/{contrast.name}"] = part.detach()
+        value = torch.stack(parts).sum()
+        values[name] = value.detach()
+        values[f"{name}/scale"] = loss.scale.detach().reshape(())
+        return value, torch.stack(fits).any()
+
+    def _calls(self) -> Iterator[tuple[str, Contrast]]:
+        return ((name, contrast) for name, found in self.contrasts.items() for contrast in found)
+
+    def counts(self) -> dict[str, int]:
+        """How many training steps had no sample with all of a term's modalities, by term, in this process's life."""
+        return dict(zip(self.terms, self.empty.tolist(), strict=True))
+
+    def infos(self) -> list[TermInfo]:
+        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias."""
+        return [
+            TermInfo(contrast.modalities, loss.kind, float(loss.scale), 0.0 if loss.bias is None else float(loss.bias))
+            for name, contrast in self._calls()
+            for loss in [self._loss(name)]
+        ]
+
+    def clamp_(self) -> None:
+        """Clamps every temperature. Call it after the optimiser's step."""
+        for name in self.terms:
+            self._loss(name).clamp_()
+
+    def _loss(self, name: str) -> Loss:
+        return cast(Loss, self.losses[name])
+
+
+def _meet(samples: Sequence[Tensor]) -> Tensor:
+    first, *rest = samples
+    meeting = first >= 0
+    for other in rest:
+        meeting = meeting & torch.isin(first, other)
+    return meeting.any()
