@@ -65,10 +65,8 @@ def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor) -> Rows:
     return Rows(
         _each([part.values for part in parts], lambda many: put(torch.cat(many) if len(many) > 1 else many[0])),
         put(sample),
-        *(
-            None if any(x is None for x in many) else put(torch.cat(many))
-            for many in ([p.tokens for p in parts], [p.mask for p in parts])
-        ),
+        _maybe([part.tokens for part in parts], put),
+        _maybe([part.mask for part in parts], put),
     )
 
 
@@ -88,6 +86,11 @@ def _each(many: Sequence[Values], function: Callable[[list[Tensor]], Tensor]) ->
     if isinstance(many[0], dict):
         return {k: function([values[k] for values in many]) for k in many[0]}  # type: ignore[index]
     return function(list(many))  # type: ignore[arg-type]
+
+
+def _maybe(many: Sequence[Tensor | None], put: Callable[[Tensor], Tensor]) -> Tensor | None:
+    found = [x for x in many if x is not None]
+    return put(torch.cat(found)) if len(found) == len(many) else None
 
 
 def _column(

@@ -1,0 +1,175 @@
+"""``align shards build`` makes shards from a table or a folder; ``align shards show`` looks inside."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def build(
+    source: str,
+    out: str,
+    /,
+    *,
+    split: str = "train",
+    per_shard: int = 1000,
+    modalities: str = "image,audio,points,text",
+    columns: str = "",
+    literal: str = "text",
+    template: str = "{}",
+    points: int = 4096,
+    seed: int = 0,
+    licence: str | None = None,
+) -> None:
+    """Make shards from a table or a folder of your own files
+
+    A table (.csv, .tsv, .jsonl, .parquet) has a column per modality: names of files relative to the table, or the text
+    itself; an empty cell is a missing modality. Further columns: label (or label.shape, label.colour, ... for several
+    attributes), group (equal ones are never each other's negatives), weight and key; image.0, image.1 for several of
+    a kind; text.neg for hard negatives. A folder holds CLASS/file, or train/CLASS/file and test/CLASS/file: the name of
+    the class is the label and the caption.
+
+    Files are stored as they are; meshes (ply, obj, off, glb, stl) are sampled to points. The shards
+    OUT/SPLIT-000000.tar, ... appear whole, with OUT/manifest.json beside them; those of an earlier run for the same
+    split are replaced.
+
+    Args:
+        source: the table or the folder
+        out: the folder for the shards
+        split: what the shards are called, unless the folder has train and test folders
+        per_shard: samples in a shard
+        modalities: the columns that are modalities, separated by commas
+        columns: other column names, as in caption=text,file=image; notes= leaves the column notes out
+        literal: modalities whose cells are the text itself and not a file, separated by commas
+        template: captions from class names, {} stands for the name; several separated by |; empty for none
+        points: how many points are sampled on a mesh
+        seed: of that sampling
+        licence: of the content, for the manifest
+    """
+    from align.commands.progress import progress
+    from align.data import build as make
+
+    with progress("shards") as say:
+        written = make(
+            source,
+            out,
+            split=split,
+            per_shard=per_shard,
+            modalities=_list(modalities, "--modalities"),
+            columns=_pairs(columns),
+            literal=_list(literal, "--literal") if literal else (),
+            template=template.split("|"),
+            points=points,
+            seed=seed,
+            licence=licence,
+            progress=say,
+        )
+    left = written.pop("left out")
+    for name, n in written.items():
+        print(f"{out}/{name}-*.tar: {n} samples")
+    if left:
+        print(f"left out: {left} (rows without any modality, files of unknown suffix)")
+
+
+def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str | None = None) -> None:
+    """Print what shards hold: counts, and a sample of each modality
+
+    Args:
+        shards: shard files, or patterns such as 'shards/test-*.tar'
+        each: samples of each modality
+        json: print JSON
+        save: a folder to write the members of these samples to, as files
+    """
+    from json import dumps
+
+    from align.data import Shards
+    from align.data.look import look
+    from align.data.look import save as write
+
+    if each < 1:
+        raise ValueError(f"--each {each}: show at least one sample of each modality")
+    opened = Shards(shards, shuffle=False)
+    found = look(opened, each)
+    files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
+    if json:
+        print(dumps({**found, "saved": files}, indent=2, ensure_ascii=False, default=str))
+        return
+    _print(found)
+    if files:
+        print(f"{len(files)} files in {save}")
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(
+        Text(f"{found['samples']} samples in {found['shards']} shards, licence: {found['licence'] or 'not stated'}")
+    )
+    table = Table("modality", "samples", "share", "key", "label", "member", "what it is")
+    for modality, n in found["modalities"].items():
+        first = [modality, str(n), f"{n / max(1, found['samples']):.0%}"]
+        for example in found["examples"].get(modality) or [None]:
+            rest = (
+                ["", "", "", ""]
+                if example is None
+                else [example["key"], _label(example), example["member"], _words(example)]
+            )
+            table.add_row(*map(_plain, [*first, *rest]))
+            first = ["", "", ""]
+    console.print(table)
+    for attribute, names in found["classes"].items():
+        shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        console.print(Text(f"{attribute}: {len(names)} classes: {_plain(shown)}"))
+    for title in ("ignored", "bad"):
+        if found[title]:
+            console.print(Text(f"{title}: " + ", ".join(f"{n} {_plain(name)}" for name, n in found[title].items())))
+
+
+def _plain(text: str) -> Any:
+    """Text from a shard for a terminal: no markup, no control characters."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else " " for c in text))
+
+
+def _label(example: dict[str, Any]) -> str:
+    label = example["label"]
+    if isinstance(label, dict):
+        return ", ".join(f"{k}={v}" for k, v in label.items())
+    return "" if label is None else str(label)
+
+
+def _words(example: dict[str, Any]) -> str:
+    if "error" in example:
+        return f"unreadable: {example['error']}"
+    if "width" in example:
+        return f"{example['width']}×{example['height']} {example['mode']}, {example['bytes']} bytes"
+    if "rate" in example:
+        channels = "mono" if example["channels"] == 1 else f"{example['channels']} channels"
+        return f"{example['seconds']:g} s at {example['rate']} Hz, {channels}"
+    if "shape" in example:
+        points = f"{example['shape'][0]} points, " if len(example["shape"]) == 2 else ""
+        return f"{points}{'×'.join(map(str, example['shape']))} {example['dtype']}"
+    if "text" in example:
+        return " | ".join(example["text"])[:200]
+    return f"{example['bytes']} bytes"
+
+
+def _list(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"{option} names nothing; separate names by commas")
+    return names
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, column = part.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--columns {part!r}: write NAME=COLUMN, as in caption=text")
+        pairs[name] = column
+    return pairs

@@ -1,0 +1,115 @@
+"""A tree of folders, ``CLASS/file`` or ``train|test|…/CLASS/file``, and what its files become in a shard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from align.data.media import Member, kind, member
+from align.data.table import Planned
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
+
+
+class Folder:
+    """A folder of classes: the folder's name is the label, and the caption by a template.
+
+    Files of one class with the same stem and different modalities are one sample (``dog/1.jpg``, ``dog/1.wav``); a
+    ``.txt`` beside them is the caption. Hidden files and files of unknown suffix are left out and counted.
+
+    Args:
+        path: the folder.
+        template: captions, ``{}`` stands for the class name; empty: no caption.
+        points, seed: how meshes are sampled.
+    """
+
+    def __init__(self, path: Path, *, template: Sequence[str] = ("{}",), points: int = 4096, seed: int = 0):
+        for text in template:
+            if "{}" not in text:
+                raise ValueError(f"template {text!r} has no {{}} for the class name")
+        self.path, self.template, self.points, self.seed = path, template, points, seed
+        self.unknown = 0  # files that no modality reads
+
+    def splits(self) -> dict[str, Path] | None:
+        """Split -> its folder, or None where the folders are classes."""
+        names = self._folders(self.path)
+        if not names or any(name.name.lower() not in SPLITS for name in names):
+            return None
+        found: dict[str, Path] = {}
+        for folder in names:
+            split = SPLITS[folder.name.lower()]
+            if split in found:
+                raise ValueError(f"{found[split]} and {folder} are both the split {split!r}; keep one")
+            found[split] = folder
+        return found
+
+    def classes(self, root: Path) -> list[Path]:
+        """The folders of the classes. Raises ValueError where there are none."""
+        found = self._folders(root)
+        if not found:
+            raise ValueError(f"{root} has no folders; expected {root}/CLASS/file, or a table (.csv, .jsonl, .parquet)")
+        return found
+
+    def samples(self, root: Path) -> Iterator[Planned]:
+        """What the files below ``root/CLASS/`` become, sorted. Raises ValueError for two files in one place."""
+        self.unknown = 0
+        taken: set[str] = set()
+        for folder in self.classes(root):
+            label = folder.name
+            caption = "\n".join(text.replace("{}", label.replace("_", " ")) for text in self.template)
+            for stem, files in self._grouped(folder):
+                key = _key(f"{label}/{stem}", taken)
+                members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
+                if "text" not in files and caption:
+                    members.append(Member("text.txt", partial(str.encode, caption)))
+                about = json.dumps({"label": label}, ensure_ascii=False).encode()
+                members.append(Member("json", partial(bytes, about)))
+                yield Planned(key, members)
+        if not taken:
+            raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")
+
+    def _grouped(self, folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
+        found: dict[str, dict[str, Path]] = {}
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+                continue
+            modality = kind(path)
+            if modality is None:
+                self.unknown += 1
+                continue
+            stem = relative.with_suffix("").as_posix()
+            other = found.setdefault(stem, {}).setdefault(modality, path)
+            if other != path:
+                raise ValueError(f"{other} and {path} would be the {modality} of one sample; rename one of them")
+        for stem, files in found.items():
+            if set(files) == {"text"}:
+                self.unknown += 1  # a note such as README.txt, no caption of anything
+            else:
+                yield stem, dict(sorted(files.items()))
+
+    @staticmethod
+    def _folders(path: Path) -> list[Path]:
+        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _key(name: str, taken: set[str]) -> str:
+    """A key like the file's name, with "_" for what a key cannot hold, and a number where that is taken."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    key, number = plain, 1
+    while key in taken:
+        number += 1
+        key = f"{plain}-{number}"
+    taken.add(key)
+    return key

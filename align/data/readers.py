@@ -1,0 +1,65 @@
+"""The rows of a CSV, TSV, JSONL or Parquet table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def read_table(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table, as column -> cell. Raises ValueError for a file that is no such table."""
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        yield from _csv(path, "\t" if suffix == ".tsv" else ",")
+    elif suffix in (".jsonl", ".ndjson"):
+        yield from _jsonl(path)
+    elif suffix in (".parquet", ".pq"):
+        yield from _parquet(path)
+    else:
+        raise ValueError(f"{path}: a table is a .csv, .tsv, .jsonl or .parquet file; a folder of classes works too")
+
+
+def _csv(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(1 << 27)  # captions are long at times
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        try:
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"{path} row {number}: its cells do not fit the {len(reader.fieldnames or [])} columns"
+                    )
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} near line {reader.line_num}: {error}") from None
+
+
+def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path} line {number} is not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{path} line {number} is a {type(row).__name__}, not an object of columns")
+            yield row
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise ImportError(f"{path}: reading Parquet needs pyarrow; pip install 'align[parquet]'") from None
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except ArrowException as error:
+        raise ValueError(f"{path} is not Parquet: {error}") from None

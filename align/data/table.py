@@ -1,0 +1,178 @@
+"""A table with a column per modality, and what its rows become in a shard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.data.media import SUFFIXES, Member, member
+from align.data.names import safe
+from align.data.readers import read_table
+
+MODALITIES = ("image", "audio", "points", "text")
+ABOUT = ("label", "group", "weight", "key")
+_slot = re.compile(r"(?P<modality>[a-z0-9_-]+)((\.neg)?(\.\d+)?)")
+
+
+class Planned(NamedTuple):
+    """A sample to write."""
+
+    key: str
+    members: list[Member]
+
+
+class Table:
+    """A table with a column per modality: what its rows become.
+
+    Args:
+        path: the table; file names in it are relative to its folder.
+        modalities: the columns that are modalities, beside ``NAME.0``, ``NAME.neg``, … of each.
+        columns: other name -> column ("" leaves a column out).
+        literal: modalities whose cells are text, not files.
+        points, seed: how meshes are sampled.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        modalities: Sequence[str] = MODALITIES,
+        columns: Mapping[str, str] | None = None,
+        literal: Sequence[str] = ("text",),
+        points: int = 4096,
+        seed: int = 0,
+    ):
+        self.path, self.modalities, self.columns, self.literal = path, tuple(modalities), dict(columns or {}), literal
+        self.points, self.seed = points, seed
+        self.without = 0  # rows without any modality
+        self._known: set[str] = set()
+
+    def samples(self) -> Iterator[Planned]:
+        """What each row becomes; files are looked for, not read. Errors name the row."""
+        self.without = 0
+        self._known.clear()
+        seen: dict[str, int] = {}
+        number = 0
+        for number, row in enumerate(read_table(self.path), 1):
+            try:
+                planned = self._plan(number, self._named(row))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{self.path} row {number}: {error}") from None
+            except ValueError as error:
+                raise ValueError(f"{self.path} row {number}: {error}") from None
+            if planned is None:
+                self.without += 1
+                continue
+            if planned.key in seen:
+                raise ValueError(f"{self.path} row {number}: key {planned.key!r} is that of row {seen[planned.key]}")
+            seen[planned.key] = number
+            yield planned
+        if number == 0:
+            raise ValueError(f"{self.path} has no rows")
+        unused = sorted(set(self.columns) - self._known)
+        if unused:
+            raise ValueError(
+                f"{self.path} has no column {', '.join(map(repr, unused))}; it has {', '.join(sorted(self._known))}"
+            )
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row under the names that mean something."""
+        self._known |= set(row)
+        named = {self.columns.get(name, name): cell for name, cell in row.items() if self.columns.get(name, name)}
+        unknown = [name for name in named if self._modality(name) is None and name.partition(".")[0] not in ABOUT]
+        if unknown:
+            known = ", ".join([*self.modalities, *ABOUT])
+            names = ", ".join(map(repr, unknown))
+            raise ValueError(
+                f"unknown column {names}; known are {known}. Say what it is with --columns {unknown[0]}=text "
+                f"(or =image, …; `{unknown[0]}=` leaves it out), or add it to --modalities"
+            )
+        if not any(self._modality(name) for name in named):
+            raise ValueError(f"no column of a modality ({', '.join(self.modalities)}); there are {', '.join(row)}")
+        return named
+
+    def _modality(self, column: str) -> str | None:
+        slot = _slot.fullmatch(column)
+        return slot["modality"] if slot is not None and slot["modality"] in self.modalities else None
+
+    def _plan(self, number: int, row: dict[str, Any]) -> Planned | None:
+        key = f"{number - 1:08d}" if _empty(row.get("key")) else str(row["key"])
+        if not safe(key) or "." in key.rpartition("/")[2]:
+            raise ValueError(f"key {key!r}: use a relative name without dots, '..', backslashes or control characters")
+        members: list[Member] = []
+        for column, cell in row.items():
+            modality = self._modality(column)
+            if modality is None or _empty(cell):
+                continue
+            if modality in self.literal:
+                text = _text(cell)
+                members.append(Member(f"{column}.txt", partial(str.encode, text)))
+                continue
+            cells = cell if isinstance(cell, list) else [cell]
+            slots = [column] if len(cells) == 1 else [f"{column}.{i}" for i in range(len(cells))]
+            for slot, one in zip(slots, cells, strict=True):
+                members.append(self._media(slot, one, key))
+        if not members:
+            return None
+        about = {name: cell for name, cell in row.items() if self._modality(name) is None and not _empty(cell)}
+        stated = _about(about)
+        if stated:
+            content = json.dumps(stated, ensure_ascii=False).encode()
+            members.append(Member("json", lambda: content))
+        return Planned(key, members)
+
+    def _media(self, slot: str, cell: Any, key: str) -> Member:
+        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):  # as Hugging Face's tables hold files
+            data: bytes = cell["bytes"]
+            modality, suffix = (
+                slot.partition(".")[0],
+                Path(str(cell.get("path") or "")).suffix.lower().removeprefix("."),
+            )
+            if suffix not in SUFFIXES.get(modality, (suffix,)) or not suffix.isalnum():
+                raise ValueError(
+                    f"the bytes in column {slot!r} need a `path` whose suffix says what they are; got {suffix!r}"
+                )
+            return Member(f"{slot}.{suffix}", lambda: data)
+        if not isinstance(cell, str):
+            raise ValueError(f"column {slot!r} holds a {type(cell).__name__}; it takes the name of a file")
+        return member(slot, self.path.parent / cell.strip(), key, points=self.points, seed=self.seed)
+
+
+def _empty(cell: Any) -> bool:
+    return (
+        cell is None
+        or cell == []
+        or (isinstance(cell, str) and not cell.strip())
+        or (isinstance(cell, float) and cell != cell)
+    )
+
+
+def _text(cell: Any) -> str:
+    """A caption on one line, or several of a list on a line each."""
+    texts = cell if isinstance(cell, list) else [cell]
+    return "\n".join(" ".join(str(text).split()) for text in texts if not _empty(text))
+
+
+def _about(cells: dict[str, Any]) -> dict[str, Any]:
+    """label, group and weight; ``label.shape`` is the attribute "shape" of the label."""
+    out: dict[str, Any] = {}
+    for name, cell in cells.items():
+        base, _, attribute = name.partition(".")
+        if name == "key":
+            continue
+        if base == "label" and attribute:
+            out.setdefault("label", {})[attribute] = cell
+        elif attribute:
+            raise ValueError(f"column {name!r}: only a label has attributes, such as label.shape")
+        elif base == "weight":
+            try:
+                out["weight"] = float(cell)
+            except (TypeError, ValueError):
+                raise ValueError(f"weight {cell!r} is not a number") from None
+        else:
+            out[base] = cell
+    return out
