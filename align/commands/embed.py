@@ -1,0 +1,47 @@
+"""``align embed MODEL SHARDS --out FOLDER``: an index that ``align search`` asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def embed(
+    model: str,
+    shards: list[str],
+    /,
+    *,
+    out: str | None = None,
+    batch: int = 64,
+    workers: int = 0,
+    checkpoint: str = "best",
+    allow: str | None = None,
+) -> None:
+    """Embed shards into an index for align search
+
+    Every row of every modality is embedded once. The index appears whole, or not at all.
+
+    Args:
+        model: a model folder, a run folder, or owner/name on the hub
+        shards: shard files, or patterns such as 'shards/test-*.tar'
+        out: the index folder; default: MODEL/index
+        batch: samples at a time
+        workers: processes that read and decode
+        checkpoint: of a run: best, last, or a step
+        allow: packages beside align, separated by commas, whose classes the model's config may name
+    """
+    from align import load
+    from align.commands.named import device, split
+    from align.commands.progress import progress
+    from align.data import Shards
+    from align.evaluation import embed_shards, fingerprint
+    from align.search import Index, write_index
+
+    if out is None and not Path(model).is_dir():
+        raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
+    opened = Shards(shards, shuffle=False)
+    loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
+    with progress("embedding") as say:
+        embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
+    folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))
+    rows = ", ".join(f"{n} {m}" for m, n in Index.open(folder).modalities.items())
+    print(f"{folder}: {embeddings.size} samples ({rows})")

@@ -1,0 +1,32 @@
+"""What a long command says while it works: a bar on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call as ``say(done, total)``. Where stderr is no terminal, it prints a line every 15 seconds."""
+    if not sys.stderr.isatty():
+        started = said = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said > 15 or (done >= total and said > started):
+                print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
+                said = now
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    parts = [TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()]
+    with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

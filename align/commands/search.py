@@ -1,0 +1,126 @@
+"""``align search MODEL "a blue cone" --of image``: ask an index in any modality, or in several at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+
+def search(
+    model: str,
+    query: str | None = None,
+    /,
+    *,
+    of: str,
+    text: str | None = None,
+    image: str | None = None,
+    audio: str | None = None,
+    points: str | None = None,
+    with_: str | None = None,
+    minus_text: str | None = None,
+    in_: str | None = None,
+    k: int = 10,
+    how: Literal["cosine", "mip", "objective"] | None = None,
+    json: bool = False,
+    save: str | None = None,
+    checkpoint: str = "best",
+    allow: str | None = None,
+) -> None:
+    """Search an index by text, image, sound, points, or several at once
+
+    Exact: every candidate is scored. A query of several parts sums their cosines, or multiplies (mip), which is how a
+    model trained with Symile is read.
+
+    Args:
+        model: a model folder, a run folder, or owner/name on the hub
+        query: a text query
+        of: the modality to search among
+        text: a text query
+        image: a file to search by
+        audio: a file to search by
+        points: a file to search by
+        with_: files of other modalities to search by: NAME=FILE, separated by commas
+        minus_text: a text to be less like; it is subtracted from the text query
+        in_: the index folder; default: MODEL/index
+        k: how many to find
+        how: default: mip where only a Symile term joins the query with the candidates, else cosine
+        json: print JSON instead of a table
+        save: write the files of what was found into this folder
+        checkpoint: of a run: best, last, or a step
+        allow: packages beside align, separated by commas, whose classes the model's config may name
+    """
+    from align import load
+    from align.commands.named import split
+    from align.evaluation import fingerprint
+    from align.search import Index, compose, reading, save_hits
+
+    if query is not None and text is not None:
+        raise ValueError("give the text query once: as QUERY or as --text")
+    text = query if query is not None else text
+    parts = {"text": text, "image": image, "audio": audio, "points": points}
+    asked = {m: x for m, x in parts.items() if x is not None} | others(with_)
+    if not asked:
+        raise ValueError('nothing to search by; give a text ("a red cone") or a file (--image x.png)')
+    if k < 1:
+        raise ValueError(f"--k must be at least 1, got {k}")
+    folder = Path(in_) if in_ is not None else Path(model) / "index"
+    if not (folder / "index.json").is_file():
+        wanted = "" if in_ is None else f" --out {in_}"
+        raise FileNotFoundError(f"no index in {folder}; make one with: align embed {model} SHARDS{wanted}")
+    loaded = load(model, allow=split(allow), checkpoint=checkpoint)
+    index = Index.open(folder, model=fingerprint(loaded))
+    index.rows(of)
+    embedded = {m: x.cpu() for m, x in loaded.embed(**{m: [x] for m, x in asked.items()}).items()}
+    if minus_text is not None:
+        embedded = compose(embedded, {"text": loaded.embed(text=[minus_text])["text"].cpu()})
+    how = how or reading(loaded.terms, list(embedded), of)
+    hits = index.query(embedded, of, k, how, terms=loaded.terms)[0]
+    files = [str(path) for path in save_hits(hits, save)] if save is not None else []
+    _print_json(hits, asked, of, how, files) if json else _print_table(hits, of, how, files, save)
+
+
+def others(said: str | None) -> dict[str, str]:
+    """ "NAME=FILE,NAME=FILE" -> {NAME: FILE}. Raises ValueError where a part is not of that form."""
+    out: dict[str, str] = {}
+    for part in said.split(",") if said else []:
+        name, equals, value = part.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise ValueError(f"--with takes NAME=FILE, as in --with depth=x.png; got {part!r}")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files: list[str]) -> None:
+    import json
+
+    found = [{"rank": hit.rank, "score": hit.score, **hit.item} for hit in hits]
+    print(
+        json.dumps({"query": asked, "of": of, "how": how, "hits": found, "files": files}, indent=2, ensure_ascii=False)
+    )
+
+
+def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, title=f"{of}, by {how}", title_justify="left")
+    for name in ("rank", "score"):
+        table.add_column(name, justify="right")
+    for name in ("key", "caption"):
+        table.add_column(name, overflow="fold")
+    for hit in hits:
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", Text(hit.item["key"]), Text(described(hit.item)))
+    Console(soft_wrap=True).print(table)
+    if files:
+        print(f"{len(files)} files in {save}")
+
+
+def described(item: dict[str, Any]) -> str:
+    """The first caption of a sample, else its label in words."""
+    if item["caption"]:
+        return item["caption"][0]
+    label = item["label"]
+    if isinstance(label, dict):
+        return ", ".join(f"{name} {value}" for name, value in label.items())
+    return "" if label is None else str(label)

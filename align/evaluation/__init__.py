@@ -1,0 +1,19 @@
+"""What a joint space is worth: zero-shot classification and any-to-any retrieval, with the protocol that made them."""
+
+from align.evaluation.embed import embed_shards
+from align.evaluation.protocol import fingerprint, protocol
+from align.evaluation.results import Results, evaluate, write_results
+from align.evaluation.retrieval import retrieval
+from align.evaluation.zeroshot import class_prompts, zeroshot
+
+__all__ = [
+    "Results",
+    "class_prompts",
+    "embed_shards",
+    "evaluate",
+    "fingerprint",
+    "protocol",
+    "retrieval",
+    "write_results",
+    "zeroshot",
+]

@@ -1,0 +1,63 @@
+"""What made the numbers: the protocol that every result file carries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import align
+from align.data import Shards
+from align.evaluation.counts import counts
+from align.model import JointModel
+from align.values import Embeddings
+
+tie_rule = "rank = 1 + strictly better + equal and wrong: ties never help"
+
+hit_rules = {
+    "sample": "a row of the same sample",
+    "group": "a row whose sample has the same group, else of the same sample",
+    "label": "a row whose sample has the same label",
+}
+
+
+def protocol(
+    model: JointModel,
+    shards: Shards,
+    embeddings: Embeddings,
+    *,
+    classes: Mapping[str, Sequence[str]],
+    templates: Mapping[str, Sequence[str]],
+    hit: str,
+    command: str | None = None,
+    bad: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What a reader needs to get the numbers again, as plain data.
+
+    version, command, seed (of the shards' order), model (SHA-256 of its weights), shards (name -> samples), classes,
+    templates, hit rule, tie rule, samples, rows (modality -> how many) and bad (reason -> members that were left out).
+    """
+    return {
+        "version": align.__version__,
+        "command": command,
+        "seed": shards.seed,
+        "model": fingerprint(model),
+        "shards": counts(shards),
+        "classes": {a: list(names) for a, names in classes.items()},
+        "templates": {a: list(names) for a, names in templates.items()},
+        "hit rule": hit if hit not in hit_rules else f"{hit}: {hit_rules[hit]}",
+        "tie rule": tie_rule,
+        "samples": embeddings.size,
+        "rows": {m: rows.n for m, rows in embeddings.items()},
+        "bad": dict(bad or {}),
+    }
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """The SHA-256 that the model's model.safetensors has, or would have."""
+    from safetensors.torch import save
+
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    return hashlib.sha256(save(weights)).hexdigest()

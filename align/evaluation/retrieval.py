@@ -1,0 +1,119 @@
+"""Any-to-any retrieval: for each row of one modality, where the rows of another that belong to it come in the order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from align.evaluation.composed import composed, tuples
+from align.evaluation.embed import vectors
+from align.evaluation.hits import Rule
+from align.evaluation.zeroshot import rule
+from align.metrics import mean_average_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
+from align.scoring import How, score
+from align.values import Embeddings, Scores, TermInfo
+
+cells = 1 << 23  # scores held at a time
+
+
+def retrieval(
+    query: Mapping[str, Tensor],
+    candidates: Tensor,
+    query_sample: Tensor,
+    candidate_sample: Tensor,
+    hits: Rule,
+    *,
+    of: str,
+    how: How = "cosine",
+    terms: Sequence[TermInfo] = (),
+    ks: Sequence[int] = (1, 5, 10),
+    precision: bool = True,
+) -> Scores:
+    """Scores of q queries against c candidates, in chunks; a query without a hit among the candidates does not count.
+
+    Args:
+        query: {modality: (q, D)}; with several modalities, row i of each is one query. Where the query is the modality
+            `of` itself, row i is candidate i, and never its own match.
+        candidates: (c, D), of the modality `of`.
+        query_sample, candidate_sample: (q,) and (c,), the sample of each row; -1 is a distractor.
+        hits: the hit rule, see ``align.evaluation.hits``.
+        how, terms: see ``align.score``.
+        precision: whether the mean average precision is wanted too; it costs a sort of every row of scores.
+
+    Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order); {} where no query has a hit.
+    Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never helps.
+    """
+    asks = (query_sample >= 0).nonzero().flatten()
+    itself = list(query) == [of]
+    found, chance, total, queries = [], 0.0, 0.0, 0
+    targets = candidates.double()
+    step = max(1, cells // max(1, len(candidates)))
+    for rows in asks.split(step):
+        part = {m: x[rows].double() for m, x in query.items()}
+        scores = score(part, targets, how, of=of, terms=terms).float()  # (q, c)
+        hit = hits(query_sample[rows], candidate_sample)
+        if itself:
+            own = (torch.arange(len(rows)), rows)
+            scores[own], hit[own] = -torch.inf, False
+        has = hit.any(dim=1)
+        if not has.any():
+            continue
+        scores, hit = scores[has], hit[has]
+        found.append(ranks(scores, hit))
+        chance += float(hit.double().sum() / (len(candidates) - itself))
+        queries += len(scores)
+        if precision:
+            total += _precision(scores, hit, found[-1]) * len(scores)
+    if not found:
+        return {}
+    place = torch.cat(found)
+    out = {f"recall@{k}": recall_at(place, k) for k in ks}
+    out["median_rank"] = median_rank(torch.where(place > 0, place, len(candidates)))  # nothing found: the last
+    if precision:
+        out["map"] = total / queries
+    return out | {"chance": chance / queries}
+
+
+def _precision(scores: Tensor, hit: Tensor, place: Tensor) -> float:
+    """With one hit a query, the average precision is one over its rank: no sort is needed."""
+    if bool((hit.sum(dim=1) == 1).all()):
+        return mean_reciprocal_rank(place)
+    return mean_average_precision(scores, hit)
+
+
+def retrieval_shards(
+    embeddings: Embeddings,
+    hits: Rule,
+    *,
+    terms: Sequence[TermInfo] = (),
+    ks: Sequence[int] = (1, 5, 10),
+    prefix: str = "",
+    precision: bool = True,
+) -> Scores:
+    """``PREFIX/image_to_text/recall@10``, … for all ordered pairs of different modalities.
+
+    A Symile term of three or more modalities adds ``audio+image_to_text/…``: for each of its modalities, the others
+    together ask for it, by the multilinear inner product, over the samples that have them all.
+    """
+    scores: Scores = {}
+    present = sorted(m for m in embeddings if embeddings[m].n)
+    for of in present:
+        rows = embeddings[of]
+        targets = vectors(embeddings, of)
+        asked: list[tuple[str, dict[str, Tensor], Tensor, How]] = [
+            (m, {m: vectors(embeddings, m)}, embeddings[m].sample, rule(terms, [m], of))
+            for m, other in permutations(present, 2)
+            if other == of
+        ]
+        for together in composed(terms, of):
+            if set(together) <= set(present):
+                asked.append(("+".join(together), *tuples(embeddings, together), "mip"))
+        for name, query, samples, how in asked:
+            found = retrieval(
+                query, targets, samples, rows.sample, hits, of=of, how=how, terms=terms, ks=ks, precision=precision
+            )
+            scores |= {f"{prefix}{name}_to_{of}/{key}": value for key, value in found.items()}
+    return scores

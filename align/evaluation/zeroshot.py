@@ -1,0 +1,133 @@
+"""Zero-shot classification: a row is of the class whose prompts it is nearest to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align.evaluation.composed import composed, tuples
+from align.evaluation.embed import vectors
+from align.evaluation.labels import memberships
+from align.metrics import accuracy_at
+from align.model import JointModel
+from align.scoring import How, score
+from align.values import Embeddings, Scores, TermInfo
+
+default_templates = ("{}", "a {}")
+
+chunk = 4096  # queries scored at a time
+
+
+def class_prompts(
+    model: JointModel, classes: Sequence[str], templates: Sequence[str] = default_templates, *, text: str = "text"
+) -> Tensor:
+    """(C, D): each class as the mean of its prompts' embeddings, of length 1 again where the model's embeddings are.
+
+    A template has one ``{}`` for the class name, whose underscores become spaces. The ensemble of Radford et al. 2021
+    (arXiv 2103.00020), section 3.1.4. Raises ValueError for a template without ``{}``, or no classes.
+    """
+    if not classes:
+        raise ValueError("zero-shot needs at least one class name")
+    if not templates:
+        raise ValueError('zero-shot needs at least one template, such as "a photo of a {}"')
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"a template has one {{}} for the class name, as in 'a photo of a {{}}'; got {template!r}")
+    names = [str(c).replace("_", " ") for c in classes]
+    prompts = [template.replace("{}", name) for name in names for template in templates]
+    rows = model.embed(**{text: prompts})[text].cpu()
+    mean = rows.view(len(names), len(templates), -1).mean(dim=1)
+    return F.normalize(mean, dim=-1) if model.normalize else mean
+
+
+def rule(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
+    """How to score: "objective" where a trained term joins the candidates with the query, else "cosine"."""
+    reach = {*query, of}
+    fits = any(of in term.modalities and set(term.modalities) <= reach for term in terms)
+    return "objective" if fits else "cosine"
+
+
+def zeroshot(
+    query: Mapping[str, Tensor],
+    prompts: Tensor,
+    members: Tensor,
+    *,
+    terms: Sequence[TermInfo] = (),
+    text: str = "text",
+    ks: Sequence[int] = (1, 5),
+) -> Scores:
+    """Accuracy of n rows against class prompts.
+
+    Args:
+        query: {modality: (n, D)}; with several modalities, row i of each belongs together.
+        prompts: (C, D), from ``class_prompts``.
+        members: (n, C) bool, the classes of each row; rows of no class are left out.
+        terms: the model's trained terms; see ``rule``.
+        text: the modality of the prompts.
+        ks: ``accuracy@k`` is given for each k > 1 below C.
+
+    Returns accuracy, accuracy@k and chance (the expected accuracy of a blind guess); {} where no row has a class.
+    """
+    known = members.any(dim=1)
+    n = int(known.sum())
+    if n == 0:
+        return {}
+    how = rule(terms, list(query), text)
+    members = members[known]
+    wanted = [k for k in ks if k == 1 or k < len(prompts)]
+    right = dict.fromkeys(wanted, 0.0)
+    for start in range(0, n, chunk):
+        part = {m: x[known][start : start + chunk] for m, x in query.items()}
+        scores = score(part, prompts, how, of=text, terms=terms)  # (q, C)
+        found = members[start : start + chunk]
+        for k in wanted:
+            right[k] += _accuracy_at(scores, found, k) * len(scores)
+    out = {"accuracy" if k == 1 else f"accuracy@{k}": right[k] / n for k in wanted}
+    out["chance"] = float(members.float().mean())
+    return out
+
+
+def _accuracy_at(scores: Tensor, members: Tensor, k: int) -> float:
+    """With several classes a row, any of them counts: the best one is the target, and the others do not compete."""
+    best = scores.masked_fill(~members, -torch.inf).argmax(dim=1)
+    others = members.clone()
+    others[torch.arange(len(best)), best] = False
+    return accuracy_at(scores.masked_fill(others, -torch.inf), best, k)
+
+
+def zeroshot_shards(
+    model: JointModel,
+    embeddings: Embeddings,
+    classes: Mapping[str, Sequence[str]],
+    templates: Mapping[str, Sequence[str]],
+    *,
+    text: str = "text",
+) -> Scores:
+    """``zeroshot/ATTRIBUTE/MODALITY/accuracy`` for every attribute × every modality with labelled rows but the text's.
+
+    A Symile term that joins the text with several modalities is read with all of them at once:
+    ``zeroshot/sum/audio+image/accuracy``, over the samples that have them all (their first rows).
+    """
+    scores: Scores = {}
+    if text not in model.modalities:
+        return scores
+    for attribute, names in classes.items():
+        table = memberships(embeddings.labels, attribute, names)
+        if not table.any():
+            continue
+        prompts = class_prompts(model, names, templates[attribute], text=text)
+        for m in embeddings:
+            rows = embeddings[m]
+            if m == text or not rows.n:
+                continue
+            members = table[rows.sample] & (rows.sample >= 0)[:, None]
+            found = zeroshot({m: vectors(embeddings, m)}, prompts, members, terms=model.terms, text=text)
+            scores |= {f"zeroshot/{attribute}/{m}/{name}": value for name, value in found.items()}
+        for together in composed(model.terms, text):
+            query, samples = tuples(embeddings, together)
+            found = zeroshot(query, prompts, table[samples], terms=model.terms, text=text)
+            scores |= {f"zeroshot/{attribute}/{'+'.join(together)}/{name}": value for name, value in found.items()}
+    return scores

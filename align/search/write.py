@@ -1,0 +1,109 @@
+"""Embeddings -> an index folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+
+import align
+from align.data import Shards
+from align.files import atomic_write, sha256, write_json
+from align.search.index import schema
+from align.values import Embeddings, Sample
+
+
+def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, model: str = "") -> Path:
+    """Write what ``Index.open`` reads. The shards are read once more, for captions; an index there is replaced.
+
+    Args:
+        embeddings: of these shards, from ``align.evaluation.embed_shards``.
+        model: fingerprint of the model that made them, see ``align.evaluation.fingerprint``.
+
+    Raises ValueError where the embeddings are not of these shards, or where something else stands at `folder`.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / "index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and is no index; choose another folder with --out")
+    items = _items(embeddings, shards)
+    with _whole(folder) as work:
+        modalities, dim = {}, 0
+        for m, rows in embeddings.items():
+            if not isinstance(rows.values, Tensor):
+                raise TypeError(f"the embeddings of {m} are no tensor")
+            order = torch.argsort(rows.sample, stable=True)
+            order = order[rows.sample[order] >= 0]  # hard negatives belong to no sample
+            if not len(order):
+                continue
+            modalities[m], dim = len(order), rows.values.shape[1]
+            stored = {"values": rows.values[order].float().cpu(), "sample": rows.sample[order].cpu()}
+            save_file(stored, work / f"{m}.safetensors")
+        with atomic_write(work / "items.jsonl", "w") as file:
+            file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+        names = sorted(path.name for path in work.iterdir())
+        about = {
+            "schema": schema,
+            "align": align.__version__,
+            "model": model,
+            "dim": dim,
+            "modalities": modalities,
+            "samples": len(items),
+            "sha256": {name: sha256(work / name) for name in names},
+        }
+        write_json(work / "index.json", about)
+    return folder
+
+
+def captions(sample: Sample) -> list[str]:
+    """The lines of a sample's texts; a hard negative is not one of them."""
+    lines: list[str] = []
+    for name in sorted(sample):
+        parts, content = name.split("."), sample[name]
+        if parts[-1] == "txt" and "neg" not in parts and isinstance(content, bytes | str):
+            text = content.decode(errors="replace") if isinstance(content, bytes) else content
+            lines += [line.strip() for line in text.splitlines() if line.strip()]
+    return lines
+
+
+def _items(embeddings: Embeddings, shards: Shards) -> list[dict[str, Any]]:
+    place = {int(position): i for i, position in enumerate(embeddings.position)}
+    items: list[dict[str, Any] | None] = [None] * embeddings.size
+    for sample in shards.samples(0):
+        i = place.get(int(sample["__index__"]))
+        if i is None:
+            continue
+        if sample["__key__"] != embeddings.ids[i]:
+            raise ValueError(f"position {sample['__index__']} is {sample['__key__']!r}, was {embeddings.ids[i]!r}")
+        label = embeddings.labels[i] if embeddings.labels else None
+        url = str(sample["__url__"])
+        shard = url if "://" in url else str(Path(url).resolve())
+        items[i] = {"key": sample["__key__"], "shard": shard, "caption": captions(sample), "label": label}
+    if any(item is None for item in items):
+        raise ValueError("the embeddings have samples that the shards lack; embed them again")
+    return [item for item in items if item is not None]
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A work folder beside `folder` that takes its place when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid4().hex[:12]
+    work, old = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("tmp", "old"))
+    work.mkdir()
+    try:
+        yield work
+        if folder.exists():
+            folder.rename(old)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
