@@ -65,7 +65,8 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
     if not any(module == root or module.startswith(root + ".") for root in ("align", *allow)):
         root = path.split(".")[0]
         raise ValueError(
-            f"the model names the class {path}, which is not align's; to trust it, pass allow=({root!r},) or --allow {root}"
+            f"the model names the class {path}, which is not align's; "
+            f"to trust it, pass allow=({root!r},) or --allow {root}"
         )
     try:
         kind = getattr(import_module(module), name)

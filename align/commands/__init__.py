@@ -74,8 +74,8 @@ def overview() -> str:
             "",
             "align COMMAND --help tells the whole story of each. Start with: align quickstart",
             "RUN (the folder of a training run) is accepted wherever MODEL is. --debug prints tracebacks.",
-            "Exit codes: 0 done; 1 a file, config or folder is wrong; 2 the command line is wrong; 3 data or run below a",
-            "threshold; 130 and 143 after SIGINT and SIGTERM.",
+            "Exit codes: 0 done; 1 a file, config or folder is wrong; 2 the command line is wrong; 3 data or run",
+            "below a threshold; 130 and 143 after SIGINT and SIGTERM.",
         ]
     )
 
@@ -113,13 +113,13 @@ def _run(name: str, args: list[str]) -> int:
 
 
 def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Parse ``args`` into the positionals and options of ``function``. Raises Refused (code 2) with the nearest name."""
+    """Parse ``args`` into ``function``'s positionals and options. Raises Refused (code 2) with the nearest name."""
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
     doc = parse(inspect.getdoc(function) or "")
     helps = {p.arg_name: p.description or "" for p in doc.params}
-    text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+    text = ". ".join(part for part in (doc.short_description, doc.long_description) if part)
     parser = ArgumentParser(prog=prog, description=text, exit_on_error=False)
     hints = get_type_hints(function)
     signature = inspect.signature(function).parameters.values()

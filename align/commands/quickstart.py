@@ -21,8 +21,8 @@ def quickstart(
 ) -> int:
     """Make a small world, train four towers on it, evaluate, write a report, and say what to try next
 
-    The world is generated: solids that one can see (image), turn (points), strike (audio) and describe (text). Nothing is
-    downloaded. About four minutes on two cores. A stopped quickstart continues with the same command.
+    The world is generated: solids that one can see (image), turn (points), strike (audio) and describe (text). Nothing
+    is downloaded. About four minutes on two cores. A stopped quickstart continues with the same command.
 
     Args:
         run: the folder for everything: shards, checkpoints, model, results.json, report.html.
@@ -92,7 +92,9 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.search import write_index
 
     model, tests = load(folder), Shards(str(shards / "test-*.tar"), shuffle=False)
-    command = " ".join(["align", "quickstart", *sys.argv[2:]]) if sys.argv[1:2] == ["quickstart"] else "align quickstart"
+    command = (
+        " ".join(["align", "quickstart", *sys.argv[2:]]) if sys.argv[1:2] == ["quickstart"] else "align quickstart"
+    )
     with bar("evaluating") as said:
         results = evaluate(model, tests, workers=workers, templates=TEMPLATES, command=command, progress=said)
     results.protocol["note"] = (
@@ -150,4 +152,6 @@ def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], second
     print(f"\nlook at {folder / 'report.html'}; all numbers are in {folder / 'results.json'}\n\ntry next:")
     print(f'  align search {folder} "a blue wooden cone" --of image')
     print(f"  align search {folder} --audio {examples['audio']} --of image --save found")
-    print(f'  align zeroshot {folder} --modality image --classes "cube,cone,torus,spring" {folder}/examples/*.image.png')
+    print(
+        f'  align zeroshot {folder} --modality image --classes "cube,cone,torus,spring" {folder}/examples/*.image.png'
+    )

@@ -61,24 +61,36 @@ def make_parser() -> Any:
     parser.add_argument("--fresh", action="store_true", help="start over, even where the folder has a checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="order, augmentation, dropout and draws follow from it")
     parser.add_class_arguments(JointModel, "model")
-    parser.add_class_arguments(Objective, "objective", skip={"dim", "batch", "modalities"})
+    parser.add_class_arguments(Objective, "objective")
     parser.add_class_arguments(AlignData, "data")
     parser.add_class_arguments(AdamW, "optim")
     parser.add_class_arguments(Checkpoints, "checkpoint")
     own = {"callbacks", "plugins", "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"}
     own |= {"use_distributed_sampler", "gradient_clip_val", "gradient_clip_algorithm", "check_val_every_n_epoch"}
     own |= {"log_every_n_steps", "default_root_dir", "num_sanity_val_steps", "reload_dataloaders_every_n_epochs"}
+    own |= {
+        "min_epochs",
+        "min_steps",
+        "fast_dev_run",
+        "overfit_batches",
+        "barebones",
+        "sync_batchnorm",
+        "model_registry",
+    }
+    own |= {"limit_test_batches", "limit_predict_batches", "enable_autolog_hparams", "inference_mode"}
+    own |= {"accumulate_grad_batches"}
     parser.add_class_arguments(L.Trainer, "trainer", skip=own, instantiate=False)
     parser.set_defaults({"trainer.logger": True})
+    parser.link_arguments("model.dim", "objective.dim")
+    parser.link_arguments("model.towers", "objective.modalities", compute_fn=list)
+    parser.link_arguments("data.batch", "objective.batch")
     return parser
 
 
-_description = (
-    "Train a joint space from a config, or continue the run that is in the run folder. Every key of the config can be given here "
-    "too. A run is a function of its config: the same command continues a stopped run, with the same order of samples. "
-    "Exit codes: 0 done; 1 a file or key is wrong; 2 the command line is wrong; 3 too many bad samples; 130 and 143 after "
-    "SIGINT and SIGTERM, with a checkpoint."
-)
+_description = """Train a joint space from a config, or continue the run that is in the run folder. Every key of the
+config can be given here too. A run is a function of its config: the same command continues a stopped run, with the same
+order of samples. Exit codes: 0 done; 1 a file or key is wrong; 2 the command line is wrong; 3 too many bad samples; 130
+and 143 after SIGINT and SIGTERM, with a checkpoint."""
 
 
 def _option(args: Sequence[str], name: str) -> str | None:
@@ -114,11 +126,14 @@ def _check_config(parser: Any, config: str) -> None:
 
 
 def _keys(parser: Any) -> set[str]:
-    return {action.dest for action in parser._actions if action.dest not in ("help", "config", "print_config")}
+    """The keys that hold a value; groups of keys and the help of classes are none."""
+    names = {action.dest for action in parser._actions} - {"help", "config", "print_config"}
+    names = {name for name in names if not name.endswith(".help")}
+    return {name for name in names if not any(other.startswith(name + ".") for other in names)}
 
 
 def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> str | None:
-    """A line naming the first key of a config that no option has, with the nearest right name; None where all are known.
+    """A line naming the first key of a config that no option has, with the nearest right one; None: all are known.
 
     Below a key that is an option itself, jsonargparse knows what is right.
     """
@@ -156,10 +171,7 @@ def _short(error: Exception) -> str:
 def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.files import atomic_write
     from align.lit import fit
-    from align.objective import Objective
 
-    terms = made.objective.terms
-    objective = Objective(terms, dim=made.model.dim, batch=made.data.batch, modalities=made.model.modalities)
     run = Path(made.run)
     run.mkdir(parents=True, exist_ok=True)
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
@@ -167,7 +179,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         f.write(config.encode())
     fitted = fit(
         made.model,
-        objective,
+        made.objective,
         made.data,
         run,
         optim=made.optim,

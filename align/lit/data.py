@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import lightning as L
 
 from align.data import Loader, Shards
+from align.data.bad import is_fault
 from align.model import JointModel
 
 
@@ -77,7 +78,7 @@ class AlignData(L.LightningDataModule):
     def _loader(self, shards: Shards, train: bool) -> Loader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        extra = {"start_step": self.start_step, "steps": self.steps} if train else {}
+        extra = {"start_step": self.start_step, "steps": self.steps - self.start_step} if train else {}
         return Loader(
             shards,
             self._preprocess,
@@ -101,12 +102,16 @@ class AlignData(L.LightningDataModule):
         return self.val_loader
 
     def bad(self) -> dict[str, int]:
-        """Bad members by reason, so far, training and validation."""
+        """Bad members by reason, so far, training and validation. Positions without a row are counted too."""
         total: dict[str, int] = {}
         for loader in filter(None, (self.loader, self.val_loader)):
             for reason, n in loader.counts.items():
                 total[reason] = total.get(reason, 0) + n
         return total
+
+    def faults(self) -> int:
+        """How many of them are faults: a hole, or a member that no tower reads, is none."""
+        return sum(n for reason, n in self.bad().items() if is_fault(reason))
 
 
 def check_modalities(found: Mapping[str, int], wanted: Sequence[str], where: str) -> None:

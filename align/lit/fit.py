@@ -145,10 +145,6 @@ def _steps(options: dict[str, Any], data: AlignData) -> int:
         steps = min(steps, epochs * data.steps_per_epoch)
     if steps < 1:
         raise ValueError(f"the run has no step: trainer.max_steps={steps}, trainer.max_epochs={epochs}")
-    if options.get("accumulate_grad_batches", 1) not in (None, 1):
-        raise ValueError(
-            "trainer.accumulate_grad_batches changes what a contrastive loss compares; use a larger data.batch"
-        )
     interval = options.pop("val_check_interval", None)
     interval = 1.0 if interval is None else interval
     every = interval if isinstance(interval, int) else math.ceil(interval * data.steps_per_epoch)

@@ -22,7 +22,7 @@ from align.lit.recalls import directions, name
 class Log(L.Callback):
     """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
 
-    Columns: step, loss, each term, each learned scale, lr, grad_norm, samples_per_second, wait (the share of time spent
+    Columns: step, loss, each term with its scale and, of several pairs, each pair, lr, grad_norm, samples_per_second, wait (the share of time spent
     waiting for data), bad (bad members so far), then the validation's, empty where there was none.
     """
 
@@ -45,12 +45,11 @@ class Log(L.Callback):
         now, waited = time.perf_counter(), self._wait(trainer)
         seconds = max(1e-9, now - self._clock)
         data: AlignData = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        scales = {f"scale/{info}": value for info, value in scales_of(module).items()}
-        row = {"step": module.step, **module.values, **scales, "lr": module.optimizers().param_groups[0]["lr"]}  # pyright: ignore[reportAttributeAccessIssue]
+        row = {"step": module.step, **module.values, "lr": module.optimizers().param_groups[0]["lr"]}  # pyright: ignore[reportAttributeAccessIssue]
         row |= {
             "samples_per_second": data.batch / seconds,
             "wait": (waited - self._waited) / seconds,
-            "bad": sum(data.bad().values()),
+            "bad": data.faults(),
         }
         self._clock, self._waited = now, waited
         self.pending.append(row)
@@ -101,16 +100,6 @@ class Log(L.Callback):
         for logger in trainer.loggers:
             for row in rows:
                 logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=row["step"])
-
-
-def scales_of(module: AlignModule) -> dict[str, torch.Tensor]:
-    """The learned scale of each term, by its name in the objective."""
-    found = {}
-    for term, loss in module.objective.losses().items():
-        scale = getattr(loss, "scale", None)
-        if isinstance(scale, torch.Tensor):
-            found[term] = scale.detach()
-    return found
 
 
 def keep_until(path: Path, step: int) -> list[str]:

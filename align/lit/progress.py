@@ -12,7 +12,7 @@ from align.lit.module import AlignModule
 
 
 class Progress(L.Callback):
-    """A rich progress bar on stderr where that is a terminal; otherwise a line every tenth of the run, or every 15 s."""
+    """A bar on stderr where that is a terminal; elsewhere a line every tenth of the run, or every 15 s."""
 
     def __init__(self) -> None:
         self.bar = None
@@ -56,7 +56,7 @@ class Progress(L.Callback):
         seconds = time.monotonic() - self._start
         speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
         wait = data.loader.waited / max(1e-9, seconds)
-        bad = sum(data.bad().values())
+        bad = data.faults()
         text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
         return f"{text}  {bad} bad" if bad else text
 
