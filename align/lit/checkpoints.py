@@ -46,7 +46,7 @@ class Checkpoints(L.Callback):
             mode,
         )
         self.run = Path()
-        self.log: Log | None = None
+        self.metrics: Log | None = None
         self._saved, self._clock = -1, time.monotonic()
 
     def on_train_batch_end(
@@ -77,8 +77,8 @@ class Checkpoints(L.Callback):
         self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None
     ) -> None:
         """Save this step. Every rank calls it; the first one writes."""
-        if self.log is not None and value is None:
-            self.log.flush(trainer, module)
+        if self.metrics is not None and value is None:
+            self.metrics.flush(trainer, module)
         if trainer.is_global_zero:
             module.model.terms = module.objective.infos()
             state = {

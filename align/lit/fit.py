@@ -76,7 +76,7 @@ def fit(
     data.start_step, data.steps = start, steps
     module = AlignModule(model, objective, optim, seed=seed, steps=steps)
     log, progress = Log(run), Progress()
-    checkpoint.run, checkpoint.log = run, log
+    checkpoint.run, checkpoint.metrics = run, log
     stop = Stop(checkpoint)
     lightning = _trainer(options, run, steps, data, [_Start(resumed), log, checkpoint, progress, stop])
     torch.manual_seed(derive(seed, "start"))
