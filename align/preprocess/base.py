@@ -53,7 +53,7 @@ class Preprocess(ABC):
 
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
         """A constant tensor on a device, made once for each; it is neither pickled nor part of a checkpoint."""
-        kept: dict[tuple[str, torch.device], Tensor] = self.__dict__.setdefault("_constants", {})
+        kept: dict[tuple[str, torch.device], Tensor] = vars(self).setdefault("_constants", {})
         if (name, device) not in kept:
             with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
                 kept[name, device] = make().to(device)

@@ -53,6 +53,8 @@ class Image(Preprocess):
         for name, (low, high) in {"crop_scale": crop_scale, "crop_ratio": crop_ratio}.items():
             if not 0 < low <= high:
                 raise ValueError(f"{name}={(low, high)} must be 0 < low <= high")
+        if std is None and not isinstance(mean, str):
+            raise ValueError(f"mean={tuple(mean)} are numbers: give std as three numbers too, or its preset's name")
         if crop_scale[1] > 1:
             raise ValueError(f"crop_scale={tuple(crop_scale)} is a share of the image's area; its end is at most 1")
         self.size = size
@@ -65,7 +67,7 @@ class Image(Preprocess):
         self.max_pixels = max_pixels
         self.channels = 3
         self._mean = three("mean", mean, MEANS)
-        self._std = three("std", mean if std is None else std, STDS)
+        self._std = three("std", std or mean, STDS)
 
     def decode(self, source: Any) -> Tensor:
         """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
@@ -78,7 +80,8 @@ class Image(Preprocess):
         if tuple(self.crop_scale) == (1, 1):
             out = self.eval(x)
         else:
-            top, left, height, width = random_box(*x.shape[-2:], self.crop_scale, self.crop_ratio, generator)
+            H, W = x.shape[-2:]
+            top, left, height, width = random_box(H, W, self.crop_scale, self.crop_ratio, generator)
             out = scaled(x[:, top : top + height, left : left + width], self.size, self.size)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             out = out.flip(-1)

@@ -1,0 +1,96 @@
+"""What every preprocess promises: light to import, said by its arguments, picklable, and n = 0 of the right shape."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+import align.preprocess
+from align.preprocess import Array, Audio, Bytes, Image, Points, Preprocess, Tokens
+
+
+def npy(*shape: int) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).random(shape).astype(np.float32))
+    return file.getvalue()
+
+
+ALL = [
+    (Image(16), np.zeros((20, 30, 3), np.uint8), torch.uint8, (3, 16, 16)),
+    (Audio(8000, seconds=0.5, n_fft=512), np.zeros(900, np.float32), torch.int16, (4000,)),
+    (Points(32), npy(50, 6), torch.float32, (32, 6)),
+    (Tokens(8), b"a blue cone", torch.int64, (8,)),
+    (Bytes(8), b"a blue cone", torch.int64, (8,)),
+    (Array((2, 3)), npy(2, 3), torch.float32, (2, 3)),
+]
+every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL, ids=[repr(p[0])[:8] for p in ALL])
+
+
+def test_all_are_here():
+    assert {type(preprocess).__name__ for preprocess, *_ in ALL} | {"Preprocess"} == set(align.preprocess.__all__)
+
+
+@every
+def test_the_contract(preprocess, source, dtype, shape):
+    generator = torch.Generator().manual_seed(0)
+    x = preprocess.decode(source)
+    rows = [preprocess.eval(x), preprocess.train(x, generator), preprocess.eval(preprocess.decode(source))]
+    assert torch.equal(rows[0], rows[2])
+    for n in (0, 1, 3):
+        values = preprocess.collate(rows[:n])
+        assert values.shape == (n, *shape)
+        assert values.dtype == dtype
+        assert len(preprocess.device(values)) == n
+        assert preprocess.device(values).shape[1:] == preprocess.device(preprocess.collate(rows)).shape[1:]
+    joined = torch.cat([preprocess.collate(rows[:1]), preprocess.collate([]), preprocess.collate(rows[1:])])
+    assert torch.equal(joined, preprocess.collate(rows))
+
+
+@every
+def test_training_leaves_the_global_generator_alone(preprocess, source, dtype, shape):
+    before = torch.get_rng_state()
+    values = preprocess.collate([preprocess.train(preprocess.decode(source), torch.Generator().manual_seed(0))])
+    preprocess.device(values, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every
+def test_arguments_are_attributes_that_json_can_say(preprocess, source, dtype, shape):
+    names = list(inspect.signature(type(preprocess).__init__).parameters)[1:]
+    said = json.loads(json.dumps({name: getattr(preprocess, name) for name in names}))
+    again = type(preprocess)(**said)
+    assert repr(again).replace("[", "(").replace("]", ")") == repr(preprocess)
+    x = preprocess.decode(source)
+    copy = pickle.loads(pickle.dumps(preprocess))
+    for other in (again, copy):
+        assert torch.equal(other.eval(other.decode(source)), preprocess.eval(x))
+
+
+@every
+def test_yaml_says_it(preprocess, source, dtype, shape):
+    names = list(inspect.signature(type(preprocess).__init__).parameters)[1:]
+    said = json.loads(json.dumps({name: getattr(preprocess, name) for name in names}))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--p", type=Preprocess)
+    config = {"class_path": f"align.preprocess.{type(preprocess).__name__}", "init_args": said}
+    made = parser.instantiate_classes(parser.parse_object({"p": config})).p
+    assert repr(made).replace("[", "(").replace("]", ")") == repr(preprocess)
+
+
+def test_importing_and_making_load_no_heavy_library():
+    code = (
+        "import sys, align.preprocess as p; p.Image(); p.Audio(); p.Points(); p.Tokens(); p.Bytes(); p.Array((2,));"
+        "print([m for m in ('PIL', 'torchaudio', 'torchvision', 'soundfile', 'trimesh', 'open_clip', 'timm')"
+        " if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
