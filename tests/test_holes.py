@@ -1,4 +1,4 @@
-"""Batches with holes, from shards to gradients: equal to a loop over the pairs that exist, on one process and on two."""
+"""Batches with holes, from shards to gradients: equal to a loop over the pairs that exist, on one process and two."""
 
 from __future__ import annotations
 

@@ -1,0 +1,185 @@
+"""`align train` as a user meets it: bad input gets one line, Ctrl-C leaves a checkpoint, the same command continues."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import write
+
+from align.commands import main
+
+config = {
+    "model": {
+        "dim": 4,
+        "towers": {
+            m: {
+                "preprocess": {"class_path": "align.preprocess.Array", "init_args": {"shape": [6]}},
+                "encoder": {"class_path": "align.encoders.Precomputed", "init_args": {"width": 6}},
+                "head": {"class_path": "align.heads.MLP", "init_args": {"hidden": 8}},
+            }
+            for m in ("image", "audio", "text")
+        },
+    },
+    "objective": {"terms": {"pairs": {"loss": "align.losses.InfoNCE", "between": "all"}}},
+    "data": {"train": "train-*.tar", "val": "test-*.tar", "batch": 12, "workers": 0},
+    "trainer": {"accelerator": "cpu", "logger": False, "max_steps": 4},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with shards and config.yaml; the working directory."""
+    write(tmp_path)
+    write(tmp_path, "test", 20)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, args: list[str], code: int) -> str:
+    """The one line on stderr that a command ends with."""
+    assert main(args) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("align: ")
+    return lines[0]
+
+
+def changed(path: Path, **changes) -> Path:
+    """The config with some of its top-level keys updated."""
+    new = {**config, **{k: {**config.get(k, {}), **v} if isinstance(v, dict) else v for k, v in changes.items()}}
+    path.write_text(yaml.safe_dump(new))
+    return path
+
+
+def test_a_config_trains_and_says_what_is_next(folder, capsys):
+    assert main(["train", "--config", "config.yaml", "--run", "run"]) == 0
+    captured = capsys.readouterr()
+    assert "next: align evaluate run" in captured.out
+    assert "step 4/4" in captured.err
+    assert (folder / "run/model/model.safetensors").exists()
+    saved = yaml.safe_load((folder / "run/config.yaml").read_text())
+    assert saved["model"]["dim"] == 4
+    # what was saved is a config: it trains the same run
+    assert main(["train", "--config", "run/config.yaml", "--run", "again"]) == 0
+    same = [(folder / run / "model/model.safetensors").read_bytes() for run in ("run", "again")]
+    assert same[0] == same[1]
+
+
+def test_any_value_can_be_given_on_the_command_line(folder):
+    args = [
+        "--model.dim",
+        "5",
+        "--model.towers.image.head.hidden",
+        "3",
+        "--trainer.max_steps",
+        "2",
+        "--optim.lr",
+        "0.1",
+    ]
+    assert main(["train", "--config", "config.yaml", "--run", "run", *args]) == 0
+    saved = yaml.safe_load((folder / "run/config.yaml").read_text())
+    assert (saved["model"]["dim"], saved["trainer"]["max_steps"], saved["optim"]["lr"]) == (5, 2, 0.1)
+    with (folder / "run/metrics.csv").open() as f:
+        assert len(list(csv.DictReader(f))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {"dmi": 3}}, "no key 'model.dmi'; did you mean dim?"),
+        ({"objectiv": {}}, "no key 'objectiv'; did you mean objective?"),
+        ({"data": {"batch_size": 3}}, "no key 'data.batch_size'; did you mean batch?"),
+        ({"trainer": {"max_stepz": 3}}, "no key 'trainer.max_stepz'; did you mean max_steps?"),
+        ({"data": {"batch": "many"}}, "data.batch"),
+        ({"data": {"batch": 0}}, "data.batch must be at least 1"),
+        ({"data": {"batch": 5000}}, "hold 48 samples, fewer than data.batch=5000"),
+        ({"data": {"train": "nothing-*.tar"}}, "nothing-*.tar"),
+        ({"objective": {"terms": {"a": {"loss": "align.losses.InfoNCE", "between": ["image", "txet"]}}}}, "'text'"),
+        ({"objective": {"terms": {"a": {"loss": "align.losses.InfoNEC", "between": "all"}}}}, "InfoNEC"),
+        ({"checkpoint": {"monitor": "val/los"}}, "val/los"),
+    ],
+)
+def test_a_wrong_config_is_one_line_and_exit_code_1(folder, capsys, changes, says):
+    changed(folder / "config.yaml", **changes)
+    assert says in refused(capsys, ["train", "--config", "config.yaml", "--run", "run"], 1)
+    assert not (folder / "run" / "metrics.csv").exists()
+
+
+def test_a_wrong_tower_argument_names_the_key(folder, capsys):
+    towers = {"image": {**config["model"]["towers"]["image"]}}
+    towers["image"]["encoder"] = {"class_path": "align.encoders.Precomputed", "init_args": {"widht": 6}}
+    changed(folder / "config.yaml", model={"towers": towers}, objective=config["objective"])
+    assert "widht" in refused(capsys, ["train", "--config", "config.yaml", "--run", "run"], 1)
+
+
+def test_shards_without_the_modalities_are_refused_with_what_they_have(folder, capsys):
+    towers = {f"my_{name}": tower for name, tower in config["model"]["towers"].items()}
+    changed(folder / "config.yaml", model={"towers": towers})
+    line = refused(capsys, ["train", "--config", "config.yaml", "--run", "run"], 1)
+    assert "my_image" in line
+    assert "image (" in line
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["train"], None),
+        (["train", "--run", "run"], "needs --config"),
+        (["train", "--config", "config.yaml"], "needs --run"),
+        (
+            ["train", "--config", "config.yaml", "--run", "run", "--model.dmi", "3"],
+            "no option --model.dmi; did you mean",
+        ),
+        (["train", "--config", "config.yaml", "--run", "run", "--model.dim", "x"], "model.dim"),
+        (["trian"], "did you mean train?"),
+        (["shards", "shwo"], "did you mean shards show?"),
+        (["search", "run", "--tpo", "3"], "no option --tpo"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(folder, capsys, args, says):
+    if says is None:
+        assert main(args) == 0  # the help
+        return
+    assert says in refused(capsys, args, 2)
+
+
+def test_a_missing_config_and_a_folder_that_is_no_model(folder, capsys):
+    assert "no config file nope.yaml" in refused(capsys, ["train", "--config", "nope.yaml", "--run", "run"], 1)
+    (folder / "empty").mkdir()
+    assert "empty is no model folder" in refused(capsys, ["evaluate", "empty", "test-000000.tar"], 1)
+    assert "no model folder nowhere" in refused(capsys, ["evaluate", "nowhere", "test-000000.tar"], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, number, code):
+    command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--run", "run"]
+    command += ["--trainer.max_steps", "100000", "--checkpoint.every_steps", "100000"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    start = time.monotonic()
+    while not (folder / "run/metrics.csv").exists() and time.monotonic() - start < 120:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "the same command continues" in err
+    assert "Traceback" not in err
+    checkpoints = list((folder / "run/checkpoints").glob("step-*"))
+    assert len(checkpoints) == 1
+    step = int(checkpoints[0].name[5:])
+    command[-3] = str(step + 5)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"continuing at step {step}" in done.stderr
+    with (folder / "run/metrics.csv").open() as f:
+        assert [int(row["step"]) for row in csv.DictReader(f)] == list(range(1, step + 6))
