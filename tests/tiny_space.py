@@ -45,6 +45,18 @@ class Letters(nn.Module):
         return Features((values[:, :, None] == letters).sum(dim=1) * self.gain)
 
 
+class Colours(nn.Module):
+    """An encoder of pictures: their mean red, green and blue, then zeros."""
+
+    def __init__(self, width: int = D):
+        super().__init__()
+        self.width = width
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, values):
+        return Features(nn.functional.pad(values.mean(dim=(2, 3)), (0, self.width - 3)) * self.gain)
+
+
 class Pass(nn.Module):
     """A head that changes nothing."""
 

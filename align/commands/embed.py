@@ -36,10 +36,10 @@ def embed(
     from align.evaluation import embed_shards, fingerprint
     from align.search import Index, write_index
 
-    if out is None and not Path(model).is_dir():
-        raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
     opened = Shards(shards, shuffle=False)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
+    if out is None and not Path(model).is_dir():
+        raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
     with progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
     folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))

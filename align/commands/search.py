@@ -50,6 +50,7 @@ def search(
         allow: packages beside align, separated by commas, whose classes the model's config may name
     """
     from align import load
+    from align.checkpoint import locate
     from align.commands.named import split
     from align.evaluation import fingerprint
     from align.search import Index, compose, reading, save_hits
@@ -63,6 +64,7 @@ def search(
         raise ValueError('nothing to search by; give a text ("a red cone") or a file (--image x.png)')
     if k < 1:
         raise ValueError(f"--k must be at least 1, got {k}")
+    locate(model, checkpoint)  # what is wrong with MODEL comes before what is wrong with its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():
         wanted = "" if in_ is None else f" --out {in_}"

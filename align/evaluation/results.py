@@ -125,7 +125,7 @@ def _hits(
         raise ValueError(f"hit is 'group', 'sample' or 'label', not {hit!r}")
     if attribute is None and len(named) == 1:
         attribute = next(iter(named))
-    if attribute not in named:
+    if attribute is None or attribute not in named:
         asked = "is needed" if attribute is None else f"{attribute!r} is unknown"
         raise ValueError(f"hit 'label': an attribute {asked}; the shards have {_list(named)}")
     return by_label(embeddings, attribute, named[attribute]), f"label: a row whose sample has the same {attribute}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,8 @@ def class_prompts(
             raise ValueError(f"a template has one {{}} for the class name, as in 'a photo of a {{}}'; got {template!r}")
     names = [str(c).replace("_", " ") for c in classes]
     prompts = [template.replace("{}", name) for name in names for template in templates]
-    rows = model.embed(**{text: prompts})[text].cpu()
+    asked: dict[str, Any] = {text: prompts}
+    rows = model.embed(**asked)[text].cpu()
     mean = rows.view(len(names), len(templates), -1).mean(dim=1)
     return F.normalize(mean, dim=-1) if model.normalize else mean
 

@@ -1,0 +1,300 @@
+"""The commands that use a model: evaluate, zeroshot, embed, search; by hand-made model and shards."""
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import tiny_space
+import torch
+from PIL import Image as PILImage
+
+from align.checkpoint import save
+from align.commands import main
+from align.commands.search import others, search
+from align.commands.tables import blocks, matrix
+from align.model import JointModel, Tower
+from align.preprocess import Image
+from align.values import TermInfo
+
+trust = ["--allow", "tiny_space"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with shards/test-*.tar, and model folders: pairs, triple (Symile only), none (no terms)."""
+    folder = tmp_path_factory.mktemp("use")
+    samples = list(tiny_space.world().items())
+    for i in range(2):
+        tiny_space.write_tar(folder / "shards" / f"test-{i:06d}.tar", dict(samples[12 * i : 12 * i + 12]))
+    save(tiny_space.model("pairwise"), folder / "pairs")
+    save(tiny_space.model("symile"), folder / "triple")
+    save(tiny_space.model(), folder / "none")
+    for c in range(3):
+        (folder / f"{c}.npy").write_bytes(tiny_space.npy(torch.eye(8)[c]))
+    (folder / "broken.npy").write_bytes(b"not an array")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(place):
+    assert main(["embed", str(place / "pairs"), str(place / "shards" / "test-*.tar"), *trust]) == 0
+    return place
+
+
+def run(capsys, *args):
+    """(exit code, stdout, stderr) of a command."""
+    capsys.readouterr()
+    code = main([str(a) for a in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# evaluate
+
+
+def test_evaluate_writes_and_prints(place, tmp_path, capsys):
+    shards = sorted((place / "shards").glob("*.tar"))
+    code, out, _ = run(capsys, "evaluate", place / "pairs", *shards, "--out", tmp_path / "r", *trust)
+    assert code == 0
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["protocol"]["shards"] == {"test-000000.tar": 12, "test-000001.tar": 12}
+    assert results["protocol"]["model"] == json.loads((place / "pairs" / "model.json").read_text())["sha256"]
+    assert "<html" in (tmp_path / "r" / "report.html").read_text()[:1000]
+    assert "zero-shot" in out
+    assert f"{results['zeroshot/kind/image/accuracy']:.3f}" in out
+    assert f"{results['image_to_text/recall@1']:.3f} / {results['image_to_text/recall@10']:.3f}" in out
+    assert "class/half/retrieval" in out
+
+
+def test_evaluate_as_json(place, tmp_path, capsys):
+    templates = '{kind: ["{}"]}'
+    args = [
+        "--out",
+        tmp_path,
+        "--json",
+        "--no-report",
+        "--templates",
+        templates,
+        "--hit",
+        "label",
+        "--attribute",
+        "kind",
+    ]
+    code, out, _ = run(capsys, "evaluate", place / "pairs", place / "shards" / "test-*.tar", *args, *trust)
+    assert code == 0
+    results = json.loads(out)
+    assert results["protocol"]["templates"] == {"kind": ["{}"], "half": ["{}", "a {}"]}
+    assert results["image_to_audio/recall@1"] == results["class/kind/image_to_audio/recall@1"]
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(("said", "means"), [("a {} x", ["a {} x"]), ('["a {}", "{}"]', ["a {}", "{}"])])
+def test_templates_are_one_or_a_list(place, tmp_path, capsys, said, means):
+    args = ["--out", tmp_path, "--json", "--no-report", "--templates", said, *trust]
+    code, out, err = run(capsys, "evaluate", place / "pairs", place / "shards" / "test-*.tar", *args)
+    assert code == 0, err
+    assert json.loads(out)["protocol"]["templates"]["kind"] == means
+
+
+def test_tables_of_scores():
+    scores = {"a_to_b/recall@1": 0.5, "b_to_a/recall@1": 0.25, "a+c_to_b/recall@1": 1.0, "a_to_b/recall@10": 0.75}
+    scores |= {"class/a_to_b/recall@1": 0.1, "class/k/a_to_b/recall@1": 0.2, "zeroshot/k/a/accuracy": 0.3}
+    assert blocks(scores) == ["", "class/", "class/k/"]
+    head, lines = matrix(scores, "")
+    assert head == ["", "a", "b"]
+    assert lines == [["a", "", "0.500 / 0.750"], ["b", "0.250", ""], ["a+c", "", "1.000"]]
+    assert matrix(scores, "class/") == (["", "b"], [["a", "0.100"]])
+
+
+# zeroshot
+
+
+def label(capsys, place, model, *args):
+    return run(capsys, "zeroshot", place / model, *args, "--modality", "image", "--classes", "bbb, ccc,ddd", *trust)
+
+
+def test_zeroshot_labels_files(place, capsys):
+    code, out, _ = label(capsys, place, "pairs", place / "1.npy", place / "0.npy", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["how"] == "objective"
+    assert [row["class"] for row in said["files"]] == ["ccc", "bbb"]
+    model = tiny_space.model("pairwise")
+    prompts = torch.stack([model.embed(text=[c, f"a {c}"])["text"].mean(dim=0) for c in ("bbb", "ccc", "ddd")])
+    shares = torch.softmax(10 * torch.nn.functional.normalize(prompts, dim=1)[:, 1], dim=0)
+    assert list(said["files"][0]["probabilities"].values()) == pytest.approx(shares.tolist(), abs=1e-5)
+
+
+def test_zeroshot_as_a_table(place, capsys):
+    code, out, _ = label(capsys, place, "pairs", place / "2.npy", "--template", "a photo of a {}")
+    assert code == 0
+    line = next(line for line in out.splitlines() if "2.npy" in line)
+    assert line.split()[1] == "ddd"
+
+
+@pytest.mark.parametrize("model", ["triple", "none"])
+def test_no_term_no_probability(place, capsys, model):
+    code, out, _ = label(capsys, place, model, place / "1.npy", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["how"] == "cosine"
+    assert said["files"][0]["class"] == "ccc"
+    assert said["files"][0]["probabilities"] is None
+    assert "not a probability" in label(capsys, place, model, place / "1.npy")[1]
+
+
+@pytest.mark.parametrize("file", ["broken.npy", "nowhere.npy"])
+def test_a_file_that_cannot_be_read_is_one_line(place, capsys, file):
+    code, out, err = label(capsys, place, "pairs", place / "0.npy", place / file)
+    assert code == 1
+    assert out == ""
+    assert file in err
+    assert err.count("\n") == 1
+
+
+def test_a_broken_picture_is_one_line(tmp_path, capsys):
+    towers = {
+        "image": Tower(Image(size=16), tiny_space.Colours()),
+        "text": Tower(tiny_space.Bytes(context=32), tiny_space.Letters(), tiny_space.Pass),
+    }
+    model = JointModel(towers, 8)
+    model.terms = [TermInfo(("image", "text"), "pairwise", 10.0)]
+    save(model, tmp_path / "model")
+    PILImage.effect_noise((40, 30), 50).convert("RGB").save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    args = ["--modality", "image", "--classes", "bbb,ccc", *trust]
+    assert run(capsys, "zeroshot", tmp_path / "model", tmp_path / "good.png", *args)[0] == 0
+    code, _, err = run(capsys, "zeroshot", tmp_path / "model", tmp_path / "bad.png", *args)
+    assert code == 1
+    assert "bad.png" in err
+    assert err.count("\n") == 1
+
+
+def test_zeroshot_refuses(place, capsys):
+    args = [place / "pairs", place / "0.npy", *trust]
+    assert "no tower for 'imago'" in run(capsys, "zeroshot", *args, "--modality", "imago", "--classes", "a")[2]
+    assert "--classes needs names" in run(capsys, "zeroshot", *args, "--modality", "image", "--classes", " , ")[2]
+    assert "names 'a' twice" in run(capsys, "zeroshot", *args, "--modality", "image", "--classes", "a,a")[2]
+    assert run(capsys, "zeroshot", *args, "--modality", "image")[0] == 2
+    code, _, err = run(capsys, "zeroshot", *args, "--modality", "image", "--clases", "a")
+    assert code == 2
+    assert "did you mean --classes?" in err
+
+
+# embed and search
+
+
+def test_embed_says_what_it_wrote(place, tmp_path, capsys):
+    code, out, _ = run(
+        capsys, "embed", place / "pairs", place / "shards" / "test-*.tar", "--out", tmp_path / "i", *trust
+    )
+    assert code == 0
+    assert out == f"{tmp_path / 'i'}: 24 samples (23 audio, 23 image, 25 text)\n"
+
+
+def test_search_by_text(indexed, tmp_path, capsys):
+    args = ["search", indexed / "pairs", "ddd", "--of", "image", "--k", "4", *trust]
+    code, out, _ = run(capsys, *args, "--json", "--save", tmp_path / "found")
+    assert code == 0
+    said = json.loads(out)
+    assert [hit["rank"] for hit in said["hits"]] == [1, 2, 3, 4]
+    assert said["hits"][0]["label"]["kind"] == "ddd"
+    assert len(said["files"]) == sum(1 for _ in (tmp_path / "found").iterdir()) == 16
+    code, table, _ = run(capsys, *args)
+    assert code == 0
+    assert said["hits"][0]["key"] in table
+    assert said["hits"][0]["caption"][0] in table
+
+
+def test_search_by_what_is_composed(indexed, capsys):
+    asked = ["--text", "ccc", "--image", indexed / "0.npy", "--audio", indexed / "0.npy"]
+    args = ["search", indexed / "pairs", *asked, "--of", "text", "--json", *trust]
+    summed = json.loads(run(capsys, *args)[1])
+    assert summed["how"] == "cosine"
+    assert summed["hits"][0]["score"] <= 3
+    assert json.loads(run(capsys, *args, "--how", "mip")[1])["hits"] != summed["hits"]
+    plain = json.loads(run(capsys, "search", indexed / "pairs", "ccc ddd", "--of", "image", "--json", *trust)[1])
+    less = json.loads(
+        run(capsys, "search", indexed / "pairs", "ccc ddd", "--minus-text", "ccc", "--of", "image", "--json", *trust)[1]
+    )
+    assert less["hits"][0]["label"]["kind"] == "ddd"
+    assert {hit["label"]["kind"] for hit in plain["hits"][:6]} == {"ccc", "ddd"}
+
+
+def test_search_by_any_modality(indexed, capsys):
+    """Through the function, whose options are named like words of Python."""
+    file = str(indexed / "1.npy")
+    index = str(indexed / "pairs" / "index")
+    both = f"audio={file},image={file}"
+    search(str(indexed / "pairs"), of="text", with_=both, in_=index, json=True, allow="tiny_space")
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["query"]) == {"audio", "image"}
+    assert said["hits"][0]["label"]["kind"] == "ccc"
+    assert others("a=b, c=d=e") == {"a": "b", "c": "d=e"}
+    with pytest.raises(ValueError, match="--with takes NAME=FILE"):
+        others("depth")
+
+
+def test_search_refuses(place, indexed, capsys):
+    code, _, err = run(capsys, "search", place / "none", "x", "--of", "image", *trust)
+    assert code == 1
+    assert f"make one with: align embed {place / 'none'} SHARDS" in err
+    other = tiny_space.model("pairwise")
+    with torch.no_grad():
+        other.towers["image"].encoder.gain.add_(1)
+    save(other, place / "other")
+    with pytest.raises(ValueError, match="made by another model"):
+        search(str(place / "other"), "x", of="image", in_=str(indexed / "pairs" / "index"), allow="tiny_space")
+    pairs = indexed / "pairs"
+    err = run(capsys, "search", pairs, "x", "--of", "smell", *trust)[2]
+    assert "the index has no 'smell'; it has audio, image, text" in err
+    assert "nothing to search by" in run(capsys, "search", pairs, "--of", "image", *trust)[2]
+    assert "once: as QUERY or as --text" in run(capsys, "search", pairs, "x", "--text", "y", "--of", "image", *trust)[2]
+    code, _, err = run(capsys, "search", pairs, "x", "--off", "image", *trust)
+    assert code == 2
+    assert "did you mean --of?" in err
+
+
+# all of them
+
+
+more = {"evaluate": [], "embed": [], "zeroshot": ["--modality", "image", "--classes", "a"], "search": ["--of", "image"]}
+
+
+@pytest.mark.parametrize("name", more)
+def test_what_is_no_model_is_one_line(name, place, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder, says in (("empty", "is no model folder"), ("gone", "no model folder")):
+        args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "embed") else ["x"]
+        code, out, err = run(capsys, name, tmp_path / folder, *args, *more[name])
+        assert (code, out) == (1, "")
+        assert says in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "embed"])
+def test_missing_shards_are_one_line(name, place, capsys):
+    code, _, err = run(capsys, name, place / "pairs", place / "shards" / "train-*.tar", *trust)
+    assert code == 1
+    assert "no shard matches" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+def test_a_command_imports_nothing_heavy_before_it_runs(name):
+    code = f"import sys; import align.commands.{name}; assert not {{'torch', 'lightning', 'numpy'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+def test_help_says_every_option(name, capsys):
+    code, out, _ = run(capsys, name, "--help")
+    assert code == 0
+    function = getattr(import_module(f"align.commands.{name}"), name)
+    doc = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters:
+        assert f"\n    {parameter}: " in doc
+        assert parameter.strip("_").replace("_", "-") in out
