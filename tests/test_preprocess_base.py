@@ -82,7 +82,8 @@ def test_yaml_says_it(preprocess, source, dtype, shape):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--p", type=Preprocess)
     config = {"class_path": f"align.preprocess.{type(preprocess).__name__}", "init_args": said}
-    made = parser.instantiate_classes(parser.parse_object({"p": config})).p
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name until 4.48
+    made = instantiate(parser.parse_object({"p": config})).p
     assert repr(made).replace("[", "(").replace("]", ")") == repr(preprocess)
 
 
