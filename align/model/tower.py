@@ -13,7 +13,7 @@ from align.heads import Linear
 from align.preprocess.base import Preprocess
 from align.values import Features, Values
 
-_AGREE = ("size", "channels", "vocabulary", "context", "n_mels", "frames")
+_AGREE = ("size", "channels", "vocabulary", "context", "n_mels")
 """What a preprocess and an encoder must not disagree on, where both say it."""
 
 

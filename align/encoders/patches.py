@@ -1,0 +1,50 @@
+"""Point clouds in patches: farthest point sampling and nearest neighbours, in torch alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def farthest(xyz: Tensor, count: int) -> Tensor:
+    """(n, P, 3) -> (n, count) indices of points far from each other (Eldar et al. 1997, "The farthest point strategy").
+
+    Deterministic: the first is the point farthest from the cloud's mean, ties go to the lower index. Takes
+    n · P · count steps; where count is above the number of distinct points, points come again.
+    """
+    n = len(xyz)
+    planes = xyz.detach().to(torch.promote_types(xyz.dtype, torch.float32)).permute(2, 0, 1).contiguous()  # (3, n, P)
+    rows = torch.arange(n, device=xyz.device)
+    to_mean = (planes - planes.mean(2, keepdim=True)).square_().sum(0)  # (n, P)
+    current = to_mean.argmax(1)
+    nearest = torch.full_like(to_mean, torch.inf)  # squared distance of each point to the nearest one chosen
+    chosen = torch.empty(n, count, dtype=torch.long, device=xyz.device)
+    for i in range(count):
+        chosen[:, i] = current
+        distance = (planes - planes[:, rows, current, None]).square_().sum(0)
+        current = torch.minimum(nearest, distance, out=nearest).argmax(1)
+    return chosen
+
+
+@torch.no_grad()
+def neighbours(centres: Tensor, xyz: Tensor, count: int, budget: int = 1 << 24) -> Tensor:
+    """(n, G, 3) and (n, P, 3) -> (n, G, count) indices of the points nearest to each centre.
+
+    budget: at most so many distances are held at a time (but always a whole centre's), whatever n and P are.
+    """
+    n, G, P = len(xyz), centres.shape[1], xyz.shape[1]
+    kind = torch.promote_types(xyz.dtype, torch.float32)
+    centres, xyz = centres.detach().to(kind), xyz.detach().to(kind)
+    out = torch.empty(n, G, count, dtype=torch.long, device=xyz.device)
+    rows = max(1, budget // (G * P))
+    some = G if rows > 1 else max(1, budget // P)
+    for i in range(0, n, rows):
+        for g in range(0, G, some):
+            distance = torch.cdist(
+                centres[i : i + rows, g : g + some],
+                xyz[i : i + rows],
+                compute_mode="donot_use_mm_for_euclid_dist",  # exact, and the same for a cloud alone or in company
+            )
+            out[i : i + rows, g : g + some] = distance.topk(count, largest=False, sorted=False).indices
+    return out

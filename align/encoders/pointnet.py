@@ -1,0 +1,50 @@
+"""PointNet: one MLP over every point, then the maximum over the points. Small, and fast on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from align.encoders.base import Encoder
+from align.values import Features
+
+
+@final
+class PointNet(Encoder):
+    """(n, P, channels) xyz, or xyz and rgb -> pooled features; no tokens (Qi et al. 2017, arXiv:1612.00593, equation 1,
+    without its alignment networks; layer normalisation for batch normalisation).
+
+    The order of the points does not matter, nor does a repeated one. hidden: widths of the MLP; the last is what the
+    maximum is taken over.
+    """
+
+    def __init__(self, width: int = 128, channels: int = 6, hidden: Sequence[int] = (64, 64, 256)):
+        super().__init__()
+        if not hidden:
+            raise ValueError("hidden needs at least one width")
+        self.width, self.channels, self.hidden = width, channels, hidden
+        layers: list[nn.Module] = []
+        for a, b in zip((channels, *hidden), hidden, strict=False):
+            layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()]
+        self.each = nn.Sequential(*layers[:-2])  # the last width goes to the maximum as it is
+        self.norm = nn.LayerNorm(hidden[-1])
+        self.out = nn.Linear(hidden[-1], width)
+
+    def encode(self, values: Tensor) -> Features:
+        if values.ndim != 3 or values.shape[2] != self.channels or not values.shape[1]:
+            raise ValueError(f"PointNet takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
+        return Features(self.out(self.norm(self._maximum(values))))
+
+    def _maximum(self, values: Tensor) -> Tensor:
+        """(n, P, C) -> (n, hidden[-1]). Only the points that hold a maximum get a gradient: so they alone are run with
+        one, which is the same gradient for half the time and a fraction of the memory."""
+        critical = self.hidden[-1]
+        if not torch.is_grad_enabled() or values.shape[1] <= critical:
+            return self.each(values).amax(1)
+        with torch.no_grad():
+            holder = self.each(values).argmax(1)  # (n, hidden[-1]), the point that each maximum belongs to
+        points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
+        return self.each(points).diagonal(dim1=1, dim2=2)

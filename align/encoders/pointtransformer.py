@@ -1,0 +1,86 @@
+"""PointTransformer: patches of a cloud as the tokens of a transformer."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from align.encoders.base import Encoder
+from align.encoders.patches import farthest, neighbours
+from align.encoders.transformer import Block
+from align.values import Features
+
+
+@final
+class PointTransformer(Encoder):
+    """(n, P, channels) xyz, or xyz and rgb -> Features with one token a patch (Yu et al. 2022, Point-BERT,
+    arXiv:2111.14819, section 3.1, as ULIP, arXiv:2212.05171, uses it; layer for batch normalisation).
+
+    Centres by farthest point sampling, their nearest points relative to them, a small PointNet over each patch, the
+    centre's place through an MLP as position, pre-LN blocks. Pooled: the class token beside the maximum of the tokens.
+
+    groups: patches of a cloud. neighbours: points of a patch. Both are cut to P where the cloud is smaller.
+    patch_width: inside the patch's PointNet.
+    """
+
+    def __init__(
+        self,
+        channels: int = 6,
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+        groups: int = 64,
+        neighbours: int = 32,
+        patch_width: int = 128,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if min(groups, neighbours, depth) < 1:
+            raise ValueError(f"groups, neighbours and depth are at least 1, not {groups}, {neighbours}, {depth}")
+        self.channels, self.width, self.depth, self.heads = channels, width, depth, heads
+        self.groups, self.neighbours, self.patch_width, self.dropout = groups, neighbours, patch_width, dropout
+        self.patch = _PatchNet(channels, patch_width, width)
+        self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.start = nn.Parameter(torch.randn(width) * 0.02)  # the class token, and its place in one
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.pool = nn.Linear(2 * width, width)
+
+    def encode(self, values: Tensor) -> Features:
+        if values.ndim != 3 or values.shape[2] != self.channels or not values.shape[1]:
+            raise ValueError(f"PointTransformer takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
+        n, P, _ = values.shape
+        xyz = values[..., :3]
+        rows = torch.arange(n, device=values.device)[:, None]
+        centres = xyz[rows, farthest(xyz, min(self.groups, P))]  # (n, G, 3)
+        near = neighbours(centres, xyz, min(self.neighbours, P))  # (n, G, K)
+        points = values[rows[..., None], near]  # (n, G, K, channels)
+        points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
+        x = self.patch(points) + self.place(centres)  # (n, G, W)
+        x = torch.cat([self.start.expand(n, 1, -1), x], 1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        tokens = x[:, 1:]
+        return Features(self.pool(torch.cat([x[:, 0], tokens.amax(1)], -1)), tokens)
+
+
+@final
+class _PatchNet(nn.Module):
+    """(n, G, K, channels) -> (n, G, width): every point beside the patch's maximum, twice (Point-BERT, equation 1)."""
+
+    def __init__(self, channels: int, hidden: int, width: int):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, 2 * hidden)
+        )
+        self.second = nn.Sequential(
+            nn.Linear(4 * hidden, 2 * hidden), nn.LayerNorm(2 * hidden), nn.GELU(), nn.Linear(2 * hidden, width)
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        x = self.first(points)  # (n, G, K, 2 hidden)
+        x = torch.cat([x.amax(2, keepdim=True).expand_as(x), x], -1)
+        return self.second(x).amax(2)

@@ -1,0 +1,42 @@
+"""SpectrogramViT: a vision transformer of timm that reads log-mel spectrograms."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from align.encoders import timm_model
+from align.encoders.base import Encoder, freeze_batch_norm
+from align.values import Features
+
+
+@final
+class SpectrogramViT(Encoder):
+    """(n, 1, n_mels, T) -> features, patches as tokens (Gong et al. 2021, AST, arXiv:2104.01778, section 2).
+
+    Any T: the position embedding, made for ``frames``, is resized to what comes, and the spectrogram is padded to whole
+    patches. name, pretrained: as TimmImage; the colour channels of image weights are summed.
+    """
+
+    def __init__(
+        self,
+        name: str = "vit_tiny_patch16_224",
+        n_mels: int = 64,
+        frames: int = 512,
+        pretrained: bool | str | None = None,
+    ):
+        super().__init__()
+        self.name, self.n_mels, self.frames, self.channels = name, n_mels, frames, 1
+        try:
+            self.model = timm_model.create(
+                name, pretrained, in_chans=1, img_size=(n_mels, frames), dynamic_img_size=True, dynamic_img_pad=True
+            )
+        except TypeError as error:
+            raise ValueError(f"{name} is no vision transformer of timm: {error}") from error
+        self.pretrained = None
+        self.width = timm_model.width(self.model)
+        freeze_batch_norm(self, name)
+
+    def encode(self, values: Tensor) -> Features:
+        return timm_model.features(self.model, values)

@@ -1,0 +1,36 @@
+"""The pre-LN transformer block that TransformerText and PointTransformer share."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@final
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745, figure 1b). heads divide
+    width; the MLP is four times as wide."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0):
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads must divide width; {width} is no multiple of {heads}")
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (n, L, W); mask: (n, L) bool, true where a token may be looked at, at least one a row."""
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, h, L, W / h)
+        seen = None if mask is None else mask[:, None, None]  # (n, 1, 1, L)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+        x = x + self._drop(self.out(y.transpose(1, 2).flatten(2)))
+        return x + self._drop(self.down(F.gelu(self.up(self.norm2(x)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)

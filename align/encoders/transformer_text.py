@@ -1,0 +1,68 @@
+"""TransformerText: a small text transformer, trained from scratch."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from align.encoders.base import Encoder
+from align.encoders.transformer import Block
+from align.values import Features
+
+
+@final
+class TransformerText(Encoder):
+    """(n, context) token ids, 0 = padding -> Features with tokens (n, context, W) and their mask.
+
+    Pre-LN blocks that look in both directions, learned positions (Vaswani et al. 2017, arXiv:1706.03762, section 3).
+    The defaults fit ``align.preprocess.Bytes``.
+
+    vocabulary: ids go from 0 to vocabulary - 1. pool: "mean" over the real tokens, or "last", the last real token (the
+    end mark).
+    """
+
+    def __init__(
+        self,
+        vocabulary: int = 259,
+        context: int = 64,
+        width: int = 128,
+        depth: int = 3,
+        heads: int = 4,
+        dropout: float = 0.0,
+        pool: str = "mean",
+    ):
+        super().__init__()
+        if pool not in ("mean", "last"):
+            raise ValueError(f"pool is 'mean' or 'last', not {pool!r}")
+        self.vocabulary, self.context, self.width = vocabulary, context, width
+        self.depth, self.heads, self.dropout, self.pool = depth, heads, dropout, pool
+        self.token = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.empty(context, width))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.token.weight, std=0.02)
+        nn.init.normal_(self.position, std=0.01)
+
+    def encode(self, values: Tensor) -> Features:
+        if values.shape[1] != self.context:
+            raise ValueError(f"TransformerText was made for {self.context} ids a row, got {tuple(values.shape)}")
+        mask = values != 0
+        mask[:, 0] = True  # a row of padding alone is read as its first token
+        place = torch.arange(1, self.context + 1, device=values.device)
+        last = (mask * place).amax(1)  # (n,) real length
+        L = int(last.max())  # columns that are padding in every row cost nothing and change nothing
+        mask = mask[:, :L]
+        x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x)
+        if self.pool == "mean":
+            weight = mask.to(x.dtype) / mask.sum(1, keepdim=True)
+            pooled = (weight[:, None] @ x)[:, 0]  # (n, W)
+        else:
+            pooled = x[torch.arange(len(x), device=x.device), last - 1]
+        rest = self.context - L
+        return Features(pooled, F.pad(x, (0, 0, 0, rest)), F.pad(mask, (0, rest)))
