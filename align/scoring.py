@@ -28,8 +28,8 @@ def score(
     query: modality -> (q, D), one row a query and modality. candidates: (c, D).
     how: "cosine" sums the cosines of a candidate with each of the query's rows. "mip" takes the multilinear inner
         product of the candidate with all of them, which is how Symile is read (Saporta et al. 2024, arXiv 2411.01053,
-        section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has, each at
-        its learned scale and bias: a softmax over candidates gives probabilities.
+        section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
+        each at its learned scale and bias: a softmax over candidates gives probabilities.
     of: the candidates' modality. terms: what was trained, ``JointModel.terms``. Both are read by "objective" alone.
 
     Raises ValueError where shapes disagree, or where no term fits (it says what is missing).

@@ -99,7 +99,7 @@ class SigLIP(Temperature):
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """The paper's scale and bias, whatever D and N are."""
         self._set(START_SCALE, CLIP_LIMIT)
-        assert self.bias is not None  # made above; other losses have none
+        assert self.bias is not None  # made above
         self.bias.fill_(START_BIAS if self.start_bias is None else self.start_bias)
 
     def forward(
@@ -115,6 +115,7 @@ class SigLIP(Temperature):
         (a, b), (sample_a, sample_b) = embeddings, samples
         group_a, group_b = groups or (None, None)
         weight_a, weight_b = weights or (None, None)
+        assert self.bias is not None  # made above
         return siglip(
             a,
             b,

@@ -128,7 +128,7 @@ class Symile(Temperature):
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """Sets the scale and its limit from D and M."""
         spread = dim ** (modalities / 2 - 1)
-        self._set(max(10.0, math.sqrt(dim)) * spread, max(100.0, math.sqrt(dim)) * spread)
+        self._set(max(10.0, math.sqrt(dim)) * spread, 100.0 * spread)
         self.started = True
 
     def forward(

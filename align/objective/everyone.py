@@ -33,7 +33,9 @@ def everyone(embeddings: Embeddings, modality: str) -> Everyone:
     weight = _of_rows(embeddings.weight, rows.sample, 1.0)
     if world() > 1:  # one rank may have groups or weights where another has none
         group = torch.full_like(sample, -1) if group is None else group
-        weight = torch.ones(len(sample), device=sample.device) if weight is None else weight.float()
+        weight = (
+            torch.ones(len(sample), dtype=torch.float64, device=sample.device) if weight is None else weight.double()
+        )
     values, sample, place = gather(rows.values), gather(sample), gather(place)
     order = place.argsort(stable=True)
     return Everyone(

@@ -32,8 +32,8 @@ class Objective(nn.Module):
         if not terms:
             raise ValueError("an objective has at least one term; got none")
         for name, term in terms.items():
-            if not name or "." in name or "/" in name:
-                raise ValueError(f"a term's name has letters, digits and _, no dot or slash; got {name!r}")
+            if not name or "." in name or "/" in name or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"a term's name has no dot or slash and is none of ModuleDict's own; got {name!r}")
             if getattr(term.loss, "kind", None) not in ("pairwise", "symile"):
                 raise ValueError(f"term {name!r}: {type(term.loss).__name__} has no kind, 'pairwise' or 'symile'")
         self.terms = terms
@@ -63,7 +63,7 @@ class Objective(nn.Module):
             value, fits = self._term(name, rows, generator, values)
             total = term.weight * value if total is None else total + term.weight * value
             if self.training:
-                self.empty[i] += ~fits
+                self.empty[i] += (~fits).to(self.empty.device)
         assert total is not None
         return total, values
 
@@ -102,7 +102,12 @@ class Objective(nn.Module):
     def infos(self) -> list[TermInfo]:
         """What scoring needs to know: one TermInfo a contrast, at the present scale and bias."""
         return [
-            TermInfo(contrast.modalities, loss.kind, float(loss.scale), 0.0 if loss.bias is None else float(loss.bias))
+            TermInfo(
+                contrast.modalities,
+                loss.kind,
+                float(loss.scale.detach()),
+                0.0 if loss.bias is None else float(loss.bias.detach()),
+            )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]
         ]
