@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from align.report.markup import Markup, join, tag
@@ -46,14 +46,21 @@ def _float(text: str | None) -> float:
         return math.nan
 
 
-def smooth(points: Points, share: float = 0.02) -> Points:
-    """Exponential mean whose weight halves over `share` of the points, without the pull of its start (Adam's correction)."""
+def smooth(points: Points, share: float = 0.01) -> Points:
+    """A mean of the neighbours, whose weight halves over `share` of the points: both ways, so that no line lags."""
     keep = 0.5 ** (1 / max(1.0, share * len(points)))
-    out, mean, weight = [], 0.0, 0.0
-    for x, y in points:
-        mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
-        out.append((x, mean / weight))
-    return out
+
+    def behind(values: Sequence[float]) -> list[tuple[float, float]]:
+        out, total, weight = [], 0.0, 0.0
+        for y in values:
+            total, weight = keep * total + y, keep * weight + 1
+            out.append((total, weight))
+        return out
+
+    ys = [y for _, y in points]
+    past, future = behind(ys), behind(ys[::-1])[::-1]
+    both = zip(points, past, future, strict=True)
+    return [(x, (a[0] + b[0] - y) / (a[1] + b[1] - 1)) for (x, y), a, b in both]
 
 
 def thin(points: Points, most: int = MOST) -> Points:

@@ -53,7 +53,7 @@ class Face(NamedTuple):
 
 
 def face(modality: str, sample: Mapping[str, Any]) -> Face | None:
-    """The first of the sample's members of this modality as a face; all lines of a text. None if it has nothing to show."""
+    """The first of the sample's members of this modality that can be shown, or None."""
     for name in sorted(sample):
         content = sample[name]
         parts = name.split(".")
@@ -123,13 +123,12 @@ def peaks(mono: np.ndarray) -> bytes:
 
 
 def cloud(points: np.ndarray) -> Face | None:
-    """(P,3) or (P,6) xyz + rgb in [0,1] as a face of at most MAX_POINTS points. None if that is not what the array holds."""
+    """(P,3) or (P,6) xyz + rgb in [0,1] as a face of at most MAX_POINTS points; None for any other array."""
     if points.ndim != 2 or points.shape[1] not in (3, 6) or len(points) < 8:
         return None
     points = points.astype(np.float32)
     points = points[np.isfinite(points).all(axis=1)]
-    if len(points) > MAX_POINTS:  # a fixed draw: the same file gives the same page
-        points = points[np.sort(np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False))]
+    points = points[scatter(points[:, :3])]
     low, high = points[:, :3].min(axis=0), points[:, :3].max(axis=0)
     xyz = points[:, :3] - (low + high) / 2
     radius = float(np.linalg.norm(xyz, axis=1).max()) or 1.0
@@ -140,8 +139,26 @@ def cloud(points: np.ndarray) -> Face | None:
     return Face("cloud", places.tobytes() + normals.tobytes() + colours.tobytes(), radius=radius)
 
 
+def scatter(xyz: np.ndarray, most: int = MAX_POINTS) -> np.ndarray:
+    """Indices of at most `most` of (P,3) points, each the farthest from those before it: even, and always the same.
+
+    Eldar et al. 1997, "The farthest point strategy for progressive image sampling", over at most 8 most points.
+    """
+    pool = np.arange(len(xyz))
+    if len(pool) <= most:
+        return pool
+    if len(pool) > 8 * most:
+        pool = np.sort(np.random.default_rng(0).choice(pool, 8 * most, replace=False))
+    xyz = xyz[pool]
+    picked, gap = [0], np.full(len(pool), np.inf)
+    for _ in range(most - 1):
+        gap = np.minimum(gap, ((xyz - xyz[picked[-1]]) ** 2).sum(axis=1))
+        picked.append(int(gap.argmax()))
+    return pool[np.sort(picked)]
+
+
 def normal(xyz: np.ndarray, near: int = 12) -> np.ndarray:
-    """(P,3) -> (P,3): unit normals, the direction in which a point's neighbours spread least, turned away from the centre."""
+    """(P,3) -> (P,3): unit normals, the direction in which a point's neighbours spread least, turned outwards."""
     square = (xyz**2).sum(axis=1)
     distance = square[:, None] + square[None] - 2 * xyz @ xyz.T  # (P,P)
     index = np.argpartition(distance, min(near, len(xyz) - 1), axis=1)[:, :near]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from align.report.faces import Face, face
 from align.report.nearest import Found, Hit, hits, nearest, spread
@@ -12,7 +12,7 @@ from align.values import Embeddings, Sample
 
 
 class Item(NamedTuple):
-    """A sample of the gallery. faces: modality -> what is shown of it, only where it is shown; caption: under any face."""
+    """A sample. faces: modality -> what is shown of it, only where it is shown; caption: what stands under a face."""
 
     key: str
     faces: dict[str, Face]
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One question: the item, asked in modality ``of`` among all samples' rows of modality ``to``; best answer first."""
+    """One question: the item, asked in modality ``of`` among all rows of modality ``to``; best answer first."""
 
     item: int
     of: str
@@ -64,10 +64,15 @@ def build_gallery(
 ) -> Gallery:
     """Queries spread over the samples, and their k nearest answers for each ordered pair of modalities.
 
-    embeddings: B samples; rows (n,D) per modality, normalised here again. samples: their members, by id, or anything that
-    yields samples (``shards.samples(0)``: read once, and only what is shown is kept). hit: ``hit(i, j)`` of two samples in
-    0..B-1, or B groups of which equal ones hit (None or -1: none); default ``embeddings.group``; a sample is always its
-    own hit. max_bytes: of all faces together; queries past it are left out, the page is then a third larger than that.
+    Args:
+        embeddings: B samples; rows (n,D) per modality, normalised here again.
+        samples: their members by id, or anything that yields samples (``shards.samples(0)``), of which only what is
+            shown is kept.
+        hit: ``hit(i, j)`` of two samples in 0..B-1, or B groups of which equal ones hit (None or -1: none); default
+            ``embeddings.group``. A sample is always its own hit.
+        up: the axis of point clouds that stands upright, "y" or "z".
+        max_bytes: of all faces together; queries past it are left out. The page is a third larger than that.
+
     Raises ValueError where no two modalities have rows.
     """
     table = {m: rows for m, rows in embeddings.items() if bool((rows.sample >= 0).any())}
@@ -129,5 +134,6 @@ def caption(members: Mapping[str, Any], label: Any = None) -> str:
 
 def _members(samples: Mapping[str, Sample] | Iterable[Sample], ids: set[str]) -> dict[str, Sample]:
     if isinstance(samples, Mapping):
-        return {i: samples[i] for i in ids if i in samples}
+        known = cast("Mapping[str, Sample]", samples)
+        return {i: known[i] for i in ids if i in known}
     return {s["__key__"]: s for s in samples if s["__key__"] in ids}

@@ -16,8 +16,8 @@ def esc(value: object) -> Markup:
     return value if isinstance(value, Markup) else Markup(html.escape(str(value), quote=True))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Markup:
-    """``tag("p", "1 < 2", class_="note")``. None and False leave an attribute out, True writes it bare; ``_`` becomes ``-``."""
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """``tag("p", "1 < 2", class_="note")``. None and False leave an attribute out, True writes it bare, _ becomes -."""
     given = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items() if v is not None and v is not False}
     start = "".join(f" {k}" if v is True else f' {k}="{esc(v)}"' for k, v in given.items())
     if name in {"input", "rect", "line", "circle", "path", "use"}:

@@ -43,14 +43,14 @@ def nearest(of: Rows, to: Rows, sample: int, right: Tensor, k: int) -> list[Foun
 
 def hits(rule: Hit | None, B: int) -> Callable[[int], Tensor]:
     """The rule as a function: sample -> (B,) bool, the samples that are hits for it; a sample always is its own."""
-    group = rule.tolist() if isinstance(rule, Tensor) else rule
-    if group is not None and not callable(group) and len(group) != B:
+    if rule is not None and not isinstance(rule, Tensor) and callable(rule):
+        return lambda sample: torch.tensor([j == sample or bool(rule(sample, j)) for j in range(B)])
+    group = [None] * B if rule is None else rule.tolist() if isinstance(rule, Tensor) else rule
+    if len(group) != B:
         raise ValueError(f"hit has {len(group)} groups for {B} samples; give one a sample")
 
     def right(sample: int) -> Tensor:
-        if callable(group):
-            out = torch.tensor([bool(group(sample, j)) for j in range(B)])
-        elif group is None or group[sample] is None or group[sample] == -1:
+        if group[sample] is None or group[sample] == -1:
             out = torch.zeros(B, dtype=torch.bool)
         else:
             out = torch.tensor([g == group[sample] for g in group])

@@ -40,9 +40,13 @@ def write_report(
 ) -> Path:
     """Write the page and return its path. What is not given is left out of it.
 
-    scores, protocol: as in results.json. curves: a run's metrics.csv. summary: short facts (time, device, samples).
-    bad: when -> reason -> count; default ``{"evaluation": protocol["bad"]}`` and, as "training", the bad.json beside `curves`.
-    Raises FileNotFoundError where `curves` is not there, ValueError where it has no steps column.
+    Args:
+        scores, protocol: as in results.json.
+        curves: a run's metrics.csv.
+        summary: short facts, such as the time and the device.
+        bad: when -> reason -> count; default: protocol["bad"] as "evaluation", bad.json beside `curves` as "training".
+
+    Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
     path = Path(path)
     sections = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
@@ -80,15 +84,18 @@ def _sections(
 ) -> list[tuple[str, str, str, Markup]]:
     """(anchor, title, one line about it, content) of what there is to show."""
     asked = {(q.of, q.to) for q in gallery.queries} if gallery else set()
-    hit = str(protocol.get("hit rule") or protocol.get("hit_rule") or "")
+    hit = str(protocol.get("hit rule") or "")
+    ways = "From every modality to every other." + (f" Hit: {hit}." if hit else "")
+    drawn = lines.charts(lines.read(curves)) if curves else Markup()
+    zeroshot = tables.zeroshot(scores, protocol)
     found = [
-        ("zero-shot", "Zero-shot", "Accuracy when the class names are the only thing said. The mark on a bar is chance.", tables.zeroshot(scores, protocol)),
-        ("retrieval", "Retrieval", f"From every modality to every other. Hit: {hit}" if hit else "From every modality to every other.", tables.matrix(scores, asked)),
+        ("zero-shot", "Zero-shot", "Classes told by their names alone. The mark on a bar is chance.", zeroshot),
+        ("retrieval", "Retrieval", ways, tables.matrix(scores, asked)),
         ("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _gallery(gallery)),
-        ("curves", "Curves", "Move over a chart to read it; click a name to hide its line.", lines.charts(lines.read(curves)) if curves else Markup()),
+        ("curves", "Curves", "Move over a chart to read it; click a name to hide its line.", drawn),
         ("bad", "Bad data", "What could not be read was left out and counted.", bad_table(bad)),
         ("protocol", "Protocol", "What made these numbers.", _details(scores, protocol)),
-    ]  # fmt: skip
+    ]
     return [section for section in found if section[3]]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from align.report.markup import Markup, icon, join, name, number, tag
+from align.report.markup import Markup, join, name, number, tag
 
 PAIR = re.compile(r"^(?P<prefix>(?:[^/]+/)*)(?P<of>[^/]+?)_to_(?P<to>[^/]+)/(?P<metric>[^/]+)$")
 ZERO = re.compile(r"^zeroshot/(?P<attribute>.+)/(?P<modality>[^/]+)/(?P<metric>[^/]+)$")
@@ -48,12 +48,12 @@ def headline(scores: Mapping[str, float]) -> Markup:
         tiles.append(_tile(f"{attribute} from {modality.replace('+', ' + ')}", value, "zero-shot accuracy", note))
     del tiles[4:]
     found = pairs(scores)
-    for prefix in sorted({p.prefix for p in found}, key=len)[:2]:
-        metric = first_metric([p.metric for p in found if p.prefix == prefix])
+    for prefix in ("", "class/"):
+        metric = first_metric([p.metric for p in found if p.prefix == prefix] or [""])
         row = [p for p in found if p.prefix == prefix and p.metric == metric and "+" not in p.of]
         if row and len(tiles) < 6:
             low = min(row, key=lambda p: p.value)
-            what = metric if not prefix else f"{metric}, {_hit(prefix)}"
+            what = metric if not prefix else f"class {metric}"
             of = f"mean of {len(row)} directions" if len(row) > 1 else f"{low.of} → {low.to}"
             note = f"lowest {low.value:.3f}, {low.of} → {low.to}" if len(row) > 1 else ""
             tiles.append(_tile(what, sum(p.value for p in row) / len(row), of, note))
@@ -63,8 +63,8 @@ def headline(scores: Mapping[str, float]) -> Markup:
 def _tile(what: str, value: float, about: str, note: str) -> Markup:
     return tag(
         "div",
-        tag("div", what, class_="what"),
         tag("div", number(value), class_="big"),
+        tag("div", what, class_="what"),
         tag("div", about, tag("span", note) if note else "", class_="note"),
         class_="tile",
     )
@@ -123,7 +123,7 @@ def bar(value: float, chance: float | None) -> Markup:
 
 
 def first_metric(metrics: Iterable[str]) -> str:
-    """What is shown first: recall@10 if it was measured, else the recall with the largest k, else the first there is."""
+    """What is shown first: recall@10 if it was measured, else the recall with the largest k, else the last one."""
     seen = list(dict.fromkeys(metrics))
     recalls = sorted((m for m in seen if m.startswith("recall@")), key=lambda m: int(m.rsplit("@")[-1]))
     return "recall@10" if "recall@10" in seen else (recalls or seen)[-1]
@@ -143,7 +143,7 @@ def matrix(scores: Mapping[str, float], linked: set[tuple[str, str]]) -> Markup:
     found = pairs(scores)
     if not found:
         return Markup()
-    prefixes = sorted({p.prefix for p in found}, key=lambda p: (p.count("/"), p))
+    prefixes = sorted(dict.fromkeys(p.prefix for p in found), key=lambda p: p.count("/"))
     panels, start = [], first_metric(p.metric for p in found if p.prefix == prefixes[0])
     for prefix in prefixes:
         for metric in dict.fromkeys(p.metric for p in found if p.prefix == prefix):
@@ -167,7 +167,7 @@ def matrix(scores: Mapping[str, float], linked: set[tuple[str, str]]) -> Markup:
 
 
 def choice(key: str, legend: str, options: Sequence[tuple[str, str, Markup | None]], chosen: str) -> Markup:
-    """A row of buttons of which one is down: native radio buttons, so that the arrow keys work. Options: value, text, icon."""
+    """A row of buttons of which one is down: radio buttons, so that the arrow keys work. Options: value, text, icon."""
     buttons = [
         tag("label", tag("input", type="radio", name=key, value=v, checked=v == chosen), tag("span", drawn or "", text))
         for v, text, drawn in options
@@ -215,6 +215,3 @@ def everything(scores: Mapping[str, float]) -> Markup:
     """Each score by its name in results.json."""
     rows = [tag("tr", tag("th", key, scope="row"), tag("td", number(scores[key]))) for key in sorted(scores)]
     return tag("div", tag("table", tag("tbody", *rows), class_="plain"), class_="scroll")
-
-
-__all__ = ["choice", "everything", "headline", "icon", "matrix", "modalities", "pairs", "zeroshot"]

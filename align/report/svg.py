@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from align.report.markup import Markup, block, join, tag
 
 WIDTH, HEIGHT = 420.0, 232.0
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 410.0, 12.0, 200.0  # of the plot, in the drawing's units
+LEFT, RIGHT, TOP, BOTTOM = 38.0, 410.0, 12.0, 200.0  # of the plot, in the drawing's units
 
 
 class Series(NamedTuple):
-    """One line. raw: drawn pale behind it (what was smoothed); dots: a mark at each point; strong: the one to look at."""
+    """One line. raw: what it smooths, drawn pale behind it; dots: a mark at each point; strong: the one to look at."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -22,13 +22,13 @@ class Series(NamedTuple):
     strong: bool = False
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
     if not high > low:
         return [low]
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.9)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
 
@@ -78,7 +78,7 @@ def chart(
     for y in ticks(y0, y1):
         grid.append(tag("line", x1=LEFT, x2=RIGHT, y1=f"{py(y):.1f}", y2=f"{py(y):.1f}", class_="grid"))
         grid.append(tag("text", short(y), x=LEFT - 7, y=f"{py(y) + 3.5:.1f}", class_="ty"))
-    for x in ticks(x0, x1, 4):
+    for x in ticks(x0, x1):
         grid.append(tag("line", x1=f"{px(x):.1f}", x2=f"{px(x):.1f}", y1=BOTTOM, y2=BOTTOM + 4, class_="axis"))
         grid.append(tag("text", short(x), x=f"{px(x):.1f}", y=BOTTOM + 17, class_="tx"))
     grid.append(tag("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"))

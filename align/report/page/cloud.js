@@ -23,7 +23,7 @@ const clouds = (() => {
       let nu = c.normal[j + 2] * cp + ny * sp, nf = ny * cp - c.normal[j + 2] * sp;
       if (nf > 0) { nx = -nx; nu = -nu; nf = -nf; } // both sides of a surface are lit
       const lit = Math.max(0, -0.42 * nx + 0.68 * nu - 0.6 * nf), gloss = Math.max(0, -0.23 * nx + 0.38 * nu - 0.9 * nf) ** 30;
-      const light = 0.46 + 0.62 * lit, shine = 46 * gloss, alpha = 255 * (1 - 0.42 * Math.max(0, Math.min(1, (far + 1) / 2)));
+      const light = 0.55 + 0.54 * lit, shine = 46 * gloss, alpha = 255 * (1 - 0.42 * Math.max(0, Math.min(1, (far + 1) / 2)));
       const red = c.colour[j] * light + shine, green = c.colour[j + 1] * light + shine, blue = c.colour[j + 2] * light + shine;
       const px = size / 2 + zoom * rx * s, py = size / 2 - zoom * up * s, r = Math.max(1, ball * s), rr = r * r;
       const x1 = Math.min(size - 1, Math.floor(px + r)), y1 = Math.min(size - 1, Math.floor(py + r));

@@ -69,8 +69,8 @@
     const first = asked.filter((q) => q[3].length && q[3][0][2]).length, any = asked.filter((q) => q[3].some((a) => a[2])).length;
     const k = Math.max(0, ...asked.map((q) => q[3].length));
     tally.textContent = asked.length
-      ? `${of} → ${to}: of these ${asked.length} the first answer is right ${first}×, one of ${k} ${any}×`
-      : `no sample here has both ${of} and ${to}`;
+      ? `The first answer is right for ${first} of these ${asked.length}, one of the ${k} for ${any}.`
+      : `No query here goes from ${of} to ${to}.`;
   }
 
   let of = queries[0][1], to = queries[0][2];
@@ -86,7 +86,7 @@
     const q = queries.find((x) => `${encodeURIComponent(x[1])}_to_${encodeURIComponent(x[2])}` === wanted || `${x[1]}_to_${x[2]}` === wanted);
     if (!q) return false;
     choose(q[1], q[2], false);
-    section.scrollIntoView();
+    section.scrollIntoView({ behavior: "instant" });
     return true;
   }
   section.addEventListener("change", (e) => {

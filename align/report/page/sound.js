@@ -34,7 +34,7 @@ const sounds = (() => {
 
     let audio = null;
     const paint = () => {
-      const on = audio && !audio.paused && !audio.ended, share = audio ? audio.currentTime / (audio.duration || face.s) : 0;
+      const on = audio && !audio.paused && !audio.ended && !audio.error, share = audio ? audio.currentTime / (audio.duration || face.s) : 0;
       done.setAttribute("width", (audio && audio.ended ? 0 : share) * peaks.length * 4);
       sign.setAttribute("d", on ? PAUSE : PLAY);
       out.setAttribute("aria-pressed", String(Boolean(on)));
@@ -44,7 +44,7 @@ const sounds = (() => {
       if (!audio) {
         audio = new Audio(`data:${face.t};base64,${face.d}`);
         for (const event of ["play", "pause", "ended"]) audio.addEventListener(event, paint);
-        audio.addEventListener("error", () => { time.textContent = "this browser cannot play it"; });
+        audio.addEventListener("error", () => { audio.pause(); time.textContent = "cannot be played here"; paint(); });
       }
       if (!audio.paused) return audio.pause();
       if (playing && playing !== audio) stop();

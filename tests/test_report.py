@@ -1,0 +1,468 @@
+"""The report: one file that loads nothing, says the numbers it was given, and shows what a plain loop finds nearest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64decode, b64encode
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from align.report import Gallery, Item, Query, build_gallery, write_report
+from align.report.curves import charts, read, smooth, thin
+from align.report.faces import PEAKS, cloud, face, normal, picture, scatter
+from align.report.scores import first_metric
+from align.report.svg import ticks
+from align.values import Embeddings, Rows
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & 'quoted'"
+SCORES = {
+    "zeroshot/shape/image/accuracy": 0.91237,
+    "zeroshot/shape/image/chance": 0.25,
+    "zeroshot/shape/audio/accuracy": 0.5013,
+    "image_to_text/recall@1": 0.61111,
+    "image_to_text/recall@10": 0.98765,
+    "image_to_text/median_rank": 3.0,
+    "text_to_image/recall@1": 0.55,
+    "text_to_image/recall@10": 0.87,
+    "class/image_to_text/recall@1": 0.7777,
+    "audio+image_to_text/recall@10": 0.123,
+}
+PROTOCOL = {
+    "version": "0.1.0",
+    "command": "align evaluate runs/a shards/'b <c>'.tar",
+    "model": "ab" * 32,
+    "shards": {"shards/test-000000.tar": 500},
+    "classes": {"shape": ["cone", "cube", "torus", HOSTILE]},
+    "hit rule": "group",
+    "tie rule": "ties never help",
+    "bad": {"image/truncated": 2, "audio/empty": 11},
+}
+
+
+class Parsed(HTMLParser):
+    """What a browser would see: tags with attributes, and text by the tag it stands in."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, list[str]] = {}
+        self._open = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.setdefault(self._open, []).append(data)
+
+
+def png(side: int = 32) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(side).integers(0, 255, (side, side, 3), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def wav(seconds: float = 0.1, rate: int = 16000) -> bytes:
+    out = io.BytesIO()
+    t = np.arange(int(seconds * rate)) / rate
+    soundfile.write(out, (np.sin(2000 * t) * np.exp(-20 * t)).astype(np.float32), rate, format="WAV")
+    return out.getvalue()
+
+
+def npy(points: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, points)
+    return out.getvalue()
+
+
+def ball(n: int, seed: int = 0) -> np.ndarray:
+    """(n, 6): coloured points on the unit sphere."""
+    rng = np.random.default_rng(seed)
+    xyz = rng.standard_normal((n, 3))
+    return np.hstack([xyz / np.linalg.norm(xyz, axis=1, keepdims=True), rng.random((n, 3))]).astype(np.float32)
+
+
+def table(modalities: dict[str, list[int]], B: int = 9, D: int = 8, group: list[int] | None = None) -> Embeddings:
+    """Random embeddings with the given sample ids as rows."""
+    g = torch.Generator().manual_seed(1)
+    rows = {
+        m: Rows(F.normalize(torch.randn(len(s), D, generator=g), dim=1), torch.tensor(s)) for m, s in modalities.items()
+    }
+    groups = None if group is None else torch.tensor(group)
+    return Embeddings(rows, [f"s{i}" for i in range(B)], torch.arange(B), [{"n": i} for i in range(B)], group=groups)
+
+
+def members(i: int) -> dict[str, Any]:
+    return {
+        "__key__": f"s{i}",
+        "__url__": "a.tar",
+        "image.png": png(),
+        "audio.wav": wav(),
+        "points.npy": npy(ball(600, i)),
+        "text.txt": f"{HOSTILE} number {i}\nsecond line".encode(),
+        "text.neg.txt": b"a hard negative",
+        "json": b"{}",
+    }
+
+
+def metrics(path: Path, steps: int = 40) -> Path:
+    """A metrics.csv as training writes it: validation every ten steps."""
+    with path.open("w", newline="") as f:
+        writer = csv.writer(f)
+        names = ["clip/image-text", "val/loss", "val/image_to_text/recall@1", "val/text_to_image/recall@1"]
+        writer.writerow(["step", "loss", names[0], "scale/clip", "lr", "samples_per_second", "wait", "bad", *names[1:]])
+        for s in range(1, steps + 1):
+            rare = [2 / s, 0.5, 0.25] if s % 10 == 0 else ["", "", ""]
+            writer.writerow([s, 4 / s, 3 / s if s > 1 else "nan", 14.3, 1e-3, 400, 0.1, 0, *rare])
+    return path
+
+
+def page_of(path: Path, **more: Any) -> tuple[str, Parsed]:
+    given = {"title": HOSTILE, "scores": SCORES, "protocol": PROTOCOL, **more}
+    text = write_report(path, **given).read_text(encoding="utf-8")
+    return text, Parsed(text)
+
+
+@pytest.fixture(scope="module")
+def four() -> Gallery:
+    every = list(range(9))
+    embeddings = table({"audio": every, "image": every, "points": every, "text": every})
+    return build_gallery(embeddings, {f"s{i}": members(i) for i in every}, queries=3, k=4)
+
+
+def by_loop(embeddings: Embeddings, of: str, to: str, sample: int, k: int) -> list[tuple[int, float]]:
+    """The nearest samples, one product at a time."""
+    a, b = embeddings[of], embeddings[to]
+    assert isinstance(a.values, Tensor)
+    assert isinstance(b.values, Tensor)
+    query = next(v for v, s in zip(a.values, a.sample.tolist(), strict=True) if s == sample)
+    best: dict[int, float] = {}
+    for v, s in zip(b.values, b.sample.tolist(), strict=True):
+        if s >= 0:
+            best[s] = max(best.get(s, -2.0), float((query * v).sum() / query.norm() / v.norm()))
+    return sorted(best.items(), key=lambda pair: -pair[1])[:k]
+
+
+def test_gallery_finds_what_a_loop_finds_also_with_holes_and_several_captions() -> None:
+    embeddings = table({"image": [0, 1, 2, 4, 5, 8], "text": [0, 0, 1, 3, -1, 4, 4, 7, 8], "audio": [6, 1]})
+    gallery = build_gallery(embeddings, {}, queries=4, k=5)
+    assert {(q.of, q.to) for q in gallery.queries} == {(a, b) for a in embeddings for b in embeddings if a != b}
+    for query in gallery.queries:
+        sample = int(gallery.items[query.item].key[1:])
+        found = [(int(gallery.items[a.item].key[1:]), a.score) for a in query.answers]
+        expected = by_loop(embeddings, query.of, query.to, sample, 5)
+        assert [s for s, _ in found] == [s for s, _ in expected]
+        assert [x for _, x in found] == pytest.approx([x for _, x in expected], abs=1e-6)
+        assert [a.hit for a in query.answers] == [s == sample for s, _ in found]
+
+
+def test_gallery_asks_about_samples_with_the_most_modalities() -> None:
+    gallery = build_gallery(table({"image": [0, 1, 2, 3, 4], "text": [2, 4, 5]}), {}, queries=2, k=1)
+    assert {gallery.items[q.item].key for q in gallery.queries} == {"s2", "s4"}
+
+
+def test_hits_by_group_by_function_and_by_list() -> None:
+    every = list(range(9))
+    group = [0, 0, 1, 1, -1, -1, 2, 2, 2]
+    embeddings = table({"image": every, "text": every}, group=group)
+    lists: list[Any] = ["a", "a", "b", "b", None, None, "c", "c", "c"]
+    for hit in (None, lists, lambda i, j: lists[i] == lists[j] and lists[i] is not None):
+        gallery = build_gallery(embeddings, {}, queries=9, k=9, hit=hit)
+        assert len(gallery.queries) == 18
+        for query in gallery.queries:
+            s = int(gallery.items[query.item].key[1:])
+            right = {j for j in every if j == s or (group[j] == group[s] and group[s] >= 0)}
+            assert {int(gallery.items[a.item].key[1:]) for a in query.answers if a.hit} == right
+    with pytest.raises(ValueError, match="2 groups for 9 samples"):
+        build_gallery(embeddings, {}, hit=[1, 2])
+
+
+def test_ties_put_the_wrong_answer_first() -> None:
+    same = Rows(torch.ones(4, 3), torch.arange(4))
+    embeddings = Embeddings({"image": same, "text": same}, list("abcd"), torch.arange(4))
+    for query in build_gallery(embeddings, {}, queries=4, k=4).queries:
+        assert [a.hit for a in query.answers] == [False, False, False, True]
+
+
+def test_gallery_reads_an_iterator_once_and_keeps_only_what_it_shows() -> None:
+    every = list(range(9))
+    embeddings = table({"image": every, "text": every})
+    seen = []
+
+    def samples() -> Any:
+        for i in every:
+            seen.append(i)
+            yield members(i)
+
+    gallery = build_gallery(embeddings, samples(), queries=2, k=2)
+    assert seen == every
+    assert {m for item in gallery.items for m in item.faces} == {"image", "text"}
+    assert all(item.caption.endswith(f"number {item.key[1:]}") for item in gallery.items)
+    assert len(gallery.items) < len(every)
+
+
+def test_gallery_stays_below_its_size() -> None:
+    every = list(range(9))
+    embeddings = table({"image": every, "points": every})
+    samples = {f"s{i}": members(i) for i in every}
+    whole = build_gallery(embeddings, samples, queries=9, k=1)
+    small = build_gallery(embeddings, samples, queries=9, k=1, max_bytes=20_000)
+    assert len(whole.queries) == 18
+    assert 2 <= len(small.queries) < 18
+    assert sum(len(f.data) for item in small.items for f in item.faces.values()) <= 20_000
+
+
+def test_gallery_needs_two_modalities() -> None:
+    with pytest.raises(ValueError, match="rows of two modalities; these embeddings have image"):
+        build_gallery(table({"image": [0, 1], "text": [-1]}), {})
+
+
+def test_faces_by_suffix_and_none_for_what_cannot_be_shown() -> None:
+    sample = members(0) | {
+        "depth.png": png(),
+        "broken.png": b"no",
+        "feature.npy": npy(np.zeros(8)),
+        "cut.npy": b"\x93NUM",
+    }
+    kinds = {m: f.kind if (f := face(m, sample)) else None for m in ("image", "audio", "points", "text", "depth")}
+    assert kinds == {"image": "image", "audio": "sound", "points": "cloud", "text": "text", "depth": "image"}
+    assert [face(m, sample) for m in ("broken", "feature", "cut", "absent")] == [None] * 4
+    text = face("text", sample)
+    assert text is not None
+    assert "hard negative" not in text.data.decode()
+    stored = face("audio", sample)
+    assert stored is not None
+    assert stored.data == sample["audio.wav"]
+    assert len(stored.peaks) == PEAKS
+    assert stored.peaks[0] > stored.peaks[-1]
+
+
+def test_large_members_become_small() -> None:
+    assert len(picture(png(300), "image/png").data) < len(png(300)) / 3
+    long = face("audio", {"audio.wav": wav(9.0)})
+    assert long is not None
+    assert (long.type, round(long.seconds, 3)) == ("audio/mpeg", 6.0)
+    assert len(long.data) < 60_000
+
+
+def test_cloud_is_quantised_evenly_spread_and_lit_from_outside() -> None:
+    points = ball(5000) * np.array([3, 3, 3, 1, 1, 1], np.float32)
+    found = cloud(points)
+    assert found is not None
+    assert len(found.data) == 9 * 512
+    places = np.frombuffer(found.data, np.int8, 3 * 512).reshape(-1, 3) / 127 * found.radius
+    gap = np.linalg.norm(places[:, None] - points[None, :, :3], axis=2).min(axis=1)
+    assert gap.max() < 0.15  # of a radius of 3
+    xyz = ball(512)[:, :3]
+    assert (normal(xyz) * xyz).sum(axis=1).min() > 0.8  # a sphere's normals are its places
+
+    def closest(x: np.ndarray) -> float:
+        return float((np.linalg.norm(x[:, None] - x[None], axis=2) + 9 * np.eye(len(x))).min())
+
+    even = ball(5000)[:, :3][scatter(ball(5000)[:, :3], 100)]
+    assert closest(even) > 3 * closest(ball(5000)[:100, :3])
+
+
+def test_page_loads_nothing_from_elsewhere(tmp_path: Path, four: Gallery) -> None:
+    text, page = page_of(
+        tmp_path / "report.html", gallery=four, curves=metrics(tmp_path / "metrics.csv"), summary={"a": "b"}
+    )
+    links = [
+        (t, k, v)
+        for t, attrs in page.tags
+        for k, v in attrs.items()
+        if k in {"href", "src", "srcset", "action", "data"}
+    ]
+    assert [x for x in links if not (x[2] or "").startswith(("#", "data:"))] == []
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+    assert set(re.findall(r"https?://[\w./]+", text)) <= {
+        "http://www.w3.org/2000/svg"
+    }  # a name, not an address to load
+    assert [v for _, attrs in page.tags for k, v in attrs.items() if k.startswith("on") or k == "style"] == []
+
+
+def test_policy_comes_first_and_allows_this_script_and_style_only(tmp_path: Path) -> None:
+    text, page = page_of(tmp_path / "report.html")
+    policies = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1
+    assert text.index("Content-Security-Policy") < min(text.index("<style>"), text.index("<script>"))
+    rules = dict(rule.split(" ", 1) for rule in (policies[0] or "").split("; "))
+    for tag in ("script", "style"):
+        inside = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert inside
+        sha = b64encode(hashlib.sha256(inside[1].encode()).digest()).decode()
+        assert rules[f"{tag}-src"] == f"'sha256-{sha}'"
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == rules["media-src"] == "data:"
+    assert not any("unsafe" in rule for rule in rules.values())
+
+
+def test_hostile_text_stays_text(tmp_path: Path, four: Gallery) -> None:
+    items = [*four.items, Item(HOSTILE, {}, HOSTILE)]
+    gallery = Gallery(items, [*four.queries, Query(len(items) - 1, "image", HOSTILE, [])])
+    scores = {**SCORES, f"{HOSTILE.replace('/', '|')}_to_text/recall@1": 0.5, f"zeroshot/{HOSTILE}/image/accuracy": 0.5}
+    text, page = page_of(tmp_path / "report.html", scores=scores, gallery=gallery, summary={HOSTILE: HOSTILE})
+    assert "<script>alert" not in text
+    assert [attrs for tag, attrs in page.tags if tag == "img" or "onerror" in attrs] == []
+    assert sum(tag == "script" and not attrs for tag, attrs in page.tags) == 1
+    data = json.loads(next(x for x in page.text["script"] if x.startswith('{"up"')))
+    assert data["items"][-1]["caption"] == HOSTILE
+
+
+def test_the_numbers_are_the_scores(tmp_path: Path) -> None:
+    text, _ = page_of(tmp_path / "report.html")
+    zero = _section(text, "zero-shot")
+    assert _numbers(zero) == [0.5013, 0.91237, 0.25]
+    assert ">0.912<" in zero
+    assert ">0.501<" in zero
+    heat = _section(text, "retrieval")
+    shown = re.findall(r'data-hit="([^"]*)" data-metric="([^"]*)"( hidden)?>(.*?)</table>', heat, re.DOTALL)
+    assert [(hit, metric) for hit, metric, hidden, _ in shown if not hidden] == [("", "recall@10")]
+    panels = {(hit, metric): _numbers(html) for hit, metric, _, html in shown}
+    assert panels["", "recall@1"] == pytest.approx([0.61111, 0.61111, 0.55, 0.55, 0.55, 0.61111, (0.61111 + 0.55) / 2])
+    assert panels["class/", "recall@1"][0] == 0.7777
+    assert panels["", "median_rank"][0] == 3.0
+    assert set(panels["", "recall@10"]) >= {0.98765, 0.87, 0.123}
+    listed = re.findall(r'<th scope="row">([^<]*)</th><td><data value="([^"]*)"', _section(text, "protocol"))
+    assert {k: float(v) for k, v in listed} == SCORES
+    assert re.findall(r">([\w/]+)</th><td>(\d+)<", _section(text, "bad")) == [
+        ("audio/empty", "11"),
+        ("image/truncated", "2"),
+        ("all", "13"),
+    ]
+
+
+def _section(text: str, key: str) -> str:
+    found = re.search(rf'<section id="{key}">(.*?)</section>', text, re.DOTALL)
+    assert found, f"no section {key}"
+    return found[1]
+
+
+def _numbers(html: str) -> list[float]:
+    return [float(x) for x in re.findall(r'<data value="([^"]*)"', html)]
+
+
+def test_what_is_not_given_is_not_on_the_page(tmp_path: Path) -> None:
+    few = {"image_to_text/recall@1": 0.5, "text_to_image/recall@1": 0.25}
+    text, page = page_of(tmp_path / "report.html", scores=few, protocol={})
+    assert re.findall(r'<section id="([^"]*)"', text) == ["retrieval", "protocol"]
+    assert "gallery-data" not in [attrs.get("id") for _, attrs in page.tags]
+    text, _ = page_of(tmp_path / "empty.html", scores={}, protocol={})
+    assert re.findall(r'<section id="([^"]*)"', text) == []
+
+
+def test_two_modalities_and_a_modality_of_ones_own(tmp_path: Path) -> None:
+    embeddings = table({"image": [0, 1, 2], "thermal": [0, 1, 2]}, B=3)
+    gallery = build_gallery(embeddings, {f"s{i}": members(i) for i in range(3)}, queries=2)
+    text, page = page_of(tmp_path / "report.html", gallery=gallery)
+    assert {v["value"] for t, v in page.tags if t == "input" and v.get("name") == "of"} == {"image", "thermal"}
+    data = json.loads(next(x for x in page.text["script"] if x.startswith('{"up"')))
+    assert all("thermal" not in item["faces"] for item in data["items"])
+    assert b64decode(next(i for i in data["items"] if "image" in i["faces"])["faces"]["image"]["d"]) == png()
+    assert "gallery" in re.findall(r'<section id="([^"]*)"', text)
+
+
+def test_bad_data_of_the_run_stands_beside_that_of_the_evaluation(tmp_path: Path) -> None:
+    curves = metrics(tmp_path / "metrics.csv")
+    (tmp_path / "bad.json").write_text('{"points/shape": 7}')
+    text, _ = page_of(tmp_path / "report.html", curves=curves)
+    assert re.findall(r'<th scope="col">(\w+)</th>', _section(text, "bad")) == ["Reason", "training", "evaluation"]
+    text, _ = page_of(tmp_path / "none.html", bad={"training": {}})
+    assert "every sample and member that training read was good" in _section(text, "bad")
+
+
+def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:
+    columns = read(metrics(tmp_path / "metrics.csv"))
+    assert columns["val/loss"] == [(10, 0.2), (20, 0.1), (30, 2 / 30), (40, 0.05)]
+    assert len(columns["clip/image-text"]) == 39  # nan left out
+    figures = re.findall(r"<figcaption><b>(.*?)</b>.*?(\{.*?\})</script>", charts(columns), re.DOTALL)
+    data = {title: {s["n"]: s["p"] for s in json.loads(text)["series"]} for title, text in figures}
+    assert list(data) == [
+        "Loss", "Loss per term", "Validation recall@1", "Scale", "Learning rate", "Samples per second",
+        "Share of time waiting for data",
+    ]  # fmt: skip
+    assert data["Loss"]["validation"] == [[10, 0.2], [20, 0.1], [30, 0.066667], [40, 0.05]]
+    assert data["Validation recall@1"]["image → text"] == [[s, 0.5] for s in (10, 20, 30, 40)]
+    assert data["Scale"]["clip"][0] == [1, 14.3]
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "absent.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="has the columns a, b; curves need 'step'"):
+        read(tmp_path / "other.csv")
+    (tmp_path / "empty.csv").write_text("")
+    assert charts(read(tmp_path / "empty.csv")) == ""
+
+
+def test_smooth_thin_and_ticks() -> None:
+    points = [(float(i), float(i % 7)) for i in range(1000)]
+    keep = 0.5 ** (1 / 10)
+    for i in (0, 3, 500, 999):
+        weights = [keep ** abs(i - j) for j in range(1000)]
+        mean = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / sum(weights)
+        assert smooth(points)[i][1] == pytest.approx(mean, abs=1e-9)
+    spike = [(x, 99.0 if x == 481 else y) for x, y in points]
+    thinned = thin(spike, 100)
+    assert len(thinned) <= 100
+    assert (481.0, 99.0) in thinned
+    assert thinned[0] == spike[0]
+    assert thinned[-1] == spike[-1]
+    assert thinned == sorted(thinned)
+    assert thin(points[:50], 100) == points[:50]
+    assert ticks(0, 1.02) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(1, 900) == pytest.approx([200, 400, 600, 800])
+    assert ticks(3, 3) == [3]
+
+
+def test_recall_at_10_is_shown_first() -> None:
+    assert first_metric(["recall@1", "recall@10", "recall@50", "median_rank"]) == "recall@10"
+    assert first_metric(["median_rank", "recall@1", "recall@5"]) == "recall@5"
+    assert first_metric(["map", "median_rank"]) == "median_rank"
+
+
+@pytest.mark.slow
+def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    path = write_report(
+        tmp_path / "report.html", title="t", scores=SCORES, protocol=PROTOCOL, gallery=four,
+        curves=metrics(tmp_path / "metrics.csv"),
+    )  # fmt: skip
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
+    for of, to, what in (
+        ("text", "points", "<canvas"),
+        ("points", "audio", 'class="sound"'),
+        ("audio", "image", "<img"),
+    ):
+        done = subprocess.run(
+            [chromium, *flags, f"{path.as_uri()}#{of}_to_{to}"],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert console == []  # neither an error nor a refusal of the policy
+        rows = done.stdout[done.stdout.index('id="rows"') :]
+        asked = [q for q in four.queries if (q.of, q.to) == (of, to)]
+        assert rows.count("<article") == len(asked)
+        assert rows.count(what) >= sum(len(q.answers) for q in asked)
+        assert rows.count("card hit") == sum(a.hit for q in asked for a in q.answers)
+        first = len([q for q in asked if q.answers[0].hit])
+        assert f"right for {first} of these {len(asked)}" in done.stdout
