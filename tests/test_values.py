@@ -1,0 +1,78 @@
+"""Batch passes whole through a DataLoader, precision plugins and processes; BadSample survives a pickle."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
+from torch.utils.data import DataLoader, Dataset
+
+from align import BadSample, Batch, Embeddings, Rows
+from align.seeds import derive, generator
+
+
+def batch() -> Batch:
+    rows = {
+        "image": Rows(torch.rand(2, 3), torch.tensor([0, 2])),
+        "text": Rows(
+            {"ids": torch.tensor([[1, 2]]), "score": torch.rand(1)}, torch.tensor([-1]), mask=torch.ones(1, 2).bool()
+        ),
+    }
+    extra = {"labels": [{"shape": "torus"}, None, 3], "source": ["a"] * 3, "group": torch.tensor([5, -1, 5])}
+    return Batch(rows, ["x", "", "z"], torch.arange(3), weight=torch.ones(3), **extra)
+
+
+def test_a_batch_is_a_mapping_and_knows_its_size():
+    b = batch()
+    assert (b.size, len(b), list(b), "image" in b, b.get("audio")) == (3, 2, ["image", "text"], True, None)
+    assert [rows.n for rows in b.values()] == [2, 1]
+    assert not isinstance(b, dict)
+
+
+class One(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return batch()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_passes_whole_through_a_data_loader(workers):
+    got = next(iter(DataLoader(One(), batch_size=None, num_workers=workers)))
+    assert type(got) is Batch
+    assert (got.ids, got.labels, got.source) == (batch().ids, batch().labels, batch().source)
+    assert torch.equal(got.group, batch().group)
+    assert got["text"].mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize(
+    ("plugin", "dtype"), [(DoublePrecision(), torch.float64), (HalfPrecision("bf16-true"), torch.bfloat16)]
+)
+def test_it_passes_whole_through_precision_plugins(plugin, dtype):
+    got = plugin.convert_input(batch())
+    assert type(got) is Batch
+    assert got["image"].values.dtype == dtype
+    assert got["text"].values["ids"].dtype == torch.int64
+    assert (got.ids, got.labels) == (batch().ids, batch().labels)
+    assert got.position.dtype == torch.int64
+
+
+def test_to_gives_a_dtype_to_floating_tensors_only():
+    got = batch().to("cpu", torch.float64)
+    assert got["image"].values.dtype == got.weight.dtype == torch.float64
+    assert got["image"].sample.dtype == got.group.dtype == torch.int64
+    assert type(Embeddings({}, [], torch.zeros(0)).to("cpu")) is Embeddings
+
+
+def test_a_bad_sample_survives_the_way_from_a_worker():
+    back = pickle.loads(pickle.dumps(BadSample("image/truncated", "a.jpg")))
+    assert (back.reason, back.detail, str(back)) == ("image/truncated", "a.jpg", "image/truncated: a.jpg")
+
+
+def test_seeds_are_functions_of_their_names():
+    assert derive(0, 1, "image") != derive(0, 11, "mage") != derive(0, 1, "text")
+    assert torch.equal(torch.rand(3, generator=generator(1, "a")), torch.rand(3, generator=generator(1, "a")))
+    assert derive(0, 7, "image") == 7690065795333606789  # on every machine, for ever
