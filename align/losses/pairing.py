@@ -34,7 +34,7 @@ def check_embeddings(embeddings: Sequence[Tensor]) -> None:
 
 def one_number(scale: Scale, like: Tensor, name: str = "scale") -> Tensor:
     """scale as a 0-d tensor in like's dtype and device. Raises ValueError where it is more than one number."""
-    number = torch.as_tensor(scale).to(like)
+    number = torch.as_tensor(scale, dtype=like.dtype, device=like.device)
     if number.numel() != 1:
         raise ValueError(f"{name} is one number; got a tensor of shape {tuple(number.shape)}")
     return number.reshape(())
