@@ -18,8 +18,11 @@ from align.evaluation import embed_shards, evaluate, fingerprint, retrieval, wri
 from align.evaluation.embed import concatenate
 from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships
+from align.evaluation.precision import mean_precision
 from align.evaluation.retrieval import retrieval_shards
 from align.evaluation.zeroshot import class_prompts, rule
+from align.metrics import mean_average_precision
+from align.metrics import ranks as best_ranks
 from align.values import Embeddings, Rows, TermInfo
 
 pairs = [TermInfo(("image", "text"), "pairwise", 10.0)]
@@ -115,6 +118,18 @@ def test_retrieval_is_the_plain_loop(how, monkeypatch):
             precisions.append(sum(n / place for n, place in enumerate(at, 1)) / len(at))
     assert got["map"] == pytest.approx(sum(precisions) / len(precisions), abs=1e-6)
     assert got["chance"] == pytest.approx(float(np.mean([h.float().mean() for h in hit if h.any()])), abs=1e-6)
+
+
+def test_mean_precision_is_the_metric():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-3, 4, (50, 40), generator=generator).float() / 3  # many ties, zeros and negatives
+    scores[0] = 0.5
+    scores[1, :3] = torch.tensor([float("nan"), -0.0, 0.0])
+    for share in (0.1, 0.5):
+        hits = torch.rand(50, 40, generator=generator) < share
+        hits[:, 7] = True
+        got = mean_precision(scores, hits, best_ranks(scores, hits))
+        assert got == pytest.approx(mean_average_precision(scores, hits), abs=1e-12)
 
 
 def test_constant_embeddings_score_nothing():
@@ -290,6 +305,19 @@ def test_evaluate(shards, tmp_path):
     assert about["rows"] == {"audio": 23, "image": 23, "text": 25}
     path = write_results(results, tmp_path / "out")
     assert json.loads(path.read_text()) == {**scores, "protocol": about}
+
+
+def test_bad_members_are_missing_rows_and_counted(tmp_path):
+    samples = tiny_space.world()
+    samples["0007"]["image.npy"] = b"no array"
+    samples["0009"] = {"image.npy": b"no array"}
+    tiny_space.write_tar(tmp_path / "a.tar", samples)
+    shards = Shards(str(tmp_path / "a.tar"), shuffle=False, max_bad=1)
+    results = [evaluate(tiny_space.model(), shards, batch=4, workers=workers) for workers in (0, 1)]
+    assert results[0].scores == results[1].scores
+    for one in results:  # each counts its own
+        assert one.protocol["rows"] == {"audio": 22, "image": 21, "text": 24}
+        assert sum(n for reason, n in one.protocol["bad"].items() if reason.startswith("array/")) == 2
 
 
 def test_one_attribute_needs_no_name(shards):

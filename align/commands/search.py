@@ -102,9 +102,10 @@ def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files
 
 
 def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from align.commands.tables import wide_console
 
     table = Table(box=None, pad_edge=False, title=f"{of}, by {how}", title_justify="left")
     for name in ("rank", "score"):
@@ -113,7 +114,7 @@ def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str
         table.add_column(name, overflow="fold")
     for hit in hits:
         table.add_row(str(hit.rank), f"{hit.score:.3f}", Text(hit.item["key"]), Text(described(hit.item)))
-    Console(soft_wrap=True).print(table)
+    wide_console().print(table)
     if files:
         print(f"{len(files)} files in {save}")
 

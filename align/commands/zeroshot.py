@@ -87,9 +87,10 @@ def _print_json(rows: list[dict[str, Any]], how: str) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], how: str, classes: list[str], top: int) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from align.commands.tables import wide_console
 
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
@@ -102,6 +103,6 @@ def _print_table(rows: list[dict[str, Any]], how: str, classes: list[str], top: 
         best = sorted(values, key=lambda name: -values[name])[:shown]
         cells = [part for name in best for part in (Text(name), f"{values[name]:.3f}")]
         table.add_row(Text(row["file"]), *cells)
-    Console(soft_wrap=True).print(table)
+    wide_console().print(table)
     if how != "objective":
         print("no trained term joins this modality with text: ranked by cosine, which is not a probability")

@@ -11,12 +11,13 @@ from torch import Tensor
 from align.evaluation.composed import composed, tuples
 from align.evaluation.embed import vectors
 from align.evaluation.hits import Rule
+from align.evaluation.precision import mean_precision
 from align.evaluation.zeroshot import rule
-from align.metrics import mean_average_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
+from align.metrics import mean_reciprocal_rank, median_rank, ranks, recall_at
 from align.scoring import How, score
 from align.values import Embeddings, Scores, TermInfo
 
-cells = 1 << 23  # scores held at a time
+cells = 1 << 22  # scores held at a time
 
 
 def retrieval(
@@ -81,7 +82,7 @@ def _precision(scores: Tensor, hit: Tensor, place: Tensor) -> float:
     """With one hit a query, the average precision is one over its rank: no sort is needed."""
     if bool((hit.sum(dim=1) == 1).all()):
         return mean_reciprocal_rank(place)
-    return mean_average_precision(scores, hit)
+    return mean_precision(scores, hit, place)
 
 
 def retrieval_shards(
