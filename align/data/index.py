@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from align.data.names import split
+from align.data.names import safe, split
 from align.data.tar import Entry, Gap, scan
 from align.files import cache_dir, read_json, write_json
 
@@ -110,8 +110,10 @@ def build_index(shard: Path) -> Index:
     for key in damaged:
         if builder.samples.pop(key, None) is not None:
             builder.notes["sample/cut"] += 1
-    if not builder.samples and builder.notes["shard/header"] and not builder.notes["sample/cut"]:
+    unread = builder.notes["shard/header"] + builder.notes["shard/no-end"]
+    if unread and not builder.samples and not builder.notes["sample/cut"] and shard.stat().st_size:
         raise ValueError(f"{shard} is not a tar file: it has no header that can be read")
+    builder.notes += Counter()  # drops zeros
     return builder.build()
 
 
@@ -121,8 +123,10 @@ def _add(
     parts = split(entry.name)
     if parts is None:
         base = entry.name.rpartition("/")[2]
-        if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
-            builder.notes["shard/odd-name"] += 1
+        if base.startswith("__") and base.endswith("__"):  # webdataset's own notes
+            return last, after_gap
+        hidden = base.startswith(".") or "." not in base
+        builder.notes["shard/other-file" if hidden and safe(entry.name) else "shard/unsafe-name"] += 1
         return last, after_gap
     key, member = parts
     if after_gap:

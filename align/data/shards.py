@@ -22,6 +22,8 @@ from align.data.urls import resolve
 from align.files import read_json
 from align.values import Sample
 
+LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
+
 
 @final
 class Shards:
@@ -169,8 +171,8 @@ class Shards:
 
     @property
     def lost(self) -> int:
-        """How many things the indexing had to leave out (members, samples, stretches of a shard)."""
-        return sum(sum(index.notes.values()) for index in self._indexes)
+        """How many samples and members the indexing had to leave out: they have no position, but they are bad."""
+        return sum(index.notes.get(reason, 0) for index in self._indexes for reason in LOST)
 
     def count(self, reason: str, n: int = 1, where: str = "") -> None:
         """Count something bad; ``where`` (shard and key) is kept for the first of each reason."""

@@ -43,14 +43,19 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
     for start, kind in COMPRESSED.items():
         if magic.startswith(start):
             raise ValueError(f"is compressed with {kind}: unpack it first (a member is found by its offset)")
-    offset, in_gap, ended = 0, False, False
+    tail = _tail(file, size)
+    offset, zeros, in_gap = 0, 0, False
     name, length = None, None  # what an extended header says of the member that follows
-    while offset + BLOCK <= size:
+    while offset + BLOCK <= size and offset < tail:
         file.seek(offset)
         raw = file.read(BLOCK)
         if raw == EMPTY and not in_gap:
-            ended = True
-            break
+            zeros, offset = zeros + 1, offset + BLOCK
+            continue
+        if zeros == 1:  # two end an archive to which another was appended; one was a header once
+            yield Gap("header", offset - BLOCK)
+            in_gap = True
+        zeros = 0
         try:
             info = tarfile.TarInfo.frombuf(raw, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
@@ -78,8 +83,21 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
         if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.name.endswith("/"):
             yield Entry(name if name is not None else info.name, begin, data, _crc(file, data))
         name, length = None, None
-    if not ended:
+    if offset + BLOCK > size:
         yield Gap("no-end", size)
+
+
+def _tail(file: BinaryIO, size: int) -> int:
+    """Where the zeros begin that fill the rest of the file, rounded up to a block."""
+    end = size
+    while end > 0:
+        begin = max(0, end - (1 << 16))
+        file.seek(begin)
+        kept = file.read(end - begin).rstrip(b"\0")
+        if kept:
+            return -(-(begin + len(kept)) // BLOCK) * BLOCK
+        end = begin
+    return 0
 
 
 def _crc(file: BinaryIO, size: int) -> int:

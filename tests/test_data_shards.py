@@ -1,0 +1,299 @@
+"""Shards: the same order for any ranks, strict indexes, and nothing lost without a count."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import tarfile
+
+import pytest
+from tiny_data import members, png, write
+
+from align.data import Shards, ShardWriter
+from align.data.urls import braces
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("shards"), 50)
+
+
+def keys(shards, epoch=0, **kwargs):
+    return [sample["__key__"] for sample in shards.samples(epoch, **kwargs)]
+
+
+def tar(path, files, *, format=tarfile.USTAR_FORMAT):
+    """A foreign shard, as the standard library writes it."""
+    with tarfile.open(path, "w", format=format) as out:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_samples_have_their_members_and_their_place(pattern):
+    shards = Shards(pattern, shuffle=False)
+    assert len(shards) == 50
+    for i, sample in enumerate(shards.samples(0)):
+        assert {k: v for k, v in sample.items() if not k.startswith("__")} == members(i)
+        assert (sample["__key__"], sample["__index__"]) == (f"{i:05d}", i)
+        assert sample["__url__"].endswith(f"train-{i // 16:06d}.tar")
+
+
+def test_shuffled_every_sample_once_and_another_order_each_epoch(pattern):
+    shards = Shards(pattern, seed=1)
+    first, second = keys(shards, 0), keys(shards, 1)
+    assert sorted(first) == sorted(second) == [f"{i:05d}" for i in range(50)]
+    assert first != second
+    assert first == keys(Shards(pattern, seed=1), 0) != keys(Shards(pattern, seed=2), 0)
+
+
+def test_ranks_see_the_one_order(pattern):
+    shards = Shards(pattern)
+    whole = keys(shards, 2)
+    for world in (1, 2, 3, 4):
+        for start in (0, 7, 49, 50):
+            for rank in range(world):
+                found = list(shards.samples(2, rank=rank, world=world, start=start))
+                assert [s["__key__"] for s in found] == whole[start + rank :: world]
+                assert [s["__index__"] for s in found] == list(range(start + rank, 50, world))
+
+
+def test_what_the_names_say(pattern):
+    shards = Shards(pattern)
+    assert shards.modalities == {"audio": 50, "image": 50, "points": 50, "text": 50}
+    assert shards.classes == {"shape": ["cone", "torus"], "size": ["0", "1", "2"]}
+    assert shards.manifest is not None
+    assert shards.manifest["splits"]["train"]["samples"] == 50
+    assert shards.report() == {}
+    shards.count("image/odd", 2, where="here")
+    assert shards.report() == {"image/odd": 2}
+    assert shards.first("image/odd") == "here"
+
+
+def test_classes_come_from_the_labels_where_no_manifest_is(pattern, tmp_path):
+    shutil.copy(pattern.replace("*", "000000"), tmp_path / "a.tar")
+    assert Shards(tmp_path / "a.tar").classes == {"shape": ["cone", "torus"], "size": ["0", "1", "2"]}
+    assert Shards(tmp_path / "a.tar").manifest is None
+
+
+def test_paths_globs_braces_and_lists(pattern):
+    folder = pattern.removesuffix("train-*.tar")
+    assert braces("{8..10}.{a,b}") == ["8.a", "8.b", "9.a", "9.b", "10.a", "10.b"]
+    assert len(Shards(folder + "train-000000.tar")) == 16
+    assert len(Shards(folder + "train-{000000..000001}.tar")) == 32
+    assert len(Shards([folder + "train-000003.tar", pattern])) == 50  # each shard once
+    for missing in ("train-{000000..000004}.tar", "val-*.tar", "train-9.tar"):
+        with pytest.raises(FileNotFoundError, match=r"no shard .*(000004|val-\*|train-9)"):
+            Shards(folder + missing)
+    with pytest.raises(ValueError, match=r"is a folder; name the shards in it: .*/train-\*\.tar"):
+        Shards(folder)
+    with pytest.raises(ValueError, match="no shards are named"):
+        Shards([])
+
+
+@pytest.mark.parametrize("url", ["pipe:cat x", "pipe:touch /tmp/pwned", "-", "file:/etc/passwd", "http://x/a.tar"])
+def test_nothing_but_local_files(url):
+    with pytest.raises(ValueError, match=r"would run a command|is not a local file"):
+        Shards(url)
+
+
+def test_arguments_are_checked(pattern):
+    with pytest.raises(ValueError, match="streams=0"):
+        Shards(pattern, streams=0)
+    with pytest.raises(ValueError, match=r"max_bad is a share from 0 to 1, not 2"):
+        Shards(pattern, max_bad=2)
+    with pytest.raises(ValueError, match="rank=2 of world=2"):
+        next(Shards(pattern).samples(0, rank=2, world=2))
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_foreign_shard_is_indexed_on_first_use(tmp_path, format):
+    long = "folder-" + "x" * 120
+    files = [(f"{long}/k{i}.{ext}", f"{ext} {i}".encode()) for i in range(5) for ext in ("jpg", "JSON", "a.b.jpg")]
+    path = tar(tmp_path / "a.tar", files, format=tarfile.GNU_FORMAT if format == tarfile.USTAR_FORMAT else format)
+    found = list(Shards(path, shuffle=False).samples(0))
+    assert [s["__key__"] for s in found] == [f"{long}/k{i}" for i in range(5)]
+    assert found[3]["json"] == b"JSON 3"
+    index = tmp_path / "a.tar.index.json"
+    assert index.is_file()
+    before = index.stat().st_mtime_ns
+    Shards(path)
+    assert index.stat().st_mtime_ns == before
+    assert Shards(path).ignored == {"a.b.jpg": 5}
+    assert Shards(path).modalities == {"image": 5}
+
+
+def test_the_index_is_trusted_only_while_size_and_time_agree(tmp_path):
+    path = tar(tmp_path / "a.tar", [("a.txt", b"one"), ("b.txt", b"two")])
+    assert keys(Shards(path, shuffle=False)) == ["a", "b"]
+    tar(path, [("c.txt", b"one"), ("d.txt", b"two")])  # as large as before
+    os.utime(path, ns=(1, 1))
+    assert keys(Shards(path, shuffle=False)) == ["c", "d"]
+    stored = json.loads((tmp_path / "a.tar.index.json").read_text())
+    for broken in (
+        {**stored, "offset": [0, 10**9]},
+        {**stored, "first": [0]},
+        {**stored, "name": [0, 7]},
+        {"schema": 9},
+        [],
+    ):
+        (tmp_path / "a.tar.index.json").write_text(json.dumps(broken))
+        assert keys(Shards(path, shuffle=False)) == ["c", "d"]
+
+
+def test_an_index_goes_into_the_cache_where_the_folder_is_read_only(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    path = tar(tmp_path / "data" / "a.tar", [("a.txt", b"one")])
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda *a: False)
+    assert keys(Shards(path)) == ["a"]
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["a.tar"]
+    (stored,) = (tmp_path / "cache" / "index").iterdir()
+    before = stored.stat().st_mtime_ns
+    assert keys(Shards(path)) == ["a"]
+    assert stored.stat().st_mtime_ns == before
+
+
+def test_a_flipped_byte_is_found_by_the_checksum(tmp_path):
+    pattern = write(tmp_path, 4)
+    path = tmp_path / "train-000000.tar"
+    data, state = bytearray(path.read_bytes()), path.stat()
+    at = data.index(png(2)) + 40
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    shards = Shards(pattern, shuffle=False)
+    found = list(shards.samples(0))
+    assert [s["__key__"] for s in found] == [f"{i:05d}" for i in range(4)]
+    assert "image.png" not in found[2]
+    assert "audio.wav" in found[2]
+    assert shards.report() == {"image/checksum": 1}
+    assert shards.first("image/checksum").endswith("train-000000.tar: 00002.image.png")
+
+
+def test_a_sample_without_a_readable_member_moves_no_other(tmp_path):
+    pattern = write(tmp_path, 4, make=lambda i: {"image.png": png(i)})
+    path = tmp_path / "train-000000.tar"
+    data, state = bytearray(path.read_bytes()), path.stat()
+    data[data.index(png(1)) + 40] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    found = list(Shards(pattern, shuffle=False).samples(0))
+    assert [(s["__key__"], s["__index__"]) for s in found] == [("00000", 0), ("00002", 2), ("00003", 3)]
+
+
+SAMPLES = [(f"k{i}.{ext}", f"{ext} of {i} ".encode() * 100) for i in range(10) for ext in ("jpg", "txt")]
+
+
+def test_a_bad_header_is_not_the_end(tmp_path):
+    path = tar(tmp_path / "a.tar", SAMPLES)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"k4.txt\0")
+    for damage in (b"\xff" * 40, bytes(512)):
+        broken = bytearray(data)
+        broken[at : at + len(damage)] = damage
+        path.write_bytes(broken)
+        shards = Shards(path, shuffle=False)
+        assert keys(shards) == ["k0", "k1", "k2", "k3", "k6", "k7", "k8", "k9"]  # k5 may have begun in the gap
+        assert shards.report() == {"sample/cut": 2, "shard/header": 1}
+        assert shards.lost == 2
+        (tmp_path / "a.tar.index.json").unlink()
+
+
+def test_a_cut_archive_gives_every_complete_sample_and_no_partial_one(tmp_path):
+    whole = tar(tmp_path / "a.tar", SAMPLES).read_bytes()
+    ends = [whole.index(f"k{i}.txt\0".encode()) + 512 + 1024 for i in range(10)]  # txt members take two blocks
+    path = tmp_path / "cut.tar"
+    for cut in range(512, ends[-1] + 1, 512):
+        path.write_bytes(whole[: cut - 100])
+        complete = sum(end <= cut - 100 for end in ends)
+        try:
+            found = list(Shards(path, shuffle=False).samples(0))
+        except ValueError:
+            found = []
+        assert all(set(s) >= {"jpg", "txt"} for s in found)
+        assert complete - 1 <= len(found) <= complete  # the last before a cut may have had more members
+        (tmp_path / "cut.tar.index.json").unlink(missing_ok=True)
+
+
+def test_odd_archives(tmp_path):
+    (tmp_path / "empty.tar").write_bytes(b"")
+    assert len(Shards(tmp_path / "empty.tar")) == 0
+    assert Shards(tmp_path / "empty.tar").report() == {"shard/no-end": 1}
+    for name, content in {"a.tar": b"no tar at all" * 1000, "b.tar": b"short"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is not a tar file"):
+            Shards(tmp_path / name)
+    with tarfile.open(tmp_path / "c.tar.gz", "w:gz"):
+        pass
+    with pytest.raises(ValueError, match=r"c\.tar\.gz is compressed with gzip: unpack it first"):
+        Shards(tmp_path / "c.tar.gz")
+    both = tar(tmp_path / "x.tar", SAMPLES[:4]).read_bytes() + tar(tmp_path / "y.tar", SAMPLES[4:]).read_bytes()
+    (tmp_path / "two.tar").write_bytes(both)
+    assert keys(Shards(tmp_path / "two.tar", shuffle=False)) == [f"k{i}" for i in range(10)]
+
+
+def test_members_that_are_apart_repeated_or_unsafe(tmp_path):
+    names = [
+        "a.jpg",
+        "b.jpg",
+        "a.txt",
+        "b.jpg",
+        "../up.jpg",
+        "/etc/x.jpg",
+        "C:\\x.jpg",
+        ".hidden",
+        "README",
+        "__meta__",
+    ]
+    path = tar(tmp_path / "a.tar", [(name, f"{i}".encode()) for i, name in enumerate(names)])
+    shards = Shards(path, shuffle=False)
+    found = {s["__key__"]: s for s in shards.samples(0)}
+    assert set(found) == {"a", "b"}
+    assert found["a"]["txt"] == b"2"
+    assert found["b"]["jpg"] == b"1"
+    assert shards.report() == {
+        "shard/duplicate-member": 1,
+        "shard/not-adjacent": 2,
+        "shard/other-file": 2,
+        "shard/unsafe-name": 3,
+    }
+
+
+def test_pickles_are_never_opened(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/pwned",)
+
+    code = pickle.dumps(Evil())
+    names = ["a.pkl", "a.image.pkl", "a.pyd", "a.pth", "a.text.txt"]
+    shards = Shards(tar(tmp_path / "a.tar", [(name, code) for name in names]))
+    (sample,) = shards.samples(0)
+    assert [name for name in sample if not name.startswith("__")] == ["text.txt"]
+    assert set(shards.ignored) == {"pkl", "image.pkl", "pyd", "pth"}
+    assert shards.modalities == {"text": 1}
+    with ShardWriter(tmp_path / "out") as writer, pytest.raises(ValueError, match="never read"):
+        writer.write("a", {"image.pkl": b""})
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_no_file_stays_open(tmp_path):
+    def opened():
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        return {os.readlink(link) for link in links if os.path.exists(link) and str(tmp_path) in os.readlink(link)}
+
+    pattern = write(tmp_path, 20)
+    shards = Shards(pattern)
+    list(shards.samples(0))
+    assert any(name.endswith(".tar") for name in opened())
+    shards.close()
+    assert not any(name.endswith(".tar") for name in opened())
+    copy = pickle.loads(pickle.dumps(shards))
+    assert keys(copy) == keys(shards)
+    del shards, copy
+    assert not any(name.endswith(".tar") for name in opened())

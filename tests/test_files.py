@@ -1,0 +1,155 @@
+"""Files: whole or not at all, checked, and downloads that continue where they stopped."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from align.files import atomic_write, cache_dir, download, read_json, sha256, write_json
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "made" / "a.bin"
+    with atomic_write(path) as file:
+        file.write(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted():
+        with atomic_write(path, "w") as file:
+            file.write("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'wb' or 'w', not 'ab'"), atomic_write(tmp_path / "a", "ab"):
+        pass
+
+
+def test_json_round_trip_and_errors(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"ü": [1, 2.5, None]})
+    assert read_json(path) == {"ü": [1, 2.5, None]}
+    path.write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"a\.json is not JSON: .*line 1"):
+        read_json(path)
+    with pytest.raises(FileNotFoundError, match=r"b\.json"):
+        read_json(tmp_path / "b.json")
+
+
+def test_sha256_is_the_standard_one(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("ALIGN_CACHE")
+    assert cache_dir().parts[-2:] == (".cache", "align")
+
+
+CONTENT = bytes(range(256)) * 2000
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """Gives CONTENT with ranges; /short cuts the first answer in half; /missing is not there."""
+
+    def __init__(self, log, *args):
+        self.log = log
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.log.append((self.path, self.headers.get("Range")))
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        start = int((self.headers.get("Range") or "bytes=0-").partition("=")[2].rstrip("-"))
+        if start >= len(CONTENT):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.end_headers()
+            return
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = self.path == "/short" and len(self.log) == 1
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    log = []
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Server, log))
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}", log
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_download_checks_and_is_not_repeated(server, tmp_path):
+    url, log = server
+    path = download(f"{url}/a", tmp_path / "in" / "a", sha256=SUM, size=len(CONTENT))
+    assert path.read_bytes() == CONTENT
+    download(f"{url}/a", path, sha256=SUM)
+    assert len(log) == 1
+    assert [p.name for p in path.parent.iterdir()] == ["a"]
+
+
+def test_a_cut_download_is_continued(server, tmp_path):
+    url, log = server
+    assert download(f"{url}/short", tmp_path / "a", sha256=SUM).read_bytes() == CONTENT
+    assert [span for _, span in log] == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+def test_a_complete_part_is_taken(server, tmp_path):
+    url, _ = server
+    (tmp_path / "a.part").write_bytes(CONTENT)
+    assert download(f"{url}/a", tmp_path / "a", sha256=SUM).read_bytes() == CONTENT
+
+
+def test_other_content_is_refused(server, tmp_path):
+    url, _ = server
+    with pytest.raises(OSError, match="did not give the file that is expected: sha256"):
+        download(f"{url}/a", tmp_path / "a", sha256="0" * 64)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "b").write_bytes(b"mine")
+    with pytest.raises(OSError, match=r"4 bytes instead of 5; remove it"):
+        download(f"{url}/a", tmp_path / "b", size=5)
+    assert (tmp_path / "b").read_bytes() == b"mine"
+
+
+def test_offline_and_missing_are_one_line(server, tmp_path):
+    url, log = server
+    with pytest.raises(OSError, match=r"cannot download .*/missing \(Not Found\); fetch it elsewhere and put it at"):
+        download(f"{url}/missing", tmp_path / "a")
+    assert len(log) == 1  # no point in asking again
+    with pytest.raises(OSError, match=r"cannot download .*refused.*put it at") as caught:
+        download("http://127.0.0.1:9/x", tmp_path / "a", retries=1)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="only http"):
+        download("file:///etc/passwd", tmp_path / "a")
