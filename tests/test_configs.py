@@ -21,7 +21,7 @@ def test_a_config_says_its_command_and_score(config):
 @pytest.mark.parametrize("config", configs, ids=lambda p: p.stem)
 def test_a_config_builds(config):
     parser = make_parser()
-    made = parser.instantiate_classes(parser.parse_args(["--config", str(config), "--run", "runs/x"]))
+    made = parser.instantiate(parser.parse_args(["--config", str(config), "--run", "runs/x"]))
     infos = made.objective.infos()
     assert infos
     assert set().union(*(info.modalities for info in infos)) <= set(made.model.modalities)

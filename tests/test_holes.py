@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ranks import Ranks
+from ranks import on_ranks
 from tiny import made, modalities, write
 from torch import Tensor, nn
 
@@ -102,10 +102,14 @@ def step(model: nn.Module, objective: Objective, batch: Batch) -> dict[str, Tens
     }
 
 
-def on_a_rank(rank: int, world: int) -> dict[str, Tensor]:
+def on_a_rank() -> dict[str, Tensor]:
     """Samples 0, 2, 4 on rank 0 and 1, 3, 5 on rank 1; only rank 1 has audio."""
     from torch.distributed import all_reduce
 
+    from align.distributed import rank as own_rank
+    from align.distributed import world as all_ranks
+
+    rank, world = own_rank(), all_ranks()
     model, objective = made()
     parts = [{"image": [0, 1, 2], "text": [0, 1, 1]}, {"image": [0, 2], "audio": [0, 1, 2], "text": [0, 2]}]
     whole = parts[rank]
@@ -122,16 +126,15 @@ def on_a_rank(rank: int, world: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def two_ranks():
-    with Ranks(2) as ranks:
-        yield ranks
+def two_ranks(tmp_path_factory):
+    return on_ranks([on_a_rank], tmp_path_factory.mktemp("ranks"))
 
 
 def test_two_ranks_of_which_one_has_the_modality_equal_one_process(two_ranks):
     model, objective = made()
     whole = batch_of({"image": [0, 1, 2, 4, 5], "audio": [1, 3, 5], "text": [0, 1, 2, 2, 5]}, 6)
     want = step(model, objective, whole)
-    for got in two_ranks.run(on_a_rank):
+    for got in two_ranks["on_a_rank"]:
         assert got.keys() == want.keys()
         for name in want:
             torch.testing.assert_close(got[name], want[name], rtol=1e-9, atol=1e-11, msg=name)

@@ -26,6 +26,10 @@ def train(
 
 def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     """Parse the command line of `align train`, check all of it, then train. Returns the exit code."""
+    import torch
+
+    from align.seeds import derive
+
     parser = make_parser()
     args = list(args)
     if not args or "-h" in args or "--help" in args:
@@ -38,11 +42,12 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
         raise Refused("align train needs --run DIR, the folder that the run writes to and continues from", code=2)
     _check_config(parser, config)
     values = _parse(parser, args)
+    torch.manual_seed(derive(values.seed, "weights"))
     try:
-        made = parser.instantiate_classes(values)
+        made = parser.instantiate(values)
     except (TypeError, ValueError) as error:
         raise Refused(f"{config}: {' '.join(str(error).split())}") from error
-    return _train(made, parser.dump(values, skip_none=False), values, quiet)
+    return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
 
 def make_parser() -> Any:
@@ -153,10 +158,10 @@ def _parse(parser: Any, args: list[str]) -> Any:
     from jsonargparse import ArgumentError
 
     known = {option for action in parser._actions for option in action.option_strings}
+    leaves = tuple(f"--{key}." for key in _keys(parser))  # below these jsonargparse knows what is right
     for arg in args:
         name = arg.split("=")[0]
-        inside = any(name.startswith(k + ".") for k in known)
-        if name.startswith("--") and name not in known and not inside:
+        if name.startswith("--") and name not in known and not name.startswith(leaves):
             raise Refused(f"no option {name}; {nearest(name, known)}", code=2)
     try:
         return parser.parse_args(args)

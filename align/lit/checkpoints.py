@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,11 @@ class Checkpoints(L.Callback):
         self.metrics: Log | None = None
         self._saved, self._clock = -1, time.monotonic()
 
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise ValueError where the monitored value is none of these, the validation's columns."""
+        if self.monitor not in columns:
+            raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
+
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -59,9 +65,7 @@ class Checkpoints(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, AlignModule)
-        if trainer.sanity_checking or self.monitor not in module.validation:
-            if not trainer.sanity_checking:
-                raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(module.validation)}")
+        if trainer.sanity_checking:
             return
         value, best = module.validation[self.monitor], index(self.run).get("value")
         better = best is None or (value < best if self.mode == "min" else value > best)

@@ -22,6 +22,7 @@ from align.lit.data import AlignData
 from align.lit.log import Log
 from align.lit.module import AlignModule
 from align.lit.progress import Progress
+from align.lit.recalls import columns
 from align.lit.signals import Interrupted, Stop
 from align.model import JointModel
 from align.objective import Objective
@@ -64,6 +65,8 @@ def fit(
     """
     run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
     data.open(model, seed)
+    if data.val_shards is not None:
+        checkpoint.check(columns(objective.infos()))
     steps = _steps(options, data)
     resumed = None if fresh or not index(run) else choose(run, "last")
     start = read_json(resumed / "training" / "state.json")["step"] if resumed else 0

@@ -16,14 +16,15 @@ import torch
 from align.files import atomic_write
 from align.lit.data import AlignData
 from align.lit.module import AlignModule
-from align.lit.recalls import directions, name
+from align.lit.recalls import columns
 
 
 class Log(L.Callback):
     """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
 
-    Columns: step, loss, each term with its scale and, of several pairs, each pair, lr, grad_norm, samples_per_second, wait (the share of time spent
-    waiting for data), bad (bad members so far), then the validation's, empty where there was none.
+    Columns: step, loss, each term with its scale and, of several pairs, each pair, grad_norm, lr, samples_per_second,
+    wait (the share of time spent waiting for data), bad (bad members so far), then the validation's, empty where there
+    was none.
     """
 
     def __init__(self, run: Path, *, block: int = 20):
@@ -83,8 +84,7 @@ class Log(L.Callback):
             return
         rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
         if not self.columns:
-            val = ["val/loss", *(name(query, of) for query, of in directions(module.objective.infos()))]
-            self.columns = [*rows[0], *(c for c in val if c not in rows[0])]
+            self.columns = [*rows[0], *(c for c in columns(module.objective.infos()) if c not in rows[0])]
             if getattr(trainer.datamodule, "val_shards", None) is None:  # pyright: ignore[reportAttributeAccessIssue]
                 self.columns = [c for c in self.columns if not c.startswith("val/")]
         new = not self.path.exists()

@@ -28,6 +28,11 @@ def name(query: tuple[str, ...], of: str) -> str:
     return f"val/{'+'.join(query)}_to_{of}/recall@1"
 
 
+def columns(infos: Sequence[TermInfo]) -> list[str]:
+    """The names of everything that a validation measures."""
+    return ["val/loss", *(name(query, of) for query, of in directions(infos))]
+
+
 def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
     """Recall@1 over the first `most` query rows. A row of the same group hits, or of the same sample where it has none.
 
