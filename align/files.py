@@ -53,9 +53,9 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: str | Path, obj: Any) -> None:
-    """``obj`` as indented UTF-8 JSON, atomically."""
-    text = json.dumps(obj, indent=2, ensure_ascii=False)
+def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
+    """``obj`` as UTF-8 JSON, atomically; indented for people, or on one line (None)."""
+    text = json.dumps(obj, indent=indent, ensure_ascii=False)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 Mapped = Mapping[str, Sequence[str]]
@@ -61,6 +62,7 @@ class RowName(NamedTuple):
     suffix: str
 
 
+@lru_cache(maxsize=4096)
 def row_name(member: str) -> RowName | None:
     """``image.0.jpg`` -> image, row 0; ``text.neg.txt`` -> a hard negative. None for names without a modality."""
     found = _row.fullmatch(member)
