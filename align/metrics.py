@@ -1,8 +1,8 @@
 """Numbers from scores. Ties never help: rank = 1 + strictly better + equal and wrong.
 
-An embedding that says nothing scores 0 in every metric: a row whose scores are all the same has found nothing, and a
-NaN is worse than any number for a hit and better than any for a wrong candidate. Rows are taken in chunks: 10,000 x
-10,000 scores need little more memory than they have themselves.
+An embedding that says nothing scores 0 in every metric: a row whose scores are all the same has found nothing, nor has
+one of NaN; a single NaN is worse than any number for a hit and better than any for a wrong candidate. Rows are taken in
+chunks: 10,000 x 10,000 scores need little more memory than they have themselves.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ def mean_average_precision(scores: Tensor, hits: Tensor) -> float:
     """
     parts = []
     for score, hit in _chunks(scores, hits):
-        wrong_first = hit.to(torch.uint8).argsort(dim=1, stable=True)
-        order = score.gather(1, wrong_first).argsort(dim=1, descending=True, stable=True)
-        right = hit.gather(1, wrong_first).gather(1, order).double()  # (rows, c), best first
-        place = torch.arange(1, right.shape[1] + 1, device=right.device)
-        precision = (right * right.cumsum(1) / place).sum(1) / right.sum(1).clamp(min=1)
-        parts.append(torch.where(_found(score, hit), precision, 0))
+        count = hit.sum(1, keepdim=True)  # (rows, 1)
+        wrong = score.masked_fill(hit, -math.inf).sort(dim=1).values
+        right = score.masked_fill(~hit, -math.inf).topk(int(count.max()), dim=1).values  # (rows, hits), best first
+        not_worse = (score.shape[1] - torch.searchsorted(wrong, right)).minimum(score.shape[1] - count)
+        number = torch.arange(1, right.shape[1] + 1, device=right.device)
+        precision = torch.where(number <= count, number / (number + not_worse).double(), 0)
+        parts.append(torch.where(_found(score, hit), precision.sum(1) / count[:, 0].clamp(min=1), 0))
     return _mean(torch.cat(parts)) if parts else math.nan
 
 
@@ -79,7 +80,7 @@ def accuracy_at(scores: Tensor, target: Tensor, k: int) -> float:
         raise ValueError(
             f"accuracy takes scores (q, c) and targets (q,); got {tuple(scores.shape)} and {tuple(target.shape)}"
         )
-    if len(target) and not (0 <= int(target.min()) and int(target.max()) < scores.shape[1]):
+    if len(target) and (int(target.min()) < 0 or int(target.max()) >= scores.shape[1]):
         raise ValueError(f"targets are 0..{scores.shape[1] - 1}; got {int(target.min())}..{int(target.max())}")
     _positive(k)
     hits = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, target[:, None], True)
@@ -95,8 +96,9 @@ def _chunks(scores: Tensor, hits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     rows = max(1, CHUNK // max(1, scores.shape[1]))
     for score, hit in zip(scores.split(rows), hits.split(rows), strict=True):
         if len(score):
-            worst = torch.full_like(score, math.inf).masked_fill(hit, -math.inf)
-            yield torch.where(score.isnan(), worst, score), hit
+            missing = score.isnan()
+            worst = torch.full_like(score, math.inf).masked_fill(hit | missing.all(1, keepdim=True), -math.inf)
+            yield torch.where(missing, worst, score), hit
 
 
 def _found(score: Tensor, hit: Tensor) -> Tensor:
