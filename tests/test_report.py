@@ -22,10 +22,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from align.data import Shards, ShardWriter
 from align.report import Gallery, Item, Query, build_gallery, write_report
 from align.report.curves import charts, read, smooth, thin
-from align.report.faces import PEAKS, cloud, face, normal, picture, scatter
-from align.report.scores import first_metric
+from align.report.faces import PEAKS, cloud, face, picture
+from align.report.geometry import normal, scatter
+from align.report.retrieval import first_metric
 from align.report.svg import ticks
 from align.values import Embeddings, Rows
 
@@ -219,6 +221,33 @@ def test_gallery_reads_an_iterator_once_and_keeps_only_what_it_shows() -> None:
     assert len(gallery.items) < len(every)
 
 
+def test_gallery_reads_from_shards_only_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(i: int) -> dict[str, bytes]:
+        return {"jpg" if i % 2 else "image.png": png(), "txt": b"one caption\nof two lines", "json": b'{"said": "it"}'}
+
+    with ShardWriter(tmp_path, per_shard=4) as writer:
+        for i in range(9):
+            writer.write(f"s{i}", mine(i))
+    shards = Shards(str(tmp_path / "train-*.tar"), shuffle=False)
+    every = list(range(9))
+    embeddings = table({"image": every, "text": every})
+    read_ = Shards.read
+    asked: list[int] = []
+    monkeypatch.setattr(Shards, "read", lambda self, p, *rest: asked.append(p) or read_(self, p, *rest))
+    gallery = build_gallery(embeddings, shards, queries=2, k=2)
+    assert sorted(asked) == sorted(int(item.key[1:]) for item in gallery.items)
+    assert len(asked) < 9
+    assert {item.faces[m].kind for item in gallery.items for m in item.faces if m == "image"} == {"image"}
+    assert all(f.data == b"one caption of two lines" for i in gallery.items for m, f in i.faces.items() if m == "text")
+    embeddings.ids.reverse()
+    with pytest.raises(ValueError, match="of other shards, or of another order: position 0 is 's8' there and 's0'"):
+        build_gallery(embeddings, shards, queries=2, k=9)
+    said = Shards(str(tmp_path / "train-*.tar"), shuffle=False, members={"text": ["json:said"]})
+    shown = face("text", said.read(0)[0], said.members)
+    assert shown is not None
+    assert shown.data == b"it"
+
+
 def test_gallery_stays_below_its_size() -> None:
     every = list(range(9))
     embeddings = table({"image": every, "points": every})
@@ -391,8 +420,8 @@ def test_bad_data_of_the_run_stands_beside_that_of_the_evaluation(tmp_path: Path
     (tmp_path / "bad.json").write_text('{"points/shape": 7}')
     text, _ = page_of(tmp_path / "report.html", curves=curves)
     assert re.findall(r'<th scope="col">(\w+)</th>', _section(text, "bad")) == ["Reason", "training", "evaluation"]
-    text, _ = page_of(tmp_path / "none.html", bad={"training": {}})
-    assert "every sample and member that training read was good" in _section(text, "bad")
+    text, _ = page_of(tmp_path / "none.html", bad={}, protocol={"bad": {}})
+    assert "every sample and member that training and evaluation read was good" in _section(text, "bad")
 
 
 def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:

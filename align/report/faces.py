@@ -6,18 +6,23 @@ is shown as a picture. What cannot be shown (features, a broken member) has no f
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 from base64 import b64encode
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from align.data.names import FOREIGN, Mapped, modalities
+from align.data.rows import Source, sources
+from align.report.geometry import normal, scatter
+from align.values import Sample
 
 PICTURES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 OTHER_PICTURES = {"bmp", "tif", "tiff", "ppm", "pgm"}  # no browser shows them: they are written anew
 SOUNDS = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg"}
 
-MAX_POINTS = 512
 MAX_SIDE = 256  # pixels of a picture that has to be written anew
 MAX_PICTURE = 24_000  # bytes up to which a picture is kept as it is stored
 MAX_SOUND = 48_000  # bytes up to which a sound is kept as it is stored
@@ -52,26 +57,57 @@ class Face(NamedTuple):
         return out
 
 
-def face(modality: str, sample: Mapping[str, Any]) -> Face | None:
-    """The first of the sample's members of this modality that can be shown, or None."""
-    for name in sorted(sample):
-        content = sample[name]
-        parts = name.split(".")
-        if parts[0] != modality or "neg" in parts[1:] or not isinstance(content, bytes | str):
-            continue
-        content = content.encode() if isinstance(content, str) else content
+def face(modality: str, sample: Sample, members: Mapped = FOREIGN) -> Face | None:
+    """The first row of a modality that can be shown (of a text, all its lines), or None.
+
+    members: as of ``Shards``, for names that say no modality.
+    """
+    found = _sources(sample, modality, members)
+    lines = [_line(row) for row in found if _suffix(row.member) == "txt"]
+    if lines:
+        return words("\n".join(lines))
+    for row in found:
         try:
-            found = _face(parts[-1].lower(), content)
+            shown = _face(_suffix(row.member), row.data)
         except (OSError, ValueError, ArithmeticError, RuntimeError):  # a broken member is counted elsewhere
-            found = None
-        if found is not None:
-            return found
+            shown = None
+        if shown is not None:
+            return shown
     return None
 
 
+def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str:
+    """The first line of the sample's first text, else its label in words, else ""."""
+    for modality in sorted(modalities((name for name in sample if not name.startswith("__")), members)):
+        for row in _sources(sample, modality, members):
+            if _suffix(row.member) == "txt" and (line := _line(row)):
+                return line
+    if isinstance(label, dict):
+        return ", ".join(f"{k} {v}" for k, v in label.items())
+    if isinstance(label, list | tuple):
+        return ", ".join(map(str, label))
+    return "" if label is None else str(label)
+
+
+def _sources(sample: Sample, modality: str, members: Mapped) -> list[Source]:
+    stated = {}
+    if any(name.startswith("json:") for name in members.get(modality, ())):
+        with contextlib.suppress(ValueError):
+            stated = json.loads(sample.get("json", b"{}"))
+    rows = sources(sample, modality, (), members, stated if isinstance(stated, dict) else {})
+    return [row for row in rows if isinstance(row, Source) and not row.negative]
+
+
+def _line(row: Source) -> str:
+    """One caption, on one line."""
+    return " ".join(row.data.decode(errors="replace").split())
+
+
+def _suffix(member: str) -> str:
+    return "txt" if member.startswith("json:") else member.rpartition(".")[2].lower()
+
+
 def _face(suffix: str, content: bytes) -> Face | None:
-    if suffix == "txt":
-        return words(content.decode(errors="replace"))
     if suffix in PICTURES or suffix in OTHER_PICTURES:
         return picture(content, PICTURES.get(suffix, ""))
     if suffix in SOUNDS:
@@ -83,7 +119,7 @@ def _face(suffix: str, content: bytes) -> Face | None:
 
 def words(text: str) -> Face | None:
     """Text as it stands, up to four lines (captions of one sample)."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line]
     return Face("text", "\n".join(lines[:4]).encode()) if lines else None
 
 
@@ -123,7 +159,7 @@ def peaks(mono: np.ndarray) -> bytes:
 
 
 def cloud(points: np.ndarray) -> Face | None:
-    """(P,3) or (P,6) xyz + rgb in [0,1] as a face of at most MAX_POINTS points; None for any other array."""
+    """(P,3) or (P,6) xyz + rgb in [0,1] as a face of at most 512 points; None for any other array."""
     if points.ndim != 2 or points.shape[1] not in (3, 6) or len(points) < 8:
         return None
     points = points.astype(np.float32)
@@ -137,32 +173,3 @@ def cloud(points: np.ndarray) -> Face | None:
     normals = np.round(127 * normal(xyz)).astype(np.int8)
     colours = np.round(255 * colour.clip(0, 1)).astype(np.uint8)
     return Face("cloud", places.tobytes() + normals.tobytes() + colours.tobytes(), radius=radius)
-
-
-def scatter(xyz: np.ndarray, most: int = MAX_POINTS) -> np.ndarray:
-    """Indices of at most `most` of (P,3) points, each the farthest from those before it: even, and always the same.
-
-    Eldar et al. 1997, "The farthest point strategy for progressive image sampling", over at most 8 most points.
-    """
-    pool = np.arange(len(xyz))
-    if len(pool) <= most:
-        return pool
-    if len(pool) > 8 * most:
-        pool = np.sort(np.random.default_rng(0).choice(pool, 8 * most, replace=False))
-    xyz = xyz[pool]
-    picked, gap = [0], np.full(len(pool), np.inf)
-    for _ in range(most - 1):
-        gap = np.minimum(gap, ((xyz - xyz[picked[-1]]) ** 2).sum(axis=1))
-        picked.append(int(gap.argmax()))
-    return pool[np.sort(picked)]
-
-
-def normal(xyz: np.ndarray, near: int = 12) -> np.ndarray:
-    """(P,3) -> (P,3): unit normals, the direction in which a point's neighbours spread least, turned outwards."""
-    square = (xyz**2).sum(axis=1)
-    distance = square[:, None] + square[None] - 2 * xyz @ xyz.T  # (P,P)
-    index = np.argpartition(distance, min(near, len(xyz) - 1), axis=1)[:, :near]
-    patch = xyz[index] - xyz[index].mean(axis=1, keepdims=True)  # (P,near,3)
-    _, vectors = np.linalg.eigh(patch.transpose(0, 2, 1) @ patch)
-    out = vectors[:, :, 0]
-    return out * np.where((out * xyz).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-from align.report.faces import Face, face
+from align.data.names import FOREIGN, Mapped
+from align.data.shards import Shards
+from align.report.faces import Face, caption, face
 from align.report.nearest import Found, Hit, hits, nearest, spread
 from align.values import Embeddings, Sample
 
@@ -54,7 +56,7 @@ class _Ask(NamedTuple):
 
 def build_gallery(
     embeddings: Embeddings,
-    samples: Mapping[str, Sample] | Iterable[Sample],
+    samples: Shards | Mapping[str, Sample] | Iterable[Sample],
     *,
     queries: int = 12,
     k: int = 5,
@@ -66,14 +68,14 @@ def build_gallery(
 
     Args:
         embeddings: B samples; rows (n,D) per modality, normalised here again.
-        samples: their members by id, or anything that yields samples (``shards.samples(0)``), of which only what is
-            shown is kept.
+        samples: the shards that were embedded, of which only what is shown is read; or samples by id, or anything that
+            yields samples.
         hit: ``hit(i, j)`` of two samples in 0..B-1, or B groups of which equal ones hit (None or -1: none); default
             ``embeddings.group``. A sample is always its own hit.
         up: the axis of point clouds that stands upright, "y" or "z".
         max_bytes: of all faces together; queries past it are left out. The page is a third larger than that.
 
-    Raises ValueError where no two modalities have rows.
+    Raises ValueError where no two modalities have rows, or the shards are not those that were embedded.
     """
     table = {m: rows for m, rows in embeddings.items() if bool((rows.sample >= 0).any())}
     if len(table) < 2:
@@ -86,7 +88,8 @@ def build_gallery(
             others = [m for m in table if m != of]
             rounds[i] += [_Ask(sample, of, m, nearest(table[of], table[m], sample, good, k)) for m in others]
     shown = {s for asks in rounds for ask in asks for s in (ask.sample, *(found.sample for found in ask.found))}
-    shelf = _Shelf(embeddings, _members(samples, {embeddings.ids[s] for s in shown}))
+    names = samples.members if isinstance(samples, Shards) else FOREIGN
+    shelf = _Shelf(embeddings, _members(samples, embeddings, shown), names)
     out: list[Query] = []
     for i, asks in enumerate(rounds):
         if i and shelf.size + shelf.size // i > max_bytes:  # another round would be as large as those so far
@@ -100,40 +103,42 @@ def build_gallery(
 class _Shelf:
     """The items so far, each sample once, with only the faces that are shown."""
 
-    def __init__(self, embeddings: Embeddings, members: Mapping[str, Sample]):
-        self.ids, self.labels, self.members = embeddings.ids, embeddings.labels, members
+    def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: Mapped):
+        self.ids, self.labels, self.found, self.members = embeddings.ids, embeddings.labels, found, members
         self.items: list[Item] = []
         self.size = 0  # bytes of all faces
         self._place: dict[int, int] = {}
 
     def show(self, sample: int, modality: str) -> int:
         """The sample's index among the items; its face of this modality is put there if it was not."""
-        members = self.members.get(self.ids[sample], {})
+        read = self.found.get(sample, {})
         if sample not in self._place:
             self._place[sample] = len(self.items)
             label = self.labels[sample] if self.labels else None
-            self.items.append(Item(self.ids[sample], {}, caption(members, label)))
+            self.items.append(Item(self.ids[sample], {}, caption(read, label, self.members)))
         item = self.items[self._place[sample]]
-        if modality not in item.faces and (found := face(modality, members)) is not None:
+        if modality not in item.faces and (found := face(modality, read, self.members)) is not None:
             item.faces[modality] = found
             self.size += len(found.data)
         return self._place[sample]
 
 
-def caption(members: Mapping[str, Any], label: Any = None) -> str:
-    """The first line of the sample's first text, else its label in words, else ""."""
-    for name in sorted(members):
-        if name.endswith(".txt") and (found := face(name.split(".")[0], {name: members[name]})) is not None:
-            return found.data.decode().splitlines()[0]
-    if isinstance(label, Mapping):
-        return ", ".join(f"{k} {v}" for k, v in label.items())
-    if isinstance(label, list | tuple):
-        return ", ".join(map(str, label))
-    return "" if label is None else str(label)
-
-
-def _members(samples: Mapping[str, Sample] | Iterable[Sample], ids: set[str]) -> dict[str, Sample]:
+def _members(
+    samples: Shards | Mapping[str, Sample] | Iterable[Sample], of: Embeddings, shown: set[int]
+) -> dict[int, Sample]:
+    """Sample in 0..B-1 -> its members, for those that are shown."""
+    if isinstance(samples, Shards):
+        found = {s: samples.read(int(of.position[s]))[0] for s in sorted(shown)}
+        for s, sample in found.items():
+            if sample["__key__"] != of.ids[s]:
+                place = f"position {int(of.position[s])}"
+                raise ValueError(
+                    f"the embeddings are of other shards, or of another order: {place} is {of.ids[s]!r} there and "
+                    f"{sample['__key__']!r} in {samples!r}"
+                )
+        return found
     if isinstance(samples, Mapping):
         known = cast("Mapping[str, Sample]", samples)
-        return {i: known[i] for i in ids if i in known}
-    return {s["__key__"]: s for s in samples if s["__key__"] in ids}
+        return {s: known[of.ids[s]] for s in shown if of.ids[s] in known}
+    place = {of.ids[s]: s for s in shown}
+    return {place[sample["__key__"]]: sample for sample in samples if sample["__key__"] in place}

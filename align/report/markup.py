@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -54,3 +55,12 @@ def name(modality: str) -> Markup:
     """A modality with its icon; a composed query ("audio+image") with the icon of each."""
     parts = modality.split("+")
     return tag("span", join(icon(m) for m in parts), tag("span", " + ".join(parts)), class_="modality")
+
+
+def choice(key: str, legend: str, options: Sequence[tuple[str, str, Markup | None]], chosen: str) -> Markup:
+    """A row of buttons of which one is down: radio buttons, so that the arrow keys work. Options: value, text, icon."""
+    buttons = [
+        tag("label", tag("input", type="radio", name=key, value=v, checked=v == chosen), tag("span", drawn or "", text))
+        for v, text, drawn in options
+    ]
+    return tag("fieldset", tag("legend", legend), tag("div", *buttons), class_="choice")

@@ -7,7 +7,6 @@ style (by their hashes), pictures and sounds from the file itself, and no connec
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,14 +14,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from align.files import atomic_write
+from align.files import atomic_write, read_json
 from align.report import curves as lines
 from align.report import scores as tables
 from align.report.gallery import Gallery
-from align.report.markup import Markup, block, esc, icon, join, tag
+from align.report.markup import Markup, block, choice, esc, icon, join, tag
 from align.report.protocol import bad as bad_table
 from align.report.protocol import protocol as protocol_block
 from align.report.protocol import summary as facts
+from align.report.retrieval import matrix, modalities
 
 SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "gallery.js")
 
@@ -36,7 +36,7 @@ def write_report(
     curves: Path | None = None,
     gallery: Gallery | None = None,
     summary: Mapping[str, str] | None = None,
-    bad: Mapping[str, Mapping[str, int]] | None = None,
+    bad: Mapping[str, int] | None = None,
 ) -> Path:
     """Write the page and return its path. What is not given is left out of it.
 
@@ -44,7 +44,8 @@ def write_report(
         scores, protocol: as in results.json.
         curves: a run's metrics.csv.
         summary: short facts, such as the time and the device.
-        bad: when -> reason -> count; default: protocol["bad"] as "evaluation", bad.json beside `curves` as "training".
+        bad: what training could not read, reason -> count; default: the bad.json beside `curves`. What evaluation could
+            not read is in the protocol.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
@@ -90,7 +91,7 @@ def _sections(
     zeroshot = tables.zeroshot(scores, protocol)
     found = [
         ("zero-shot", "Zero-shot", "Classes told by their names alone. The mark on a bar is chance.", zeroshot),
-        ("retrieval", "Retrieval", ways, tables.matrix(scores, asked)),
+        ("retrieval", "Retrieval", ways, matrix(scores, asked)),
         ("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _gallery(gallery)),
         ("curves", "Curves", "Move over a chart to read it; click a name to hide its line.", drawn),
         ("bad", "Bad data", "What could not be read was left out and counted.", bad_table(bad)),
@@ -125,17 +126,14 @@ def _details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> Markup
 
 
 def _bad(
-    bad: Mapping[str, Mapping[str, int]] | None, protocol: Mapping[str, Any], curves: Path | None
+    training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None
 ) -> Mapping[str, Mapping[str, Any]]:
-    if bad is not None:
-        return bad
-    found: dict[str, Mapping[str, Any]] = {}
+    """When -> reason -> count."""
     beside = curves.with_name("bad.json") if curves else None
-    if beside and beside.is_file():
-        found["training"] = json.loads(beside.read_text(encoding="utf-8"))
-    if isinstance(protocol.get("bad"), Mapping):
-        found["evaluation"] = protocol["bad"]
-    return found
+    if training is None and beside and beside.is_file():
+        training = read_json(beside)
+    found = {"training": training, "evaluation": protocol.get("bad")}
+    return {when: counts for when, counts in found.items() if isinstance(counts, Mapping)}
 
 
 def _gallery(gallery: Gallery | None) -> Markup:
@@ -144,7 +142,7 @@ def _gallery(gallery: Gallery | None) -> Markup:
         return Markup()
     of, to = gallery.queries[0].of, gallery.queries[0].to
     choices = [
-        tables.choice(key, legend, [(m, m, icon(m)) for m in tables.modalities(names)], chosen)
+        choice(key, legend, [(m, m, icon(m)) for m in modalities(names)], chosen)
         for key, legend, names, chosen in (
             ("of", "Ask with", [q.of for q in gallery.queries], of),
             ("to", "Look among", [q.to for q in gallery.queries], to),
