@@ -125,7 +125,7 @@ def case_nothing_anywhere() -> Any:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return on_ranks([case_extras, case_plain, case_ddp, case_nothing_anywhere], tmp_path_factory.mktemp("ranks"))
+    return on_ranks([case_extras, case_plain, case_nothing_anywhere], tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("extras", [True, False])
@@ -135,18 +135,14 @@ def test_two_ranks_are_one_process(two, extras):
         torch.testing.assert_close(result["loss"], alone["loss"], rtol=1e-13, atol=0)
         torch.testing.assert_close(result["values"], alone["values"], rtol=1e-13, atol=1e-15)
         torch.testing.assert_close(result["grads"], alone["grads"], rtol=1e-11, atol=1e-14)
-        assert (
-            result["counts"]
-            == alone["counts"]
-            == dict.fromkeys(all_terms(), 0)
-            | {name: 1 for name in ("every", "drawn", "some", "near") if not complete()}
-        )
+        assert result["counts"] == alone["counts"] == dict.fromkeys(all_terms(), 0)
     assert all(grad.abs().max() > 0 for grad in alone["grads"].values())
 
 
-def test_real_ddp_is_one_process(two):
+@pytest.mark.slow  # DistributedDataParallel imports half of torch, on each rank
+def test_real_ddp_is_one_process(tmp_path):
     alone = outcome()["grads"]
-    for grads in two["case_ddp"]:
+    for grads in on_ranks([case_ddp], tmp_path)["case_ddp"]:
         torch.testing.assert_close(grads, alone, rtol=1e-11, atol=1e-14)
 
 
