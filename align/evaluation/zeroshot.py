@@ -12,7 +12,7 @@ from torch import Tensor
 from align.evaluation.composed import composed, tuples
 from align.evaluation.embed import vectors
 from align.evaluation.labels import memberships
-from align.metrics import accuracy_at
+from align.metrics import ranks, recall_at
 from align.model import JointModel
 from align.scoring import How, score
 from align.values import Embeddings, Scores, TermInfo
@@ -79,25 +79,15 @@ def zeroshot(
         return {}
     how = rule(terms, list(query), text)
     members = members[known]
-    wanted = [k for k in ks if k == 1 or k < len(prompts)]
-    right = dict.fromkeys(wanted, 0.0)
+    found = []
     for start in range(0, n, chunk):
         part = {m: x[known][start : start + chunk] for m, x in query.items()}
         scores = score(part, prompts, how, of=text, terms=terms)  # (q, C)
-        found = members[start : start + chunk]
-        for k in wanted:
-            right[k] += _accuracy_at(scores, found, k) * len(scores)
-    out = {"accuracy" if k == 1 else f"accuracy@{k}": right[k] / n for k in wanted}
-    out["chance"] = float(members.float().mean())
-    return out
-
-
-def _accuracy_at(scores: Tensor, members: Tensor, k: int) -> float:
-    """With several classes a row, any of them counts: the best one is the target, and the others do not compete."""
-    best = scores.masked_fill(~members, -torch.inf).argmax(dim=1)
-    others = members.clone()
-    others[torch.arange(len(best)), best] = False
-    return accuracy_at(scores.masked_fill(others, -torch.inf), best, k)
+        found.append(ranks(scores, members[start : start + chunk]))  # with several classes a row, any of them is right
+    place = torch.cat(found)
+    wanted = [k for k in ks if k == 1 or k < len(prompts)]
+    out = {"accuracy" if k == 1 else f"accuracy@{k}": recall_at(place, k) for k in wanted}
+    return out | {"chance": float(members.double().mean())}
 
 
 def zeroshot_shards(
