@@ -130,7 +130,7 @@ def metrics(path: Path, steps: int = 40) -> Path:
     with path.open("w", newline="") as f:
         writer = csv.writer(f)
         names = ["clip/image-text", "val/loss", "val/image_to_text/recall@1", "val/text_to_image/recall@1"]
-        writer.writerow(["step", "loss", names[0], "scale/clip", "lr", "samples_per_second", "wait", "bad", *names[1:]])
+        writer.writerow(["step", "loss", names[0], "clip/scale", "lr", "samples_per_second", "wait", "bad", *names[1:]])
         for s in range(1, steps + 1):
             rare = [2 / s, 0.5, 0.25] if s % 10 == 0 else ["", "", ""]
             writer.writerow([s, 4 / s, 3 / s if s > 1 else "nan", 14.3, 1e-3, 400, 0.1, 0, *rare])

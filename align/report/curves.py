@@ -17,6 +17,7 @@ PACE = {
     "samples_per_second": "Samples per second",
     "wait": "Share of time waiting for data",
 }
+LEARNED = {"Scale": "/scale", "Bias": "/bias"}  # of a term: TERM/scale
 MOST = 300  # points of a line: more cannot be told apart at the size it is drawn
 
 
@@ -100,9 +101,11 @@ def charts(columns: Mapping[str, Points]) -> Markup:
         total.append(Series("validation", thin(columns["val/loss"]), dots=True))
     add("Loss", total, "smoothed over the raw values")
     known = {"loss", "epoch", "bad", *PACE}
-    terms = [c for c in columns if c not in known and not c.startswith(("val/", "scale/"))]
-    if terms and [columns[c] for c in terms] != [columns.get("loss")]:  # a single term of weight 1 is the loss again
-        add("Loss per term", [_trained(c, columns[c]) for c in terms], "before weighting")
+    own = [
+        c for c in columns if c not in known and not c.startswith("val/") and not c.endswith(tuple(LEARNED.values()))
+    ]
+    terms = [c for c in own if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
+    add("Loss per term", [_trained(c, columns[c]) for c in terms], "before weighting")
     recalls = [c for c in columns if c.startswith("val/") and "/recall@" in c]
     for k in sorted({c.rsplit("@")[-1] for c in recalls}, key=lambda k: (len(k), k)):
         series = [Series(_arrow(c), thin(columns[c]), dots=True) for c in recalls if c.endswith(f"/recall@{k}")]
@@ -110,11 +113,9 @@ def charts(columns: Mapping[str, Points]) -> Markup:
         if len(series) > 2 and mean:
             series.append(Series("mean", thin(mean), strong=True))
         add(f"Validation recall@{k}", series, "query → answer", (0.0, 1.02))
-    add(
-        "Scale",
-        [Series(c.removeprefix("scale/"), thin(columns[c])) for c in columns if c.startswith("scale/")],
-        "1 / temperature",
-    )
+    for title, end in LEARNED.items():
+        found = [Series(c.removesuffix(end), thin(columns[c])) for c in columns if c.endswith(end)]
+        add(title, found, "1 / temperature" if title == "Scale" else "")
     for c in columns:
         if c.startswith("val/") and c not in recalls and c != "val/loss":
             add(c, [Series(c.removeprefix("val/"), thin(columns[c]), dots=True)])
