@@ -10,6 +10,7 @@ import torch
 from tiny_data import holed, members, npy, png, readers, wav, write
 
 from align.data import Shards, collate, join
+from align.data.collate import piece
 from align.data.meta import group_number
 from align.preprocess import Bytes, Image
 from align.seeds import generator
@@ -223,7 +224,14 @@ def test_a_reason_without_a_modality_gets_one():
 def test_joined_pieces_are_the_whole(parts):
     samples = [sample(i, holed(i)) for i in range(8)]
     whole = batch(samples, train=True)
-    equal(join([batch([samples[i] for i in part], train=True, positions=part) for part in parts]), whole)
+    arguments = {"train": True, "seed": 0, "epoch": 0, "members": {}}
+    pieces = [piece([samples[i] for i in part], readers(), positions=part, **arguments)[0] for part in parts]
+    equal(join(pieces), whole)
+
+
+def test_join_keeps_a_negative_behind_the_row_it_follows():
+    pieces = [batch([sample(i, members(i)) for i in part], positions=part) for part in ([2], [0, 1])]
+    equal(join(pieces), batch([sample(i, members(i)) for i in range(3)]))
 
 
 def test_join_fills_groups_and_weights():

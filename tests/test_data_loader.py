@@ -110,6 +110,8 @@ def test_workers_live_across_epochs_and_iterations(pattern):
     assert os.getpid() not in {pid for pid, _ in first}
     assert {threads for _, threads in first} == {1}
     assert loader.waited > 0
+    second = Loader(shards(pattern), {"text": Named()}, batch=BATCH, train=True, workers=2, steps=3, rank=1, world=2)
+    assert len({pid for found in second for pid, _ in found["text"].values.tolist()}) == 2  # both have work
 
 
 def spoiled(bad):
