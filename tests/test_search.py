@@ -139,10 +139,13 @@ def test_writing_is_all_or_nothing(made, tmp_path, monkeypatch):
     model, shards, _ = made
     embeddings = embed_shards(model, shards)
     write_index(embeddings, shards, tmp_path / "index", model="one")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
     monkeypatch.setattr("align.search.write.sha256", lambda path: 1 / 0)
+    other = embed_shards(model, shards)
+    other["image"].values.neg_()
     with pytest.raises(ZeroDivisionError):
-        write_index(embeddings, shards, tmp_path / "index", model="two")
-    assert Index.open(tmp_path / "index").about["model"] == "one"
+        write_index(other, shards, tmp_path / "index", model="two")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before
     monkeypatch.undo()
     write_index(embeddings, shards, tmp_path / "index", model="two")
     assert Index.open(tmp_path / "index").about["model"] == "two"
