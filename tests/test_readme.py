@@ -57,7 +57,7 @@ def test_the_tree_is_the_house():
 
 def test_the_scripts_are_short():
     for script in scripts[:3]:
-        assert len([line for line in script.splitlines() if line.strip()]) <= 24
+        assert len([line for line in script.splitlines() if line.strip()]) <= 20
 
 
 @pytest.mark.slow
