@@ -12,11 +12,12 @@ from typing import Any, final
 import numpy as np
 
 from align.data.bad import Bad
+from align.data.coverage import coverage, modalities_of, unused
 from align.data.handles import Handles
 from align.data.index import index_of
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
-from align.data.names import CODE, FOREIGN, ignored, row_name
+from align.data.names import CODE, FOREIGN
 from align.data.order import order
 from align.data.urls import resolve
 from align.files import read_json
@@ -125,26 +126,12 @@ class Shards:
     @cached_property
     def modalities(self) -> dict[str, int]:
         """Modality -> how many samples have a row of it, by the names of their members (``json:…``: have a json)."""
-        total: Counter[str] = Counter()
-        for index in self._indexes:
-            owner = np.repeat(np.arange(len(index)), np.diff(index.first))
-            having: dict[str, list[int]] = {}
-            for n, name in enumerate(index.names):
-                for modality in self._modalities_of(name):
-                    having.setdefault(modality, []).append(n)
-            for modality, ids in having.items():
-                total[modality] += len(np.unique(owner[np.isin(index.name, ids)]))
-        return dict(sorted(total.items()))
+        return coverage(self._indexes, self.members)
 
     @cached_property
     def ignored(self) -> dict[str, int]:
         """Member name -> how many members of it mean nothing here (and are never opened)."""
-        total: Counter[str] = Counter()
-        for index in self._indexes:
-            unused = ignored(index.names, self.members)
-            counts = np.bincount(index.name, minlength=len(index.names)).tolist()
-            total.update({name: n for name, n in zip(index.names, counts, strict=True) if name in unused})
-        return dict(sorted(total.items()))
+        return unused(self._indexes, self.members)
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:
@@ -206,22 +193,15 @@ class Shards:
             self._wanted[key] = np.array(
                 [
                     name.rpartition(".")[2] not in CODE
-                    and (modalities is None or name in meta or bool(self._modalities_of(name, True) & modalities))
+                    and (modalities is None or name in meta or bool(modalities_of(name, self.members) & modalities))
                     for name in names
                 ],
                 dtype=bool,
             )
         return self._wanted[key]
 
-    def _modalities_of(self, name: str, negatives: bool = False) -> set[str]:
-        row = row_name(name)
-        own = {row.modality} if row is not None and (negatives or not row.negative) else set()
-        return own | {
-            m for m, names in self.members.items() if m != "label" and any(n.partition(":")[0] == name for n in names)
-        }
-
     def _kind(self, name: str) -> str:
-        return min(self._modalities_of(name, True), default="") or name.rpartition(".")[2]
+        return min(modalities_of(name, self.members), default="") or name.rpartition(".")[2]
 
     def _manifests(self) -> list[dict[str, Any]]:
         paths = [folder / "manifest.json" for folder in dict.fromkeys(path.parent for path in self.urls)]

@@ -1,0 +1,44 @@
+"""What shards hold, told from the names of their members alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from align.data.index import Index
+from align.data.names import Mapped, ignored, row_name
+
+
+def modalities_of(member: str, mapping: Mapped, *, negatives: bool = True) -> set[str]:
+    """The modalities that a member gives rows to; hard negatives are such rows too, unless left out."""
+    row = row_name(member)
+    own = {row.modality} if row is not None and (negatives or not row.negative) else set()
+    return own | {
+        m for m, names in mapping.items() if m != "label" and any(n.partition(":")[0] == member for n in names)
+    }
+
+
+def coverage(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
+    """Modality -> how many samples have a row of it that matches something."""
+    total: Counter[str] = Counter()
+    for index in indexes:
+        owner = np.repeat(np.arange(len(index)), np.diff(index.first))  # (members,) the sample of each
+        having: dict[str, list[int]] = {}
+        for n, name in enumerate(index.names):
+            for modality in modalities_of(name, mapping, negatives=False):
+                having.setdefault(modality, []).append(n)
+        for modality, ids in having.items():
+            total[modality] += len(np.unique(owner[np.isin(index.name, ids)]))
+    return dict(sorted(total.items()))
+
+
+def unused(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
+    """Member name -> how many members of it mean nothing."""
+    total: Counter[str] = Counter()
+    for index in indexes:
+        names = ignored(index.names, mapping)
+        counts = np.bincount(index.name, minlength=len(index.names)).tolist()
+        total.update({name: n for name, n in zip(index.names, counts, strict=True) if name in names})
+    return dict(sorted(total.items()))
