@@ -111,7 +111,7 @@ def test_a_wrong_file_is_one_clear_error(model, tmp_path, monkeypatch, file, con
 
 @pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "torch.nn.Linear", "aligned.Evil"])
 def test_a_class_outside_align_is_not_taken(path):
-    with pytest.raises(ValueError, match="not align's; to trust it, pass allow="):
+    with pytest.raises(ValueError, match=r"not align's; to trust it, pass allow="):
         build({"class_path": path, "init_args": {}})
 
 
@@ -119,7 +119,7 @@ def test_a_class_outside_align_is_not_taken(path):
     "path", ["align.files.download", "align.data.Shards", "align.commands.main", "align.nothing.X"]
 )
 def test_a_name_in_align_that_is_no_part_of_a_tower_is_not_called(path):
-    with pytest.raises(ValueError, match="no preprocess, encoder or head|no class"):
+    with pytest.raises(ValueError, match=r"no preprocess, encoder or head|no class"):
         build({"class_path": path, "init_args": {}})
 
 
@@ -128,7 +128,7 @@ def test_a_missing_folder_and_one_that_is_no_model(tmp_path):
         align.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="is no model folder"):
         align.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match="hub cannot be reached|no model"):
+    with pytest.raises(FileNotFoundError, match=r"hub cannot be reached|no model"):
         align.load("nobody/nothing-of-the-kind")
 
 

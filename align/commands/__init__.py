@@ -136,7 +136,7 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
             else:
                 parser.add_argument(p.name, nargs="?", type=hint, default=p.default, help=described)
         else:
-            flag = f"--{p.name.replace('_', '-')}"
+            flag = f"--{p.name.rstrip('_').replace('_', '-')}"
             if hint is bool:
                 parser.add_argument(flag, dest=p.name, action="store_true", default=p.default, help=described)
             else:

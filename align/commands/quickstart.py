@@ -110,7 +110,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
         scores=results.scores,
         protocol=results.protocol,
         curves=folder / "metrics.csv",
-        gallery=build_gallery(results.embeddings, tests.samples(0)),
+        gallery=build_gallery(results.embeddings, tests),
         bad=read_json(bad) if bad.is_file() else None,
     )
     return results.scores

@@ -70,7 +70,14 @@ def make_parser() -> Any:
     parser.add_class_arguments(AlignData, "data")
     parser.add_class_arguments(AdamW, "optim")
     parser.add_class_arguments(Checkpoints, "checkpoint")
-    own = {"callbacks", "plugins", "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"}
+    own: set[str | int] = {
+        "callbacks",
+        "plugins",
+        "profiler",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "enable_checkpointing",
+    }
     own |= {"use_distributed_sampler", "gradient_clip_val", "gradient_clip_algorithm", "check_val_every_n_epoch"}
     own |= {"log_every_n_steps", "default_root_dir", "num_sanity_val_steps", "reload_dataloaders_every_n_epochs"}
     own |= {

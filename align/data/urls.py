@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-_brace = re.compile(r"\{([^{}]*)\}")
-_range = re.compile(r"(\d+)\.\.(\d+)")
+most = 1_000_000  # shards that one brace pattern may name
 
 
 def resolve(urls: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -24,27 +24,20 @@ def resolve(urls: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def braces(pattern: str) -> list[str]:
-    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out.
+    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out as webdataset does. Raises ValueError for no pattern.
 
     >>> braces("{08..10}.{a,b}")
     ['08.a', '08.b', '09.a', '09.b', '10.a', '10.b']
     """
-    match = _brace.search(pattern)
-    if match is None:
-        return [pattern]
-    numbers = _range.fullmatch(match[1])
-    if numbers is None:
-        choices = match[1].split(",")
-    else:
-        begin, end = int(numbers[1]), int(numbers[2])
-        if end < begin or end - begin >= 1_000_000:
-            raise ValueError(
-                f"{match[0]} in {pattern!r} is not a range from a smaller to a larger number (at most 10^6 long)"
-            )
-        width = len(numbers[1]) if numbers[1].startswith("0") else 0
-        choices = [f"{i:0{width}d}" for i in range(begin, end + 1)]
-    rest = braces(pattern[match.end() :])
-    return [pattern[: match.start()] + choice + tail for choice in choices for tail in rest]
+    from braceexpand import UnbalancedBracesError, braceexpand
+
+    try:
+        found = list(islice(braceexpand(pattern, escape=False), most + 1))
+    except UnbalancedBracesError as error:
+        raise ValueError(f"{pattern!r} has a brace too many or too few") from error
+    if len(found) > most:
+        raise ValueError(f"{pattern!r} names more than {most:,} shards")
+    return found
 
 
 def _files(name: str, pattern: str) -> list[Path]:

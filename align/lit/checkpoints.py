@@ -13,7 +13,7 @@ import torch
 import align
 from align.checkpoint import index, save_training
 from align.lit.log import Log
-from align.lit.module import AlignModule
+from align.lit.module import AlignModule, own
 
 
 class Checkpoints(L.Callback):
@@ -56,15 +56,15 @@ class Checkpoints(L.Callback):
             raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, AlignModule)
+        module = own(pl_module)
         due = self.every_steps is not None and module.step % self.every_steps == 0
         if due or time.monotonic() - self._clock > 60 * self.every_minutes:
             self.save(trainer, module)
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if trainer.sanity_checking:
             return
         value, best = module.validation[self.monitor], index(self.run).get("value")
@@ -72,8 +72,8 @@ class Checkpoints(L.Callback):
         if better or self._saved != module.step:
             self.save(trainer, module, value=value, better=better)
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if self._saved != module.step:
             self.save(trainer, module)
 

@@ -78,7 +78,6 @@ class AlignData(L.LightningDataModule):
     def _loader(self, shards: Shards, train: bool) -> Loader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        extra = {"start_step": self.start_step, "steps": self.steps - self.start_step} if train else {}
         return Loader(
             shards,
             self._preprocess,
@@ -88,7 +87,8 @@ class AlignData(L.LightningDataModule):
             seed=self._seed,
             rank=rank,
             world=world,
-            **extra,
+            start_step=self.start_step if train else 0,
+            steps=self.steps - self.start_step if train else None,
         )
 
     def train_dataloader(self) -> Loader:

@@ -20,7 +20,7 @@ from align.files import read_json, write_json
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.log import Log
-from align.lit.module import AlignModule
+from align.lit.module import AlignModule, own
 from align.lit.progress import Progress
 from align.lit.recalls import columns
 from align.lit.signals import Interrupted, Stop
@@ -117,8 +117,8 @@ class _Start(L.Callback):
     def __init__(self, folder: Path | None):
         self.folder = folder
 
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if self.folder is None:
             return
         state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
@@ -132,9 +132,9 @@ class _Start(L.Callback):
             print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, AlignModule)
+        module = own(pl_module)
         if module.step >= module.steps:  # Lightning validates once more before it stops
             trainer.should_stop = True
 

@@ -15,7 +15,7 @@ import torch
 
 from align.files import atomic_write
 from align.lit.data import AlignData
-from align.lit.module import AlignModule
+from align.lit.module import AlignModule, own
 from align.lit.recalls import columns
 
 
@@ -33,16 +33,16 @@ class Log(L.Callback):
         self.columns: list[str] = []
         self._last: tuple[int, dict[str, Any]] | None = None  # where the last row begins, and the row
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if trainer.is_global_zero:
             self.columns = keep_until(self.path, module.step)
         self._clock, self._waited = time.perf_counter(), self._wait(trainer)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, AlignModule)
+        module = own(pl_module)
         now, waited = time.perf_counter(), self._wait(trainer)
         seconds = max(1e-9, now - self._clock)
         data: AlignData = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -57,12 +57,12 @@ class Log(L.Callback):
         if len(self.pending) >= self.block:
             self.flush(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         self.flush(trainer, module)
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if not trainer.sanity_checking:
             if not self.pending and self._last is not None and trainer.is_global_zero:  # written already: take it back
                 offset, row = self._last
@@ -99,7 +99,7 @@ class Log(L.Callback):
             writer.writerow(text[-1])
         for logger in trainer.loggers:
             for row in rows:
-                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=row["step"])
+                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
 
 
 def keep_until(path: Path, step: int) -> list[str]:

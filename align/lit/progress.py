@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from align.lit.module import AlignModule
+from align.lit.module import AlignModule, own
 
 
 class Progress(L.Callback):
@@ -17,8 +17,8 @@ class Progress(L.Callback):
     def __init__(self) -> None:
         self.bar = None
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         self._said, self._start, self._first = time.monotonic(), time.monotonic(), module.step
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
@@ -36,17 +36,18 @@ class Progress(L.Callback):
         self._task = self.bar.add_task("", total=module.steps, completed=module.step, text="")
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, AlignModule)
+        module = own(pl_module)
         if not trainer.is_global_zero:
             return
         now, last = time.monotonic(), module.step >= module.steps
         tenth = module.steps // 10 and module.step % max(1, module.steps // 10) == 0
         if self.bar is not None:
-            text = self._text(trainer, module) if now - self._said > 0.5 or last else None
-            self.bar.update(self._task, completed=module.step, **({"text": text} if text else {}))
-            self._said = now if text else self._said
+            self.bar.update(self._task, completed=module.step)
+            if now - self._said > 0.5 or last:
+                self.bar.update(self._task, text=self._text(trainer, module))
+                self._said = now
         elif last or tenth or now - self._said > 15:
             print(f"step {module.step}/{module.steps}  {self._text(trainer, module)}", file=sys.stderr, flush=True)
             self._said = now
@@ -60,8 +61,8 @@ class Progress(L.Callback):
         text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
         return f"{text}  {bad} bad" if bad else text
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, AlignModule)
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
         if trainer.is_global_zero and not trainer.sanity_checking and module.validation:
             recall = [v for k, v in module.validation.items() if k.endswith("recall@1")]
             mean = f"  mean recall@1 {sum(recall) / len(recall):.3f}" if recall else ""
@@ -76,8 +77,8 @@ class Progress(L.Callback):
             self.bar.stop()
             self.bar = None
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.close()
 
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.close()

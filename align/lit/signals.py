@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 
 from align.lit.checkpoints import Checkpoints
-from align.lit.module import AlignModule
+from align.lit.module import own
 
 
 class Stop(L.Callback):
@@ -21,7 +21,7 @@ class Stop(L.Callback):
         self.received = 0
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.install()
 
     def install(self) -> None:
@@ -47,17 +47,17 @@ class Stop(L.Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, AlignModule)
+        module = own(pl_module)
         if self.received:
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
             self.checkpoints.save(trainer, module)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        assert isinstance(module, AlignModule)
-        if self.received and not trainer.sanity_checking:  # between two steps: what is in memory is the step's end
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        module = own(pl_module)
+        if self.received:  # between two steps: what is in memory is the step's end
             self.checkpoints.save(trainer, module)
             raise Interrupted(self.received)
 
