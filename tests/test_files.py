@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from align.files import atomic_write, cache_dir, download, read_json, sha256, write_json
+from align.files import atomic_folder, atomic_write, cache_dir, download, read_json, sha256, write_json
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -153,3 +153,19 @@ def test_offline_and_missing_are_one_line(server, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="only http"):
         download("file:///etc/passwd", tmp_path / "a")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "model"
+    with atomic_folder(target) as work:
+        (work / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    with pytest.raises(RuntimeError), atomic_folder(target) as work:
+        (work / "a").write_text("2")
+        raise RuntimeError
+    assert (target / "a").read_text() == "1"
+    with atomic_folder(target) as work:
+        (work / "b").write_text("3")
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -1,11 +1,10 @@
 """Checkpoints: folders of safetensors and JSON, in and out. No pickle is ever written or read."""
 
 from align.checkpoint.describe import build, describe
-from align.checkpoint.folder import atomic_folder, build_model, load, load_tower, locate, save, transcript
+from align.checkpoint.folder import build_model, load, load_tower, locate, save, transcript
 from align.checkpoint.run import choose, index, load_training, save_training
 
 __all__ = [
-    "atomic_folder",
     "build",
     "build_model",
     "choose",

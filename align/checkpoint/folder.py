@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +12,11 @@ import yaml
 
 import align
 from align.checkpoint.describe import build, describe
-from align.files import sha256, write_json
+from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
 from align.values import TermInfo
 
 schema = 1
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder beside `path` that takes its name once the block is left without an error, synced to the disk."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.parent / f".{path.name}.tmp-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        for file in work.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as f:
-                    os.fsync(f.fileno())
-        old = path.parent / f".{path.name}.old-{os.getpid()}"
-        if path.exists():
-            path.rename(old)
-        work.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def transcript(model: JointModel) -> dict[str, Any]:

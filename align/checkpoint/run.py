@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from align.checkpoint.folder import atomic_folder, write_model
-from align.files import read_json, write_json
+from align.checkpoint.folder import write_model
+from align.files import atomic_folder, read_json, write_json
 from align.model import JointModel
 
 

@@ -24,7 +24,9 @@ def resolve(urls: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def braces(pattern: str) -> list[str]:
-    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out as webdataset does. Raises ValueError for no pattern.
+    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out as webdataset does.
+
+    Raises ValueError for a brace too many and for a pattern of too many shards.
 
     >>> braces("{08..10}.{a,b}")
     ['08.a', '08.b', '09.a', '09.b', '10.a', '10.b']

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from align.checkpoint import atomic_folder, choose, index, load_training
-from align.files import read_json, write_json
+from align.checkpoint import choose, index, load_training
+from align.files import atomic_folder, read_json, write_json
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.log import Log

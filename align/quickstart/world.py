@@ -72,6 +72,7 @@ PARTIAL = (  # of one attribute, of two, of three
         ("a {size} {color} {material} object", "something {size}, {color} and {material}"),
     ),
 )
+SAYS = (0.8, 0.1, 0.1)  # how often a partial caption says one, two, three
 SCALE = {"small": 0.56, "medium": 0.75, "large": 1.0}  # of the unit solids in shapes.py
 
 
@@ -143,7 +144,7 @@ def draw(split: str, n: int, seed: int = 0) -> list[Solid]:
 def caption(solid: Solid, rng: np.random.Generator, *, partial: bool = False) -> str:
     """One caption of a solid. Partial: it leaves out one to three of the four parameters."""
     if partial:
-        kind = PARTIAL[rng.choice(3, p=[0.6, 0.25, 0.15])]
+        kind = PARTIAL[rng.choice(3, p=SAYS)]
         templates = kind[rng.integers(len(kind))]
     else:
         templates = FULL

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 import align
 from align.data import Shards
-from align.files import atomic_write, sha256, write_json
+from align.files import atomic_folder, atomic_write, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
 
@@ -35,7 +31,7 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
     if folder.exists() and not (folder / "index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there and is no index; choose another folder with --out")
     items = _items(embeddings, shards)
-    with _whole(folder) as work:
+    with atomic_folder(folder) as work:
         modalities, dim = {}, 0
         for m, rows in embeddings.items():
             if not isinstance(rows.values, Tensor):
@@ -90,25 +86,3 @@ def _items(embeddings: Embeddings, shards: Shards) -> list[dict[str, Any]]:
     if any(item is None for item in items):
         raise ValueError("the embeddings have samples that the shards lack; embed them again")
     return [item for item in items if item is not None]
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A work folder beside `folder` that takes its place when the block ends without an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid4().hex[:12]
-    work, old = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("tmp", "old"))
-    work.mkdir()
-    try:
-        yield work
-        if folder.exists():
-            folder.rename(old)
-        try:
-            work.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
