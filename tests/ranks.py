@@ -1,11 +1,7 @@
 """Two gloo ranks for a test module: started once, one thread each, every case run inside.
 
-    @pytest.fixture(scope="module")
-    def two_ranks(tmp_path_factory):
-        return on_ranks([case_a, case_b], tmp_path_factory.mktemp("ranks"))
-
-    def test_a(two_ranks):
-        first, second = two_ranks["case_a"]  # what case_a() returned on rank 0 and on rank 1
+A module-scoped fixture returns ``on_ranks([case_a, case_b], tmp_path_factory.mktemp("ranks"))``; a test then reads
+``first, second = two_ranks["case_a"]``, what ``case_a()`` returned on rank 0 and on rank 1.
 """
 
 from __future__ import annotations
