@@ -183,3 +183,20 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, num
     assert f"continuing at step {step}" in done.stderr
     with (folder / "run/metrics.csv").open() as f:
         assert [int(row["step"]) for row in csv.DictReader(f)] == list(range(1, step + 6))
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_run_of_one_process(folder):
+    """DDP over gloo on a set with holes, float64: the same losses to rounding."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    losses = []
+    for run, more in (("one", []), ("two", ["--trainer.devices", "2", "--trainer.strategy", "ddp"])):
+        command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--run", run, *more]
+        done = subprocess.run(
+            [*command, "--trainer.precision", "64-true"], env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("trained 4 steps") == 1
+        with (folder / run / "metrics.csv").open() as f:
+            losses.append([float(row["loss"]) for row in csv.DictReader(f)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)

@@ -200,6 +200,8 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         seed=made.seed,
         fresh=made.fresh,
     )
+    if fitted.rank:  # the first rank speaks for all
+        return 128 + fitted.signal if fitted.signal else 0
     if fitted.bad:
         print(
             "bad members:", *(f"{reason} {n}" for reason, n in sorted(fitted.bad.items())), sep="\n  ", file=sys.stderr

@@ -31,11 +31,12 @@ from align.seeds import derive
 
 
 class Fitted(NamedTuple):
-    """step: where the run stands; signal: the number that stopped it, or 0; bad: bad members by reason."""
+    """step: where the run stands; signal: the number that stopped it, or 0; bad: bad members by reason; rank: whose."""
 
     step: int
     signal: int
     bad: dict[str, int]
+    rank: int = 0
 
 
 def fit(
@@ -98,7 +99,7 @@ def fit(
         write_json(run / "bad.json", bad)
         if not stop.received:
             _finish(run)
-    return Fitted(module.step, stop.received, bad)
+    return Fitted(module.step, stop.received, bad, lightning.global_rank)
 
 
 _noise = (
