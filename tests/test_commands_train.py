@@ -160,8 +160,13 @@ def test_a_missing_config_and_a_folder_that_is_no_model(folder, capsys):
     assert "no model folder nowhere" in refused(capsys, ["evaluate", "nowhere", "test-000000.tar"], 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.sweep),
+    ],
+)
 def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, number, code):
     command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--run", "run"]
     command += ["--trainer.max_steps", "100000", "--checkpoint.every_steps", "100000"]
@@ -188,15 +193,16 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, num
 @pytest.mark.slow
 def test_two_ranks_train_the_run_of_one_process(folder):
     """DDP over gloo on a set with holes, float64: the same losses to rounding."""
+    same = ["train", "--config", "config.yaml", "--trainer.precision", "64-true"]
+    assert main([*same, "--run", "one"]) == 0
+    command = [sys.executable, "-m", "align.commands", *same, "--run", "two"]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained 4 steps") == 1
     losses = []
-    for run, more in (("one", []), ("two", ["--trainer.devices", "2", "--trainer.strategy", "ddp"])):
-        command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--run", run, *more]
-        done = subprocess.run(
-            [*command, "--trainer.precision", "64-true"], env=env, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("trained 4 steps") == 1
+    for run in ("one", "two"):
         with (folder / run / "metrics.csv").open() as f:
             losses.append([float(row["loss"]) for row in csv.DictReader(f)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
