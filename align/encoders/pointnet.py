@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import final
 
@@ -17,26 +18,38 @@ class PointNet(Encoder):
     """(n, P, channels) xyz, or xyz and rgb -> pooled features; no tokens (Qi et al. 2017, arXiv:1612.00593, equation 1,
     without its alignment networks; layer normalisation for batch normalisation).
 
-    The order of the points does not matter, nor does a repeated one. hidden: widths of the MLP; the last is what the
-    maximum is taken over.
+    A point is its coordinates, their sines and cosines at ``bands`` frequencies (Mildenhall et al. 2020, NeRF,
+    arXiv:2003.08934, equation 4: without them small nets see shapes as blobs), and what else there is, taken to lie in
+    [0, 1]. The order of the points does not matter, nor does a repeated one.
+
+    hidden: widths of the MLP over each point; the last is what the maximum is taken over.
     """
 
-    def __init__(self, width: int = 128, channels: int = 6, hidden: Sequence[int] = (64, 64, 256)):
+    def __init__(self, width: int = 128, channels: int = 6, hidden: Sequence[int] = (32, 64, 128), bands: int = 2):
         super().__init__()
-        if not hidden:
-            raise ValueError("hidden needs at least one width")
-        self.width, self.channels, self.hidden = width, channels, hidden
+        if not hidden or channels < 3 or bands < 0:
+            raise ValueError(f"needs hidden widths, channels >= 3, bands >= 0; got {hidden}, {channels}, {bands}")
+        self.width, self.channels, self.hidden, self.bands = width, channels, hidden, bands
+        sizes = [channels + 6 * bands, *hidden]
         layers: list[nn.Module] = []
-        for a, b in zip((channels, *hidden), hidden, strict=False):
+        for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()]
         self.each = nn.Sequential(*layers[:-2])  # the last width goes to the maximum as it is
-        self.norm = nn.LayerNorm(hidden[-1])
-        self.out = nn.Linear(hidden[-1], width)
+        last = hidden[-1]
+        self.all = nn.Sequential(nn.LayerNorm(last), nn.Linear(last, 2 * last), nn.GELU(), nn.Linear(2 * last, width))
 
     def encode(self, values: Tensor) -> Features:
         if values.ndim != 3 or values.shape[2] != self.channels or not values.shape[1]:
             raise ValueError(f"PointNet takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
-        return Features(self.out(self.norm(self._maximum(values))))
+        return Features(self.all(self._maximum(self._waves(values))))
+
+    def _waves(self, values: Tensor) -> Tensor:
+        """(n, P, channels) -> (n, P, channels + 6 bands)."""
+        xyz, rest = values[..., :3], values[..., 3:]
+        waves = [
+            wave for k in range(self.bands) for wave in ((xyz * torch.pi * 2**k).sin(), (xyz * torch.pi * 2**k).cos())
+        ]
+        return torch.cat([xyz, (rest - 0.5) * 4, *waves], -1)
 
     def _maximum(self, values: Tensor) -> Tensor:
         """(n, P, C) -> (n, hidden[-1]). Only the points that hold a maximum get a gradient: so they alone are run with

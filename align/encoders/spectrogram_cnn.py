@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
@@ -14,7 +15,8 @@ from align.values import Features
 
 @final
 class SpectrogramCNN(Encoder):
-    """(n, 1, n_mels, T) -> mean over time; a time step of the last feature map, all its frequencies, is a token.
+    """(n, 1, n_mels, T) -> mean and maximum over time; a time step of the last feature map, all its frequencies, is
+    a token: what the pooled features would be, were it the only one.
 
     Any T. Frequencies are not pooled: unlike a place in an image, a pitch has a meaning. widths, stem: as ImageCNN.
     """
@@ -30,12 +32,13 @@ class SpectrogramCNN(Encoder):
         super().__init__()
         self.width, self.n_mels, self.channels, self.widths, self.stem = width, n_mels, channels, widths, stem
         self.trunk = ConvTrunk(channels, widths, stem)
-        bands = -(-n_mels // self.trunk.stride)  # rounded up
-        self.norm = nn.LayerNorm(widths[-1] * bands)
-        self.out = nn.Linear(widths[-1] * bands, width)
+        features = 2 * widths[-1] * -(-n_mels // self.trunk.stride)  # rounded up
+        self.norm = nn.LayerNorm(features)
+        self.out = nn.Linear(features, width)
 
     def encode(self, values: Tensor) -> Features:
         if values.shape[-2] != self.n_mels:
             raise ValueError(f"SpectrogramCNN was made for {self.n_mels} mel bands, got {tuple(values.shape)}")
-        tokens = self.out(self.norm(self.trunk(values).flatten(1, 2).mT))  # (n, t, W)
-        return Features(tokens.mean(1), tokens)
+        steps = self.trunk(values).flatten(1, 2).mT  # (n, t, C · bands)
+        both = torch.cat([steps.mean(1), steps.amax(1)], -1)
+        return Features(self.out(self.norm(both)), self.out(self.norm(steps.repeat(1, 1, 2))))
