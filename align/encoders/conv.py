@@ -1,4 +1,4 @@
-"""The convolutional trunk that ImageCNN and SpectrogramCNN share: made for 2 CPU cores."""
+"""The convolutional stages that ImageCNN and SpectrogramCNN share: made for 2 CPU cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 @final
-class ConvTrunk(nn.Module):
+class Convolutions(nn.Module):
     """(n, channels, H, W) -> (n, widths[-1], ceil(H / stride), ceil(W / stride)), stride = stem · 2^(stages - 1).
 
     A stage is a strided convolution and one residual 3x3 convolution (He et al. 2016, arXiv:1512.03385), each with

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
-from align.encoders.conv import ConvTrunk
+from align.encoders.conv import Convolutions
 from align.values import Features
 
 
@@ -27,11 +27,11 @@ class ImageCNN(Encoder):
     def __init__(self, width: int = 128, channels: int = 3, widths: Sequence[int] = (32, 64, 128), stem: int = 4):
         super().__init__()
         self.width, self.channels, self.widths, self.stem = width, channels, widths, stem
-        self.trunk = ConvTrunk(channels, widths, stem)
+        self.maps = Convolutions(channels, widths, stem)
         self.norm = nn.LayerNorm(2 * widths[-1])
         self.out = nn.Linear(2 * widths[-1], width)
 
     def encode(self, values: Tensor) -> Features:
-        maps = self.trunk(values).flatten(2).mT  # (n, h · w, C)
-        both = torch.cat([maps.mean(1), maps.amax(1)], -1)  # (n, 2 C)
-        return Features(self.out(self.norm(both)), self.out(self.norm(maps.repeat(1, 1, 2))))
+        grid = self.maps(values).flatten(2).mT  # (n, h · w, C)
+        both = torch.cat([grid.mean(1), grid.amax(1)], -1)  # (n, 2 C)
+        return Features(self.out(self.norm(both)), self.out(self.norm(grid.repeat(1, 1, 2))))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
-from align.encoders.conv import ConvTrunk
+from align.encoders.conv import Convolutions
 from align.values import Features
 
 
@@ -31,14 +31,14 @@ class SpectrogramCNN(Encoder):
     ):
         super().__init__()
         self.width, self.n_mels, self.channels, self.widths, self.stem = width, n_mels, channels, widths, stem
-        self.trunk = ConvTrunk(channels, widths, stem)
-        features = 2 * widths[-1] * -(-n_mels // self.trunk.stride)  # rounded up
+        self.maps = Convolutions(channels, widths, stem)
+        features = 2 * widths[-1] * -(-n_mels // self.maps.stride)  # rounded up
         self.norm = nn.LayerNorm(features)
         self.out = nn.Linear(features, width)
 
     def encode(self, values: Tensor) -> Features:
         if values.shape[-2] != self.n_mels:
             raise ValueError(f"SpectrogramCNN was made for {self.n_mels} mel bands, got {tuple(values.shape)}")
-        steps = self.trunk(values).flatten(1, 2).mT  # (n, t, C · bands)
+        steps = self.maps(values).flatten(1, 2).mT  # (n, t, C · bands)
         both = torch.cat([steps.mean(1), steps.amax(1)], -1)
         return Features(self.out(self.norm(both)), self.out(self.norm(steps.repeat(1, 1, 2))))

@@ -51,5 +51,5 @@ def _embed(model: JointModel, name: str, given: list[Any], batch_size: int) -> T
         for i, x in enumerate(given[start : start + batch_size], start):
             with naming(f"{name}[{i}] ({short(x)})"):
                 rows.append(tower.preprocess.eval(tower.preprocess.decode(x)))
-        out.append(model.unit(tower(model.on_device(tower.preprocess.collate(rows)))))
+        out.append(model._unit(tower(model._on_device(tower.preprocess.collate(rows)))))
     return torch.cat(out)

@@ -89,28 +89,28 @@ class JointModel(nn.Module):
         """
         rows = {}
         for name, tower in self.towers.items():
-            given = batch.get(name) or self.no_rows(name)
+            given = batch.get(name) or self._no_rows(name)
             out = tower(given.values, generator=(generators or {}).get(name), tokens=name in tokens)
             if name in tokens:
                 pooled, each, mask = out
-                rows[name] = Rows(self.unit(pooled), given.sample, self.unit(each), mask)
+                rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
             else:
-                rows[name] = Rows(self.unit(out), given.sample)
+                rows[name] = Rows(self._unit(out), given.sample)
         return Embeddings(
             rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
         )
 
-    def no_rows(self, name: str) -> Rows:
+    def _no_rows(self, name: str) -> Rows:
         """n = 0 rows of a modality, as its preprocess collates them."""
-        values = self.on_device(self.towers[name].preprocess.collate([]))
+        values = self._on_device(self.towers[name].preprocess.collate([]))
         return Rows(values, torch.zeros(0, dtype=torch.long, device=self.device))
 
-    def on_device(self, values: Values) -> Values:
+    def _on_device(self, values: Values) -> Values:
         if isinstance(values, dict):
             return {name: x.to(self.device) for name, x in values.items()}
         return values.to(self.device)
 
-    def unit(self, x: Tensor) -> Tensor:
+    def _unit(self, x: Tensor) -> Tensor:
         """Unit vectors (..., D), in float32 at least: losses and rankings do not inherit bfloat16's steps. Zero stays
         zero."""
         x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
