@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,17 @@ def create(name: str, pretrained: str | None) -> Any:
     if pretrained and not Path(pretrained).is_file() and pretrained not in tags:
         known = ", ".join(tags) or "none"
         raise ValueError(f"pretrained={pretrained!r} is no file and no tag of {name}; its tags: {known}")
+    if pretrained and pretrained in tags:
+        _check_gelu(name, pretrained, config.get("quick_gelu", False))
+    path = _fetched(name, pretrained) if pretrained else None
     config.pop("custom_text", None)
     for part, library in (("vision_cfg", "timm_model"), ("text_cfg", "hf_model")):
         if f"{library}_name" in config[part]:
             config[part][f"{library}_pretrained"] = False
     kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-    if pretrained and pretrained in tags:
-        _check_gelu(name, pretrained, config.get("quick_gelu", False))
-    known_arguments = inspect.signature(kind).parameters
-    model = kind(**{key: value for key, value in config.items() if key in known_arguments})
-    if pretrained:
-        _load(model, name, pretrained)
+    model = kind(**config)
+    if path:
+        _load(model, name, path)
     return model
 
 
@@ -50,18 +49,24 @@ def _check_gelu(name: str, tag: str, quick: bool) -> None:
         raise ValueError(f"the weights {tag!r} were trained with another GELU than {name} has; use {other}")
 
 
-def _load(model: Any, name: str, pretrained: str) -> None:
+def _fetched(name: str, pretrained: str) -> str:
+    """The path of a file with the weights."""
     import open_clip
 
-    path = pretrained
-    if not Path(pretrained).is_file():
-        try:
-            path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, pretrained))
-        except Exception as error:  # the hub's errors are of many kinds, and many lines long
-            raise OSError(
-                f"the weights {pretrained!r} of {name} cannot be fetched ({type(error).__name__}): go online once, or "
-                "give `pretrained` the path of a file"
-            ) from error
+    if Path(pretrained).is_file():
+        return pretrained
+    try:
+        return open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, pretrained))
+    except Exception as error:  # the hub's errors are of many kinds, and many lines long
+        raise OSError(
+            f"the weights {pretrained!r} of {name} cannot be fetched ({type(error).__name__}): go online once, or "
+            "give `pretrained` the path of a file"
+        ) from error
+
+
+def _load(model: Any, name: str, path: str) -> None:
+    import open_clip
+
     try:
         open_clip.load_checkpoint(model, path, strict=True, weights_only=True)
     except Exception as error:

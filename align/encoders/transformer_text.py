@@ -58,10 +58,9 @@ class TransformerText(Encoder):
         x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
         for block in self.blocks:
             x = block(x, mask)
-        x = self.norm(x)
+        x = self.norm(x) * mask[..., None]  # padding is zero, whatever stands beside it
         if self.pool == "mean":
-            weight = mask.to(x.dtype) / mask.sum(1, keepdim=True)
-            pooled = (weight[:, None] @ x)[:, 0]  # (n, W)
+            pooled = x.sum(1) / mask.sum(1, keepdim=True)  # (n, W)
         else:
             pooled = x[torch.arange(len(x), device=x.device), last - 1]
         rest = self.context - L

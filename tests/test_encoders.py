@@ -1,0 +1,406 @@
+"""Encoders: one row alone is the row in company, no rows give zero gradients, published weights load or say why not."""
+
+import inspect
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from align import encoders
+from align.encoders import (
+    ImageCNN,
+    OpenClipImage,
+    OpenClipText,
+    PointNet,
+    PointTransformer,
+    Precomputed,
+    SpectrogramCNN,
+    SpectrogramViT,
+    TimmImage,
+    TransformerText,
+)
+from align.encoders.patches import farthest, neighbours
+
+tiny = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 12, "vocab_size": 90, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_clip(tmp_path_factory):
+    """open_clip learns a model of two layers; it has no way to forget it, which does no harm."""
+    import open_clip
+
+    path = tmp_path_factory.mktemp("configs") / "align-tiny.json"
+    path.write_text(json.dumps(tiny))
+    open_clip.add_model_config(path)
+
+
+def images(n, size=32):
+    return torch.randn(n, 3, size, size, dtype=torch.float64)
+
+
+def texts(n, context=12):
+    """Ids of different lengths, padding after them."""
+    ids = torch.randint(1, 90, (n, context))
+    for i in range(n):
+        ids[i, 2 + i % (context - 1) :] = 0
+    return ids
+
+
+def clouds(n, channels=6, P=40):
+    return torch.rand(n, P, channels, dtype=torch.float64)
+
+
+def sounds(n, F=16, T=37):
+    return torch.randn(n, 1, F, T, dtype=torch.float64)
+
+
+cases = {
+    "ImageCNN": (lambda: ImageCNN(width=24, widths=(8, 16), stem=2), images),
+    "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
+    "TimmImage-convnext": (lambda: TimmImage("test_convnext"), images),
+    "OpenClipImage": (lambda: OpenClipImage("align-tiny"), images),
+    "OpenClipText": (lambda: OpenClipText("align-tiny"), texts),
+    "TransformerText": (lambda: TransformerText(90, 12, width=16, depth=2, heads=2), texts),
+    "TransformerText-last": (lambda: TransformerText(90, 12, width=16, depth=1, heads=2, pool="last"), texts),
+    "SpectrogramViT": (lambda: SpectrogramViT("test_vit", n_mels=16, frames=32), sounds),
+    "SpectrogramCNN": (lambda: SpectrogramCNN(width=24, n_mels=16, widths=(8, 16)), sounds),
+    "PointNet": (lambda: PointNet(width=24, hidden=(8, 16)), clouds),
+    "PointNet-few": (lambda: PointNet(width=24, hidden=(8, 16)), lambda n: clouds(n, P=9)),
+    "PointTransformer": (
+        lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
+        clouds,
+    ),
+    "Precomputed": (lambda: Precomputed(7), lambda n: torch.randn(n, 7, dtype=torch.float64)),
+    "Precomputed-tokens": (lambda: Precomputed(7), lambda n: torch.randn(n, 3, 7, dtype=torch.float64)),
+}
+every = pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
+
+
+def test_no_encoder_is_forgotten():
+    public = {name for name in encoders.__all__ if name != "Encoder"}
+    assert {name.split("-")[0] for name in cases} == public
+
+
+@every
+def test_what_comes_out(case):
+    make, values = case
+    torch.manual_seed(0)
+    encoder, x = make().double(), values(5)
+    pooled, tokens, mask = encoder(x)
+    assert pooled.shape == (5, encoder.width)
+    assert pooled.dtype == torch.float64
+    if tokens is not None:
+        assert tokens.shape[0] == 5
+        assert tokens.shape[2] == encoder.width
+    if mask is not None:
+        assert mask.shape == tokens.shape[:2]
+        assert mask.dtype == torch.bool
+    if values is texts:
+        assert torch.equal(mask, x != 0)
+
+
+@every
+@pytest.mark.parametrize("training", [False, True])
+def test_a_row_is_the_same_alone_and_in_company(case, training):
+    make, values = case
+    torch.manual_seed(0)
+    encoder, x = make().double().train(training), values(6)
+    together = encoder(x)
+    for i in range(6):
+        alone = encoder(x[i : i + 1])
+        for a, b in zip(alone, together, strict=True):
+            if b is not None:
+                torch.testing.assert_close(a[0], b[i], rtol=1e-10, atol=1e-10)
+
+
+@every
+def test_no_rows_give_zero_gradients(case):
+    make, values = case
+    torch.manual_seed(0)
+    encoder = make().double()
+    x = values(0)
+    pooled, tokens, mask = encoder(x if not x.is_floating_point() else x.requires_grad_())
+    assert pooled.shape == (0, encoder.width)
+    assert tokens is None or tokens.shape[0] == 0
+    assert mask is None or mask.shape[0] == 0
+    if not list(encoder.parameters()):
+        return
+    pooled.sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name  # any() is true for nan
+
+
+@every
+def test_every_parameter_reaches_the_pooled_features(case):
+    make, values = case
+    torch.manual_seed(0)
+    encoder = make().double()
+    pooled = encoder(values(4)).pooled
+    if list(encoder.parameters()):
+        (pooled * torch.randn_like(pooled)).sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@every
+def test_arguments_are_kept_under_their_names(case):
+    encoder = case[0]()
+    kept = {name: getattr(encoder, name) for name in inspect.signature(type(encoder)).parameters}
+    again = type(encoder)(**json.loads(json.dumps(kept)))  # what a checkpoint writes builds the same encoder
+    shapes = {name: x.shape for name, x in encoder.state_dict().items()}
+    assert {name: x.shape for name, x in again.state_dict().items()} == shapes
+    assert not any(
+        p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in inspect.signature(type(encoder)).parameters.values()
+    )
+
+
+@every
+def test_half_precision_and_one_row_train(case):
+    make, values = case
+    encoder = make().bfloat16()
+    x = values(1)
+    pooled = encoder(x.bfloat16() if x.is_floating_point() else x).pooled
+    assert pooled.dtype == torch.bfloat16
+    assert pooled.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointTransformer])
+def test_ours_have_no_batch_norm(kind):
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in kind().modules())
+
+
+@pytest.mark.parametrize("make", [lambda: TimmImage("test_resnet"), lambda: TimmImage("test_efficientnet")])
+def test_batch_norm_stays_in_evaluation_with_a_warning(make):
+    with pytest.warns(UserWarning, match="has batch normalisation; its statistics stay as they are"):
+        encoder = make()
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [m.running_mean.clone() for m in norms]
+    assert not any(m.training for m in [*norms, *encoder.train().modules()] if m in norms)
+    encoder(images(3).float())
+    assert encoder.training
+    assert all(torch.equal(m.running_mean, old) for m, old in zip(norms, before, strict=True))
+    x = images(3).float()
+    torch.testing.assert_close(encoder(x).pooled[:1], encoder(x[:1]).pooled, rtol=1e-5, atol=1e-5)
+
+
+def test_pointnet_and_its_gradient_are_those_of_all_points():
+    torch.manual_seed(0)
+    net, x = PointNet(width=5, hidden=(8, 16)).double(), clouds(3, P=50).requires_grad_()
+    weight = torch.randn(3, 5, dtype=torch.float64)
+    plain = net.all(torch.stack([torch.stack([net.each(p) for p in net._waves(row)]).amax(0) for row in x]))
+    leaves = [x, *net.parameters()]
+    want = torch.autograd.grad((plain * weight).sum(), leaves)
+    pooled = net(x).pooled
+    got = torch.autograd.grad((pooled * weight).sum(), leaves)
+    torch.testing.assert_close(pooled, plain)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x).pooled, plain)
+
+
+@pytest.mark.parametrize("name", ["PointNet", "PointTransformer"])
+def test_the_order_of_points_does_not_matter(name):
+    torch.manual_seed(0)
+    encoder, x = cases[name][0]().double(), clouds(3)
+    shuffled = torch.stack([row[torch.randperm(40)] for row in x])
+    torch.testing.assert_close(encoder(x).pooled, encoder(shuffled).pooled)
+
+
+def test_odd_clouds_are_finite():
+    torch.manual_seed(0)
+    encoder = cases["PointTransformer"][0]()
+    for x in (torch.zeros(2, 40, 6), torch.rand(2, 1, 6), torch.rand(2, 4, 6), torch.ones(1, 40, 6)):
+        pooled = encoder(x).pooled
+        pooled.sum().backward()
+        assert pooled.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_farthest_points_are_those_of_the_plain_loop():
+    torch.manual_seed(0)
+    clouds = torch.rand(4, 30, 3, dtype=torch.float64)
+    for cloud, chosen in zip(clouds, farthest(clouds, 9).tolist(), strict=True):
+        want = [max(range(30), key=lambda j: (cloud[j] - cloud.mean(0)).norm().item())]
+        while len(want) < 9:
+            gap = [min((cloud[j] - cloud[c]).norm().item() for c in want) for j in range(30)]
+            want.append(gap.index(max(gap)))
+        assert chosen == want
+
+
+@pytest.mark.parametrize("budget", [1 << 24, 200, 7])
+def test_neighbours_are_those_of_the_plain_loop_in_any_chunks(budget):
+    torch.manual_seed(0)
+    clouds, centres = torch.rand(4, 30, 3), torch.rand(4, 5, 3)
+    found = neighbours(centres, clouds, 6, budget=budget)
+    for i in range(4):
+        for g in range(5):
+            order = sorted(range(30), key=lambda j: (clouds[i, j] - centres[i, g]).norm().item())
+            assert set(found[i, g].tolist()) == set(order[:6])
+
+
+def test_padding_is_not_read():
+    torch.manual_seed(0)
+    encoder = TransformerText(90, 12, width=16, depth=2, heads=2).double()
+    ids = texts(4)
+    rows = [encoder.norm(_blocks(encoder, row[row != 0])) for row in ids]  # each text alone, without padding
+    torch.testing.assert_close(encoder(ids).pooled, torch.stack([r.mean(0) for r in rows]))
+    encoder.pool = "last"
+    torch.testing.assert_close(encoder(ids).pooled, torch.stack([r[-1] for r in rows]))
+    assert encoder(torch.zeros(2, 12, dtype=torch.long)).pooled.isfinite().all()
+
+
+def _blocks(encoder, ids):
+    x = (encoder.token(ids) + encoder.position[: len(ids)])[None]
+    for block in encoder.blocks:
+        x = block(x)
+    return x[0]
+
+
+def test_spectrograms_of_any_length():
+    for name in ("SpectrogramCNN", "SpectrogramViT"):
+        encoder = cases[name][0]()
+        for T in (1, 15, 16, 200):
+            assert encoder(torch.randn(2, 1, 16, T)).pooled.shape == (2, encoder.width)
+
+
+def test_a_pitch_is_not_pooled_away():
+    torch.manual_seed(0)
+    encoder = cases["SpectrogramCNN"][0]()
+    low, high = torch.zeros(2, 1, 1, 16, 32)
+    low[..., 4, :], high[..., 12, :] = 1, 1
+    assert (encoder(low).pooled - encoder(high).pooled).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ImageCNN(widths=(12,)), "widths are multiples of 8"),
+        (lambda: ImageCNN(stem=0), "stem, the first stride, must be at least 1, not 0"),
+        (lambda: TransformerText(pool="max"), "pool is 'mean' or 'last', not 'max'"),
+        (lambda: TransformerText(heads=3), "heads must divide width; 128 is no multiple of 3"),
+        (lambda: PointNet(hidden=()), "needs hidden widths"),
+        (lambda: PointTransformer(groups=0), "groups, neighbours and depth are at least 1, not 0, 32, 12"),
+        (lambda: Precomputed(3)(torch.zeros(2, 4)), r"takes values of shape \(n, 3\) or \(n, L, 3\), got \(2, 4\)"),
+        (lambda: PointNet()(torch.zeros(2, 9, 3)), r"PointNet takes \(n, P, 6\), P >= 1, got \(2, 9, 3\)"),
+        (lambda: PointTransformer()(torch.zeros(2, 0, 6)), r"takes \(n, P, 6\), P >= 1, got \(2, 0, 6\)"),
+        (lambda: SpectrogramCNN()(torch.zeros(2, 1, 32, 9)), "made for 64 mel bands, got"),
+        (lambda: TransformerText()(torch.ones(2, 9, dtype=torch.long)), "made for 64 ids a row, got"),
+        (lambda: TimmImage("vit_tiny_patch16_24"), "timm has no model .*; did you mean 'vit_tiny_patch16_224'"),
+        (lambda: TimmImage("test_vit", pretrained="nosuch"), "no file and no tag of test_vit; its tags: r160_in1k"),
+        (
+            lambda: TimmImage("vit_giant_patch14_224", pretrained=True),
+            "timm has no weights for 'vit_giant_patch14_224'",
+        ),
+        (lambda: SpectrogramViT("test_convnext"), "test_convnext is no vision transformer of timm"),
+        (lambda: OpenClipText("ViT-B-23"), "open_clip has no model 'ViT-B-23'; did you mean 'ViT-B-"),
+        (lambda: OpenClipImage("align-tiny", "laion"), "no file and no tag of align-tiny; its tags: none"),
+    ],
+)
+def test_errors_say_what_came(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_with_another_activation_are_refused():
+    with pytest.raises(
+        ValueError, match="'openai' were trained with another GELU than ViT-B-32 has; use ViT-B-32-quickgelu"
+    ):
+        OpenClipImage("ViT-B-32", "openai")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TimmImage("test_vit", pretrained=True),
+        lambda: TimmImage("test_vit", pretrained="r160_in1k"),
+        lambda: SpectrogramViT("test_vit", pretrained=True),
+        lambda: OpenClipImage("ViT-B-32", "laion2b_s34b_b79k"),
+        lambda: OpenClipText("ViT-B-32", "laion2b_s34b_b79k"),
+    ],
+)
+def test_weights_that_cannot_be_fetched_are_one_line(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained_from_url", _no_network)
+    with pytest.raises(OSError, match=r"the weights .* cannot be fetched \(\w+\): go online once") as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def _no_network(*_, **__):
+    raise OSError("no network")
+
+
+def saved(state, path):
+    from safetensors.torch import save_file
+
+    if path.suffix == ".safetensors":
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
+    else:
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_open_clip_weights_load_in_their_published_layout(tmp_path, suffix):
+    import open_clip
+
+    torch.manual_seed(1)
+    whole = open_clip.CLIP(**open_clip.get_model_config("align-tiny"))
+    path = saved(whole.state_dict(), tmp_path / f"weights{suffix}")
+    image, text = OpenClipImage("align-tiny", path), OpenClipText("align-tiny", path)
+    assert (image.pretrained, image.size, image.width) == (None, 32, 16)
+    assert (text.pretrained, text.vocabulary, text.context, text.width) == (None, 90, 12, 16)
+    x, ids = images(3).float(), texts(3)
+    torch.testing.assert_close(image(x).pooled, whole.encode_image(x))
+    torch.testing.assert_close(text(ids).pooled, whole.encode_text(ids))
+    last = text(ids).tokens[torch.arange(3), ids.argmax(1)]  # pooled is the token with the largest id, the end mark
+    torch.testing.assert_close(last, text(ids).pooled)
+
+
+@pytest.mark.parametrize("classes", [1000, 10, 0])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_timm_weights_load_from_a_file(tmp_path, classes, suffix):
+    import timm
+
+    torch.manual_seed(1)
+    whole = timm.create_model("test_vit", num_classes=classes)
+    path = saved(whole.state_dict(), tmp_path / f"weights{suffix}")
+    encoder = TimmImage("test_vit", pretrained=path)
+    assert encoder.pretrained is None
+    assert encoder.size == 160
+    x = images(2, 160).float()
+    want = whole.forward_head(whole.forward_features(x), pre_logits=True)
+    torch.testing.assert_close(encoder(x).pooled, want)
+
+
+def test_a_file_of_other_weights_is_refused(tmp_path):
+    path = saved({"a.weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
+    for make in (lambda: TimmImage("test_vit", path), lambda: OpenClipImage("align-tiny", path)):
+        with pytest.raises(ValueError, match="does not hold the weights of") as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+class Hostile:
+    ran = False
+
+    def __reduce__(self):
+        return setattr, (Hostile, "ran", True)
+
+
+@pytest.mark.parametrize("make", [lambda p: TimmImage("test_vit", p), lambda p: OpenClipText("align-tiny", p)])
+def test_a_file_runs_no_code(tmp_path, make):
+    torch.save({"state_dict": Hostile()}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="does not hold the weights of"):
+        make(str(tmp_path / "weights.pt"))
+    assert not Hostile.ran
