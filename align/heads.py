@@ -84,6 +84,8 @@ class AttentionPool(nn.Module):
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         x = features.pooled[:, None] if features.tokens is None else features.tokens
+        if tokens:
+            _tokens(features)
         parts = self.key_value(self.norm(x)).unflatten(-1, (2, self.heads, -1))  # (n, L, 2, heads, W / heads)
         key, value = parts.permute(2, 0, 3, 1, 4)
         query = self.query.view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
@@ -94,6 +96,5 @@ class AttentionPool(nn.Module):
         pooled = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)[:, :, 0].flatten(1)  # (n, W)
         if not tokens:
             return self.project(pooled)
-        _tokens(features)
         each = value.transpose(1, 2).flatten(2)  # (n, L, W): what the pool would be, were this token the only one
         return self.project(pooled), self.project(each)

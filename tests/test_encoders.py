@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from align import encoders
+from align import Tower, encoders
 from align.encoders import (
     ImageCNN,
     OpenClipImage,
@@ -21,6 +21,7 @@ from align.encoders import (
     TransformerText,
 )
 from align.encoders.patches import farthest, neighbours
+from align.preprocess import Bytes
 
 tiny = {
     "embed_dim": 16,
@@ -308,6 +309,11 @@ def test_errors_say_what_came(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused():
+    with pytest.raises(ValueError, match="Bytes gives vocabulary 259, OpenClipText takes vocabulary 90"):
+        Tower(Bytes(12), OpenClipText("align-tiny"))
 
 
 def test_weights_with_another_activation_are_refused():
