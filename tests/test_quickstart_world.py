@@ -44,8 +44,8 @@ def test_the_split_of_a_combination_never_moves():
         Solid("cube", "metal", "orange", "small", (9,))
     )
     assert sorted(s.group for s in combinations("test"))[:2] == [
-        "large blue ceramic cone",
-        "large blue ceramic octahedron",
+        "large blue ceramic cross",
+        "large blue glass cross",
     ]
 
 
@@ -55,7 +55,7 @@ def test_draw_is_balanced_and_seeded():
     assert draw("train", 50, 0) == a[:50], "a smaller world begins like a larger one"
     assert len({s.seed for s in a}) == 3000
     groups = [s.group for s in a]
-    assert max(groups.count(g) for g in set(groups)) <= 2
+    assert max(groups.count(g) for g in set(groups)) <= 3  # 1,400 combinations or so
     assert draw("test", 0) == []
 
 
@@ -94,7 +94,7 @@ def test_partial_captions_leave_something_out_and_say_nothing_false():
 
 def test_a_third_of_the_train_captions_is_partial():
     lines = [(said(t), s) for s in draw("train", 2000) for t in captions(s, train=True)]
-    assert 2800 < len(lines) < 3200
+    assert len(lines) == 4000
     assert 0.30 < np.mean([words != s.label for words, s in lines]) < 0.37
 
 

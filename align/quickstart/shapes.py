@@ -35,10 +35,6 @@ def sphere(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.sqrt(x * x + y * y + (z - 0.85) ** 2) - 0.85
 
 
-def cylinder(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    return flat(np.sqrt(x * x + y * y) - 0.68, z - 0.65, 0.65, 0.05)
-
-
 def cone(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     side = 0.88 * np.sqrt(x * x + y * y) + 0.4752 * z - 0.79  # unit normal (0.88, 0.475): 0.9 wide, 1.66 high
     return np.maximum(side, 0.03 - z) - 0.03
@@ -46,11 +42,6 @@ def cone(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 def torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.sqrt((np.sqrt(x * x + y * y) - 0.7) ** 2 + (z - 0.29) ** 2) - 0.29
-
-
-def pyramid(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    side = 0.88 * np.maximum(np.abs(x), np.abs(y)) + 0.4752 * z - 0.66
-    return np.maximum(side, 0.03 - z) - 0.03
 
 
 def capsule(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -108,10 +99,8 @@ class Shape(NamedTuple):
 SOLIDS: dict[str, Shape] = {
     "cube": Shape(cube, 0.7, 1.22),
     "sphere": Shape(sphere, 0.85, 0.86),
-    "cylinder": Shape(cylinder, 0.65, 0.95),
     "cone": Shape(cone, 0.6, 1.16),
     "torus": Shape(torus, 0.29, 1.0),
-    "pyramid": Shape(pyramid, 0.4, 1.2),
     "capsule": Shape(capsule, 0.96, 0.97),
     "tube": Shape(tube, 0.6, 0.96),
     "star": Shape(star, 0.3, 1.07),

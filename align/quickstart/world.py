@@ -11,10 +11,8 @@ import numpy as np
 SHAPES = (
     "cube",
     "sphere",
-    "cylinder",
     "cone",
     "torus",
-    "pyramid",
     "capsule",
     "tube",
     "star",
@@ -72,7 +70,7 @@ PARTIAL = (  # of one attribute, of two, of three
         ("a {size} {color} {material} object", "something {size}, {color} and {material}"),
     ),
 )
-SAYS = (0.8, 0.1, 0.1)  # how often a partial caption says one, two, three
+SAYS = (0.7, 0.15, 0.15)  # how often a partial caption says one, two, three of the parameters
 SCALE = {"small": 0.56, "medium": 0.75, "large": 1.0}  # of the unit solids in shapes.py
 
 
