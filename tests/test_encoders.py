@@ -172,6 +172,18 @@ def test_half_precision_and_one_row_train(case):
     assert pooled.isfinite().all()
 
 
+@every
+def test_every_parameter_learns_under_autocast(case):
+    make, values = case
+    torch.manual_seed(0)
+    encoder, x = make(), values(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = encoder(x.float() if x.is_floating_point() else x).pooled
+    if list(encoder.parameters()):
+        (pooled * torch.randn_like(pooled)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
 @pytest.mark.parametrize("kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointTransformer])
 def test_ours_have_no_batch_norm(kind):
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in kind().modules())
@@ -273,10 +285,11 @@ def test_spectrograms_of_any_length():
 
 
 def test_a_pitch_is_not_pooled_away():
+    """Two tones a whole number of strides apart and far from the edges: one map moved, which pooling would not see."""
     torch.manual_seed(0)
-    encoder = cases["SpectrogramCNN"][0]()
-    low, high = torch.zeros(2, 1, 1, 16, 32)
-    low[..., 4, :], high[..., 12, :] = 1, 1
+    encoder = SpectrogramCNN(n_mels=64, widths=(8,), stem=4)
+    low, high = torch.zeros(2, 1, 1, 64, 32)
+    low[..., 20, :], high[..., 40, :] = 1, 1
     assert (encoder(low).pooled - encoder(high).pooled).abs().max() > 0.01
 
 
@@ -389,12 +402,35 @@ def test_timm_weights_load_from_a_file(tmp_path, classes, suffix):
     torch.testing.assert_close(encoder(x).pooled, want)
 
 
+def test_spectrogram_vit_takes_image_weights_from_a_file(tmp_path):
+    import timm
+
+    torch.manual_seed(1)
+    whole = timm.create_model("test_vit")
+    path = saved(whole.state_dict(), tmp_path / "weights.safetensors")
+    encoder = SpectrogramViT("test_vit", n_mels=16, frames=32, pretrained=path)
+    torch.testing.assert_close(encoder.model.blocks[0].attn.qkv.weight, whole.blocks[0].attn.qkv.weight)
+    summed = whole.patch_embed.proj.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(encoder.model.patch_embed.proj.weight, summed)
+    assert encoder(sounds(2).float()).pooled.shape == (2, encoder.width)
+
+
 def test_a_file_of_other_weights_is_refused(tmp_path):
     path = saved({"a.weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
     for make in (lambda: TimmImage("test_vit", path), lambda: OpenClipImage("align-tiny", path)):
         with pytest.raises(ValueError, match="does not hold the weights of") as caught:
             make()
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_lacks_a_key_is_refused(tmp_path):
+    import timm
+
+    for classes, lost in ((0, "norm.weight"), (10, "blocks.1.attn.qkv.bias")):
+        state = timm.create_model("test_vit", num_classes=classes).state_dict()
+        path = saved({k: v for k, v in state.items() if k != lost}, tmp_path / f"weights{classes}.safetensors")
+        with pytest.raises(ValueError, match=f"does not hold the weights of test_vit: .*{lost}"):
+            TimmImage("test_vit", path)
 
 
 class Hostile:

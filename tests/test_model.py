@@ -201,6 +201,7 @@ def test_embed_leaves_every_mode_as_it_was():
         ({"image": [*pictures(2), b"no image"]}, BadSample, r"image/.*: image\[2\] \(<bytes>\)"),
         ({"image": [None]}, TypeError, r"image\[0\] \(<NoneType>\): "),
         ({"txt": ["a"]}, ValueError, "no tower for 'txt', the model has image, text; did you mean 'text'"),
+        ({"text": ["a", "b", ""], "batch_size": 2}, BadSample, r"text/empty: text\[2\] \(''\)"),
         ({"text": ["a"], "batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
     ],
 )
