@@ -51,6 +51,9 @@ class Preprocess(ABC):
         """What the encoder reads, computed on the device of ``values``; augmented only when a generator is given."""
         return values
 
+    def ready(self) -> None:
+        """Called once before data workers are forked: what is loaded here, they need not load again."""
+
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
         """A constant tensor on a device, made once for each; it is neither pickled nor part of a checkpoint."""
         kept: dict[tuple[str, torch.device], Tensor] = vars(self).setdefault("_constants", {})

@@ -57,6 +57,9 @@ class Tokens(Preprocess):
         self.context = context
         self.vocabulary = 49408
 
+    def ready(self) -> None:
+        bpe()
+
     def decode(self, source: Any) -> str:
         return read_text(source)
 
