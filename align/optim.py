@@ -58,7 +58,7 @@ class AdamW:
     def build(self, *modules: nn.Module) -> torch.optim.AdamW:
         """The optimiser of these modules' parameters."""
         groups = parameter_groups(*modules, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def at(self, step: int, steps: int) -> float:
         """The learning rate of step 0..steps-1: a pure function, so a resumed run needs no state for it."""

@@ -66,7 +66,7 @@ def data():
     def need(*names):
         missing = [n for n in names if not (folder / n).is_dir()]
         if missing:
-            pytest.skip(f"no {', '.join(missing)} in {folder}: set ALIGN_DATA to the folder of the public files")
+            pytest.skip(f"for want of data: no {', '.join(missing)} in $ALIGN_DATA (default: data)")
         return folder
 
     return need

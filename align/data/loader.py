@@ -114,7 +114,10 @@ class Loader:
 
     def close(self) -> None:
         """End the workers; iterating again starts new ones."""
+        running = getattr(self._loader, "_iterator", None)
         self._loader = None
+        if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
+            running._shutdown_workers()
 
     def _parts(self) -> Iterator[tuple[Batch, list[Bad]]]:
         if self.workers == 0:

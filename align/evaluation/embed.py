@@ -30,11 +30,12 @@ def embed_shards(
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    loader = Loader(shards, model.preprocess, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
     done = 0
     try:
         with torch.no_grad():
-            for rows in Loader(shards, model.preprocess, batch=batch, workers=workers, train=False):
+            for rows in loader:
                 piece = model(rows.to(model.device)).to("cpu")
                 _finite(piece)
                 pieces.append(piece)
@@ -42,6 +43,7 @@ def embed_shards(
                 if progress is not None:
                     progress(done, len(shards))
     finally:
+        loader.close()
         for module, mode in modes:
             module.training = mode
     if not pieces:

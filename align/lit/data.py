@@ -101,6 +101,11 @@ class AlignData(L.LightningDataModule):
         self.val_loader = self._loader(self.val_shards, train=False)
         return self.val_loader
 
+    def close(self) -> None:
+        """End the data workers."""
+        for loader in filter(None, (self.loader, self.val_loader)):
+            loader.close()
+
     def bad(self) -> dict[str, int]:
         """Bad members by reason, so far, training and validation. Positions without a row are counted too."""
         total: dict[str, int] = {}

@@ -94,6 +94,7 @@ def fit(
         finally:
             stop.restore()
             progress.close()
+            data.close()
     bad = data.bad()
     if lightning.is_global_zero:
         write_json(run / "bad.json", bad)
