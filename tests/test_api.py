@@ -1,6 +1,7 @@
 """The public names and signatures are the committed list. After a deliberate change: python tests/test_api.py"""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def test_names_and_signatures_are_the_committed_list():
 def test_an_unknown_name_says_what_there_is():
     with pytest.raises(AttributeError, match="Tower"):
         _ = align.Towr
+
+
+def test_type_checkers_see_the_same_names():
+    stub = (Path(align.__file__).parent / "__init__.pyi").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^from .* as (\w+)$", stub, flags=re.MULTILINE)) == sorted(align.__all__)
 
 
 if __name__ == "__main__":

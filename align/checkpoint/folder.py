@@ -93,7 +93,9 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(
+            f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}"
+        ) from error
     model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
     return model.eval()
 

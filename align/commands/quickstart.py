@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ def quickstart(
     test: int = 500,
     steps: int | None = None,
     seed: int = 0,
-    workers: int = 2,
+    workers: int = 1,
     fresh: bool = False,
 ) -> int:
     """Make a small world, train four towers on it, evaluate, write a report, and say what to try next
@@ -30,7 +31,7 @@ def quickstart(
         test: how many to test on; their combinations of shape, material, colour and size are not in training.
         steps: how long to train; none: as the quickstart's config says.
         seed: of the world and of the training.
-        workers: processes that make the world and decode it.
+        workers: processes that decode the world for the training.
         fresh: start over, even where the folder has a run.
     """
     if objects < 500 or test < 20:
@@ -38,7 +39,7 @@ def quickstart(
     start, folder = time.monotonic(), Path(run)
     folder.mkdir(parents=True, exist_ok=True)
     shards = folder / "shards"
-    _world(shards, objects, test, seed, workers)
+    _world(shards, objects, test, seed)
     made = time.monotonic()
     print(f"world: {objects} objects to train on, {test} to test on, in {shards} ({made - start:.0f} s)", flush=True)
     code = _train(folder, shards, steps, seed, workers, fresh)
@@ -52,7 +53,7 @@ def quickstart(
     return 0
 
 
-def _world(shards: Path, objects: int, test: int, seed: int, workers: int) -> None:
+def _world(shards: Path, objects: int, test: int, seed: int) -> None:
     from align.commands.progress import progress as bar
     from align.files import read_json, write_json
     from align.quickstart import write_world
@@ -65,7 +66,7 @@ def _world(shards: Path, objects: int, test: int, seed: int, workers: int) -> No
         old.unlink()
     (shards / "manifest.json").unlink(missing_ok=True)
     with bar("making the world") as said:
-        write_world(shards, train=objects, test=test, seed=seed, workers=workers, progress=said)
+        write_world(shards, train=objects, test=test, seed=seed, workers=os.cpu_count() or 1, progress=said)
     write_json(done, asked)
 
 

@@ -72,7 +72,8 @@ def search(
     loaded = load(model, allow=split(allow), checkpoint=checkpoint)
     index = Index.open(folder, model=fingerprint(loaded))
     index.rows(of)
-    embedded = {m: x.cpu() for m, x in loaded.embed(**{m: [x] for m, x in asked.items()}).items()}
+    lists: dict[str, Any] = {m: [x] for m, x in asked.items()}
+    embedded = {m: x.cpu() for m, x in loaded.embed(**lists).items()}
     if minus_text is not None:
         embedded = compose(embedded, {"text": loaded.embed(text=[minus_text])["text"].cpu()})
     how = how or reading(loaded.terms, list(embedded), of)

@@ -31,11 +31,11 @@ def braces(pattern: str) -> list[str]:
     >>> braces("{08..10}.{a,b}")
     ['08.a', '08.b', '09.a', '09.b', '10.a', '10.b']
     """
-    from braceexpand import UnbalancedBracesError, braceexpand
+    from braceexpand import braceexpand
 
     try:
         found = list(islice(braceexpand(pattern, escape=False), most + 1))
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise ValueError(f"{pattern!r} has a brace too many or too few") from error
     if len(found) > most:
         raise ValueError(f"{pattern!r} names more than {most:,} shards")

@@ -55,7 +55,9 @@ class Stop(L.Callback):
             trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
             self.checkpoints.save(trainer, module)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
         module = own(pl_module)
         if self.received:  # between two steps: what is in memory is the step's end
             self.checkpoints.save(trainer, module)

@@ -51,7 +51,7 @@ class Preprocess(ABC):
         """What the encoder reads, computed on the device of ``values``; augmented only when a generator is given."""
         return values
 
-    def ready(self) -> None:
+    def ready(self) -> None:  # noqa: B027  most have nothing to load
         """Called once before data workers are forked: what is loaded here, they need not load again."""
 
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:

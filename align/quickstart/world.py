@@ -71,7 +71,7 @@ PARTIAL = (  # of one attribute, of two, of three
     ),
 )
 SAYS = (0.7, 0.15, 0.15)  # how often a partial caption says one, two, three of the parameters
-SCALE = {"small": 0.62, "medium": 0.78, "large": 0.98}  # of the unit solids in shapes.py
+SCALE = {"small": 0.70, "medium": 0.84, "large": 0.98}  # of the unit solids in shapes.py
 
 
 class Body(NamedTuple):
