@@ -178,5 +178,18 @@ def keep_memory() -> None:
     mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
+def leave_a_core() -> None:
+    """Give torch all cores but one, which is left to data workers, unless OMP_NUM_THREADS says otherwise.
+
+    The number does not depend on the number of workers, which may not change a bit of the result.
+    """
+    import os
+
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+
+
 if __name__ == "__main__":
     raise SystemExit(main())

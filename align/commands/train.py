@@ -181,8 +181,11 @@ def _short(error: Exception) -> str:
 
 
 def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
+    from align.commands import leave_a_core
     from align.files import atomic_write
     from align.lit import fit
+
+    leave_a_core()
 
     run = Path(made.run)
     run.mkdir(parents=True, exist_ok=True)
