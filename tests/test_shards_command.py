@@ -40,6 +40,11 @@ def test_show_prints_counts_and_a_sample_of_each(built, capsys):
     assert "label: 2 classes: cone, torus" in out
 
 
+def test_show_takes_a_folder_too(built, capsys):
+    assert main(["shards", "show", "out"]) == 0
+    assert "2 samples in 1 shards" in capsys.readouterr().out
+
+
 def test_show_as_json_and_saved(built, capsys):
     assert main(["shards", "show", "out/train-000000.tar", "--json", "--save", "look", "--each", "2"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -65,7 +70,6 @@ def test_no_name_in_a_shard_leaves_the_folder(tmp_path, capsys):
 
 def test_what_is_wrong_is_one_line(built, capsys):
     for arguments, message, code in (
-        (["show", "out"], "out is a folder; name the shards in it: out/train-*.tar", 1),
         (["show", "out/val-*.tar"], "no shard matches out/val-*.tar", 1),
         (["show", "out/train-*.tar", "--each", "0"], "--each 0", 1),
         (["show", "out/train-*.tar", "--jsno"], "--json", 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -75,7 +76,7 @@ def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str |
     """Print what shards hold: counts, and a sample of each modality
 
     Args:
-        shards: shard files, or patterns such as 'shards/test-*.tar'
+        shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
         each: samples of each modality
         json: print JSON
         save: a folder to write the members of these samples to, as files
@@ -88,7 +89,7 @@ def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str |
 
     if each < 1:
         raise ValueError(f"--each {each}: show at least one sample of each modality")
-    opened = Shards(shards, shuffle=False)
+    opened = Shards([f"{name}/*.tar" if Path(name).is_dir() else name for name in shards], shuffle=False)
     found = look(opened, each)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if json:
