@@ -21,6 +21,7 @@ from align.losses.pairing import (
     row_weights,
     weighted_mean,
 )
+from align.losses.spread import spread
 from align.losses.temperature import Temperature
 from align.losses.tuples import Tuples, sampled, shuffled
 
@@ -110,6 +111,10 @@ class Symile(Temperature):
     100·D^(M/2 - 1), at which tuples that agree have CLIP's largest logit, 100.
 
     negatives: as in ``symile``. start_scale, max_scale, learn_scale: None takes the values above.
+    spread: weight of ``spread``, summed over the modalities. Where no pair of modalities says anything and only all
+        together do (a sum, an exclusive or), the first thing that Symile's gradient finds is that equal embeddings
+        make its softmaxes flat, and it may stay there for a thousand steps; 1 keeps the rows apart until the signal is
+        found (digits, task sum: 300 steps to 0.90 where without it the loss was flat after 1,000).
     """
 
     kind = "symile"
@@ -120,9 +125,11 @@ class Symile(Temperature):
         start_scale: float | None = None,
         max_scale: float | None = None,
         learn_scale: bool = True,
+        spread: float = 0.0,
     ):
         super().__init__(start_scale, max_scale, learn_scale)
         self.negatives: Negatives = negatives
+        self.spread = spread
         self.started = start_scale is not None
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
@@ -145,7 +152,7 @@ class Symile(Temperature):
             raise ValueError(
                 "Symile's scale depends on D and M: call start(dim, modalities, batch) once before training"
             )
-        return symile(
+        loss = symile(
             embeddings,
             self.scale,
             negatives=self.negatives,
@@ -154,3 +161,4 @@ class Symile(Temperature):
             weights=weights,
             generator=generator,
         )
+        return loss + self.spread * torch.stack([spread(x) for x in embeddings]).sum() if self.spread else loss

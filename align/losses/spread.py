@@ -1,0 +1,23 @@
+"""Spread: how much the rows of one modality point the same way. A regulariser against collapse."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from align.losses.pairing import at_least_float32, check_embeddings, exact
+
+
+def spread(x: Tensor) -> Tensor:
+    """The mean of <x_i, x_j>² over all i ≠ j, the frame potential of unit rows (Benedetto & Fickus 2003, "Finite
+    normalized tight frames"; the second term of the spectral contrastive loss, HaoChen et al. 2021, arXiv 2106.04156,
+    equation 6); a 0-d tensor.
+
+    x: (n, D). It is 1 where all rows are one, 1/D where they fill all directions alike. By ||XᵀX||² it costs n·D²
+    operations and no (n, n) matrix. Fewer than two rows: a differentiable zero.
+    """
+    check_embeddings([x])
+    with exact(x):
+        (x,) = at_least_float32([x])
+        n = len(x)
+        total = (x.T @ x).square().sum() - x.square().sum(1).square().sum()
+        return total / max(n * (n - 1), 1)
