@@ -9,21 +9,25 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from align.losses.candidates import Alike, mean_candidate
 from align.losses.pairing import (
     Scale,
     at_least_float32,
     both_or_neither,
+    by_anchor,
     check_embeddings,
     exact,
+    log_sum_by_anchor,
     nothing,
     one_number,
     per_row,
     row_ids,
     row_weights,
-    same,
+    together,
     weighted_mean,
 )
 from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
+from align.losses.tiles import Merge, check_part, log_sums, mine
 
 Positives = Literal["mean", "inside", "sum"]
 
@@ -41,6 +45,11 @@ def infonce(
     group_b: Tensor | None = None,
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
+    directions: tuple[float, float] = (1.0, 1.0),
+    focal: float = 0.0,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
+    tile: int | None = None,
 ) -> Tensor:
     """The contrastive loss of two sets of rows, both directions added and halved; a 0-d tensor.
 
@@ -58,6 +67,14 @@ def infonce(
     label_smoothing: ε in [0, 1): (1 - ε) of the loss above and ε of the mean of -log p over all candidates that remain.
     group_a, group_b: (n,) ids; rows of one group (>= 0) are never each other's negatives; a positive stays a positive.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
+    directions: how much the direction from a to b, and that from b to a, count; their mean is the loss.
+    focal: γ >= 0; an anchor that finds its own with probability p counts (1 - p)^γ: hard ones lead (Lin et al. 2017,
+        arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
+    part, merge, tile: as in ``align.losses.tiles.log_sums``: the share (i, n) of the tiles that this call computes,
+        what joins the shares, and the rows of a tile. The value is the whole loss, its gradient this part's share.
+
+    The (n_a, n_b) logits are never all there: tiles of them are made once going forward and once going back, for both
+    directions, 8·n_a·n_b·D operations in all against 12 of two cross-entropies; extra memory grows with (n_a + n_b)·D.
 
     Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
@@ -67,41 +84,43 @@ def infonce(
         raise ValueError(f"positives is 'mean', 'inside' or 'sum'; got {positives!r}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is at least 0 and below 1; got {label_smoothing}")
+    if not 0 <= focal < math.inf:
+        raise ValueError(f"focal is at least 0; got {focal}")
+    if len(directions) != 2 or min(directions) < 0 or not sum(directions) > 0:
+        raise ValueError(f"directions are two weights, not negative and not both 0; got {directions}")
     both_or_neither(group_a, group_b, "group")
+    check_part(part, merge, tile)
     with exact(a):
         a, b = at_least_float32([a, b])
         scale = one_number(scale, a)
-        positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b"))  # (n_a, n_b)
-        alike = torch.zeros_like(positive)
+        samples = [row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")]
+        groups = None
         if group_a is not None and group_b is not None:
-            alike = same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b")) & ~positive
-        weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
-        if not positive.numel():
+            groups = [per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b")]
+        weights = [row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")]
+        if not len(a) or not len(b):
             return nothing(a, b, scale)
-        logits = scale * (a @ b.T)  # (n_a, n_b)
-        there = _direction(logits, positive, alike, weight_a, positives, label_smoothing)
-        back = _direction(logits.T, positive.T, alike.T, weight_b, positives, label_smoothing)
-        return (there + back) / 2
-
-
-def _direction(
-    logits: Tensor, positive: Tensor, alike: Tensor, weight: Tensor, positives: Positives, label_smoothing: float
-) -> Tensor:
-    count = positive.sum(1)  # (n,)
-    found = count > 0
-    # An anchor without a positive is left as it is: were all its candidates alike, it would have none at all.
-    left_out = alike & found[:, None]
-    every = logits.masked_fill(left_out, -math.inf).logsumexp(1)  # (n,)
-    if positives == "mean":
-        own = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
-    else:
-        own = logits.masked_fill(~positive & found[:, None], -math.inf).logsumexp(1)
-        own = own - count.clamp(min=1).to(own).log() if positives == "inside" else own
-    losses = every - own
-    if label_smoothing:
-        anyone = torch.where(left_out, 0, logits).sum(1) / (~left_out).sum(1).clamp(min=1)
-        losses = (1 - label_smoothing) * losses + label_smoothing * (every - anyone)
-    return weighted_mean(losses, weight, found)
+        pairs = together(samples)  # (C, 2)
+        alike = None if groups is None else Alike(samples, groups)
+        sums, own = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
+        total = a.new_zeros(())
+        for m, share in enumerate(directions):
+            if not share:
+                continue
+            count, mean = by_anchor(own, pairs[:, m], len(sums[m]))
+            if positives == "mean":
+                right = mean
+            else:
+                right = log_sum_by_anchor(own, pairs[:, m], len(sums[m]))
+                right = right - count.clamp(min=1).log() if positives == "inside" else right
+            losses = sums[m] - right  # (n_m,)
+            if focal:
+                losses = (1 - (-losses).exp()).clamp(min=0) ** focal * losses
+            if label_smoothing:
+                anyone = scale * mean_candidate([a, b], m, samples, groups)
+                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - mine(anyone, part))
+            total = total + share * weighted_mean(losses, weights[m], count > 0)
+        return total / sum(directions)
 
 
 @final
@@ -109,7 +128,8 @@ class InfoNCE(Temperature):
     """``infonce`` with a learned temperature that starts at CLIP's 1/0.07 and ends at CLIP's 100 (arXiv 2103.00020,
     section 2.5).
 
-    positives, label_smoothing: as in ``infonce``. start_scale, max_scale, learn_scale: None takes CLIP's values.
+    positives, label_smoothing, directions, focal: as in ``infonce``. A term's pairs share the temperature: for one a
+    pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.
     """
 
     kind = "pairwise"
@@ -118,6 +138,8 @@ class InfoNCE(Temperature):
         self,
         positives: Positives = "mean",
         label_smoothing: float = 0.0,
+        directions: tuple[float, float] = (1.0, 1.0),
+        focal: float = 0.0,
         start_scale: float | None = None,
         max_scale: float | None = None,
         learn_scale: bool = True,
@@ -125,6 +147,8 @@ class InfoNCE(Temperature):
         super().__init__(start_scale, max_scale, learn_scale)
         self.positives: Positives = positives
         self.label_smoothing = label_smoothing
+        self.directions = directions
+        self.focal = focal
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """CLIP's scale, whatever D and N are."""
@@ -138,6 +162,8 @@ class InfoNCE(Temperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         (a, b), (sample_a, sample_b) = embeddings, samples
@@ -155,4 +181,8 @@ class InfoNCE(Temperature):
             group_b=group_b,
             weight_a=weight_a,
             weight_b=weight_b,
+            directions=self.directions,
+            focal=self.focal,
+            part=part,
+            merge=merge,
         )

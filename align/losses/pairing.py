@@ -68,6 +68,39 @@ def same(a: Tensor, b: Tensor) -> Tensor:
     return (a[:, None] == b[None, :]) & (a[:, None] >= 0)
 
 
+def together(samples: Sequence[Tensor]) -> Tensor:
+    """(C, M) int64: the rows of every tuple whose rows all belong to one sample, the first modality's row slowest.
+
+    samples: M tensors (n_m,) of ids; a negative id belongs to none. By sorting: memory C·M, no matrix.
+    """
+    rows = (samples[0] >= 0).nonzero()  # (C, 1)
+    for sample in samples[1:]:
+        wanted = samples[0][rows[:, 0]]
+        ordered, order = sample.sort(stable=True)
+        first = torch.searchsorted(ordered, wanted)
+        count = torch.searchsorted(ordered, wanted, right=True) - first
+        before = count.cumsum(0) - count
+        left = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
+        right = order[first[left] + torch.arange(len(left), device=rows.device) - before[left]]
+        rows = torch.cat([rows[left], right[:, None]], dim=1)
+    return rows
+
+
+def by_anchor(values: Tensor, anchor: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """(n,) how many of the values (C,) each anchor (C,) in 0..n-1 has, and their mean, 0 where it has none."""
+    count = values.new_zeros(n).index_add(0, anchor, torch.ones_like(values))
+    total = values.new_zeros(n).index_add(0, anchor, values)
+    return count, total / count.clamp(min=1)
+
+
+def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
+    """(n,) log Σ exp of the logits (C,) of each anchor (C,) in 0..n-1; the smallest number where it has none."""
+    bounds = torch.finfo(logits.dtype)
+    top = logits.new_full((n,), bounds.min).scatter_reduce(0, anchor, logits.detach(), "amax")
+    total = logits.new_zeros(n).index_add(0, anchor, (logits - top[anchor]).exp())
+    return total.clamp(min=bounds.tiny).log() + top
+
+
 def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
     """Σ w·l / Σ w over the anchors that were found, all (n,); a differentiable zero where none counts."""
     weights = torch.where(found, weights, 0)

@@ -9,9 +9,11 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from align.losses.candidates import Alike
 from align.losses.pairing import (
     Scale,
     at_least_float32,
+    by_anchor,
     check_embeddings,
     exact,
     nothing,
@@ -23,6 +25,7 @@ from align.losses.pairing import (
 )
 from align.losses.spread import spread
 from align.losses.temperature import Temperature
+from align.losses.tiles import Merge, check_part, log_sums, mine
 from align.losses.tuples import Tuples, sampled, shuffled
 
 Negatives = Literal["all", "shuffled", "partial"] | int
@@ -37,6 +40,9 @@ def symile(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
     generator: torch.Generator | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
+    tile: int | None = None,
 ) -> Tensor:
     """The contrastive loss of M >= 2 sets of rows at once (Saporta et al. 2024, arXiv 2411.01053, section 3.2); a 0-d
     tensor.
@@ -49,17 +55,19 @@ def symile(
     embeddings: M tensors (n_m, D). Logits are float32 at least, autocast or not.
     scale: the multiplier, already exponentiated.
     negatives: an anchor's candidates beside its own complete tuples.
-        "all": all Π n of the other modalities' tuples; memory Π_m n_m.
+        "all": all Π n of the other modalities' tuples; 8·Π_m n_m·D operations, in tiles. From five modalities on it
+            is refused above 2^36 tuples.
         "shuffled": as the published code draws them, one randperm(n_m, generator) per (anchor, other) in index order,
-            repeated up to the largest n_m; column i is left out for anchor i. Memory n².
+            repeated up to the largest n_m; column i is left out for anchor i. 6·M·n²·D operations.
         "partial": those with exactly one row of another sample, and not the anchor's: one modality swapped at a time,
-            the hardest negatives. Memory M·n² for one row a sample.
+            the hardest negatives, and the kind that retrieval meets. 8·M·n²·D operations for one row a sample.
         K, an int: K tuples drawn uniformly with replacement for each anchor modality, one randint per (anchor, other)
-            in index order, shared by its anchors; one that is an anchor's own is left out for it. Memory n·K.
+            in index order, shared by its anchors; one that is an anchor's own is left out for it. 6·M·n·K·D operations.
     samples: M tensors (n_m,) of ids; row i belongs to sample i where none are given; -1 belongs to no sample.
     groups: M tensors (n_m,) of ids; a tuple whose rows are all of the anchor's sample or group (>= 0) is no negative.
     weights: M tensors (n_m,): how much each anchor counts in its modality's mean.
     generator: where "shuffled" and K draw from; None: torch's own.
+    part, merge, tile: as in ``align.losses.tiles.log_sums``. Extra memory grows with Σ n_m·D, not with the logits.
 
     Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
@@ -72,6 +80,7 @@ def symile(
             raise ValueError(f"symile takes {name} for each of the {len(embeddings)} modalities; got {len(given)}")
     if negatives not in ("all", "shuffled", "partial") and not (type(negatives) is int and negatives > 0):
         raise ValueError(f"negatives is 'all', 'shuffled', 'partial' or a number of tuples above 0; got {negatives!r}")
+    check_part(part, merge, tile)
     with exact(embeddings[0]):
         xs = at_least_float32(embeddings)
         scale = one_number(scale, xs[0])
@@ -80,19 +89,27 @@ def symile(
         kinds = [per_row(groups[m], x, f"groups[{m}]") for m, x in enumerate(xs)] if groups else None
         if not all(len(x) for x in xs):
             return nothing(*xs, scale)
-        tuples = Tuples(xs, scale, ids, kinds)
+        tuples = Tuples(xs, scale, ids, kinds, part, merge, tile)
+        if negatives == "all" or (negatives == "partial" and len(xs) == 2):
+            alike = None if kinds is None else Alike(ids, kinds)
+            sums, own = log_sums(xs, scale, tuples.complete, forbid=alike, part=part, merge=merge, tile=tile)
+        else:
+            sums, own = tuples.partial() if negatives == "partial" else None, tuples.own
         losses = []
         for m, weight in enumerate(counts):
-            if negatives == "all":
-                every = tuples.all(m)
-            elif negatives == "partial":
-                every = tuples.partial(m)
-            elif negatives == "shuffled":
-                every = tuples.drawn(m, shuffled(m, tuples.lengths, generator), published=True)
+            count, mean = by_anchor(own, tuples.complete[:, m], len(weight))
+            if sums is not None:
+                losses.append(weighted_mean(sums[m] - mean, weight, count > 0))
+                continue
+            if negatives == "shuffled":
+                drawn = shuffled(m, [len(x) for x in xs], generator)
             else:
-                every = tuples.drawn(m, sampled(m, tuples.lengths, negatives, generator), published=False)
-            count, own = tuples.positives(m)
-            losses.append(weighted_mean(every - own, weight, count > 0))
+                drawn = sampled(m, [len(x) for x in xs], int(negatives), generator)
+            weight = torch.where(count > 0, weight, 0)
+            total = weight.sum()
+            weight = weight / torch.where(total == 0, 1, total)
+            every = tuples.drawn(m, drawn, weight, published=negatives == "shuffled")
+            losses.append(every - (weight * mean).sum())
         return torch.stack(losses).mean()
 
 
@@ -146,6 +163,8 @@ class Symile(Temperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         if not self.started:
@@ -160,5 +179,9 @@ class Symile(Temperature):
             groups=groups,
             weights=weights,
             generator=generator,
+            part=part,
+            merge=merge,
         )
-        return loss + self.spread * torch.stack([spread(x) for x in embeddings]).sum() if self.spread else loss
+        return (
+            loss + self.spread * torch.stack([spread(mine(x, part)) for x in embeddings]).sum() if self.spread else loss
+        )

@@ -1,4 +1,4 @@
-"""Which tuples of rows Symile contrasts: the complete ones of a sample, and those an anchor is held against.
+"""Which tuples Symile holds an anchor against, where not against all of them: drawn ones, or one modality swapped.
 
 A tuple takes one row of each of M modalities; lengths are n_1, ..., n_M and ids (n_m,).
 """
@@ -7,40 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from align.losses.pairing import log_sum, same
-
-
-def complete_tuples(samples: Sequence[Tensor]) -> Tensor:
-    """(C, M) int64: the rows of every tuple whose rows all belong to one sample. (C, n_m) booleans on the way."""
-    rows = (samples[0] >= 0).nonzero()  # (C, 1)
-    for sample in samples[1:]:
-        left, right = (samples[0][rows[:, 0]][:, None] == sample).nonzero(as_tuple=True)
-        rows = torch.cat([rows[left], right[:, None]], dim=1)
-    return rows
-
-
-def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
-    """(n,) log Σ exp of the logits (C,) of each anchor (C,) in 0..n-1; the smallest number where it has none."""
-    bounds = torch.finfo(logits.dtype)
-    top = logits.new_full((n,), bounds.min).scatter_reduce(0, anchor, logits.detach(), "amax")
-    total = logits.new_zeros(n).index_add(0, anchor, (logits - top[anchor]).exp())
-    return total.clamp(min=bounds.tiny).log() + top
-
-
-def products(embeddings: Sequence[Tensor]) -> Tensor:
-    """(n_1·…·n_M, D): the elementwise product of every tuple, last modality fastest."""
-    return functools.reduce(lambda x, y: (x[:, None, :] * y[None, :, :]).flatten(0, 1), embeddings)
-
-
-def every_product(embeddings: Sequence[Tensor]) -> Tensor:
-    """(n_1, ..., n_M): the multilinear inner product of every tuple, as one matrix product of two halves."""
-    half = (len(embeddings) + 1) // 2
-    flat = products(embeddings[:half]) @ products(embeddings[half:]).T
-    return flat.view([len(x) for x in embeddings])
+from align.losses.pairing import log_sum_by_anchor, same, together
+from align.losses.row_sums import anchored
+from align.losses.tiles import Merge, Slab, log_sums, tuple_logits
 
 
 def shuffled(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
@@ -64,89 +38,117 @@ def _home(generator: torch.Generator | None) -> torch.device:
     return torch.device("cpu") if generator is None else generator.device
 
 
+@dataclass(frozen=True)
 class Tuples:
-    """The rows of M modalities, for one scale: log Σ exp over an anchor's candidates, by the kind of negatives.
+    """The rows of M modalities, for one scale, and their complete tuples."""
 
-    Each method gives (n_m,) for anchor modality m. ``alike`` leaves out a tuple that is no positive but whose every
-    row shares the anchor's sample or group: it is as right as a positive.
-    """
+    embeddings: Sequence[Tensor]
+    scale: Tensor
+    samples: Sequence[Tensor]
+    groups: Sequence[Tensor] | None
+    part: tuple[int, int]
+    merge: Merge | None
+    tile: int | None
 
-    def __init__(
-        self, embeddings: Sequence[Tensor], scale: Tensor, samples: Sequence[Tensor], groups: Sequence[Tensor] | None
-    ):
-        self.embeddings, self.scale, self.samples, self.groups = embeddings, scale, samples, groups
-        self.lengths = [len(x) for x in embeddings]
-        self.complete = complete_tuples(samples)  # (C, M)
-        rows = [x[self.complete[:, m]] for m, x in enumerate(embeddings)]
-        self.own = scale * functools.reduce(torch.mul, rows).sum(-1)  # (C,)
+    @functools.cached_property
+    def complete(self) -> Tensor:
+        """(C, M) the tuples whose rows all belong to one sample."""
+        return together(self.samples)
 
-    def positives(self, m: int) -> tuple[Tensor, Tensor]:
-        """(n_m,) how many complete tuples each anchor has, and the mean of their logits (0 where it has none)."""
-        anchor = self.complete[:, m]
-        count = self.own.new_zeros(self.lengths[m]).index_add(0, anchor, torch.ones_like(self.own))
-        total = self.own.new_zeros(self.lengths[m]).index_add(0, anchor, self.own)
-        return count, total / count.clamp(min=1)
+    @functools.cached_property
+    def own(self) -> Tensor:
+        """(C,) their logits."""
+        return tuple_logits(self.embeddings, self.scale, self.complete, part=self.part, tile=self.tile)
 
-    def all(self, m: int) -> Tensor:
-        """Against all tuples."""
-        others = [o for o in range(len(self.lengths)) if o != m]
-        logits = self._every  # (n_1, ..., n_M)
-        if self.groups is not None:
-            own, alike = (torch.ones_like(logits, dtype=torch.bool) for _ in range(2))
-            for o in others:
-                belongs = same(self.samples[m], self.samples[o])
-                own = own & self._spread(belongs, m, o)
-                alike = alike & self._spread(belongs | same(self.groups[m], self.groups[o]), m, o)
-            # An anchor without a positive keeps its candidates: were all of them alike, it would have none at all.
-            logits = logits.masked_fill(alike & ~own & own.any(tuple(others), keepdim=True), -torch.inf)
-        return logits.logsumexp(others)
+    def own_log_sum(self, m: int) -> Tensor:
+        """(n_m,) log Σ exp over each anchor's complete tuples; the smallest number where it has none."""
+        return log_sum_by_anchor(self.own, self.complete[:, m], len(self.embeddings[m]))
 
-    def drawn(self, m: int, rows: Sequence[Tensor], published: bool) -> Tensor:
-        """Against an anchor's own complete tuples and K drawn ones, the same for all anchors.
+    def drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
+        """Σ_i weight_i·log Σ exp over anchor i's own complete tuples and K drawn ones, the same for all anchors; 0-d.
 
         rows: (K,) of each other modality. published: as the published code has it, column i gives way to anchor i's
         own tuples and a drawn tuple that happens to be one of those counts again; else the latter is left out.
         """
-        others = [o for o in range(len(self.lengths)) if o != m]
-        picked = [row.to(self.own.device) for row in rows]
-        product = functools.reduce(torch.mul, [self.embeddings[o][row] for o, row in zip(others, picked, strict=True)])
-        logits = self.scale * (self.embeddings[m] @ product.T)  # (n_m, K)
-        own, alike = (torch.ones_like(logits, dtype=torch.bool) for _ in range(2))
-        for o, row in zip(others, picked, strict=True):
-            belongs = same(self.samples[m], self.samples[o][row])
-            own = own & belongs
-            if self.groups is not None:
-                alike = alike & (belongs | same(self.groups[m], self.groups[o][row]))
-        left_out = torch.eye(*logits.shape, dtype=torch.bool, device=logits.device) if published else own
-        if self.groups is not None:
-            left_out = left_out | (alike & ~own)
-        return torch.logaddexp(self._own(m), log_sum(logits.masked_fill(left_out, -torch.inf)))
+        others = [o for o in range(len(self.embeddings)) if o != m]
+        picked = [row.to(self.scale.device) for row in rows]
+        product = functools.reduce(torch.mul, [self.embeddings[o][r] for o, r in zip(others, picked, strict=True)])
 
-    def partial(self, m: int) -> Tensor:
-        """Against the tuples in which at most one row, and not the anchor, belongs to another sample."""
-        parts = [self._own(m)]
-        for o in range(len(self.lengths)):
-            if o == m:
+        def forbid(logits: Tensor, start: int) -> None:
+            if published:
+                logits.diagonal(start).fill_(-torch.inf)
+                if self.groups is None:
+                    return
+            anchors = slice(start, start + len(logits))
+            own, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
+            for o, row in zip(others, picked, strict=True):
+                belongs = same(self.samples[m][anchors], self.samples[o][row])
+                own = own & belongs
+                if self.groups is not None:
+                    alike = alike & (belongs | same(self.groups[m][anchors], self.groups[o][row]))
+            if self.groups is not None:
+                logits.masked_fill_(alike & ~own, -torch.inf)
+            if not published:
+                logits.masked_fill_(own, -torch.inf)
+
+        return anchored(
+            self.embeddings[m],
+            product,
+            self.scale,
+            self.own_log_sum(m),
+            weight,
+            forbid,
+            part=self.part,
+            merge=self.merge,
+            tile=self.tile,
+        )
+
+    def partial(self) -> list[Tensor]:
+        """(n_m,) of each modality: log Σ exp over the tuples in which at most one row, and not the anchor, belongs to
+        another sample.
+
+        The tuples with modality o swapped are the same for all other anchors: M matrices, not M·(M - 1).
+        """
+        M = len(self.embeddings)
+        parts = [[self.own_log_sum(m)] for m in range(M)]
+        for o in range(M):
+            kept = [k for k in range(M) if k != o]
+            rows = together([self.samples[k] for k in kept])  # (C', M - 1)
+            if not len(rows):
                 continue
-            kept = [k for k in range(len(self.lengths)) if k != o]
-            rows = complete_tuples([self.samples[k] for k in kept])  # (C', M - 1)
-            anchor = rows[:, kept.index(m)]
             product = functools.reduce(torch.mul, [self.embeddings[k][rows[:, i]] for i, k in enumerate(kept)])
-            logits = self.scale * (product @ self.embeddings[o].T)  # (C', n_o)
-            left_out = same(self.samples[m][anchor], self.samples[o])
-            if self.groups is not None:
-                left_out = left_out | same(self.groups[m][anchor], self.groups[o])
-            swapped = log_sum(logits.masked_fill(left_out, -torch.inf))  # (C',)
-            parts.append(log_sum_by_anchor(swapped, anchor, self.lengths[m]))
-        return log_sum(torch.stack(parts), dim=0)
+            groups = None if self.groups is None else [self.groups[k][rows[:, i]] for i, k in enumerate(kept)]
+            swapped: Tensor | None = None
+            for i, m in enumerate(kept):
+                if swapped is None or (groups is not None and not torch.equal(groups[i], groups[i - 1])):
+                    swapped = self._swapped(
+                        product, o, self.samples[m][rows[:, i]], groups[i] if groups else None
+                    )  # (C',)
+                parts[m].append(log_sum_by_anchor(swapped, rows[:, i], len(self.embeddings[m])))
+        return [torch.stack(part).logsumexp(0) for part in parts]
 
-    def _spread(self, pairs: Tensor, m: int, o: int) -> Tensor:
-        shape = [n if axis in (m, o) else 1 for axis, n in enumerate(self.lengths)]
-        return (pairs if m < o else pairs.T).reshape(shape)
+    def _swapped(self, product: Tensor, o: int, sample: Tensor, group: Tensor | None) -> Tensor:
+        """(C',) log Σ exp of each product (C', D) with the rows of o that are of another sample and group."""
 
-    def _own(self, m: int) -> Tensor:
-        return log_sum_by_anchor(self.own, self.complete[:, m], self.lengths[m])
+        def forbid(logits: Tensor, m: int, slab: Slab) -> None:
+            place = [slab.rows(0, len(product), logits.device), slab.rows(1, len(self.samples[o]), logits.device)]
+            alike = _equal(sample[place[0]], self.samples[o][place[1]])
+            if group is not None and self.groups is not None:
+                alike = alike | _equal(group[place[0]], self.groups[o][place[1]])
+            logits.masked_fill_(alike, -torch.inf)
 
-    @functools.cached_property
-    def _every(self) -> Tensor:
-        return self.scale * every_product(self.embeddings)
+        sums, _ = log_sums(
+            [product, self.embeddings[o]],
+            self.scale,
+            sample.new_zeros(0, 2),
+            anchors=[0],
+            forbid=forbid,
+            part=self.part,
+            merge=self.merge,
+            tile=self.tile,
+        )
+        return sums[0].clamp(min=torch.finfo(product.dtype).min)  # nobody to swap with: -inf has no gradient here
+
+
+def _equal(a: Tensor, b: Tensor) -> Tensor:
+    return (a == b) & (a >= 0)

@@ -1,0 +1,91 @@
+"""One set of anchors against one set of candidates: the sum of each anchor's log Σ exp, in blocks of whole rows.
+
+A block of anchors sees all its candidates at once, and nothing later changes its softmax: so the gradient is taken in
+the forward pass, and the logits are made once. 6·n·K·D operations, memory for one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from align.losses.pairing import exact
+from align.losses.tiles import ROWS, TILE, Merge, share, wide
+
+ForbidRows = Callable[[Tensor, int], None]
+"""Sets to -inf, in place, the logits (t, K) of anchors start..start+t that are no candidates of theirs."""
+
+
+def anchored(
+    anchors: Tensor,
+    candidates: Tensor,
+    scale: Tensor,
+    own: Tensor,
+    weight: Tensor,
+    forbid: ForbidRows | None = None,
+    *,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
+    tile: int | None = None,
+) -> Tensor:
+    """Σ_i weight_i·log( exp own_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d; differentiable once.
+
+    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least. own: (n,) logits that each
+    anchor has beside its candidates. weight: (n,), constant; an anchor of weight 0 is not looked at.
+    part, merge, tile: as in ``align.losses.tiles.log_sums``; a tile is so many anchors.
+    """
+    height = max(ROWS, TILE // max(len(candidates), 1)) if tile is None else tile
+    return _Anchored.apply((forbid, part, merge, height), anchors, candidates, scale, own, weight)  # type: ignore[no-any-return]
+
+
+class _Anchored(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, how: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, own: Tensor, weight: Tensor
+    ) -> Tensor:
+        forbid, part, merge, height = how
+        wanted = any(ctx.needs_input_grad)
+        of_anchors, of_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
+        of_own, of_scale = torch.zeros_like(own), scale.new_zeros((), dtype=wide(scale))
+        total = scale.new_zeros((), dtype=wide(scale))
+        first, last = share(len(anchors), part)
+        room = anchors.new_empty(min(height, max(last - first, 1)), len(candidates))
+        with exact(scale):
+            for start in range(first, last, height):
+                stop = min(start + height, last)
+                rows, w, mine = anchors[start:stop] * scale, weight[start:stop], own[start:stop]
+                logits = torch.mm(rows, candidates.T, out=room[: stop - start])  # (t, K)
+                if forbid:
+                    forbid(logits, start)
+                top = torch.maximum(logits.amax(1), mine)
+                top = torch.where(top.isinf(), 0, top)
+                exps = logits.sub_(top[:, None]).exp_()
+                beside = (mine - top).exp()
+                sums = exps.sum(1) + beside
+                counts = w != 0
+                total += torch.where(counts, w * (sums.log() + top), 0).sum(dtype=total.dtype)
+                if not wanted:
+                    continue
+                factor = torch.where(counts, w / sums, 0)
+                of_own[start:stop] = factor * beside
+                slope = exps.mul_(factor[:, None])
+                down = slope @ candidates  # (t, D)
+                of_candidates.addmm_(slope.T, rows)
+                of_scale += (down * anchors[start:stop]).sum()
+                of_anchors[start:stop] = down.mul_(scale)
+            if merge:
+                total = merge(total, "sum")
+        ctx.save_for_backward(of_anchors, of_candidates, of_scale.to(scale.dtype), of_own)
+        return total.to(scale.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        return (None, *(grad * x for x in ctx.saved_tensors), None)
