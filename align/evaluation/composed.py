@@ -1,4 +1,4 @@
-"""Queries of several modalities at once, which is how a Symile term is read."""
+"""Queries of several modalities at once, which is how a term over more than two is read."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from align.values import Embeddings, TermInfo
 
 
 def composed(terms: Sequence[TermInfo], of: str) -> list[tuple[str, ...]]:
-    """The query modalities, two or more and sorted, of every Symile term that has `of` in it."""
-    sets = {tuple(sorted(set(t.modalities) - {of})) for t in terms if t.kind == "symile" and of in t.modalities}
+    """The query modalities, two or more and sorted, of every term over more than two that has `of` in it."""
+    sets = {tuple(sorted(set(t.modalities) - {of})) for t in terms if of in t.modalities}
     return sorted(query for query in sets if len(query) >= 2)
 
 
