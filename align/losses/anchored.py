@@ -88,7 +88,7 @@ def anchored(
 
 def check_anchor(anchor: Anchor, M: int | None = None) -> None:
     """Raises ValueError unless anchor is "all" or a place among M modalities."""
-    if anchor != "all" and not (type(anchor) is int and 0 <= anchor and (M is None or anchor < M)):
+    if anchor != "all" and not (type(anchor) is int and anchor >= 0 and (M is None or anchor < M)):
         known = "" if M is None else f" of the {M}, 0 to {M - 1}"
         raise ValueError(f"anchor is 'all' or the place of one modality{known}; got {anchor!r}")
 

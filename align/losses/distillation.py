@@ -38,14 +38,15 @@ def distill(
 ) -> Tensor:
     """How far the student's similarities between two sets of rows are from a teacher's; a 0-d tensor.
 
-    With p_i = softmax_j(teacher_scale·<ta_i, tb_j>) and q_i = softmax_j(scale·<a_i, b_j>) an anchor costs KL(p_i ‖ q_i) =
-    Σ_j p_ij (log p_ij - log q_ij), and a direction is the mean over its anchors; both directions are added and halved.
-    It is the affinity mimicking of TinyCLIP (Wu et al. 2023, arXiv 2309.12314) and the relational distillation of
-    CLIP-KD (Yang et al. 2023, arXiv 2307.12732), less the teacher's entropy, which has no gradient: so 0 is reached.
+    With p_i = softmax_j(teacher_scale·<ta_i, tb_j>) and q_i = softmax_j(scale·<a_i, b_j>) an anchor costs
+    KL(p_i ‖ q_i) = Σ_j p_ij (log p_ij - log q_ij), and a direction is the mean over its anchors; both directions are
+    added and halved. It is the affinity mimicking of TinyCLIP (Wu et al. 2023, arXiv 2309.12314) and the relational
+    distillation of CLIP-KD (Yang et al. 2023, arXiv 2307.12732), less the teacher's entropy, which has no gradient: so
+    0 is reached.
 
-    When to use it: a small student of a large pretrained pair of towers, or pairs so noisy that the teacher knows better
-    than the file which of them belong together. Costs two n×n matrices and the teacher's features, which can be computed
-    once and stand in the shard.
+    When to use it: a small student of a large pretrained pair of towers, or pairs so noisy that the teacher knows
+    better than the file which of them belong together. Costs two n×n matrices and the teacher's features, which can be
+    computed once and stand in the shard.
 
     a: (n_a, D), b: (n_b, D), teacher_a, teacher_b: (n, E) with an E of their own, which get no gradient. Logits are
         float32 at least, autocast or not.

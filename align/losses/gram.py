@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import final
 
@@ -39,10 +40,11 @@ def volumes(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
 
 
 def _gram(xs: Sequence[Tensor], like: Tensor) -> Tensor:
-    """(..., m, m) of m tensors (..., D)."""
+    """(..., m, m) of m tensors (..., D), in float64 where there is one: its determinant is a difference of products."""
+    wide = like.dtype if like.device.type == "mps" else torch.float64
     if not xs:
-        return like.new_zeros(0, 0)
-    xs = torch.broadcast_tensors(*xs)
+        return like.new_zeros(0, 0, dtype=wide)
+    xs = torch.broadcast_tensors(*(x.to(wide) for x in xs))
     return torch.stack([torch.stack([(x * y).sum(-1) for y in xs], -1) for x in xs], -2)
 
 
@@ -52,12 +54,16 @@ def _volume(square: Tensor, cosines: Sequence[Tensor], rest: Tensor) -> Tensor:
     By the bordered determinant det G = det R·|x|² - vᵀ adj(R) v, which divides by nothing and so is right for a
     singular R too.
     """
-    adjugate, determinant = _adjugate(rest)
-    m = len(cosines)
-    quadratic = [adjugate[..., k, l] * cosines[k] * cosines[l] for k in range(m) for l in range(m)]
-    squared = determinant * square - sum(quadratic, torch.zeros_like(square))
-    largest = square.detach() * rest.detach().diagonal(dim1=-2, dim2=-1).prod(-1)  # Hadamard's bound of det G
-    return root(squared, 4 * (m + 1) * torch.finfo(square.dtype).eps * largest)
+    adjugate, determinant = (x.to(square.dtype) for x in _adjugate(rest))
+    places = range(len(cosines))
+    squared = determinant * square
+    for i, j in itertools.product(places, places):
+        squared = squared - adjugate[..., i, j] * cosines[i] * cosines[j]
+    with torch.no_grad():  # what rounding can amount to: the sum without its signs
+        terms = determinant.abs() * square
+        for i, j in itertools.product(places, places):
+            terms = terms + (adjugate[..., i, j] * cosines[i] * cosines[j]).abs()
+    return root(squared, 4 * torch.finfo(square.dtype).eps * terms)
 
 
 def _adjugate(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,8 @@ def hinge(
 
     With s_ij = <a_i, b_j>, P(i) the rows of the other side that share anchor i's sample and N(i) all others, an anchor
     costs 1/|P(i)| Σ_{p∈P(i)} Σ_{k∈N(i)} max(0, margin - s_ip + s_ik), the sum of hinges; "hardest" takes the largest
-    of them in place of the inner sum. A direction is the mean over the anchors with |P(i)| >= 1; the paper adds them up,
-    so its value for n pairs is 2n times this one.
+    of them in place of the inner sum. A direction is the mean over the anchors with |P(i)| >= 1; the paper adds them
+    up, so its value for n pairs is 2n times this one.
 
     When to use it: small sets and fine-tuning, where it needs no temperature and stops pushing what is far enough
     apart. "hardest" ranks better at the top than "sum" on clean data, but starts slowly and chases mislabelled rows;

@@ -75,8 +75,8 @@ class Regress(Fixed):
         terms:
           copy: {loss: align.losses.Regress, between: [[image, teacher_image], [text, teacher_text]]}
 
-    Each pair names the student first and then its teacher, which may be any modality of the model: a precomputed one, as
-    for ``Distill``, or another tower, which this term leaves as it is.
+    Each pair names the student first and then its teacher, which may be any modality of the model: a precomputed one,
+    as for ``Distill``, or another tower, which this term leaves as it is.
 
     distance: as in ``regress``.
     """

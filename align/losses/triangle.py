@@ -17,8 +17,8 @@ def triangle_area(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """½·√(|u|²|v|² - <u, v>²) with u = b - a and v = c - a: the area of the triangle whose corners are the ends of
     three vectors (Cicchetti et al. 2025, TRIANGLE, arXiv 2509.24734).
 
-    Of unit vectors it is at most 3√3/4, and 0 where two of them coincide, whatever the third is. Antiparallel vectors do
-    not coincide: unlike a volume, an area knows signs. Where the triangle is flat to within rounding, value and
+    Of unit vectors it is at most 3√3/4, and 0 where two of them coincide, whatever the third is. Antiparallel vectors
+    do not coincide: unlike a volume, an area knows signs. Where the triangle is flat to within rounding, value and
     gradient are zero.
 
     a, b, c: (..., D) of shapes that broadcast; returns (...), float32 at least.

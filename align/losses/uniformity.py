@@ -70,8 +70,8 @@ def uniformity(
 
     x: (n, D), unit vectors. Distances are float32 at least, autocast or not.
     t: > 0; the paper's is 2.
-    sample, group: (n,) ids; a pair of one sample or of one group (>= 0) is left out: it need not be apart. Row i belongs
-        to sample i where none are given.
+    sample, group: (n,) ids; a pair of one sample or of one group (>= 0) is left out: it need not be apart. Row i
+        belongs to sample i where none are given.
     weight: (n,) weights; a pair counts w_i·w_j.
 
     Without a pair it is zero and so are all gradients. Raises ValueError for shapes that do not fit.

@@ -79,8 +79,8 @@ def vicreg(
 
     a: (n_a, D), b: (n_b, D), not normalised, or unit vectors times √D.
     invariance_weight, variance_weight, covariance_weight: λ, μ, ν. target, eps: as in ``variance``.
-    sample_a, sample_b: ids; row i belongs to sample i where none are given; a row of id -1 is in no pair, and varies with
-        the others.
+    sample_a, sample_b: ids; row i belongs to sample i where none are given; a row of id -1 is in no pair, and varies
+        with the others.
     weight_a, weight_b: (n,) how much each row counts; a pair counts the mean of its two.
 
     Groups are not asked for: nothing is pushed from anything. Raises ValueError for shapes that do not fit.
@@ -103,8 +103,8 @@ class VICReg(Fixed):
 
     Scoring does not read it: alone, its space is read by cosine.
 
-    unit: the embeddings are unit vectors, as a JointModel's are unless it says ``normalize: false``: they are multiplied
-        by √D first, so that every coordinate can have a standard deviation of 1.
+    unit: the embeddings are unit vectors, as a JointModel's are unless it says ``normalize: false``: they are
+        multiplied by √D first, so that every coordinate can have a standard deviation of 1.
     The others: as in ``vicreg``.
     """
 

@@ -76,7 +76,7 @@ def contrasts(name: str, term: Term, modalities: Sequence[str] | None) -> list[C
 
     Raises ValueError naming the term for what cannot be meant, and the nearest right name for an unknown modality.
     """
-    kind = KINDS[term.loss.kind]
+    kind = KINDS[str(term.loss.kind)]
     between: Iterable[list[str | float]]
     if term.between == "all" or (isinstance(term.between, list) and all(isinstance(x, str) for x in term.between)):
         if term.between == "all" and modalities is None:

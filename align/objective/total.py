@@ -101,7 +101,7 @@ class Objective(nn.Module):
         return dict(zip(self.terms, self.empty.tolist(), strict=True))
 
     def infos(self) -> list[TermInfo]:
-        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias. Regularisers have none."""
+        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias; none of a regulariser."""
         return [
             TermInfo(
                 contrast.modalities[:2] if read == "pairwise" else contrast.modalities,  # the students of four
