@@ -63,7 +63,9 @@ def _volume(square: Tensor, cosines: Sequence[Tensor], rest: Tensor) -> Tensor:
         terms = determinant.abs() * square
         for i, j in itertools.product(places, places):
             terms = terms + (adjugate[..., i, j] * cosines[i] * cosines[j]).abs()
-    return root(squared, 4 * torch.finfo(square.dtype).eps * terms)
+        largest = rest.diagonal(dim1=-2, dim2=-1).prod(-1).to(square.dtype) * square  # Hadamard's bound of det G
+        error = torch.finfo(square.dtype).eps * terms + (len(places) + 1) ** 2 * torch.finfo(rest.dtype).eps * largest
+    return root(squared, 4 * error)
 
 
 def _adjugate(matrix: Tensor) -> tuple[Tensor, Tensor]:
