@@ -194,7 +194,8 @@ def test_a_volume_is_read_as_a_volume(kind, measure):
     assert reading([term], ["a", "b"], "c") == "objective"
     assert reading([term], ["a"], "c") == reading([term, pair], ["a", "b"], "c") == "cosine"
     assert composed([term, pair], "c") == [("a", "b")]
-    values = {m: F.normalize(torch.randn(9, 3), dim=1) for m in "abc"}
+    draw = torch.Generator().manual_seed(0)
+    values = {m: F.normalize(torch.randn(9, 3, generator=draw), dim=1) for m in "abc"}
     frame = Embeddings(
         {m: Rows(x, torch.arange(9)) for m, x in values.items()}, [str(i) for i in range(9)], torch.arange(9)
     )
