@@ -140,9 +140,9 @@ def test_the_area_is_herons():
     assert gram_volume([*corners]).item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("signs", [(1, 1), (1, -1), (1, 1, 1), (1, -1, 1), (1, -1, -1), (1, 1, 1, -1), (0, 1, 1)])
-@pytest.mark.parametrize("dim", [1, 2, 64, 512])
+@pytest.mark.parametrize("dim", [1, 64])
 def test_identical_and_antiparallel_vectors_have_finite_gradients(kind, signs, dim):
     base = F.normalize(torch.randn(8, dim, generator=torch.Generator().manual_seed(0)), dim=1)
     xs = [(sign * base).to(kind).requires_grad_() for sign in signs]
