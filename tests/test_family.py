@@ -12,14 +12,18 @@ import yaml
 from torch import nn
 
 from align import losses
+from align.checkpoint import load, save
 from align.checkpoint.describe import build, describe
+from align.encoders import Precomputed
 from align.evaluation.composed import composed
 from align.evaluation.hits import by_sample
 from align.evaluation.retrieval import retrieval_shards
 from align.heads import Identity
 from align.lit.recalls import recalls
 from align.losses import Distill, Gram, Hinge, InfoNCE, Regress, Symile, Triangle, VICReg
+from align.model import JointModel, Tower
 from align.objective import Objective, Term
+from align.preprocess import Array
 from align.scoring import score
 from align.search import reading
 from align.values import Embeddings, Features, Rows, TermInfo
@@ -219,6 +223,17 @@ def test_identity_is_the_head_of_a_teacher():
     assert not [*head.parameters()]
     with pytest.raises(ValueError, match="so width and dim are equal; got 5 and 4"):
         Identity(5, 4)
+
+
+def test_a_teacher_is_a_tower_of_the_model(tmp_path):
+    """Its features come out as they stand in the shard, at unit length, and go through a checkpoint."""
+    teacher = Tower(Array([5]), Precomputed(5), Identity)
+    model = JointModel({"image": Tower(Array([3]), Precomputed(3)), "teacher_image": teacher}, dim=5)
+    features = torch.randn(4, 5)
+    again = load(save(model, tmp_path / "model"))
+    for made in (model, again):
+        out = made.embed(teacher_image=[*features])["teacher_image"]
+        torch.testing.assert_close(out, F.normalize(features, dim=1))
 
 
 def test_symile_and_pairs_share_their_towers():
