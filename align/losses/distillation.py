@@ -106,8 +106,8 @@ class Distill(Temperature):
 
     ``between`` names the student's two modalities and then the teacher's two, in the same order. A teacher is two more
     modalities of the model: its embeddings stand in the shard (``0001.teacher_image.npy``), and its towers are
-    ``align.preprocess.Array``, ``align.encoders.Precomputed`` and the head ``align.heads.Identity``, so the model's dim is
-    the teacher's width. Scoring reads the student's two by cosine.
+    ``align.preprocess.Array``, ``align.encoders.Precomputed`` and the head ``align.heads.Identity``, so the model's dim
+    is the teacher's width. Scoring reads the student's two by cosine.
 
     teacher_scale: the teacher's own multiplier. start_scale, max_scale, learn_scale: None takes the values above.
     """
