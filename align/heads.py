@@ -1,4 +1,5 @@
-"""Heads: an encoder's features -> embeddings of the joint space. Linear, MLP, and attention pooling over tokens.
+"""Heads: an encoder's features -> embeddings of the joint space. Linear, MLP, attention pooling over
+tokens, and none at all.
 
 ``head(features, tokens=False)`` gives (n, D), with ``tokens`` also (n, L, D). Its first two parameters are
 ``width, dim``; the model gives those, a config gives the rest.
@@ -19,6 +20,23 @@ def _tokens(features: Features) -> Tensor:
     if features.tokens is None:
         raise ValueError("tokens were asked for, but the encoder gives pooled features only")
     return features.tokens
+
+
+@final
+class Identity(nn.Module):
+    """Features that live in the joint space already, as they are: of a frozen teacher, whose width is the model's dim.
+
+    Raises ValueError where the two differ.
+    """
+
+    def __init__(self, width: int, dim: int):
+        super().__init__()
+        if width != dim:
+            raise ValueError(f"Identity leaves features as they are, so width and dim are equal; got {width} and {dim}")
+        self.width, self.dim = width, dim
+
+    def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        return (features.pooled, _tokens(features)) if tokens else features.pooled
 
 
 @final

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.losses.gram import volumes
+from align.losses.triangle import areas
 from align.values import TermInfo
 
 How = Literal["cosine", "mip", "objective"]
@@ -29,7 +31,8 @@ def score(
     how: "cosine" sums the cosines of a candidate with each of the query's rows. "mip" takes the multilinear inner
         product of the candidate with all of them, which is how Symile is read (Saporta et al. 2024, arXiv 2411.01053,
         section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
-        each at its learned scale and bias: a softmax over candidates gives probabilities.
+        each at its learned scale and bias: a softmax over candidates gives probabilities. A GRAM or TRIANGLE term is
+        read as minus scale times the volume or area between the candidate and the query's rows.
     of: the candidates' modality. terms: what was trained, ``JointModel.terms``. Both are read by "objective" alone.
 
     Raises ValueError where shapes disagree, or where no term fits (it says what is missing).
@@ -46,13 +49,15 @@ def score(
             return summed @ F.normalize(candidates, dim=-1).T
         if how == "mip":
             return _product(query, list(query)) @ candidates.T
-        fitting = _fitting(query, of, terms)
-        return torch.stack(
-            [
-                term.scale * (_product(query, [m for m in term.modalities if m != of]) @ candidates.T) + term.bias
-                for term in fitting
-            ]
-        ).sum(0)
+        return torch.stack([_term(query, candidates, of, term) for term in _fitting(query, of, terms)]).sum(0)
+
+
+def _term(query: Mapping[str, Tensor], candidates: Tensor, of: str | None, term: TermInfo) -> Tensor:
+    others = [m for m in term.modalities if m != of]
+    if term.kind in ("volume", "area"):
+        measure = volumes if term.kind == "volume" else areas
+        return -term.scale * measure(candidates, [query[m] for m in others]).T + term.bias
+    return term.scale * (_product(query, others) @ candidates.T) + term.bias
 
 
 def _product(query: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:

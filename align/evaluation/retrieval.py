@@ -8,7 +8,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from align.evaluation.composed import composed, tuples
+from align.evaluation.composed import composed, reading, tuples
 from align.evaluation.embed import vectors
 from align.evaluation.hits import Rule
 from align.evaluation.precision import mean_precision
@@ -97,7 +97,8 @@ def retrieval_shards(
     """``PREFIX/image_to_text/recall@10``, … for all ordered pairs of different modalities.
 
     A Symile term of three or more modalities adds ``audio+image_to_text/…``: for each of its modalities, the others
-    together ask for it, by the multilinear inner product, over the samples that have them all.
+    together ask for it, by the multilinear inner product, over the samples that have them all. A GRAM or TRIANGLE term
+    does so too, by the whole objective.
     """
     scores: Scores = {}
     present = sorted(m for m in embeddings if embeddings[m].n)
@@ -111,7 +112,7 @@ def retrieval_shards(
         ]
         for together in composed(terms, of):
             if set(together) <= set(present):
-                asked.append(("+".join(together), *tuples(embeddings, together), "mip"))
+                asked.append(("+".join(together), *tuples(embeddings, together), reading(terms, together, of)))
         for name, query, samples, how in asked:
             found = retrieval(
                 query, targets, samples, rows.sample, hits, of=of, how=how, terms=terms, ks=ks, precision=precision

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from align.distributed import gather, rank, world
 from align.metrics import ranks, recall_at
+from align.scoring import score
 from align.values import Embeddings, TermInfo
 
 
@@ -36,10 +36,11 @@ def columns(infos: Sequence[TermInfo]) -> list[str]:
 def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
     """Recall@1 over the first `most` query rows. A row of the same group hits, or of the same sample where it has none.
 
-    Composed queries multiply: the reading of Symile.
+    Composed queries multiply, the reading of Symile, or where the term is a volume or an area are scored by it.
     """
     table = {m: _all_rows(batches, m) for m in sorted({m for info in infos for m in info.modalities})}
-    return {name(query, of): _recall(table, query, of, most) for query, of in directions(infos)}
+    terms = {frozenset(info.modalities): info for info in reversed(infos)}
+    return {name(q, of): _recall(table, q, of, most, terms[frozenset({*q, of})]) for q, of in directions(infos)}
 
 
 def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,20 +62,24 @@ def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Ten
     return v.float(), s, k
 
 
-def _recall(table: dict[str, tuple[Tensor, Tensor, Tensor]], query: tuple[str, ...], of: str, most: int) -> float:
+def _recall(
+    table: dict[str, tuple[Tensor, Tensor, Tensor]], query: tuple[str, ...], of: str, most: int, term: TermInfo
+) -> float:
     values, samples, keys = table[query[0]]
+    parts = [values]
     for other in query[1:]:  # the samples that have all of them, first row each
         v, s, _ = table[other]
         first = {int(x): i for i, x in reversed(list(enumerate(s.tolist())))}
         both = [(i, first[x]) for i, x in enumerate(samples.tolist()) if x in first]
         mine, theirs = (torch.tensor([pair[side] for pair in both], dtype=torch.long) for side in (0, 1))
-        values, samples, keys = values[mine] * v[theirs], samples[mine], keys[mine]
+        parts, samples, keys = [*(part[mine] for part in parts), v[theirs]], samples[mine], keys[mine]
     candidates, _, candidate_keys = table[of]
-    if not len(values) or not len(candidates):
+    if not len(samples) or not len(candidates):
         return float("nan")
-    values, keys = F.normalize(values[:most], dim=-1), keys[:most]
-    found = [
-        ranks(values[i : i + 1024] @ candidates.T, keys[i : i + 1024, None] == candidate_keys)
-        for i in range(0, len(values), 1024)
-    ]
+    how = "objective" if term.kind in ("volume", "area") else "mip"
+    found = []
+    for i in range(0, min(most, len(samples)), 1024):
+        block = slice(i, min(most, i + 1024))
+        scores = score({m: x[block] for m, x in zip(query, parts, strict=True)}, candidates, how, of=of, terms=[term])
+        found.append(ranks(scores, keys[block, None] == candidate_keys))
     return float(recall_at(torch.cat(found), 1))

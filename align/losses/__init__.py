@@ -3,9 +3,43 @@
 Functions take the multiplier ``scale``; the modules of the same names hold a learned one.
 """
 
+from align.losses.distillation import Distill, distill
+from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.mip import mip
+from align.losses.ranking import Hinge, hinge
+from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
 from align.losses.symile import Symile, symile
+from align.losses.triangle import Triangle, triangle, triangle_area
+from align.losses.uniformity import AlignUniform, alignment, uniformity
+from align.losses.vicreg import VICReg, covariance, variance, vicreg
 
-__all__ = ["InfoNCE", "SigLIP", "Symile", "infonce", "mip", "siglip", "symile"]
+__all__ = [
+    "AlignUniform",
+    "Distill",
+    "Gram",
+    "Hinge",
+    "InfoNCE",
+    "Regress",
+    "SigLIP",
+    "Symile",
+    "Triangle",
+    "VICReg",
+    "alignment",
+    "covariance",
+    "distill",
+    "gram",
+    "gram_volume",
+    "hinge",
+    "infonce",
+    "mip",
+    "regress",
+    "siglip",
+    "symile",
+    "triangle",
+    "triangle_area",
+    "uniformity",
+    "variance",
+    "vicreg",
+]

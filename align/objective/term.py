@@ -11,13 +11,15 @@ from typing import Literal, NamedTuple, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from align.objective.kinds import KINDS, WORDS, Kind
+
 Between = Literal["all"] | list[str] | list[list[str | float]] | dict[str, float]
 
 
 class Loss(Protocol):
     """What a term needs of its loss module, ours or anyone's."""
 
-    kind: str  # "pairwise": called with two modalities; "symile": with the whole set at once
+    kind: str  # one of ``align.objective.kinds``: how many modalities a call takes, and how scoring reads the term
     bias: nn.Parameter | None  # (1,)
 
     @property
@@ -46,9 +48,10 @@ class Term:
     Args:
         loss: a loss module of ``align.losses``, or anyone's with the attributes of ``Loss``.
         between: which modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
-            more than two (Symile). ``[image, text, audio]``: every pair of these, or these at once. ``[[image, text],
-            [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight at the end where it is not 1.
-            ``{image-text: 1.0, image-audio: 0.5}``: the same by name.
+            more than two (Symile, GRAM), or every three (TRIANGLE). ``[image, text, audio]``: every pair of these, or
+            these at once. ``[[image, text], [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight
+            at the end where it is not 1. ``{image-text: 1.0, image-audio: 0.5}``: the same by name. Distillation wants
+            its students first and then its teachers, so it takes no ``all``.
         weight: what the term's value counts in the sum.
     """
 
@@ -73,20 +76,23 @@ def contrasts(name: str, term: Term, modalities: Sequence[str] | None) -> list[C
 
     Raises ValueError naming the term for what cannot be meant, and the nearest right name for an unknown modality.
     """
-    together = term.loss.kind == "symile"
+    kind = KINDS[str(term.loss.kind)]
     between: Iterable[list[str | float]]
     if term.between == "all" or (isinstance(term.between, list) and all(isinstance(x, str) for x in term.between)):
         if term.between == "all" and modalities is None:
             raise ValueError(f"term {name!r} is between all modalities: Objective needs modalities=[...] to know them")
+        if term.between == "all" and kind.ordered:
+            raise ValueError(f"term {name!r} has students and teachers: name its modalities in order, not 'all'")
         names = [str(m) for m in (sorted(modalities or ()) if term.between == "all" else term.between)]
-        between = [[*names]] if together else [[*pair] for pair in itertools.combinations(names, 2)]
-        if len(names) < 2:
-            raise ValueError(f"term {name!r} needs at least two modalities; it has {names}")
+        size = len(names) if kind.most is None or kind.ordered else kind.most
+        between = [[*part] for part in itertools.combinations(names, size)]
+        if len(names) < kind.least:
+            raise ValueError(f"term {name!r} needs at least {WORDS[kind.least]} modalities; it has {names}")
     elif isinstance(term.between, dict):
         between = [[*key.split("-"), weight] for key, weight in term.between.items()]
     else:
         between = [[*part] if isinstance(part, list | tuple) else [part] for part in term.between]
-    found = [_contrast(name, part, together, modalities) for part in between]
+    found = [_contrast(name, part, kind, modalities) for part in between]
     repeated = [c.name for i, c in enumerate(found) if {*c.modalities} in [{*d.modalities} for d in found[:i]]]
     if repeated or not found:
         raise ValueError(f"term {name!r} " + (f"names {repeated[0]} twice" if repeated else "is between nothing"))
@@ -95,16 +101,16 @@ def contrasts(name: str, term: Term, modalities: Sequence[str] | None) -> list[C
     return found
 
 
-def _contrast(name: str, part: list[str | float], together: bool, known: Sequence[str] | None) -> Contrast:
+def _contrast(name: str, part: list[str | float], kind: Kind, known: Sequence[str] | None) -> Contrast:
     weight = 1.0
     if part and isinstance(part[-1], int | float):
         *part, weight = part
     names = tuple(str(m) for m in part)
     for modality in names:
         check_known(name, modality, known)
-    if len({*names}) != len(names) or len(names) < 2 or (len(names) > 2 and not together):
-        wanted = "two or more different modalities" if together else "two different modalities"
-        raise ValueError(f"term {name!r} contrasts {wanted} at a time; got {list(names)}")
+    if len({*names}) != len(names) or not kind.least <= len(names) <= (kind.most or len(names)):
+        wanted = WORDS[kind.least] + (" or more" if kind.most is None else "")
+        raise ValueError(f"term {name!r} contrasts {wanted} different modalities at a time; got {list(names)}")
     return Contrast(names, float(weight))  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from align.objective.everyone import Everyone, everyone
+from align.objective.kinds import KINDS
 from align.objective.term import Contrast, Loss, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -34,8 +35,8 @@ class Objective(nn.Module):
         for name, term in terms.items():
             if not name or "." in name or "/" in name or hasattr(nn.ModuleDict, name):
                 raise ValueError(f"a term's name has no dot or slash and is none of ModuleDict's own; got {name!r}")
-            if getattr(term.loss, "kind", None) not in ("pairwise", "symile"):
-                raise ValueError(f"term {name!r}: {type(term.loss).__name__} has no kind, 'pairwise' or 'symile'")
+            if getattr(term.loss, "kind", None) not in KINDS:
+                raise ValueError(f"term {name!r}: {type(term.loss).__name__} has no kind; kinds are {', '.join(KINDS)}")
         self.terms = terms
         self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
@@ -100,16 +101,17 @@ class Objective(nn.Module):
         return dict(zip(self.terms, self.empty.tolist(), strict=True))
 
     def infos(self) -> list[TermInfo]:
-        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias."""
+        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias; none of a regulariser."""
         return [
             TermInfo(
-                contrast.modalities,
-                loss.kind,
+                contrast.modalities[:2] if read == "pairwise" else contrast.modalities,  # the students of four
+                read,
                 float(loss.scale.detach()),
                 0.0 if loss.bias is None else float(loss.bias.detach()),
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]
+            if (read := KINDS[loss.kind].read)
         ]
 
     def clamp_(self) -> None:

@@ -25,8 +25,11 @@ def compose(query: Mapping[str, Tensor], minus: Mapping[str, Tensor] | None = No
 
 
 def reading(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
-    """How a query is read unless told: "mip" where only a Symile term joins it with the candidates, else "cosine"."""
+    """How a query is read unless told: "cosine", save where only terms over all of it join it with the candidates:
+    "mip" for a Symile term, "objective" for a volume or an area."""
     whole = {*query, of}
-    symile = any(t.kind == "symile" and set(t.modalities) == whole for t in terms)
+    kinds = {t.kind for t in terms if set(t.modalities) == whole}
     pairs = any(t.kind == "pairwise" and of in t.modalities and set(t.modalities) <= whole for t in terms)
-    return "mip" if len(query) > 1 and symile and not pairs else "cosine"
+    if len(query) < 2 or pairs:
+        return "cosine"
+    return "mip" if "symile" in kinds else "objective" if kinds else "cosine"

@@ -1,0 +1,119 @@
+"""An anchor modality against tuples of all the others: what GRAM and TRIANGLE contrast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from align.losses.pairing import (
+    Scale,
+    at_least_float32,
+    check_embeddings,
+    exact,
+    nothing,
+    one_number,
+    per_row,
+    row_ids,
+    row_weights,
+    same,
+    weighted_mean,
+)
+
+Anchor = Literal["all"] | int
+
+Measure = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""(n, D) anchors and M-1 tensors (C, D), the rows of C tuples -> (n, C): how far apart each anchor and tuple are."""
+
+
+def anchored(
+    measure: Measure,
+    embeddings: Sequence[Tensor],
+    scale: Scale,
+    *,
+    anchor: Anchor = "all",
+    samples: Sequence[Tensor] | None = None,
+    groups: Sequence[Tensor] | None = None,
+    weights: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """``infonce`` over the logits -scale·measure between the anchor's rows and the complete tuples of the others, both
+    directions added and halved; "all": the mean over every modality as anchor. A 0-d tensor.
+
+    A tuple takes one row of every other modality, all of one sample, and belongs to that sample; of several rows of a
+    sample every combination is one. An anchor's tuples and a tuple's anchors are those of its sample, several averaged
+    outside the log; all others are its negatives. A row of id -1 is in no tuple: it is a negative where its modality is
+    the anchor (for M = 2 always).
+
+    groups: a tuple whose rows all are of the anchor's group (>= 0) is not its negative, nor the other way round.
+    weights: an anchor counts by its weight, a tuple by the mean of its rows'.
+
+    Raises ValueError for shapes and options that do not fit.
+    """
+    check_embeddings(embeddings)
+    M = len(embeddings)
+    if M < 2:
+        raise ValueError(f"a volume or an area is contrasted between at least two modalities; got {M}")
+    for name, given in (("samples", samples), ("groups", groups), ("weights", weights)):
+        if given is not None and len(given) != M:
+            raise ValueError(f"{name} are given for each of the {M} modalities; got {len(given)}")
+    check_anchor(anchor, M)
+    with exact(embeddings[0]):
+        xs = at_least_float32(embeddings)
+        scale = one_number(scale, xs[0])
+        ids = [row_ids(samples[m] if samples else None, x, f"samples[{m}]") for m, x in enumerate(xs)]
+        counts = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(xs)]
+        kinds = [per_row(groups[m], x, f"groups[{m}]") for m, x in enumerate(xs)] if groups else None
+        losses = []
+        for m in range(M) if anchor == "all" else [anchor]:
+            others = [o for o in range(M) if o != m]
+            rows = complete([ids[o] for o in others])  # one (C,) for each other modality
+            if not len(xs[m]) or not len(rows[0]):
+                continue
+            tuples = [xs[o][row] for o, row in zip(others, rows, strict=True)]
+            positive = same(ids[m], ids[others[0]][rows[0]])  # (n_m, C)
+            alike = torch.zeros_like(positive)
+            if kinds:
+                of_group = [same(kinds[m], kinds[o][row]) for o, row in zip(others, rows, strict=True)]
+                alike = torch.stack(of_group).all(0) & ~positive
+            weight = torch.stack([counts[o][row] for o, row in zip(others, rows, strict=True)]).mean(0)
+            logits = -scale * measure(xs[m], tuples)  # (n_m, C)
+            there = _direction(logits, positive, alike, counts[m])
+            back = _direction(logits.T, positive.T, alike.T, weight)
+            losses.append((there + back) / 2)
+        return torch.stack([*losses, nothing(*xs, scale)]).sum() / max(1, len(losses))
+
+
+def check_anchor(anchor: Anchor, M: int | None = None) -> None:
+    """Raises ValueError unless anchor is "all" or a place among M modalities."""
+    if anchor != "all" and not (type(anchor) is int and anchor >= 0 and (M is None or anchor < M)):
+        known = "" if M is None else f" of the {M}, 0 to {M - 1}"
+        raise ValueError(f"anchor is 'all' or the place of one modality{known}; got {anchor!r}")
+
+
+def complete(samples: Sequence[Tensor]) -> list[Tensor]:
+    """(C,) rows of each modality: every tuple whose rows all belong to one sample, which is not -1."""
+    rows = [(samples[0] >= 0).nonzero()[:, 0]]
+    for sample in samples[1:]:
+        kept, new = same(samples[0][rows[0]], sample).nonzero(as_tuple=True)
+        rows = [*(row[kept] for row in rows), new]
+    # A single other modality stands as it is, rows of id -1 included: there is nothing for them to complete.
+    return rows if len(samples) > 1 else [torch.arange(len(samples[0]), device=samples[0].device)]
+
+
+def _direction(logits: Tensor, positive: Tensor, alike: Tensor, weight: Tensor) -> Tensor:
+    count = positive.sum(1)  # (n,)
+    found = count > 0
+    # An anchor without a positive is left as it is: were all its candidates alike, it would have none at all.
+    every = logits.masked_fill(alike & found[:, None], -math.inf).logsumexp(1)
+    own = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
+    return weighted_mean(every - own, weight, found)
+
+
+def root(squared: Tensor, error: Tensor | float) -> Tensor:
+    """√x where x is above its own rounding error, else zero with zero gradient: the slope of √ at 0 is infinite, that
+    of a volume is not."""
+    safe = squared > error
+    return torch.where(safe, torch.where(safe, squared, 1).sqrt(), 0)

@@ -1,0 +1,156 @@
+"""Learning from a frozen teacher's similarities between two sets of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from align.losses.pairing import (
+    Scale,
+    at_least_float32,
+    check_embeddings,
+    exact,
+    nothing,
+    one_number,
+    row_ids,
+    row_weights,
+    same,
+    weighted_mean,
+)
+from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
+
+
+def distill(
+    a: Tensor,
+    b: Tensor,
+    teacher_a: Tensor,
+    teacher_b: Tensor,
+    scale: Scale,
+    teacher_scale: Scale = 100.0,
+    *,
+    samples: Sequence[Tensor] | None = None,
+    weight_a: Tensor | None = None,
+    weight_b: Tensor | None = None,
+) -> Tensor:
+    """How far the student's similarities between two sets of rows are from a teacher's; a 0-d tensor.
+
+    With p_i = softmax_j(teacher_scale·<ta_i, tb_j>) and q_i = softmax_j(scale·<a_i, b_j>) an anchor costs
+    KL(p_i ‖ q_i) = Σ_j p_ij (log p_ij - log q_ij), and a direction is the mean over its anchors; both directions are
+    added and halved. It is the affinity mimicking of TinyCLIP (Wu et al. 2023, arXiv 2309.12314) and the relational
+    distillation of CLIP-KD (Yang et al. 2023, arXiv 2307.12732), less the teacher's entropy, which has no gradient: so
+    0 is reached.
+
+    When to use it: a small student of a large pretrained pair of towers, or pairs so noisy that the teacher knows
+    better than the file which of them belong together. Costs two n×n matrices and the teacher's features, which can be
+    computed once and stand in the shard.
+
+    a: (n_a, D), b: (n_b, D), teacher_a, teacher_b: (n, E) with an E of their own, which get no gradient. Logits are
+        float32 at least, autocast or not.
+    scale, teacher_scale: the multipliers, already exponentiated; 100 is where CLIP's own ends.
+    samples: four tensors of ids, of a, b, teacher_a and teacher_b; row i belongs to sample i where none are given. The
+        k-th row of a sample and the teacher's k-th row of it are of one input; rows without a counterpart are left out,
+        those of id -1 too.
+    weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
+
+    Groups are not asked for: which rows are alike is what the teacher says. Where nothing pairs the loss is zero and so
+    are all gradients. Raises ValueError for shapes that do not fit.
+    """
+    check_embeddings([a, b])
+    check_embeddings([teacher_a, teacher_b])
+    if samples is not None and len(samples) != 4:
+        raise ValueError(f"distill takes samples of a, b, teacher_a and teacher_b; got {len(samples)}")
+    with exact(a):
+        a, b = at_least_float32([a, b])
+        scale = one_number(scale, a)
+        rows = [a, b, teacher_a, teacher_b]
+        names = ("a", "b", "teacher_a", "teacher_b")
+        ids = [row_ids(samples[i] if samples else None, rows[i], f"samples of {name}") for i, name in enumerate(names)]
+        of_a, of_teacher_a = counterparts(ids[0], ids[2])
+        of_b, of_teacher_b = counterparts(ids[1], ids[3])
+        weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
+        t_a, t_b = at_least_float32([teacher_a, teacher_b])
+        zero = nothing(*(x.to(a.dtype) for x in (a, b, scale, t_a, t_b)))
+        if not len(of_a) or not len(of_b):
+            return zero
+        t_a, t_b = t_a.detach(), t_b.detach()
+        student = scale * (a[of_a] @ b[of_b].T)  # (n, n')
+        teacher = one_number(teacher_scale, t_a, "teacher_scale").detach() * (t_a[of_teacher_a] @ t_b[of_teacher_b].T)
+        there = _direction(student, teacher.to(a.dtype), weight_a[of_a])
+        back = _direction(student.T, teacher.T.to(a.dtype), weight_b[of_b])
+        return (there + back) / 2 + zero
+
+
+def _direction(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    p = teacher.log_softmax(1)
+    losses = (p.exp() * (p - student.log_softmax(1))).sum(1)
+    return weighted_mean(losses, weight, torch.ones_like(weight, dtype=torch.bool))
+
+
+def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) rows and (P,) rows of the teacher: the k-th of a sample with the teacher's k-th of it."""
+    turn, turn_of_teacher = (same(ids, ids).tril(-1).sum(1) for ids in (sample, teacher))
+    rows, rows_of_teacher = (same(sample, teacher) & (turn[:, None] == turn_of_teacher)).nonzero(as_tuple=True)
+    return rows, rows_of_teacher
+
+
+@final
+class Distill(Temperature):
+    """``distill`` with a learned student's temperature that starts at CLIP's 1/0.07 and ends at 100. In a config::
+
+        terms:
+          learn: {loss: align.losses.Distill, between: [image, text, teacher_image, teacher_text]}
+
+    ``between`` names the student's two modalities and then the teacher's two, in the same order. A teacher is two more
+    modalities of the model: its embeddings stand in the shard (``0001.teacher_image.npy``), and its towers are
+    ``align.preprocess.Array``, ``align.encoders.Precomputed`` and the head ``align.heads.Identity``, so the model's dim
+    is the teacher's width. Scoring reads the student's two by cosine.
+
+    teacher_scale: the teacher's own multiplier. start_scale, max_scale, learn_scale: None takes the values above.
+    """
+
+    kind = "distill"
+
+    def __init__(
+        self,
+        teacher_scale: float = 100.0,
+        start_scale: float | None = None,
+        max_scale: float | None = None,
+        learn_scale: bool = True,
+    ):
+        super().__init__(start_scale, max_scale, learn_scale)
+        if not 0 < teacher_scale < math.inf:
+            raise ValueError(f"teacher_scale is a positive number; got {teacher_scale}")
+        self.teacher_scale = teacher_scale
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """CLIP's scale, whatever D and N are."""
+        self._set(CLIP_START, CLIP_LIMIT)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of four sets of rows, the student's two and the teacher's two: embeddings (n_m, D), samples
+        (n_m,), weights likewise. Groups are not read."""
+        a, b, teacher_a, teacher_b = embeddings
+        weight_a, weight_b = weights[:2] if weights else (None, None)
+        return distill(
+            a,
+            b,
+            teacher_a,
+            teacher_b,
+            self.scale,
+            self.teacher_scale,
+            samples=samples,
+            weight_a=weight_a,
+            weight_b=weight_b,
+        )

@@ -1,0 +1,159 @@
+"""GRAM: M modalities agree where the parallelotope of their vectors has no volume."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from align.losses.anchored import Anchor, anchored, check_anchor, root
+from align.losses.pairing import Scale, at_least_float32, exact
+from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
+
+
+def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
+    """√det G with G_kl = <x_k, x_l>: the M-dimensional volume that M vectors span (Cicchetti et al. 2025, GRAM, arXiv
+    2412.11959, section 3).
+
+    Of unit vectors it is 1 where all are orthogonal and 0 where one lies in the span of the others: for two vectors the
+    sine of their angle. It knows no sign: antiparallel vectors have volume 0 as identical ones have. Where G is
+    singular to within rounding, value and gradient are zero.
+
+    embeddings: M >= 1 tensors (..., D) of shapes that broadcast; returns (...), float32 at least. Raises ValueError
+    where there is none.
+    """
+    if not embeddings:
+        raise ValueError("gram_volume takes at least one tensor (..., D); got none")
+    with exact(embeddings[0]):
+        first, *rest = at_least_float32(embeddings)
+        return _volume((first * first).sum(-1), [(first * x).sum(-1) for x in rest], _gram(rest, first))
+
+
+def volumes(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
+    """(n, C): ``gram_volume`` of each anchor (n, D) with each of C tuples, given as M-1 tensors (C, D). M-1 matrix
+    products, and (M-1)² numbers a pair."""
+    square = (anchors * anchors).sum(-1)[:, None]  # (n, 1)
+    return _volume(square, [anchors @ x.T for x in tuples], _gram(tuples, anchors))
+
+
+def _gram(xs: Sequence[Tensor], like: Tensor) -> Tensor:
+    """(..., m, m) of m tensors (..., D), in float64 where there is one: its determinant is a difference of products."""
+    wide = like.dtype if like.device.type == "mps" else torch.float64
+    if not xs:
+        return like.new_zeros(0, 0, dtype=wide)
+    xs = torch.broadcast_tensors(*(x.to(wide) for x in xs))
+    return torch.stack([torch.stack([(x * y).sum(-1) for y in xs], -1) for x in xs], -2)
+
+
+def _volume(square: Tensor, cosines: Sequence[Tensor], rest: Tensor) -> Tensor:
+    """The volume of one vector of this squared length, with these products with the others, whose Gram matrix is rest.
+
+    By the bordered determinant det G = det R·|x|² - vᵀ adj(R) v, which divides by nothing and so is right for a
+    singular R too.
+    """
+    adjugate, determinant = (x.to(square.dtype) for x in _adjugate(rest))
+    places = range(len(cosines))
+    squared = determinant * square
+    for i, j in itertools.product(places, places):
+        squared = squared - adjugate[..., i, j] * cosines[i] * cosines[j]
+    with torch.no_grad():  # what rounding can amount to: the sum without its signs
+        terms = determinant.abs() * square
+        for i, j in itertools.product(places, places):
+            terms = terms + (adjugate[..., i, j] * cosines[i] * cosines[j]).abs()
+        largest = rest.diagonal(dim1=-2, dim2=-1).prod(-1).to(square.dtype) * square  # Hadamard's bound of det G
+        error = torch.finfo(square.dtype).eps * terms + (len(places) + 1) ** 2 * torch.finfo(rest.dtype).eps * largest
+    return root(squared, 4 * error)
+
+
+def _adjugate(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """adj A (..., m, m) and det A (...), by Faddeev and LeVerrier's recursion: products only, so that values and
+    gradients are finite where A is singular."""
+    m = matrix.shape[-1]
+    one = torch.eye(m, dtype=matrix.dtype, device=matrix.device)
+    coefficient = matrix.new_ones(matrix.shape[:-2])
+    adjugate = product = torch.zeros_like(matrix)
+    for k in range(1, m + 1):
+        adjugate = product + coefficient[..., None, None] * one
+        product = matrix @ adjugate
+        coefficient = -product.diagonal(dim1=-2, dim2=-1).sum(-1) / k
+    return (-1) ** (m + 1) * adjugate, (-1) ** m * coefficient
+
+
+def gram(
+    embeddings: Sequence[Tensor],
+    scale: Scale,
+    *,
+    anchor: Anchor = "all",
+    samples: Sequence[Tensor] | None = None,
+    groups: Sequence[Tensor] | None = None,
+    weights: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """The contrastive loss of M >= 2 sets of rows over minus the volume that they span (Cicchetti et al. 2025, arXiv
+    2412.11959, section 3); a 0-d tensor.
+
+    The logit of anchor i and the other modalities' rows of sample j is -scale·gram_volume: cross-entropy of each
+    anchor against all such tuples and of each tuple against all anchors, added and halved. The paper fixes one anchor,
+    the text; "all" is the mean over every modality as anchor.
+
+    When to use it: three or more modalities that say the same thing, all to be drawn to one point. It cannot learn what
+    only the combination says, as ``symile`` can; and as a volume knows no sign, a vector and its opposite count as
+    aligned, so a cosine between two rows means less here: read the space by the volume (``how="objective"``) or add an
+    ``infonce`` term. Costs M-1 products (n×D)·(D×n) and about M² n×n matrices for each anchor.
+
+    embeddings: M tensors (n_m, D), unit vectors. Logits are float32 at least, autocast or not.
+    scale: the multiplier, already exponentiated.
+    anchor: "all", or the place in embeddings of the one modality to anchor.
+    samples: M tensors (n_m,) of ids; row i belongs to sample i where none are given; -1 belongs to no sample and is a
+        negative where its modality is the anchor (for M = 2 always). A sample that lacks a modality still serves as
+        negative where it can.
+    groups: M tensors (n_m,) of ids; an anchor and a tuple of one group (>= 0) are never each other's negatives.
+    weights: M tensors (n_m,): how much each anchor counts; a tuple counts the mean of its rows.
+
+    Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
+    do not fit.
+    """
+    return anchored(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+
+
+@final
+class Gram(Temperature):
+    """``gram`` with a learned temperature that starts at the paper's 1/0.07 and ends at 100. In a config::
+
+        terms:
+          volume: {loss: {class_path: align.losses.Gram, init_args: {anchor: 2}}, between: [audio, image, text]}
+
+    anchor: "all", or the place of the anchor in ``between``: 2 is the text here. start_scale, max_scale, learn_scale:
+    None takes the values above.
+    """
+
+    kind = "volume"
+
+    def __init__(
+        self,
+        anchor: Anchor = "all",
+        start_scale: float | None = None,
+        max_scale: float | None = None,
+        learn_scale: bool = True,
+    ):
+        super().__init__(start_scale, max_scale, learn_scale)
+        check_anchor(anchor)
+        self.anchor: Anchor = anchor
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """The same scale whatever D, M and N are: unit vectors' volumes lie between 0 and 1."""
+        self._set(CLIP_START, CLIP_LIMIT)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        return gram(embeddings, self.scale, anchor=self.anchor, samples=samples, groups=groups, weights=weights)

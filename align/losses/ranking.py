@@ -1,0 +1,154 @@
+"""Hinge ranking between two modalities: a row's own counterpart beats all others, or the hardest, by a margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from align.losses.fixed import Fixed
+from align.losses.pairing import (
+    at_least_float32,
+    both_or_neither,
+    check_embeddings,
+    exact,
+    nothing,
+    per_row,
+    row_ids,
+    row_weights,
+    same,
+    weighted_mean,
+)
+
+Against = Literal["hardest", "sum"]
+Sides = Literal["both", "a", "b"]
+
+
+def hinge(
+    a: Tensor,
+    b: Tensor,
+    *,
+    margin: float = 0.2,
+    negatives: Against = "hardest",
+    sides: Sides = "both",
+    sample_a: Tensor | None = None,
+    sample_b: Tensor | None = None,
+    group_a: Tensor | None = None,
+    group_b: Tensor | None = None,
+    weight_a: Tensor | None = None,
+    weight_b: Tensor | None = None,
+) -> Tensor:
+    """The triplet ranking loss of two sets of rows (Faghri et al. 2018, VSE++, arXiv 1707.05612, equations 4 to 6); a
+    0-d tensor.
+
+    With s_ij = <a_i, b_j>, P(i) the rows of the other side that share anchor i's sample and N(i) all others, an anchor
+    costs 1/|P(i)| Σ_{p∈P(i)} Σ_{k∈N(i)} max(0, margin - s_ip + s_ik), the sum of hinges; "hardest" takes the largest
+    of them in place of the inner sum. A direction is the mean over the anchors with |P(i)| >= 1; the paper adds them
+    up, so its value for n pairs is 2n times this one.
+
+    When to use it: small sets and fine-tuning, where it needs no temperature and stops pushing what is far enough
+    apart. "hardest" ranks better at the top than "sum" on clean data, but starts slowly and chases mislabelled rows;
+    for large noisy batches take ``infonce``. Costs one n_a×n_b matrix.
+
+    a: (n_a, D), b: (n_b, D), unit vectors for cosines. Similarities are float32 at least, autocast or not.
+    sides: which rows are anchors: "a" ranks the rows of b for each row of a, "b" the other way, "both" adds and halves.
+    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 belongs to no sample and
+        is a negative for everyone.
+    group_a, group_b: (n,) ids; rows of one group (>= 0) are never each other's negatives; a positive stays a positive.
+    weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
+
+    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    fit.
+    """
+    check_embeddings([a, b])
+    _check(margin, negatives, sides)
+    both_or_neither(group_a, group_b, "group")
+    with exact(a):
+        a, b = at_least_float32([a, b])
+        positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b"))  # (n_a, n_b)
+        negative = ~positive
+        if group_a is not None and group_b is not None:
+            negative = negative & ~same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b"))
+        weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
+        if not positive.numel():
+            return nothing(a, b)
+        s = a @ b.T  # (n_a, n_b)
+        directions = []
+        if sides != "b":
+            directions.append(_direction(s, positive, negative, weight_a, margin, negatives))
+        if sides != "a":
+            directions.append(_direction(s.T, positive.T, negative.T, weight_b, margin, negatives))
+        return torch.stack(directions).mean()
+
+
+def _direction(
+    s: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, margin: float, negatives: Against
+) -> Tensor:
+    anchor, own = positive.nonzero(as_tuple=True)  # one entry a positive pair
+    count = positive.sum(1)  # (n,)
+    against = s.masked_fill(~negative, -math.inf)
+    if negatives == "hardest":
+        costs = (margin - s[anchor, own] + against.amax(1)[anchor]).relu()
+    else:
+        costs = (margin - s[anchor, own][:, None] + against[anchor]).relu().sum(1)
+    losses = s.new_zeros(len(s)).index_add(0, anchor, costs) / count.clamp(min=1)
+    return weighted_mean(losses, weight, count > 0)
+
+
+def _check(margin: float, negatives: str, sides: str) -> None:
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin is a number of at least 0; got {margin}")
+    if negatives not in ("hardest", "sum"):
+        raise ValueError(f"negatives is 'hardest' or 'sum'; got {negatives!r}")
+    if sides not in ("both", "a", "b"):
+        raise ValueError(f"sides is 'both', 'a' or 'b'; got {sides!r}")
+
+
+@final
+class Hinge(Fixed):
+    """``hinge`` for the objective. In a config::
+
+        terms:
+          rank: {loss: {class_path: align.losses.Hinge, init_args: {negatives: hardest}}, between: [image, text]}
+
+    margin, negatives, sides: as in ``hinge``; side "a" is the modality that ``between`` names first.
+    """
+
+    kind = "pairwise"
+
+    def __init__(self, margin: float = 0.2, negatives: Against = "hardest", sides: Sides = "both"):
+        super().__init__()
+        _check(margin, negatives, sides)
+        self.margin = margin
+        self.negatives: Against = negatives
+        self.sides: Sides = sides
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        (a, b), (sample_a, sample_b) = embeddings, samples
+        group_a, group_b = groups or (None, None)
+        weight_a, weight_b = weights or (None, None)
+        return hinge(
+            a,
+            b,
+            margin=self.margin,
+            negatives=self.negatives,
+            sides=self.sides,
+            sample_a=sample_a,
+            sample_b=sample_b,
+            group_a=group_a,
+            group_b=group_b,
+            weight_a=weight_a,
+            weight_b=weight_b,
+        )

@@ -1,0 +1,117 @@
+"""TRIANGLE: three modalities agree where the triangle between their vectors has no area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from align.losses.anchored import Anchor, anchored, check_anchor, root
+from align.losses.pairing import Scale, at_least_float32, exact
+from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
+
+
+def triangle_area(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """½·√(|u|²|v|² - <u, v>²) with u = b - a and v = c - a: the area of the triangle whose corners are the ends of
+    three vectors (Cicchetti et al. 2025, TRIANGLE, arXiv 2509.24734).
+
+    Of unit vectors it is at most 3√3/4, and 0 where two of them coincide, whatever the third is. Antiparallel vectors
+    do not coincide: unlike a volume, an area knows signs. Where the triangle is flat to within rounding, value and
+    gradient are zero.
+
+    a, b, c: (..., D) of shapes that broadcast; returns (...), float32 at least.
+    """
+    with exact(a):
+        a, b, c = at_least_float32([a, b, c])
+        u, v = b - a, c - a
+        return _area((u * u).sum(-1), (v * v).sum(-1), (u * v).sum(-1), torch.zeros((), device=a.device))
+
+
+def areas(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
+    """(n, C): ``triangle_area`` of each anchor (n, D) with each of C pairs, given as two tensors (C, D). Two matrix
+    products, and a few numbers a pair."""
+    b, c = tuples
+    ab, ac = anchors @ b.T, anchors @ c.T  # (n, C)
+    aa, bb, cc, bc = (anchors * anchors).sum(-1)[:, None], (b * b).sum(-1), (c * c).sum(-1), (b * c).sum(-1)
+    rounding = 8 * torch.finfo(ab.dtype).eps * (aa + bb + cc).detach()  # of u² and v² as differences
+    return _area(aa + bb - 2 * ab, aa + cc - 2 * ac, aa - ab - ac + bc, rounding)
+
+
+def _area(u: Tensor, v: Tensor, uv: Tensor, rounding: Tensor) -> Tensor:
+    """From the two squared lengths and the product, with the error that the lengths have already."""
+    size = u.detach().clamp(min=0) + v.detach().clamp(min=0)
+    error = rounding * (size + rounding) + 4 * torch.finfo(u.dtype).eps * size * size
+    return root(u * v - uv * uv, error) / 2
+
+
+def triangle(
+    embeddings: Sequence[Tensor],
+    scale: Scale,
+    *,
+    anchor: Anchor = "all",
+    samples: Sequence[Tensor] | None = None,
+    groups: Sequence[Tensor] | None = None,
+    weights: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """The contrastive loss of three sets of rows over minus the area between them (Cicchetti et al. 2025, arXiv
+    2509.24734); a 0-d tensor.
+
+    As ``gram`` with ``triangle_area`` in place of the volume.
+
+    When to use it: three modalities that say the same thing. An area is 0 as soon as two of the three coincide, so a
+    sample can look aligned while one modality is not: the paper adds cosine terms, and so should you (``infonce``, in a
+    second term). Costs two products (n×D)·(D×n) and a few n×n matrices for each anchor.
+
+    embeddings: three tensors (n_m, D), unit vectors. Logits are float32 at least, autocast or not.
+    scale, anchor, samples, groups, weights: as in ``gram``.
+
+    Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
+    do not fit.
+    """
+    if len(embeddings) != 3:
+        raise ValueError(f"a triangle has three modalities; got {len(embeddings)}")
+    return anchored(areas, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+
+
+@final
+class Triangle(Temperature):
+    """``triangle`` with a learned temperature that starts at 1/0.07 and ends at 100. In a config::
+
+        terms:
+          area: {loss: align.losses.Triangle, between: [audio, image, text]}
+          pairs: {loss: align.losses.InfoNCE, between: [audio, image, text]}
+
+    anchor: "all", or the place of the anchor in ``between``. start_scale, max_scale, learn_scale: None takes the values
+    above.
+    """
+
+    kind = "area"
+
+    def __init__(
+        self,
+        anchor: Anchor = "all",
+        start_scale: float | None = None,
+        max_scale: float | None = None,
+        learn_scale: bool = True,
+    ):
+        super().__init__(start_scale, max_scale, learn_scale)
+        check_anchor(anchor, 3)
+        self.anchor: Anchor = anchor
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """The same scale whatever D and N are: unit vectors' areas lie between 0 and 1.3."""
+        self._set(CLIP_START, CLIP_LIMIT)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of three sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        return triangle(embeddings, self.scale, anchor=self.anchor, samples=samples, groups=groups, weights=weights)

@@ -1,0 +1,149 @@
+"""Alignment and uniformity: positives close together, everything else spread over the sphere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from align.losses.fixed import Fixed
+from align.losses.pairing import (
+    at_least_float32,
+    check_embeddings,
+    exact,
+    log_sum,
+    nothing,
+    per_row,
+    row_ids,
+    row_weights,
+    same,
+)
+
+
+def alignment(
+    a: Tensor,
+    b: Tensor,
+    *,
+    alpha: float = 2.0,
+    sample_a: Tensor | None = None,
+    sample_b: Tensor | None = None,
+    weight_a: Tensor | None = None,
+    weight_b: Tensor | None = None,
+) -> Tensor:
+    """The mean of |a_i - b_j|^α over the pairs of rows of one sample (Wang and Isola 2020, arXiv 2005.10242, equation
+    1); a 0-d tensor. Costs P·D for P pairs.
+
+    a: (n_a, D), b: (n_b, D), unit vectors. Distances are float32 at least, autocast or not.
+    alpha: α > 0; the paper's is 2. Where two rows coincide the gradient is zero.
+    sample_a, sample_b: ids; row i belongs to sample i where none are given; a row of id -1 is in no pair.
+    weight_a, weight_b: (n,) weights; a pair counts (w_i + w_j) / 2.
+
+    Where nothing pairs it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
+    """
+    check_embeddings([a, b])
+    _check_positive("alpha", alpha)
+    with exact(a):
+        a, b = at_least_float32([a, b])
+        weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
+        i, j = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")).nonzero(as_tuple=True)
+        squared = (a[i] - b[j]).square().sum(1)  # (P,)
+        apart = squared > 0
+        distances = torch.where(apart, torch.where(apart, squared, 1) ** (alpha / 2), 0)
+        weight = (weight_a[i] + weight_b[j]) / 2
+        total = weight.sum()
+        return (weight * distances).sum() / torch.where(total == 0, 1, total)
+
+
+def uniformity(
+    x: Tensor,
+    *,
+    t: float = 2.0,
+    sample: Tensor | None = None,
+    group: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """log of the mean of exp(-t·|x_i - x_j|²) over the pairs of different rows (Wang and Isola 2020, arXiv 2005.10242,
+    equation 2); a 0-d tensor, lower where the rows are spread more evenly. Costs one n×n matrix.
+
+    x: (n, D), unit vectors. Distances are float32 at least, autocast or not.
+    t: > 0; the paper's is 2.
+    sample, group: (n,) ids; a pair of one sample or of one group (>= 0) is left out: it need not be apart. Row i
+        belongs to sample i where none are given.
+    weight: (n,) weights; a pair counts w_i·w_j.
+
+    Without a pair it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
+    """
+    check_embeddings([x])
+    _check_positive("t", t)
+    with exact(x):
+        (x,) = at_least_float32([x])
+        ids, weight = row_ids(sample, x, "sample"), row_weights(weight, x, "weight")
+        left_out = same(ids, ids) | torch.eye(len(x), dtype=torch.bool, device=x.device)
+        if group is not None:
+            group = per_row(group, x, "group")
+            left_out = left_out | same(group, group)
+        if not len(x):
+            return nothing(x)
+        square = (x * x).sum(1)
+        squared = (square[:, None] + square - 2 * x @ x.T).clamp(min=0)  # (n, n)
+        pairs = (weight[:, None] * weight).masked_fill(left_out, 0)
+        total = pairs.sum()
+        spread = log_sum((pairs.log() - t * squared).flatten()) - torch.where(total > 0, total, 1).log()
+        return torch.where(total > 0, spread, 0)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is a positive number; got {value}")
+
+
+@final
+class AlignUniform(Fixed):
+    """alignment_weight·``alignment``(a, b) + uniformity_weight·(``uniformity``(a) + ``uniformity``(b)) / 2, the sum of
+    the paper's section 5. In a config::
+
+        terms:
+          clip: {loss: align.losses.InfoNCE, between: [image, text]}
+          spread: {loss: align.losses.AlignUniform, between: [image, text], weight: 0.1}
+
+    When to use it: beside a contrastive term, to spread a space whose modalities crowd into a cone or lie apart; alone
+    it trains too, without a temperature, and scoring then reads the space by cosine: no term stands for it.
+
+    alpha, t: as in ``alignment`` and ``uniformity``.
+    """
+
+    kind = "none"
+
+    def __init__(
+        self, alignment_weight: float = 1.0, uniformity_weight: float = 1.0, alpha: float = 2.0, t: float = 2.0
+    ):
+        super().__init__()
+        _check_positive("alpha", alpha)
+        _check_positive("t", t)
+        self.alignment_weight = alignment_weight
+        self.uniformity_weight = uniformity_weight
+        self.alpha = alpha
+        self.t = t
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d value of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        (a, b), (sample_a, sample_b) = embeddings, samples
+        group_a, group_b = groups or (None, None)
+        weight_a, weight_b = weights or (None, None)
+        pull = alignment(
+            a, b, alpha=self.alpha, sample_a=sample_a, sample_b=sample_b, weight_a=weight_a, weight_b=weight_b
+        )
+        push = uniformity(a, t=self.t, sample=sample_a, group=group_a, weight=weight_a)
+        push = push + uniformity(b, t=self.t, sample=sample_b, group=group_b, weight=weight_b)
+        return self.alignment_weight * pull + self.uniformity_weight * push / 2
