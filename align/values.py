@@ -66,7 +66,7 @@ class TermInfo(NamedTuple):
     """What scoring needs to know of a trained term of the objective."""
 
     modalities: tuple[str, ...]
-    kind: str  # "pairwise" (scale·<a, b> + bias) or "symile" (scale·<a, b, c, ...>)
+    kind: str  # "pairwise" (scale·<a, b> + bias), "symile" (scale·<a, b, c, ...>) or "tokens" (no score of embeddings)
     scale: float
     bias: float = 0.0
 

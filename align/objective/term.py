@@ -15,7 +15,10 @@ Between = Literal["all"] | list[str] | list[list[str | float]] | dict[str, float
 
 
 class Loss(Protocol):
-    """What a term needs of its loss module, ours or anyone's."""
+    """What a term needs of its loss module, ours or anyone's.
+
+    One with ``needs_tokens = True`` is called with tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...] too.
+    """
 
     kind: str  # "pairwise": called with two modalities; "symile": with the whole set at once
     bias: nn.Parameter | None  # (1,)
