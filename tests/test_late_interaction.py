@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from token_rows import contrast_loop, ragged, token_rows
-from torch.utils._python_dispatch import TorchDispatchMode
+from token_rows import Largest, contrast_loop, ragged, token_rows
 
 from align.losses import LateInteraction, infonce, late_interaction
 
@@ -44,7 +43,9 @@ def test_equals_the_loop(chunk, extra):
     more = {name: ragged[name] for name in ("sample_a", "sample_b", *extra)}
     got = late_interaction(a, b, scale, mask_a=mask_a, mask_b=mask_b, chunk=chunk, **more)
     equal(got, loop(a, b, scale, mask_a, mask_b, **more), [a, b, scale])
-    assert torch.autograd.grad(late_interaction(a, b, scale, mask_a=mask_a, chunk=chunk, **more), a)[0][6].abs().max() == 0
+    assert (
+        torch.autograd.grad(late_interaction(a, b, scale, mask_a=mask_a, chunk=chunk, **more), a)[0][6].abs().max() == 0
+    )
 
 
 @pytest.mark.parametrize("positives", ["inside", "sum"])
@@ -77,7 +78,9 @@ def test_what_stands_under_a_mask_changes_nothing():
     assert torch.equal(late_interaction(a, loud, 5.0, mask_a=mask_a, mask_b=mask_b, **ragged), plain)
 
 
-@pytest.mark.parametrize(("n_a", "n_b", "ids"), [(0, 3, None), (3, 0, None), (0, 0, None), (2, 2, [5, 6]), (2, 2, None)])
+@pytest.mark.parametrize(
+    ("n_a", "n_b", "ids"), [(0, 3, None), (3, 0, None), (0, 0, None), (2, 2, [5, 6]), (2, 2, None)]
+)
 def test_nothing_pairs(n_a, n_b, ids):
     (a, _), (b, _) = token_rows(n_a, 4), token_rows(n_b, 3, seed=1)
     scale = torch.ones(1, requires_grad=True)
@@ -105,25 +108,13 @@ def test_similarities_are_float32_at_least():
     assert all(torch.equal(x, y) for x, y in zip(grads, expected, strict=True))
 
 
-class _Largest(TorchDispatchMode):
-    """Remembers the largest tensor that an operation made."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else [out]:
-            self.numel = max(self.numel, x.numel() if isinstance(x, torch.Tensor) else 0)
-        return out
-
-
 def test_no_tensor_is_larger_than_a_tile():
     n, L = 24, 10
     (a, _), (b, _) = token_rows(n, L), token_rows(n, L, seed=1)
-    with _Largest() as made:
+    with Largest() as made:
         late_interaction(a, b, 5.0, chunk=16).backward()
     assert made.numel == max(16 * L * L, n * L * 5)  # a tile, or the tokens; all similarities were n² L² = 57,600
-    with _Largest() as made:
+    with Largest() as made:
         late_interaction(a, b, 5.0).backward()
     assert made.numel == n * n * L * L  # here they are one tile
 
@@ -155,7 +146,10 @@ def test_a_second_derivative_is_refused():
 @pytest.mark.parametrize(
     ("message", "change"),
     [
-        (r"tokens are floating tensors \(n, L, D\) of one D; got \(4, 5\), \(4, 3, 5\)", {"tokens_a": torch.ones(4, 5)}),
+        (
+            r"tokens are floating tensors \(n, L, D\) of one D; got \(4, 5\), \(4, 3, 5\)",
+            {"tokens_a": torch.ones(4, 5)},
+        ),
         (r"of one D; got \(4, 3, 6\), \(4, 3, 5\) of torch.float32", {"tokens_a": torch.ones(4, 3, 6)}),
         (r"room for one token at least; got \(4, 0, 5\)", {"tokens_a": torch.ones(4, 0, 5)}),
         (r"mask_b is \(4, 2\) of torch.bool; its tokens need \(4, 3\)", {"mask_b": torch.ones(4, 2).bool()}),

