@@ -168,7 +168,7 @@ def test_gradcheck_once_converged():
     for negatives in ("all", "none"):
         assert torch.autograd.gradcheck(
             lambda x, y, n=negatives: transport(
-                x, y, 3.0, mask_a=mask_a, mask_b=mask_b, negatives=n, epsilon=0.5, steps=40, chunk=2
+                x, y, 3.0, mask_a=mask_a, mask_b=mask_b, negatives=n, epsilon=0.5, steps=100, chunk=2
             ),
             (a, b),
         )
