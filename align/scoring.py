@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -32,7 +32,8 @@ def score(
         product of the candidate with all of them, which is how Symile is read (Saporta et al. 2024, arXiv 2411.01053,
         section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
         each at its learned scale and bias: a softmax over candidates gives probabilities. A GRAM or TRIANGLE term is
-        read as minus scale times the volume or area between the candidate and the query's rows.
+        read as minus scale times the volume or area between the candidate and the query's rows. Terms over tokens are
+        left out: their scale belongs to what the tokens give, and pooled embeddings are not that.
     of: the candidates' modality. terms: what was trained, ``JointModel.terms``. Both are read by "objective" alone.
 
     Raises ValueError where shapes disagree, or where no term fits (it says what is missing).
@@ -67,11 +68,16 @@ def _product(query: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
 def _fitting(query: Mapping[str, Tensor], of: str | None, terms: Sequence[TermInfo]) -> list[TermInfo]:
     if of is None:
         raise ValueError("how='objective' needs of=, the candidates' modality")
-    fitting = [t for t in terms if of in t.modalities and set(t.modalities) <= {*query, of}]
+    fitting = [t for t in terms if fits(t, query, of)]
     if not fitting:
-        trained = "; ".join(" with ".join(t.modalities) for t in terms) or "none"
+        trained = "; ".join(" with ".join(t.modalities) for t in terms if t.kind != "tokens") or "none"
         raise ValueError(f"no trained term scores {of} by {' and '.join(query)} alone; the terms are: {trained}")
     return fitting
+
+
+def fits(term: TermInfo, query: Iterable[str], of: str) -> bool:
+    """Whether a term scores embeddings of ``of`` by those of the query's modalities."""
+    return term.kind != "tokens" and of in term.modalities and set(term.modalities) <= {*query, of}
 
 
 def _check(query: Mapping[str, Tensor], candidates: Tensor) -> None:

@@ -67,8 +67,9 @@ class TermInfo(NamedTuple):
 
     modalities: tuple[str, ...]
     kind: (
-        str  # "pairwise" (scale·<a, b> + bias), "symile" (scale·<a, b, c, ...> + bias), "volume" or "area" (-scale·it)
+        str  # "pairwise" (scale·<a, b> + bias), "symile" (scale·<a, b, c, ...> + bias), "volume" or "area" (-scale·it),
     )
+    # or "tokens" (no score of embeddings)
     scale: float
     bias: float = 0.0
 

@@ -14,7 +14,7 @@ from align.evaluation.embed import vectors
 from align.evaluation.labels import memberships
 from align.metrics import ranks, recall_at
 from align.model import JointModel
-from align.scoring import How, score
+from align.scoring import How, fits, score
 from align.values import Embeddings, Scores, TermInfo
 
 default_templates = ("{}", "a {}")
@@ -47,9 +47,7 @@ def class_prompts(
 
 def rule(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
     """How to score: "objective" where a trained term joins the candidates with the query, else "cosine"."""
-    reach = {*query, of}
-    fits = any(of in term.modalities and set(term.modalities) <= reach for term in terms)
-    return "objective" if fits else "cosine"
+    return "objective" if any(fits(term, query, of) for term in terms) else "cosine"
 
 
 def zeroshot(

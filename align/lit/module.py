@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -50,7 +51,7 @@ class AlignModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = {"device": self.device}
         generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
-        embeddings = self.model(batch, generators=generators)
+        embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens)
         loss, values = self.objective(embeddings, generator=generator(self.seed, self.step, "loss"))
         self.values = {"loss": loss.detach()} | values
         return loss
@@ -70,10 +71,11 @@ class AlignModule(L.LightningModule):
         self._held, self._losses = [], []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        embeddings = self.model(batch)
+        embeddings = self.model(batch, tokens=self.objective.tokens)
         loss, _ = self.objective(embeddings, generator=generator(self.seed, batch_idx, "validation"))
         self._losses.append((loss.detach(), batch.size))
-        self._held.append(embeddings.to("cpu"))
+        pooled = {m: rows._replace(tokens=None, mask=None) for m, rows in embeddings.items()}
+        self._held.append(replace(embeddings, rows=pooled).to("cpu"))
 
     def on_validation_epoch_end(self) -> None:
         total = sum(size for _, size in self._losses)

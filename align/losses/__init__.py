@@ -6,11 +6,14 @@ Functions take the multiplier ``scale``; the modules of the same names hold a le
 from align.losses.distillation import Distill, distill
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
+from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.mip import mip
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
+from align.losses.sinkhorn import sinkhorn
 from align.losses.symile import Symile, symile
+from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
@@ -21,9 +24,11 @@ __all__ = [
     "Gram",
     "Hinge",
     "InfoNCE",
+    "LateInteraction",
     "Regress",
     "SigLIP",
     "Symile",
+    "Transport",
     "Triangle",
     "VICReg",
     "alignment",
@@ -33,10 +38,13 @@ __all__ = [
     "gram_volume",
     "hinge",
     "infonce",
+    "late_interaction",
     "mip",
     "regress",
     "siglip",
+    "sinkhorn",
     "symile",
+    "transport",
     "triangle",
     "triangle_area",
     "uniformity",

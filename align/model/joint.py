@@ -86,16 +86,18 @@ class JointModel(nn.Module):
         """Runs every tower, on n = 0 rows where the batch has none: so no gradient is None, here or on another rank.
 
         generators: one a modality, for the augmentation on the device. tokens: modalities whose tokens are wanted too.
+        Raises ValueError, naming the tower, for one whose encoder gives none.
         """
         rows = {}
         for name, tower in self.towers.items():
             given = batch.get(name) or self._no_rows(name)
-            out = tower(given.values, generator=(generators or {}).get(name), tokens=name in tokens)
+            draws = (generators or {}).get(name)
             if name in tokens:
-                pooled, each, mask = out
+                with naming(f"tower {name!r}"):
+                    pooled, each, mask = tower(given.values, generator=draws, tokens=True)
                 rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
             else:
-                rows[name] = Rows(self._unit(out), given.sample)
+                rows[name] = Rows(self._unit(tower(given.values, generator=draws)), given.sample)
         return Embeddings(
             rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
         )

@@ -83,7 +83,10 @@ class Tower(nn.Module):
         if not tokens:
             return self.head(features)
         if features.tokens is None:
-            raise ValueError(f"tokens were asked for, but {type(self.encoder).__name__} gives pooled features only")
+            gives = f"{type(self.encoder).__name__} gives pooled features only"
+            raise ValueError(
+                f"tokens were asked for, but {gives}; take another encoder, or a loss that reads no tokens"
+            )
         mask = features.mask
         if mask is None:
             mask = features.tokens.new_ones(features.tokens.shape[:2], dtype=torch.bool)

@@ -18,13 +18,20 @@ class Everyone(NamedTuple):
     sample: Tensor  # (n,) global ids: local * world + rank
     group: Tensor | None  # (n,)
     weight: Tensor | None  # (n,)
+    tokens: Tensor | None = None  # (n, L, D), where a loss asked for them
+    mask: Tensor | None = None  # (n, L)
 
 
-def everyone(embeddings: Embeddings, modality: str) -> Everyone:
-    """The rows of one modality on all ranks. Collective: every rank calls it for the same modalities in one order."""
+def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Everyone:
+    """The rows of one modality on all ranks. Collective: every rank calls it for the same modalities in one order.
+
+    tokens: with the rows' tokens and their mask. Raises ValueError where these rows have none.
+    """
     rows: Rows = embeddings[modality]
     if not isinstance(rows.values, Tensor):
         raise ValueError(f"embeddings are tensors (n, D); {modality} has a dict")
+    if tokens and (rows.tokens is None or rows.mask is None):
+        raise ValueError(f"a loss reads the tokens of {modality}; call model(batch, tokens=objective.tokens)")
     real = rows.sample >= 0
     # A hard negative has no id; it sorts with the sample before it, so that rows stand as on a single process.
     place = torch.where(real, rows.sample, rows.sample.cummax(0).values) * world() + rank()
@@ -43,6 +50,8 @@ def everyone(embeddings: Embeddings, modality: str) -> Everyone:
         sample[order],
         None if group is None else gather(group)[order],
         None if weight is None else gather(weight)[order],
+        gather(rows.tokens)[order] if tokens and rows.tokens is not None else None,
+        gather(rows.mask)[order] if tokens and rows.mask is not None else None,
     )
 
 

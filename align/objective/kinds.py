@@ -16,6 +16,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "pairwise": Kind(2, 2, "pairwise"),
+    "tokens": Kind(2, 2, "tokens"),
     "symile": Kind(2, None, "symile"),
     "volume": Kind(2, None, "volume"),
     "area": Kind(3, 3, "area"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class Objective(nn.Module):
         dim: D, and batch: N, the samples on all ranks: what each loss's ``start`` is told.
         modalities: those of the model, for ``between: all`` and for the names' check.
 
+    ``tokens`` names the modalities whose tokens a loss reads: ``objective(model(batch, tokens=objective.tokens))``.
+
     Raises ValueError for terms that cannot be meant.
     """
 
@@ -40,6 +42,8 @@ class Objective(nn.Module):
         self.terms = terms
         self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+        reading = [contrast for name, contrast in self._calls() if self._reads_tokens(name)]
+        self.tokens = sorted({m for contrast in reading for m in contrast.modalities})
         self.register_buffer("empty", torch.zeros(len(terms), dtype=torch.int64), persistent=False)
         for name in terms:
             self._loss(name).start(dim, len(self.contrasts[name][0].modalities), batch)
@@ -57,7 +61,7 @@ class Objective(nn.Module):
             for modality in contrast.modalities:
                 check_known(name, modality, embeddings.keys())
         used = sorted({m for _, contrast in self._calls() for m in contrast.modalities})
-        rows = {modality: everyone(embeddings, modality) for modality in used}
+        rows = {modality: everyone(embeddings, modality, modality in self.tokens) for modality in used}
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
         for i, (name, term) in enumerate(self.terms.items()):
@@ -77,12 +81,14 @@ class Objective(nn.Module):
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]
+            more: dict[str, Any] = {"tokens": [(r.tokens, r.mask) for r in chosen]} if self._reads_tokens(name) else {}
             part = loss(
                 [r.values for r in chosen],
                 samples,
                 groups=groups or None,
                 weights=weights or None,
                 generator=generator,
+                **more,
             )
             parts.append(contrast.weight * part)
             fits.append(_meet(samples))
@@ -118,6 +124,9 @@ class Objective(nn.Module):
         """Clamps every temperature. Call it after the optimiser's step."""
         for name in self.terms:
             self._loss(name).clamp_()
+
+    def _reads_tokens(self, name: str) -> bool:
+        return getattr(self._loss(name), "needs_tokens", False)
 
     def _loss(self, name: str) -> Loss:
         return cast(Loss, self.losses[name])

@@ -1,0 +1,194 @@
+"""Optimal transport between unpooled rows: the tokens of one are carried onto the tokens of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from align.losses.pairing import Scale, at_least_float32, exact, nothing, one_number, weighted_mean
+from align.losses.sinkhorn import Entropic, check_sinkhorn, sinkhorn
+from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
+from align.losses.token_pairs import check_chunk, check_tokens, compare
+from align.losses.two_way import Belonging, Positives, belonging, check_positives, two_way
+
+Negatives = Literal["all", "none"]
+
+
+def transport(
+    tokens_a: Tensor,
+    tokens_b: Tensor,
+    scale: Scale,
+    *,
+    mask_a: Tensor | None = None,
+    mask_b: Tensor | None = None,
+    negatives: Negatives = "all",
+    epsilon: float = 0.1,
+    steps: int = 20,
+    sample_a: Tensor | None = None,
+    sample_b: Tensor | None = None,
+    positives: Positives = "mean",
+    group_a: Tensor | None = None,
+    group_b: Tensor | None = None,
+    weight_a: Tensor | None = None,
+    weight_b: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """The loss of two sets of rows whose distance is the entropic transport cost of their tokens; a 0-d tensor.
+
+    W_ij = ``sinkhorn`` of C_kl = 1 - <a_ik, b_jl> over the real tokens k of row i and l of row j (Cuturi 2013, arXiv
+    1306.0895; between words and image regions: Chen et al. 2020, UNITER, arXiv 1909.11740, section 3.2, there without
+    negatives).
+
+    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), unit vectors as a rule. float32 at least.
+    scale: the multiplier, already exponentiated; "none" does not use it.
+    mask_a: (n_a, L_a), mask_b: (n_b, L_b) bool, true where a token is real; None: all are. A row whose every token is
+        masked pairs with nothing.
+    negatives: "all": ``infonce``'s loss with the logits -scale · W_ij. "none": the mean of W over the rows of one
+        sample: for each anchor over its positives, over the anchors, both directions halved. It only pulls together,
+        and alone makes all tokens equal: a regulariser beside a term that contrasts.
+    epsilon, steps: as in ``sinkhorn``; C lies in [0, 2] for unit vectors.
+    sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``; "none" has no use for groups
+        and for ``positives``.
+    chunk: how many pairs of rows "all" compares at once; None: as many as have 2^22 costs, 16 MiB.
+
+    When to use it: as ``late_interaction``, where every token should find a place, not only the best ones: the plan
+    shares each token's mass out, so one token cannot serve all others.
+
+    "all" costs n_a·n_b·L_a·L_b·(2·steps exponentials + 8·D operations), dearer than ``late_interaction`` for its steps.
+    Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and
+    gradients as large as the tokens. "none" costs time and memory by matching pairs: (L_a + L_b)·D + L_a·L_b each.
+    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    fit.
+    """
+    mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
+    _check(negatives, epsilon, steps, positives, chunk)
+    with exact(tokens_a):
+        a, b = at_least_float32([tokens_a, tokens_b])
+        scale = one_number(scale, a)
+        who = belonging(
+            a,
+            b,
+            mask_a.any(1),
+            mask_b.any(1),
+            sample_a=sample_a,
+            sample_b=sample_b,
+            group_a=group_a,
+            group_b=group_b,
+            weight_a=weight_a,
+            weight_b=weight_b,
+        )
+        if not who.positive.numel():
+            return nothing(a, b, scale)
+        if negatives == "none":
+            return _matched(a, b, mask_a, mask_b, who, epsilon, steps) + nothing(scale)
+        (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (n_a, n_b)
+        logits = -scale * cost
+        return two_way(logits, logits.T, who, positives)
+
+
+def _check(negatives: Negatives, epsilon: float, steps: int, positives: Positives, chunk: int | None) -> None:
+    if negatives not in ("all", "none"):
+        raise ValueError(f"negatives is 'all' or 'none'; got {negatives!r}")
+    check_sinkhorn(epsilon, steps)
+    check_positives(positives)
+    check_chunk(chunk)
+
+
+def _matched(
+    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, who: Belonging, epsilon: float, steps: int
+) -> Tensor:
+    i, j = who.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
+    cost, _ = sinkhorn(1 - a[i] @ b[j].mT, mask_a[i], mask_b[j], epsilon=epsilon, steps=steps)  # (P,)
+    directions = []
+    for rows, weight, count in ((i, who.weight_a, who.positive.sum(1)), (j, who.weight_b, who.positive.sum(0))):
+        own = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
+        directions.append(weighted_mean(own, weight, count > 0))
+    return (directions[0] + directions[1]) / 2
+
+
+@final
+class Transport(Temperature):
+    """``transport`` with a learned temperature, which starts and ends as CLIP's. It reads the towers' tokens: their
+    encoders must give some.
+
+    objective:
+      terms:
+        pooled: {loss: align.losses.InfoNCE, between: [image, text]}
+        words:
+          loss: {class_path: align.losses.Transport, init_args: {negatives: none, epsilon: 0.1}}
+          between: [image, text]
+          weight: 0.1
+
+    Args:
+        negatives: "all" contrasts; "none" only pulls the rows of a sample together, and leaves the temperature alone.
+        epsilon: the entropy's weight; a token's cost is 1 - cosine.
+        steps: Sinkhorn's updates.
+        positives: as in ``infonce``.
+        start_scale: the scale at the start; None: 1/0.07.
+        max_scale: the largest scale; None: 100.
+        learn_scale: False keeps the scale at its start.
+        chunk: pairs of rows compared at once, as in ``transport``.
+    """
+
+    kind = "tokens"
+    needs_tokens = True
+
+    def __init__(
+        self,
+        negatives: Negatives = "all",
+        epsilon: float = 0.1,
+        steps: int = 20,
+        positives: Positives = "mean",
+        start_scale: float | None = None,
+        max_scale: float | None = None,
+        learn_scale: bool = True,
+        chunk: int | None = None,
+    ):
+        super().__init__(start_scale, max_scale, learn_scale)
+        _check(negatives, epsilon, steps, positives, chunk)
+        self.negatives: Negatives = negatives
+        self.epsilon, self.steps = epsilon, steps
+        self.positives: Positives = positives
+        self.chunk = chunk
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """CLIP's scale: transport costs of cosines differ as cosines do, whatever D, L and N are."""
+        self._set(CLIP_START, CLIP_LIMIT)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        tokens: Sequence[tuple[Tensor, Tensor]],
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m), samples (n_m,), groups and
+        weights likewise. embeddings (n_m, D) get zero gradients."""
+        ((a, mask_a), (b, mask_b)), (sample_a, sample_b) = tokens, samples
+        group_a, group_b = groups or (None, None)
+        weight_a, weight_b = weights or (None, None)
+        loss = transport(
+            a,
+            b,
+            self.scale,
+            mask_a=mask_a,
+            mask_b=mask_b,
+            negatives=self.negatives,
+            epsilon=self.epsilon,
+            steps=self.steps,
+            sample_a=sample_a,
+            sample_b=sample_b,
+            positives=self.positives,
+            group_a=group_a,
+            group_b=group_b,
+            weight_a=weight_a,
+            weight_b=weight_b,
+            chunk=self.chunk,
+        )
+        return loss + nothing(*embeddings)
