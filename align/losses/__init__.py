@@ -7,5 +7,18 @@ from align.losses.infonce import InfoNCE, infonce
 from align.losses.mip import mip
 from align.losses.siglip import SigLIP, siglip
 from align.losses.symile import Symile, symile
+from align.losses.wrappers import HardNegatives, Matryoshka, MemoryQueue, MixGeodesic
 
-__all__ = ["InfoNCE", "SigLIP", "Symile", "infonce", "mip", "siglip", "symile"]
+__all__ = [
+    "HardNegatives",
+    "InfoNCE",
+    "Matryoshka",
+    "MemoryQueue",
+    "MixGeodesic",
+    "SigLIP",
+    "Symile",
+    "infonce",
+    "mip",
+    "siglip",
+    "symile",
+]

@@ -76,6 +76,8 @@ class Objective(nn.Module):
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]
+            if callable(tell := getattr(loss, "between", None)):  # a queue keeps the rows of each contrast
+                tell(contrast.modalities)
             part = loss(
                 [r.values for r in chosen],
                 samples,
