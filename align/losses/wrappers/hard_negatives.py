@@ -22,9 +22,9 @@ class HardNegatives(Wrapper):
 
     Every loss takes such rows for negatives of all anchors, which is NegCLIP's objective (Yuksekgonul et al. 2023,
     arXiv 2210.01936, section 4): an image meets all captions and all altered captions, its own among them; an altered
-    caption is no anchor. The wrapper adds log(weight) to their logits: in a softmax each then counts as ``weight`` rows,
-    in SigLIP exp(s + bias) counts so often, and a tuple of Symile with k such rows weight^k times. Use it where they
-    are few against the batch. It costs M more coordinates.
+    caption is no anchor. The wrapper adds log(weight) to their logits: in a softmax each then counts as ``weight``
+    rows, in SigLIP exp(s + bias) counts so often, and a tuple of Symile with k such rows weight^k times. Use it where
+    they are few against the batch. It costs M more coordinates.
 
     In a config:
 
