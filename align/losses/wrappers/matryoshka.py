@@ -24,8 +24,8 @@ class Matryoshka(Wrapper):
         Σ_d w_d · loss(x[:d] / ‖x[:d]‖)
 
     Use it where one model serves several sizes of index: after training, cut the embeddings to d coordinates and
-    normalise them. It costs the loss once a prefix, Σ d / D as much arithmetic, and usually little of the full size's
-    quality. (Prefixes over the encoder's layers as well, arXiv 2402.14776, need every layer's embedding: not here.)
+    normalise them. It costs the loss once a prefix, Σ d / D as much arithmetic. (Prefixes over the encoder's layers as
+    well, arXiv 2402.14776, need every layer's embedding: not here.)
 
     In a config:
 
