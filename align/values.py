@@ -66,10 +66,7 @@ class TermInfo(NamedTuple):
     """What scoring needs to know of a trained term of the objective."""
 
     modalities: tuple[str, ...]
-    kind: (
-        str  # "pairwise" (scale·<a, b> + bias), "symile" (scale·<a, b, c, ...> + bias), "volume" or "area" (-scale·it),
-    )
-    # or "tokens" (no score of embeddings)
+    kind: str  # "pairwise" or "symile" (scale·<a, b, ...> + bias), "volume" or "area" (-scale·it), "tokens" (no score)
     scale: float
     bias: float = 0.0
 

@@ -49,6 +49,8 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(v, where) for v in value]
     if isinstance(value, dict):
         return {str(k): _plain(v, where) for k, v in value.items()}
+    if type(value).__module__.startswith("align."):  # a part within a part: the loss that a wrapper holds
+        return describe(value)
     raise ValueError(f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, lists and dicts")
 
 
@@ -74,6 +76,9 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
         raise ValueError(f"no class {path}: {error}") from error
     if not isinstance(kind, type) or not _is_part(kind):
         raise ValueError(f"{path} is no preprocess, encoder or head")
+    for argument, value in init_args.items():
+        if isinstance(value, dict) and "class_path" in value:
+            init_args[argument] = build(value, allow=allow)
     return partial(kind, **init_args) if delayed else kind(**init_args)
 
 

@@ -17,14 +17,19 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
+from align.losses.wrappers import HardNegatives, Matryoshka, MemoryQueue, MixGeodesic
 
 __all__ = [
     "AlignUniform",
     "Distill",
     "Gram",
+    "HardNegatives",
     "Hinge",
     "InfoNCE",
     "LateInteraction",
+    "Matryoshka",
+    "MemoryQueue",
+    "MixGeodesic",
     "Regress",
     "SigLIP",
     "Symile",

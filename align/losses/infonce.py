@@ -133,6 +133,7 @@ class InfoNCE(Temperature):
     """
 
     kind = "pairwise"
+    in_parts = True
 
     def __init__(
         self,

@@ -155,6 +155,7 @@ class SigLIP(Temperature):
     """
 
     kind = "pairwise"
+    in_parts = True
 
     def __init__(
         self,

@@ -135,6 +135,7 @@ class Symile(Temperature):
     """
 
     kind = "symile"
+    in_parts = True
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ Between = Literal["all"] | list[str] | list[list[str | float]] | dict[str, float
 class Loss(Protocol):
     """What a term needs of its loss module, ours or anyone's.
 
-    One with ``needs_tokens = True`` is called with tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...] too.
+    One with ``needs_tokens = True`` is called with tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...] too, one with
+    ``in_parts = True`` on several ranks with part= and merge=.
     """
 
     kind: str  # one of ``align.objective.kinds``: how many modalities a call takes, and how scoring reads the term

@@ -8,6 +8,7 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
+from align.distributed import merge, rank, world
 from align.objective.everyone import Everyone, everyone
 from align.objective.kinds import KINDS
 from align.objective.term import Contrast, Loss, Term, check_known, contrasts
@@ -53,8 +54,9 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The 0-d total, and detached for the log: ``TERM``, ``TERM/scale`` and, of several, each ``TERM/a-b``.
 
-        Every rank gathers the rows of all, sorted by sample, and computes the whole loss: after DDP's mean the gradient
-        is that of a single process. A term that nothing fits adds a zero with zero gradients, and is counted.
+        Every rank gathers the rows of all, sorted by sample, and computes its share of the tiles of a loss that is
+        ``in_parts``, or all of another: after DDP's mean the gradient is that of a single process. A term that nothing
+        fits adds a zero with zero gradients, and is counted.
         generator: for losses that draw; equal on all ranks. Raises ValueError for a modality that is not there.
         """
         for name, contrast in self._calls():
@@ -81,7 +83,12 @@ class Objective(nn.Module):
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]
+            if callable(tell := getattr(loss, "between", None)):  # a queue keeps the rows of each contrast
+                tell(contrast.modalities)
             more: dict[str, Any] = {"tokens": [(r.tokens, r.mask) for r in chosen]} if self._reads_tokens(name) else {}
+            shared = world() > 1 and getattr(loss, "in_parts", False)
+            if shared:
+                more |= {"part": (rank(), world()), "merge": merge}
             part = loss(
                 [r.values for r in chosen],
                 samples,
@@ -90,6 +97,8 @@ class Objective(nn.Module):
                 generator=generator,
                 **more,
             )
+            if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
+                part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
             fits.append(_meet(samples))
             if len(self.contrasts[name]) > 1:

@@ -1,0 +1,19 @@
+"""Losses around losses: each takes any loss module and is one itself, so they nest.
+
+| wrapper | adds | goes around |
+|---|---|---|
+| ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
+| ``MemoryQueue`` | rows of past batches as negatives | any loss |
+| ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
+| ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
+
+What does not go together is refused where it is built.
+"""
+
+from align.losses.wrappers.hard_negatives import HardNegatives
+from align.losses.wrappers.matryoshka import Matryoshka
+from align.losses.wrappers.memory_queue import MemoryQueue
+from align.losses.wrappers.mix_geodesic import MixGeodesic
+from align.losses.wrappers.wrapper import Wrapper
+
+__all__ = ["HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Wrapper"]

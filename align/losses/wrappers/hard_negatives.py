@@ -1,0 +1,85 @@
+"""HardNegatives: how much a row that was made to be mistaken counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from align.losses.infonce import InfoNCE
+from align.losses.pairing import at_least_float32, check_embeddings, exact
+from align.losses.siglip import SigLIP
+from align.losses.symile import Symile
+from align.losses.wrappers.wrapper import Wrapper
+
+
+@final
+class HardNegatives(Wrapper):
+    """Rows of sample id -1 at a weight: the shard's hard negatives, ``0001.text.neg.txt``, a line a row.
+
+    Every loss takes such rows for negatives of all anchors, which is NegCLIP's objective (Yuksekgonul et al. 2023,
+    arXiv 2210.01936, section 4): an image meets all captions and all altered captions, its own among them; an altered
+    caption is no anchor. The wrapper adds log(weight) to their logits: in a softmax each then counts as ``weight``
+    rows, in SigLIP exp(s + bias) counts so often, and a tuple of Symile with k such rows weight^k times. Use it where
+    they are few against the batch. It costs M more coordinates.
+
+    In a config:
+
+        pair:
+          loss:
+            class_path: align.losses.HardNegatives
+            init_args:
+              weight: 3.0
+              loss: {class_path: align.losses.InfoNCE}
+          between: [image, text]
+
+    How: the logit is a product of rows, so each modality m gets a coordinate of its own, log(weight) / scale in its
+    rows of id -1, 0 in its other rows, and 1 in all other modalities. That holds for InfoNCE, SigLIP and Symile and for
+    nothing that stores, cuts or mixes rows, so this wrapper is the innermost. Rows of id -1 that wrappers around it add
+    (a queue's, mixed ones) get the weight too.
+
+    Not here: holding a hard negative against its own sample's anchor alone. A row of id -1 does not say whose it is.
+
+    loss: InfoNCE, SigLIP or Symile. weight: above 0; 1 is the loss itself.
+    Raises ValueError for another loss or weight.
+    """
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0):
+        super().__init__(loss)
+        if not isinstance(loss, InfoNCE | SigLIP | Symile):
+            raise ValueError(
+                f"HardNegatives goes around InfoNCE, SigLIP or Symile itself, inside all other wrappers; "
+                f"got {type(loss).__name__}"
+            )
+        if not 0 < weight < math.inf:
+            raise ValueError(f"weight is a positive number; got {weight}")
+        self.weight = weight
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        if self.weight != 1:
+            embeddings = self._weighed(embeddings, samples)
+        return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
+
+    def _weighed(self, embeddings: Sequence[Tensor], samples: Sequence[Tensor]) -> list[Tensor]:
+        check_embeddings(embeddings)
+        with exact(embeddings[0]):
+            xs = at_least_float32(embeddings)
+            more = math.log(self.weight) / self.scale.to(xs[0])  # (1,)
+            wider = []
+            for m, (x, sample) in enumerate(zip(xs, samples, strict=True)):
+                mine = torch.where(sample.to(x.device) < 0, more, 0)  # (n_m,)
+                columns = [mine if k == m else torch.ones_like(mine) for k in range(len(xs))]
+                wider.append(torch.cat([x, torch.stack(columns, dim=1)], dim=1))  # (n_m, D + M)
+            return wider

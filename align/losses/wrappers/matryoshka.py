@@ -1,0 +1,120 @@
+"""Matryoshka: embeddings whose first coordinates are embeddings too."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from typing import cast, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from align.losses.pairing import at_least_float32, check_embeddings
+from align.losses.wrappers.wrapper import Inner, Wrapper
+
+
+@final
+class Matryoshka(Wrapper):
+    """The weighted sum of a loss over prefixes of the embeddings (Kusupati et al. 2022, arXiv 2205.13147, section 3,
+    equation 1):
+
+        Σ_d w_d · loss(x[:d] / ‖x[:d]‖)
+
+    Use it where one model serves several sizes of index: after training, cut the embeddings to d coordinates and
+    normalise them. It costs the loss once a prefix, Σ d / D as much arithmetic. (Prefixes over the encoder's layers as
+    well, arXiv 2402.14776, need every layer's embedding: not here.)
+
+    In a config:
+
+        pairs:
+          loss:
+            class_path: align.losses.Matryoshka
+            init_args:
+              dims: [16, 32, 64]
+              loss: {class_path: align.losses.InfoNCE}
+          between: all
+
+    Each prefix has its own temperature, as it has its own geometry: the smaller ones are copies of ``loss``, started
+    with their d. So Symile, whose scale depends on D, begins with live gradients at each size; a ``start_scale`` given
+    by hand holds for all of them. ``scale`` and ``bias`` are those of the whole embeddings, which scoring reads. A loss
+    that draws does so anew for each prefix.
+
+    Prefixes are normalised where all rows of the call are unit vectors (to within 1 %, bfloat16's rounding); of a model
+    that does not normalise they are taken as they are. The whole embeddings are never touched.
+
+    loss: the loss of the whole embeddings.
+    dims: the prefixes, growing; the last is D itself.
+    weights: one for each prefix, the paper's relative importance; None: 1 each.
+    Raises ValueError for dims and weights that do not fit, at the start and in the forward pass where the last of dims
+    is not D.
+    """
+
+    def __init__(self, loss: nn.Module, dims: list[int], weights: list[float] | None = None):
+        super().__init__(loss)
+        if not dims or dims[0] < 1 or any(a >= b for a, b in itertools.pairwise(dims)):
+            raise ValueError(f"dims are growing numbers of coordinates, as in [32, 64, 128]; got {dims}")
+        if weights is not None and len(weights) != len(dims):
+            raise ValueError(f"weights has one number for each of the {len(dims)} dims; got {len(weights)}")
+        if weights is not None and not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(f"weights are numbers of at least 0; got {weights}")
+        self.dims, self.weights = dims, weights
+        self.prefixes = nn.ModuleList(copy.deepcopy(loss) for _ in dims[:-1])
+
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """Starts each prefix's loss with its own size."""
+        self._check(dim)
+        for size, loss in self._each():
+            loss.start(size, modalities, batch)
+
+    def clamp_(self) -> None:
+        """Clamps every prefix's temperature. Call it after the optimiser's step."""
+        for _, loss in self._each():
+            loss.clamp_()
+
+    def between(self, modalities: Sequence[str]) -> None:
+        """Tells every prefix's loss which modalities the next calls are about."""
+        for _, loss in self._each():
+            if callable(tell := getattr(loss, "between", None)):
+                tell(modalities)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        check_embeddings(embeddings)
+        self._check(embeddings[0].shape[1])
+        xs = at_least_float32(embeddings)
+        unit = _are_unit(xs)
+        parts = []
+        for (size, loss), factor in zip(self._each(), self.weights or [1.0] * len(self.dims), strict=True):
+            cut = list(embeddings) if size == self.dims[-1] else [_prefix(x, size, unit) for x in xs]
+            part = loss(cut, samples, groups=groups, weights=weights, generator=generator)
+            parts.append(factor * part)
+        return torch.stack(parts).sum()
+
+    def _each(self) -> list[tuple[int, Inner]]:
+        losses = [*self.prefixes, self.loss]
+        return [(size, cast(Inner, loss)) for size, loss in zip(self.dims, losses, strict=True)]
+
+    def _check(self, dim: int) -> None:
+        if dim != self.dims[-1]:
+            raise ValueError(f"the last of Matryoshka's dims is the whole embedding, {dim}; got {self.dims}")
+
+
+def _are_unit(xs: Sequence[Tensor]) -> Tensor:
+    """0-d bool, on the device: whether every row has norm 1."""
+    return torch.stack([((x.detach().norm(dim=1) - 1).abs() < 0.01).all() for x in xs]).all()
+
+
+def _prefix(x: Tensor, size: int, unit: Tensor) -> Tensor:
+    cut = x[:, :size]
+    return torch.where(unit, F.normalize(cut, dim=1, eps=1e-6), cut)

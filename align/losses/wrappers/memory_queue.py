@@ -1,0 +1,115 @@
+"""MemoryQueue: the rows of past batches as negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from align.losses.pairing import at_least_float32, check_embeddings
+from align.losses.wrappers.negatives import with_negatives
+from align.losses.wrappers.wrapper import Wrapper
+
+_ROWS, _GROUPS = "rows/", "groups/"
+
+
+@final
+class MemoryQueue(Wrapper):
+    """A loss that also meets the last ``size`` embeddings of each modality, without gradient (MoCo: He et al. 2020,
+    arXiv 1911.05722, section 3.1; of the model itself, with no second encoder, as cross-batch memory: Wang et al. 2020,
+    arXiv 1912.06798, section 3.2).
+
+    Use it where memory holds few samples a step and more negatives would help, and the model moves slowly: past rows
+    drift, so begin with a queue of a few batches. It costs the loss's arithmetic with n + size rows a modality (for
+    Symile with all negatives (n + size)^M, so take "shuffled" or K there) and size·D·4 bytes a modality and set of
+    modalities; inside Matryoshka a queue for each prefix, around it only one.
+
+    In a config:
+
+        pairs:
+          loss:
+            class_path: align.losses.MemoryQueue
+            init_args:
+              size: 4096
+              loss: {class_path: align.losses.InfoNCE}
+          between: all
+
+    Past rows have sample id -1: negatives for everyone, anchors and positives for none. Their groups are kept, so what
+    a group excludes stays excluded. A sample that comes again within ``size`` rows meets its own past row as a
+    negative: keep the queue well below an epoch, or give each sample a group. A row that is not finite is kept as
+    zeros, so that one bad step does not spoil the next ones.
+
+    The queue is first in, first out and grows from nothing; a call meets it as the calls before left it. Each set of
+    modalities has its own: ``between`` names the set, and ``Objective`` calls it. Where rows are gathered before the
+    loss it is the same on all ranks. It is part of the state dict, so a run continues to the bit. In eval mode it is
+    neither read nor written: there this is the loss itself, and validation compares with runs without a queue.
+
+    loss: any loss module. size: how many rows of a modality are kept. Raises ValueError for a size below 1.
+    """
+
+    def __init__(self, loss: nn.Module, size: int):
+        super().__init__(loss)
+        if size < 1:
+            raise ValueError(f"size is a number of rows, at least 1; got {size}")
+        self.size = size
+        self._modalities: tuple[str, ...] | None = None
+        self.register_load_state_dict_pre_hook(_make_room)
+
+    def between(self, modalities: Sequence[str]) -> None:
+        """Names the modalities of the next calls, and so their queue."""
+        self._modalities = tuple(modalities)
+        super().between(modalities)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
+
+        In training mode the rows then join the queue. Raises ValueError where they have another D than those there.
+        """
+        if not self.training:
+            return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
+        check_embeddings(embeddings)
+        names = [f"{'-'.join(self._names(len(embeddings)))}/{m}" for m in self._names(len(embeddings))]
+        fresh = [x.detach() for x in at_least_float32(embeddings)]
+        past = [self._held(_ROWS + name, x[:0]) for name, x in zip(names, fresh, strict=True)]
+        past_groups = [self._held(_GROUPS + name, ids[:0]) for name, ids in zip(names, samples, strict=True)]
+        if past[0].shape[1] != fresh[0].shape[1]:
+            raise ValueError(f"the queue holds rows of D = {past[0].shape[1]}; got D = {fresh[0].shape[1]}")
+        both = with_negatives(embeddings, samples, groups, weights, past, past_groups)
+        loss = self._inner(both.embeddings, both.samples, groups=both.groups, weights=both.weights, generator=generator)
+        for m, name in enumerate(names):
+            rows = torch.where(fresh[m].isfinite().all(1, keepdim=True), fresh[m], 0)
+            kinds = torch.full_like(samples[m], -1) if groups is None else groups[m]
+            self._join(_ROWS + name, rows)
+            self._join(_GROUPS + name, kinds)
+        return loss
+
+    def _names(self, count: int) -> tuple[str, ...]:
+        return self._modalities or tuple(str(m) for m in range(count))
+
+    def _held(self, name: str, empty: Tensor) -> Tensor:
+        if name not in self._buffers:
+            self.register_buffer(name, empty.clone())
+        return getattr(self, name).to(empty.device)
+
+    def _join(self, name: str, rows: Tensor) -> None:
+        setattr(self, name, torch.cat([getattr(self, name).to(rows.device), rows])[-self.size :].clone())
+
+
+def _make_room(module: MemoryQueue, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Gives the queue the shapes of a state that is about to be loaded, for they grow."""
+    starts = (_ROWS, _GROUPS)
+    for name in [name for name in module._buffers if name.startswith(starts)]:
+        delattr(module, name)
+    for key, value in state.items():
+        if key.startswith(tuple(prefix + start for start in starts)):
+            module.register_buffer(key.removeprefix(prefix), torch.empty_like(value, device=module.scale.device))

@@ -1,0 +1,134 @@
+"""MixGeodesic: negatives on the arc between the two rows of a pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from align.losses.pairing import at_least_float32, check_embeddings, exact
+from align.losses.wrappers.memory_queue import MemoryQueue
+from align.losses.wrappers.negatives import with_negatives
+from align.losses.wrappers.wrapper import Wrapper
+
+NEARLY = 1e-5
+"""How near to 1 or -1 a cosine has no arc of its own: closer, a float32's angle is off by more than 1 %."""
+
+
+def geodesic(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """(n, D) the point of the arc from b to a at ``share`` of its length (arXiv 2203.03897, section 4; Shoemake 1985):
+
+        m = a·sin(λθ)/sin(θ) + b·sin((1-λ)θ)/sin(θ),  λ = share, θ the angle between a and b
+
+    a, b: (n, D), share: (n,) in [0, 1]. Unit vectors give unit vectors. At θ = 0 it is the line λa + (1-λ)b, to which
+    the arc tends; so it is at θ = π, where there is no one arc. Values and gradients are finite everywhere.
+    """
+    share = share[:, None]  # (n, 1)
+    cosine = (F.normalize(a, dim=1, eps=1e-6) * F.normalize(b, dim=1, eps=1e-6)).sum(1, keepdim=True)
+    bent = cosine.abs() < 1 - NEARLY
+    angle = torch.where(bent, cosine, 0).acos()  # of a safe cosine: the branch not taken has a gradient too
+    on_a, on_b = (torch.sin(part * angle) / torch.sin(angle) for part in (share, 1 - share))
+    return torch.where(bent, on_a, share) * a + torch.where(bent, on_b, 1 - share) * b
+
+
+@final
+class MixGeodesic(Wrapper):
+    """m²-Mix: a loss between two modalities that also meets rows between them (Oh et al. 2023, arXiv 2203.03897,
+    section 4): every pair (a_i, b_i) gives m_i = ``geodesic(a_i, b_i, λ_i)``, λ_i drawn from Beta(alpha, alpha), which
+    is a negative on both sides for all anchors but those of its own sample and group.
+
+    Two modalities trained contrastively keep to cones of their own; the empty arc between them holds negatives that
+    are harder than any row. Use it to fine-tune a model from such a gap. The paper adds the loss with mixed negatives
+    to the plain loss; here one softmax holds both kinds. It costs the loss of twice the rows.
+
+    In a config:
+
+        pair:
+          loss:
+            class_path: align.losses.MixGeodesic
+            init_args:
+              alpha: 0.5
+              loss: {class_path: align.losses.InfoNCE}
+          between: [image, text]
+
+    Several rows of a sample give a mixed row for every pair of them. λ comes from the generator of the call, the same
+    on all ranks. In eval mode it is the loss itself, so validation compares with runs that do not mix.
+
+    Symile is refused: the rows of its tuples agree by their product, not two by two, and what lies between two of them
+    is no harder than any other row. A queue goes outside: rows mixed here belong to the groups of this batch only.
+
+    loss: of kind "pairwise". alpha: above 0; small ones mix near a row, large ones near the middle, 1 evenly.
+    Raises ValueError for another loss or alpha.
+    """
+
+    def __init__(self, loss: nn.Module, alpha: float = 0.5):
+        super().__init__(loss)
+        if self.kind != "pairwise":
+            raise ValueError(
+                f"MixGeodesic mixes the two rows of a pair; {type(loss).__name__} contrasts all modalities at once "
+                f"(kind {self.kind!r}): give it a loss between two, as InfoNCE"
+            )
+        if any(isinstance(part, MemoryQueue) for part in loss.modules()):
+            raise ValueError("MixGeodesic goes inside MemoryQueue, not around it: MemoryQueue(MixGeodesic(loss))")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha is a positive number; got {alpha}")
+        self.alpha = alpha
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        samples: Sequence[Tensor],
+        *,
+        groups: Sequence[Tensor] | None = None,
+        weights: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        if not self.training:
+            return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
+        check_embeddings(embeddings)
+        with exact(embeddings[0]):
+            a, b = at_least_float32(embeddings)
+            rows_a, rows_b = pairs(*samples)
+            share = shares(self.alpha, len(rows_a), generator).to(a)
+            mixed = geodesic(a[rows_a], b[rows_b], share)  # (C, D)
+            alike_a, alike_b = alike(samples, groups)
+            # Beside b the mixed rows meet a's anchors, so there they carry the groups of a; and the other way round.
+            both = with_negatives(
+                [a, b], samples, [alike_a, alike_b], weights, [mixed, mixed], [alike_b[rows_b], alike_a[rows_a]]
+            )
+        return self._inner(both.embeddings, both.samples, groups=both.groups, weights=both.weights, generator=generator)
+
+
+def pairs(sample_a: Tensor, sample_b: Tensor) -> tuple[Tensor, Tensor]:
+    """(C,) and (C,): the rows of all pairs of one sample, in the order of a."""
+    sorted_b, order = sample_b.sort(stable=True)
+    first, last = (torch.searchsorted(sorted_b, sample_a, right=right) for right in (False, True))
+    count = torch.where(sample_a >= 0, last - first, 0)  # (n_a,) partners of each row
+    rows_a = torch.arange(len(sample_a), device=sample_a.device).repeat_interleave(count)
+    before = torch.arange(len(rows_a), device=rows_a.device) - (count.cumsum(0) - count)[rows_a]
+    return rows_a, order[first[rows_a] + before]
+
+
+def shares(alpha: float, count: int, generator: torch.Generator | None) -> Tensor:
+    """(count,) float64 draws from Beta(alpha, alpha): one number of the generator seeds them."""
+    device = None if generator is None else generator.device
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, count))
+
+
+def alike(samples: Sequence[Tensor], groups: Sequence[Tensor] | None) -> list[Tensor]:
+    """M tensors (n_m,) of group ids: the row's group, a group of its sample's own where it has none, else -1."""
+    lengths = [len(ids) for ids in samples]
+    sample = torch.cat(list(samples))
+    # Counted through, as a group's id may be any 63 bits.
+    own = torch.where(sample >= 0, sample.unique(return_inverse=True)[1], -1)
+    if groups is not None:
+        group = torch.cat(list(groups))
+        own = torch.where(group >= 0, len(sample) + group.unique(return_inverse=True)[1], own)
+    return list(own.split(lengths))
