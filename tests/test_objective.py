@@ -343,7 +343,10 @@ def test_yaml_of_another_type_is_refused(between):
         ("names text-image twice", (InfoNCE, [["image", "text"], ["text", "image"]])),
         ("is between nothing", (InfoNCE, {})),
         ("its sets have one size", (Symile, [["image", "text"], ["audio", "image", "text"]])),
-        ("Linear has no kind; kinds are pairwise, symile, volume, ", (lambda: nn.Linear(1, 1), ["image", "text"])),
+        (
+            "Linear has no kind; kinds are pairwise, tokens, symile, volume, ",
+            (lambda: nn.Linear(1, 1), ["image", "text"]),
+        ),
     ],
 )
 def test_what_cannot_be_meant(message, term):

@@ -18,6 +18,15 @@ def exact(x: Tensor) -> AbstractContextManager:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def once() -> None:
+    """Called in a backward pass that makes no graph of itself. Raises RuntimeError where one is asked for."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            "this loss takes its gradient in tiles and cannot differentiate twice: call backward or autograd.grad "
+            "without create_graph=True"
+        )
+
+
 def at_least_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors in their common dtype, float32 or wider."""
     dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors], torch.float32)

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from align.losses.pairing import exact
+from align.losses.pairing import exact, once
 from align.losses.tiles import ROWS, TILE, Merge, share, wide
 
 ForbidRows = Callable[[Tensor, int], None]
@@ -83,9 +82,7 @@ class _Anchored(torch.autograd.Function):
         return total.to(scale.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        once()
         (grad,) = grads
         return (None, *(grad * x for x in ctx.saved_tensors), None)

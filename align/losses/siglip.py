@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from align.losses.candidates import Alike
 from align.losses.pairing import (
@@ -18,6 +17,7 @@ from align.losses.pairing import (
     check_embeddings,
     exact,
     nothing,
+    once,
     one_number,
     per_row,
     row_ids,
@@ -138,10 +138,8 @@ class _Sigmoid(torch.autograd.Function):
         return (total * weight).to(scale.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        once()
         *slopes, weight = ctx.saved_tensors
         return (None, *(grads[0] * weight * x for x in slopes))
 

@@ -94,7 +94,7 @@ def symile(
             alike = None if kinds is None else Alike(ids, kinds)
             sums, own = log_sums(xs, scale, tuples.complete, forbid=alike, part=part, merge=merge, tile=tile)
         else:
-            sums, own = tuples.partial() if negatives == "partial" else None, tuples.own
+            sums, own = tuples.partial() if negatives == "partial" else None, mine(tuples.own, part)
         losses = []
         for m, weight in enumerate(counts):
             count, mean = by_anchor(own, tuples.complete[:, m], len(weight))

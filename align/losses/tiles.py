@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from align.losses.pairing import exact
+from align.losses.pairing import exact, once
 
 Merge = Callable[[Tensor, Literal["sum", "logsumexp"]], Tensor]
 TILE = 2**20  # entries of a slab, more where that were fewer than ROWS rows
@@ -277,10 +276,8 @@ class _LogSums(torch.autograd.Function):
         return (*parts, own)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        once()
         plan: _Plan = ctx.plan
         tuples, scale, logs, *xs = ctx.saved_tensors
         with exact(scale):
@@ -341,30 +338,26 @@ class _Weigh:
         return slope
 
 
-def tuple_logits(
-    xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, part: tuple[int, int] = (0, 1), tile: int | None = None
-) -> Tensor:
-    """(C,) the logits of the given tuples (C, M), in chunks; differentiable once, this part's share of them."""
-    return _TupleLogits.apply((part, tile or ROWS), tuples, scale, *xs)  # type: ignore[no-any-return]
+def tuple_logits(xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, tile: int | None = None) -> Tensor:
+    """(C,) the logits of the given tuples (C, M), in chunks; differentiable once."""
+    return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)  # type: ignore[no-any-return]
 
 
 class _TupleLogits(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, how: tuple[tuple[int, int], int], tuples: Tensor, scale: Tensor, *xs: Tensor) -> Tensor:
-        ctx.how = how
+    def forward(ctx: Any, tile: int, tuples: Tensor, scale: Tensor, *xs: Tensor) -> Tensor:
+        ctx.tile = tile
         ctx.save_for_backward(tuples, scale, *xs)
         with exact(scale):
-            return _logits_of(tuples, scale, xs, how[1])
+            return _logits_of(tuples, scale, xs, tile)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        once()
         tuples, scale, *xs = ctx.saved_tensors
         with exact(scale):
             out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))
-            _add_own(tuples, grads[0], scale, xs, out, steep, *ctx.how)
+            _add_own(tuples, grads[0], scale, xs, out, steep, (0, 1), ctx.tile)
         return None, None, steep.to(scale.dtype), *out
 
 

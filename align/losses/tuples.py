@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align.losses.pairing import log_sum_by_anchor, same, together
 from align.losses.row_sums import anchored
-from align.losses.tiles import Merge, Slab, log_sums, tuple_logits
+from align.losses.tiles import Merge, Slab, log_sums, mine, tuple_logits
 
 
 def shuffled(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
@@ -58,11 +58,11 @@ class Tuples:
     @functools.cached_property
     def own(self) -> Tensor:
         """(C,) their logits."""
-        return tuple_logits(self.embeddings, self.scale, self.complete, part=self.part, tile=self.tile)
+        return tuple_logits(self.embeddings, self.scale, self.complete, tile=self.tile)
 
-    def own_log_sum(self, m: int) -> Tensor:
+    def own_log_sum(self, m: int, own: Tensor) -> Tensor:
         """(n_m,) log Σ exp over each anchor's complete tuples; the smallest number where it has none."""
-        return log_sum_by_anchor(self.own, self.complete[:, m], len(self.embeddings[m]))
+        return log_sum_by_anchor(own, self.complete[:, m], len(self.embeddings[m]))
 
     def drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
         """Σ_i weight_i·log Σ exp over anchor i's own complete tuples and K drawn ones, the same for all anchors; 0-d.
@@ -95,7 +95,7 @@ class Tuples:
             self.embeddings[m],
             product,
             self.scale,
-            self.own_log_sum(m),
+            self.own_log_sum(m, self.own),  # whole: of an anchor's gradient this takes this part's share
             weight,
             forbid,
             part=self.part,
@@ -110,7 +110,8 @@ class Tuples:
         The tuples with modality o swapped are the same for all other anchors: M matrices, not M·(M - 1).
         """
         M = len(self.embeddings)
-        parts = [[self.own_log_sum(m)] for m in range(M)]
+        own = mine(self.own, self.part)
+        parts = [[self.own_log_sum(m, own)] for m in range(M)]
         for o in range(M):
             kept = [k for k in range(M) if k != o]
             rows = together([self.samples[k] for k in kept])  # (C', M - 1)
