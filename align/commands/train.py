@@ -56,6 +56,7 @@ def make_parser() -> Any:
     from jsonargparse import ArgumentParser
 
     from align.lit import AlignData, Checkpoints
+    from align.lit.negatives import Schedule
     from align.model import JointModel
     from align.objective import Objective
     from align.optim import AdamW
@@ -65,6 +66,12 @@ def make_parser() -> Any:
     parser.add_argument("--run", type=str, help="the folder that the run writes to and continues from")
     parser.add_argument("--fresh", action="store_true", help="start over, even where the folder has a checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="order, augmentation, dropout and draws follow from it")
+    parser.add_argument(
+        "--negatives",
+        type=Schedule,
+        default={},
+        help="kinds of negatives by step, for terms that have them (Symile): {three: {0: shuffled, 500: partial}}",
+    )
     parser.add_class_arguments(JointModel, "model")
     parser.add_class_arguments(Objective, "objective")
     parser.add_class_arguments(AlignData, "data")
@@ -201,6 +208,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         trainer=trainer,
         checkpoint=made.checkpoint,
         seed=made.seed,
+        negatives=made.negatives,
         fresh=made.fresh,
     )
     if fitted.rank:  # the first rank speaks for all

@@ -21,6 +21,7 @@ from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.log import Log
 from align.lit.module import AlignModule, own
+from align.lit.negatives import Schedule, Scheduled, check
 from align.lit.progress import Progress
 from align.lit.recalls import columns
 from align.lit.signals import Interrupted, Stop
@@ -49,6 +50,7 @@ def fit(
     trainer: Mapping[str, Any] | None = None,
     checkpoint: Checkpoints | None = None,
     seed: int = 0,
+    negatives: Schedule | None = None,
     fresh: bool = False,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
@@ -60,11 +62,13 @@ def fit(
             ``val_check_interval`` is in epochs where it is a float, in steps where it is an int (default: 1.0).
         checkpoint: when to save; default `Checkpoints()`.
         seed: order, augmentation, dropout and draws follow from it.
+        negatives: kinds of negatives by step, for terms whose loss has them; see ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
 
     Raises ValueError or FileNotFoundError, before a step is taken, where data, model and objective do not fit.
     """
     run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
+    check(negatives or {}, objective)
     data.open(model, seed)
     if data.val_shards is not None:
         checkpoint.check(columns(objective.infos()))
@@ -82,7 +86,9 @@ def fit(
     log, progress = Log(run), Progress()
     checkpoint.run, checkpoint.metrics = run, log
     stop = Stop(checkpoint)
-    lightning = _trainer(options, run, steps, data, [_Start(resumed), log, checkpoint, progress, stop])
+    lightning = _trainer(
+        options, run, steps, data, [_Start(resumed), Scheduled(negatives or {}), log, checkpoint, progress, stop]
+    )
     torch.manual_seed(derive(seed, "start"))
     with warnings.catch_warnings():
         for text in _noise:
