@@ -183,5 +183,5 @@ def test_the_module_is_the_function():
     assert torch.equal(got, expected)
     for grad in torch.autograd.grad(got, pooled):
         assert grad.abs().max() == 0  # zero, not None: every rank has the same gradients
-    assert (loss.kind, loss.needs_tokens, loss.bias, loss.limit) == ("pairwise", True, None, 8.0)
+    assert (loss.kind, loss.needs_tokens, loss.bias, loss.limit) == ("tokens", True, None, 8.0)
     assert LateInteraction().scale.item() == pytest.approx(1 / 0.07)

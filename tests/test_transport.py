@@ -244,4 +244,4 @@ def test_the_module_is_the_function(negatives):
     assert torch.equal(got, transport(a, b, loss.scale, mask_a=mask_a, mask_b=mask_b, **given, **ragged))
     for grad in torch.autograd.grad(got, pooled):
         assert grad.abs().max() == 0
-    assert (loss.kind, loss.needs_tokens, loss.bias, loss.limit) == ("pairwise", True, None, 8.0)
+    assert (loss.kind, loss.needs_tokens, loss.bias, loss.limit) == ("tokens", True, None, 8.0)

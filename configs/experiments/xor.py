@@ -2,8 +2,8 @@
 section 4.1), on our losses.
 
     python configs/experiments/xor.py                     # the table: configs/experiments/xor.csv and xor.png
-    python configs/experiments/xor.py --negatives all partial shuffled 1024 --seeds 0 1 2 3 4 --p 0.1 0.5 1 --batch 128 \
-        --out configs/experiments/xor_negatives.csv
+    python configs/experiments/xor.py --negatives all partial shuffled 1024 --seeds 0 1 2 3 4 --p 0.1 0.5 1 \
+        --batch 128 --out configs/experiments/xor_negatives.csv
 
 a and b are five fair bits each; c = a xor b with probability p, else c = a. Each modality is embedded by one affine map
 of its bits; b is then searched for among all 32 values by the multilinear product with (a, c). Who always answers
