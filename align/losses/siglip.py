@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
@@ -28,7 +29,6 @@ from align.losses.temperature import CLIP_LIMIT, Temperature
 from align.losses.tiles import ROWS, TILE, Forbid, Merge, Slab, check_part, share, wide
 
 START_SCALE = 10.0
-START_BIAS = -10.0
 
 
 def siglip(
@@ -146,10 +146,11 @@ class _Sigmoid(torch.autograd.Function):
 
 @final
 class SigLIP(Temperature):
-    """``siglip`` with a learned scale and a learned bias of shape (1,), which start at the paper's 10 and -10 (arXiv
-    2303.15343, section 3.2): nearly all pairs are negatives, and are right from the first step.
+    """``siglip`` with a learned scale and a learned bias of shape (1,). The scale starts at the paper's 10 (arXiv
+    2303.15343, section 3.2), the bias at -log(N - 1) for N samples in a batch: of a row's N pairs one is right, and so
+    it is the first guess for pairs that say nothing yet. At the paper's batch of 32,768 that is -10.4; it took -10.
 
-    start_scale, start_bias, max_scale, learn_scale: None takes 10, -10 and the limit 100.
+    start_scale, start_bias, max_scale, learn_scale: None takes these, and the limit 100.
     """
 
     kind = "pairwise"
@@ -165,14 +166,14 @@ class SigLIP(Temperature):
         super().__init__(start_scale, max_scale, learn_scale)
         self.start_bias = start_bias
         self.bias = nn.Parameter(torch.zeros(1))
-        self.start(0, 2, 0)
+        self.start(0, 2, 32768)
 
     @torch.no_grad()
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """The paper's scale and bias, whatever D and N are."""
+        """The paper's scale, whatever D is, and the bias from N = batch."""
         self._set(START_SCALE, CLIP_LIMIT)
         assert self.bias is not None  # made above
-        self.bias.fill_(START_BIAS if self.start_bias is None else self.start_bias)
+        self.bias.fill_(-math.log(max(batch - 1, 1)) if self.start_bias is None else self.start_bias)
 
     def forward(
         self,

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from align.losses.candidates import Alike
+from align.losses.missing import filled
 from align.losses.pairing import (
     Scale,
     at_least_float32,
@@ -40,6 +42,8 @@ def symile(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
     generator: torch.Generator | None = None,
+    missing: Literal["complete", "learned"] = "complete",
+    stand_ins: Sequence[Tensor] | None = None,
     part: tuple[int, int] = (0, 1),
     merge: Merge | None = None,
     tile: int | None = None,
@@ -67,6 +71,9 @@ def symile(
     groups: M tensors (n_m,) of ids; a tuple whose rows are all of the anchor's sample or group (>= 0) is no negative.
     weights: M tensors (n_m,): how much each anchor counts in its modality's mean.
     generator: where "shuffled" and K draw from; None: torch's own.
+    missing: what a sample without some modality is. "complete": no positive; its rows serve as negatives. "learned": a
+        learned row stands in for what it lacks, if it has two modalities at least.
+    stand_ins: M tensors (D,), for "learned".
     part, merge, tile: as in ``align.losses.tiles.log_sums``. Extra memory grows with Σ n_m·D, not with the logits.
 
     Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
@@ -87,6 +94,12 @@ def symile(
         ids = [row_ids(samples[m] if samples else None, x, f"samples[{m}]") for m, x in enumerate(xs)]
         counts = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(xs)]
         kinds = [per_row(groups[m], x, f"groups[{m}]") for m, x in enumerate(xs)] if groups else None
+        if missing == "learned":
+            if stand_ins is None or [x.shape for x in stand_ins] != [x.shape[1:] for x in xs]:
+                raise ValueError(f"missing='learned' takes stand_ins: a tensor (D,) for each of {len(xs)} modalities")
+            xs, ids, kinds, counts = filled(xs, ids, kinds, counts, stand_ins)
+        elif missing != "complete":
+            raise ValueError(f"missing is 'complete' or 'learned'; got {missing!r}")
         if not all(len(x) for x in xs):
             return nothing(*xs, scale)
         tuples = Tuples(xs, scale, ids, kinds, part, merge, tile)
@@ -128,6 +141,8 @@ class Symile(Temperature):
     100·D^(M/2 - 1), at which tuples that agree have CLIP's largest logit, 100.
 
     negatives: as in ``symile``. start_scale, max_scale, learn_scale: None takes the values above.
+    missing: as in ``symile``. The stand-ins are parameters (M, D), made by ``start``; each takes the mean length of its
+        modality's rows.
     spread: weight of ``spread``, summed over the modalities. Where no pair of modalities says anything and only all
         together do (a sum, an exclusive or), the first thing that Symile's gradient finds is that equal embeddings
         make its softmaxes flat, and it may stay there for a thousand steps; 1 keeps the rows apart until the signal is
@@ -143,18 +158,25 @@ class Symile(Temperature):
         start_scale: float | None = None,
         max_scale: float | None = None,
         learn_scale: bool = True,
+        missing: Literal["complete", "learned"] = "complete",
         spread: float = 0.0,
     ):
         super().__init__(start_scale, max_scale, learn_scale)
+        if missing not in ("complete", "learned"):
+            raise ValueError(f"missing is 'complete' or 'learned'; got {missing!r}")
         self.negatives: Negatives = negatives
+        self.missing: Literal["complete", "learned"] = missing
+        self.stand_ins: nn.Parameter | None = None
         self.spread = spread
         self.started = start_scale is not None
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """Sets the scale and its limit from D and M."""
+        """Sets the scale and its limit from D and M, and makes the stand-ins."""
         spread = dim ** (modalities / 2 - 1)
         self._set(max(10.0, math.sqrt(dim)) * spread, 100.0 * spread)
         self.started = True
+        if self.missing == "learned":
+            self.stand_ins = nn.Parameter(F.normalize(torch.randn(modalities, dim), dim=1).to(self.log_scale))
 
     def forward(
         self,
@@ -172,6 +194,7 @@ class Symile(Temperature):
             raise ValueError(
                 "Symile's scale depends on D and M: call start(dim, modalities, batch) once before training"
             )
+        stand_ins = None if self.stand_ins is None else _as_long_as(self.stand_ins, embeddings)
         loss = symile(
             embeddings,
             self.scale,
@@ -180,9 +203,19 @@ class Symile(Temperature):
             groups=groups,
             weights=weights,
             generator=generator,
+            missing=self.missing,
+            stand_ins=stand_ins,
             part=part,
             merge=merge,
         )
         return (
             loss + self.spread * torch.stack([spread(mine(x, part)) for x in embeddings]).sum() if self.spread else loss
         )
+
+
+def _as_long_as(stand_ins: Tensor, embeddings: Sequence[Tensor]) -> list[Tensor]:
+    """The directions (M, D) at the mean length of each modality's rows; of all rows where it has none."""
+    lengths = [x.detach().norm(dim=1) for x in embeddings]
+    every = torch.cat(lengths)
+    means = [(n if len(n) else every).mean() if len(every) else every.new_ones(()) for n in lengths]
+    return [F.normalize(x, dim=0) * mean for x, mean in zip(stand_ins, means, strict=True)]
