@@ -200,3 +200,49 @@ def test_the_module_is_the_function():
     assert (loss.limit, loss.bias) == (8.0, None)
     with pytest.raises(ValueError, match="start_scale is a positive number; got -1"):
         InfoNCE(start_scale=-1.0)
+
+
+def one_way(x, y, scale, sx, sy):
+    """(anchors,) the costs of the anchors that have a positive, by a loop."""
+    costs = []
+    for i in range(len(x)):
+        own = [j for j in range(len(y)) if sx[i] >= 0 and sx[i] == sy[j]]
+        if own:
+            s = torch.stack([scale * (x[i] * y[j]).sum() for j in range(len(y))])
+            costs.append(sum(s.logsumexp(0) - s[j] for j in own) / len(own))
+    return torch.stack(costs)
+
+
+@pytest.mark.parametrize("directions", [(1.0, 1.0), (3.0, 1.0), (0.0, 2.0), (1.0, 0.0)])
+@pytest.mark.parametrize("focal", [0.0, 1.0, 2.5])
+def test_directions_and_focal_weights(directions, focal):
+    a, b = rows(6, 8)
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    sa, sb = ragged["sample_a"], ragged["sample_b"]
+    expected = torch.zeros((), dtype=torch.float64)
+    for weight, costs in zip(directions, [one_way(a, b, scale, sa, sb), one_way(b, a, scale, sb, sa)], strict=True):
+        hard = (1 - torch.exp(-costs)) ** focal
+        expected = expected + weight / sum(directions) * (hard * costs).mean()
+    got = infonce(a, b, scale, sample_a=sa, sample_b=sb, directions=directions, focal=focal)
+    equal(got, expected, [a, b, scale])
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("focal is at least 0; got -1", {"focal": -1}),
+        ("two weights, not negative and not both 0; got \\(0, 0\\)", {"directions": (0, 0)}),
+        ("two weights, not negative and not both 0; got \\(1, -1\\)", {"directions": (1, -1)}),
+    ],
+)
+def test_new_options_that_do_not_fit(message, options):
+    with pytest.raises(ValueError, match=message):
+        infonce(*rows(2, 2), 1.0, **options)
+
+
+def test_the_module_passes_its_options_on():
+    a, b = rows(6, 8)
+    loss = InfoNCE(directions=(1.0, 3.0), focal=2.0, start_scale=3.0).double()
+    got = loss([a, b], [ragged["sample_a"], ragged["sample_b"]])
+    more = {"sample_a": ragged["sample_a"], "sample_b": ragged["sample_b"]}
+    assert torch.equal(got, infonce(a, b, loss.scale, directions=(1.0, 3.0), focal=2.0, **more))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from test_infonce import equal, rows
 
 from align.losses import Symile, infonce, mip, symile
+from align.losses.spread import spread
 from align.losses.tuples import sampled, shuffled
 
 reference = json.loads((Path(__file__).parent / "reference" / "symile.json").read_text())["cases"]
@@ -335,3 +336,21 @@ def test_the_module_is_the_function():
 def test_a_module_that_was_not_started_says_so():
     with pytest.raises(ValueError, match=r"call start\(dim, modalities, batch\) once before training"):
         Symile()(three_rows(), three["samples"])
+
+
+def test_spread_is_the_mean_square_between_rows():
+    (x,) = rows(5)
+    expected = sum((x[i] @ x[j]) ** 2 for i in range(5) for j in range(5) if i != j) / 20
+    equal(spread(x), expected, [x])
+    assert spread(x[:1]).item() == 0
+    assert spread(x[:0]).item() == 0
+    same = torch.ones(4, 9, dtype=torch.float64) / 3
+    assert spread(same).item() == pytest.approx(1)
+    assert spread(torch.eye(4)).item() == 0
+
+
+def test_the_module_adds_spread_of_each_modality():
+    xs = three_rows()
+    plain, spreading = (Symile("partial", start_scale=6.0, spread=w).double() for w in (0.0, 0.5))
+    difference = spreading(xs, three["samples"]) - plain(xs, three["samples"])
+    torch.testing.assert_close(difference, 0.5 * sum(spread(x) for x in xs))

@@ -81,7 +81,7 @@ class Checkpoints(L.Callback):
         self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None
     ) -> None:
         """Save this step. Every rank calls it; the first one writes."""
-        if self.metrics is not None and value is None:
+        if self.metrics is not None:  # rows of saved steps are on disk, with their validation
             self.metrics.flush(trainer, module)
         if trainer.is_global_zero:
             module.model.terms = module.objective.infos()

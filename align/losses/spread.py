@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from align.losses.pairing import at_least_float32, check_embeddings, exact
+from align.losses.pairing import at_least_float32, check_embeddings, exact, nothing
 
 
 def spread(x: Tensor) -> Tensor:
@@ -19,5 +19,7 @@ def spread(x: Tensor) -> Tensor:
     with exact(x):
         (x,) = at_least_float32([x])
         n = len(x)
+        if n < 2:
+            return nothing(x)
         total = (x.T @ x).square().sum() - x.square().sum(1).square().sum()
-        return total / max(n * (n - 1), 1)
+        return total / (n * (n - 1))

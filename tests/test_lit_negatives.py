@@ -1,0 +1,94 @@
+"""Kinds of negatives by the step: a function of it, so that a stopped run continues with the right kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_lit import exact, trainer
+from tiny import dim, made, modalities, write
+
+from align.checkpoint import index
+from align.commands.train import make_parser
+from align.lit import AlignData, Checkpoints, fit
+from align.lit.negatives import at, check
+from align.losses import InfoNCE, Symile
+from align.objective import Objective, Term
+from align.optim import AdamW
+
+schedule = {"three": {0: "shuffled", 3: "partial", 5: 7}}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    return write(write(folder), "test", 20)
+
+
+def objective() -> Objective:
+    terms = {"pairs": Term(InfoNCE(), "all"), "three": Term(Symile("all"), "all")}
+    return Objective(terms, dim=dim, batch=12, modalities=list(modalities)).double()
+
+
+def train(shards, run, steps, **options):
+    model, _ = made()
+    total = objective()
+    seen: list = []
+    total.terms["three"].loss.register_forward_pre_hook(lambda loss, _: seen.append((loss.training, loss.negatives)))
+    data = AlignData(str(shards / "train-*.tar"), str(shards / "test-*.tar"), batch=12, workers=0)
+    given = {**trainer, "max_steps": steps}
+    fit(model, total, data, run, optim=AdamW(lr=0.01), trainer=given, negatives=schedule, **options)
+    return seen
+
+
+def test_each_step_has_its_kind_and_a_stopped_run_continues_with_it(shards, tmp_path):
+    seen = train(shards, tmp_path / "straight", 8)
+    kinds = [kind for training, kind in seen if training]
+    assert kinds == ["shuffled"] * 3 + ["partial"] * 2 + [7] * 3
+    validated = {kind for training, kind in seen if not training}
+    assert validated == {7}  # the last kind, so that validation losses can be compared
+
+    class Cut(RuntimeError):
+        pass
+
+    class Kill(Checkpoints):
+        def on_train_batch_end(self, trainer, module, *args):
+            super().on_train_batch_end(trainer, module, *args)
+            if module.step == 5:
+                raise Cut
+
+    with pytest.raises(Cut):
+        train(shards, tmp_path / "cut", 8, checkpoint=Kill(every_steps=4))
+    assert index(tmp_path / "cut")["last"] == "step-00000004"
+    seen = train(shards, tmp_path / "cut", 8)
+    assert [kind for training, kind in seen if training] == ["partial"] + [7] * 3
+    assert exact(tmp_path / "cut") == exact(tmp_path / "straight")
+
+
+def test_at():
+    table = {0: "all", 10: "partial"}
+    assert [at(table, step) for step in (0, 9, 10, 99)] == ["all", "all", "partial", "partial"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pairs": {0: "all"}}, r"'pairs' is no term with kinds of negatives; those are \['three'\]"),
+        ({"thre": {0: "all"}}, r"'thre' is no term with kinds of negatives; those are \['three'\]"),
+        ({"three": {5: "all"}}, r"'three' has steps \[5\]; the first must be 0"),
+        ({"three": {0: "hard"}}, "'hard' of 'three' is not 'all', 'shuffled', 'partial' or a number"),
+        ({"three": {0: 0}}, "0 of 'three' is not"),
+    ],
+)
+def test_what_cannot_be_meant(given, message):
+    with pytest.raises(ValueError, match=message):
+        check(given, objective())
+
+
+def test_yaml_says_it(tmp_path):
+    given = Path(__file__).parents[1] / "configs" / "digits_symile.yaml"
+    config = tmp_path / "c.yaml"
+    config.write_text(given.read_text() + "negatives: {three: {0: shuffled, 500: partial, 900: 64}}\n")
+    values = make_parser().parse_args(["--config", str(config)])
+    assert values.negatives == {"three": {0: "shuffled", 500: "partial", 900: 64}}
+    assert make_parser().parse_args(["--config", str(given)]).negatives == {}
