@@ -74,7 +74,7 @@ def terms(objective: str, spread: float, start: float | None) -> tuple[dict[str,
     kinds: list[str] = []
     for part in objective.split("+"):
         if part == "pairwise":
-            made["pairs"] = Term(InfoNCE(), "all")
+            made["pairs"] = Term(InfoNCE(), "all", weight=1 / 3)  # the mean over the three pairs
         else:
             kinds = part.split(">")
             made["three"] = Term(Symile(kind(kinds[0]), start_scale=start, spread=spread), "all")
