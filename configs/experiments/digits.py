@@ -153,7 +153,7 @@ def main() -> None:
     values, _ = read(f"{folder}/train-*.tar", model, given.train)
     tests, numbers = read(f"{folder}/test-*.tar", model, given.test)
     out = given.out or HERE / f"{given.task}.csv"
-    new = not out.exists()
+    new = not out.exists() or not out.stat().st_size
     with out.open("a", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         if new:
