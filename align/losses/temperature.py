@@ -15,6 +15,19 @@ CLIP_LIMIT = 100.0
 class Temperature(nn.Module, ABC):
     """Abstract: a loss over embeddings with a learned scale.
 
+    Where each starts, so that it trains (a test: the loss falls within 50 steps for M = 2 to 5, D = 16 to 2048):
+
+        loss                            scale at the start             limit            bias at the start
+        InfoNCE, LateInteraction, Gram  1 / 0.07 = 14.3 (CLIP)         100
+        SigLIP                          10                             100              -log(N - 1)
+        Symile                          max(10, √D) · D^(M/2 - 1)      100·D^(M/2 - 1)
+
+        Symile's by D:     16      64       512        2048
+            M = 2          10      10        23          45
+            M = 3          40      80       512        2048
+            M = 4         160     640     11585       92682
+            M = 5         640    5120    262144     4194304
+
     The parameter is ``log_scale`` of shape (1,) (FSDP2 refuses scalars). ``clamp_`` is called after the optimiser's
     step: a clamp in the forward pass has no gradient once above its limit.
 
