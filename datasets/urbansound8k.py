@@ -13,8 +13,8 @@ authors ask for all ten runs rather than folds shuffled anew. Mind that ``fold1*
   cite      J. Salamon, C. Jacoby, J. P. Bello. A Dataset and Taxonomy for Urban Sound Research. ACM Multimedia 2014.
   from      https://zenodo.org/records/1203745
   layout    https://urbansounddataset.weebly.com/urbansound8k.html: metadata/UrbanSound8K.csv with slice_file_name,
-            fsID, start, end, salience, fold, classID, class; audio/fold{n}/{fsID}-{classID}-{occurrence}-{slice}.wav. So
-            reads soundata's urbansound8k.py too
+            fsID, start, end, salience, fold, classID, class; audio/fold{n}/{fsID}-{classID}-{occurrence}-{slice}.wav.
+            So reads soundata's urbansound8k.py too
   checksum  md5 9aa69802bbf37fb986f71ec1483a196e, as soundata lists it for Zenodo's file
 """
 

@@ -11,7 +11,7 @@ DIR is left out and counted. The pictures are not read.
   licence   CC BY 4.0 (the list); the sounds belong to their uploaders
   cite      H. Chen, W. Xie, A. Vedaldi, A. Zisserman. VGGSound: A Large-scale Audio-Visual Dataset. ICASSP 2020.
   from      https://github.com/hche11/VGGSound: data/vggsound.csv, which is downloaded. The sounds cannot be: ask its
-            authors (https://www.robots.ox.ac.uk/~vgg/data/vggsound/), or let a downloader get what is left of the videos
+            authors (https://www.robots.ox.ac.uk/~vgg/data/vggsound/), or let a downloader get what is left of them
   layout    list: the README of that repository, no header: YouTube id, start second, label, split. Sounds: as its
             example_audio and dataloader.py have them, DIR/vggsound/audio/{id}_{start, six digits}.wav
   checksum  none is published
