@@ -69,7 +69,7 @@ def captions(folder: Path, name: str) -> Path:
 
 def karpathys(folder: Path, split: str) -> Samples:
     """The samples of one of Karpathy's splits."""
-    for image in karpathy(captions(folder, "dataset_coco.json"), split):
+    for image in karpathy(captions(folder, "dataset_coco.json"), split, {"filepath": str, "cocoid": int}):
         path = there(images(folder, image["filepath"]) / image["filename"], "the list names it; unpack the zip again")
         said = about({"group": image["cocoid"], "file": image["filename"]})
         yield plain(path.stem), member("image", path) | text(image["captions"]) | said

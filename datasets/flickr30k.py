@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         there(folder / "flickr30k-images", remedy)
         listed = fetch(folder / LIST)
         for split in ("train", "val", "test"):
-            images = photographs(folder / "flickr30k-images", karpathy(listed, split))
+            images = photographs(folder / "flickr30k-images", karpathy(listed, split, {"imgid": int}))
             write(args.out, split, images, licence="research and education; each photograph its owner's")
 
     return run("flickr30k.py", work)

@@ -107,6 +107,8 @@ def openshape(source: Path, out: Path) -> None:
     folder = there(source / "meta_data" / "modelnet40", f"download meta_data.zip from {page} and unpack it there")
     rows = records(folder / "test_split.json", {"name": str, "category": str})
     found = load_objects(folder / "test_pc.npy")
+    if not all(isinstance(one, dict) and {"xyz", "rgb"} <= set(one) for one in found):
+        raise ValueError(f"{folder / 'test_pc.npy'}: a model without xyz and rgb")
     if len(found) != len(rows):
         raise ValueError(f"{folder}: {len(found)} clouds in test_pc.npy, {len(rows)} models in test_split.json")
     classes = sorted({row["category"] for row in rows})

@@ -16,6 +16,9 @@ _arrays = {  # whatever numpy's own modules are called in the version that wrote
 }
 
 
+DAMAGE = (ValueError, EOFError, TypeError, AttributeError, LookupError, MemoryError)  # what cut pickles raise
+
+
 class _OnlyArrays(pickle.Unpickler):
     """Builds arrays, and the dicts, lists, strings and numbers that need no class; calls nothing else."""
 
@@ -38,6 +41,14 @@ def load_objects(path: Path) -> Any:
             if not dtype.hasobject:
                 raise ValueError(f"it holds {dtype} {shape}, not objects")
             array = _OnlyArrays(file).load()
-        except (ValueError, EOFError, pickle.UnpicklingError, TypeError, AttributeError, IndexError) as error:
+        except (
+            ValueError,
+            EOFError,
+            pickle.UnpicklingError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+        ) as error:
             raise ValueError(f"{path} is not a .npy of dicts of arrays: {error}") from None
     return array.item() if getattr(array, "shape", None) == () else array

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,14 @@ def parser(name: str, holds: str) -> argparse.ArgumentParser:
     return made
 
 
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # what archives raise
+
+
 def run(script: str, work: Callable[[], None]) -> int:
     """``work()``: 0, or 1 with one line on stderr for files that are missing or not as described."""
     try:
         work()
-    except (OSError, ValueError, ImportError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, ImportError, csv.Error, *DAMAGE) as error:
         print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
@@ -146,9 +150,9 @@ def about(content: Mapping[str, Any]) -> Members:
 
 def cloud(xyz: np.ndarray, rgb: np.ndarray | None = None, *, y_up: bool, dtype: type = np.float16) -> Members:
     """(P, 3), with colours in [0, 1] (P, 6), turned so that z is up. ValueError for anything else."""
-    shape = np.asarray(xyz).shape
-    if len(shape) != 2 or shape[1] != 3 or (rgb is not None and np.asarray(rgb).shape != shape):
-        raise ValueError(f"a cloud of shape {shape} with colours {np.shape(rgb)}; both are (P, 3)")
+    shapes = [np.asarray(part).shape for part in (xyz, rgb) if part is not None]
+    if len(shapes[0]) != 2 or shapes[0][1] != 3 or len(set(shapes)) > 1:
+        raise ValueError(f"a cloud of shape {', '.join(map(str, shapes))}; points and colours are (P, 3)")
     x, y, z = np.asarray(xyz, np.float32).T
     columns = [x, -z, y] if y_up else [x, y, z]
     if rgb is not None:
@@ -158,9 +162,9 @@ def cloud(xyz: np.ndarray, rgb: np.ndarray | None = None, *, y_up: bool, dtype: 
     return {"points.npy": out.getvalue()}
 
 
-def karpathy(path: Path, split: str) -> list[dict[str, Any]]:
-    """The images of a split in a list of Karpathy's: filename, imgid, sentences. ValueError where there is none."""
-    fields = {"filename": str, "imgid": int, "split": str, "sentences": list}
+def karpathy(path: Path, split: str, more: Mapping[str, type]) -> list[dict[str, Any]]:
+    """The images of a split in a list of Karpathy's: filename, ``more`` fields, and the captions of the sentences."""
+    fields = {"filename": str, "split": str, "sentences": list, **more}
     found = [image for image in records(path, fields, under="images") if image["split"] == split]
     for image in found:
         image["captions"] = [sentence["raw"] for sentence in image["sentences"] if "raw" in sentence]

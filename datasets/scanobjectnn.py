@@ -17,8 +17,8 @@ One sample a scan: ``points.npy`` (2048, 3) float16, z up (the files have y up),
   licence   by the terms of use that its form asks to accept: non-commercial research
   cite      M. A. Uy et al. Revisiting Point Cloud Classification. ICCV 2019.
   from      cannot be downloaded by a program: accept the terms at https://hkust-vgd.github.io/scanobjectnn/ and unpack
-            h5_files.zip into DIR (main_split/ and main_split_nobg/ lie then in DIR/h5_files). openshape: meta_data.zip of
-            https://huggingface.co/datasets/OpenShape/openshape-training-data into DIR/meta_data
+            h5_files.zip into DIR (main_split/ and main_split_nobg/ lie then in DIR/h5_files). openshape: meta_data.zip
+            of https://huggingface.co/datasets/OpenShape/openshape-training-data into DIR/meta_data
   layout    https://github.com/hkust-vgd/scanobjectnn, README "h5 files": {training,test}_objectdataset*.h5 with data
             (n, 2048, 3), label (n,), mask; Point-BERT's ScanObjectNNDataset.py reads the same, and its
             ScanObjectNN_shape_names.txt names the labels as OpenShape's src/data.py does. openshape: that file and
@@ -35,23 +35,8 @@ import numpy as np
 from npy_objects import load_objects
 from recipe import Samples, about, cloud, parser, run, text, there, write
 
-CLASSES = [
-    "bag",
-    "bin",
-    "box",
-    "cabinet",
-    "chair",
-    "desk",
-    "display",
-    "door",
-    "shelf",
-    "table",
-    "bed",
-    "pillow",
-    "sink",
-    "sofa",
-    "toilet",
-]
+CLASSES = ["bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow"]
+CLASSES += ["sink", "sofa", "toilet"]
 LICENCE = "ScanObjectNN's terms of use: non-commercial research"
 VARIANTS = {  # folder, the end of the files' names
     "2890": ("main_split_nobg", "objectdataset.h5"),
@@ -64,7 +49,7 @@ VARIANTS = {  # folder, the end of the files' names
 def read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """data and label of an h5 file. ImportError without h5py, ValueError for other content."""
     try:
-        from h5py import Dataset, File
+        from h5py import Dataset, File  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(f"{path}: reading HDF5 needs h5py; pip install h5py") from None
     with File(path) as file:
@@ -106,13 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
         paths = [there(args.source / "h5_files" / folder / f"{part}_{end}", remedy) for part in ("training", "test")]
         training, test = (scans(f"{path.name.split('_')[0]}-", *read_h5(path)) for path in paths)
         if args.variant == "2890":
-            write(
-                args.out,
-                "test",
-                (sample for part in (training, test) for sample in part),
-                classes=classes,
-                licence=LICENCE,
-            )
+            every = (sample for part in (training, test) for sample in part)
+            write(args.out, "test", every, classes=classes, licence=LICENCE)
         else:
             write(args.out, "train", training, classes=classes, licence=LICENCE)
             write(args.out, "test", test, classes=classes, licence=LICENCE)

@@ -8,12 +8,13 @@ One sample a model: ``points.npy`` (8192, 3) float16, z up (the files have y up)
   what      52,470 models, 55 classes, 41,952 train and 10,518 test
   licence   ShapeNet's terms of use: non-commercial research and education
   cite      A. X. Chang et al. ShapeNet: An Information-Rich 3D Model Repository. 2015.
-            X. Yu et al. PoinTr: Diverse Point Cloud Completion with Geometry-Aware Transformers. ICCV 2021 (the clouds).
+            X. Yu et al. PoinTr: Diverse Point Cloud Completion with Geometry-Aware Transformers. ICCV 2021: its
+            clouds.
   from      cannot be downloaded by a program: the drives that Point-BERT's DATASET.md links; unpack into
             DIR/ShapeNet55-34
   layout    https://github.com/lulutang0608/Point-BERT, DATASET.md and datasets/ShapeNet55Dataset.py:
-            shapenet_pc/{synset}-{model}.npy and ShapeNet-55/{train,test}.txt, a file's name a line. ULIP reads the same.
-            Names of the classes: data/shapenet_synset_dict.json there
+            shapenet_pc/{synset}-{model}.npy and ShapeNet-55/{train,test}.txt, a file's name a line. ULIP reads the
+            same. Names of the classes: data/shapenet_synset_dict.json there
   checksum  none is published
 """
 
@@ -37,7 +38,7 @@ NAMES = """
 03948459 pistol, 03991062 flowerpot, 04004475 printer, 04074963 remote, 04090263 rifle, 04099429 rocket,
 04225987 skateboard, 04256520 sofa, 04330267 stove, 04379243 table, 04401088 telephone, 04460130 tower, 04468005 train,
 04530566 watercraft, 04554684 washer"""
-CLASSES = dict(entry.strip().split(" ", 1) for entry in NAMES.split(","))
+CLASSES = {entry.split()[0]: " ".join(entry.split()[1:]) for entry in NAMES.split(",")}
 
 
 def models(folder: Path, listed: Path) -> Samples:

@@ -57,8 +57,12 @@ def fetch(folder: Path) -> None:
 def splits(path: Path) -> dict[str, list[str]]:
     """Split -> the folders of its views, SUNRGBD/…; ValueError for a file that is not the authors'."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    content = loadmat(path, squeeze_me=True)
+    try:
+        content = loadmat(path, squeeze_me=True)
+    except (MatReadError, TypeError) as error:
+        raise ValueError(f"{path} is no .mat file: {error}") from None
     if not {"alltrain", "alltest"} <= set(content):
         raise ValueError(f"{path}: no alltrain and alltest")
     found = {}

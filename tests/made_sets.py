@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_data import wav
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "datasets"))  # where `python datasets/NAME.py` finds its neighbours
+sys.path.append(str(ROOT / "datasets"))  # where `python datasets/NAME.py` finds its neighbours
 
 
 def recipe(name):
@@ -91,4 +91,18 @@ def fails(module, capsys, *arguments):
     return error
 
 
-__all__ = ["about", "fails", "flac", "jpg", "manifest", "points", "put", "put_csv", "read", "recipe", "texts", "wav"]
+__all__ = [
+    "ROOT",
+    "about",
+    "fails",
+    "flac",
+    "jpg",
+    "manifest",
+    "points",
+    "put",
+    "put_csv",
+    "read",
+    "recipe",
+    "texts",
+    "wav",
+]

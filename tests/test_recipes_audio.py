@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 
 import pytest
-from made_sets import about, fails, flac, manifest, put, put_csv, read, recipe, texts, wav
+from made_sets import ROOT, about, fails, flac, manifest, put, put_csv, read, recipe, texts, wav
 
 ESC50 = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
 
@@ -63,6 +66,15 @@ def test_esc50_refuses_a_name_that_says_otherwise_and_a_missing_file(tmp_path, c
     assert "no column take" in fails(recipe("esc50"), capsys, tmp_path / "out", "--source", tmp_path)
 
 
+def test_a_recipe_runs_by_path_and_finds_its_neighbour(tmp_path):
+    esc50(tmp_path / "data" / "esc50")
+    environment = {**os.environ, "ALIGN_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "datasets" / "esc50.py"), "out"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "out: 2 fold5 samples" in done.stdout
+
+
 def urbansound(folder):
     rows = [["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]]
     for fold in range(1, 11):
@@ -84,6 +96,10 @@ def test_urbansound8k_downloads_checks_and_groups_by_recording(tmp_path, monkeyp
     assert f"instead of {module.MD5}" in fails(module, capsys, *arguments)
     monkeypatch.setattr(module, "MD5", hashlib.md5(content.getvalue()).hexdigest())
     assert module.main([str(a) for a in arguments]) == 0
+    put(tmp_path / "b" / "UrbanSound8K.tar.gz", content.getvalue()[:-200])  # cut
+    monkeypatch.setattr(module, "MD5", hashlib.md5(content.getvalue()[:-200]).hexdigest())
+    assert fails(module, capsys, tmp_path / "other", "--source", tmp_path / "b")
+    assert not (tmp_path / "b" / "urbansound8k").exists()
     tenth = read(tmp_path / "out", "fold10")
     assert set(tenth) == {"110-3-0-0", "110-3-0-1"}
     assert about(tenth["110-3-0-1"]) == {"label": {"sound": "dog bark"}, "group": 110, "salience": 2}

@@ -38,7 +38,7 @@ def test_flickr30k_has_karpathys_splits(tmp_path, capsys, monkeypatch):
     (folder / "flickr30k-images" / "1001.jpg").unlink()
     assert "1001.jpg; the list names it" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
     put(folder / "dataset_flickr30k.json", {"images": [{"filename": "a.jpg"}]})
-    assert "object 0 has no 'imgid' (int)" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
+    assert "object 0 has no 'split' (str)" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
 
 
 def coco(folder):
@@ -233,6 +233,8 @@ def test_sunrgbd_turns_depth_into_an_image(tmp_path, capsys, which):
     assert "furniture store" in classes
     assert module.main([*arguments, "--scenes", "all"]) == 0
     assert len(read(tmp_path / "out", "train")) == 2
+    put(split, b"MATLAB")
+    assert fails(module, capsys, *arguments)
     savemat(split, {"alltrain": cells["alltrain"]})
     assert "no alltrain and alltest" in fails(module, capsys, *arguments)
 
