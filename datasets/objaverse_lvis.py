@@ -17,8 +17,10 @@ The files are pickles, of which only numpy arrays are let through; the features 
             Objaverse/000-*.tar.gz and meta_data.zip, unpacked into DIR (185 GB, of which LVIS is a part). uni3d:
             https://huggingface.co/BAAI/Uni3D, data/test_datasets.zip, unpacked into DIR
   layout    openshape (https://github.com/Colin97/OpenShape_code, README and src/data.py, class ObjaverseLVIS):
-            meta_data/split/lvis.json [{uid, category, group, data_path}], data_path relative to DIR. uni3d
-            (https://github.com/baaivision/Uni3D, data/DATASETS.md, and Objaverse_lvis_openshape in data/datasets.py):
+            meta_data/split/lvis.json [{uid, category, group, data_path}], data_path /mnt/data/objaverse-processed/
+            merged_for_training_final/Objaverse/{group}/{uid}.npy, of which DIR stands for /mnt/data. ReCon++'s
+            DATASET.md lays them out the same. uni3d (https://github.com/baaivision/Uni3D, data/DATASETS.md, and
+            Objaverse_lvis_openshape in data/datasets.py):
             test_datasets/objaverse_lvis/lvis_testset.txt, "class id,class,model id,path" a line, path below that
             folder. Each file a .npy of a dict with xyz (10000, 3) and rgb (10000, 3) in [0, 1], and more
   checksum  none is published
@@ -32,6 +34,8 @@ from typing import NamedTuple
 
 from npy_objects import load_objects
 from recipe import Samples, about, cloud, parser, plain, records, run, table, text, there, write
+
+THEIRS = "/mnt/data/"  # where OpenShape's authors unpacked; their list begins its paths so
 
 
 class Model(NamedTuple):
@@ -47,7 +51,7 @@ def openshape(source: Path) -> list[Model]:
     page = "https://huggingface.co/datasets/OpenShape/openshape-training-data"
     listed = there(source / "meta_data" / "split" / "lvis.json", f"download meta_data.zip from {page}")
     rows = records(listed, {"uid": str, "category": str, "data_path": str})
-    return [Model(row["uid"], row["category"], below(source, row["data_path"])) for row in rows]
+    return [Model(row["uid"], row["category"], below(source, row["data_path"].removeprefix(THEIRS))) for row in rows]
 
 
 def uni3d(source: Path) -> list[Model]:

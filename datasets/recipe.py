@@ -81,6 +81,8 @@ def there(path: Path, remedy: str) -> Path:
 
 def unpack(archive: Path, folder: Path) -> None:
     """A zip or tar into ``folder``, which appears when it is whole; nothing leaves it. The archive is removed."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there but is not what {archive} holds; move it away")
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     if zipfile.is_zipfile(archive):

@@ -13,7 +13,8 @@ ESC-50, UrbanSound8K or VGGSound can still be tested with.
   cite      X. Mei et al. WavCaps: A ChatGPT-Assisted Weakly-Labelled Audio Captioning Dataset for Audio-Language
             Multimodal Research. IEEE/ACM Transactions on Audio, Speech, and Language Processing, 2024.
   from      https://huggingface.co/datasets/cvssp/WavCaps: json_files/ and Zip_files/, split zips that Python does not
-            open: join them (`zip -FF FreeSound.zip --out whole.zip`) and unpack them into DIR/WavCaps/Audio/{source}
+            open: join them (`zip -FF FreeSound.zip --out whole.zip`) and unpack them without their folders (`unzip -j
+            whole.zip -d DIR/WavCaps/Audio/FreeSound`); sources that are not there are left out
   layout    https://github.com/XinhaoMei/WavCaps (data/json_files; caption_dataset.py) and aac-datasets
             (functional/wavcaps.py): json_files/{source}/*_final.json with data: [{id, caption, duration, …}] and
             Audio/{source}/{id}.flac; ids of AudioSet end in .wav

@@ -100,6 +100,8 @@ def test_urbansound8k_downloads_checks_and_groups_by_recording(tmp_path, monkeyp
     monkeypatch.setattr(module, "MD5", hashlib.md5(content.getvalue()[:-200]).hexdigest())
     assert fails(module, capsys, tmp_path / "other", "--source", tmp_path / "b")
     assert not (tmp_path / "b" / "urbansound8k").exists()
+    (tmp_path / "b" / "urbansound8k").mkdir()
+    assert "move it away" in fails(module, capsys, tmp_path / "other", "--source", tmp_path / "b")
     tenth = read(tmp_path / "out", "fold10")
     assert set(tenth) == {"110-3-0-0", "110-3-0-1"}
     assert about(tenth["110-3-0-1"]) == {"label": {"sound": "dog bark"}, "group": 110, "salience": 2}

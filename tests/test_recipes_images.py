@@ -137,10 +137,11 @@ def imagenet(folder, monkeypatch, module):
     """Two images of classes 5 and 1; the classes' numbers go down where their WordNet ids go up."""
     from scipy.io import savemat
 
-    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
-    rows = [(1000 - i, wnid, "word", "gloss", 0) for i, wnid in enumerate(WNIDS)]
+    names = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
+    kinds = [(name, "O") for name in [*names, "num_train_images"]]
+    rows = [(1000 - i, wnid, "word", "gloss", 0, [], 0, 1300) for i, wnid in enumerate(WNIDS)]
     meta = io.BytesIO()
-    savemat(meta, {"synsets": np.array([*rows, (1001, "n09999999", "animal", "all", 3)], dtype=kinds)})
+    savemat(meta, {"synsets": np.array([*rows, (1001, "n09999999", "animal", "all", 3, [1, 2, 3], 1, 0)], dtype=kinds)})
     folder.mkdir(parents=True)
     with tarfile.open(folder / module.DEVKIT[0], "w:gz") as tar:
         for name, content in [

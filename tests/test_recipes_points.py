@@ -173,6 +173,9 @@ def test_scanobjectnn_reads_openshapes_file(tmp_path, capsys):
     assert "no xyz and label" in fails(module, capsys, *arguments)
 
 
+MERGED = "objaverse-processed/merged_for_training_final/Objaverse"
+
+
 def lvis(i):
     more = {"dataset": "Objaverse", "group": "000-001", "id": f"u{i}", "text": ["a wheel"], "blip_caption": "wheel"}
     feature = {"original": np.zeros((1, 4), np.float16), "prompt_avg": np.float32(0)}
@@ -187,11 +190,11 @@ def test_objaverse_lvis_in_both_layouts(tmp_path, capsys, layout):
     names = ["Ferris_wheel", "CD_player", "Bible"]
     if layout == "openshape":
         listed = [
-            {"uid": f"u{i}", "category": name, "group": "000-001", "data_path": f"Objaverse/000-001/u{i}.npy"}
+            {"uid": f"u{i}", "category": name, "group": "000-001", "data_path": f"/mnt/data/{MERGED}/000-001/u{i}.npy"}
             for i, name in enumerate(names)
         ]
         put(tmp_path / "meta_data" / "split" / "lvis.json", listed)
-        folder = tmp_path / "Objaverse" / "000-001"
+        folder = tmp_path / MERGED / "000-001"
     else:
         root = tmp_path / "test_datasets" / "objaverse_lvis"
         put(root / "lvis_testset.txt", "".join(f"{5 - i},{n},u{i},/000-001/u{i}.npy\n" for i, n in enumerate(names)))
