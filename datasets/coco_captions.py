@@ -60,7 +60,7 @@ def captions(folder: Path, name: str) -> Path:
     if not path.exists():
         official = "annotations/annotations_trainval2017.zip"
         url, md5 = (KARPATHY, None) if name == "dataset_coco.json" else (URL + official, MD5[official])
-        archive = download(url, folder / "annotations.zip", md5=md5)
+        archive = download(url, folder / Path(url).name, md5=md5)
         with zipfile.ZipFile(archive) as pack, atomic_write(path) as file:
             file.write(pack.read(name if md5 is None else f"annotations/{name}"))
         archive.unlink()
