@@ -113,9 +113,17 @@ def cache_dir() -> Path:
 
 
 def download(
-    url: str, path: str | Path, *, sha256: str | None = None, size: int | None = None, retries: int = 3
+    url: str,
+    path: str | Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    retries: int = 3,
+    md5: str | None = None,
 ) -> Path:
     """The file behind ``url`` at ``path``, checked; nothing is fetched when it is there already.
+
+    md5 is for files whose publisher gives no other sum: it finds damage, not intent.
 
     A part that an interrupted download left is continued (HTTP Range) and the checksum is taken over the whole. Raises
     OSError in one line when the network or the content fails; it says where to put the file by hand.
@@ -124,7 +132,7 @@ def download(
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"only http:// and https:// can be downloaded, not {url!r}")
     if path.is_file():
-        problem = _differs(path, sha256, size)
+        problem = _differs(path, sha256, size, md5)
         if problem:
             raise OSError(f"{path} is not the file that is expected: {problem}; remove it to download it again")
         return path
@@ -140,7 +148,7 @@ def download(
                 reason = getattr(error, "reason", None) or error
                 raise OSError(f"cannot download {url} ({reason}); fetch it elsewhere and put it at {path}") from None
             time.sleep(0.5 * 2**attempt)
-    problem = _differs(part, sha256, size)
+    problem = _differs(part, sha256, size, md5)
     if problem:
         part.unlink()
         raise OSError(f"{url} did not give the file that is expected: {problem}")
@@ -175,10 +183,17 @@ def _fetch(url: str, part: Path) -> None:
         raise EOFError(f"the connection ended after {got} of {expected} bytes")
 
 
-def _differs(path: Path, checksum: str | None, size: int | None) -> str:
+def _differs(path: Path, checksum: str | None, size: int | None, md5: str | None = None) -> str:
     have = path.stat().st_size
     if size is not None and have != size:
         return f"{have} bytes instead of {size}"
     if checksum is not None and (found := sha256(path)) != checksum.lower():
         return f"sha256 {found} instead of {checksum}"
+    if md5 is not None and (found := _md5(path)) != md5.lower():
+        return f"md5 {found} instead of {md5}"
     return ""
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -140,6 +140,9 @@ def test_other_content_is_refused(server, tmp_path):
     (tmp_path / "b").write_bytes(b"mine")
     with pytest.raises(OSError, match=r"4 bytes instead of 5; remove it"):
         download(f"{url}/a", tmp_path / "b", size=5)
+    with pytest.raises(OSError, match=f"md5 {hashlib.md5(b'mine').hexdigest()} instead of {'0' * 32}"):
+        download(f"{url}/a", tmp_path / "b", md5="0" * 32)
+    assert download(f"{url}/a", tmp_path / "c", md5=hashlib.md5(CONTENT).hexdigest()).read_bytes() == CONTENT
     assert (tmp_path / "b").read_bytes() == b"mine"
 
 
