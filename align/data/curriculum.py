@@ -66,6 +66,11 @@ class Curriculum:
         number = bisect_right(starts, step) - 1
         return number, starts[number]
 
+    def next(self, source: int, step: int) -> tuple[int, int]:
+        """(epoch, position) of the first sample that a source gives at a step, or would give."""
+        epoch, start = self.epoch(source, step)
+        return epoch, int(self.before(step)[source] - self.before(start)[source])
+
     def steps(self, until: str) -> int:
         """Steps until the ``"first"`` or ``"last"`` source has ended an epoch; one that never does has no say."""
         ends = [end for end in (self._end(s, 0) for s in range(len(self.names))) if end < FOREVER]

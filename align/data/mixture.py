@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import gcd
-from typing import TYPE_CHECKING, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Literal, final
 
 from align.data.bad import Bad
 from align.data.curriculum import Curriculum, Weights, schedule_of
@@ -22,13 +22,6 @@ from align.values import Sample
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
-
-
-class Given(NamedTuple):
-    """What a source has given before a step: samples, bad ones included, and the epoch of its own that it is in."""
-
-    samples: int
-    epoch: int
 
 
 @final
@@ -146,12 +139,13 @@ class Mixture:
                 self._plans.popitem(last=False)
         return self._plans[step]
 
-    def given(self, step: int) -> dict[str, Given]:
-        """What each source has given before a step of the run."""
-        samples = self.curriculum.before(step).tolist()
-        return {
-            name: Given(samples[s], self.curriculum.epoch(s, step)[0]) for s, name in enumerate(self.curriculum.names)
-        }
+    def given(self, step: int) -> dict[str, int]:
+        """Source -> how many samples it has given before a step of the run, bad ones included."""
+        return dict(zip(self.sources, self.curriculum.before(step).tolist(), strict=True))
+
+    def places(self, step: int) -> dict[str, tuple[int, int]]:
+        """Source -> (epoch of its own, position) of the sample that it gives next, at a step of the run."""
+        return {name: self.curriculum.next(s, step) for s, name in enumerate(self.sources)}
 
     def source(self, step: int) -> str | None:
         """The source of a step where each batch is from one; None where batches are mixed."""
@@ -195,8 +189,7 @@ class Mixture:
         before, after = self.curriculum.before(step), self.curriculum.before(step + 1)
         plan: list[tuple[str, int, int]] = [("", 0, 0)] * self.batch
         for s, places in enumerate(layout(before, after, self.streams)):
-            epoch, start = self.curriculum.epoch(s, step)
-            first = int(before[s] - self.curriculum.before(start)[s])
+            epoch, first = self.curriculum.next(s, step)
             for i, place in enumerate(places.tolist()):
                 plan[place] = (self.curriculum.names[s], epoch, first + i)
         return plan
