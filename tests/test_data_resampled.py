@@ -1,4 +1,4 @@
-"""Shards drawn with replacement: as determined as the rest, nothing opened before it is drawn, (draw, offset) to go on."""
+"""Shards drawn with replacement: as determined as the rest, nothing opened before it is drawn, a pair to go on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keys(source, epochs=3, start=0):
 
 @pytest.mark.parametrize("block", [None, 4])
 def test_streams_of_drawn_shards_dealt_round_robin(pattern, block):
-    """Recomputed with plain loops: each stream draws a shard, goes through it in an order of its own, draws the next."""
+    """Recomputed with plain loops: a stream draws a shard, goes through it in an order of its own, draws the next."""
     paths = sorted(Path(pattern).parent.glob("*.tar"))
     shards = [[s["__key__"] for s in Shards(path, shuffle=False).samples(0)] for path in paths]
     lines = []
@@ -86,7 +86,7 @@ def test_a_pair_a_stream_is_all_that_a_resumed_run_needs(pattern, position, epoc
 def test_a_resumed_run_opens_only_what_it_reads(pattern, monkeypatch):
     state = drawn(pattern).state(48, 40)
     opened = []
-    monkeypatch.setattr("align.data.shards.index_of", lambda path, real=_index_of(): opened.append(path) or real(path))
+    monkeypatch.setattr("align.data.resampled.Shards", lambda urls, **how: opened.append(urls) or Shards(urls, **how))
     source = drawn(pattern)
     assert not opened  # nothing is counted beforehand
     source.resume(48, 40, state)
@@ -94,12 +94,6 @@ def test_a_resumed_run_opens_only_what_it_reads(pattern, monkeypatch):
         source.read(p, 40)
     assert len(opened) <= 4
     source.close()
-
-
-def _index_of():
-    from align.data.index import index_of
-
-    return index_of
 
 
 def test_every_shard_is_as_likely_as_any_other(pattern):
@@ -146,7 +140,7 @@ def test_nonsense_is_refused(pattern, tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             drawn(pattern, **given)
-    with pytest.raises(ValueError, match="a pair for each of 6 streams|pair for each of 6 streams; this one has 1"):
+    with pytest.raises(ValueError, match="pair for each of 6 streams; this one has 1"):
         drawn(pattern).resume(0, 0, [(0, 0)])
     with pytest.raises(IndexError, match="position 60 of 60"):
         drawn(pattern).read(60)
