@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from tiny_data import members, write
 
-from align.data import Loader, Mixture, Shards
+from align.data import Concat, Loader, Mixture, Shards
 from align.data.curriculum import Curriculum
 from align.data.deal import MOST, Deal, by_size, parts
 from align.preprocess import Bytes, Image
@@ -253,6 +253,21 @@ def test_what_is_bad_is_counted_and_its_place_stays_empty(tmp_path):
     assert mixture.lost == 0
     assert len(list(mixture.samples(0, rank=1, world=2, start=10))) == 25
     mixture.close()
+
+
+def test_for_evaluation_one_source_follows_another(patterns):
+    """Every sample once, as it stands, under its source's name; ranks have equal steps."""
+    shards = sources(patterns, "abc", shuffle=False)
+    together = Concat(shards)
+    assert len(together) == sum(SIZES.values())
+    assert repr(together) == "Concat(155 positions an epoch from a, b, c)"
+    expected = [(name, f"{i:05d}") for name, n in SIZES.items() for i in range(n)]
+    assert [(s["__source__"], s["__key__"]) for s in together.samples(0)] == expected
+    ranks = [list(load(Concat(shards), train=False, rank=r, world=2, workers=2 * r)) for r in range(2)]
+    assert {len(found) for found in ranks} == {-(-155 // BATCH)}
+    for r, found in enumerate(ranks):
+        assert [pair for f in found for pair in zip(f.source, f.ids, strict=True)] == expected[r::2]
+    assert load(together).batch == BATCH  # any batch will do
 
 
 def test_nonsense_is_refused(patterns):

@@ -14,7 +14,7 @@ from tiny import Dense, made, write
 import align
 from align.checkpoint import index
 from align.commands import main
-from align.data import Mixture, Resampled, Shards
+from align.data import Concat, Mixture, Resampled, Shards
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.sources import Mix, Source
 from align.optim import AdamW
@@ -83,6 +83,25 @@ def test_named_sources_become_a_mixture(folder):
     assert opened(weighted).train_shards.given(5) == {"a": 40, "b": 20}
     late = Mix(weights={0: {"a": 1}, 2: {"a": 1, "b": 3}}, until="last", unit="batch")
     assert opened(named(folder), mix=late).train_shards.given(6) == {"a": 36, "b": 36}
+
+
+def test_validation_may_have_named_sources_too(folder, tmp_path):
+    test = str(folder / "test-*.tar")
+    named_val = {"x": Source(test, preprocess={"image": Array((6,))}), "y": Source(test, members={"text": ["txt"]})}
+    val = opened(test, val=named_val).val_shards
+    assert isinstance(val, Concat)
+    assert len(val) == 40
+    assert list(val.overrides) == ["x"]
+    model, objective = made()
+    source = AlignData(named(folder), {"x": Source(test)}, batch=12, workers=0)
+    fit(model, objective, source, tmp_path, trainer={**trainer, "max_steps": 2})
+    again = AlignData(named(folder), test, batch=12, workers=0)
+    model, objective = made()
+    fit(model, objective, again, tmp_path / "plain", trainer={**trainer, "max_steps": 2})
+    assert rows(tmp_path)[-1]["val/loss"] == rows(tmp_path / "plain")[-1]["val/loss"] != ""
+    for wrong in (Source(test, weight=1), Source(test, resampled=True, samples=48)):
+        with pytest.raises(ValueError, match=r"source 'x' of data.val: weight and resampled belong to data.train"):
+            opened(test, val={"x": wrong})
 
 
 def test_a_run_logs_what_each_source_gave(folder, tmp_path):

@@ -137,8 +137,7 @@ def _check_config(parser: Any, config: str) -> None:
         raise Refused(f"{config} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise Refused(f"{config} holds no keys")
-    data = content.get("data")
-    wrong = unknown_key(content, _keys(parser)) or unknown_source_key(data.get("train") if data else None)
+    wrong = unknown_key(content, _keys(parser)) or unknown_source_key(content.get("data"))
     if wrong:
         raise Refused(f"{config}: {wrong}")
     try:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from align.data.bad import Bad, Budget
 from align.data.collate import Own, piece
 from align.data.join import join
-from align.data.mixture import Mixture
 from align.data.reading import Reading, say_what_is_read_twice
+from align.data.sources import Sources
 from align.values import Batch
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Loader:
     of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
 
     Args:
-        shards: where samples come from: ``Shards``, ``Resampled``, or a ``Mixture`` of these of the same batch.
+        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``.
         preprocess: modality -> what reads it. Members of other modalities are not read.
         batch: positions in a step, over all ranks; a multiple of ``world``.
         workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -69,8 +69,8 @@ class Loader:
                 f"a batch of {batch} needs as many samples; {shards.urls[0]} … hold {len(shards)}: lower the batch"
             )
         own = None
-        if isinstance(shards, Mixture):
-            if train and shards.batch != batch:
+        if isinstance(shards, Sources):
+            if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
             own = shards.own(preprocess)
         if rank == 0:

@@ -7,9 +7,9 @@ from typing import Any
 
 import lightning as L
 
-from align.data import Loader, Mixture, Resampled, Shards
+from align.data import Concat, Loader, Mixture, Resampled, Shards
 from align.data.bad import is_fault
-from align.lit.sources import AS_ONE, Mix, Source, Train, open_mixture, open_shards
+from align.lit.sources import AS_ONE, Mix, Named, Source, open_concat, open_mixture, open_shards
 from align.model import JointModel
 
 
@@ -19,7 +19,7 @@ class AlignData(L.LightningDataModule):
     Args:
         train: a path, glob or brace pattern of training shards, or a list of them; or named sources that are mixed,
             ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see ``align.lit.sources.Source``.
-        val: the same for validation; none: no validation.
+        val: the same for validation (named sources follow one another); none: no validation.
         batch: samples in a step, over all ranks.
         workers: processes that decode, per rank. Their number changes no bit of the result.
         members: modality -> member names, for shards that do not name their members by modality.
@@ -33,8 +33,8 @@ class AlignData(L.LightningDataModule):
 
     def __init__(
         self,
-        train: Train,
-        val: str | list[str] | None = None,
+        train: Named,
+        val: Named | None = None,
         batch: int = 256,
         workers: int = 2,
         members: dict[str, list[str]] | None = None,
@@ -70,7 +70,7 @@ class AlignData(L.LightningDataModule):
         self._preprocess = {m: model.towers[m].preprocess for m in model.modalities}
         self._seed = seed
         self.train_shards = self._open_train(seed)
-        self.val_shards = None if self.val is None else open_shards(Source(self.val), **self._how(0), shuffle=False)
+        self.val_shards = self._open_val()
         for shards in filter(None, (self.train_shards, self.val_shards)):
             check_modalities(shards.modalities, model.modalities, str(shards.urls[0]))
         if len(self.train_shards) < self.batch:
@@ -80,6 +80,11 @@ class AlignData(L.LightningDataModule):
         if isinstance(self.train, dict):
             return open_mixture(self.train, self.mix, batch=self.batch, **self._how(seed))
         return open_shards(Source(self.train, resampled=self.resampled, samples=self.samples), **self._how(seed))
+
+    def _open_val(self) -> Shards | Resampled | Concat | None:
+        if isinstance(self.val, dict):
+            return open_concat(self.val, **self._how(0))
+        return None if self.val is None else open_shards(Source(self.val), **self._how(0), shuffle=False)
 
     def _how(self, seed: int) -> dict[str, Any]:
         return {
@@ -94,7 +99,7 @@ class AlignData(L.LightningDataModule):
     def steps_per_epoch(self) -> int:
         return len(self.train_shards) // self.batch
 
-    def _loader(self, shards: Shards | Resampled | Mixture, train: bool) -> Loader:
+    def _loader(self, shards: Shards | Resampled | Mixture | Concat, train: bool) -> Loader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return Loader(

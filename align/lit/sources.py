@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from align.data import Mixture, Resampled, Shards
+from align.data import Concat, Mixture, Resampled, Shards
 from align.preprocess import Preprocess
 from align.seeds import derive
 
@@ -54,8 +55,8 @@ class Mix:
 
 AS_ONE = Mix()
 
-Train = str | list[str] | dict[str, Source]
-"""What ``data.train`` may be: shards, or source -> Source."""
+Named = str | list[str] | dict[str, Source]
+"""What ``data.train`` and ``data.val`` may be: shards, or source -> Source."""
 
 
 def open_shards(
@@ -115,18 +116,11 @@ def open_mixture(
         raise ValueError("the sources have weights and data.mix.weights too: give one of them")
     shards = {}
     for name, source in sources.items():
-        try:
+        with _saying(name):
+            own_seed = derive(seed, "source", name)
             shards[name] = open_shards(
-                source,
-                seed=derive(seed, "source", name),
-                streams=streams,
-                block=block,
-                max_bad=max_bad,
-                members=members,
+                source, seed=own_seed, streams=streams, block=block, max_bad=max_bad, members=members
             )
-        except (ValueError, FileNotFoundError) as error:
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            raise kind(f"source {name!r}: {error}") from error
     return Mixture(
         shards,
         mix.weights or own or None,
@@ -134,28 +128,68 @@ def open_mixture(
         alpha=mix.alpha,
         unit=mix.unit,
         until=mix.until,
-        overrides={name: source.preprocess for name, source in sources.items() if source.preprocess},
+        overrides=_overrides(sources),
     )
 
 
-def unknown_source_key(train: Any) -> str | None:
-    """A line naming the first mistyped key of a source in ``data.train``, with the nearest right one."""
-    for name, source in train.items() if isinstance(train, Mapping) else ():
+def open_concat(
+    sources: Mapping[str, Source],
+    *,
+    seed: int,
+    streams: int,
+    block: int | None,
+    max_bad: float,
+    members: dict[str, list[str]] | None,
+) -> Concat:
+    """The named sources of a validation, one after another, as they stand.
+
+    Raises ValueError for a weight or for resampling, which belong to training.
+    """
+    shards = {}
+    for name, source in sources.items():
+        if source.weight is not None or source.resampled:
+            raise ValueError(f"source {name!r} of data.val: weight and resampled belong to data.train; leave them out")
+        with _saying(name):
+            shards[name] = open_shards(
+                source, seed=seed, streams=streams, block=block, max_bad=max_bad, members=members, shuffle=False
+            )
+    return Concat(shards, _overrides(sources))
+
+
+@contextmanager
+def _saying(name: str) -> Iterator[None]:
+    """Errors name the source."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"source {name!r}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"source {name!r}: {error}") from error
+
+
+def _overrides(sources: Mapping[str, Source]) -> dict[str, dict[str, Preprocess]]:
+    return {name: source.preprocess for name, source in sources.items() if source.preprocess}
+
+
+def unknown_source_key(data: Any) -> str | None:
+    """A line naming the first mistyped key of a source in a config's ``data``, with the nearest right one."""
+    content = data if isinstance(data, Mapping) else {}
+    named = [(key, content[key]) for key in ("train", "val") if isinstance(content.get(key), Mapping)]
+    for where, name, source in ((key, name, source) for key, sources in named for name, source in sources.items()):
         if not isinstance(source, Mapping):
-            return f"source {name!r} in data.train is {source!r}; write {{urls: {source}}}"
-        for key in source:
-            wrong = unknown_source_option(f"data.train.{name}.{key}")
-            if wrong:
-                return wrong
+            return f"source {name!r} in data.{where} is {source!r}; write {{urls: {source}}}"
+        wrong = [unknown_source_option(f"data.{where}.{name}.{key}") for key in source]
+        if any(wrong):
+            return next(filter(None, wrong))
         if "urls" not in source:
-            return f"source {name!r} in data.train has no urls, the shards that it reads"
+            return f"source {name!r} in data.{where} has no urls, the shards that it reads"
     return None
 
 
 def unknown_source_option(option: str) -> str | None:
     """The same for one dotted name: ``data.train.NAME.KEY``, or a deeper one; None for what is no key of a source."""
     known, parts = [f.name for f in fields(Source)], option.split(".")
-    if parts[:2] != ["data", "train"] or len(parts) < 4 or parts[3] in known:
+    if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4 or parts[3] in known:
         return None
     close = get_close_matches(parts[3], known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
