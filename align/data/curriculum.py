@@ -69,27 +69,39 @@ class Curriculum:
     def next(self, source: int, step: int) -> tuple[int, int]:
         """(epoch, position) of the first sample that a source gives at a step, or would give."""
         epoch, start = self.epoch(source, step)
-        return epoch, int(self.before(step)[source] - self.before(start)[source])
+        return epoch, self.count(source, step) - self.count(source, start)
 
     def steps(self, until: str) -> int:
         """Steps until the ``"first"`` or ``"last"`` source has ended an epoch; one that never does has no say."""
         ends = [end for end in (self._end(s, 0) for s in range(len(self.names))) if end < FOREVER]
         return min(ends) if until == "first" else max(ends)
 
+    def count(self, source: int, step: int) -> int:
+        """Samples that one source has given in the steps before this one."""
+        part = bisect_right(self.first, step) - 1
+        draws = step - self.first[part]
+        given = self.deals[part].count(source, draws if self.whole else draws * self.batch)
+        return int(self._before[part][source]) + given * (self.batch if self.whole else 1)
+
     def _given(self, deal: Deal, steps: int) -> np.ndarray:
         return deal.before(steps) * self.batch if self.whole else deal.before(steps * self.batch)
 
     def _end(self, source: int, start: int) -> int:
         """The largest step before which an epoch begun at ``start`` fits into the source; FOREVER: it never ends."""
-        most = int(self.before(start)[source]) + self.sizes[source]
-        low, high = start, start + 1
-        while self.before(high)[source] <= most:
-            low, high = high, start + 2 * (high - start)
-            if high > FOREVER:
+        most = self.count(source, start) + self.sizes[source]
+        deal = self.deals[bisect_right(self.first, start) - 1]
+        samples = self.sizes[source] * deal.period // self.batch
+        guess = start + samples // max(1, deal.parts[source]) - 2  # right, but for rounding and later weights
+        low = guess if guess > start and self.count(source, guess) <= most else start
+        width = 1
+        while self.count(source, low + width) <= most:
+            low, width = low + width, 2 * width
+            if low > FOREVER:
                 return FOREVER
+        high = low + width
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.before(middle)[source] <= most else (low, middle)
+            low, high = (middle, high) if self.count(source, middle) <= most else (low, middle)
         return low
 
     def _row(self, weights: Weights) -> Sequence[float]:

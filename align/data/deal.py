@@ -56,6 +56,7 @@ class Deal:
         self.table = np.array(_assignment(self.parts), dtype=np.int64)  # (period,) source of each draw
         mine = self.table[:, None] == np.arange(len(self.parts))
         self._prefix = np.concatenate([np.zeros((1, len(self.parts)), np.int64), np.cumsum(mine, axis=0)])
+        self._columns = self._prefix.T.tolist()  # for single questions: ten times as fast as an array
 
     def source(self, draw: int) -> int:
         """The source of a draw."""
@@ -65,6 +66,11 @@ class Deal:
         """(..., sources) int64: how many of the first ``draws`` each source has."""
         whole, rest = np.divmod(np.asarray(draws, dtype=np.int64), self.period)
         return whole[..., None] * np.array(self.parts, dtype=np.int64) + self._prefix[rest]
+
+    def count(self, source: int, draws: int) -> int:
+        """How many of the first ``draws`` one source has."""
+        whole, rest = divmod(draws, self.period)
+        return whole * self.parts[source] + self._columns[source][rest]
 
     def largest(self, draws: int) -> np.ndarray:
         """(sources,) the most that each source has in one step, of steps of so many draws laid end to end."""
