@@ -46,7 +46,7 @@ def test_shares_are_exact_to_within_one_draw(weights):
     deal = Deal(parts(weights))
     had = [0] * len(weights)
     for n in range(3 * deal.period):
-        assert deal.before(n).tolist() == had
+        assert deal.before(n).tolist() == had == [deal.count(s, n) for s in range(len(weights))]
         had[deal.source(n)] += 1
         for s, w in enumerate(weights):
             assert abs(had[s] - (n + 1) * w / sum(weights)) < 1
@@ -144,6 +144,19 @@ def test_an_epoch_ends_with_the_first_or_the_last_source(patterns, weights, unit
         assert mixture.steps_per_epoch == (min if until == "first" else max)(done.values())
         assert len(mixture) == BATCH * mixture.steps_per_epoch
         assert mixture.steps_per_epoch == steps
+
+
+def test_a_source_without_weight_has_no_say(patterns):
+    for until in ("first", "last"):
+        mixture = mixed(patterns, {"a": 1, "b": 0}, unit="batch", until=until)
+        assert mixture.steps_per_epoch == 3
+        assert mixture.given(50) == {"a": 600, "b": 0}
+
+
+def test_a_jump_far_ahead_is_a_look_into_a_table(patterns):
+    """No replay: step 100,000,000 of a curriculum, without the steps before it."""
+    mixture = mixed(patterns, {0: {"a": 1}, 10**8 - 20: {"a": 1, "b": 2}}, unit="batch", names="ab")
+    assert mixture.curriculum.before(10**8).tolist() == [BATCH * (10**8 - 20 + 7), BATCH * 13]
 
 
 def test_no_sample_twice_in_a_batch_and_once_in_an_epoch_of_its_source(patterns):

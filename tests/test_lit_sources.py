@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -176,9 +177,27 @@ def test_sources_that_do_not_fit_are_refused(folder, tmp_path):
             opened(sources, **options)
     with pytest.raises(FileNotFoundError, match=r"source 'a': no shard matches"):
         opened({"a": Source(str(tmp_path / "no-*.tar"))})
+    write(tmp_path / "plain", samples=12, missing=1.0)
+    with pytest.raises(ValueError, match=r"the shards of .*plain.* have none of the model's modalities"):
+        opened({**named(folder), "c": Source(str(tmp_path / "plain" / "train-*.tar"))})
     model = align.JointModel({"depth": align.Tower(Array((6,)), Dense())}, 4)
     with pytest.raises(ValueError, match=r"none of the model's modalities \(depth\); they have .*image"):
         data(named(folder)).open(model, 0)
+
+
+def test_the_readme_mixes_two_sets(folder, tmp_path, monkeypatch, capsys):
+    """The README's keys, read by `align train`."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "shards" / "digits")
+    write(tmp_path / "shards" / "photos")
+    write(tmp_path / "shards", "test", 20)
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL) if "mix:" in block]
+    changed(tmp_path / "config.yaml", data={**yaml.safe_load(block)["data"], "val": None})
+    args = ["train", "--config", "config.yaml", "--run", "run", "--trainer.max_steps", "2"]
+    assert main([*args, "--checkpoint.monitor", "val/loss"]) == 0
+    assert [row["source/digits/samples"] for row in rows(tmp_path / "run")] == ["12", "24"]
+    assert [row["source/photos/samples"] for row in rows(tmp_path / "run")] == ["0", "0"]
 
 
 def test_a_config_names_sources_and_a_typo_is_refused(folder, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import lightning as L
 
 from align.data import Concat, Loader, Mixture, Resampled, Shards
 from align.data.bad import is_fault
+from align.data.sources import Sources
 from align.lit.sources import AS_ONE, Mix, Named, Source, open_concat, open_mixture, open_shards
 from align.model import JointModel
 
@@ -72,7 +73,8 @@ class AlignData(L.LightningDataModule):
         self.train_shards = self._open_train(seed)
         self.val_shards = self._open_val()
         for shards in filter(None, (self.train_shards, self.val_shards)):
-            check_modalities(shards.modalities, model.modalities, str(shards.urls[0]))
+            for part in shards.sources.values() if isinstance(shards, Sources) else [shards]:
+                check_modalities(part.modalities, model.modalities, str(part.urls[0]))
         if len(self.train_shards) < self.batch:
             raise ValueError(f"{self.train} hold {len(self.train_shards)} samples, fewer than data.batch={self.batch}")
 
