@@ -35,7 +35,7 @@ FRAGMENTS = {
     "Matryoshka": "{terms: {t: {loss: %s, between: all}}}" % (wrapped % ("Matryoshka", "InfoNCE", ", dims: [16, 64]")),
     "MixGeodesic": "{terms: {t: {loss: %s, between: all}}}" % (wrapped % ("MixGeodesic", "InfoNCE", "")),
     "HardNegatives": "{terms: {t: {loss: %s, between: all}}}" % (wrapped % ("HardNegatives", "SigLIP", ", weight: 2")),
-    "MemoryQueue": "{terms: {t: {loss: %s, between: all}}}" % (wrapped % ("MemoryQueue", "InfoNCE", ", size: 64")),
+    "MemoryQueue": "{terms: {t: {loss: %s, between: all}}}" % (wrapped % ("MemoryQueue", "InfoNCE", ", size: 16")),
 }
 
 

@@ -126,6 +126,8 @@ def _check_config(parser: Any, config: str) -> None:
     import yaml
     from jsonargparse import ArgumentError
 
+    from align.lit.sources import unknown_source_key
+
     path = Path(config)
     if not path.is_file():
         raise Refused(f"no config file {config}")
@@ -135,7 +137,7 @@ def _check_config(parser: Any, config: str) -> None:
         raise Refused(f"{config} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise Refused(f"{config} holds no keys")
-    wrong = unknown_key(content, _keys(parser))
+    wrong = unknown_key(content, _keys(parser)) or unknown_source_key(content.get("data"))
     if wrong:
         raise Refused(f"{config}: {wrong}")
     try:
@@ -171,10 +173,15 @@ def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> st
 def _parse(parser: Any, args: list[str]) -> Any:
     from jsonargparse import ArgumentError
 
+    from align.lit.sources import unknown_source_option
+
     known = {option for action in parser._actions for option in action.option_strings}
     leaves = tuple(f"--{key}." for key in _keys(parser))  # below these jsonargparse knows what is right
     for arg in args:
         name = arg.split("=")[0]
+        wrong = unknown_source_option(name.removeprefix("--"))
+        if wrong:
+            raise Refused(wrong, code=2)
         if name.startswith("--") and name not in known and not name.startswith(leaves):
             raise Refused(f"no option {name}; {nearest(name, known)}", code=2)
     try:

@@ -11,6 +11,7 @@ from align.data.bad import EMPTY, Bad
 from align.data.join import join, mark
 from align.data.meta import Meta, read_meta
 from align.data.names import FOREIGN, Mapped
+from align.data.overrides import Own
 from align.data.rows import Unusable, explain, sources
 from align.seeds import generator
 from align.values import BadSample, Batch, Rows, Sample
@@ -37,15 +38,19 @@ def collate(
     epoch: int,
     shards: Counts | None = None,
     members: Mapped | None = None,
+    own: Mapping[str, Own] | None = None,
 ) -> Batch:
     """The batch of some positions of an epoch; a sample that is None leaves its position empty.
 
     A member that cannot be decoded costs its row and is counted in ``shards``; a position without a row has the id "".
     In training each row is augmented by a generator seeded from (seed, epoch, position, modality). A modality that no
-    sample has is there with n = 0 rows. members: modality -> names, else the shards', else ``names.FOREIGN``.
+    sample has is there with n = 0 rows. members: modality -> names, else the shards', else ``names.FOREIGN``. own:
+    source -> what decodes and augments its samples instead (see ``Mixture``); ``preprocess`` collates all rows.
     """
     mapping = members if members is not None else shards.members if shards is not None else FOREIGN
-    marked, bad = piece(samples, preprocess, positions=positions, train=train, seed=seed, epoch=epoch, members=mapping)
+    marked, bad = piece(
+        samples, preprocess, positions=positions, train=train, seed=seed, epoch=epoch, members=mapping, own=own
+    )
     if shards is not None:
         for found in bad:
             shards.count(found.reason, where=found.where)
@@ -61,6 +66,7 @@ def piece(
     seed: int,
     epoch: int,
     members: Mapped,
+    own: Mapping[str, Own] | None = None,
 ) -> tuple[Batch, list[Bad]]:
     """As ``collate``, in the form that a worker sends: hard negatives still say whose they are (``join`` ends that)."""
     if len(samples) != len(positions):
@@ -70,16 +76,18 @@ def piece(
     rows: dict[str, list[Any]] = {m: [] for m in preprocess}
     owner: dict[str, list[int]] = {m: [] for m in preprocess}
     alive = [False] * len(samples)
+    usual = Own(members, preprocess)
     for i, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         if sample is None:
             metas.append(Meta())
             continue
-        meta, reasons = read_meta(sample, members)
+        mapping, readers = (own or {}).get(sample.get("__source__", ""), usual)
+        meta, reasons = read_meta(sample, mapping)
         metas.append(meta)
         bad += [Bad(reason, where(sample), position) for reason in reasons]
-        for m, reader in preprocess.items():
+        for m, reader in readers.items():
             draws = generator("row", seed, epoch, position, m) if train else None
-            for source in sources(sample, m, reader.suffixes, members, meta.json):
+            for source in sources(sample, m, reader.suffixes, mapping, meta.json):
                 if isinstance(source, Unusable):
                     bad.append(Bad(source.reason, where(sample, source.member), position))
                     continue
@@ -104,7 +112,7 @@ def piece(
         ids=["" if sample is None else sample["__key__"] for sample in kept],
         position=torch.tensor(list(positions), dtype=torch.int64),
         labels=[meta.label if ok else None for meta, ok in zip(metas, alive, strict=True)],
-        source=["" if sample is None else sample["__url__"] for sample in kept],
+        source=["" if sample is None else sample.get("__source__", sample["__url__"]) for sample in kept],
         group=torch.tensor(groups, dtype=torch.int64) if any(g >= 0 for g in groups) else None,
         weight=None
         if all(w is None for w in weights)

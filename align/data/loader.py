@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from align.data.bad import Bad, Budget
-from align.data.collate import piece
+from align.data.collate import Own, piece
 from align.data.join import join
-from align.data.shards import Shards
+from align.data.reading import Reading, say_what_is_read_twice
+from align.data.sources import Sources
 from align.values import Batch
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Loader:
     of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
 
     Args:
-        shards: where samples come from.
+        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``.
         preprocess: modality -> what reads it. Members of other modalities are not read.
         batch: positions in a step, over all ranks; a multiple of ``world``.
         workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -46,7 +47,7 @@ class Loader:
 
     def __init__(
         self,
-        shards: Shards,
+        shards: Reading,
         preprocess: Mapping[str, Preprocess],
         *,
         batch: int,
@@ -67,12 +68,19 @@ class Loader:
             raise ValueError(
                 f"a batch of {batch} needs as many samples; {shards.urls[0]} … hold {len(shards)}: lower the batch"
             )
+        own = None
+        if isinstance(shards, Sources):
+            if train and shards.batch not in (0, batch):
+                raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
+            own = shards.own(preprocess)
+        if rank == 0:
+            say_what_is_read_twice(shards, world * max(1, workers))
         self.shards, self.batch, self.workers, self.train = shards, batch, workers, train
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
         self.start_step, self.steps = start_step, steps
-        self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps)
+        self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps, own)
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[tuple[Batch, list[Bad]]] | None = None
         self._counts: Counter[str] = Counter()
@@ -142,7 +150,7 @@ class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
 
     def __init__(
         self,
-        shards: Shards,
+        shards: Reading,
         preprocess: dict[str, Preprocess],
         batch: int,
         train: bool,
@@ -151,9 +159,11 @@ class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
         world: int,
         start_step: int,
         steps: int | None,
+        own: Mapping[str, Own] | None,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
+        self.own = own
         self.per_epoch = max(1, len(shards) // batch if train else -(-len(shards) // batch))
 
     def __iter__(self) -> Iterator[tuple[Batch, list[Bad]]]:
@@ -177,6 +187,7 @@ class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
                 seed=self.seed,
                 epoch=epoch,
                 members=self.shards.members,
+                own=self.own,
             )
             yield part, unread + bad
             step += 1

@@ -91,6 +91,7 @@ class Checkpoints(L.Callback):
                 "seed": module.seed,
                 "steps": module.steps,
                 "batch": trainer.datamodule.batch,  # pyright: ignore[reportAttributeAccessIssue]
+                "data": trainer.datamodule.state(module.step),  # pyright: ignore[reportAttributeAccessIssue]
                 "bad": trainer.datamodule.bad(),  # pyright: ignore[reportAttributeAccessIssue]
                 "monitor": self.monitor,
                 "value": value,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 
-from align.data import Loader, Shards
+from align.data import Concat, Loader, Mixture, Resampled, Shards
 from align.data.bad import is_fault
+from align.data.sources import Sources
+from align.lit.sources import AS_ONE, Mix, Named, Source, open_concat, open_mixture, open_shards
 from align.model import JointModel
 
 
@@ -15,32 +18,46 @@ class AlignData(L.LightningDataModule):
     """Training and validation shards.
 
     Args:
-        train: a path, glob or brace pattern of training shards, or a list of them.
-        val: the same for validation; none: no validation.
+        train: a path, glob or brace pattern of training shards, or a list of them; or named sources that are mixed,
+            ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see ``align.lit.sources.Source``.
+        val: the same for validation (named sources follow one another); none: no validation.
         batch: samples in a step, over all ranks.
         workers: processes that decode, per rank. Their number changes no bit of the result.
         members: modality -> member names, for shards that do not name their members by modality.
         streams: the order of samples is a round robin over this many streams.
         block: samples that stay together when shuffling; none: 1 for local files.
         max_bad: the share of bad samples above which the run stops; 1 never stops it.
+        mix: how named sources are mixed.
+        resampled: draw training shards with replacement, without counting them: for very large sets. Needs samples.
+        samples: how many samples an epoch of resampled shards has.
     """
 
     def __init__(
         self,
-        train: str | list[str],
-        val: str | list[str] | None = None,
+        train: Named,
+        val: Named | None = None,
         batch: int = 256,
         workers: int = 2,
         members: dict[str, list[str]] | None = None,
         streams: int = 48,
         block: int | None = None,
         max_bad: float = 0.001,
+        mix: Mix = AS_ONE,
+        resampled: bool = False,
+        samples: int | None = None,
     ):
         super().__init__()
         if batch < 1 or workers < 0:
             raise ValueError(f"data.batch must be at least 1 and data.workers at least 0; got {batch} and {workers}")
         self.train, self.val, self.batch, self.workers = train, val, batch, workers
         self.members, self.streams, self.block, self.max_bad = members, streams, block, max_bad
+        self.mix, self.resampled, self.samples = mix, resampled, samples
+        if isinstance(train, dict) and (resampled or samples is not None):
+            raise ValueError("data.resampled and data.samples belong to the single sources where there are several")
+        if not isinstance(train, dict) and mix != AS_ONE:
+            raise ValueError(
+                "data.mix mixes named sources; data.train names one set of shards: write {NAME: {urls: …}}"
+            )
         self.start_step, self.steps = 0, 0
         self.loader: Loader | None = None
         self.val_loader: Loader | None = None
@@ -53,29 +70,38 @@ class AlignData(L.LightningDataModule):
         """
         self._preprocess = {m: model.towers[m].preprocess for m in model.modalities}
         self._seed = seed
-        self.train_shards = self._shards(self.train, seed=seed, shuffle=True)
-        self.val_shards = None if self.val is None else self._shards(self.val, shuffle=False)
+        self.train_shards = self._open_train(seed)
+        self.val_shards = self._open_val()
         for shards in filter(None, (self.train_shards, self.val_shards)):
-            check_modalities(shards.modalities, model.modalities, str(shards.urls[0]))
+            for part in shards.sources.values() if isinstance(shards, Sources) else [shards]:
+                check_modalities(part.modalities, model.modalities, str(part.urls[0]))
         if len(self.train_shards) < self.batch:
             raise ValueError(f"{self.train} hold {len(self.train_shards)} samples, fewer than data.batch={self.batch}")
 
-    def _shards(self, urls: str | list[str], *, shuffle: bool, seed: int = 0) -> Shards:
-        return Shards(
-            urls,
-            seed=seed,
-            shuffle=shuffle,
-            streams=self.streams,
-            block=self.block,
-            max_bad=self.max_bad,
-            members=self.members,
-        )
+    def _open_train(self, seed: int) -> Shards | Resampled | Mixture:
+        if isinstance(self.train, dict):
+            return open_mixture(self.train, self.mix, batch=self.batch, **self._how(seed))
+        return open_shards(Source(self.train, resampled=self.resampled, samples=self.samples), **self._how(seed))
+
+    def _open_val(self) -> Shards | Resampled | Concat | None:
+        if isinstance(self.val, dict):
+            return open_concat(self.val, **self._how(0))
+        return None if self.val is None else open_shards(Source(self.val), **self._how(0), shuffle=False)
+
+    def _how(self, seed: int) -> dict[str, Any]:
+        return {
+            "seed": seed,
+            "streams": self.streams,
+            "block": self.block,
+            "max_bad": self.max_bad,
+            "members": self.members,
+        }
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.train_shards) // self.batch
 
-    def _loader(self, shards: Shards, train: bool) -> Loader:
+    def _loader(self, shards: Shards | Resampled | Mixture | Concat, train: bool) -> Loader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return Loader(
@@ -100,6 +126,42 @@ class AlignData(L.LightningDataModule):
             return []
         self.val_loader = self._loader(self.val_shards, train=False)
         return self.val_loader
+
+    def state(self, step: int) -> dict[str, list[tuple[int, int]]]:
+        """What resampled sources need to go on at a step without finding their places again; {} where none is."""
+        return {
+            name: shards.state(position, epoch)
+            for name, (shards, epoch, position) in self._places(step).items()
+            if isinstance(shards, Resampled)
+        }
+
+    def resume(self, step: int, state: Mapping[str, Sequence[Sequence[int]]]) -> None:
+        """Take up what ``state`` said for this step. Without it the order is the same, and found more slowly."""
+        for name, (shards, epoch, position) in self._places(step).items():
+            if isinstance(shards, Resampled) and name in state:
+                shards.resume(position, epoch, state[name])
+
+    def _places(self, step: int) -> dict[str, tuple[Shards | Resampled, int, int]]:
+        """Source -> where it stands at a step: its epoch and position."""
+        shards = self.train_shards
+        if isinstance(shards, Mixture):
+            return {name: (shards.sources[name], *place) for name, place in shards.places(step).items()}
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return {"": (shards, epoch, within * self.batch)}
+
+    def given(self, step: int, loss: Any) -> dict[str, Any]:
+        """For metrics.csv, of named sources after a step: samples and epoch of each, and the loss of the one it was
+        from (None for the others) where each batch is from one source."""
+        shards, out = self.train_shards, {}
+        if not isinstance(shards, Mixture):
+            return out
+        chosen = shards.source(step - 1)
+        places = shards.places(step)
+        for name, samples in shards.given(step).items():
+            out |= {f"source/{name}/samples": samples, f"source/{name}/epoch": places[name][0]}
+            if chosen is not None:
+                out[f"source/{name}/loss"] = loss if name == chosen else None
+        return out
 
     def close(self) -> None:
         """End the data workers."""

@@ -74,7 +74,8 @@ def fit(
         checkpoint.check(columns(objective.infos()))
     steps = _steps(options, data)
     resumed = None if fresh or not index(run) else choose(run, "last")
-    start = read_json(resumed / "training" / "state.json")["step"] if resumed else 0
+    state: dict[str, Any] = read_json(resumed / "training" / "state.json") if resumed else {"step": 0, "data": {}}
+    start = state["step"]
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,7 @@ def fit(
         print(f"{run} is trained: {start} of {steps} steps; raise --trainer.max_steps to go on", file=sys.stderr)
         return Fitted(start, 0, {})
     data.start_step, data.steps = start, steps
+    data.resume(start, state.get("data", {}))
     module = AlignModule(model, objective, optim, seed=seed, steps=steps)
     log, progress = Log(run), Progress()
     checkpoint.run, checkpoint.metrics = run, log

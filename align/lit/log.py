@@ -23,8 +23,10 @@ class Log(L.Callback):
     """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
 
     Columns: step, loss, each term with its scale and, of several pairs, each pair, grad_norm, lr, samples_per_second,
-    wait (the share of time spent waiting for data), bad (bad members so far), then the validation's, empty where there
-    was none.
+    wait (the share of time spent waiting for data), bad (bad members so far); of named sources, source/NAME/samples and
+    source/NAME/epoch so far, and source/NAME/loss, the loss of a batch that was all from this source (where batches
+    are mixed, negatives cross the sources, and a source has no loss of its own); then the validation's. A value that a
+    step does not have is empty.
     """
 
     def __init__(self, run: Path, *, block: int = 20):
@@ -52,6 +54,7 @@ class Log(L.Callback):
             "wait": (waited - self._waited) / seconds,
             "bad": data.faults(),
         }
+        row |= data.given(module.step, module.values["loss"])
         self._clock, self._waited = now, waited
         self.pending.append(row)
         if len(self.pending) >= self.block:
@@ -99,7 +102,8 @@ class Log(L.Callback):
             writer.writerow(text[-1])
         for logger in trainer.loggers:
             for row in rows:
-                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+                values = {k: v for k, v in row.items() if k != "step" and v is not None}
+                logger.log_metrics(values, step=int(row["step"]))
 
 
 def keep_until(path: Path, step: int) -> list[str]:

@@ -1,0 +1,153 @@
+"""Several named sources behind the interface of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from math import gcd
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from align.data.bad import Bad
+from align.data.labels import merge_classes
+from align.data.names import FOREIGN
+from align.data.overrides import Own, check
+from align.data.reading import Tally, walk
+from align.data.resampled import Resampled
+from align.data.shards import Shards
+from align.values import Sample
+
+if TYPE_CHECKING:
+    from align.preprocess import Preprocess
+
+
+class Sources(ABC):
+    """What a Loader reads from several sources: a leaf says which source has the sample at a position.
+
+    Args:
+        sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``).
+        overrides: source -> modality -> the preprocess that decodes and augments its members. Its rows must have the
+            shape and dtype of the model's own; collating and what runs on the device stay the model's.
+        batch: the batch that a training Loader must have; 0: any.
+
+    Raises ValueError for no source, or overrides of a source that is not there.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Shards | Resampled],
+        overrides: Mapping[str, Mapping[str, Preprocess]] | None = None,
+        *,
+        batch: int = 0,
+    ):
+        if not sources or "" in sources:
+            raise ValueError("a mixture needs sources, each with a name")
+        for name in overrides or {}:
+            if name not in sources:
+                raise ValueError(f"overrides name {name!r}, which is no source; there are: {', '.join(sources)}")
+        self.sources, self.batch = dict(sources), batch
+        self.overrides = {name: dict(readers) for name, readers in (overrides or {}).items()}
+        self.streams = gcd(*(source.streams for source in sources.values()))
+        self.block = max(source.block for source in sources.values())
+        self.max_bad = min(source.max_bad for source in sources.values())
+        self.urls = [url for source in sources.values() for url in source.urls]
+        self.members = FOREIGN  # of a sample without a source; each source has its own
+        self._tally = Tally()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Positions in an epoch."""
+
+    @abstractmethod
+    def place(self, position: int, epoch: int) -> tuple[str, int, int]:
+        """The source of a position of an epoch, the source's own epoch and the position in it."""
+
+    @final
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} positions an epoch from {', '.join(self.sources)})"
+
+    @final
+    def samples(self, epoch: int, *, rank: int = 0, world: int = 1, start: int = 0) -> Iterator[Sample]:
+        """As ``Shards.samples``; each sample names its source as ``"__source__"``."""
+        return walk(self, epoch, rank, world, start)
+
+    @final
+    def read(self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None) -> tuple[Sample, list[Bad]]:
+        """As ``Shards.read``."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)}")
+        name, its_epoch, its_position = self.place(position, epoch)
+        sample, bad = self.sources[name].read(its_position, its_epoch, modalities)
+        sample |= {"__index__": position, "__source__": name}
+        return sample, bad
+
+    @final
+    def own(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Own]:
+        """Source -> how its samples are read: its member names, and ``preprocess`` with its overrides.
+
+        Raises ValueError for an override of another modality, or one whose rows have another shape or dtype.
+        """
+        check(self.overrides, preprocess)
+        return {
+            name: Own(source.members, {**preprocess, **self.overrides.get(name, {})})
+            for name, source in self.sources.items()
+        }
+
+    @cached_property
+    def modalities(self) -> dict[str, int]:
+        """Modality -> how many samples of all sources have a row of it."""
+        total = sum((Counter(source.modalities) for source in self.sources.values()), Counter[str]())
+        return dict(sorted(total.items()))
+
+    @cached_property
+    def classes(self) -> dict[str, list[str]]:
+        """Attribute -> class names, of all sources."""
+        return merge_classes(source.classes for source in self.sources.values())
+
+    @property
+    def lost(self) -> int:
+        """As ``Shards.lost``, of all sources."""
+        return sum(source.lost for source in self.sources.values())
+
+    @final
+    def report(self) -> dict[str, int]:
+        """What was bad, by reason, over all sources."""
+        total = sum((Counter(source.report()) for source in self.sources.values()), Counter(self._tally.counts))
+        return dict(sorted(total.items()))
+
+    @final
+    def count(self, reason: str, n: int = 1, where: str = "") -> None:
+        """As ``Shards.count``."""
+        self._tally.add(reason, n, where)
+
+    @final
+    def first(self, reason: str) -> str:
+        """As ``Shards.first``."""
+        return self._tally.where.get(reason, "")
+
+    @final
+    def close(self) -> None:
+        """Close the open files of every source."""
+        for source in self.sources.values():
+            source.close()
+
+
+@final
+class Concat(Sources):
+    """One source after another, each sample once an epoch: for evaluation on several sources."""
+
+    def __len__(self) -> int:
+        """How many samples all sources have."""
+        return int(self._ends[-1])
+
+    def place(self, position: int, epoch: int) -> tuple[str, int, int]:
+        """See ``Sources.place``; the sources are in the order in which they were named."""
+        s = int(np.searchsorted(self._ends, position, side="right"))
+        return list(self.sources)[s], epoch, position - (int(self._ends[s - 1]) if s else 0)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([len(source) for source in self.sources.values()])
