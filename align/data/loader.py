@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 import warnings
@@ -20,6 +21,8 @@ from align.values import Batch
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
+
+log = logging.getLogger("align.data")
 
 
 @final
@@ -73,6 +76,11 @@ class Loader:
             steps = max(0, self.steps_per_epoch - start_step)
         self.start_step, self.steps = start_step, steps
         self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps)
+        if rank == 0 and shards.shuffle and shards.streams % (world * max(1, workers)):
+            log.warning(
+                "%d ranks x %d workers do not divide streams=%d: the order stays, a remote block has several readers",
+                *(world, workers, shards.streams),
+            )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[tuple[Batch, list[Bad]]] | None = None
         self._counts: Counter[str] = Counter()
@@ -167,7 +175,7 @@ class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
                 within * self.batch + self.rank, min((within + 1) * self.batch, len(self.shards)), self.world
             )
             mine = [p for p in everyone if (p - self.rank) // self.world % workers == worker]
-            read = [self.shards.read(p, epoch, modalities) for p in mine]
+            read = [self.shards.read(p, epoch, modalities, stride=self.world * workers) for p in mine]
             unread = [bad._replace(position=p) for p, (_, some) in zip(mine, read, strict=True) for bad in some]
             part, bad = piece(
                 [sample for sample, _ in read],

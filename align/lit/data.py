@@ -23,6 +23,7 @@ class AlignData(L.LightningDataModule):
         streams: the order of samples is a round robin over this many streams.
         block: samples that stay together when shuffling; none: 1 for local files.
         max_bad: the share of bad samples above which the run stops; 1 never stops it.
+        allow_pipe: run ``pipe:COMMAND`` among the shards in a shell; refused otherwise.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class AlignData(L.LightningDataModule):
         streams: int = 48,
         block: int | None = None,
         max_bad: float = 0.001,
+        allow_pipe: bool = False,
     ):
         super().__init__()
         if batch < 1 or workers < 0:
             raise ValueError(f"data.batch must be at least 1 and data.workers at least 0; got {batch} and {workers}")
         self.train, self.val, self.batch, self.workers = train, val, batch, workers
         self.members, self.streams, self.block, self.max_bad = members, streams, block, max_bad
+        self.allow_pipe = allow_pipe
         self.start_step, self.steps = 0, 0
         self.loader: Loader | None = None
         self.val_loader: Loader | None = None
@@ -69,6 +72,7 @@ class AlignData(L.LightningDataModule):
             block=self.block,
             max_bad=self.max_bad,
             members=self.members,
+            allow_pipe=self.allow_pipe,
         )
 
     @property
