@@ -472,7 +472,7 @@ def test_a_bad_header_is_reported_where_the_index_saves_the_payload(tmp_path, da
 
 
 def test_ranks_that_do_not_divide_the_streams_are_said(tmp_path, caplog):
-    shards = Shards(write(tmp_path, 20))
+    shards = Shards(write(tmp_path, 20), block=4)
     reader = {"text": Bytes(context=8)}
     for workers in (0, 1, 2, 3, 4, 12, 16):
         Loader(shards, reader, batch=4, workers=workers, train=True)
@@ -480,7 +480,7 @@ def test_ranks_that_do_not_divide_the_streams_are_said(tmp_path, caplog):
     Loader(shards, reader, batch=10, workers=2, train=True, world=5, rank=1)
     assert caplog.records == []
     Loader(shards, reader, batch=10, workers=2, train=True, world=5)
-    assert "5 ranks x 2 workers do not divide streams=48: the order stays" in caplog.text
+    assert "10 readers (ranks x workers) do not divide the 48 streams: the order of samples is the same" in caplog.text
 
 
 def test_a_remote_shard_is_scanned_as_strictly(tmp_path, caplog):

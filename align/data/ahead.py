@@ -14,8 +14,7 @@ import os
 import tempfile
 import weakref
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -69,7 +68,7 @@ def ranges(
 class _Window:
     """The ranges of one window of one stream, and what of them was fetched: in memory, else in an unlinked file."""
 
-    def __init__(self, key: Hashable, planned: list[Range]):
+    def __init__(self, key: tuple[int, object], planned: list[Range]):
         self.key, self.ranges = key, planned
         self.starts = [(r.shard, r.begin) for r in planned]
         self.memory: dict[int, bytes] = {}
@@ -112,7 +111,7 @@ class Ahead:
         self._start()
 
     def _start(self) -> None:
-        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
+        self._windows: dict[tuple[int, int], _Window] = {}
         self._pid = os.getpid()
         self._finalizer = weakref.finalize(self, _close, self._windows)
 
@@ -121,28 +120,23 @@ class Ahead:
         remote: Remote,
         what: Range,
         *,
-        slot: Hashable,
-        slots: int,
-        window: Hashable,
+        slot: tuple[int, int],
+        window: tuple[int, object],
         plan: Callable[[], list[Range]],
     ) -> bytes:
         """The bytes of a member, from the window of its stream where they lie in one of its ranges.
 
-        slot: the stream, one of at most ``slots`` that this process reads; window: which of its windows; plan: its
-        ranges. Raises Unreachable; the shard is then in quarantine: it is asked no more, and one line was logged.
+        slot: how many streams there are for this reader, and which; window: which of its windows, and what else (epoch,
+        modalities) it depends on; plan: its ranges. Raises Unreachable; the shard is then in quarantine: it is asked no
+        more, and one line was logged.
         """
-        if remote in self.gone:
-            raise Unreachable(f"{remote} is in quarantine")
         if self._pid != os.getpid():
             self.close()  # the files of the process that forked
             self._pid = os.getpid()
         found = self._windows.get(slot)
         if found is None or found.key != window:
-            self._drop(slot)
+            self._drop(lambda other, _: other == slot or other[0] != slot[0])  # or streams of another layout
             found = self._windows[slot] = _Window(window, plan())
-            while len(self._windows) > max(1, slots):  # streams of another layout
-                self._drop(next(iter(self._windows)))
-        self._windows.move_to_end(slot)
         try:
             return self._member(remote, what, found)
         except Unreachable as error:
@@ -170,6 +164,7 @@ class Ahead:
             held = in_memory + sum(w.in_file for w in self._windows.values())
             size = here.end - here.begin
             if held + size > self.limit:
+                self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
                 return fetch(remote, what.begin, what.end)
             data = fetch(remote, here.begin, here.end)
             if in_memory + size <= MEMORY:
@@ -183,10 +178,9 @@ class Ahead:
                     return data[begin:end]
         return window.read(i, begin, end)
 
-    def _drop(self, slot: Hashable) -> None:
-        window = self._windows.pop(slot, None)
-        if window is not None:
-            window.close()
+    def _drop(self, stale: Callable[[tuple[int, int], _Window], bool]) -> None:
+        for slot in [slot for slot, window in self._windows.items() if stale(slot, window)]:
+            self._windows.pop(slot).close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"limit": self.limit, "gone": self.gone}
@@ -196,6 +190,6 @@ class Ahead:
         self._start()
 
 
-def _close(windows: OrderedDict[Hashable, _Window]) -> None:
+def _close(windows: dict[tuple[int, int], _Window]) -> None:
     while windows:
         windows.popitem()[1].close()

@@ -76,10 +76,11 @@ class Loader:
             steps = max(0, self.steps_per_epoch - start_step)
         self.start_step, self.steps = start_step, steps
         self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps)
-        if rank == 0 and shards.shuffle and shards.streams % (world * max(1, workers)):
+        if rank == 0 and shards.block > 1 and shards.streams % (world * max(1, workers)):
             log.warning(
-                "%d ranks x %d workers do not divide streams=%d: the order stays, a remote block has several readers",
-                *(world, workers, shards.streams),
+                "%d readers (ranks x workers) do not divide the %d streams: the order of samples is the same, but streams "
+                "are shared, and parts of shards may be read more than once",
+                *(world * max(1, workers), shards.streams),
             )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[tuple[Batch, list[Bad]]] | None = None

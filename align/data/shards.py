@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -24,7 +23,6 @@ from align.data.source import Reader, Source
 from align.data.urls import resolve
 from align.values import Sample
 
-UNREACHABLE = "shard/unreachable"
 LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
 
 
@@ -32,8 +30,8 @@ LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
 class Shards:
     """The samples of WebDataset shards, on a disk or on a server.
 
-    Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked and nothing
-    pickled is ever opened; each member is checked against the checksum in the shard's index.
+    Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked (a compressed
+    archive is refused), nothing pickled is ever opened; each member is checked against the checksum in the index.
 
     Args:
         urls: a path, a glob, a brace pattern ``{000000..000003}``, a URL (http(s), or what fsspec reads), or a list.
@@ -127,28 +125,16 @@ class Shards:
         index = self._indexes[shard]
         i = number - (int(self._ends[shard - 1]) if shard else 0)
         sample: Sample = {"__key__": index.keys[i], "__url__": str(self.urls[shard]), "__index__": position}
-        bad: list[Bad] = []
-        begin, end = int(index.first[i]), int(index.first[i + 1])
-        names = index.name[begin:end]
-        wanted = self._readable(shard, modalities)
         reader = Reader(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
-        if self._source.unreachable(shard):
-            return sample, [Bad(UNREACHABLE, f"{sample['__url__']}: {sample['__key__']}")]
-        for m in range(begin, end):
-            if not wanted[names[m - begin]]:
-                continue
-            name = index.names[names[m - begin]]
-            where = f"{sample['__url__']}: {sample['__key__']}.{name}"
-            try:
-                header, data = self._source.read(shard, int(index.offset[m]), int(index.size[m]), reader)
-            except Unreachable:
-                return {k: v for k, v in sample.items() if k.startswith("__")}, [Bad(UNREACHABLE, where)]
-            if not header:
-                bad.append(Bad("shard/header", where))
-            if data is not None and zlib.crc32(data) == index.crc32[m]:
-                sample[name] = data
-            else:
-                bad.append(Bad(f"{self._kind(name)}/{'unreadable' if data is None else 'checksum'}", where))
+        try:
+            members, faults = self._source.sample(shard, i, reader)
+        except Unreachable:
+            return sample, [Bad("shard/unreachable", f"{sample['__url__']}: {sample['__key__']}")]
+        sample.update(members)
+        bad = []
+        for name, fault in faults:
+            kind = "shard" if fault == "header" else self._kind(name)
+            bad.append(Bad(f"{kind}/{fault}", f"{sample['__url__']}: {sample['__key__']}.{name}"))
         return sample, bad
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from math import lcm
 from pathlib import Path
@@ -57,15 +58,37 @@ class Source:
             if isinstance(place, Remote) and isinstance(said, Unreachable) and not len(index.name):
                 self._ahead.quarantine(place, str(said))
 
-    def unreachable(self, shard: int) -> bool:
-        """Whether the shard is in quarantine."""
-        return self.urls[shard] in self._ahead.gone
+    def sample(self, shard: int, i: int, reader: Reader) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+        """The wanted members of sample i of a shard, and (member, fault) for what is wrong.
 
-    def read(self, shard: int, offset: int, size: int, reader: Reader) -> tuple[bool, bytes | None]:
-        """Whether a sound header stands before the member, and its bytes (None: they cannot be read).
-
-        Raises Unreachable for a remote shard that is in quarantine from now on.
+        "unreadable" and "checksum" members are left out; one whose "header" no longer is one is delivered all the same
+        where its bytes are sound. Raises Unreachable for a remote shard that is in quarantine, now or from now on.
         """
+        if self.urls[shard] in self._ahead.gone:
+            raise Unreachable(f"{self.urls[shard]} is in quarantine")
+        index, wanted = self.indexes[shard], reader.wanted(shard)
+        members: dict[str, bytes] = {}
+        faults: list[tuple[str, str]] = []
+        for m in range(int(index.first[i]), int(index.first[i + 1])):
+            if not wanted[index.name[m]]:
+                continue
+            name = index.names[index.name[m]]
+            headed, data = self._read(shard, int(index.offset[m]), int(index.size[m]), reader)
+            if not headed:
+                faults.append((name, "header"))
+            if data is not None and zlib.crc32(data) == index.crc32[m]:
+                members[name] = data
+            else:
+                faults.append((name, "unreadable" if data is None else "checksum"))
+        return members, faults
+
+    def close(self) -> None:
+        """Close the open files, forget what was fetched ahead."""
+        self._handles.close()
+        self._ahead.close()
+
+    def _read(self, shard: int, offset: int, size: int, reader: Reader) -> tuple[bool, bytes | None]:
+        """Whether a sound header stands before a member, and its bytes (None: they cannot be read)."""
         place, before = self.urls[shard], min(BLOCK, offset)
         said = self.about[shard]
         if isinstance(place, Path):
@@ -83,11 +106,6 @@ class Source:
             return True, None  # what cannot be read is reported as such
         return before == BLOCK and sound(raw[:BLOCK]), raw[before:]
 
-    def close(self) -> None:
-        """Close the open files, forget what was fetched ahead."""
-        self._handles.close()
-        self._ahead.close()
-
     def _fetched(self, remote: Remote, what: Range, reader: Reader) -> bytes:
         together = lcm(self.streams, reader.stride)
         window = reader.position // (self.streams * self.window)
@@ -95,7 +113,6 @@ class Source:
             remote,
             what,
             slot=(together, reader.position % together),
-            slots=together // reader.stride,
             window=(window, reader.what),
             plan=lambda: self._plan(window, reader.position % together, together, reader),
         )
