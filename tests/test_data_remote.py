@@ -17,7 +17,6 @@ import pytest
 from tiny_data import members, png, write
 from web import serving
 
-import align.data.ahead as ahead
 import align.data.remote as remote
 from align.data import Loader, Shards, TooManyBad
 from align.data.urls import resolve
@@ -130,18 +129,33 @@ def test_bytes_and_requests_of_any_ranks(web, texts, ranks, shuffle):
         assert len(fetched(web)) == 4
 
 
-def test_what_waits_is_bounded(web, monkeypatch):
-    """In memory up to a bound, then on the disk, then not at all; the samples are the same."""
+def test_what_waits_is_bounded(web):
+    """On the disk up to a bound, beyond it not at all; the samples are the same."""
     want = content(Shards(urls(web), seed=1))[:100]
-    for memory, cache in ((0, 1 << 30), (100_000, 1 << 30), (1 << 20, 500_000), (0, 0)):
-        monkeypatch.setattr(ahead, "MEMORY", memory)
+    for cache in (500_000, 0):
         shards = Shards(urls(web), seed=1, cache=cache)
         found = list(islice(shards.samples(0), 100))
         assert [s["text.txt"] for s in found] == [s["text.txt"] for s in want]
         held = shards._source._ahead._windows.values()
-        assert sum(w.in_memory for w in held) <= memory
-        assert sum(w.in_memory + w.in_file for w in held) <= cache
+        assert sum(w.size for w in held) <= cache
         shards.close()
+
+
+def test_where_nothing_can_be_kept_members_come_one_by_one(few, tmp_path, caplog):
+    shards = Shards(urls(few, 4), seed=1)
+    (tmp_path / "cache" / "ahead").write_text("in the way")
+    assert len(list(shards.samples(0))) == 40
+    (record,) = caplog.records
+    assert "nothing more is kept in" in record.getMessage()
+
+
+def test_back_and_forth_fetches_nothing_twice(web, texts):
+    """A set as it stands, read at random: 720 samples are less than the windows that are kept."""
+    shards = Shards(urls(web), shuffle=False, block=40)
+    web.clear()
+    for position in random.Random(0).sample(range(720), 720):
+        shards.read(position)
+    assert web.bytes <= 1.1 * total(texts)
 
 
 def test_a_forked_copy_reads_for_itself(web):
@@ -261,7 +275,7 @@ def test_what_stays_is_quarantined(few, fault, caplog, monkeypatch):
     """Eight positions stay empty, the others keep theirs, and one line says why."""
     if fault == "slow":
         real = http.get
-        monkeypatch.setattr(http, "get", lambda *a: real(*a, timeout=0.3))
+        monkeypatch.setattr(http, "get", lambda *a: real(*a, timeout=0.1))
     monkeypatch.setattr(http, "SLOWEST", 1e9)
     shards = Shards(urls(few, 4), shuffle=False)
     few.faults["train-000002.tar"] = fault
@@ -508,6 +522,8 @@ def test_names_are_resolved_once():
     found = resolve(["http://h/{a,b}.tar", "http://h/a.tar", "HTTP://h/a.tar", "http://[::1]:8/a.tar"])
     assert [str(place) for place in found] == ["http://h/a.tar", "http://h/b.tar", "http://[::1]:8/a.tar"]
     assert [place.name for place in found] == ["a.tar", "b.tar", "a.tar"]
+    secret = resolve("http://me:secret@h/a.tar?key=1")
+    assert resolve(secret) == resolve(secret[0]) == secret
 
 
 def test_logs_of_the_remote_reader_go_to_one_name():

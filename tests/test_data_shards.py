@@ -13,6 +13,8 @@ import pytest
 from tiny_data import members, png, write
 
 from align.data import Shards, ShardWriter
+from align.data.names import split
+from align.data.tar import header, sound
 from align.data.urls import braces
 
 
@@ -225,6 +227,49 @@ def test_a_cut_archive_gives_every_complete_sample_and_no_partial_one(tmp_path):
         assert len(found) == complete or unsure
         assert shards.report() != {}
         (tmp_path / "cut.tar.index.json").unlink(missing_ok=True)
+
+
+def test_a_cut_in_the_next_header_takes_no_sample_with_holes(tmp_path):
+    """What is left of the header names the next sample, so the last before it is whole although it has one member."""
+    files = [("a.jpg", b"1"), ("a.txt", b"2"), ("b.txt", b"3"), ("c.jpg", b"4")]
+    whole = tar(tmp_path / "whole.tar", files).read_bytes()
+    for cut, expected in ((whole.index(b"c.jpg\0") + 60, ["a", "b"]), (whole.index(b"c.jpg\0"), ["a"])):
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        assert (
+            keys(Shards(tmp_path / "cut.tar", shuffle=False)) == expected
+        )  # at a border nothing tells: b may have more
+        (tmp_path / "cut.tar.index.json").unlink()
+
+
+def test_a_sample_cut_in_its_first_member_is_counted(tmp_path):
+    whole = tar(tmp_path / "whole.tar", SAMPLES).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: whole.index(b"k3.jpg\0") + 700])
+    shards = Shards(tmp_path / "cut.tar", shuffle=False)
+    assert keys(shards) == ["k0", "k1", "k2"]
+    assert shards.report() == {"sample/cut": 1, "shard/truncated": 1}
+
+
+def test_the_checksum_of_a_header():
+    """As the standard library judges it, for one flipped bit anywhere but in the two bytes that end the field."""
+    good = header("folder/k1.image.jpg", 12345)
+    assert sound(good)
+    for at in range(len(good)):
+        if at not in (154, 155):
+            bad = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+            assert not sound(bad), at
+    assert not sound(bytes(512))
+    old = bytearray(header("x" * 90, 1))
+    old[:90] = b"\xe9" * 90  # names in Latin-1; some writers summed signed bytes
+    signed = 8 * 32 + sum(b - 256 if b > 127 else b for b in old[:148] + old[156:])
+    old[148:156] = b"%06o\0 " % signed
+    assert sound(bytes(old))
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "x/../../a.jpg", "/a.jpg", "c:a.jpg", "C:\\a.jpg", "a\\b.jpg", "a\0b.jpg", "x\n.jpg"]
+)
+def test_names_that_could_leave_a_folder(name):
+    assert split(name) is None
 
 
 def test_odd_archives(tmp_path):

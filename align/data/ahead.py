@@ -3,8 +3,8 @@
 A stream of the order visits its blocks in windows (``align.data.order``). The members that this process will read in a
 window are joined to ranges of at most RANGE bytes; a range is fetched when its first member is asked for, and the
 window's ranges go when the stream enters the next. So each byte is fetched about once, whoever reads: gaps up to GAP
-bytes between members are fetched with them, larger ones are not. What waits is bounded: MEMORY bytes in memory, the
-rest in unlinked files under $ALIGN_CACHE, and beyond ``limit`` bytes members are fetched one by one.
+bytes between members are fetched with them, larger ones are not. What waits stands in unlinked files in $ALIGN_CACHE;
+beyond ``limit`` bytes members are fetched one by one. Memory: one range.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from align.files import cache_dir
 
 RANGE = 4 << 20  # bytes of a request; a larger member is one request of its own
 GAP = 2048  # bytes between members of neighbours: padding, and an extended header
-MEMORY = 64 << 20
 log = logging.getLogger("align.data")
 
 
@@ -66,15 +65,14 @@ def ranges(
 
 
 class _Window:
-    """The ranges of one window of one stream, and what of them was fetched: in memory, else in an unlinked file."""
+    """The ranges of one window of one stream, and those of them that were fetched, in an unlinked file."""
 
     def __init__(self, key: tuple[int, object], planned: list[Range]):
         self.key, self.ranges = key, planned
         self.starts = [(r.shard, r.begin) for r in planned]
-        self.memory: dict[int, bytes] = {}
         self.at: dict[int, int] = {}  # range -> where it begins in the file
         self.file: IO[bytes] | None = None
-        self.in_memory = self.in_file = 0  # bytes
+        self.size = 0
 
     def write(self, i: int, data: bytes) -> None:
         if self.file is None:
@@ -83,16 +81,12 @@ class _Window:
             self.file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - closed with the window
         done = 0
         while done < len(data):
-            done += os.pwrite(self.file.fileno(), data[done:], self.in_file + done)
-        self.at[i] = self.in_file
-        self.in_file += len(data)
+            done += os.pwrite(self.file.fileno(), memoryview(data)[done:], self.size + done)
+        self.at[i] = self.size
+        self.size += len(data)
 
     def read(self, i: int, begin: int, end: int) -> bytes:
-        if i in self.memory:
-            return self.memory[i][begin:end]
-        if self.file is None:
-            raise RuntimeError(f"range {i} was not fetched")
-        data = os.pread(self.file.fileno(), end - begin, self.at[i] + begin)
+        data = b"" if self.file is None else os.pread(self.file.fileno(), end - begin, self.at[i] + begin)
         if len(data) < end - begin:
             raise Unreachable("what was fetched ahead cannot be read again from the disk")
         return data
@@ -159,23 +153,18 @@ class Ahead:
         if here is None or here.shard != what.shard or here.end < what.end:
             return fetch(remote, what.begin, what.end)
         begin, end = what.begin - here.begin, what.end - here.begin
-        if i not in window.memory and i not in window.at:
-            in_memory = sum(w.in_memory for w in self._windows.values())
-            held = in_memory + sum(w.in_file for w in self._windows.values())
-            size = here.end - here.begin
-            if held + size > self.limit:
+        if i not in window.at:
+            held = sum(w.size for w in self._windows.values())
+            if held + here.end - here.begin > self.limit:
                 self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
                 return fetch(remote, what.begin, what.end)
             data = fetch(remote, here.begin, here.end)
-            if in_memory + size <= MEMORY:
-                window.memory[i] = data
-                window.in_memory += size
-            else:
-                try:
-                    window.write(i, data)
-                except OSError:  # the disk is full, or there are no more descriptors
-                    self.limit = held
-                    return data[begin:end]
+            try:
+                window.write(i, data)
+            except OSError as error:  # the disk is full, or there are no more descriptors
+                log.warning("nothing more is kept in %s (%s): members are fetched one by one", cache_dir(), error)
+                self.limit = held
+                return data[begin:end]
         return window.read(i, begin, end)
 
     def _drop(self, stale: Callable[[tuple[int, int], _Window], bool]) -> None:

@@ -78,8 +78,8 @@ class Loader:
         self._pieces = _Pieces(shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps)
         if rank == 0 and shards.block > 1 and shards.streams % (world * max(1, workers)):
             log.warning(
-                "%d readers (ranks x workers) do not divide the %d streams: the order of samples is the same, but streams "
-                "are shared, and parts of shards may be read more than once",
+                "%d readers (ranks x workers) do not divide the %d streams: the order of samples is the same, but "
+                "streams are shared, and parts of shards may be read more than once",
                 *(world * max(1, workers), shards.streams),
             )
         self._pin = pin_memory and torch.cuda.is_available()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -20,7 +19,7 @@ from align.data.opening import open_shards
 from align.data.order import order
 from align.data.remote import Remote, Unreachable
 from align.data.source import Reader, Source
-from align.data.urls import resolve
+from align.data.urls import Place, resolve
 from align.values import Sample
 
 LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
@@ -52,7 +51,7 @@ class Shards:
 
     def __init__(
         self,
-        urls: str | Path | Sequence[str | Path],
+        urls: str | Place | Sequence[str | Place],
         *,
         seed: int = 0,
         shuffle: bool = True,

@@ -20,6 +20,8 @@ from align.data.tar import BLOCK, sound
 from align.data.urls import Place
 from align.files.http import Stat
 
+WINDOWS = 4  # kept of a set that has no streams: such a set may be read back and forth
+
 
 class Reader(NamedTuple):
     """Who reads, and what comes next: enough to fetch it together."""
@@ -109,10 +111,11 @@ class Source:
     def _fetched(self, remote: Remote, what: Range, reader: Reader) -> bytes:
         together = lcm(self.streams, reader.stride)
         window = reader.position // (self.streams * self.window)
+        several = WINDOWS if self.streams == 1 else 1
         return self._ahead.read(
             remote,
             what,
-            slot=(together, reader.position % together),
+            slot=(together, reader.position % together + together * (window % several)),
             window=(window, reader.what),
             plan=lambda: self._plan(window, reader.position % together, together, reader),
         )

@@ -18,7 +18,7 @@ Place = Path | Remote | Pipe
 """Where a shard is. All have a ``name`` and a ``parent``, and read as text what a message may show."""
 
 
-def resolve(urls: str | Path | Sequence[str | Path], *, allow_pipe: bool = False) -> list[Place]:
+def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = False) -> list[Place]:
     """The shards, in the order given, each pattern's in sorted order, each shard once.
 
     A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
@@ -26,10 +26,10 @@ def resolve(urls: str | Path | Sequence[str | Path], *, allow_pipe: bool = False
 
     Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
     """
-    patterns = [urls] if isinstance(urls, str | Path) else list(urls)
+    patterns = [urls] if isinstance(urls, str | Path | Remote | Pipe) else list(urls)
     if not patterns:
         raise ValueError("no shards are named: give a path, a glob such as 'shards/train-*.tar', or a list of them")
-    found = [place for pattern in patterns for place in _places(str(pattern), allow_pipe)]
+    found = [place for pattern in patterns for place in _places(_text(pattern), allow_pipe)]
     return list(dict.fromkeys(found))
 
 
@@ -50,6 +50,10 @@ def braces(pattern: str) -> list[str]:
     if len(found) > most:
         raise ValueError(f"{pattern!r} names more than {most:,} shards")
     return found
+
+
+def _text(pattern: str | Place) -> str:
+    return pattern.url if isinstance(pattern, Remote) else str(pattern)
 
 
 def _places(pattern: str, allow_pipe: bool) -> list[Place]:
