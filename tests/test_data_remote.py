@@ -17,9 +17,11 @@ import pytest
 from tiny_data import members, png, write
 from web import serving
 
+import align.data.ahead as ahead
 import align.data.remote as remote
 from align.data import Loader, Shards, TooManyBad
 from align.data.urls import resolve
+from align.data.window import Window
 from align.evaluation.counts import check_counts, counts
 from align.files import http
 from align.preprocess import Bytes
@@ -117,12 +119,13 @@ def test_bytes_and_requests_of_any_ranks(web, texts, ranks, shuffle):
     shards = Shards(urls(web), shuffle=shuffle)
     web.clear()
     keys = []
-    for rank in range(ranks):
+    some = 4 if not shuffle else ranks  # where each member is a request
+    for rank in range(min(some, ranks)):
         copy = pickle.loads(pickle.dumps(shards))
         keys += [sample["__key__"] for sample in copy.samples(3, rank=rank, world=ranks)]
         copy.close()
-    assert sorted(keys) == [f"{i:05d}" for i in range(720)]
-    assert web.bytes <= 1.1 * total(texts)
+    assert len(set(keys)) == len(keys) == 720 * min(some, ranks) // ranks
+    assert web.bytes <= 1.1 * total(texts) * len(keys) / 720
     if ranks == 16 and shuffle:
         assert len(fetched(web)) < 150  # 48 pieces of 15 samples, cut by blocks and shards
     if ranks == 1 and not shuffle:
@@ -147,6 +150,44 @@ def test_where_nothing_can_be_kept_members_come_one_by_one(few, tmp_path, caplog
     assert len(list(shards.samples(0))) == 40
     (record,) = caplog.records
     assert "nothing more is kept in" in record.getMessage()
+
+
+def test_a_range_that_fails_beside_another_takes_nothing_with_it(few, monkeypatch):
+    """Ranges of a shard are asked for at the same time; one of them fails for good, and is asked for again."""
+    shards = Shards(urls(few, 4), shuffle=False)
+    want = content(shards, world=2)
+    shards.close()
+    real, asked = ahead.fetch, []
+
+    def fetch(place, begin, end):
+        asked.append((place.name, begin))
+        if len(asked) == 2:
+            raise remote.Unreachable("now and then")
+        return real(place, begin, end)
+
+    monkeypatch.setattr(ahead, "fetch", fetch)
+    assert content(shards, world=2) == want
+    assert len(asked) == len(set(asked)) + 1
+    assert shards.report() == {}
+
+
+@pytest.mark.parametrize("full", [1, 2, 3])
+def test_a_full_disk_costs_requests_and_no_sample(few, monkeypatch, full, caplog):
+    shards = Shards(urls(few, 4), shuffle=False)
+    want = content(shards, world=2)
+    shards.close()
+    real, written = Window.write, []
+
+    def write(window, i, data):
+        written.append(i)
+        if len(written) >= full:
+            raise OSError(28, "No space left on device")
+        real(window, i, data)
+
+    monkeypatch.setattr(Window, "write", write)
+    assert content(shards, world=2) == want
+    (record,) = caplog.records
+    assert "No space left on device" in record.getMessage()
 
 
 def test_back_and_forth_fetches_nothing_twice(web, texts):

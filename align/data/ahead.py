@@ -1,99 +1,27 @@
-"""Reading remote shards ahead: neighbouring members come in one request and wait on the disk until they are asked for.
+"""Reading remote shards ahead: a range is fetched when its first member is asked for, and waits on the disk.
 
-A stream of the order visits its blocks in windows (``align.data.order``). The members that this process will read in a
-window are joined to ranges of at most RANGE bytes; a range is fetched when its first member is asked for, and the
-window's ranges go when the stream enters the next. So each byte is fetched about once, whoever reads: gaps up to GAP
-bytes between members are fetched with them, larger ones are not. What waits stands in unlinked files in $ALIGN_CACHE;
-beyond ``limit`` bytes members are fetched one by one. Memory: one range.
+The next ranges of its shard come at the same time, and a window's ranges go when its stream enters the next. What waits
+stands in unlinked files in $ALIGN_CACHE; beyond ``limit`` bytes members are fetched one by one. Memory: AHEAD bytes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
-
-from align.data.index import Index
 from align.data.keep import Pipe
 from align.data.remote import Remote, Unreachable, fetch
-from align.data.tar import BLOCK
+from align.data.window import Range, Window
 from align.files import cache_dir
 
-RANGE = 4 << 20  # bytes of a request; a larger member is one request of its own
-GAP = 2048  # bytes between members of neighbours: padding, and an extended header
+TOGETHER = 8  # requests at a time
+AHEAD = 16 << 20  # bytes of them
 log = logging.getLogger("align.data")
-
-
-class Range(NamedTuple):
-    """Bytes ``begin`` to ``end`` of a shard."""
-
-    shard: int
-    begin: int
-    end: int
-
-
-def ranges(
-    numbers: np.ndarray, indexes: Sequence[Index], ends: np.ndarray, wanted: Callable[[int], np.ndarray]
-) -> list[Range]:
-    """What to request for these samples, sorted: their members with the headers before them, neighbours joined.
-
-    numbers: (n,) int64 sample numbers through all shards. wanted: shard -> (names,) bool, the members that are read.
-    """
-    out: list[Range] = []
-    numbers = np.sort(numbers)
-    shards = np.searchsorted(ends, numbers, side="right")
-    for shard in np.unique(shards).tolist():
-        index = indexes[shard]
-        local = numbers[shards == shard] - (int(ends[shard - 1]) if shard else 0)
-        members = np.concatenate([np.arange(index.first[i], index.first[i + 1]) for i in local])
-        members = members[wanted(shard)[index.name[members]]]
-        members = members[np.argsort(index.offset[members], kind="stable")]
-        begins = np.maximum(index.offset[members] - BLOCK, 0).tolist()
-        for begin, end in zip(begins, (index.offset[members] + index.size[members]).tolist(), strict=True):
-            last = out[-1] if out and out[-1].shard == shard else None
-            if last is not None and begin - last.end <= GAP and end - last.begin <= RANGE:
-                out[-1] = Range(shard, last.begin, max(end, last.end))
-            else:
-                out.append(Range(shard, begin, end))
-    return out
-
-
-class _Window:
-    """The ranges of one window of one stream, and those of them that were fetched, in an unlinked file."""
-
-    def __init__(self, key: tuple[int, object], planned: list[Range]):
-        self.key, self.ranges = key, planned
-        self.starts = [(r.shard, r.begin) for r in planned]
-        self.at: dict[int, int] = {}  # range -> where it begins in the file
-        self.file: IO[bytes] | None = None
-        self.size = 0
-
-    def write(self, i: int, data: bytes) -> None:
-        if self.file is None:
-            folder = cache_dir() / "ahead"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - closed with the window
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self.file.fileno(), memoryview(data)[done:], self.size + done)
-        self.at[i] = self.size
-        self.size += len(data)
-
-    def read(self, i: int, begin: int, end: int) -> bytes:
-        data = b"" if self.file is None else os.pread(self.file.fileno(), end - begin, self.at[i] + begin)
-        if len(data) < end - begin:
-            raise Unreachable("what was fetched ahead cannot be read again from the disk")
-        return data
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
 
 
 class Ahead:
@@ -105,7 +33,7 @@ class Ahead:
         self._start()
 
     def _start(self) -> None:
-        self._windows: dict[tuple[int, int], _Window] = {}
+        self._windows: dict[tuple[int, int], Window] = {}
         self._pid = os.getpid()
         self._finalizer = weakref.finalize(self, _close, self._windows)
 
@@ -130,7 +58,7 @@ class Ahead:
         found = self._windows.get(slot)
         if found is None or found.key != window:
             self._drop(lambda other, _: other == slot or other[0] != slot[0])  # or streams of another layout
-            found = self._windows[slot] = _Window(window, plan())
+            found = self._windows[slot] = Window(window, plan())
         try:
             return self._member(remote, what, found)
         except Unreachable as error:
@@ -147,7 +75,7 @@ class Ahead:
         """Forget what was fetched."""
         _close(self._windows)
 
-    def _member(self, remote: Remote, what: Range, window: _Window) -> bytes:
+    def _member(self, remote: Remote, what: Range, window: Window) -> bytes:
         i = bisect_right(window.starts, (what.shard, what.begin)) - 1
         here = window.ranges[i] if i >= 0 else None
         if here is None or here.shard != what.shard or here.end < what.end:
@@ -158,16 +86,18 @@ class Ahead:
             if held + here.end - here.begin > self.limit:
                 self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
                 return fetch(remote, what.begin, what.end)
-            data = fetch(remote, here.begin, here.end)
-            try:
-                window.write(i, data)
-            except OSError as error:  # the disk is full, or there are no more descriptors
-                log.warning("nothing more is kept in %s (%s): members are fetched one by one", cache_dir(), error)
-                self.limit = held
-                return data[begin:end]
+            for j, data in _fetched(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
+                try:
+                    window.write(j, data)
+                except OSError as error:  # the disk is full, or there are no more descriptors
+                    log.warning("nothing more is kept in %s (%s): members are fetched one by one", cache_dir(), error)
+                    self.limit = 0
+                    if j == i:
+                        return data[begin:end]
+                    break
         return window.read(i, begin, end)
 
-    def _drop(self, stale: Callable[[tuple[int, int], _Window], bool]) -> None:
+    def _drop(self, stale: Callable[[tuple[int, int], Window], bool]) -> None:
         for slot in [slot for slot, window in self._windows.items() if stale(slot, window)]:
             self._windows.pop(slot).close()
 
@@ -179,6 +109,33 @@ class Ahead:
         self._start()
 
 
-def _close(windows: dict[tuple[int, int], _Window]) -> None:
+def _next(window: Window, i: int, most: int) -> list[int]:
+    """Range i and those after it in its shard that nobody fetched: at most TOGETHER, of ``most`` bytes in all."""
+    out, size = [i], window.ranges[i].end - window.ranges[i].begin
+    for j in range(i + 1, min(i + TOGETHER, len(window.ranges))):
+        size += window.ranges[j].end - window.ranges[j].begin
+        if window.ranges[j].shard != window.ranges[i].shard or j in window.at or size > most:
+            break
+        out.append(j)
+    return out
+
+
+def _fetched(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
+    """These ranges, fetched at the same time. Raises Unreachable where the first fails; another is only left out."""
+    if len(asked) == 1:
+        return [(asked[0], fetch(remote, window.ranges[asked[0]].begin, window.ranges[asked[0]].end))]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        waiting = {j: pool.submit(fetch, remote, window.ranges[j].begin, window.ranges[j].end) for j in asked}
+    out = []
+    for j, future in waiting.items():
+        try:
+            out.append((j, future.result()))
+        except Unreachable:
+            if j == asked[0]:
+                raise
+    return out
+
+
+def _close(windows: dict[tuple[int, int], Window]) -> None:
     while windows:
         windows.popitem()[1].close()

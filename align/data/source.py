@@ -10,7 +10,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from align.data.ahead import Ahead, Range, ranges
+from align.data.ahead import Ahead
 from align.data.handles import Handles
 from align.data.index import Index
 from align.data.keep import Pipe, kept
@@ -18,6 +18,7 @@ from align.data.order import WINDOW
 from align.data.remote import Remote, Unreachable
 from align.data.tar import BLOCK, sound
 from align.data.urls import Place
+from align.data.window import Range, ranges
 from align.files.http import Stat
 
 WINDOWS = 4  # kept of a set that has no streams: such a set may be read back and forth
