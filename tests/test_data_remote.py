@@ -30,6 +30,7 @@ from align.preprocess import Bytes
 @pytest.fixture(autouse=True)
 def _quick(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(remote, "PAUSE", 0.001)
 
 
@@ -119,7 +120,7 @@ def test_bytes_and_requests_of_any_ranks(web, texts, ranks, shuffle):
     shards = Shards(urls(web), shuffle=shuffle)
     web.clear()
     keys = []
-    some = 4 if not shuffle else ranks  # where each member is a request
+    some = 4 if ranks == 16 and not shuffle else 2 if ranks == 5 else ranks  # fewer where each member is a request
     for rank in range(min(some, ranks)):
         copy = pickle.loads(pickle.dumps(shards))
         keys += [sample["__key__"] for sample in copy.samples(3, rank=rank, world=ranks)]
@@ -398,7 +399,7 @@ def test_credentials_are_sent_and_never_shown(few, caplog):
     few.faults["train-000000.tar"] = 403
     shards.close()
     assert list(shards.samples(0)) == []
-    shown = f"{sample['__url__']} {shards!r} {shards.first('shard/unreachable')} {caplog.text}"
+    shown = f"{sample['__url__']} {shards!r} {shards.urls!r} {shards.first('shard/unreachable')} {caplog.text}"
     assert "train-000000.tar" in caplog.text
     assert "secret" not in shown
     assert "hidden" not in shown

@@ -11,8 +11,8 @@ import hashlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -59,7 +59,7 @@ def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
         if _touch(path):
             return path
         chunks = _printed(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
-        with atomic_write(path) as file:
+        with closing(chunks), atomic_write(path) as file:
             size = 0
             for chunk in chunks:
                 size += len(chunk)
@@ -96,7 +96,7 @@ def _shrink(newest: Path, limit: int) -> None:
             total -= size
 
 
-def _printed(pipe: Pipe) -> Iterator[bytes]:
+def _printed(pipe: Pipe) -> Generator[bytes, None, None]:
     with subprocess.Popen(pipe.command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
         try:
             if running.stdout is not None:

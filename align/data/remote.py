@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, final
@@ -44,6 +44,9 @@ class Remote:
     def __str__(self) -> str:
         return http.shown(self.url)
 
+    def __repr__(self) -> str:
+        return f"Remote({str(self)!r})"
+
     @property
     def name(self) -> str:
         """The file's name, without folder and query."""
@@ -73,7 +76,7 @@ def fetch(remote: Remote, begin: int, end: int) -> bytes:
     return _tried(remote, lambda: _cat(remote, begin, end))
 
 
-def fetch_whole(remote: Remote, about: http.Stat) -> Iterator[bytes]:
+def fetch_whole(remote: Remote, about: http.Stat) -> Generator[bytes, None, None]:
     """A remote file from its first byte to its last, by ranges where the server gives them. Raises Unreachable."""
     if about.ranges:
         for begin in range(0, about.size, PIECE):
