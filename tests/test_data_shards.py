@@ -13,6 +13,8 @@ import pytest
 from tiny_data import members, png, write
 
 from align.data import Shards, ShardWriter
+from align.data.names import split
+from align.data.tar import header, sound
 from align.data.urls import braces
 
 
@@ -96,9 +98,11 @@ def test_paths_globs_braces_and_lists(pattern):
         Shards([])
 
 
-@pytest.mark.parametrize("url", ["pipe:cat x", "pipe:touch /tmp/pwned", "-", "file:/etc/passwd", "http://x/a.tar"])
-def test_nothing_but_local_files(url):
-    with pytest.raises(ValueError, match=r"would run a command|is not a local file"):
+@pytest.mark.parametrize(
+    "url", ["pipe:cat x", "{pipe:touch x,b.tar}", "-", "file:/etc/passwd", "file:///etc/x.tar", "simplecache::file://x"]
+)
+def test_no_commands_and_no_files_by_url(url):
+    with pytest.raises(ValueError, match=r"would run a command|would read a pipe|is not a URL that shards"):
         Shards(url)
 
 
@@ -207,18 +211,65 @@ def test_a_bad_header_is_not_the_end(tmp_path):
 
 def test_a_cut_archive_gives_every_complete_sample_and_no_partial_one(tmp_path):
     whole = tar(tmp_path / "a.tar", SAMPLES).read_bytes()
-    ends = [whole.index(f"k{i}.txt\0".encode()) + 512 + 1024 for i in range(10)]  # txt members take two blocks
+    ends = [whole.index(f"k{i}.txt\0".encode()) + 512 + len(SAMPLES[1][1]) for i in range(10)]
     path = tmp_path / "cut.tar"
-    for cut in range(512, ends[-1] + 1, 512):
-        path.write_bytes(whole[: cut - 100])
-        complete = sum(end <= cut - 100 for end in ends)
+    for cut in [*range(512, ends[-1] + 1, 512), *range(412, ends[-1], 512), *range(515, ends[-1], 1024)]:
+        path.write_bytes(whole[:cut])
+        complete = sum(end <= cut for end in ends)
         try:
-            found = list(Shards(path, shuffle=False).samples(0))
-        except ValueError:
-            found = []
+            shards = Shards(path, shuffle=False)
+        except ValueError:  # not even one header
+            assert complete == 0
+            continue
+        found = list(shards.samples(0))
         assert all(set(s) >= {"jpg", "txt"} for s in found)
-        assert complete - 1 <= len(found) <= complete  # the last before a cut may have had more members
+        unsure = complete == 1 and len(found) == 0  # the only sample before the cut could have had more members
+        assert len(found) == complete or unsure
+        assert shards.report() != {}
         (tmp_path / "cut.tar.index.json").unlink(missing_ok=True)
+
+
+def test_a_cut_in_the_next_header_takes_no_sample_with_holes(tmp_path):
+    """What is left of the header names the next sample, so the last before it is whole although it has one member."""
+    files = [("a.jpg", b"1"), ("a.txt", b"2"), ("b.txt", b"3"), ("c.jpg", b"4")]
+    whole = tar(tmp_path / "whole.tar", files).read_bytes()
+    for cut, expected in ((whole.index(b"c.jpg\0") + 60, ["a", "b"]), (whole.index(b"c.jpg\0"), ["a"])):
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        assert (
+            keys(Shards(tmp_path / "cut.tar", shuffle=False)) == expected
+        )  # at a border nothing tells: b may have more
+        (tmp_path / "cut.tar.index.json").unlink()
+
+
+def test_a_sample_cut_in_its_first_member_is_counted(tmp_path):
+    whole = tar(tmp_path / "whole.tar", SAMPLES).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: whole.index(b"k3.jpg\0") + 700])
+    shards = Shards(tmp_path / "cut.tar", shuffle=False)
+    assert keys(shards) == ["k0", "k1", "k2"]
+    assert shards.report() == {"sample/cut": 1, "shard/truncated": 1}
+
+
+def test_the_checksum_of_a_header():
+    """As the standard library judges it, for one flipped bit anywhere but in the two bytes that end the field."""
+    good = header("folder/k1.image.jpg", 12345)
+    assert sound(good)
+    for at in range(len(good)):
+        if at not in (154, 155):
+            bad = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+            assert not sound(bad), at
+    assert not sound(bytes(512))
+    old = bytearray(header("x" * 90, 1))
+    old[:90] = b"\xe9" * 90  # names in Latin-1; some writers summed signed bytes
+    signed = 8 * 32 + sum(b - 256 if b > 127 else b for b in old[:148] + old[156:])
+    old[148:156] = b"%06o\0 " % signed
+    assert sound(bytes(old))
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "x/../../a.jpg", "/a.jpg", "c:a.jpg", "C:\\a.jpg", "a\\b.jpg", "a\0b.jpg", "x\n.jpg"]
+)
+def test_names_that_could_leave_a_folder(name):
+    assert split(name) is None
 
 
 def test_odd_archives(tmp_path):

@@ -15,6 +15,7 @@ def embed(
     workers: int = 0,
     checkpoint: str = "best",
     allow: str | None = None,
+    allow_pipe: bool = False,
 ) -> None:
     """Embed shards into an index for align search
 
@@ -28,6 +29,7 @@ def embed(
         workers: processes that read and decode
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
+        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from align import load
     from align.commands.named import device, split
@@ -36,7 +38,7 @@ def embed(
     from align.evaluation import embed_shards, fingerprint
     from align.search import Index, write_index
 
-    opened = Shards(shards, shuffle=False)
+    opened = Shards(shards, shuffle=False, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")

@@ -24,6 +24,7 @@ def evaluate(
     no_report: bool = False,
     checkpoint: str = "best",
     allow: str | None = None,
+    allow_pipe: bool = False,
 ) -> None:
     """Measure a model on shards: zero-shot and retrieval
 
@@ -44,6 +45,7 @@ def evaluate(
         no_report: write results.json only
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
+        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from align import load
     from align.commands.named import device, split
@@ -52,7 +54,7 @@ def evaluate(
     from align.evaluation import evaluate as measure
     from align.evaluation import write_results
 
-    opened = Shards(shards, shuffle=False)
+    opened = Shards(shards, shuffle=False, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():

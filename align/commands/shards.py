@@ -72,7 +72,9 @@ def build(
         print(f"left out: {left} (rows without any modality, files of unknown suffix)")
 
 
-def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str | None = None) -> None:
+def show(
+    shards: list[str], /, *, each: int = 1, json: bool = False, save: str | None = None, allow_pipe: bool = False
+) -> None:
     """Print what shards hold: counts, and a sample of each modality
 
     Args:
@@ -80,6 +82,7 @@ def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str |
         each: samples of each modality
         json: print JSON
         save: a folder to write the members of these samples to, as files
+        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
 
@@ -89,7 +92,9 @@ def show(shards: list[str], /, *, each: int = 1, json: bool = False, save: str |
 
     if each < 1:
         raise ValueError(f"--each {each}: show at least one sample of each modality")
-    opened = Shards([f"{name}/*.tar" if Path(name).is_dir() else name for name in shards], shuffle=False)
+    opened = Shards(
+        [f"{name}/*.tar" if Path(name).is_dir() else name for name in shards], shuffle=False, allow_pipe=allow_pipe
+    )
     found = look(opened, each)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if json:

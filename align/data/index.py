@@ -10,65 +10,20 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from align.data.members import Builder, Index
 from align.data.names import safe, split
 from align.data.tar import Entry, Gap, scan
 from align.files import cache_dir, read_json, write_json
 
 SCHEMA = 1
 log = logging.getLogger("align.data")
-
-
-@dataclass(frozen=True)
-class Index:
-    """The samples of a shard in columns: sample i has the members first[i] to first[i + 1]."""
-
-    keys: list[str]
-    first: np.ndarray  # (samples + 1,) int64
-    names: list[str]  # the distinct member names
-    name: np.ndarray  # (members,) int32, into names
-    offset: np.ndarray  # (members,) int64, bytes
-    size: np.ndarray  # (members,) int64, bytes
-    crc32: np.ndarray  # (members,) int64
-    notes: dict[str, int]  # what the scan had to leave out, by reason
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def members(self, i: int) -> list[str]:
-        """The member names of sample i, in the order of the shard."""
-        return [self.names[n] for n in self.name[self.first[i] : self.first[i + 1]]]
-
-
-class Builder:
-    """Collects members in the order of a shard; members of a key need not be neighbours."""
-
-    def __init__(self) -> None:
-        self.samples: dict[str, dict[str, tuple[int, int, int]]] = {}
-        self.notes: Counter[str] = Counter()
-
-    def add(self, key: str, member: str, offset: int, size: int, crc32: int) -> None:
-        """One member; a second one of the same name is left out and counted."""
-        members = self.samples.setdefault(key, {})
-        if member in members:
-            self.notes["shard/duplicate-member"] += 1
-        else:
-            members[member] = (offset, size, crc32)
-
-    def build(self) -> Index:
-        names = sorted({name for members in self.samples.values() for name in members})
-        number = {name: i for i, name in enumerate(names)}
-        flat = [(number[name], *place) for members in self.samples.values() for name, place in members.items()]
-        columns = np.array(flat, dtype=np.int64).reshape(len(flat), 4)
-        first = np.cumsum([0, *map(len, self.samples.values())], dtype=np.int64)
-        name, offset, size, crc32 = columns.T.copy()
-        return Index(list(self.samples), first, names, name.astype(np.int32), offset, size, crc32, dict(self.notes))
 
 
 def index_of(shard: Path) -> Index:
@@ -79,15 +34,25 @@ def index_of(shard: Path) -> Index:
     if not shard.is_file():
         raise FileNotFoundError(f"no shard {shard}")
     state = stamp(shard)
-    for path in places(shard):
-        found = _load(path, state)
-        if found is not None:
-            return found
+    found = stored(shard)
+    if found is not None:
+        return found
     index = build_index(shard)
-    if index.notes:
-        log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
+    warn(shard, index)
     store(index, shard, state)
     return index
+
+
+def stored(shard: Path) -> Index | None:
+    """The index that stands beside the shard or in the cache, where it can be trusted."""
+    state = stamp(shard)
+    return next((found for path in places(shard) if (found := load(path, state)) is not None), None)
+
+
+def warn(shard: object, index: Index) -> None:
+    """One line where the scan had to leave something out."""
+    if index.notes:
+        log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
 
 
 def build_index(shard: Path) -> Index:
@@ -98,23 +63,41 @@ def build_index(shard: Path) -> Index:
     with open(shard, "rb") as file:
         try:
             for found in scan(file):
-                if isinstance(found, Gap):
+                if isinstance(found, Entry):
+                    last, after_gap = _add(builder, found, last, after_gap, damaged)
+                else:
                     builder.notes[f"shard/{found.kind}"] += 1
                     after_gap = found.kind == "header"
-                    if last is not None:
-                        damaged.add(last)  # its next member may be in the gap
-                elif isinstance(found, Entry):
-                    last, after_gap = _add(builder, found, last, after_gap, damaged)
+                    damaged |= _touched(builder, found, last)
         except ValueError as error:
             raise ValueError(f"{shard} {error}") from None
     for key in damaged:
-        if builder.samples.pop(key, None) is not None:
-            builder.notes["sample/cut"] += 1
+        builder.samples.pop(key, None)
+        builder.notes["sample/cut"] += 1
     unread = builder.notes["shard/header"] + builder.notes["shard/no-end"]
     if unread and not builder.samples and not builder.notes["sample/cut"] and shard.stat().st_size:
         raise ValueError(f"{shard} is not a tar file: it has no header that can be read")
     builder.notes += Counter()  # drops zeros
     return builder.build()
+
+
+def _touched(builder: Builder, gap: Gap, last: str | None) -> set[str]:
+    """The samples that may have lost a member to a gap.
+
+    The last before it; not where the archive was cut and what is left of the next header names another sample, or where
+    the last has every member that any sample before it has.
+    """
+    parts = split(gap.name) if gap.name else None
+    if gap.kind == "truncated" and parts is not None:
+        return {parts[0]}
+    if last is None or last not in builder.samples:
+        return set()
+    if gap.kind == "no-end":
+        if parts is not None:
+            return {last} if parts[0].rpartition("/")[2] == last.rpartition("/")[2] else set()
+        if len(builder.samples) > 1 and builder.samples[last].keys() >= set().union(*builder.samples.values()):
+            return set()
+    return {last}
 
 
 def _add(
@@ -151,14 +134,7 @@ def places(shard: Path) -> list[Path]:
 
 def store(index: Index, shard: Path, state: dict[str, int]) -> None:
     """Write the index beside the shard, else into the cache; where neither can be written it is only kept in memory."""
-    content = {
-        "schema": SCHEMA,
-        "shard": state,
-        "notes": index.notes,
-        "names": index.names,
-        "keys": index.keys,
-        **{column: getattr(index, column).tolist() for column in COLUMNS},
-    }
+    content = contents(index, state)
     for path in places(shard):
         if path.parent == shard.parent and not os.access(path.parent, os.W_OK):
             continue
@@ -169,14 +145,34 @@ def store(index: Index, shard: Path, state: dict[str, int]) -> None:
             continue
 
 
+def contents(index: Index, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The index as it is stored; ``state`` is what must agree when it is loaded."""
+    return {
+        "schema": SCHEMA,
+        "shard": dict(state),
+        "notes": index.notes,
+        "names": index.names,
+        "keys": index.keys,
+        **{column: getattr(index, column).tolist() for column in COLUMNS},
+    }
+
+
 COLUMNS = {"first": np.int64, "name": np.int32, "offset": np.int64, "size": np.int64, "crc32": np.int64}
 
 
-def _load(path: Path, state: dict[str, int]) -> Index | None:
-    """A stored index that is whole, fits the shard as it is now, and says nothing impossible; else None."""
+def load(path: Path, state: Mapping[str, Any]) -> Index | None:
+    """A stored index that fits the shard as it is now, and can be read by ``parse``; else None."""
     try:
         content: Any = read_json(path)
-        if content["schema"] != SCHEMA or content["shard"] != state:
+        return parse(content, state["size"]) if content["shard"] == state else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def parse(content: Any, size: int) -> Index | None:
+    """An index from its JSON where it is whole and says nothing impossible of a shard of ``size`` bytes; else None."""
+    try:
+        if content["schema"] != SCHEMA:
             return None
         columns = {column: np.array(content[column], dtype=dtype) for column, dtype in COLUMNS.items()}
         index = Index(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
@@ -188,10 +184,10 @@ def _load(path: Path, state: dict[str, int]) -> Index | None:
         inside = members == 0 or bool(
             (index.offset >= 0).all()
             and (index.size >= 0).all()
-            and (index.offset + index.size <= state["size"]).all()
+            and (index.offset + index.size <= size).all()
             and index.name.min() >= 0
             and index.name.max() < len(index.names)
         )
         return index if whole and inside else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
         return None

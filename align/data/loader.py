@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 import warnings
@@ -21,6 +22,8 @@ from align.values import Batch
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
+
+log = logging.getLogger("align.data")
 
 
 @final
@@ -177,7 +180,7 @@ class _Pieces(IterableDataset[tuple[Batch, list[Bad]]]):
                 within * self.batch + self.rank, min((within + 1) * self.batch, len(self.shards)), self.world
             )
             mine = [p for p in everyone if (p - self.rank) // self.world % workers == worker]
-            read = [self.shards.read(p, epoch, modalities) for p in mine]
+            read = [self.shards.read(p, epoch, modalities, stride=self.world * workers) for p in mine]
             unread = [bad._replace(position=p) for p, (_, some) in zip(mine, read, strict=True) for bad in some]
             part, bad = piece(
                 [sample for sample, _ in read],

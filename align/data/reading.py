@@ -25,7 +25,7 @@ class Reading(Protocol):
     def __len__(self) -> int: ...
 
     def read(
-        self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None
+        self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
     ) -> tuple[Sample, list[Bad]]: ...
 
     @property

@@ -40,7 +40,7 @@ class Resampled:
     without it the places are found again by opening the index of every shard drawn so far.
 
     Args:
-        urls, seed, max_bad, members: as for ``Shards``.
+        urls, seed, max_bad, members, allow_pipe: as for ``Shards``.
         samples: how many positions an epoch has; rounded down to a multiple of ``streams``, so that the streams stay
             with their readers from epoch to epoch.
         streams: independent lines of shards.
@@ -57,6 +57,7 @@ class Resampled:
         block: int | None = None,
         max_bad: float = 0.001,
         members: Mapping[str, Sequence[str]] | None = None,
+        allow_pipe: bool = False,
     ):
         if streams < 1 or (block is not None and block < 1):
             raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
@@ -66,7 +67,7 @@ class Resampled:
             )
         if not 0 <= max_bad <= 1:
             raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
-        self.urls = resolve(urls)
+        self.urls, self.allow_pipe = resolve(urls, allow_pipe=allow_pipe), allow_pipe
         self.stated, self.seed, self.streams, self.max_bad = samples, seed, streams, max_bad
         self.block = 1 if block is None else block
         self._members = members
@@ -90,7 +91,9 @@ class Resampled:
         """As ``Shards.samples``."""
         return walk(self, epoch, rank, world, start)
 
-    def read(self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None) -> tuple[Sample, list[Bad]]:
+    def read(
+        self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
+    ) -> tuple[Sample, list[Bad]]:
         """As ``Shards.read``; positions of a stream are meant to be read in ascending order."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
@@ -167,12 +170,21 @@ class Resampled:
 
     def _shard(self, number: int) -> Shards:
         if number not in self._open:
-            shard = Shards([self.urls[number]], shuffle=False, max_bad=self.max_bad, members=self._members)
+            shard = self._shards(number)
             self._open[number], self._notes[number] = shard, shard.report()
             while len(self._open) > self.streams + 1:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(number)
         return self._open[number]
+
+    def _shards(self, number: int) -> Shards:
+        return Shards(
+            [self.urls[number]],
+            shuffle=False,
+            max_bad=self.max_bad,
+            members=self._members,
+            allow_pipe=self.allow_pipe,
+        )
 
     def _order(self, stream: int, draw: int, samples: int) -> list[int]:
         if (stream, draw) not in self._orders:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from align.data.bad import Bad
 from align.data.coverage import coverage, modalities_of, unused
-from align.data.handles import Handles
-from align.data.index import index_of
 from align.data.labels import class_names, merge_classes
+from align.data.manifest import manifest
 from align.data.meta import read_meta
 from align.data.names import CODE, FOREIGN
+from align.data.opening import open_shards
 from align.data.order import order
-from align.data.urls import resolve
-from align.files import read_json
+from align.data.remote import Remote, Unreachable
+from align.data.source import Reader, Source
+from align.data.urls import Place, resolve
 from align.values import Sample
 
 LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
@@ -28,24 +27,31 @@ LOST = ("sample/cut", "shard/unsafe-name", "shard/duplicate-member")
 
 @final
 class Shards:
-    """The samples of local WebDataset shards.
+    """The samples of WebDataset shards, on a disk or on a server.
 
-    Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked and nothing
-    pickled is ever opened; each member is checked against the checksum in the shard's index.
+    Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked (a compressed
+    archive is refused), nothing pickled is ever opened; each member is checked against the checksum in the index.
 
     Args:
-        urls: a path, a glob, a brace pattern ``{000000..000003}``, or a list of these.
+        urls: a path, a glob, a brace pattern ``{000000..000003}``, a URL (http(s), or what fsspec reads), or a list.
         seed, shuffle, streams, block: what the order follows from (``align.data.order``). shuffle=False: as they stand.
+            block=None: 1, and 256 where a shard is remote: neighbours come in one request.
         max_bad: the share of bad samples above which a Loader stops; 1 never stops it.
         members: modality -> member names for shards that do not name their members by modality, e.g.
             ``{"text": ["txt", "json:caption"]}``; the rest as in ``names.FOREIGN``.
+        allow_pipe: run ``pipe:COMMAND`` in a shell and read what it prints; refused otherwise.
+        cache: bytes on this disk for what comes from servers: of a process for what it reads ahead, and of the folder
+            for shards kept whole (``align.data.keep``).
+        progress: called with (done, total) while shards without an index are read through, once.
 
-    Raises FileNotFoundError for a missing file or an empty pattern, ValueError for one that is no shard.
+    A remote shard that stays unreachable is in quarantine: its positions stay empty, counted as shard/unreachable.
+    Raises FileNotFoundError for a missing file or an empty pattern, ValueError for one that is no shard, OSError for a
+    remote shard that cannot be reached where nothing tells how many samples it has.
     """
 
     def __init__(
         self,
-        urls: str | Path | Sequence[str | Path],
+        urls: str | Place | Sequence[str | Place],
         *,
         seed: int = 0,
         shuffle: bool = True,
@@ -53,25 +59,32 @@ class Shards:
         block: int | None = None,
         max_bad: float = 0.001,
         members: Mapping[str, Sequence[str]] | None = None,
+        allow_pipe: bool = False,
+        cache: int = 16 << 30,
+        progress: Callable[[int, int], None] | None = None,
     ):
         if streams < 1 or (block is not None and block < 1):
             raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
         if not 0 <= max_bad <= 1:
             raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
-        self.urls = resolve(urls)
+        if cache < 0:
+            raise ValueError(f"cache is a number of bytes, not {cache}")
+        self.urls = resolve(urls, allow_pipe=allow_pipe)
         self.seed, self.shuffle, self.streams, self.max_bad = seed, shuffle, streams, max_bad
-        self.block = 1 if block is None else block  # a seek costs nothing in a local file
+        self.allow_pipe, self.cache = allow_pipe, cache
+        remote = any(isinstance(place, Remote) for place in self.urls)
+        self.block = block if block is not None else 256 if remote else 1  # a seek costs nothing in a local file
         self.members = {
             **FOREIGN,
             **{m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()},
         }
-        self._indexes = [index_of(path) for path in self.urls]
+        self._indexes, about = open_shards(self.urls, cache, progress)
         self._ends = np.cumsum([len(index) for index in self._indexes])
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
         self._wanted: dict[tuple[int, frozenset[str]], np.ndarray] = {}
-        self._handles = Handles()
+        self._source = Source(self.urls, about, self._indexes, cache, self.streams if shuffle else 1, self.block)
 
     def __len__(self) -> int:
         """How many samples, bad ones included: they keep their position."""
@@ -88,40 +101,45 @@ class Shards:
         if not 0 <= rank < world or start < 0:
             raise ValueError(f"rank={rank} of world={world} from start={start}: rank is 0..world-1, start at least 0")
         for position in range(start + rank, len(self), world):
-            sample, bad = self.read(position, epoch)
+            sample, bad = self.read(position, epoch, stride=world)
             for reason in bad:
                 self.count(reason.reason, where=reason.where)
             if not bad or any(not name.startswith("__") for name in sample):
                 yield sample
 
-    def read(self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None) -> tuple[Sample, list[Bad]]:
-        """The sample at a position, and what of it could not be read (left out of it, and not counted here).
+    def read(
+        self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
+    ) -> tuple[Sample, list[Bad]]:
+        """The sample at a position, and what of it could not be read (not counted here).
 
         modalities: read only the members of these, and what says label, group and weight; None reads every member.
+        stride: this process reads every ``stride``-th position (ranks x workers); what is fetched ahead depends on it.
+        A header that no longer is one is reported (shard/header) also where the index still finds a sound payload.
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
-        number = int(self._order(epoch)[position])
+        ordered = self._order(epoch)
+        number = int(ordered[position])
         shard = int(np.searchsorted(self._ends, number, side="right"))
-        index, path = self._indexes[shard], self.urls[shard]
+        index = self._indexes[shard]
         i = number - (int(self._ends[shard - 1]) if shard else 0)
-        sample: Sample = {"__key__": index.keys[i], "__url__": str(path), "__index__": position}
-        bad: list[Bad] = []
-        begin, end = int(index.first[i]), int(index.first[i + 1])
-        names = index.name[begin:end]
-        wanted = self._readable(shard, modalities)
-        for m in range(begin, end):
-            if not wanted[names[m - begin]]:
-                continue
-            name = index.names[names[m - begin]]
-            data = self._handles.read(path, int(index.offset[m]), int(index.size[m]))
-            if data is not None and zlib.crc32(data) == index.crc32[m]:
-                sample[name] = data
-            else:
-                bad.append(
-                    Bad(f"{self._kind(name)}/{'unreadable' if data is None else 'checksum'}", _where(sample, name))
-                )
+        sample: Sample = {"__key__": index.keys[i], "__url__": str(self.urls[shard]), "__index__": position}
+        reader = Reader(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
+        try:
+            members, faults = self._source.sample(shard, i, reader)
+        except Unreachable:
+            return sample, [Bad("shard/unreachable", f"{sample['__url__']}: {sample['__key__']}")]
+        sample.update(members)
+        bad = []
+        for name, fault in faults:
+            kind = "shard" if fault == "header" else self._kind(name)
+            bad.append(Bad(f"{kind}/{fault}", f"{sample['__url__']}: {sample['__key__']}.{name}"))
         return sample, bad
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples of each shard, in the order of ``urls``."""
+        return [len(index) for index in self._indexes]
 
     @cached_property
     def modalities(self) -> dict[str, int]:
@@ -137,7 +155,7 @@ class Shards:
     def manifest(self) -> dict[str, Any] | None:
         """The manifest.json beside the shards, where they lie in one folder that has one."""
         found = self._manifests()
-        return found[0] if len(found) == 1 and len({path.parent for path in self.urls}) == 1 else None
+        return found[0] if len(found) == 1 and len({place.parent for place in self.urls}) == 1 else None
 
     @cached_property
     def classes(self) -> dict[str, list[str]]:
@@ -172,13 +190,12 @@ class Shards:
 
     def close(self) -> None:
         """Close the open files; reading opens them again."""
-        self._handles.close()
+        self._source.close()
 
     def _order(self, epoch: int) -> np.ndarray:
         key = epoch if self.shuffle else 0
         if key not in self._orders:
-            lengths = [len(index) for index in self._indexes]
-            ordered = order(lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
+            ordered = order(self.lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
             self._orders[key] = ordered if self.shuffle else np.arange(len(self))
             while len(self._orders) > 2:  # two at the border of epochs
                 self._orders.popitem(last=False)
@@ -204,10 +221,5 @@ class Shards:
         return min(modalities_of(name, self.members), default="") or name.rpartition(".")[2]
 
     def _manifests(self) -> list[dict[str, Any]]:
-        paths = [folder / "manifest.json" for folder in dict.fromkeys(path.parent for path in self.urls)]
-        found = [read_json(path) for path in paths if path.is_file()]
-        return [manifest for manifest in found if isinstance(manifest, dict)]
-
-
-def _where(sample: Sample, name: str) -> str:
-    return f"{sample['__url__']}: {sample['__key__']}.{name}"
+        found = map(manifest, dict.fromkeys(place.parent for place in self.urls))
+        return [content for content in found if content is not None]

@@ -75,12 +75,14 @@ class Sources(ABC):
         return walk(self, epoch, rank, world, start)
 
     @final
-    def read(self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None) -> tuple[Sample, list[Bad]]:
+    def read(
+        self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
+    ) -> tuple[Sample, list[Bad]]:
         """As ``Shards.read``."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
         name, its_epoch, its_position = self.place(position, epoch)
-        sample, bad = self.sources[name].read(its_position, its_epoch, modalities)
+        sample, bad = self.sources[name].read(its_position, its_epoch, modalities, stride=stride)
         sample |= {"__index__": position, "__source__": name}
         return sample, bad
 

@@ -26,10 +26,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch that could not be read as members: "header", "truncated" or "no-end" (cut where a member ended)."""
+    """A stretch that could not be read as members: "header", "truncated" or "no-end" (cut where a member ended).
+
+    name: of the member that was cut, where its header tells.
+    """
 
     kind: str
     offset: int
+    name: str = ""
 
 
 def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
@@ -69,7 +73,8 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
         data = info.size if extended or length is None else length
         begin, offset = offset + BLOCK, offset + BLOCK + -(-data // BLOCK) * BLOCK
         if data < 0 or begin + data > size:
-            yield Gap("truncated", begin)
+            cut = "" if extended else name if name is not None else info.name
+            yield Gap("truncated", begin, cut)
             return
         if extended:
             if data > 1 << 20:  # a name is not that long
@@ -84,7 +89,29 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
             yield Entry(name if name is not None else info.name, begin, data, _crc(file, data))
         name, length = None, None
     if offset + BLOCK > size:
-        yield Gap("no-end", size)
+        file.seek(min(offset, size))
+        start, nul, _ = file.read(100).partition(b"\0")  # a header begins with the name
+        plain = nul and start and name is None and not start.startswith(b"././@")
+        yield Gap("no-end", size, start.decode("utf-8", "surrogateescape") if plain else "")
+
+
+def sound(block: bytes) -> bool:
+    """Whether a header's checksum is right: the sum of its bytes, those of the checksum itself taken as spaces.
+
+    The sum is read off Adler-32, whose lower half is one more than it, modulo 65521.
+    """
+    try:
+        stated = int(block[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    found = sum((zlib.adler32(part) & 0xFFFF) - 1 for part in (block[:148], block[156:BLOCK])) + 8 * ord(" ")
+    if (found - stated) % 65521 == 0:
+        return True
+    try:  # old writers took the bytes as signed
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _tail(file: BinaryIO, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Which shards a path, a glob, a brace pattern or a list of them names."""
+"""Which shards a path, a glob, a brace pattern, a URL or a list of them names."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from align.data.keep import Pipe
+from align.data.remote import Remote, matches, probe
 
 most = 1_000_000  # shards that one brace pattern may name
 
+Place = Path | Remote | Pipe
+"""Where a shard is. All have a ``name`` and a ``parent``, and read as text what a message may show."""
 
-def resolve(urls: str | Path | Sequence[str | Path]) -> list[Path]:
+
+def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = False) -> list[Place]:
     """The shards, in the order given, each pattern's in sorted order, each shard once.
 
-    Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what is no local file.
+    A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
+    (``align[remote]``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs.
+
+    Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
     """
-    patterns = [urls] if isinstance(urls, str | Path) else list(urls)
+    patterns = [urls] if isinstance(urls, str | Path | Remote | Pipe) else list(urls)
     if not patterns:
         raise ValueError("no shards are named: give a path, a glob such as 'shards/train-*.tar', or a list of them")
-    found = [path for pattern in patterns for name in braces(str(pattern)) for path in _files(name, str(pattern))]
+    found = [place for pattern in patterns for place in _places(_text(pattern), allow_pipe)]
     return list(dict.fromkeys(found))
 
 
@@ -42,11 +52,45 @@ def braces(pattern: str) -> list[str]:
     return found
 
 
+def _text(pattern: str | Place) -> str:
+    return pattern.url if isinstance(pattern, Remote) else str(pattern)
+
+
+def _places(pattern: str, allow_pipe: bool) -> list[Place]:
+    if pattern.startswith("pipe:") and not allow_pipe:
+        raise ValueError(
+            f"{pattern!r} would run a command; shards are files or URLs. To run it: --allow-pipe (allow_pipe=True)"
+        )
+    if pattern.startswith("pipe:"):
+        return [Pipe(name.removeprefix("pipe:")) for name in braces(pattern)]
+    if pattern == "-":
+        raise ValueError("'-' would read a pipe; shards are files or URLs, e.g. 'shards/train-*.tar'")
+    return [place for name in braces(pattern) for place in _named(name, pattern)]
+
+
+def _named(name: str, pattern: str) -> Sequence[Place]:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", name)
+    if scheme is None:
+        return _files(name, pattern)
+    kind = scheme[1].lower()
+    chained = "::" in name and kind not in ("http", "https")  # fsspec's chains can name files here
+    if not name[scheme.end() :].startswith("//") or kind in ("file", "local") or chained:
+        raise ValueError(f"{str(Remote(name))!r} is not a URL that shards are read from: a path, http(s)://, s3://, …")
+    remote = Remote(kind + name[scheme.end() - 1 :])
+    if remote.url.startswith(("http://", "https://")):
+        if "*" in urlsplit(remote.url).path:
+            raise ValueError(f"{remote}: a web server cannot list its files; write train-{{000000..000009}}.tar")
+        return [remote]
+    probe(remote)
+    if not glob.has_magic(remote.url):
+        return [remote]
+    found = matches(remote)
+    if not found:
+        raise FileNotFoundError(f"no shard matches {remote}")
+    return found
+
+
 def _files(name: str, pattern: str) -> list[Path]:
-    if name.startswith("pipe:") or name == "-":
-        raise ValueError(f"{pattern!r} would run a command or read a pipe; shards are files, e.g. 'shards/train-*.tar'")
-    if re.match(r"[a-z][a-z0-9+]*:", name):
-        raise ValueError(f"{pattern!r} is not a local file; fetch the shards first and name their folder's files")
     path = Path(name)
     if path.is_dir():
         splits = sorted({shard.name.rpartition("-")[0] + "-*.tar" for shard in path.glob("*-*.tar")}) or ["*.tar"]

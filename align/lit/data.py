@@ -30,6 +30,7 @@ class AlignData(L.LightningDataModule):
         mix: how named sources are mixed.
         resampled: draw training shards with replacement, without counting them: for very large sets. Needs samples.
         samples: how many samples an epoch of resampled shards has.
+        allow_pipe: run ``pipe:COMMAND`` among the shards in a shell; refused otherwise.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class AlignData(L.LightningDataModule):
         mix: Mix = AS_ONE,
         resampled: bool = False,
         samples: int | None = None,
+        allow_pipe: bool = False,
     ):
         super().__init__()
         if batch < 1 or workers < 0:
@@ -58,6 +60,7 @@ class AlignData(L.LightningDataModule):
             raise ValueError(
                 "data.mix mixes named sources; data.train names one set of shards: write {NAME: {urls: …}}"
             )
+        self.allow_pipe = allow_pipe
         self.start_step, self.steps = 0, 0
         self.loader: Loader | None = None
         self.val_loader: Loader | None = None
@@ -95,6 +98,7 @@ class AlignData(L.LightningDataModule):
             "block": self.block,
             "max_bad": self.max_bad,
             "members": self.members,
+            "allow_pipe": self.allow_pipe,
         }
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import lightning as L
 
-from align.lit.module import own
+from align.lit.module import AlignModule, own
 from align.losses.symile import Negatives
 from align.objective import Objective
 
@@ -41,11 +41,18 @@ class Scheduled(L.Callback):
     def __init__(self, schedule: Schedule):
         self.schedule = schedule
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         module = own(pl_module)
         for name, table in self.schedule.items():
-            module.objective.terms[name].loss.negatives = at(table, module.step)  # pyright: ignore[reportAttributeAccessIssue]
+            _set(module, name, at(table, module.step))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, table in self.schedule.items():
-            own(pl_module).objective.terms[name].loss.negatives = table[max(table)]  # pyright: ignore[reportAttributeAccessIssue]
+            _set(own(pl_module), name, table[max(table)])
+
+
+def _set(module: AlignModule, term: str, kind: Negatives) -> None:
+    loss: Any = module.objective.terms[term].loss
+    loss.negatives = kind

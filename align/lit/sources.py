@@ -67,6 +67,7 @@ def open_shards(
     block: int | None,
     max_bad: float,
     members: dict[str, list[str]] | None,
+    allow_pipe: bool = False,
     shuffle: bool = True,
 ) -> Shards | Resampled:
     """The shards of one source. Raises ValueError where resampled and samples do not go together."""
@@ -85,9 +86,17 @@ def open_shards(
             block=block,
             max_bad=max_bad,
             members=members,
+            allow_pipe=allow_pipe,
         )
     return Shards(
-        source.urls, seed=seed, shuffle=shuffle, streams=streams, block=block, max_bad=max_bad, members=members
+        source.urls,
+        seed=seed,
+        shuffle=shuffle,
+        streams=streams,
+        block=block,
+        max_bad=max_bad,
+        members=members,
+        allow_pipe=allow_pipe,
     )
 
 
@@ -101,6 +110,7 @@ def open_mixture(
     block: int | None,
     max_bad: float,
     members: dict[str, list[str]] | None,
+    allow_pipe: bool = False,
 ) -> Mixture:
     """The mixture of named sources; each is shuffled by a seed of its own, made of ``seed`` and its name.
 
@@ -119,7 +129,13 @@ def open_mixture(
         with _saying(name):
             own_seed = derive(seed, "source", name)
             shards[name] = open_shards(
-                source, seed=own_seed, streams=streams, block=block, max_bad=max_bad, members=members
+                source,
+                seed=own_seed,
+                streams=streams,
+                block=block,
+                max_bad=max_bad,
+                members=members,
+                allow_pipe=allow_pipe,
             )
     return Mixture(
         shards,
@@ -140,6 +156,7 @@ def open_concat(
     block: int | None,
     max_bad: float,
     members: dict[str, list[str]] | None,
+    allow_pipe: bool = False,
 ) -> Concat:
     """The named sources of a validation, one after another, as they stand.
 
@@ -151,7 +168,14 @@ def open_concat(
             raise ValueError(f"source {name!r} of data.val: weight and resampled belong to data.train; leave them out")
         with _saying(name):
             shards[name] = open_shards(
-                source, seed=seed, streams=streams, block=block, max_bad=max_bad, members=members, shuffle=False
+                source,
+                seed=seed,
+                streams=streams,
+                block=block,
+                max_bad=max_bad,
+                members=members,
+                allow_pipe=allow_pipe,
+                shuffle=False,
             )
     return Concat(shards, _overrides(sources))
 

@@ -1,0 +1,141 @@
+"""Reading remote shards ahead: a range is fetched when its first member is asked for, and waits on the disk.
+
+The next ranges of its shard come at the same time, and a window's ranges go when its stream enters the next. What waits
+stands in unlinked files in $ALIGN_CACHE; beyond ``limit`` bytes members are fetched one by one. Memory: AHEAD bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from align.data.keep import Pipe
+from align.data.remote import Remote, Unreachable, fetch
+from align.data.window import Range, Window
+from align.files import cache_dir
+
+TOGETHER = 8  # requests at a time
+AHEAD = 16 << 20  # bytes of them
+log = logging.getLogger("align.data")
+
+
+class Ahead:
+    """The windows of the streams that this process reads. A pickled or forked copy starts empty."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.gone: set[Remote | Pipe] = set()
+        self._start()
+
+    def _start(self) -> None:
+        self._windows: dict[tuple[int, int], Window] = {}
+        self._pid = os.getpid()
+        self._finalizer = weakref.finalize(self, _close, self._windows)
+
+    def read(
+        self,
+        remote: Remote,
+        what: Range,
+        *,
+        slot: tuple[int, int],
+        window: tuple[int, object],
+        plan: Callable[[], list[Range]],
+    ) -> bytes:
+        """The bytes of a member, from the window of its stream where they lie in one of its ranges.
+
+        slot: how many streams there are for this reader, and which; window: which of its windows, and what else (epoch,
+        modalities) it depends on; plan: its ranges. Raises Unreachable; the shard is then in quarantine: it is asked no
+        more, and one line was logged.
+        """
+        if self._pid != os.getpid():
+            self.close()  # the files of the process that forked
+            self._pid = os.getpid()
+        found = self._windows.get(slot)
+        if found is None or found.key != window:
+            self._drop(lambda other, _: other == slot or other[0] != slot[0])  # or streams of another layout
+            found = self._windows[slot] = Window(window, plan())
+        try:
+            return self._member(remote, what, found)
+        except Unreachable as error:
+            self.quarantine(remote, str(error))
+            raise
+
+    def quarantine(self, remote: Remote | Pipe, why: str) -> None:
+        """Ask this shard no more, and say so once."""
+        if remote not in self.gone:
+            self.gone.add(remote)
+            log.warning("quarantined: %s; the positions of its samples stay empty (shard/unreachable)", why)
+
+    def close(self) -> None:
+        """Forget what was fetched."""
+        _close(self._windows)
+
+    def _member(self, remote: Remote, what: Range, window: Window) -> bytes:
+        i = bisect_right(window.starts, (what.shard, what.begin)) - 1
+        here = window.ranges[i] if i >= 0 else None
+        if here is None or here.shard != what.shard or here.end < what.end:
+            return fetch(remote, what.begin, what.end)
+        begin, end = what.begin - here.begin, what.end - here.begin
+        if i not in window.at:
+            held = sum(w.size for w in self._windows.values())
+            if held + here.end - here.begin > self.limit:
+                self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
+                return fetch(remote, what.begin, what.end)
+            for j, data in _fetched(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
+                try:
+                    window.write(j, data)
+                except OSError as error:  # the disk is full, or there are no more descriptors
+                    log.warning("nothing more is kept in %s (%s): members are fetched one by one", cache_dir(), error)
+                    self.limit = 0
+                    if j == i:
+                        return data[begin:end]
+                    break
+        return window.read(i, begin, end)
+
+    def _drop(self, stale: Callable[[tuple[int, int], Window], bool]) -> None:
+        for slot in [slot for slot, window in self._windows.items() if stale(slot, window)]:
+            self._windows.pop(slot).close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"limit": self.limit, "gone": self.gone}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.limit, self.gone = state["limit"], state["gone"]
+        self._start()
+
+
+def _next(window: Window, i: int, most: int) -> list[int]:
+    """Range i and those after it in its shard that nobody fetched: at most TOGETHER, of ``most`` bytes in all."""
+    out, size = [i], window.ranges[i].end - window.ranges[i].begin
+    for j in range(i + 1, min(i + TOGETHER, len(window.ranges))):
+        size += window.ranges[j].end - window.ranges[j].begin
+        if window.ranges[j].shard != window.ranges[i].shard or j in window.at or size > most:
+            break
+        out.append(j)
+    return out
+
+
+def _fetched(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
+    """These ranges, fetched at the same time. Raises Unreachable where the first fails; another is only left out."""
+    if len(asked) == 1:
+        return [(asked[0], fetch(remote, window.ranges[asked[0]].begin, window.ranges[asked[0]].end))]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        waiting = {j: pool.submit(fetch, remote, window.ranges[j].begin, window.ranges[j].end) for j in asked}
+    out = []
+    for j, future in waiting.items():
+        try:
+            out.append((j, future.result()))
+        except Unreachable:
+            if j == asked[0]:
+                raise
+    return out
+
+
+def _close(windows: dict[tuple[int, int], Window]) -> None:
+    while windows:
+        windows.popitem()[1].close()

@@ -1,0 +1,109 @@
+"""Whole shards kept on the disk: those that cannot be read in parts, in a folder that stays below a size.
+
+They are what a command prints (``pipe:``, only where the user allows it) and what a server without ranges sends. The
+folder is $ALIGN_CACHE/shards; the shards that were opened longest ago go first, and are fetched again when needed. So
+a set larger than the bound is fetched more than once: raise ``cache``, or copy the set here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from align.data.remote import Remote, Unreachable, fetch_whole
+from align.files import atomic_write, cache_dir
+from align.files.http import Stat
+from align.files.lock import locked
+
+PIECE = 1 << 20
+
+
+@final
+@dataclass(frozen=True)
+class Pipe:
+    """``pipe:COMMAND``: a shard that a shell command prints. What it printed is used until the cache lets it go."""
+
+    command: str
+
+    def __str__(self) -> str:
+        return f"pipe:{self.command}"
+
+    @property
+    def name(self) -> str:
+        """All of it: a command has no file name."""
+        return str(self)
+
+    @property
+    def parent(self) -> Pipe:
+        """Itself: no manifest stands beside a command."""
+        return self
+
+
+def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
+    """The shard as a file in the cache, fetched or run where it is not there. Raises Unreachable.
+
+    about: what the server said of it, for one that has no ranges. limit: bytes of the whole folder.
+    """
+    name = f"{shard} {shard.url} {about}" if isinstance(shard, Remote) else str(shard)
+    path = cache_dir() / "shards" / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.tar"
+    if _touch(path):
+        return path
+    with locked(path.with_suffix(".lock")):
+        if _touch(path):
+            return path
+        chunks = _printed(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
+        with closing(chunks), atomic_write(path) as file:
+            size = 0
+            for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise Unreachable(f"cannot keep {shard}: it is larger than cache={limit} bytes")
+                file.write(chunk)
+        _shrink(path, limit)
+    return path
+
+
+def _touch(path: Path) -> bool:
+    """Whether the file is there; now it is the last that was opened. Its index counts on the mtime."""
+    try:
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+    except OSError:
+        return False
+    return True
+
+
+def _shrink(newest: Path, limit: int) -> None:
+    """Remove what was opened longest ago until the folder fits. A process that has it open reads on."""
+    found = []
+    for path in newest.parent.glob("*.tar"):
+        with suppress(OSError):
+            state = path.stat()
+            found.append((state.st_atime_ns, state.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            return
+        if path != newest:
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".index.json").unlink(missing_ok=True)
+            total -= size
+
+
+def _printed(pipe: Pipe) -> Generator[bytes, None, None]:
+    with subprocess.Popen(pipe.command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
+        try:
+            if running.stdout is not None:
+                while chunk := running.stdout.read(PIECE):
+                    yield chunk
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        raise Unreachable(f"{pipe} ended with exit code {running.returncode}")

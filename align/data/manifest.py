@@ -1,0 +1,41 @@
+"""The manifest.json beside shards, on the disk or on their server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from align.data.keep import Pipe
+from align.data.remote import Remote, fetch_small
+from align.files import read_json
+
+
+def manifest(folder: Path | Remote | Pipe) -> dict[str, Any] | None:
+    """The manifest of a folder of shards; None where there is none.
+
+    Raises ValueError for a local one that is no JSON.
+    """
+    if isinstance(folder, Pipe):
+        return None
+    if isinstance(folder, Remote):
+        data = fetch_small(folder / "manifest.json", most=1 << 26)
+        try:
+            found = json.loads(data) if data is not None else None
+        except (ValueError, RecursionError):
+            return None
+    else:
+        found = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+    return found if isinstance(found, dict) else None
+
+
+def stated(folder: Path | Remote | Pipe) -> dict[str, int] | None:
+    """Shard name -> samples, as the folder's manifest says."""
+    shards = (manifest(folder) or {}).get("shards")
+    if not isinstance(shards, dict):
+        return None
+    return {
+        name: int(about["samples"])
+        for name, about in shards.items()
+        if isinstance(about, dict) and isinstance(about.get("samples"), int) and about["samples"] >= 0
+    }

@@ -1,0 +1,168 @@
+"""Shards on a server: http(s) by ranges with the standard library, any other scheme through fsspec (an extra).
+
+What fails is tried again after a pause that doubles and is jittered, so that many workers do not come back at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, TypeVar, final
+from urllib.parse import urlsplit, urlunsplit
+
+from align.files import http
+
+ATTEMPTS = 5
+PAUSE = 0.5  # seconds before the second attempt; 7.5 in all, jittered
+PIECE = 8 << 20  # bytes of one request where a whole file is read
+FINAL = (401, 403, 404, 410, 416)  # asking again gives the same answer
+T = TypeVar("T")
+log = logging.getLogger("align.data")
+
+
+@final
+class Unreachable(OSError):
+    """A remote file that could not be read; ``missing`` where the server says that there is none."""
+
+    def __init__(self, message: str, *, missing: bool = False):
+        super().__init__(message)
+        self.missing = missing
+
+
+@final
+@dataclass(frozen=True)
+class Remote:
+    """A shard's URL; as text it has no credentials."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return http.shown(self.url)
+
+    def __repr__(self) -> str:
+        return f"Remote({str(self)!r})"
+
+    @property
+    def name(self) -> str:
+        """The file's name, without folder and query."""
+        return PurePosixPath(urlsplit(self.url).path or self.url).name
+
+    @property
+    def parent(self) -> Remote:
+        """The folder's URL, without a query."""
+        parts = urlsplit(self.url)
+        return Remote(urlunsplit((parts.scheme, parts.netloc, parts.path.rpartition("/")[0], "", "")))
+
+    def __truediv__(self, name: str) -> Remote:
+        return Remote(f"{self.url}/{name}")
+
+
+def stat(remote: Remote) -> http.Stat:
+    """Size and version of a remote file. Raises Unreachable."""
+    if _is_http(remote):
+        return _tried(remote, lambda: http.stat(remote.url))
+    return _tried(remote, lambda: _info(remote))
+
+
+def fetch(remote: Remote, begin: int, end: int) -> bytes:
+    """Its bytes from ``begin`` to ``end``, all of them, in one request. Raises Unreachable."""
+    if _is_http(remote):
+        return _tried(remote, lambda: http.get(remote.url, begin, end))
+    return _tried(remote, lambda: _cat(remote, begin, end))
+
+
+def fetch_whole(remote: Remote, about: http.Stat) -> Generator[bytes, None, None]:
+    """A remote file from its first byte to its last, by ranges where the server gives them. Raises Unreachable."""
+    if about.ranges:
+        for begin in range(0, about.size, PIECE):
+            yield fetch(remote, begin, min(begin + PIECE, about.size))
+        return
+    try:
+        yield from http.whole(remote.url)
+    except OSError as error:  # what was handed on cannot be taken back: the caller begins anew
+        raise Unreachable(f"cannot read {remote}: {error}") from None
+
+
+def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
+    """A small file beside a shard, its index or manifest; None where there is none that can be read."""
+    try:
+        about = stat(remote)
+        return b"".join(fetch_whole(remote, about)) if about.size <= most else None
+    except Unreachable:
+        return None
+
+
+def matches(remote: Remote) -> list[Remote]:
+    """What a pattern with * matches, sorted, where its scheme can list. Raises Unreachable."""
+    scheme = urlsplit(remote.url).scheme
+    fs, path = _filesystem(remote)
+    return [Remote(f"{scheme}://{str(found).lstrip('/')}") for found in sorted(_tried(remote, lambda: fs.glob(path)))]
+
+
+def probe(remote: Remote) -> None:
+    """ValueError, in one line, where nothing here can read this scheme."""
+    if not _is_http(remote):
+        _filesystem(remote)
+
+
+def _tried(remote: Remote, ask: Callable[[], T]) -> T:
+    jitter = random.Random(f"{remote.url} {os.getpid()} {time.monotonic_ns()}")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return ask()
+        except Exception as error:  # what file systems behind fsspec raise has no common class
+            code = getattr(error, "code", None)
+            final = code in FINAL or isinstance(
+                error, FileNotFoundError | PermissionError | NotImplementedError | ValueError
+            )
+            if final or attempt == ATTEMPTS:
+                missing = code in (404, 410) or isinstance(error, FileNotFoundError)
+                reason = " ".join(str(error).replace(remote.url, str(remote)).split()) or type(error).__name__
+                tries = "" if attempt == 1 else f" after {attempt} attempts"
+                raise Unreachable(f"cannot read {remote}{tries}: {reason}", missing=missing) from None
+        time.sleep(PAUSE * 2 ** (attempt - 1) * jitter.uniform(0.5, 1.5))
+    raise Unreachable(f"cannot read {remote}: no attempt is allowed")
+
+
+def _is_http(remote: Remote) -> bool:
+    return remote.url.startswith(("http://", "https://"))
+
+
+def _filesystem(remote: Remote) -> tuple[Any, str]:
+    """Made anew at each use: fsspec keeps its instances by process, so a forked worker gets its own."""
+    scheme = remote.url.partition(":")[0]
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise ValueError(f"{remote}: {scheme}:// needs fsspec; pip install 'align[remote]'") from None
+    try:
+        return url_to_fs(remote.url)
+    except ImportError as error:
+        raise ValueError(f"{remote}: {' '.join(str(error).split())}") from None
+    except ValueError:
+        raise ValueError(f"{remote}: no reader for {scheme}://; shards are files, http(s) or fsspec URLs") from None
+
+
+def _info(remote: Remote) -> http.Stat:
+    fs, path = _filesystem(remote)
+    about = fs.info(path)
+    if about.get("type") == "directory" or about.get("size") is None:
+        raise FileNotFoundError("it is no file")
+    etag = next((str(about[k]) for k in ("ETag", "etag", "md5Hash", "blob_id", "checksum") if about.get(k)), "")
+    modified = next((str(about[k]) for k in ("LastModified", "last_modified", "mtime", "created") if about.get(k)), "")
+    return http.Stat(int(about["size"]), etag, modified)
+
+
+def _cat(remote: Remote, begin: int, end: int) -> bytes:
+    if begin >= end:
+        return b""
+    fs, path = _filesystem(remote)
+    data = fs.cat_file(path, start=begin, end=end)
+    if len(data) != end - begin:
+        raise OSError(f"{len(data)} bytes came instead of {end - begin}")
+    return data

@@ -1,0 +1,130 @@
+"""The bytes of a member, wherever its shard is, with a look at the header before them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from math import lcm
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+
+from align.data.ahead import Ahead
+from align.data.handles import Handles
+from align.data.index import Index
+from align.data.keep import Pipe, kept
+from align.data.order import WINDOW
+from align.data.remote import Remote, Unreachable
+from align.data.tar import BLOCK, sound
+from align.data.urls import Place
+from align.data.window import Range, ranges
+from align.files.http import Stat
+
+WINDOWS = 4  # kept of a set that has no streams: such a set may be read back and forth
+
+
+class Reader(NamedTuple):
+    """Who reads, and what comes next: enough to fetch it together."""
+
+    order: np.ndarray  # (N,) the sample at each position
+    position: int
+    stride: int  # this process reads every stride-th position
+    what: object  # what else the members depend on: epoch and modalities
+    wanted: Callable[[int], np.ndarray]  # shard -> (names,) bool
+
+
+@final
+class Source:
+    """Members of shards, local ones by their offset in an open file, remote ones ahead by the window.
+
+    Args:
+        about: what the server said of each shard; the error for one that could not be reached.
+        cache: bytes that may stand on the disk. streams, block: of the order (streams=1: as they stand).
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[Place],
+        about: Sequence[Stat | Unreachable | None],
+        indexes: Sequence[Index],
+        cache: int,
+        streams: int,
+        block: int,
+    ):
+        self.urls, self.about, self.indexes, self.cache = urls, about, indexes, cache
+        self.streams, self.window = streams, WINDOW * block
+        self._ends = np.cumsum([len(index) for index in indexes])
+        self._handles = Handles()
+        self._ahead = Ahead(cache)
+        for place, said, index in zip(urls, about, indexes, strict=True):
+            if isinstance(place, Remote) and isinstance(said, Unreachable) and not len(index.name):
+                self._ahead.quarantine(place, str(said))
+
+    def sample(self, shard: int, i: int, reader: Reader) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+        """The wanted members of sample i of a shard, and (member, fault) for what is wrong.
+
+        "unreadable" and "checksum" members are left out; one whose "header" no longer is one is delivered all the same
+        where its bytes are sound. Raises Unreachable for a remote shard that is in quarantine, now or from now on.
+        """
+        if self.urls[shard] in self._ahead.gone:
+            raise Unreachable(f"{self.urls[shard]} is in quarantine")
+        index, wanted = self.indexes[shard], reader.wanted(shard)
+        members: dict[str, bytes] = {}
+        faults: list[tuple[str, str]] = []
+        for m in range(int(index.first[i]), int(index.first[i + 1])):
+            if not wanted[index.name[m]]:
+                continue
+            name = index.names[index.name[m]]
+            headed, data = self._read(shard, int(index.offset[m]), int(index.size[m]), reader)
+            if not headed:
+                faults.append((name, "header"))
+            if data is not None and zlib.crc32(data) == index.crc32[m]:
+                members[name] = data
+            else:
+                faults.append((name, "unreadable" if data is None else "checksum"))
+        return members, faults
+
+    def close(self) -> None:
+        """Close the open files, forget what was fetched ahead."""
+        self._handles.close()
+        self._ahead.close()
+
+    def _read(self, shard: int, offset: int, size: int, reader: Reader) -> tuple[bool, bytes | None]:
+        """Whether a sound header stands before a member, and its bytes (None: they cannot be read)."""
+        place, before = self.urls[shard], min(BLOCK, offset)
+        said = self.about[shard]
+        if isinstance(place, Path):
+            raw = self._handles.read(place, offset - before, size + before)
+        elif isinstance(place, Pipe) or (isinstance(said, Stat) and not said.ranges):
+            try:
+                path = kept(place, said if isinstance(said, Stat) else None, self.cache)
+                raw = self._handles.read(path, offset - before, size + before)
+            except Unreachable as error:
+                self._ahead.quarantine(place, str(error))
+                raise
+        else:
+            raw = self._fetched(place, Range(shard, offset - before, offset + size), reader)
+        if raw is None:
+            return True, None  # what cannot be read is reported as such
+        return before == BLOCK and sound(raw[:BLOCK]), raw[before:]
+
+    def _fetched(self, remote: Remote, what: Range, reader: Reader) -> bytes:
+        together = lcm(self.streams, reader.stride)
+        window = reader.position // (self.streams * self.window)
+        several = WINDOWS if self.streams == 1 else 1
+        return self._ahead.read(
+            remote,
+            what,
+            slot=(together, reader.position % together + together * (window % several)),
+            window=(window, reader.what),
+            plan=lambda: self._plan(window, reader.position % together, together, reader),
+        )
+
+    def _plan(self, window: int, slot: int, together: int, reader: Reader) -> list[Range]:
+        """The ranges of the positions that this process reads of one stream in one window."""
+        length = self.streams * self.window
+        begin = window * length
+        first = begin + (slot - begin) % together
+        numbers = reader.order[first : begin + length : together]
+        return ranges(numbers, self.indexes, self._ends, reader.wanted)
