@@ -5,7 +5,8 @@ from align.data.build import build
 from align.data.collate import collate
 from align.data.join import join
 from align.data.loader import Loader
+from align.data.recode import Recode
 from align.data.shards import Shards
 from align.data.writer import ShardWriter
 
-__all__ = ["Loader", "ShardWriter", "Shards", "TooManyBad", "build", "collate", "join"]
+__all__ = ["Loader", "Recode", "ShardWriter", "Shards", "TooManyBad", "build", "collate", "join"]

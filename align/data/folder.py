@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from align.data.media import Member, kind, member
+from align.data.media import held, kind, member
 from align.data.table import Planned
 
 SPLITS = {
@@ -72,9 +71,9 @@ class Folder:
                 key = _key(f"{label}/{stem}", taken)
                 members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
                 if "text" not in files and caption:
-                    members.append(Member("text.txt", partial(str.encode, caption)))
+                    members.append(held("text.txt", caption.encode()))
                 about = json.dumps({"label": label}, ensure_ascii=False).encode()
-                members.append(Member("json", partial(bytes, about)))
+                members.append(held("json", about))
                 yield Planned(key, members)
         if not taken:
             raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")
