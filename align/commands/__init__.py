@@ -20,8 +20,11 @@ commands = {  # name -> module:function, in the order of a first visit
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
     "zeroshot": "zeroshot:zeroshot",
-    "shards build": "shards:build",
+    "shards build": "shards_build:build",
     "shards show": "shards:show",
+    "shards split": "shards_cut:split",
+    "shards merge": "shards_cut:merge",
+    "shards filter": "shards_cut:filter_",
     "embed": "embed:embed",
     "search": "search:search",
 }

@@ -86,7 +86,7 @@ class Journal:
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True).encode() + b"\n"
+    return json.dumps(content).encode() + b"\n"
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""``align shards split``, ``merge`` and ``filter``: other shards with the same samples, their bytes untouched."""
