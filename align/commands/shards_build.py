@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+EXAMPLES = {
+    "--columns": "NAME=COLUMN, as in caption=text",
+    "--members": "MODALITY=NAME, as in text=json:caption|txt",
+    "--parts": "NAME=SHARE, as in train=0.8,val=0.1,test=0.1",
+}
+
 
 def build(
     source: str,
@@ -86,7 +92,7 @@ def build(
             split=split,
             per_shard=per_shard,
             modalities=_list(modalities, "--modalities"),
-            columns=_pairs(columns, "--columns"),
+            columns=pairs(columns, "--columns"),
             literal=_list(literal, "--literal") if literal else (),
             template=template.split("|"),
             points=points,
@@ -94,7 +100,7 @@ def build(
             licence=licence,
             progress=say,
             shard_mb=shard_mb,
-            members={name: value.split("|") for name, value in _pairs(members, "--members").items()},
+            members=mapping(members),
             recode=recode,
             workers=workers,
             resume=not anew,
@@ -116,12 +122,17 @@ def _list(text: str, option: str) -> list[str]:
     return names
 
 
-def _pairs(text: str, option: str) -> dict[str, str]:
-    pairs = {}
+def mapping(members: str) -> dict[str, list[str]]:
+    """What --members says: modality -> names in the shards."""
+    return {name: value.split("|") for name, value in pairs(members, "--members").items()}
+
+
+def pairs(text: str, option: str) -> dict[str, str]:
+    """ "a=x, b=y" -> {a: x, b: y}. Raises ValueError where a part is not of that form."""
+    found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, column = part.partition("=")
         if not name or not equals:
-            example = "NAME=COLUMN, as in caption=text" if option == "--columns" else "MODALITY=NAME, as in text=txt"
-            raise ValueError(f"{option} {part!r}: write {example}")
-        pairs[name] = column
-    return pairs
+            raise ValueError(f"{option} {part!r}: write {EXAMPLES[option]}")
+        found[name.strip()] = column.strip()
+    return found

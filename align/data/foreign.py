@@ -50,9 +50,14 @@ def splits(folder: Path) -> dict[str | None, list[Path]]:
     """Split -> its shards, for a folder of shards; None is the name of shards that name no split."""
     found: dict[str | None, list[Path]] = {}
     for path in sorted(folder.glob("*.tar")):
-        named = re.fullmatch(r"([A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*)-\d+\.tar", path.name)
-        found.setdefault(named[1] if named else None, []).append(path)
+        found.setdefault(split_name(path), []).append(path)
     return found
+
+
+def split_name(path: Path) -> str | None:
+    """``train`` of ``train-000003.tar``; None for a name that says no split."""
+    named = re.fullmatch(r"([A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*)-\d+\.tar", path.name)
+    return named[1] if named else None
 
 
 def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Bad]]:
