@@ -123,8 +123,9 @@ class Expression:
                 pass
             case _:
                 raise ValueError(
-                    f"{self._source(node)!r} is not allowed in a condition: it has names, numbers, strings, comparisons, "
-                    f'and, or, not, in, arithmetic, NAME["key"], {"(), ".join(CALLS)}() and score(image, text)'
+                    f"{self._source(node)!r} is not allowed in a condition; it has names, numbers, strings, "
+                    "comparisons, and, or, not, in, arithmetic, "
+                    f'NAME["key"], {"(), ".join(CALLS)}() and score(image, text)'
                 )
         for part in parts:
             self._check(part)
