@@ -85,6 +85,18 @@ def test_a_damaged_member_of_a_shard_is_counted(tmp_path):
     assert pattern
 
 
+def test_samples_that_a_cut_took_are_counted(tmp_path):
+    tar(tmp_path / "in" / "0.tar", {f"{i}.jpg": png(i, 30) for i in range(6)})
+    whole = (tmp_path / "in" / "0.tar").read_bytes()
+    (tmp_path / "in" / "0.tar").write_bytes(whole[: 3 * (len(png(0, 30)) + 512)])
+    with pytest.raises(TooManyBad, match="in this epoch are bad"):
+        build(tmp_path / "in", tmp_path / "out", max_bad=0.01)
+    found = build(tmp_path / "in", tmp_path / "out", max_bad=1)
+    assert found["bad"] >= 1
+    line = json.loads((tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()[0])
+    assert line == {"shard": str(tmp_path / "in" / "0.tar"), "reason": "sample/cut", "n": found["bad"]}
+
+
 def test_a_program_gives_samples(tmp_path):
     (tmp_path / "a.wav").write_bytes(wav(0))
 

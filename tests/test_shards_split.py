@@ -194,7 +194,7 @@ def test_the_commands(whole, tmp_path, capsys, monkeypatch):
         (["split", whole, "x", "--parts", "train=much"], "train=much: a share is a number", 1),
         (["split", whole, "x", "--parts", "train=0.5"], "sum to 1", 1),
         (["split", whole, "x", "--parts", "train=1", "--by", "size"], "'key', 'group', 'label'", 2),
-        (["split", whole, "x"], "--parts", 2),
+        (["split", whole, "x"], "are required: parts", 2),
         (["merge", whole, "out/train-*.tar", "x"], "--duplicates rename", 1),
         (["merge", "none-*.tar", "x"], "no shard matches none-*.tar", 1),
     ):

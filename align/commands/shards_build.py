@@ -43,7 +43,8 @@ def build(
     itself; an empty cell is a missing modality. Further columns: label (or label.shape, label.colour, ... for several
     attributes), group (equal ones are never each other's negatives), weight and key; image.0, image.1 for several of
     a kind; text.neg for hard negatives. A folder holds CLASS/file, or train/CLASS/file and test/CLASS/file: the name of
-    the class is the label and the caption.
+    the class is the label and the caption; files with one stem are one sample. A folder of plain files (1.jpg, 1.txt)
+    has no labels.
 
     A .tar, a pattern such as 'cc3m/{00000..00331}.tar' or a folder of them is an existing WebDataset, img2dataset's
     for one: jpg, flac, txt, cls become image.jpg, audio.flac, text.txt and the label; --members says other names.

@@ -53,8 +53,8 @@ def build(
     stands at its name only when it is whole.
 
     Args:
-        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes
-            or of splits (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder that holds some), whose
+        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
+            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder that holds some), whose
             members are renamed as ``members`` says; or samples, from a generator, a function that makes one, or a list:
             ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``given``), or rows of a table.
         split: what the shards are called where the source has no splits of its own.
@@ -122,7 +122,7 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
     left = 0
     for name, root in (tree.splits() or {job.split: tree.path}).items():
         plan = list(tree.samples(root))
-        classes = {"label": [folder.name for folder in tree.classes(root)]}
+        classes = {"label": names} if (names := [folder.name for folder in tree.classes(root)]) else {}
         header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
         sizes = [sample.size for sample in plan]
         left += tree.unknown
@@ -137,8 +137,8 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         shards = Shards(urls, shuffle=False, members=members)
         if {Path(str(url)).parent.resolve() for url in shards.urls} == {job.out.resolve()}:
             raise ValueError(f"{job.out} holds the shards to read; write to another folder")
-        plan = list(stored(shards))
-        if not plan:
+        sizes = array("q", (sample.size for sample in stored(shards)))
+        if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
         manifest = shards.manifest or {}
         header = {
@@ -152,8 +152,8 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
             classes=manifest.get("classes") or None,
             licence=job.licence if job.licence is not None else manifest.get("licence"),
         )
-        left += len(shards) - len(plan)
-        _add(written, _write(one, plan, [sample.size for sample in plan], header))
+        left += len(shards) - len(sizes)
+        _add(written, _write(one, stored(shards), sizes, header))
         shards.close()
     return {**written, "left out": left}
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self, final
 
 from align.data.balance import balanced
+from align.data.foreign import lost
 from align.data.meta import read_meta
 from align.data.names import check_member
 from align.data.shards import Shards
@@ -91,6 +92,15 @@ def read_whole(shards: Shards, position: int, dropped: Counter[str]) -> Sample |
     return sample
 
 
+def unindexed(many: Iterable[Shards]) -> Counter[str]:
+    """What the shards lost before any reading, by reason."""
+    found: Counter[str] = Counter()
+    for shards in many:
+        for _, reason, n in lost(shards):
+            found[reason] += n
+    return found
+
+
 def apart(out: str | Path, many: Iterable[Shards]) -> Path:
     """The folder to write to. Raises ValueError where it holds what is read."""
     out = Path(out)
@@ -114,7 +124,7 @@ def copy(
     Returns samples per split, and what was left out by reason. Splits have shards of equally many samples, to one.
     """
     planned = Counter(name for name in part if name is not None)
-    dropped: Counter[str] = Counter()
+    dropped = unindexed([shards])
     licence = (shards.manifest or {}).get("licence")
     with ExitStack() as stack:
         writers = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from align.data.bad import Bad, Budget
+from align.data.foreign import lost
 from align.data.index import places
 from align.data.journal import Journal
 from align.data.meta import read_meta
@@ -74,15 +75,21 @@ def make(job: Job) -> tuple[int, dict[str, int]]:
         for path in job.out.glob(f".{job.split}-??????.tar.*.tmp"):  # what a killed run was writing
             path.unlink(missing_ok=True)
         writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
-        budget = Budget(job.max_bad)
+        gone = lost(job.shards) if job.shards is not None else []
+        budget = Budget(job.max_bad, lost=sum(n for _, _, n in gone))
         with writer, closing(_Run(job, journal, writer, budget)) as run:
             run.go()
             budget.end_epoch()
             if writer.samples == 0:
                 raise ValueError(f"no sample of the {budget.epoch_seen or run.done} that came could be written")
         found = [bad for entry in journal.entries for bad in entry["bad"]]
-        _quarantine(job.out / f"{job.split}-bad.jsonl", found)
-        return writer.samples, dict(sorted(Counter(reason for _, _, reason in found).items()))
+        lines = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in gone]
+        lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
+        _quarantine(job.out / f"{job.split}-bad.jsonl", lines)
+        counts = Counter(reason for _, _, reason in found)
+        for _, reason, n in gone:
+            counts[reason] += n
+        return writer.samples, dict(sorted(counts.items()))
 
 
 class _Run:
@@ -184,10 +191,9 @@ def prepare(state: tuple[Shards | None, Recode], item: Item) -> tuple[dict[str, 
     return (out if modalities(out, FOREIGN) else {}), bad
 
 
-def _quarantine(path: Path, bad: Sequence[Sequence[str]]) -> None:
-    if not bad:
+def _quarantine(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    if not lines:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path, "w") as file:
-        for key, member, reason in bad:
-            file.write(json.dumps({"key": key, "member": member, "reason": reason}, ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

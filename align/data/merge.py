@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from align.data.copying import Even, Progress, apart, members_of, read_whole
+from align.data.copying import Even, Progress, apart, members_of, read_whole, unindexed
 from align.data.labels import merge_classes
 from align.data.meta import read_meta
 from align.data.shards import Shards
@@ -49,7 +49,7 @@ def merge_shards(
     merged = merge_classes(stated)
     licences = {licence for shards in many if (licence := (shards.manifest or {}).get("licence"))}
     total = sum(map(len, many))
-    dropped: Counter[str] = Counter()
+    dropped = unindexed(many)
     relabelled = done = 0
     licence = "; ".join(sorted(licences)) or None
     with Even(folder, split, total, per_shard, classes=merged, licence=licence) as writer:

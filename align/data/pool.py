@@ -19,7 +19,7 @@ AHEAD = 3  # chunks a worker may be ahead: what waits is held in memory
 
 
 def ordered(
-    work: Callable[[Any, T], Any], state: Any, items: Iterable[T], workers: int, chunk: int = 8
+    work: Callable[[Any, T], Any], state: Any, items: Iterable[T], workers: int, chunk: int = 4
 ) -> Iterator[tuple[T, Any]]:
     """(item, work(state, item)) for each item, in their order.
 

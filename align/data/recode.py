@@ -55,6 +55,11 @@ class Recode:
             raise ValueError(f"sample_rate={self.sample_rate}: from 1000 to 768000 Hz")
         if self.audio_format == "opus" and self.sample_rate not in OPUS:
             raise ValueError(f"opus needs a sample_rate of {', '.join(map(str, OPUS))}; got {self.sample_rate}")
+        if self.image_format == "webp":
+            from PIL import features
+
+            if not features.check("webp"):
+                raise ValueError("this Pillow cannot write webp; use image_format=jpeg, or a Pillow with webp")
         if self.audio_format is not None:
             _can_write(self.audio_format)
 
