@@ -86,15 +86,14 @@ def test_a_damaged_member_of_a_shard_is_counted(tmp_path):
 
 
 def test_samples_that_a_cut_took_are_counted(tmp_path):
-    tar(tmp_path / "in" / "0.tar", {f"{i}.jpg": png(i, 30) for i in range(6)})
-    whole = (tmp_path / "in" / "0.tar").read_bytes()
-    (tmp_path / "in" / "0.tar").write_bytes(whole[: 3 * (len(png(0, 30)) + 512)])
-    with pytest.raises(TooManyBad, match="in this epoch are bad"):
-        build(tmp_path / "in", tmp_path / "out", max_bad=0.01)
-    found = build(tmp_path / "in", tmp_path / "out", max_bad=1)
-    assert found["bad"] >= 1
-    line = json.loads((tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()[0])
-    assert line == {"shard": str(tmp_path / "in" / "0.tar"), "reason": "sample/cut", "n": found["bad"]}
+    for name in "ab":
+        path = tar(tmp_path / "in" / f"{name}.tar", {f"{name}{i}.jpg": png(i, 30) for i in range(6)})
+        path.write_bytes(path.read_bytes()[: 3 * (len(png(0, 30)) + 512)])  # in the third sample
+    with pytest.raises(TooManyBad, match=r"2 of 2 samples in this epoch are bad(.|\n)*sample/cut +2  .*a\.tar"):
+        build(tmp_path / "in", tmp_path / "out")
+    assert build(tmp_path / "in", tmp_path / "out", max_bad=1) == {"train": 2, "left out": 0, "bad": 2}
+    lines = [json.loads(line) for line in (tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()]
+    assert lines == [{"shard": str(tmp_path / "in" / f"{n}.tar"), "reason": "sample/cut", "n": 1} for n in "ab"]
 
 
 def test_a_program_gives_samples(tmp_path):

@@ -54,7 +54,7 @@ def build(
 
     Args:
         source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
-            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder that holds some), whose
+            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder of them), whose
             members are renamed as ``members`` says; or samples, from a generator, a function that makes one, or a list:
             ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``given``), or rows of a table.
         split: what the shards are called where the source has no splits of its own.

@@ -77,6 +77,9 @@ def make(job: Job) -> tuple[int, dict[str, int]]:
         writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
         gone = lost(job.shards) if job.shards is not None else []
         budget = Budget(job.max_bad, lost=sum(n for _, _, n in gone))
+        for shard, reason, n in gone:
+            budget.counts[reason] = budget.counts.get(reason, 0) + n
+            budget.first.setdefault(reason, shard)
         with writer, closing(_Run(job, journal, writer, budget)) as run:
             run.go()
             budget.end_epoch()
