@@ -20,7 +20,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
     "zeroshot": "zeroshot:zeroshot",
-    "shards build": "shards_build:build",
+    "shards build": "shards:build",
     "shards show": "shards:show",
     "shards split": "shards_cut:split",
     "shards merge": "shards_cut:merge",

@@ -35,7 +35,7 @@ def split(
         members: names in shards that name no modality, as in label=cls
     """
     from align.commands.progress import progress
-    from align.commands.shards_build import mapping, pairs
+    from align.commands.shards import mapping, pairs
     from align.data import split_shards
 
     with progress("samples") as say:
@@ -80,7 +80,7 @@ def merge(
         members: names in shards that name no modality, as in label=cls
     """
     from align.commands.progress import progress
-    from align.commands.shards_build import mapping
+    from align.commands.shards import mapping
     from align.data import merge_shards
 
     with progress("samples") as say:
@@ -139,7 +139,7 @@ def filter_(
         allow: packages beside align, separated by commas, whose classes the model's config may name
     """
     from align.commands.progress import progress
-    from align.commands.shards_build import mapping
+    from align.commands.shards import mapping
     from align.data import Shards, filter_shards
 
     def scores(opened: Shards, wanted: object) -> object:

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from align.data.bad import Bad
 from align.data.meta import read_meta
 from align.data.names import Mapped, mapped, modalities, row_name
 from align.data.shards import LOST, Shards
 from align.data.tar import room
 from align.values import Sample
 
-Bad = tuple[str, str]  # reason, member
+Fault = tuple[str, str]  # reason, member
 
 
 class Stored(NamedTuple):
@@ -25,11 +26,11 @@ class Stored(NamedTuple):
     mark: str
     size: int
 
-    def read(self, shards: Shards) -> tuple[dict[str, bytes], list[Bad]]:
+    def read(self, shards: Shards) -> tuple[dict[str, bytes], list[Fault]]:
         """Its members under our names, and (reason, member) of those that cannot be had."""
         sample, bad = shards.read(self.position)
         found, more = renamed(sample, shards.members)
-        return found, [(b.reason, b.where.rpartition(".")[2]) for b in bad] + more
+        return found, [(b.reason, member_of(b, sample)) for b in bad] + more
 
 
 def stored(shards: Shards) -> Iterator[Stored]:
@@ -44,6 +45,11 @@ def stored(shards: Shards) -> Iterator[Stored]:
                 mark = "\n".join([key, *map(str, zip(names, sums, sizes, strict=True))])
                 yield Stored(key, position, mark, sum(map(room, sizes)))
             position += 1
+
+
+def member_of(bad: Bad, sample: Sample) -> str:
+    """The name of the member that could not be read; empty where it is the whole sample."""
+    return bad.where.removeprefix(f"{sample['__url__']}: {sample['__key__']}").removeprefix(".")
 
 
 def lost(shards: Shards) -> list[tuple[str, str, int]]:
@@ -70,7 +76,7 @@ def split_name(path: Path) -> str | None:
     return named[1] if named else None
 
 
-def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Bad]]:
+def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Fault]]:
     """A sample's members under our names: what names a modality stays, ``jpg`` becomes ``image.jpg`` as ``mapping``
     says, a plain ``txt`` one caption on one line, ``cls`` the json's label. The json's other keys stay.
 
@@ -79,7 +85,7 @@ def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Bad
     """
     out = {name: data for name, data in sample.items() if not name.startswith("__") and row_name(name) is not None}
     meta, wrong = read_meta(sample, mapping)
-    bad: list[Bad] = [(reason, "json") for reason in wrong]
+    bad: list[Fault] = [(reason, "json") for reason in wrong]
     own = {row.modality for row in map(row_name, out) if row is not None}
     for modality in mapping:
         name = None if modality == "label" or modality in own else mapped(modality, mapping, sample)
