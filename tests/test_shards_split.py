@@ -10,7 +10,7 @@ import pytest
 from tiny_data import members, png, write
 
 from align.commands import main
-from align.data import Shards, ShardWriter, merge_shards, split_shards
+from align.data import Shards, ShardWriter, filter_shards, merge_shards, split_shards
 from align.data.split import by_label
 
 PARTS = {"train": 0.6, "val": 0.2, "test": "0.2"}
@@ -120,6 +120,25 @@ def test_what_cannot_be_copied_is_counted(tmp_path):
         {"json/invalid": 1, "sample/empty": 1},
     )
     assert read(tmp_path / "out" / "all-*.tar") == {"a": {"jpg": png(0)}}
+
+
+def test_a_sample_with_a_damaged_member_is_left_out_whole_and_said(tmp_path):
+    pattern = write(tmp_path / "in", 6)
+    path = tmp_path / "in" / "train-000000.tar"
+    said = json.loads(path.with_name(path.name + ".index.json").read_text())
+    data = bytearray(path.read_bytes())
+    data[data.find(png(3)) + 50] ^= 1
+    path.write_bytes(data)
+    said["shard"]["mtime_ns"] = path.stat().st_mtime_ns
+    path.with_name(path.name + ".index.json").write_text(json.dumps(said))
+    left = {"image/checksum": 1}
+    assert split_shards(pattern, tmp_path / "out", {"all": 1}) == ({"all": 5}, left)
+    assert merge_shards([pattern], tmp_path / "merged")[::2] == (5, left)
+    assert filter_shards(pattern, tmp_path / "kept", "has_audio") == ({"train": 5}, left)
+    assert "00003" not in read(tmp_path / "merged" / "*.tar")
+    path.write_bytes(data[:-20_000])  # cut
+    _, dropped = split_shards(pattern, tmp_path / "cut", {"all": 1})
+    assert dropped["sample/cut"] == 1
 
 
 # merge
