@@ -66,7 +66,7 @@ def test_workers_change_no_byte_of_what_is_written_anew(table, tmp_path):
     assert content(tmp_path / "0") == content(tmp_path / "2")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_killed_build_continues_to_the_same_bytes(table, whole, tmp_path, workers):
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(table), str(tmp_path), str(workers)])
     deadline = time.monotonic() + 60

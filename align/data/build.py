@@ -13,7 +13,8 @@ from align.data.balance import balanced
 from align.data.folder import Folder
 from align.data.foreign import splits, stored
 from align.data.given import given, keyed
-from align.data.making import Item, Job, Progress, make
+from align.data.job import Item, Job, Progress
+from align.data.making import make
 from align.data.names import Mapped
 from align.data.recode import Recode
 from align.data.shards import Shards

@@ -6,16 +6,16 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from align.data.bad import Bad, Budget
 from align.data.foreign import lost
 from align.data.index import places
+from align.data.job import Item, Job
 from align.data.journal import Journal
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, modalities
@@ -25,44 +25,6 @@ from align.data.shards import Shards
 from align.data.writer import ShardWriter
 from align.files import atomic_write, sha256
 from align.values import BadSample
-
-Progress = Callable[[int, int], None]
-
-
-class Item(Protocol):
-    """A planned sample: ``Planned`` of a table, a folder or a program, or ``Stored`` of shards."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def mark(self) -> str: ...
-    def read(self, shards: Any) -> tuple[dict[str, bytes], list[tuple[str, str]]]: ...
-
-
-@dataclass
-class Job:
-    """One split to write.
-
-    total: of items, where known. counts: items in each shard; None closes a shard at ``per_shard`` items or once it
-    holds ``shard_bytes``. header: what the result follows from; a killed job with the same one is continued.
-    """
-
-    out: Path
-    split: str
-    items: Iterable[Item]
-    header: Mapping[str, Any]
-    total: int | None = None
-    counts: Sequence[int] | None = None
-    per_shard: int = 1000
-    shard_bytes: int | None = None
-    shards: Shards | None = None
-    recode: Recode = field(default_factory=Recode)
-    classes: Mapping[str, Sequence[str]] | None = None
-    licence: str | None = None
-    workers: int = 0
-    resume: bool = True
-    max_bad: float = 0.001
-    progress: Progress | None = None
 
 
 def make(job: Job) -> tuple[int, dict[str, int]]:
@@ -104,13 +66,15 @@ class _Run:
     def go(self) -> None:
         items = self._kept(iter(self.job.items))
         state = (self.job.shards, self.job.recode)
-        self._made = ordered(prepare, state, items, self.job.workers)
+        chunk = 4 if self.job.shards is None or self.job.shards.block == 1 else 64  # neighbours come in one request
+        self._made = ordered(prepare, state, items, self.job.workers, chunk)
         taken, sums, bad = 0, hashlib.sha256(), []
         for item, (members, wrong) in self._made:
             taken, self.done = taken + 1, self.done + 1
-            sums.update(item.mark.encode("utf-8", "surrogateescape") + b"\n\n")
-            bad += [[item.key, member, reason] for reason, member in wrong]
-            self._count([[item.key, member, reason] for reason, member in wrong], 1)
+            sums.update(_mark(item))
+            found = [[item.key, member, reason] for reason, member in wrong]
+            bad += found
+            self._count(found, 1)
             if members:
                 self.writer.write(item.key, members)
             if self._full(taken):
@@ -145,7 +109,7 @@ class _Run:
             some = list(islice(items, entry["taken"]))
             sums = hashlib.sha256()
             for item in some:
-                sums.update(item.mark.encode("utf-8", "surrogateescape") + b"\n\n")
+                sums.update(_mark(item))
             counts = self.job.counts
             as_cut = counts is None or (n < len(counts) and counts[n] == len(some))
             more = list(islice(items, 0 if entry["full"] else 1))  # the end of a source that has grown since
@@ -192,6 +156,10 @@ def prepare(state: tuple[Shards | None, Recode], item: Item) -> tuple[dict[str, 
     if "json" in out and (wrong := read_meta(out, {})[1]):
         raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
     return (out if modalities(out, FOREIGN) else {}), bad
+
+
+def _mark(item: Item) -> bytes:
+    return item.mark.encode("utf-8", "surrogateescape") + b"\n\n"
 
 
 def _quarantine(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
