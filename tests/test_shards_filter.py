@@ -119,6 +119,7 @@ def test_why_not(text, why):
         "w > 1 or " * 300 + "w > 1",
         "(" * 300 + "w" + ")" * 300,
         "-" * 1500 + "w > 1",
+        "-" * 100 + "w > 1",
     ],
 )
 def test_what_is_no_condition_is_one_line_and_runs_nothing(text, tmp_path, monkeypatch):

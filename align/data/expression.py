@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 LONGEST = 2000  # characters
+DEEPEST = 50  # levels
 COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -69,10 +70,7 @@ class Expression:
             raise ValueError(f"{text!r} is no condition: {said}; e.g. width >= 256 and label == 'cat'") from None
         except (RecursionError, MemoryError):
             raise ValueError("the condition is nested too deeply") from None
-        try:
-            self._check(self._tree)
-        except (RecursionError, MemoryError):
-            raise ValueError("the condition is nested too deeply") from None
+        self._check(self._tree)
 
     def why_not(self, columns: Callable[[str], Any], scores: Mapping[tuple[str, str], float | None]) -> str | None:
         """None where a sample meets the condition, else in words why it does not: the first part of an ``and`` that is
@@ -96,7 +94,9 @@ class Expression:
                 return f"not {self._source(part)}"
         return None
 
-    def _check(self, node: ast.AST) -> None:
+    def _check(self, node: ast.AST, depth: int = 0) -> None:
+        if depth > DEEPEST:
+            raise ValueError(f"the condition is nested too deeply (more than {DEEPEST} levels)")
         match node:
             case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
                 pass
@@ -128,7 +128,7 @@ class Expression:
                     f'NAME["key"], {"(), ".join(CALLS)}() and score(image, text)'
                 )
         for part in parts:
-            self._check(part)
+            self._check(part, depth + 1)
 
     def _source(self, node: ast.AST) -> str:
         return (ast.get_source_segment(self.text.strip(), node) or type(node).__name__)[:80]
