@@ -209,6 +209,16 @@ def test_a_folder_of_splits(tmp_path):
     assert set(read(tmp_path / "out")["a_1"]) == {"image.png", "json"}
 
 
+def test_a_folder_of_plain_files(tmp_path):
+    root = tree(tmp_path / "in", ["1.png", "1.txt", "1.wav", "x.md", "2.png", "README.txt"])
+    assert build(root, tmp_path / "out") == {"train": 2, "left out": 2}
+    assert read(tmp_path / "out") == {
+        "1": {"audio.wav": wav(2), "image.png": png(0), "text.txt": b"words"},
+        "2": {"image.png": png(4)},
+    }
+    assert Shards(tmp_path / "out" / "*.tar").classes == {}
+
+
 def test_folders_that_are_none(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match=r"has no folders; expected .*/CLASS/file, or a table"):

@@ -96,9 +96,11 @@ def test_the_commands_for_own_data_run(tmp_path, real_data):
     for name in ("mnist", "fsdd"):
         real_data(name)
     shutil.copytree(root / "configs", tmp_path / "configs")
-    for i in range(3):
-        Image.new("RGB", (32, 32), (80 * i, 0, 0)).save(tmp_path / f"{i}.jpg")
-    (tmp_path / "photos.csv").write_text("image,text,label\n0.jpg,black,dark\n1.jpg,,red\n2.jpg,bright,red\n")
+    rows = ["image,text,label"]
+    for i in range(30):
+        Image.new("RGB", (256, 256), (8 * i, 0, 0)).save(tmp_path / f"{i}.jpg")
+        rows.append(f"{i}.jpg,{'red' if i % 3 else ''},{'bright' if i > 14 else 'dark'}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
     recipe = [sys.executable, str(root / "datasets" / "digits.py"), str(tmp_path / "shards/digits")]
     _run([*recipe, "--train", "600", "--test", "60"], tmp_path)
     for line in (line.split("#")[0].strip() for line in commands if "runs/quickstart" not in line):

@@ -87,3 +87,36 @@ def test_a_bad_member_is_shown_as_such(tmp_path, capsys):
     pattern = write(tmp_path, 1, make=lambda i: {"image.png": b"no image", "points.npy": b"no array"})
     assert main(["shards", "show", pattern]) == 0
     assert capsys.readouterr().out.count("unreadable") == 2
+
+
+def test_build_from_shards_with_everything_written_anew(built, capsys):
+    options = ["--image-size", "8", "--image-format", "jpeg", "--image-quality", "80", "--sample-rate", "4000"]
+    options += ["--points-dtype", "float16", "--workers", "1", "--shard-mb", "1"]
+    assert main(["shards", "build", "out/train-000000.tar", "small", "--split", "test", *options]) == 0
+    assert "small/test-*.tar: 2 samples" in capsys.readouterr().out
+    assert main(["shards", "show", "small"]) == 0
+    out = capsys.readouterr().out
+    for part in ("8×8 RGB", "at 4000 Hz, mono", "float16", "CC0-1.0", "2 classes: cone, torus"):
+        assert part in out
+
+
+def test_build_says_what_was_unreadable_and_when_it_is_too_much(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(b"none")
+    (tmp_path / "t.csv").write_text("image,text\n" + "".join(f"{i}.png,thing\n" for i in range(12)))
+    build = ["shards", "build", "t.csv", "out", "--image-size", "8"]
+    assert main(build) == 3
+    assert "11 of 11 samples so far are bad" in capsys.readouterr().err
+    assert main([*build, "--max-bad", "1"]) == 0
+    assert "unreadable: 12 members, left out; see out/*-bad.jsonl" in capsys.readouterr().out
+    for extra, message, code in (
+        (["--audio-format", "opus"], "opus needs a sample_rate", 1),
+        (["--image-format", "gif"], "'jpeg', 'png', 'webp'", 2),
+        (["--members", "text"], "--members 'text': write MODALITY=NAME", 1),
+        (["--workers", "-1"], "workers=-1", 1),
+    ):
+        assert main([*build, *extra]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

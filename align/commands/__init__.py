@@ -22,6 +22,9 @@ commands = {  # name -> module:function, in the order of a first visit
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards:build",
     "shards show": "shards:show",
+    "shards split": "shards_cut:split",
+    "shards merge": "shards_cut:merge",
+    "shards filter": "shards_cut:filter_",
     "embed": "embed:embed",
     "search": "search:search",
 }

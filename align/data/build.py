@@ -1,19 +1,31 @@
-"""Shards from anyone's own files: a table, or a tree of folders."""
+"""Shards from what anyone has: a table, a tree of folders, shards of another make, or a program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from align.data.balance import balanced
 from align.data.folder import Folder
-from align.data.table import MODALITIES, Planned, Table
-from align.data.writer import ShardWriter
+from align.data.foreign import splits, stored
+from align.data.given import given, keyed
+from align.data.job import Item, Job, Progress
+from align.data.making import make
+from align.data.names import Mapped
+from align.data.recode import Recode
+from align.data.shards import Shards
+from align.data.table import MODALITIES, Table
 
-Progress = Callable[[int, int], None]
+SCHEMA = 1
+"""Of the bytes that this file's options give; a build that an older one began is not continued."""
 
 
 def build(
-    source: str | Path,
+    source: str | Path | Iterable[Any] | Callable[[], Iterable[Any]],
     out: str | Path,
     *,
     split: str = "train",
@@ -26,52 +38,163 @@ def build(
     seed: int = 0,
     licence: str | None = None,
     progress: Progress | None = None,
+    shard_mb: float | None = None,
+    members: Mapping[str, Sequence[str]] | None = None,
+    recode: Recode | None = None,
+    workers: int = 0,
+    resume: bool = True,
+    max_bad: float = 0.001,
 ) -> dict[str, int]:
-    """Shards in ``out`` from a table or a folder. Returns the number of samples per split, "left out" beside them.
+    """Shards in ``out``. Returns the number of samples per split, "left out" (without any modality) and, where there
+    are any, "bad" beside them.
 
-    Every file is looked for before the first shard is written; media are stored byte for byte, meshes as clouds of
-    ``points`` points. The same input and seed give the same bytes.
+    Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
+    otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the
+    number of workers. A build that was killed is continued by the same call: finished shards are kept, and a shard
+    stands at its name only when it is whole.
 
     Args:
-        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``), or a folder of
-            classes or of splits (see ``Folder``).
+        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
+            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder of them), whose
+            members are renamed as ``members`` says; or samples, from a generator, a function that makes one, or a list:
+            ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``given``), or rows of a table.
         split: what the shards are called where the source has no splits of its own.
+        per_shard, shard_mb: samples and 10^6 bytes that a shard holds at most. Shards are balanced under these limits:
+            as few as can be, and alike. Where sizes are not known beforehand (a generator; ``recode`` with
+            ``shard_mb``) a shard is closed once it reaches a limit.
+        members: modality -> names in a WebDataset, as in ``{"text": ["json:caption", "txt"]}``.
+        recode: what media are turned into.
+        workers: processes that read and re-encode; 0: this one.
+        resume: False starts anew where a killed build could be continued.
+        max_bad: the share of samples with a member that cannot be read above which the build stops. Such a member is
+            left out, its sample too where no modality is left, and listed in ``OUT/SPLIT-bad.jsonl``.
 
-    Raises FileNotFoundError for a file that is missing, ValueError for what cannot be a shard; both name the row.
+    Raises FileNotFoundError for a file that is missing, ValueError for what cannot be a shard (both name the row or the
+    sample), TooManyBad over the budget.
     """
-    source = Path(source)
-    if not source.exists():
-        raise FileNotFoundError(f"no table or folder {source}")
+    if per_shard < 1 or (shard_mb is not None and shard_mb <= 0):
+        raise ValueError(f"per_shard={per_shard}, shard_mb={shard_mb}: a shard holds at least one sample")
+    if workers < 0 or not 0 <= max_bad <= 1:
+        raise ValueError(
+            f"workers={workers}, max_bad={max_bad}: workers are at least 0, max_bad is a share from 0 to 1"
+        )
+    recode = recode or Recode()
+    limit = None if shard_mb is None else round(shard_mb * 1e6)
+    header = {"schema": SCHEMA, "per_shard": per_shard, "shard_bytes": limit, "recode": recode.settings()}
+    job = Job(
+        Path(out),
+        split,
+        items=(),
+        header=header,
+        per_shard=per_shard,
+        shard_bytes=limit,
+        recode=recode,
+        licence=licence,
+        workers=workers,
+        resume=resume,
+        max_bad=max_bad,
+        progress=progress,
+    )
+    if not isinstance(source, str | Path):
+        return _program(source() if callable(source) else source, job, modalities, columns, literal, points, seed)
+    path = Path(source)
+    if path.suffix == ".tar" or "://" in str(source):
+        return _shards({split: str(source)}, job, members)
+    if not path.exists():
+        raise FileNotFoundError(f"no table or folder {path}")
+    if not path.is_dir():
+        table = Table(path, modalities=modalities, columns=columns, literal=literal, points=points, seed=seed)
+        return _table(table, job)
+    if found := splits(path):
+        return _shards({name or split: [str(p) for p in paths] for name, paths in found.items()}, job, members)
+    return _folder(Folder(path, template=[text for text in template if text], points=points, seed=seed), job)
+
+
+def _table(table: Table, job: Job) -> dict[str, int]:
+    sizes = array("q", (sample.size for sample in table.samples()))  # everything is looked at before any is written
+    if not sizes:
+        raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
+    header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
+    return {**_write(job, table.samples(), sizes, header), "left out": table.without}
+
+
+def _folder(tree: Folder, job: Job) -> dict[str, int]:
     written: dict[str, int] = {}
-    if source.is_dir():
-        tree = Folder(source, template=[text for text in template if text], points=points, seed=seed)
-        for name, root in (tree.splits() or {split: source}).items():
-            plan = list(tree.samples(root))
-            classes = {"label": [folder.name for folder in tree.classes(root)]}
-            written[name] = _write(plan, len(plan), out, name, per_shard, classes, licence, progress)
-            written["left out"] = written.get("left out", 0) + tree.unknown
-        return written
-    table = Table(source, modalities=modalities, columns=columns, literal=literal, points=points, seed=seed)
-    total = sum(1 for _ in table.samples())  # everything is looked at before anything is written
-    if total == 0:
-        raise ValueError(f"{source}: no row has a cell of {', '.join(modalities)}")
-    written[split] = _write(table.samples(), total, out, split, per_shard, None, licence, progress)
-    return {**written, "left out": table.without}
+    left = 0
+    for name, root in (tree.splits() or {job.split: tree.path}).items():
+        plan = list(tree.samples(root))
+        classes = {"label": names} if (names := [folder.name for folder in tree.classes(root)]) else {}
+        header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
+        sizes = [sample.size for sample in plan]
+        left += tree.unknown
+        _add(written, _write(replace(job, split=name, classes=classes), plan, sizes, header))
+    return {**written, "left out": left}
 
 
-def _write(
-    samples: Iterable[Planned],
-    total: int,
-    out: str | Path,
-    split: str,
-    per_shard: int,
-    classes: Mapping[str, Sequence[str]] | None,
-    licence: str | None,
-    progress: Progress | None,
-) -> int:
-    with ShardWriter(out, split, per_shard=per_shard, classes=classes, licence=licence) as writer:
-        for done, (key, members) in enumerate(samples, 1):
-            writer.write(key, {member.name: member.read() for member in members})
-            if progress is not None:
-                progress(done, total)
-    return writer.samples
+def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | None) -> dict[str, int]:
+    written: dict[str, int] = {}
+    left = 0
+    for name, urls in sources.items():
+        shards = Shards(urls, shuffle=False, members=members)
+        if {Path(str(url)).parent.resolve() for url in shards.urls} == {job.out.resolve()}:
+            raise ValueError(f"{job.out} holds the shards to read; write to another folder")
+        sizes = array("q", (sample.size for sample in stored(shards)))
+        if not sizes:
+            raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
+        manifest = shards.manifest or {}
+        header = {
+            "shards": [str(url) for url in shards.urls],
+            "members": {k: list(v) for k, v in shards.members.items()},
+        }
+        one = replace(
+            job,
+            split=name,
+            shards=shards,
+            classes=manifest.get("classes") or None,
+            licence=job.licence if job.licence is not None else manifest.get("licence"),
+        )
+        left += len(shards) - len(sizes)
+        _add(written, _write(one, stored(shards), sizes, header))
+        shards.close()
+    return {**written, "left out": left}
+
+
+def _program(
+    samples: Iterable[Any],
+    job: Job,
+    modalities: Sequence[str],
+    columns: Mapping[str, str] | None,
+    literal: Sequence[str],
+    points: int,
+    seed: int,
+) -> dict[str, int]:
+    total = len(samples) if isinstance(samples, Sized) else None
+    stream = iter(samples)
+    try:
+        first = next(stream)
+    except StopIteration:
+        raise ValueError("the source gives no samples") from None
+    stream = chain([first], stream)
+    header = {"program": True, "points": points, "seed": seed}
+    if keyed(first) or not isinstance(first, Mapping):
+        return {**_write(replace(job, total=total), given(stream), None, header), "left out": 0}
+    table = Table(
+        Path("samples"), modalities=modalities, columns=columns, literal=literal, points=points, seed=seed, rows=stream
+    )
+    return {**_write(replace(job, total=total), table.samples(), None, header), "left out": table.without}
+
+
+def _write(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> dict[str, int]:
+    """sizes: of the items, where the limits can be shared out beforehand."""
+    counts = None
+    if sizes is not None and (job.shard_bytes is None or not job.recode):
+        counts = balanced(sizes, job.per_shard, job.shard_bytes)
+    total = job.total if sizes is None else len(sizes)
+    items = items if isinstance(items, Iterator) else iter(items)
+    samples, bad = make(replace(job, items=items, total=total, counts=counts, header={**job.header, **header}))
+    return {job.split: samples, **({"bad": sum(bad.values())} if bad else {})}
+
+
+def _add(written: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, n in more.items():
+        written[name] = written.get(name, 0) + n

@@ -1,14 +1,13 @@
-"""A tree of folders, ``CLASS/file`` or ``train|test|…/CLASS/file``, and what its files become in a shard."""
+"""A tree of folders, ``CLASS/file`` or ``train|test|…/CLASS/file``, or plain files, and what they become in a shard."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from align.data.media import Member, kind, member
+from align.data.media import held, kind, member
 from align.data.table import Planned
 
 SPLITS = {
@@ -26,7 +25,8 @@ class Folder:
     """A folder of classes: the folder's name is the label, and the caption by a template.
 
     Files of one class with the same stem and different modalities are one sample (``dog/1.jpg``, ``dog/1.wav``); a
-    ``.txt`` beside them is the caption. Hidden files and files of unknown suffix are left out and counted.
+    ``.txt`` beside them is the caption. Files without a folder of a class (``1.jpg``, ``1.txt``) are samples without a
+    label. Hidden files and files of unknown suffix are left out and counted.
 
     Args:
         path: the folder.
@@ -55,26 +55,30 @@ class Folder:
         return found
 
     def classes(self, root: Path) -> list[Path]:
-        """The folders of the classes. Raises ValueError where there are none."""
+        """The folders of the classes; none where the files lie in ``root`` itself. Raises ValueError for neither."""
         found = self._folders(root)
-        if not found:
+        if not found and not self._flat(root):
             raise ValueError(f"{root} has no folders; expected {root}/CLASS/file, or a table (.csv, .jsonl, .parquet)")
         return found
+
+    @staticmethod
+    def _flat(root: Path) -> bool:
+        return any(path.is_file() and kind(path) not in (None, "text") for path in root.iterdir())
 
     def samples(self, root: Path) -> Iterator[Planned]:
         """What the files below ``root/CLASS/`` become, sorted. Raises ValueError for two files in one place."""
         self.unknown = 0
         taken: set[str] = set()
-        for folder in self.classes(root):
-            label = folder.name
-            caption = "\n".join(text.replace("{}", label.replace("_", " ")) for text in self.template)
+        for folder in self.classes(root) or [root]:
+            label = None if folder == root else folder.name
+            caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
             for stem, files in self._grouped(folder):
-                key = _key(f"{label}/{stem}", taken)
+                key = _key(stem if label is None else f"{label}/{stem}", taken)
                 members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
-                if "text" not in files and caption:
-                    members.append(Member("text.txt", partial(str.encode, caption)))
-                about = json.dumps({"label": label}, ensure_ascii=False).encode()
-                members.append(Member("json", partial(bytes, about)))
+                if label is not None:
+                    if "text" not in files and caption:
+                        members.append(held("text.txt", caption.encode()))
+                    members.append(held("json", json.dumps({"label": label}, ensure_ascii=False).encode()))
                 yield Planned(key, members)
         if not taken:
             raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +14,36 @@ from align.preprocess import Audio, Image
 from align.preprocess.mesh import SUFFIXES as MESHES
 from align.preprocess.mesh import sample_mesh
 from align.seeds import derive
-from align.values import BadSample
 
 SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy", *MESHES), "text": ("txt",)}
 """What files of the modalities that come built in end in; other modalities may have any but pickles."""
 
 
 class Member(NamedTuple):
-    """A member to write: its name, and what gives its bytes when the time comes."""
+    """A member to write: its name, and what gives its bytes when the time comes; ``read`` can be sent to a process.
+
+    mark: what tells these bytes from others without reading them. size: how many there are.
+    """
 
     name: str
     read: Callable[[], bytes]
+    mark: str = ""
+    size: int = 0
+
+
+def held(name: str, data: bytes) -> Member:
+    """A member whose bytes are there already."""
+    return Member(name, partial(bytes, data), hashlib.blake2b(data, digest_size=8).hexdigest(), len(data))
+
+
+def stored(name: str, path: Path) -> Member:
+    """A member that is a file, byte for byte."""
+    return Member(name, path.read_bytes, *_state(path))
+
+
+def _state(path: Path) -> tuple[str, int]:
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}", stat.st_size
 
 
 def kind(path: Path) -> str | None:
@@ -48,18 +69,15 @@ def member(slot: str, path: Path, key: str, *, points: int, seed: int) -> Member
     if not suffix.isalnum() or suffix in CODE:
         raise ValueError(f"{path}: a member is named by its suffix, and pickles are never stored; this has {suffix!r}")
     if modality == "points" and suffix in MESHES:
-        return Member(f"{slot}.npy", lambda: cloud(path, points, derive(seed, key, slot)))
-    return Member(f"{slot}.{suffix}", path.read_bytes)
+        read = partial(cloud, path, points, derive(seed, key, slot))
+        return Member(f"{slot}.npy", read, _state(path)[0], 128 + 24 * points)
+    return stored(f"{slot}.{suffix}", path)
 
 
 def cloud(path: Path, points: int, seed: int) -> bytes:
-    """A mesh file as .npy bytes: (points, 6) float32, xyz and rgb. Raises ValueError for one that cannot be read."""
+    """A mesh file as .npy bytes: (points, 6) float32, xyz and rgb. Raises BadSample for one that cannot be read."""
     import numpy as np
 
-    try:
-        sampled = sample_mesh(path, points, seed)
-    except BadSample as error:
-        raise ValueError(str(error)) from None
     out = io.BytesIO()
-    np.save(out, sampled, allow_pickle=False)
+    np.save(out, sample_mesh(path, points, seed), allow_pickle=False)
     return out.getvalue()

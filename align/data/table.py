@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from align.data.media import SUFFIXES, Member, member
+from align.data.media import SUFFIXES, Member, held, member
 from align.data.names import safe
 from align.data.readers import read_table
+from align.data.rows import explain
+from align.data.tar import room
+from align.values import BadSample
 
 MODALITIES = ("image", "audio", "points", "text")
 ABOUT = ("label", "group", "weight", "key")
@@ -24,6 +26,27 @@ class Planned(NamedTuple):
     key: str
     members: list[Member]
 
+    @property
+    def mark(self) -> str:
+        """What tells this sample from another without reading its files."""
+        return "\n".join([self.key, *(f"{member.name} {member.mark}" for member in self.members)])
+
+    @property
+    def size(self) -> int:
+        """What it takes in a tar, in bytes."""
+        return sum(room(member.size) for member in self.members)
+
+    def read(self, shards: object = None) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+        """Its members' bytes, and (reason, member) of those that cannot be had."""
+        found: dict[str, bytes] = {}
+        bad: list[tuple[str, str]] = []
+        for name, read, _, _ in self.members:
+            try:
+                found[name] = read()
+            except BadSample as error:
+                bad.append((explain(error, name.partition(".")[0]), name))
+        return found, bad
+
 
 class Table:
     """A table with a column per modality: what its rows become.
@@ -34,6 +57,7 @@ class Table:
         columns: other name -> column ("" leaves a column out).
         literal: modalities whose cells are text, not files.
         points, seed: how meshes are sampled.
+        rows: what to take in place of the file's rows; they are read once.
     """
 
     def __init__(
@@ -45,7 +69,9 @@ class Table:
         literal: Sequence[str] = ("text",),
         points: int = 4096,
         seed: int = 0,
+        rows: Iterable[dict[str, Any]] | None = None,
     ):
+        self.rows = rows
         self.path, self.modalities, self.columns, self.literal = path, tuple(modalities), dict(columns or {}), literal
         self.points, self.seed = points, seed
         self.without = 0  # rows without any modality
@@ -57,7 +83,7 @@ class Table:
         self._known.clear()
         seen: dict[str, int] = {}
         number = 0
-        for number, row in enumerate(read_table(self.path), 1):
+        for number, row in enumerate(read_table(self.path) if self.rows is None else self.rows, 1):
             try:
                 planned = self._plan(number, self._named(row))
             except FileNotFoundError as error:
@@ -109,8 +135,7 @@ class Table:
             if modality is None or _empty(cell):
                 continue
             if modality in self.literal:
-                text = _text(cell)
-                members.append(Member(f"{column}.txt", partial(str.encode, text)))
+                members.append(held(f"{column}.txt", _text(cell).encode()))
                 continue
             cells = cell if isinstance(cell, list) else [cell]
             slots = [column] if len(cells) == 1 else [f"{column}.{i}" for i in range(len(cells))]
@@ -121,13 +146,11 @@ class Table:
         about = {name: cell for name, cell in row.items() if self._modality(name) is None and not _empty(cell)}
         stated = _about(about)
         if stated:
-            content = json.dumps(stated, ensure_ascii=False).encode()
-            members.append(Member("json", lambda: content))
+            members.append(held("json", json.dumps(stated, ensure_ascii=False).encode()))
         return Planned(key, members)
 
     def _media(self, slot: str, cell: Any, key: str) -> Member:
         if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):  # as Hugging Face's tables hold files
-            data: bytes = cell["bytes"]
             modality, suffix = (
                 slot.partition(".")[0],
                 Path(str(cell.get("path") or "")).suffix.lower().removeprefix("."),
@@ -136,7 +159,7 @@ class Table:
                 raise ValueError(
                     f"the bytes in column {slot!r} need a `path` whose suffix says what they are; got {suffix!r}"
                 )
-            return Member(f"{slot}.{suffix}", lambda: data)
+            return held(f"{slot}.{suffix}", cell["bytes"])
         if not isinstance(cell, str):
             raise ValueError(f"column {slot!r} holds a {type(cell).__name__}; it takes the name of a file")
         return member(slot, self.path.parent / cell.strip(), key, points=self.points, seed=self.seed)

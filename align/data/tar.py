@@ -161,3 +161,8 @@ def header(name: str, size: int) -> bytes:
 def padding(size: int, to: int = BLOCK) -> bytes:
     """The zeros that fill ``size`` bytes up to a multiple of ``to``."""
     return bytes(-size % to)
+
+
+def room(size: int) -> int:
+    """What a member of ``size`` bytes takes in a tar: its header and its padded content, in bytes."""
+    return BLOCK + size + -size % BLOCK

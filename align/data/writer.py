@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, final
+from typing import Any, Self, final
 
-from align.data.index import Builder, places, stamp, store
+from align.data.index import index_of, places
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, check_member, modalities, safe
-from align.data.tar import BLOCK, RECORD, header, padding
-from align.files import atomic_write, read_json, write_json
+from align.data.shard_file import ShardFile
+from align.files import read_json, write_json
 
 
 @final
@@ -55,7 +52,7 @@ class ShardWriter:
         self._seen: dict[str, dict[str, Any]] = {}  # attribute -> label values, each once
         self._coverage: Counter[str] = Counter()
         self._shards: dict[str, dict[str, Any]] = {}
-        self._shard: _Shard | None = None
+        self._shard: ShardFile | None = None
         self._closed = False
 
     def write(self, key: str, members: Mapping[str, bytes]) -> None:
@@ -81,23 +78,54 @@ class ShardWriter:
                 f"the json of sample {key!r} has {', '.join(bad)}: label, group or weight cannot be read back"
             )
         if self._shard is None:
-            self._shard = _Shard(self.folder / f"{self.split}-{len(self._shards):06d}.tar")
+            self._shard = ShardFile(self.next_path)
         self._shard.write(key, members)
         self._keys.add(key)
         self.samples += 1
         has = modalities((name for name in members if ".neg." not in name), FOREIGN)
         self._coverage.update(has)
         self._shard.coverage.update(has)
-        self._collect(meta.label)
+        self._shard.collect(meta.label)
         if self._shard.samples >= self.per_shard:
-            self._finish_shard()
+            self.cut()
+
+    @property
+    def next_path(self) -> Path:
+        """Where the shard that is being filled will stand."""
+        return self.folder / f"{self.split}-{len(self._shards):06d}.tar"
+
+    @property
+    def filled(self) -> int:
+        """The bytes in the shard that is being filled."""
+        return 0 if self._shard is None else self._shard.size
+
+    def cut(self) -> dict[str, Any] | None:
+        """Finish the shard that is being filled, though it could hold more; None where it is empty.
+
+        Returns what ``keep`` needs to go on from there in another process.
+        """
+        if self._shard is None:
+            return None
+        shard, self._shard = self._shard, None
+        entry = shard.finish()
+        labels = {attribute: list(values.values()) for attribute, values in shard.labels.items()}
+        self._take(shard.path.name, entry, labels)
+        return {**entry, "labels": labels}
+
+    def keep(self, entry: Mapping[str, Any]) -> None:
+        """Go on after a shard of an earlier run, which stands at ``next_path``; entry: what ``cut`` returned then."""
+        entry = dict(entry)
+        labels = entry.pop("labels")
+        self._keys.update(index_of(self.next_path).keys)
+        self.samples += entry["samples"]
+        self._coverage.update(entry["modalities"])
+        self._take(self.next_path.name, entry, labels)
 
     def close(self) -> None:
         """Finish the last shard and the manifest."""
         if self._closed:
             return
-        if self._shard is not None:
-            self._finish_shard()
+        self.cut()
         self._closed = True
         self._write_manifest()
         for path in self.folder.glob(f"{self.split}-*.tar"):  # of an earlier, longer run: a glob would mix them in
@@ -118,16 +146,11 @@ class ShardWriter:
         if self._shard is not None:
             self._shard.abandon(kind, error, trace)
 
-    def _collect(self, label: Any) -> None:
-        for attribute, value in (label if isinstance(label, dict) else {"label": label}).items():
-            for one in value if isinstance(value, list) else [value]:
-                if one is not None and attribute not in self.classes:
-                    self._seen.setdefault(attribute, {})[f"{type(one).__name__}:{one}"] = one
-
-    def _finish_shard(self) -> None:
-        assert self._shard is not None
-        shard, self._shard = self._shard, None
-        self._shards[shard.path.name] = shard.finish()
+    def _take(self, name: str, entry: dict[str, Any], labels: Mapping[str, Sequence[Any]]) -> None:
+        self._shards[name] = entry
+        for attribute, values in labels.items():
+            if attribute not in self.classes:
+                self._seen.setdefault(attribute, {}).update({f"{type(v).__name__}:{v}": v for v in values})
 
     def _write_manifest(self) -> None:
         path = self.folder / "manifest.json"
@@ -157,43 +180,3 @@ class ShardWriter:
                 "shards": dict(sorted(shards.items())),
             },
         )
-
-
-class _Shard:
-    """One tar in the making, under a temporary name."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.samples = self.size = 0
-        self.coverage: Counter[str] = Counter()
-        self._hash = hashlib.sha256()
-        self._index = Builder()
-        self._context: AbstractContextManager[IO[bytes]] = atomic_write(path)
-        self._file = self._context.__enter__()
-
-    def write(self, key: str, members: Mapping[str, bytes]) -> None:
-        for name, data in members.items():
-            self._put(header(f"{key}.{name}", len(data)))
-            self._index.add(key, name, self.size, len(data), zlib.crc32(data))
-            self._put(data + padding(len(data)))
-        self.samples += 1
-
-    def finish(self) -> dict[str, Any]:
-        self._put(bytes(2 * BLOCK))  # the end of the archive
-        self._put(padding(self.size, RECORD))
-        self._context.__exit__(None, None, None)
-        store(self._index.build(), self.path, stamp(self.path))
-        return {
-            "samples": self.samples,
-            "size": self.size,
-            "sha256": self._hash.hexdigest(),
-            "modalities": dict(sorted(self.coverage.items())),
-        }
-
-    def abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        self._context.__exit__(kind, error, trace)
-
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)

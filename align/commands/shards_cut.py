@@ -1,0 +1,183 @@
+"""``align shards split``, ``merge`` and ``filter``: other shards of the same samples, their bytes untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+
+def split(
+    shards: list[str],
+    out: str,
+    /,
+    *,
+    parts: str,
+    by: Literal["key", "group", "label"] = "key",
+    seed: int = 0,
+    per_shard: int = 1000,
+    members: str = "",
+) -> None:
+    """Cut shards into parts, such as train, val and test
+
+    OUT/train-000000.tar, OUT/val-000000.tar, ... and OUT/manifest.json; every member keeps its bytes, and every part
+    knows the classes of the whole. By key: each sample goes where the hash of its key says, and stays there when others
+    are added. By group: the same with the group of its json, so that no group is cut. By label: within each label the
+    shares are exact to one sample.
+
+    Args:
+        shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
+        out: the folder for the parts
+        parts: names and shares that sum to 1, as in train=0.8,val=0.1,test=0.1
+        by: what is kept together or shared out
+        seed: another one gives another cut
+        per_shard: samples that a shard holds at most; shards are alike
+        members: names in shards that name no modality, as in label=cls
+    """
+    from align.commands.progress import progress
+    from align.commands.shards import mapping, pairs
+    from align.data import split_shards
+
+    with progress("samples") as say:
+        written, dropped = split_shards(
+            patterns(shards),
+            out,
+            pairs(parts, "--parts"),
+            by=by,
+            seed=seed,
+            per_shard=per_shard,
+            members=mapping(members),
+            progress=say,
+        )
+    total = sum(written.values())
+    for name, n in written.items():
+        print(f"{out}/{name}-*.tar: {n} samples ({n / total:.1%})")
+    report(dropped)
+
+
+def merge(
+    shards: list[str],
+    out: str,
+    /,
+    *,
+    split: str = "train",
+    duplicates: Literal["refuse", "rename"] = "refuse",
+    per_shard: int = 1000,
+    members: str = "",
+) -> None:
+    """Make one set of several, one after the other
+
+    Each of URLS is a set: a file, a pattern or a folder. Members keep their bytes. The classes of the sets become one
+    list; a label that is a number and would mean another class in it is written as the class's name. Groups of the same
+    name become one. A key that comes twice is refused, or renamed: the second becomes KEY-2, the third KEY-3.
+
+    Args:
+        shards: the sets: shard files, patterns, or folders: all shards in them
+        out: the folder for the shards
+        split: what they are called
+        duplicates: what happens to a key that an earlier sample has
+        per_shard: samples that a shard holds at most; shards are alike
+        members: names in shards that name no modality, as in label=cls
+    """
+    from align.commands.progress import progress
+    from align.commands.shards import mapping
+    from align.data import merge_shards
+
+    with progress("samples") as say:
+        samples, changed, dropped = merge_shards(
+            patterns(shards),
+            out,
+            split=split,
+            duplicates=duplicates,
+            per_shard=per_shard,
+            members=mapping(members),
+            progress=say,
+        )
+    print(f"{out}/{split}-*.tar: {samples} samples of {len(shards)} sets")
+    if changed["renamed"]:
+        print(f"renamed: {changed['renamed']} keys that an earlier sample has")
+    if changed["relabelled"]:
+        print(f"relabelled: {changed['relabelled']} numbers that mean another class in the merged list, by its name")
+    report(dropped)
+
+
+def filter_(
+    shards: list[str],
+    out: str,
+    /,
+    *,
+    where: str,
+    model: str | None = None,
+    split: str | None = None,
+    per_shard: int = 1000,
+    members: str = "",
+    batch: int = 64,
+    workers: int = 0,
+    checkpoint: str = "best",
+    allow: str | None = None,
+) -> None:
+    """Keep the samples that meet a condition
+
+    The condition is over the keys of a sample's json and over what its members say: has_image, bytes_image (and so for
+    every modality), width, height, seconds, sample_rate, points, words, text, key, label, group, weight; of two with
+    the same name the json's counts. It has and, or, not, comparisons, in, arithmetic, len(), abs(), min(), max(),
+    round(), lower() and NAME["key"], and runs nothing else. score(image, text) is the cosine between two modalities of
+    the sample, by --model; a sample that lacks what the condition asks for is dropped. Members keep their bytes. Says
+    how many were kept, and why others were not.
+
+    Args:
+        shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
+        out: the folder for what is kept
+        where: "width >= 256 and label in ['cat', 'dog'] and score(image, text) > 0.2"
+        model: a model folder, a run folder, or owner/name on the hub, for score()
+        split: what the shards are called; default: as those that the samples come from
+        per_shard: samples that a shard holds at most; shards are alike
+        members: names in shards that name no modality, as in text=json:caption
+        batch: samples that the model sees at a time
+        workers: processes that read and decode for the model
+        checkpoint: of a run: best, last, or a step
+        allow: packages beside align, separated by commas, whose classes the model's config may name
+    """
+    from align.commands.progress import progress
+    from align.commands.shards import mapping
+    from align.data import Shards, filter_shards
+
+    def scores(opened: Shards, wanted: object) -> object:
+        from align import load
+        from align.commands.named import device
+        from align.commands.named import split as names
+        from align.evaluation.pairs import pair_scores
+
+        loaded = load(str(model), allow=names(allow), checkpoint=checkpoint).to(device())
+        with progress("scoring") as say:
+            return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)  # type: ignore[arg-type]
+
+    with progress("samples") as say:
+        kept, dropped = filter_shards(
+            patterns(shards),
+            out,
+            where,
+            split=split,
+            score=scores if model is not None else None,  # type: ignore[arg-type]
+            per_shard=per_shard,
+            members=mapping(members),
+            progress=say,
+        )
+    total = sum(kept.values()) + sum(n for reason, n in dropped.items() if not reason.startswith("member/"))
+    for name, n in kept.items():
+        print(f"{out}/{name}-*.tar: {n} samples kept")
+    print(f"kept {sum(kept.values())} of {total}")
+    report(dropped)
+
+
+def patterns(shards: list[str]) -> list[str]:
+    """Folders as the pattern of the shards in them."""
+    return [f"{name}/*.tar" if Path(name).is_dir() else name for name in shards]
+
+
+def report(dropped: Mapping[str, int]) -> None:
+    """What is not in the new shards, and why, the most frequent first."""
+    if dropped:
+        print("dropped:")
+    for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0])):
+        print(f"  {n:>7}  {''.join(c if c.isprintable() else ' ' for c in reason)}")

@@ -1,0 +1,133 @@
+"""An existing WebDataset as a source: its members under our names, with what they mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.data.bad import Bad
+from align.data.meta import read_meta
+from align.data.names import Mapped, mapped, modalities, row_name
+from align.data.shards import LOST, Shards
+from align.data.tar import room
+from align.values import Sample
+
+Fault = tuple[str, str]  # reason, member
+
+
+class Stored(NamedTuple):
+    """A sample of opened shards to write again: its key, its position, and what tells its bytes from others."""
+
+    key: str
+    position: int
+    mark: str
+    size: int
+
+    def read(self, shards: Shards) -> tuple[dict[str, bytes], list[Fault]]:
+        """Its members under our names, and (reason, member) of those that cannot be had."""
+        sample, bad = shards.read(self.position)
+        found, more = renamed(sample, shards.members)
+        return found, [(b.reason, member_of(b, sample)) for b in bad] + more
+
+
+def stored(shards: Shards) -> Iterator[Stored]:
+    """The samples of shards that have any modality, as they stand; nothing is read but their indexes."""
+    position = 0
+    for index in shards._indexes:  # the columns of an index, which Shards gives no other way to
+        for i, key in enumerate(index.keys):
+            begin, end = int(index.first[i]), int(index.first[i + 1])
+            names = index.members(i)
+            if modalities(names, shards.members):
+                sums, sizes = index.crc32[begin:end].tolist(), index.size[begin:end].tolist()
+                mark = "\n".join([key, *map(str, zip(names, sums, sizes, strict=True))])
+                yield Stored(key, position, mark, sum(map(room, sizes)))
+            position += 1
+
+
+def member_of(bad: Bad, sample: Sample) -> str:
+    """The name of the member that could not be read; empty where it is the whole sample."""
+    return bad.where.removeprefix(f"{sample['__url__']}: {sample['__key__']}").removeprefix(".")
+
+
+def lost(shards: Shards) -> list[tuple[str, str, int]]:
+    """(shard, reason, how many) of what could not even be indexed: samples that a cut or a damaged header took."""
+    return [
+        (str(url), reason, index.notes[reason])
+        for url, index in zip(shards.urls, shards._indexes, strict=True)
+        for reason in LOST
+        if index.notes.get(reason)
+    ]
+
+
+def splits(folder: Path) -> dict[str | None, list[Path]]:
+    """Split -> its shards, for a folder of shards; None is the name of shards that name no split."""
+    found: dict[str | None, list[Path]] = {}
+    for path in sorted(folder.glob("*.tar")):
+        found.setdefault(split_name(path), []).append(path)
+    return found
+
+
+def split_name(path: Path) -> str | None:
+    """``train`` of ``train-000003.tar``; None for a name that says no split."""
+    named = re.fullmatch(r"([A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*)-\d+\.tar", path.name)
+    return named[1] if named else None
+
+
+def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Fault]]:
+    """A sample's members under our names: what names a modality stays, ``jpg`` becomes ``image.jpg`` as ``mapping``
+    says, a plain ``txt`` one caption on one line, ``cls`` the json's label. The json's other keys stay.
+
+    Also (reason, member) of what cannot be taken: a json that is none is left out, a label or weight that cannot be
+    read back leaves the json.
+    """
+    out = {name: data for name, data in sample.items() if not name.startswith("__") and row_name(name) is not None}
+    meta, wrong = read_meta(sample, mapping)
+    bad: list[Fault] = [(reason, "json") for reason in wrong]
+    own = {row.modality for row in map(row_name, out) if row is not None}
+    for modality in mapping:
+        name = None if modality == "label" or modality in own else mapped(modality, mapping, sample)
+        if name is None:
+            continue
+        member, _, key = name.partition(":")
+        suffix = member.rpartition(".")[2]
+        if key:
+            value = (meta.json or {}).get(key)
+            texts = value if isinstance(value, list) else [] if value is None else [value]
+            if all(isinstance(text, str) for text in texts):
+                _text(modality, texts, out)
+            else:
+                bad.append((f"{modality}/not-text", name))
+        elif suffix == "txt":
+            try:
+                text = sample[member].decode("utf-8-sig")
+            except UnicodeDecodeError:
+                bad.append((f"{modality}/not-utf8", member))
+                continue
+            if not _text(modality, [text], out):
+                bad.append((f"{modality}/empty", member))
+        else:
+            out[f"{modality}.{suffix}"] = sample[member]
+    if (about := _about(sample, meta.label, meta.json, wrong)) is not None:
+        out["json"] = about
+    return out, bad
+
+
+def _text(modality: str, texts: Iterable[str], out: dict[str, bytes]) -> bool:
+    lines = [line for line in (" ".join(text.split()) for text in texts) if line]
+    if lines:
+        out[f"{modality}.txt"] = "\n".join(lines).encode("utf-8", "replace")
+    return bool(lines)
+
+
+def _about(sample: Sample, label: Any, stated: dict[str, Any] | None, wrong: list[str]) -> bytes | None:
+    """The json to write: the bytes as they are, unless the label comes from elsewhere or a key cannot be read back."""
+    content = dict(stated or {})
+    content = {k: v for k, v in content.items() if f"json/{k}" not in wrong}
+    if label is not None:
+        content["label"] = label
+    if content == (stated or {}) and "json" in sample and "json/invalid" not in wrong:
+        return sample["json"]
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") if content else None

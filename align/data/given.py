@@ -1,0 +1,70 @@
+"""Samples given by a program: from a generator, a list, or anything else that can be iterated."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from align.data.media import Member, held, stored
+from align.data.names import check_member
+from align.data.table import Planned
+
+
+def given(samples: Iterable[Any]) -> Iterator[Planned]:
+    """Each ``(key, {member: content})``, or ``{"__key__": key, member: content}`` as webdataset's writers take it.
+
+    A content is bytes; a ``Path`` (read when its turn comes); for a .npy also an array; for .txt and .cls also a str;
+    for the json anything that JSON can say; None is a member that is missing. Raises TypeError and ValueError that name
+    the sample by its number.
+    """
+    for number, sample in enumerate(samples):
+        key, members = _parts(number, sample)
+        yield Planned(key, [_member(key, name, x) for name, x in members.items() if x is not None])
+
+
+def keyed(sample: Any) -> bool:
+    """Whether a sample is one for ``given``; else it is a row of a table."""
+    return isinstance(sample, tuple) or (isinstance(sample, Mapping) and "__key__" in sample)
+
+
+def _parts(number: int, sample: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(sample, tuple) and len(sample) == 2 and isinstance(sample[1], Mapping):
+        key, members = sample
+    elif isinstance(sample, Mapping) and "__key__" in sample:
+        key, members = sample["__key__"], {n: x for n, x in sample.items() if not str(n).startswith("__")}
+    else:
+        raise TypeError(f"sample {number} is a {type(sample).__name__}; expected (key, {{'image.jpg': bytes, ...}})")
+    if not isinstance(key, str):
+        raise TypeError(f"the key of sample {number} is a {type(key).__name__}; it is a str")
+    return key, dict(members)
+
+
+def _member(key: str, name: str, content: Any) -> Member:
+    check_member(name)
+    suffix = name.rpartition(".")[2]
+    if isinstance(content, bytes | bytearray | memoryview):
+        return held(name, bytes(content))
+    if isinstance(content, Path):
+        if not content.is_file():
+            raise FileNotFoundError(f"sample {key!r}: no file {content}")
+        return stored(name, content)
+    if suffix == "json":
+        try:
+            return held(name, json.dumps(content, ensure_ascii=False).encode())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"sample {key!r}: the json cannot be written ({error})") from None
+    if isinstance(content, str) and suffix in ("txt", "cls"):
+        return held(name, content.encode())
+    if suffix == "npy" and (isinstance(content, np.ndarray) or hasattr(content, "__array__")):
+        out = io.BytesIO()
+        np.save(out, np.asarray(content), allow_pickle=False)
+        return held(name, out.getvalue())
+    raise TypeError(
+        f"member {name!r} of sample {key!r} is a {type(content).__name__}; give bytes, a Path, a str for .txt, "
+        "an array for .npy, or what JSON can say for json"
+    )

@@ -1,0 +1,170 @@
+"""From planned samples to finished shards: read and re-encoded in parallel, written in order, killed and continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from align.data.bad import Bad, Budget
+from align.data.foreign import lost
+from align.data.index import places
+from align.data.job import Item, Job
+from align.data.journal import Journal
+from align.data.meta import read_meta
+from align.data.names import FOREIGN, modalities
+from align.data.pool import ordered
+from align.data.recode import Recode
+from align.data.shards import Shards
+from align.data.writer import ShardWriter
+from align.files import atomic_write, sha256
+from align.values import BadSample
+
+
+def make(job: Job) -> tuple[int, dict[str, int]]:
+    """Write the job's shards; returns how many samples they hold, and what was bad by reason.
+
+    What was bad stands in ``OUT/SPLIT-bad.jsonl``. Raises TooManyBad (exit code 3) over the budget; whatever is raised,
+    the shards finished so far are kept for the next call with the same header.
+    """
+    with Journal(job.out, job.split, job.header, resume=job.resume) as journal:
+        for path in job.out.glob(f".{job.split}-??????.tar.*.tmp"):  # what a killed run was writing
+            path.unlink(missing_ok=True)
+        writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
+        gone = lost(job.shards) if job.shards is not None else []
+        budget = Budget(job.max_bad, lost=sum(n for _, _, n in gone))
+        for shard, reason, n in gone:
+            budget.counts[reason] = budget.counts.get(reason, 0) + n
+            budget.first.setdefault(reason, shard)
+        with writer, closing(_Run(job, journal, writer, budget)) as run:
+            run.go()
+            budget.end_epoch()
+            if writer.samples == 0:
+                raise ValueError(f"no sample of the {budget.epoch_seen or run.done} that came could be written")
+        found = [bad for entry in journal.entries for bad in entry["bad"]]
+        lines = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in gone]
+        lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
+        _quarantine(job.out / f"{job.split}-bad.jsonl", lines)
+        counts = Counter(reason for _, _, reason in found)
+        for _, reason, n in gone:
+            counts[reason] += n
+        return writer.samples, dict(sorted(counts.items()))
+
+
+class _Run:
+    def __init__(self, job: Job, journal: Journal, writer: ShardWriter, budget: Budget):
+        self.job, self.journal, self.writer, self.budget = job, journal, writer, budget
+        self.done = 0
+        self._made: Iterator[Any] = iter(())
+
+    def go(self) -> None:
+        items = self._kept(iter(self.job.items))
+        state = (self.job.shards, self.job.recode)
+        chunk = 4 if self.job.shards is None or self.job.shards.block == 1 else 64  # neighbours come in one request
+        self._made = ordered(prepare, state, items, self.job.workers, chunk)
+        taken, sums, bad = 0, hashlib.sha256(), []
+        for item, (members, wrong) in self._made:
+            taken, self.done = taken + 1, self.done + 1
+            sums.update(_mark(item))
+            found = [[item.key, member, reason] for reason, member in wrong]
+            bad += found
+            self._count(found, 1)
+            if members:
+                self.writer.write(item.key, members)
+            if self._full(taken):
+                self._finish(taken, sums.hexdigest(), bad)
+                taken, sums, bad = 0, hashlib.sha256(), []
+            if self.job.progress is not None:
+                self.job.progress(self.done, self.job.total or self.done)
+        if taken:
+            self._finish(taken, sums.hexdigest(), bad)
+
+    def close(self) -> None:
+        close = getattr(self._made, "close", None)
+        if close is not None:
+            close()  # ends the worker processes
+
+    def _full(self, taken: int) -> bool:
+        job, shard = self.job, len(self.journal.entries)
+        if job.counts is not None:
+            return shard < len(job.counts) and taken >= job.counts[shard]
+        return taken >= job.per_shard or (job.shard_bytes is not None and self.writer.filled >= job.shard_bytes)
+
+    def _finish(self, taken: int, digest: str, bad: list[list[str]]) -> None:
+        path = self.writer.next_path
+        full = self._full(taken)
+        entry = self.writer.cut()
+        when = path.stat().st_mtime_ns if entry is not None else 0
+        self.journal.add({"taken": taken, "full": full, "items": digest, "bad": bad, "mtime_ns": when, "shard": entry})
+
+    def _kept(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items that are still to do, after those of the shards that the journal has and the folder too."""
+        for n, entry in enumerate(list(self.journal.entries)):
+            some = list(islice(items, entry["taken"]))
+            sums = hashlib.sha256()
+            for item in some:
+                sums.update(_mark(item))
+            counts = self.job.counts
+            as_cut = counts is None or (n < len(counts) and counts[n] == len(some))
+            more = list(islice(items, 0 if entry["full"] else 1))  # the end of a source that has grown since
+            same = len(some) == entry["taken"] and as_cut and not more and sums.hexdigest() == entry["items"]
+            if not same or not self._stands(entry):
+                self.journal.keep(n)
+                return chain(some, more, items)
+            if entry["shard"] is not None:
+                self.writer.keep(entry["shard"])
+            self._count(entry["bad"], len(some))
+            self.done += len(some)
+        return items
+
+    def _stands(self, entry: Mapping[str, Any]) -> bool:
+        said, path = entry["shard"], self.writer.next_path
+        if said is None:
+            return True
+        if not path.is_file() or path.stat().st_size != said["size"]:
+            return False
+        if path.stat().st_mtime_ns == entry["mtime_ns"] and places(path)[0].is_file():
+            return True
+        return sha256(path) == said["sha256"]
+
+    def _count(self, bad: Sequence[Sequence[str]], seen: int) -> None:
+        place = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in bad))}
+        self.budget.add([Bad(reason, f"{key}.{member}", place[key]) for key, member, reason in bad], seen)
+
+
+def prepare(state: tuple[Shards | None, Recode], item: Item) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+    """(what a planned sample becomes, (reason, member) of what was bad in it); empty where no modality is left."""
+    shards, recode = state
+    members, bad = item.read(shards)
+    out: dict[str, bytes] = {}
+    for name, data in members.items():
+        try:
+            new, content = recode(name, data)
+        except BadSample as error:
+            bad.append((error.reason, name))
+            continue
+        if new in out:
+            bad.append(("shard/duplicate-member", name))
+            continue
+        out[new] = content
+    if "json" in out and (wrong := read_meta(out, {})[1]):
+        raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
+    return (out if modalities(out, FOREIGN) else {}), bad
+
+
+def _mark(item: Item) -> bytes:
+    return item.mark.encode("utf-8", "surrogateescape") + b"\n\n"
+
+
+def _quarantine(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path, "w") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -1,0 +1,128 @@
+"""Several sets of shards as one: keys that meet, and classes that are numbered differently."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from align.data.copying import Even, Progress, apart, members_of, read_whole, unindexed
+from align.data.labels import merge_classes
+from align.data.meta import read_meta
+from align.data.shards import Shards
+
+Classes = Mapping[str, Sequence[str]]
+
+
+def merge_shards(
+    sets: Sequence[str | Path | Sequence[str | Path]],
+    out: str | Path,
+    *,
+    split: str = "train",
+    duplicates: Literal["refuse", "rename"] = "refuse",
+    per_shard: int = 1000,
+    members: Mapping[str, Sequence[str]] | None = None,
+    progress: Progress | None = None,
+) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Write the samples of several sets, one after the other, to ``OUT/SPLIT-000000.tar``, …
+
+    Members keep their bytes, but for a json whose label is a number that means another class in the merged list: it
+    becomes the class's name. The classes are those of the sets, in the order of the first that has them. Equal groups
+    of two sets become one group.
+
+    duplicates: a key that an earlier sample has is refused, or renamed: "rename" gives the second ``KEY-2``, the third
+        ``KEY-3``, …, the next number where that is taken.
+
+    Returns (samples, {"renamed": n, "relabelled": n}, what could not be read by reason). Raises ValueError for a key
+    that comes twice, before anything is written.
+    """
+    if not sets:
+        raise ValueError("no sets are named: give at least one pattern of shards")
+    if duplicates not in ("refuse", "rename"):
+        raise ValueError(f"duplicates={duplicates!r}: it is refuse or rename")
+    many = [Shards(urls, shuffle=False, members=members) for urls in sets]
+    folder = apart(out, many)
+    keys, renamed = unique_keys(many, duplicates)
+    stated = [shards.classes for shards in many]
+    merged = merge_classes(stated)
+    licences = {licence for shards in many if (licence := (shards.manifest or {}).get("licence"))}
+    total = sum(map(len, many))
+    dropped = unindexed(many)
+    relabelled = done = 0
+    licence = "; ".join(sorted(licences)) or None
+    with Even(folder, split, total, per_shard, classes=merged, licence=licence) as writer:
+        for shards, classes in zip(many, stated, strict=True):
+            name = renumbered(classes, merged)
+            for position in range(len(shards)):
+                if (sample := read_whole(shards, position, dropped)) is not None:
+                    content = members_of(sample, dropped)
+                    if content and (about := relabel(content, name)) is not None:
+                        content["json"], relabelled = about, relabelled + 1
+                else:
+                    content = {}
+                writer.write(keys[done], content)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+    for shards in many:
+        shards.close()
+    return writer.samples, {"renamed": renamed, "relabelled": relabelled}, dict(sorted(dropped.items()))
+
+
+def unique_keys(many: Sequence[Shards], duplicates: str) -> tuple[list[str], int]:
+    """The key of each sample in the order of the sets, and how many are new ones."""
+    wanted = [
+        (key, str(url))
+        for shards in many
+        for url, index in zip(shards.urls, shards._indexes, strict=True)
+        for key in index.keys
+    ]
+    first: dict[str, str] = {}
+    given = {key for key, _ in wanted}
+    out, renamed, last = [], 0, Counter[str]()
+    for key, url in wanted:
+        if key not in first:
+            first[key] = url
+            out.append(key)
+            continue
+        if duplicates == "refuse":
+            raise ValueError(
+                f"key {key!r} is in {first[key]} and again in {url}; rename later ones with --duplicates rename"
+            )
+        number = last[key] or 1
+        while (new := f"{key}-{number + 1}") in given:
+            number += 1
+        last[key] = number + 1
+        given.add(new)
+        out.append(new)
+        renamed += 1
+    return out, renamed
+
+
+def renumbered(classes: Classes, merged: Classes) -> Callable[[str, Any], Any]:
+    """(attribute, label) -> the label that means the same in the merged classes: a number may become a name."""
+
+    def meaning(label: Any, names: Sequence[str]) -> str:
+        return str(label) if str(label) in names or not 0 <= label < len(names) else str(names[label])
+
+    def same(attribute: str, label: Any) -> Any:
+        if isinstance(label, list):
+            return [same(attribute, one) for one in label]
+        if not isinstance(label, int):
+            return label
+        name = meaning(label, classes.get(attribute, ()))
+        return label if name == meaning(label, merged.get(attribute, ())) else name
+
+    return same
+
+
+def relabel(members: Mapping[str, bytes], same: Callable[[str, Any], Any]) -> bytes | None:
+    """The json with labels that mean the same among the merged classes; None where it can stay as it is."""
+    meta, _ = read_meta(dict(members), {})
+    label = meta.label
+    new = {a: same(a, x) for a, x in label.items()} if isinstance(label, dict) else same("label", label)
+    if new == label or meta.json is None:
+        return None
+    return json.dumps({**meta.json, "label": new}, ensure_ascii=False).encode("utf-8", "replace")

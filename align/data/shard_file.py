@@ -1,0 +1,68 @@
+"""One tar in the making, under a temporary name until it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, final
+
+from align.data.index import Builder, stamp, store
+from align.data.tar import BLOCK, RECORD, header, padding
+from align.files import atomic_write
+
+
+@final
+class ShardFile:
+    """Takes samples; ``finish`` puts the tar and its index in place, ``abandon`` leaves nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.samples = self.size = 0
+        self.coverage: Counter[str] = Counter()
+        self.labels: dict[str, dict[str, Any]] = {}  # attribute -> label values, each once
+        self._hash = hashlib.sha256()
+        self._index = Builder()
+        self._context: AbstractContextManager[IO[bytes]] = atomic_write(path)
+        self._file = self._context.__enter__()
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+        """One sample, checked by the writer."""
+        for name, data in members.items():
+            self._put(header(f"{key}.{name}", len(data)))
+            self._index.add(key, name, self.size, len(data), zlib.crc32(data))
+            self._put(data + padding(len(data)))
+        self.samples += 1
+
+    def collect(self, label: Any) -> None:
+        """Note what a label says, for the classes of the set."""
+        for attribute, value in (label if isinstance(label, dict) else {"label": label}).items():
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None:
+                    self.labels.setdefault(attribute, {})[f"{type(one).__name__}:{one}"] = one
+
+    def finish(self) -> dict[str, Any]:
+        """What the manifest says of the shard, which now stands at its path."""
+        self._put(bytes(2 * BLOCK))  # the end of the archive
+        self._put(padding(self.size, RECORD))
+        self._context.__exit__(None, None, None)
+        store(self._index.build(), self.path, stamp(self.path))
+        return {
+            "samples": self.samples,
+            "size": self.size,
+            "sha256": self._hash.hexdigest(),
+            "modalities": dict(sorted(self.coverage.items())),
+        }
+
+    def abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        """Remove what was written."""
+        self._context.__exit__(kind, error, trace)
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
