@@ -317,7 +317,9 @@ def _archives(folder: Path) -> list[Path]:
     path = tar(folder / "cut.tar", files("first", good("first")) + files("last", good("last"))[::-1])
     path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"last.image.jpg") + 1000])
     out.append(path)
-    out.append(tar(folder / "endless.tar", files("endless", good("endless")), end=False))
+    out.append(
+        tar(folder / "endless.tar", files("whole", good("whole")) + files("endless", good("endless")), end=False)
+    )
     mixed = [*files("double", good("double")), ("double.image.jpg", good("other")[image])]
     torn, other = files("torn", good("torn")), files("between", good("between"))
     mixed += [torn[0], *other, *torn[1:], ("../../outside.jpg", b"x"), (".DS_Store", b"x")]

@@ -21,7 +21,9 @@ commands = {  # name -> module:function, in the order of a first visit
     "evaluate": "evaluate:evaluate",
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards:build",
-    "shards show": "shards:show",
+    "shards check": "shards_check:check",
+    "shards show": "shards_show:show",
+    "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",
 }

@@ -1,4 +1,4 @@
-"""What shards hold in numbers: counts, bytes, lengths and sizes, the balance of labels. Headers only: nothing is decoded."""
+"""What shards hold in numbers: counts, bytes, lengths and sizes, the balance of labels. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -16,25 +16,15 @@ from align.data.names import CODE
 from align.data.rows import Source, sources
 from align.data.shards import Shards
 
-QUANTITIES = {
-    "bytes": "bytes of a row",
-    "rows": "rows of a sample",
-    "width": "pixels",
-    "height": "pixels",
-    "seconds": "length",
-    "points": "points of a cloud",
-    "characters": "of a caption",
-    "words": "of a caption",
-}
-
 
 def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Numbers about a set, JSON-able: samples, shards, bytes, modalities and labels.
 
     ``modalities[m]`` has ``samples``, ``rows``, ``bytes`` (of all rows), ``unreadable`` (rows whose header cannot be
-    read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and for each quantity of
-    ``QUANTITIES`` that applies its ``min``, ``median`` and ``max``. ``labels[attribute]`` has ``samples`` and ``classes``
-    (value -> samples, the most frequent first). Every member is read once; a number is kept for each quantity of a row.
+    read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: for each of
+    bytes, rows (of a sample), width, height, seconds, points, characters and words that applies its ``min``, ``median``
+    and ``max``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most frequent first). Every
+    member is read once, of which only the header is looked at; a number is kept for each quantity of a row.
     """
     found: dict[str, _Rows] = {m: _Rows() for m in shards.modalities}
     labels: dict[str, Counter[str]] = {}

@@ -38,6 +38,8 @@ class Diagnosis:
     findings: list[Finding]
     errors: int
     max_bad: float
+    source: Shards | None  # the set, and the one that it was held against: where the examples can be read
+    other: Shards | None
 
     @property
     def allowed(self) -> int:
@@ -129,6 +131,8 @@ def diagnose(
         findings=findings.sorted(),
         errors=findings.errors,
         max_bad=max_bad,
+        source=shards,
+        other=other,
     )
 
 

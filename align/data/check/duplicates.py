@@ -13,6 +13,7 @@ from align.data.check.prints import Prints
 from align.data.check.samples import is_media
 from align.data.check.seen import Captions
 from align.data.index import Index
+from align.data.names import mapped
 from align.data.shards import Shards
 
 
@@ -112,11 +113,21 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
         order = np.argsort(hashes, kind="stable")
         _, start, counts = np.unique(hashes[order], return_index=True, return_counts=True)
         repeated = np.flatnonzero(counts > 1)
-        for i in repeated[np.argsort(-counts[repeated], kind="stable")].tolist():
+        for rank, i in enumerate(repeated[np.argsort(-counts[repeated], kind="stable")].tolist()):
             first, again = positions[order[start[i] : start[i] + 2]].tolist()
-            twin = place(shards, first, modality)
+            twin = place(shards, first)
             detail = f"{counts[i]} times, first in {twin.key}"
-            findings.add("text/duplicate", place(shards, again, modality), detail, twin, n=int(counts[i]) - 1)
+            where = place(shards, again)
+            if rank < findings.most:  # examples: their members are worth a read
+                twin = twin._replace(member=_caption_member(shards, first, modality))
+                where = where._replace(member=_caption_member(shards, again, modality))
+            findings.add("text/duplicate", where, detail, twin, n=int(counts[i]) - 1)
+
+
+def _caption_member(shards: Shards, position: int, modality: str) -> str:
+    names = [name for name in shards.read(position)[0] if not name.startswith("__")]
+    own = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
+    return own[0] if own else mapped(modality, shards.members, names) or ""
 
 
 def like(twin: Place) -> str:

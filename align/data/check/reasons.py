@@ -83,21 +83,21 @@ _tables: dict[Severity, dict[str, str]] = {"error": ERRORS, "warning": WARNINGS,
 
 def severity(reason: str) -> Severity:
     """ "error" (counts against the budget), "warning" or "note"; what no line knows is an error."""
-    for name, table in _tables.items():
-        if reason in table or _general(reason) in table:
-            return name
-    return "note" if reason.startswith("ignored/") else "error"
+    found = _line(reason)
+    return found[0] if found else "note" if reason.startswith("ignored/") else "error"
 
 
 def meaning(reason: str) -> str:
     """What a reason means, in a line; "" where its name says it all."""
-    for table in _tables.values():
-        if found := table.get(reason) or table.get(_general(reason)):
-            return found
-    if reason.startswith("ignored/"):
-        return "its suffix is not one that the modality reads"
-    return ""
+    found = _line(reason)
+    return (
+        found[1] if found else "its suffix is not one that the modality reads" if reason.startswith("ignored/") else ""
+    )
 
 
-def _general(reason: str) -> str:
-    return "MODALITY/" + reason.partition("/")[2]
+def _line(reason: str) -> tuple[Severity, str] | None:
+    for name in (reason, "MODALITY/" + reason.partition("/")[2]):  # its own line before the general one
+        for kind, table in _tables.items():
+            if name in table:
+                return kind, table[name]
+    return None

@@ -1,0 +1,118 @@
+"""What a check of shards found, as a page: each finding with samples to see, hear and turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from align.data.check import Diagnosis, Example, Finding, Place
+from align.data.shards import Shards
+from align.report.cards import SCRIPTS, Card, Cards, Part, balance, facts_table, read
+from align.report.markup import Markup, join, name, tag
+from align.report.protocol import summary
+from align.report.shell import Section, write_page
+
+TITLES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
+ABOUT = {
+    "error": "What cannot be used, or must not be. These count against the budget.",
+    "warning": "What can be read, but is hardly meant so.",
+    "note": "What may well be right, and is good to know.",
+}
+CANNOT_BE_SHOWN = ("empty", "truncated", "checksum", "unreadable", "too-large", "corrupt", "non-finite", "range")
+
+
+def write_diagnosis(
+    path: str | Path,
+    found: Diagnosis,
+    *,
+    title: str = "Shards checked",
+    facts: Mapping[str, str] | None = None,
+    up: str = "z",
+) -> Path:
+    """Write the page and return its path. facts: shown under the title; up: of point clouds, "y" or "z"."""
+    cards = Cards(up=up)
+    sections: list[Section] = [("findings", "Findings", _verdict(found), _table(found.findings))]
+    for severity, heading in TITLES.items():
+        some = [finding for finding in found.findings if finding.severity == severity]
+        if some:
+            blocks = join(_finding(finding, found, cards) for finding in some)
+            sections.append((severity, heading, ABOUT[severity], blocks))
+    sections.append(("coverage", "Coverage", "How many samples have a row of each modality.", _coverage(found)))
+    if found.labels:
+        sections.append(("labels", "Labels", "How many samples each class has.", balance(found.labels)))
+    return write_page(
+        path,
+        title=title,
+        scripts=SCRIPTS,
+        summary=summary(facts or {}),
+        sections=sections,
+        data=cards.data(),
+    )
+
+
+def anchor(reason: str) -> str:
+    """``image/truncated`` -> the name of its place on the page."""
+    return "of-" + reason.replace("/", "-")
+
+
+def _verdict(found: Diagnosis) -> str:
+    room = f"the budget of {found.max_bad:g} allows {found.allowed}"
+    return f"{found.errors:,} errors in {found.samples:,} samples; {room}."
+
+
+def _table(findings: list[Finding]) -> Markup:
+    if not findings:
+        return tag("p", "Nothing: every member could be read, and nothing stands out.", class_="fine")
+    rows = [
+        (
+            tag("span", finding.severity, class_=f"pill {finding.severity}"),
+            tag("a", tag("code", finding.reason), href=f"#{anchor(finding.reason)}"),
+            tag("span", f"{finding.count:,}", class_="count"),
+            finding.meaning,
+        )
+        for finding in findings
+    ]
+    return facts_table(rows, ["", "Reason", "Count", "What it means"])
+
+
+def _finding(finding: Finding, found: Diagnosis, cards: Cards) -> Markup:
+    shown = [_card(example, finding.reason, found, cards) for example in finding.examples]
+    left = finding.count - len(shown)
+    more = tag("small", f"{finding.count:,}" + (f", the first {len(shown)} are shown" if left > 0 else ""))
+    head = tag("h3", tag("code", finding.reason), more)
+    about = tag("p", finding.meaning, class_="about") if finding.meaning else Markup()
+    return tag("div", head, about, cards.group(shown), class_="finding", id=anchor(finding.reason))
+
+
+def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card:
+    place = example.place
+    parts: list[Part] = []
+    shards = found.source
+    if shards is not None and place.position >= 0:
+        sample = read(shards, place.position)
+        show = reason.partition("/")[2] not in CANNOT_BE_SHOWN
+        if place.member in sample:
+            parts.append(cards.part(place.member, sample[place.member], show=show))
+        elif place.member and not show:
+            parts.append(Part(place.member, None, "left out"))
+        else:  # a text from a json, or the sample as a whole
+            parts += cards.parts(sample)
+        if reason in ("sample/shadowed", "text/duplicate"):
+            parts = parts or cards.parts(sample)
+    other = found.other if reason.startswith("leak/") else shards
+    if example.twin is not None and other is not None and example.twin.position >= 0:
+        parts += _twin(example.twin, other, cards)
+    return Card(place.key, place.shard, parts, example.detail)
+
+
+def _twin(twin: Place, shards: Shards, cards: Cards) -> list[Part]:
+    sample = read(shards, twin.position)
+    if twin.member in sample:
+        return [cards.part(f"{twin.key}.{twin.member}", sample[twin.member])]
+    return [part._replace(name=f"{twin.key}.{part.name}") for part in cards.parts(sample)][:1]
+
+
+def _coverage(found: Diagnosis) -> Markup:
+    rows = [(name(modality), f"{n:,}", f"{n / max(1, found.samples):.1%}") for modality, n in found.modalities.items()]
+    rates = [("sample rates", f"{n:,}", f"{rate} Hz") for rate, n in found.rates.items()]
+    return facts_table([*rows, *rates], ["Modality", "Samples", "Share"])
