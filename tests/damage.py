@@ -1,8 +1,8 @@
 """A set of shards that is broken in every way that we know, each kind once, on real bytes from one seed.
 
 ``python tests/damage.py FOLDER`` writes it and prints what is wrong with it. Good samples are photo-like pictures,
-tones, coloured clouds and captions that are all different; ``KINDS`` lists what is done to which, and under which reason a
-check has to name it.
+tones, coloured clouds and captions that are all different; ``KINDS`` lists what is done to which, and under which
+reason a check has to name it.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ put("audio-huge", "audio/range", audio, lambda m: float_wav(sound("huge") * 1e30
 put("audio-silent", "audio/silent", audio, lambda m: wav(np.zeros(4000)))
 put("audio-clipped", "audio/clipped", audio, lambda m: wav(sound("clipped") * 40))
 put("audio-click", "audio/short", audio, lambda m: wav(sound("click", 0.01)))
-put("audio-slow", "audio/rate", audio, lambda m: wav(sound("slow"), rate=44_100))
+put("audio-slow", "audio/odd-rate", audio, lambda m: wav(sound("slow"), rate=44_100))
 put("audio-stereo", "audio/channels", audio, lambda m: wav(np.repeat(sound("stereo"), 2), channels=2))
 put("audio-shifted", "audio/offset", audio, lambda m: wav(0.3 * sound("shifted") + 0.4))
 put("audio-twice", "audio/duplicate", audio, lambda m: good("base")[audio])

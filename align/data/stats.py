@@ -23,8 +23,8 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) 
     ``modalities[m]`` has ``samples``, ``rows``, ``bytes`` (of all rows), ``unreadable`` (rows whose header cannot be
     read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: for each of
     bytes, rows (of a sample), width, height, seconds, points, characters and words that applies its ``min``, ``median``
-    and ``max``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most frequent first). Every
-    member is read once, of which only the header is looked at; a number is kept for each quantity of a row.
+    and ``max``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most frequent first).
+    Every member is read once, of which only the header is looked at; a number is kept for each quantity of a row.
     """
     found: dict[str, _Rows] = {m: _Rows() for m in shards.modalities}
     labels: dict[str, Counter[str]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from align.data.check import Diagnosis, Example, Finding, Place
 from align.data.shards import Shards
 from align.report.cards import SCRIPTS, Card, Cards, Part, balance, facts_table, read
-from align.report.markup import Markup, join, name, tag
+from align.report.markup import Markup, name, tag
 from align.report.protocol import summary
 from align.report.shell import Section, write_page
 
@@ -35,8 +35,8 @@ def write_diagnosis(
     for severity, heading in TITLES.items():
         some = [finding for finding in found.findings if finding.severity == severity]
         if some:
-            blocks = join(_finding(finding, found, cards) for finding in some)
-            sections.append((severity, heading, ABOUT[severity], blocks))
+            blocks = [_finding(finding, found, cards) for finding in some]
+            sections.append((severity, heading, ABOUT[severity], tag("div", *blocks, class_="found")))
     sections.append(("coverage", "Coverage", "How many samples have a row of each modality.", _coverage(found)))
     if found.labels:
         sections.append(("labels", "Labels", "How many samples each class has.", balance(found.labels)))
@@ -81,35 +81,30 @@ def _finding(finding: Finding, found: Diagnosis, cards: Cards) -> Markup:
     more = tag("small", f"{finding.count:,}" + (f", the first {len(shown)} are shown" if left > 0 else ""))
     head = tag("h3", tag("code", finding.reason), more)
     about = tag("p", finding.meaning, class_="about") if finding.meaning else Markup()
-    return tag("div", head, about, cards.group(shown), class_="finding", id=anchor(finding.reason))
+    width = len(shown) * (2 if any(len(card.parts) > 1 for card in shown) else 1)
+    return tag("div", head, about, cards.group(shown), class_=f"finding w{min(width, 5)}", id=anchor(finding.reason))
 
 
 def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card:
-    place = example.place
+    place, twin = example.place, example.twin
+    show = reason.partition("/")[2] not in CANNOT_BE_SHOWN
     parts: list[Part] = []
-    shards = found.source
-    if shards is not None and place.position >= 0:
-        sample = read(shards, place.position)
-        show = reason.partition("/")[2] not in CANNOT_BE_SHOWN
-        if place.member in sample:
-            parts.append(cards.part(place.member, sample[place.member], show=show))
-        elif place.member and not show:
-            parts.append(Part(place.member, None, "left out"))
-        else:  # a text from a json, or the sample as a whole
-            parts += cards.parts(sample)
-        if reason in ("sample/shadowed", "text/duplicate"):
-            parts = parts or cards.parts(sample)
-    other = found.other if reason.startswith("leak/") else shards
-    if example.twin is not None and other is not None and example.twin.position >= 0:
-        parts += _twin(example.twin, other, cards)
+    if found.source is not None and place.position >= 0 and not reason.startswith("json/"):  # its detail quotes it
+        parts += _parts(place, found.source, cards, show=show, few=twin is not None)
+    other = found.other if reason.startswith("leak/") else found.source
+    if twin is not None and other is not None and twin.position >= 0:
+        parts += [part._replace(name=f"{twin.key}.{part.name}") for part in _parts(twin, other, cards, few=True)]
     return Card(place.key, place.shard, parts, example.detail)
 
 
-def _twin(twin: Place, shards: Shards, cards: Cards) -> list[Part]:
-    sample = read(shards, twin.position)
-    if twin.member in sample:
-        return [cards.part(f"{twin.key}.{twin.member}", sample[twin.member])]
-    return [part._replace(name=f"{twin.key}.{part.name}") for part in cards.parts(sample)][:1]
+def _parts(place: Place, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
+    """The member that it is about; or what else the sample has, of which ``few`` shows two."""
+    sample = read(shards, place.position)
+    if place.member in sample and place.member != "json":
+        return [cards.part(place.member, sample[place.member], show=show)]
+    if not show:
+        return [Part(place.member, None, "left out")]
+    return cards.parts(sample)[: 2 if few else None]
 
 
 def _coverage(found: Diagnosis) -> Markup:

@@ -114,7 +114,7 @@ def diagnose(
         check_looks(shards, seen.prints, findings)
         check_captions(shards, seen.captions, findings)
         usual = str(rate) if rate is not None else None
-        seen.rates.report("audio/rate", "{} Hz, expected {}" if usual else "{} Hz, most have {}", findings, usual)
+        seen.rates.report("audio/odd-rate", "{} Hz, expected {}" if usual else "{} Hz, most have {}", findings, usual)
         seen.channels.report("audio/channels", "{}, most have {}", findings)
         seen.colours.report("points/colour-mixed", "{}, most have {}", findings)
         check_labels(seen, shards.classes if shards.manifest is not None else {})
