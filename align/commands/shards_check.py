@@ -14,6 +14,7 @@ def check(
     modalities: str = "",
     rate: int | None = None,
     examples: int = 12,
+    workers: int = 0,
     json: bool = False,
     html: str | None = None,
     up: str = "z",
@@ -21,12 +22,13 @@ def check(
     """Read every member of every sample once and say what is wrong
 
     Errors are what cannot be used: tars with gaps, members that do not decode, NaN, labels outside their classes, keys
-    that name two samples, and what --against finds. Warnings can be read but are hardly meant so: silence, clipping,
-    clouds of few or equal points, exact and near duplicates of media, odd sample rates. Notes are good to know: holes,
-    repeated captions, rare classes. Each finding comes with its count and with examples of shard, key and member.
+    that name two samples, bytes that are in --against too. Warnings can be read but are hardly meant so: silence,
+    clipping, clouds of few or equal points, exact and near duplicates of media, odd sample rates. Notes are good to
+    know: holes, repeated captions, rare classes. Each finding comes with its count and with examples of shard, key and
+    member.
 
     Near duplicates are pictures of which at most 10 of 128 bits of a perceptual hash differ, so another size, format or
-    quality is seen through; crops and mirrors are not.
+    quality is seen through; crops and mirrors are not, and pictures of less than 32 pixels are not compared.
 
     The exit code is 3 when the samples with an error (and errors of whole shards) are more than --max-bad of all
     samples. Nothing is changed; a shard without an index gets one.
@@ -39,6 +41,7 @@ def check(
         modalities: look at these only, separated by commas
         rate: the sample rate in Hz that sounds should have; otherwise what most have
         examples: how many are kept of each finding
+        workers: processes that read and decode; 0: only this one
         json: print JSON
         html: a page to write, with examples to see, hear and turn
         up: the axis of point clouds that stands upright on the page, y or z
@@ -59,6 +62,7 @@ def check(
             max_bad=max_bad,
             rate=rate,
             most=examples,
+            workers=workers,
             progress=say,
         )
     if html is not None:
@@ -111,9 +115,8 @@ def _print(found: Any, html: str | None) -> None:
         ranked = list(counts.items())
         shown = ", ".join(f"{name} {n:,}" for name, n in ranked[:8]) + (", …" if len(ranked) > 8 else "")
         out.print(plain(f"{attribute}: {len(ranked)} classes: {shown}"))
-    verdict = (
-        f"{found.errors:,} errors; --max-bad {found.max_bad:g} of {found.samples:,} samples allows {found.allowed:,}"
-    )
+    errors = f"{found.errors:,} error" + ("" if found.errors == 1 else "s")
+    verdict = f"{errors}; --max-bad {found.max_bad:g} of {found.samples:,} samples allows {found.allowed:,}"
     out.print(Text(verdict, style="red" if found.failed else "green"))
     if html is not None:
         out.print(Text(f"{html}: examples of each finding"))

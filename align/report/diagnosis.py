@@ -57,7 +57,8 @@ def anchor(reason: str) -> str:
 
 def _verdict(found: Diagnosis) -> str:
     room = f"the budget of {found.max_bad:g} allows {found.allowed}"
-    return f"{found.errors:,} errors in {found.samples:,} samples; {room}."
+    errors = "1 error" if found.errors == 1 else f"{found.errors:,} errors"
+    return f"{errors} in {found.samples:,} samples; {room}."
 
 
 def _table(findings: list[Finding]) -> Markup:

@@ -5,27 +5,35 @@ An index only counts what the scan had to leave out. A shard with such notes is 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from align.data.check.findings import Findings, Place
+from align.data.index import Index
 from align.data.names import safe, split
 from align.data.tar import Entry, Gap, scan
 from align.files import sha256
 
 
-def check_archive(path: Path, notes: dict[str, int], samples: int, findings: Findings) -> None:
-    """What is wrong with a shard as a file. notes: its index's; samples: how many the index has."""
-    if samples == 0:
-        findings.add("shard/empty", Place(str(path)), f"{path.stat().st_size} bytes" if path.is_file() else "")
-    if not notes or (path.is_file() and path.stat().st_size == 0):
+def check_archive(shard: object, index: Index, findings: Findings) -> None:
+    """What is wrong with a shard as a file. shard: its path; of one elsewhere only the index is looked at."""
+    path = shard if isinstance(shard, Path) and shard.is_file() else None
+    if len(index) == 0:
+        findings.add("shard/empty", Place(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
+    if path is not None and path.stat().st_size == 0:
         return
-    if not path.is_file():  # a remote shard: only how many
-        for reason, n in sorted(notes.items()):
-            findings.add(reason, Place(str(path)), n=n)
-        return
-    with open(path, "rb") as file:
-        _Walk(str(path), findings).run(scan(file))
+    missing = Counter(index.notes)
+    if index.notes and path is not None:
+        walk = _Walk(str(path), findings)
+        with open(path, "rb") as file:
+            walk.run(scan(file))
+        have = set(index.keys)
+        for key in [key for key in walk.members if key not in have]:
+            walk.add("sample/cut", key)
+        missing -= walk.counts
+    for reason, n in sorted(missing.items()):  # what has no name any more
+        findings.add(reason, Place(str(shard)), n=n)
 
 
 class _Walk:
@@ -33,42 +41,36 @@ class _Walk:
 
     def __init__(self, shard: str, findings: Findings):
         self.shard, self.findings = shard, findings
-        self.members: dict[str, set[str]] = {}
-        self.cut: dict[str, None] = {}  # keys, in order
+        self.members: dict[str, set[str]] = {}  # key -> members, in the order of the shard
+        self.counts: Counter[str] = Counter()
         self.last = ""
-        self.after_gap = False
+
+    def add(self, reason: str, key: str, member: str = "", detail: str = "") -> None:
+        self.counts[reason] += 1
+        self.findings.add(reason, Place(self.shard, key, member), detail)
 
     def run(self, found: Any) -> None:
         for one in found:
-            if isinstance(one, Gap):
-                place = f"at byte {one.offset}" + (f", after {self.last!r}" if self.last else "")
-                self.findings.add(f"shard/{one.kind}", Place(self.shard, self.last), place)
-                if self.last:
-                    self.cut[self.last] = None
-                self.after_gap = one.kind == "header"
-            elif isinstance(one, Entry):
+            if isinstance(one, Entry):
                 self._entry(one.name)
-        for key in self.cut:
-            self.findings.add("sample/cut", Place(self.shard, key))
+            elif isinstance(one, Gap):
+                detail = f"at byte {one.offset}" + (f", after {self.last!r}" if self.last else "")
+                self.add(f"shard/{one.kind}", self.last, "", detail)
 
     def _entry(self, name: str) -> None:
         parts = split(name)
         if parts is None:
             base = name.rpartition("/")[2]
-            if base.startswith("__") and base.endswith("__"):
-                return
-            hidden = (base.startswith(".") or "." not in base) and safe(name)
-            self.findings.add("shard/other-file" if hidden else "shard/unsafe-name", Place(self.shard, name))
+            if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
+                hidden = (base.startswith(".") or "." not in base) and safe(name)
+                self.add("shard/other-file" if hidden else "shard/unsafe-name", name)
             return
         key, member = parts
-        if self.after_gap:
-            self.cut[key] = None
-        self.after_gap = False
         if key != self.last and key in self.members:
-            self.findings.add("shard/not-adjacent", Place(self.shard, key, member))
+            self.add("shard/not-adjacent", key, member)
         have = self.members.setdefault(key, set())
         if member in have:
-            self.findings.add("shard/duplicate-member", Place(self.shard, key, member))
+            self.add("shard/duplicate-member", key, member)
         have.add(member)
         self.last = key
 

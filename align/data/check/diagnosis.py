@@ -12,8 +12,8 @@ from align.data.check.duplicates import check_captions, check_copies, check_keys
 from align.data.check.findings import Finding, Findings, Place
 from align.data.check.labels import check_labels
 from align.data.check.leakage import check_leakage
-from align.data.check.samples import examine
 from align.data.check.seen import Seen
+from align.data.check.survey import survey
 from align.data.index import index_of
 from align.data.names import CODE
 from align.data.shards import Shards
@@ -22,7 +22,6 @@ from align.files import read_json
 
 Progress = Callable[[int, int], None]
 URLs = str | Path | Sequence[str | Path]
-STRETCH = 64  # positions between two words of progress
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ def diagnose(
     rate: int | None = None,
     most: int = 12,
     members: Mapping[str, Sequence[str]] | None = None,
+    workers: int = 0,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Read every member of every sample once and say what is wrong with the set.
@@ -89,12 +89,15 @@ def diagnose(
         max_bad: the share of samples that may have an error.
         rate: Hz that all sounds should have; default: what most have.
         most: examples kept of each finding.
+        workers: processes that read and decode; 0: this one. The diagnosis does not depend on it.
         progress: called with how many samples are done, and of how many.
 
     Raises FileNotFoundError for a missing shard, ValueError for a modality that no shard has or a share out of [0, 1].
     """
     if not 0 <= max_bad <= 1:
         raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
+    if workers < 0:
+        raise ValueError(f"workers={workers}: 0 for none, or how many processes read")
     findings = Findings(most)
     paths, shards = _open(urls, members, findings)
     other = Shards(against, shuffle=False, members=members) if against is not None else None
@@ -102,11 +105,12 @@ def diagnose(
     seen = Seen(most)
     if shards is not None:
         for path, index in zip(shards.urls, indexes(shards), strict=True):
-            check_archive(Path(path), index.notes, len(index), findings)
-        check_manifest([Path(path) for path in shards.urls], _manifests(paths), findings)
+            check_archive(path, index, findings)
+        local = [path for path in paths if isinstance(path, Path)]
+        check_manifest(local, _manifests(local), findings)
         _pickles(shards, findings)
-        total = len(shards) + (len(other) if other is not None else 0)
-        seen = _pass(shards, wanted, most, 0, total, progress)
+        mine, total = len(shards), len(shards) + (len(other) if other is not None else 0)
+        seen = survey(shards, wanted, most, workers=workers, progress=progress and (lambda n: progress(n, total)))
         findings.merge([seen.findings])
         seen.findings = findings
         check_keys(shards, findings)
@@ -119,12 +123,13 @@ def diagnose(
         seen.colours.report("points/colour-mixed", "{}, most have {}", findings)
         check_labels(seen, shards.classes if shards.manifest is not None else {})
         if other is not None:
-            theirs = _pass(other, wanted, most, len(shards), total, progress)
+            say = progress and (lambda n: progress(mine + n, total))
+            theirs = survey(other, wanted, most, workers=workers, progress=say)
             check_leakage(shards, seen, other, theirs, wanted)
     return Diagnosis(
         shards=[str(path) for path in paths],
         samples=len(shards) if shards is not None else 0,
-        bytes=sum(path.stat().st_size for path in map(Path, paths) if path.is_file()),
+        bytes=sum(path.stat().st_size for path in paths if isinstance(path, Path) and path.is_file()),
         modalities={m: n for m, n in (shards.modalities if shards is not None else {}).items() if m in wanted},
         labels={a: dict(counts.most_common()) for a, counts in sorted(seen.labels.items())},
         rates=dict(sorted(seen.rates.counts.items(), key=lambda item: -item[1])),
@@ -142,6 +147,8 @@ def _open(urls: URLs, members: Any, findings: Findings) -> tuple[list[Any], Shar
     try:
         return paths, Shards(urls, shuffle=False, members=members)
     except ValueError:
+        if not all(isinstance(path, Path) for path in paths):
+            raise
         good = []
         for path in paths:
             try:
@@ -160,21 +167,9 @@ def _wanted(shards: Shards | None, modalities: Sequence[str] | None) -> list[str
     return [m for m in there if not modalities or m in modalities]
 
 
-def _pass(
-    shards: Shards, modalities: Sequence[str], most: int, before: int, total: int, progress: Progress | None
-) -> Seen:
-    seen = Seen(most)
-    for start in range(0, len(shards), STRETCH):
-        end = min(len(shards), start + STRETCH)
-        seen.merge(examine(shards, range(start, end), modalities, most))
-        if progress is not None:
-            progress(before + end, total)
-    return seen
-
-
-def _manifests(paths: Sequence[Any]) -> dict[Path, dict[str, Any]]:
+def _manifests(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     found = {}
-    for folder in dict.fromkeys(Path(path).parent for path in paths):
+    for folder in dict.fromkeys(path.parent for path in paths):
         if (folder / "manifest.json").is_file():
             content = read_json(folder / "manifest.json")
             if isinstance(content, dict):

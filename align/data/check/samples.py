@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from align.data.check.findings import Place
-from align.data.check.media import check_array, check_cloud, check_picture, check_sound, check_words
+from align.data.check.media import TINY, check_array, check_cloud, check_picture, check_sound, check_words
 from align.data.check.seen import Captions, Seen
 from align.data.labels import attributes
 from align.data.meta import Meta, read_meta
@@ -25,7 +25,8 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
         sample, unread = shards.read(position)
         at = Place(str(sample["__url__"]), sample["__key__"], "", position)
         for bad in unread:
-            seen.findings.add(bad.reason, at._replace(member=bad.where.rpartition(f"{at.key}.")[2]))
+            member = bad.where.removeprefix(f"{at.shard}: {at.key}").removeprefix(".")
+            seen.findings.add(bad.reason, at._replace(member=member))
         seen.samples += 1
         _sample(sample, at, {bad.reason.partition("/")[0] for bad in unread}, shards, modalities, seen)
     return seen
@@ -40,7 +41,7 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
     used = {name.partition(":")[0] for modality in have for name in shards.members.get(modality, ())}
     for modality in wanted:
         if modality not in have:
-            if have and modality not in unread:
+            if have and not unread & {modality, "shard"}:
                 seen.findings.add(f"{modality}/missing", at)
             continue
         for row in sources(sample, modality, (), shards.members, meta.json):
@@ -64,7 +65,7 @@ def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
     try:
         if suffix in Image.suffixes:
             found, pixels = check_picture(row.data, suffix)
-            if pixels is not None:
+            if pixels is not None and min(pixels.shape[:2]) >= TINY:  # smaller ones look too much alike
                 seen.prints.add(pixels, row.data, place)
         elif suffix in Audio.suffixes:
             found, heard = check_sound(row.data)
