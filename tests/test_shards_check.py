@@ -305,6 +305,7 @@ def test_the_page_shows_examples(sets, monkeypatch, capsys):
         assert f'id="of-{finding.reason.replace("/", "-")}"' in page
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(sets, monkeypatch):
     monkeypatch.setattr("align.data.check.survey.PIECE", 40)
     paths = sorted((sets / "bad").glob("*.tar"))

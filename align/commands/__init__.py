@@ -22,7 +22,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards:build",
     "shards check": "shards_check:check",
-    "shards show": "shards_show:show",
+    "shards show": "shards:show",
     "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",

@@ -49,7 +49,7 @@ def check(
     from json import dumps
 
     from align.commands.progress import progress
-    from align.commands.shards_show import upright, within
+    from align.commands.shown import upright, within
     from align.data.check import diagnose
 
     if examples < 1:
@@ -85,7 +85,7 @@ def _print(found: Any, html: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from align.commands.shards_show import console, plain
+    from align.commands.shown import console, plain
     from align.commands.sizes import size
 
     out = console()

@@ -20,7 +20,7 @@ def stats(shards: list[str], /, *, json: bool = False) -> None:
     from json import dumps
 
     from align.commands.progress import progress
-    from align.commands.shards_show import within
+    from align.commands.shown import within
     from align.data import Shards
     from align.data.stats import measure
 
@@ -36,7 +36,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from align.commands.shards_show import console, plain
+    from align.commands.shown import console, plain
     from align.commands.sizes import size
 
     out = console()

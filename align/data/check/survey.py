@@ -40,11 +40,12 @@ def _there(shards: Shards, modalities: Sequence[str], most: int, workers: int) -
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    starts = range(0, len(shards), PIECE)
+    pieces = [range(start, min(len(shards), start + PIECE)) for start in range(0, len(shards), PIECE)]
     context = multiprocessing.get_context("spawn")
-    most_useful = min(workers, len(starts))
-    with ProcessPoolExecutor(max(1, most_useful), context, _begin, (shards, list(modalities), most)) as pool:
-        yield from pool.map(_piece, starts)
+    with ProcessPoolExecutor(
+        max(1, min(workers, len(pieces))), context, _begin, (shards, list(modalities), most)
+    ) as pool:
+        yield from pool.map(_piece, pieces)
 
 
 _work: tuple[Shards, list[str], int] | None = None  # of a worker
@@ -58,8 +59,8 @@ def _begin(shards: Shards, modalities: list[str], most: int) -> None:
     _work = (shards, modalities, most)
 
 
-def _piece(start: int) -> Seen:
+def _piece(positions: range) -> Seen:
     if _work is None:
         raise RuntimeError("a worker was given a piece before its shards")
     shards, modalities, most = _work
-    return examine(shards, range(start, min(len(shards), start + PIECE)), modalities, most)
+    return examine(shards, positions, modalities, most)
