@@ -147,10 +147,11 @@ def _open(urls: URLs, members: Any, findings: Findings) -> tuple[list[Any], Shar
     try:
         return paths, Shards(urls, shuffle=False, members=members)
     except ValueError:
-        if not all(isinstance(path, Path) for path in paths):
+        local = [path for path in paths if isinstance(path, Path)]
+        if len(local) < len(paths):
             raise
         good = []
-        for path in paths:
+        for path in local:
             try:
                 index_of(path)
                 good.append(path)
