@@ -240,7 +240,9 @@ def test_the_command(sets, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert re.search(r"error +leak/exact +1 +00003.image.jpg: as other0.image.jpg", out)
     assert "1 error; --max-bad 0.001 of 25 samples allows 0" in out
-    assert main(["shards", "check", "good", "--against", "other", "--max-bad", "0.1"]) == 0
+    assert main(["shards", "check", "good", "--against", "{other,good}/other.tar,other", "--max-bad", "0.1"]) == 1
+    assert "no shard good/other.tar" in capsys.readouterr().err
+    assert main(["shards", "check", "good", "--against", "other,{other,other}/other.tar", "--max-bad", "0.1"]) == 0
     capsys.readouterr()
     assert main(["shards", "check", "bad", "--json", "--examples", "1"]) == 3
     found = json.loads(capsys.readouterr().out)

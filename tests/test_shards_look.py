@@ -26,7 +26,12 @@ def test_numbers_are_those_of_a_loop(tmp_path):
     assert found["bytes"] == sum(len(data) for sample in samples for data in sample.values())
     audio = found["modalities"]["audio"]
     assert (audio["samples"], audio["rows"], audio["bytes"]) == (len(sounds), len(sounds), sum(map(len, sounds)))
-    assert audio["quantities"]["seconds"] == {"min": 0.1, "median": 0.1, "max": 0.1}
+    assert audio["quantities"]["seconds"] == {
+        "min": 0.1,
+        "median": 0.1,
+        "max": 0.1,
+        "sum": round(0.1 * len(sounds), 4),
+    }
     assert audio["kinds"] == {"Hz": {"8000": len(sounds)}, "channels": {"1": len(sounds)}}
     assert found["modalities"]["image"]["quantities"]["width"]["max"] == 12
     assert found["modalities"]["points"]["quantities"]["points"]["median"] == 20
@@ -39,8 +44,9 @@ def test_numbers_are_those_of_a_loop(tmp_path):
         "min": lengths[0],
         "median": np.median(lengths),
         "max": lengths[-1],
+        "sum": sum(lengths),
     }
-    assert text["quantities"]["rows"] == {"min": 2, "median": 2, "max": 2}
+    assert text["quantities"]["rows"] == {"min": 2, "median": 2, "max": 2, "sum": len(lines)}
     assert found["labels"]["shape"] == {"samples": 40, "classes": {"cone": 20, "torus": 20}}
     assert found["labels"]["size"]["classes"] == {"0": 14, "1": 13, "2": 13}
 
@@ -49,7 +55,7 @@ def test_what_has_no_header_is_counted(tmp_path):
     url = write(tmp_path, 3, make=lambda i: {"image.png": b"no" if i else png(0), "audio.wav": wav(i, 800 * (i + 1))})
     found = measure(Shards(url, shuffle=False))["modalities"]
     assert (found["image"]["rows"], found["image"]["unreadable"]) == (3, 2)
-    assert found["audio"]["quantities"]["seconds"] == {"min": 0.1, "median": 0.2, "max": 0.3}
+    assert found["audio"]["quantities"]["seconds"] == {"min": 0.1, "median": 0.2, "max": 0.3, "sum": 0.6}
 
 
 def test_the_stats_command(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -78,7 +79,8 @@ def check(
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Split at the commas, but not at those in braces: ``{a,b}.tar`` is one pattern."""
+    return [name.strip() for name in re.split(r",(?![^{]*\})", text) if name.strip()]
 
 
 def _print(found: Any, html: str | None) -> None:

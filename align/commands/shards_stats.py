@@ -8,7 +8,7 @@ from typing import Any
 def stats(shards: list[str], /, *, json: bool = False) -> None:
     """Count what shards hold: samples, bytes, lengths, sizes, labels
 
-    For each modality: its samples and rows, their bytes, and the least, the middle and the largest of what its kind
+    For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
     has: pixels of pictures, seconds of sounds, points of clouds, characters and words of captions. For each attribute
     of the labels: how many samples each class has. Headers are read, nothing is decoded: `align shards check` does
     that.
@@ -50,7 +50,7 @@ def _print(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("modality", "samples", "share", "rows", "bytes"):
         table.add_column(name, justify="left" if name == "modality" else "right")
-    for name in ("of each", "min", "median", "max"):
+    for name in ("of each", "min", "median", "max", "in all"):
         table.add_column(name, justify="left" if name == "of each" else "right")
     for modality, of in found["modalities"].items():
         share = f"{of['samples'] / max(1, found['samples']):.0%}"
@@ -58,8 +58,9 @@ def _print(found: dict[str, Any]) -> None:
         for name, q in of["quantities"].items():
             if name == "rows" and q["max"] == 1:
                 continue
-            words = size if name == "bytes" else "{:,g}".format
-            table.add_row(*first, name, *(words(q[k]) for k in ("min", "median", "max")))
+            words = size if name == "bytes" else "{:,.10g}".format
+            total = "" if name in ("width", "height") else words(q["sum"])
+            table.add_row(*first, name, *(words(q[k]) for k in ("min", "median", "max")), total)
             first = [""] * 5
     out.print(table)
     for modality, of in found["modalities"].items():

@@ -22,9 +22,10 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) 
 
     ``modalities[m]`` has ``samples``, ``rows``, ``bytes`` (of all rows), ``unreadable`` (rows whose header cannot be
     read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: for each of
-    bytes, rows (of a sample), width, height, seconds, points, characters and words that applies its ``min``, ``median``
-    and ``max``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most frequent first).
-    Every member is read once, of which only the header is looked at; a number is kept for each quantity of a row.
+    bytes, rows (of a sample), width, height, seconds, points, characters and words that applies its ``min``,
+    ``median``, ``max`` and ``sum``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most
+    frequent first). Every member is read once, of which only the header is looked at; a number is kept for each
+    quantity of a row.
     """
     found: dict[str, _Rows] = {m: _Rows() for m in shards.modalities}
     labels: dict[str, Counter[str]] = {}
@@ -117,7 +118,12 @@ class _Rows:
             "unreadable": self.unreadable,
             "kinds": {name: dict(counts.most_common(20)) for name, counts in sorted(self.kinds.items())},
             "quantities": {
-                name: {"min": _round(v.min()), "median": _round(np.median(v)), "max": _round(v.max())}
+                name: {
+                    "min": _round(v.min()),
+                    "median": _round(np.median(v)),
+                    "max": _round(v.max()),
+                    "sum": _round(v.sum()),
+                }
                 for name, v in quantities.items()
             },
         }
