@@ -119,6 +119,27 @@ def test_foreign_names_and_captions_in_a_json(tmp_path):
     assert found["text/duplicate", "1"].place.member == "json:caption"
 
 
+def test_very_small_pictures_are_not_compared(tmp_path):
+    """A digit of 28 pixels looks like many another."""
+
+    def make(i):
+        return {"image.png": damage.encoded(np.asarray(Picture.fromarray(damage.pixels("x")).resize((size, size + i))))}
+
+    for size, reasons in ((31, {"image/tiny"}), (32, {"image/near-duplicate"})):
+        assert {f.reason for f in diagnose(write(tmp_path / str(size), 2, make=make)).findings} - {
+            "image/suffix"
+        } == reasons
+
+
+def test_a_decoder_that_fails_does_not_stop_a_check(tmp_path, monkeypatch):
+    def broken(data, suffix):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("align.data.check.samples.check_picture", broken)
+    found = cases(diagnose(damage.write_good(tmp_path, 2)))
+    assert found["image/unreadable", "00000"].detail == "ZeroDivisionError: oh"
+
+
 def test_balance_and_classes_that_nobody_has(tmp_path):
     with ShardWriter(tmp_path, classes={"label": ["cone", "torus", "sphere"]}) as writer:
         for i in range(102):

@@ -85,6 +85,9 @@ def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
     except BadSample as error:
         seen.findings.add(explain(error, modality), place, error.detail)
         return
+    except Exception as error:  # a decoder's own; a check goes on where training would stop
+        seen.findings.add(f"{modality}/unreadable", place, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return
     for reason, detail in found:
         seen.findings.add(reason, place, detail)
 
