@@ -321,6 +321,7 @@ def test_the_page_shows_examples(sets, monkeypatch, capsys):
     assert faces["audio-clipped"] == ["sound"]
     assert faces["points-plane"] == ["cloud"]
     assert faces["image-resized"] == ["image", "image"]  # and what it looks like
+    assert faces["pickle"] == faces["flipped"] == [None]
     assert faces["image-bomb"] == [None]  # refused before anything is decoded
     assert "<html><body>404" not in page
     assert len(groups) == page.count('class="cards"')

@@ -35,7 +35,7 @@ class Card(NamedTuple):
 
 @final
 class Cards:
-    """The cards of a page, in groups; the page's script draws a group when it comes into view.
+    """The cards of a page, in groups; the page's script draws them.
 
     Args:
         up: the axis of point clouds that stands upright, "y" or "z".

@@ -37,7 +37,10 @@ def write_diagnosis(
         if some:
             blocks = [_finding(finding, found, cards) for finding in some]
             sections.append((severity, heading, ABOUT[severity], tag("div", *blocks, class_="found")))
-    sections.append(("coverage", "Coverage", "How many samples have a row of each modality.", _coverage(found)))
+    about = "How many samples have a row of each modality."
+    if found.rates:
+        about += " Sounds: " + ", ".join(f"{n:,} at {rate} Hz" for rate, n in found.rates.items()) + "."
+    sections.append(("coverage", "Coverage", about, _coverage(found)))
     if found.labels:
         sections.append(("labels", "Labels", "How many samples each class has.", balance(found.labels)))
     return write_page(
@@ -103,12 +106,11 @@ def _parts(place: Place, shards: Shards, cards: Cards, *, few: bool, show: bool 
     sample = read(shards, place.position)
     if place.member in sample and place.member != "json":
         return [cards.part(place.member, sample[place.member], show=show)]
-    if not show:
-        return [Part(place.member, None, "left out")]
+    if place.member not in ("", "json") and ":" not in place.member:  # a pickle, or bytes that are not the index's
+        return [Part(place.member, None, "not opened")]
     return cards.parts(sample)[: 2 if few else None]
 
 
 def _coverage(found: Diagnosis) -> Markup:
     rows = [(name(modality), f"{n:,}", f"{n / max(1, found.samples):.1%}") for modality, n in found.modalities.items()]
-    rates = [("sample rates", f"{n:,}", f"{rate} Hz") for rate, n in found.rates.items()]
-    return facts_table([*rows, *rates], ["Modality", "Samples", "Share"])
+    return facts_table(rows, ["Modality", "Samples", "Share"])

@@ -106,7 +106,8 @@ def check_cloud(data: bytes) -> tuple[Found, bool]:
         found.append(("points/few", f"{len(cloud)} points"))
     distinct = len(np.unique(cloud, axis=0))
     if distinct == 1:
-        return [*found, ("points/identical", f"{len(cloud)} times {tuple(cloud[0].tolist())}")], array.shape[1] == 6
+        where = ", ".join(f"{x:.3g}" for x in cloud[0])
+        return [*found, ("points/identical", f"{len(cloud)} times ({where})")], array.shape[1] == 6
     if distinct < len(cloud) / 2:
         found.append(("points/repeated", f"{distinct} of {len(cloud)} are distinct"))
     spread = np.sqrt(np.linalg.eigvalsh(np.cov(cloud.T)).clip(0))  # (3,) along its axes, the thinnest first

@@ -1,4 +1,4 @@
-// Cards: groups of samples, each with the faces of some of its members. A group is drawn when it comes near the window.
+// Cards: groups of samples, each with the faces of some of its members. All are drawn at once: a link may lead to any.
 (() => {
   const block = document.getElementById("cards-data");
   if (!block) return;
@@ -22,12 +22,5 @@
     return out;
   }
 
-  const watch = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      watch.unobserve(target);
-      target.append(...groups[target.dataset.group].map(card));
-    }
-  }, { rootMargin: "600px" });
-  for (const place of document.querySelectorAll(".cards")) watch.observe(place);
+  for (const place of document.querySelectorAll(".cards")) place.append(...groups[place.dataset.group].map(card));
 })();
