@@ -21,10 +21,12 @@ commands = {  # name -> module:function, in the order of a first visit
     "evaluate": "evaluate:evaluate",
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards:build",
+    "shards check": "shards_check:check",
     "shards show": "shards:show",
     "shards split": "shards_cut:split",
     "shards merge": "shards_cut:merge",
     "shards filter": "shards_cut:filter_",
+    "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",
 }

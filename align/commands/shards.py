@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,15 +112,32 @@ def build(
 
 
 def show(
-    shards: list[str], /, *, each: int = 1, json: bool = False, save: str | None = None, allow_pipe: bool = False
+    shards: list[str],
+    /,
+    *,
+    each: int = 1,
+    json: bool = False,
+    save: str | None = None,
+    html: str | None = None,
+    samples: int = 24,
+    seed: int | None = None,
+    up: str = "z",
+    allow_pipe: bool = False,
 ) -> None:
     """Print what shards hold: counts, and a sample of each modality
+
+    A sound is drawn as its wave, a cloud as it looks from the front, and on a terminal with colours a picture as a
+    thumbnail. --html writes a page as well: pictures, players, clouds to turn and captions side by side.
 
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
         each: samples of each modality
         json: print JSON
         save: a folder to write the members of these samples to, as files
+        html: a page to write, with --samples samples
+        samples: how many samples the page shows
+        seed: show random samples on the page, drawn with this seed; otherwise the first
+        up: the axis of point clouds that stands upright on the page, y or z
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
@@ -132,29 +148,42 @@ def show(
 
     if each < 1:
         raise ValueError(f"--each {each}: show at least one sample of each modality")
+    if samples < 1:
+        raise ValueError(f"--samples {samples}: show at least one sample")
     opened = Shards(
         [f"{name}/*.tar" if Path(name).is_dir() else name for name in shards], shuffle=False, allow_pipe=allow_pipe
     )
     found = look(opened, each)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
+    if html is not None:
+        from align.commands.shown import chosen, upright
+        from align.report import write_look
+
+        facts = {"set": ", ".join(shards), "samples": f"{len(opened):,}", "shards": f"{len(opened.urls):,}"}
+        facts["licence"] = found["licence"] or "not stated"
+        write_look(html, opened, chosen(len(opened), samples, seed), facts=facts, up=upright(up))
     if json:
         print(dumps({**found, "saved": files}, indent=2, ensure_ascii=False, default=str))
         return
-    _print(found)
+    _print(found, opened)
     if files:
         print(f"{len(files)} files in {save}")
+    if html is not None:
+        print(f"{html}: {min(samples, len(opened))} samples")
 
 
-def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
+def _print(found: dict[str, Any], shards: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    from align.commands.shown import console as wide
+    from align.commands.shown import drawn, plain
+
+    console = wide()
     console.print(
         Text(f"{found['samples']} samples in {found['shards']} shards, licence: {found['licence'] or 'not stated'}")
     )
-    table = Table("modality", "samples", "share", "key", "label", "member", "what it is")
+    table = Table("modality", "samples", "share", "key", "label", "member", "what it is", "")
     for modality, n in found["modalities"].items():
         first = [modality, str(n), f"{n / max(1, found['samples']):.0%}"]
         for example in found["examples"].get(modality) or [None]:
@@ -163,22 +192,15 @@ def _print(found: dict[str, Any]) -> None:
                 if example is None
                 else [example["key"], _label(example), example["member"], _words(example)]
             )
-            table.add_row(*map(_plain, [*first, *rest]))
+            table.add_row(*map(plain, [*first, *rest]), drawn(shards, example, console))
             first = ["", "", ""]
     console.print(table)
     for attribute, names in found["classes"].items():
         shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-        console.print(Text(f"{attribute}: {len(names)} classes: {_plain(shown)}"))
+        console.print(Text(f"{attribute}: {len(names)} classes: {plain(shown)}"))
     for title in ("ignored", "bad"):
         if found[title]:
-            console.print(Text(f"{title}: " + ", ".join(f"{n} {_plain(name)}" for name, n in found[title].items())))
-
-
-def _plain(text: str) -> Any:
-    """Text from a shard for a terminal: no markup, no control characters."""
-    from rich.text import Text
-
-    return Text("".join(c if c.isprintable() else " " for c in text))
+            console.print(Text(f"{title}: " + ", ".join(f"{n} {plain(name)}" for name, n in found[title].items())))
 
 
 def _label(example: dict[str, Any]) -> str:

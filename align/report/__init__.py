@@ -1,9 +1,11 @@
 """Results and runs -> one self-contained HTML page."""
 
+from align.report.diagnosis import write_diagnosis as write_diagnosis
 from align.report.faces import Face as Face
 from align.report.gallery import Answer as Answer
 from align.report.gallery import Gallery as Gallery
 from align.report.gallery import Item as Item
 from align.report.gallery import Query as Query
 from align.report.gallery import build_gallery as build_gallery
+from align.report.look import write_look as write_look
 from align.report.page import write_report as write_report

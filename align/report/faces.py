@@ -76,6 +76,17 @@ def face(modality: str, sample: Sample, members: Mapped = FOREIGN) -> Face | Non
     return None
 
 
+def face_of(member: str, content: bytes) -> Face | None:
+    """One member by its suffix, or None where it cannot be shown. Meant for members that a preprocess has read: a
+    picture is opened whatever its size."""
+    if _suffix(member) == "txt":
+        return words(" ".join(content.decode(errors="replace").split()))
+    try:
+        return _face(_suffix(member), content)
+    except (OSError, ValueError, ArithmeticError, RuntimeError, IndexError):
+        return None
+
+
 def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str:
     """The first line of the sample's first text, else its label in words, else ""."""
     for modality in sorted(modalities((name for name in sample if not name.startswith("__")), members)):

@@ -1,30 +1,23 @@
-"""Scores, curves and a gallery -> one HTML file that needs nothing else and asks nothing of any other place.
-
-The page's own text lies beside this file in ``page/``. Its content security policy allows exactly that script and that
-style (by their hashes), pictures and sounds from the file itself, and no connection at all.
-"""
+"""Scores, curves and a gallery -> one HTML file: the report of a run."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from base64 import b64encode
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from align.files import atomic_write, read_json
+from align.files import read_json
 from align.report import curves as lines
 from align.report import scores as tables
 from align.report.gallery import Gallery
-from align.report.markup import Markup, block, choice, esc, icon, join, tag
+from align.report.markup import Markup, block, choice, icon, join, tag
 from align.report.protocol import bad as bad_table
 from align.report.protocol import protocol as protocol_block
 from align.report.protocol import summary as facts
 from align.report.retrieval import matrix, modalities
+from align.report.shell import write_page
 
-SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "gallery.js")
+SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js")
 
 
 def write_report(
@@ -49,31 +42,19 @@ def write_report(
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    path = Path(path)
     sections = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
-    style = _read("page.css")
-    script = "\n".join(["'use strict';", *(_read(name) for name in SCRIPTS)])
     model = str(protocol.get("model") or "")
-    page = _fill(
-        _read("template.html"),
-        {
-            "policy": policy(script, style),
-            "title": esc(title),
-            "version": esc(protocol.get("version") or ""),
-            "model": tag("span", "model ", tag("code", model[:12], title=model)) if model else Markup(),
-            "style": Markup(style),
-            "script": Markup(script),
-            "summary": facts(summary or {}),
-            "headline": tables.headline(scores),
-            "nav": join(tag("a", name, href=f"#{key}") for key, name, _, _ in sections),
-            "sections": join(_section(*section) for section in sections),
-            "data": _data(gallery),
-        },
+    return write_page(
+        path,
+        title=title,
+        scripts=SCRIPTS,
+        version=str(protocol.get("version") or ""),
+        model=tag("span", "model ", tag("code", model[:12], title=model)) if model else Markup(),
+        summary=facts(summary or {}),
+        headline=tables.headline(scores),
+        sections=sections,
+        data=_data(gallery),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as f:
-        f.write(page.encode())
-    return path
 
 
 def _sections(
@@ -98,10 +79,6 @@ def _sections(
         ("protocol", "Protocol", "What made these numbers.", _details(scores, protocol)),
     ]
     return [section for section in found if section[3]]
-
-
-def _section(key: str, title: str, about: str, content: Markup) -> Markup:
-    return tag("section", tag("header", tag("h2", title), tag("p", about)), content, id=key)
 
 
 def _details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> Markup:
@@ -163,30 +140,3 @@ def _data(gallery: Gallery | None) -> Markup:
         [q.item, q.of, q.to, [[a.item, round(a.score, 4), int(a.hit)] for a in q.answers]] for q in gallery.queries
     ]
     return block({"up": gallery.up, "items": items, "queries": queries}, id="gallery-data")
-
-
-def policy(script: str, style: str) -> Markup:
-    """The content security policy that allows this script and this style and nothing from elsewhere."""
-
-    def sha(text: str) -> str:
-        return "'sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-    rules = {
-        "default-src": "'none'",
-        "script-src": sha(script),
-        "style-src": sha(style),
-        "img-src": "data:",
-        "media-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return Markup("; ".join(f"{k} {v}" for k, v in rules.items()))
-
-
-def _read(name: str) -> str:
-    return files("align.report").joinpath("page", name).read_text(encoding="utf-8").strip()
-
-
-def _fill(template: str, parts: Mapping[str, Markup]) -> str:
-    """Put the parts in their ``{{places}}`` in one pass, so that nothing inside a part is taken for a place."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)

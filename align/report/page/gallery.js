@@ -7,13 +7,8 @@
   const radios = (name) => [...section.querySelectorAll(`input[name="${name}"]`)];
   const radii = items.flatMap((item) => Object.values(item.faces).filter((f) => f.k === "cloud").map((f) => f.r));
   if (radii.length) clouds.largest(Math.max(...radii));
+  const { element } = faces;
 
-  const element = (name, className, ...children) => {
-    const e = document.createElement(name);
-    e.className = className;
-    e.append(...children);
-    return e;
-  };
   const symbol = (viewBox, html) => {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", viewBox);
@@ -24,23 +19,9 @@
     return svg;
   };
 
-  const show = {
-    image(face, label) {
-      const img = element("img", "");
-      img.alt = label;
-      img.draggable = false;
-      img.addEventListener("load", () => img.classList.toggle("tiny", img.naturalWidth < 48));
-      img.src = `data:${face.t};base64,${face.d}`;
-      return [img];
-    },
-    sound: (face, label) => [sounds.button(face, `the sound of ${label}`)],
-    cloud: (face, label) => [clouds.canvas(face, up, label)],
-    text: (face) => face.d.split("\n").map((line) => element("p", line.length > 90 ? "words long" : "words", line)),
-  };
-
   function card(className, item, modality, head) {
     const face = item.faces[modality], label = item.caption || item.key;
-    const shown = face ? show[face.k](face, label) : [element("p", "nothing", `no picture of its ${modality}`)];
+    const shown = face ? faces.show(face, label, up) : [element("p", "nothing", `no picture of its ${modality}`)];
     const out = element("div", `card ${className}`, element("div", "head", ...head), element("div", "face", ...shown));
     const said = face && face.k === "text" ? item.key : label;
     out.append(element("div", "caption", said));

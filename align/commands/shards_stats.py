@@ -1,0 +1,78 @@
+"""``align shards stats``: shards in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def stats(shards: list[str], /, *, json: bool = False) -> None:
+    """Count what shards hold: samples, bytes, lengths, sizes, labels
+
+    For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
+    has: pixels of pictures, seconds of sounds, points of clouds, characters and words of captions. For each attribute
+    of the labels: how many samples each class has. Headers are read, nothing is decoded: `align shards check` does
+    that.
+
+    Args:
+        shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
+        json: print JSON
+    """
+    from json import dumps
+
+    from align.commands.progress import progress
+    from align.commands.shown import within
+    from align.data import Shards
+    from align.data.stats import measure
+
+    with progress("samples") as say:
+        found = measure(Shards(within(shards), shuffle=False), say)
+    if json:
+        print(dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from align.commands.shown import console, plain
+    from align.commands.sizes import size
+
+    out = console()
+    licence = found["licence"] or "not stated"
+    out.print(
+        plain(
+            f"{found['samples']:,} samples in {found['shards']} shards, {size(found['bytes'])} of content, "
+            f"licence: {licence}"
+        )
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("modality", "samples", "share", "rows", "bytes"):
+        table.add_column(name, justify="left" if name == "modality" else "right")
+    for name in ("of each", "min", "median", "max", "in all"):
+        table.add_column(name, justify="left" if name == "of each" else "right")
+    for modality, of in found["modalities"].items():
+        share = f"{of['samples'] / max(1, found['samples']):.0%}"
+        first = [plain(modality), f"{of['samples']:,}", share, f"{of['rows']:,}", size(of["bytes"])]
+        for name, q in of["quantities"].items():
+            if name == "rows" and q["max"] == 1:
+                continue
+            words = size if name == "bytes" else "{:,.10g}".format
+            total = "" if name in ("width", "height") else words(q["sum"])
+            table.add_row(*first, name, *(words(q[k]) for k in ("min", "median", "max")), total)
+            first = [""] * 5
+    out.print(table)
+    for modality, of in found["modalities"].items():
+        for kind, counts in of["kinds"].items():
+            out.print(plain(f"{modality} {kind}: " + ", ".join(f"{value} ({n:,})" for value, n in counts.items())))
+        if of["unreadable"]:
+            out.print(plain(f"{modality}: {of['unreadable']:,} rows have no header that can be read"))
+    for attribute, of in found["labels"].items():
+        ranked = list(of["classes"].items())
+        counts = f"{ranked[-1][1]:,} to {ranked[0][1]:,} samples each" if ranked else ""
+        shown = ", ".join(f"{name} {n:,}" for name, n in ranked[:12]) + (", …" if len(ranked) > 12 else "")
+        out.print(plain(f"{attribute}: {of['samples']:,} samples, {len(ranked)} classes, {counts}: {shown}"))
+    for title in ("ignored", "bad"):
+        if found[title]:
+            out.print(Text(f"{title}: ") + plain(", ".join(f"{n:,} {name}" for name, n in found[title].items())))

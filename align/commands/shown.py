@@ -1,0 +1,67 @@
+"""How shards are shown on a terminal: text without tricks, drawings in characters, which samples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+
+def within(names: Sequence[str]) -> list[str]:
+    """Patterns of shards; a folder stands for all shards in it."""
+    return [f"{name}/*.tar" if Path(name).is_dir() else name for name in names]
+
+
+def upright(up: str) -> Literal["y", "z"]:
+    """--up, checked."""
+    if up not in ("y", "z"):
+        raise ValueError(f"--up {up}: point clouds stand upright along y or z")
+    return "y" if up == "y" else "z"
+
+
+def chosen(total: int, samples: int, seed: int | None) -> list[int]:
+    """Positions: the first, or as many drawn with a seed, in order."""
+    if seed is None or samples >= total:
+        return list(range(min(samples, total)))
+    from random import Random
+
+    return sorted(Random(seed).sample(range(total), samples))
+
+
+def console() -> Any:
+    """rich's console; where stdout is no terminal, lines may be 200 characters long."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def plain(text: str, most: int = 0) -> Any:
+    """Text from a shard for a terminal: no markup, no control characters; cut after ``most``, if that is given."""
+    from rich.text import Text
+
+    text = text if not most or len(text) <= most else text[: most - 1] + "…"
+    return Text("".join(c if c.isprintable() else " " for c in text))
+
+
+def drawn(shards: Any, example: dict[str, Any] | None, console: Any) -> Any:
+    """A member as a few characters; a picture only where there are colours."""
+    from rich.text import Text
+
+    from align.data.sketch import sketch
+
+    if example is None:
+        return Text()
+    name = example["member"].partition(":")[0]
+    picture = "width" in example
+    if picture and not (console.is_terminal and console.color_system in ("256", "truecolor")):
+        return Text()
+    found = sketch(name, shards.read(example["position"])[0].get(name, b"")) if "error" not in example else None
+    if not isinstance(found, list):
+        return Text(found or "")
+    out = Text()
+    for number, line in enumerate(found):
+        out.append("\n" if number else "")
+        for upper, lower in line:
+            out.append("▀", style=f"rgb({','.join(map(str, upper))}) on rgb({','.join(map(str, lower))})")
+    return out

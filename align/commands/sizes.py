@@ -1,0 +1,17 @@
+"""Bytes for people."""
+
+from __future__ import annotations
+
+
+def size(n: float) -> str:
+    """1536 -> "1.5 KiB".
+
+    >>> size(12), size(1536), size(3 * 2**30)
+    ('12 B', '1.5 KiB', '3.0 GiB')
+    """
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if n < 1024:
+            break
+        n, unit = n / 1024, larger
+    return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"

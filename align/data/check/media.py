@@ -1,0 +1,141 @@
+"""One member at a time: can it be read, and is there anything in it?
+
+Reading is the preprocesses' own, so a reason here is the reason that training would count.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+
+from align.preprocess import Audio, Image, Points
+from align.preprocess.npy import read_npy
+from align.preprocess.picture import FORMATS, read_picture
+from align.preprocess.sound import read_sound
+from align.preprocess.text import read_text
+
+Found = list[tuple[str, str]]
+"""(reason, detail) of what is odd in a member that can be read."""
+
+FORMATS_OF = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP"}
+TINY = 32  # pixels
+NARROW = 8  # the image preprocess cuts what is longer
+SILENT = 1e-4  # of full scale, -80 dB
+FULL = 0.999  # of full scale: int16 ends at 0.99997
+CLIPPED = 0.001  # of a clip's samples
+SHORT = 0.025  # seconds: a frame of 400 at 16 kHz
+OFFSET = 0.1  # of full scale
+FEW = 64  # points
+THIN = 1e-4  # a cloud's thickness over its length
+WORDS = 75  # words are tokens at least, and CLIP's 77 hold two marks
+
+_image, _audio = Image(), Audio()
+_points = Points(preset="absolute")
+
+
+class Heard(NamedTuple):
+    rate: int
+    channels: int
+
+
+def check_picture(data: bytes, suffix: str) -> tuple[Found, np.ndarray | None]:
+    """What is odd, and the pixels (H, W, 3) uint8; None of a picture that is of one colour. Raises BadSample."""
+    from PIL import Image as Picture
+
+    pixels = read_picture(data, _image.max_pixels).permute(1, 2, 0).numpy()
+    found: Found = []
+    with Picture.open(io.BytesIO(data), formats=FORMATS) as image:
+        kind, frames, mode = str(image.format), getattr(image, "n_frames", 1), image.mode
+    if FORMATS_OF.get(suffix, kind) != kind:
+        found.append(("image/suffix", f"a {kind} that is named .{suffix}"))
+    if frames > 1:
+        found.append(("image/animated", f"{frames} pictures"))
+    height, width = pixels.shape[:2]
+    if min(height, width) < TINY:
+        found.append(("image/tiny", f"{width} × {height} pixels"))
+    if max(height, width) > NARROW * min(height, width):
+        found.append(("image/narrow", f"{width} × {height} pixels"))
+    if (pixels == pixels[0, 0]).all():
+        found.append(("image/flat", f"{width} × {height} {mode}, every pixel {tuple(pixels[0, 0].tolist())}"))
+        return found, None
+    return found, pixels
+
+
+def check_sound(data: bytes) -> tuple[Found, Heard]:
+    """What is odd, and its rate and channels. Raises BadSample."""
+    import soundfile
+
+    try:
+        info = soundfile.info(io.BytesIO(data))
+        rate, channels = info.samplerate, info.channels
+    except (RuntimeError, ValueError, TypeError):
+        rate, channels = _audio.sample_rate, 1  # reading it says what is wrong
+    wave = read_sound(data, rate, _audio.max_seconds).numpy()  # at its own rate: nothing is resampled
+    found: Found = []
+    seconds, loudness = len(wave) / rate, np.abs(wave)
+    if seconds < SHORT:
+        found.append(("audio/short", f"{len(wave)} samples at {rate} Hz"))
+    if loudness.max() < SILENT:
+        found.append(("audio/silent", f"{seconds:g} s, the loudest sample is {loudness.max():.1g}"))
+    elif (share := clipped(loudness)) > CLIPPED:
+        found.append(("audio/clipped", f"{share:.1%} of {seconds:g} s"))
+    if abs(wave.mean()) > OFFSET:
+        found.append(("audio/offset", f"its mean is {wave.mean():.2f}"))
+    return found, Heard(rate, channels)
+
+
+def clipped(loudness: np.ndarray) -> float:
+    """The share of samples (T,) that stand at full scale, three or more in a row."""
+    full = loudness >= FULL
+    if not full.any():
+        return 0.0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))
+    runs = edges[1::2] - edges[::2]
+    return float(runs[runs >= 3].sum() / len(loudness))
+
+
+def check_cloud(data: bytes) -> tuple[Found, bool]:
+    """What is odd, and whether it has colours. Raises BadSample."""
+    cloud = _points.decode(data)[:, :3].double().numpy()
+    array = read_npy(io.BytesIO(data), "points", limit=6 * _points.max_points)
+    found: Found = []
+    if len(cloud) < FEW:
+        found.append(("points/few", f"{len(cloud)} points"))
+    distinct = len(np.unique(cloud, axis=0))
+    if distinct == 1:
+        where = ", ".join(f"{x:.3g}" for x in cloud[0])
+        return [*found, ("points/identical", f"{len(cloud)} times ({where})")], array.shape[1] == 6
+    if distinct < len(cloud) / 2:
+        found.append(("points/repeated", f"{distinct} of {len(cloud)} are distinct"))
+    spread = np.sqrt(np.linalg.eigvalsh(np.cov(cloud.T)).clip(0))  # (3,) along its axes, the thinnest first
+    if spread[1] <= THIN * spread[2]:
+        found.append(("points/line", f"{len(cloud)} points"))
+    elif spread[0] <= THIN * spread[2]:
+        found.append(("points/planar", f"{len(cloud)} points"))
+    return found, array.shape[1] == 6
+
+
+def check_array(data: bytes, modality: str) -> Found:
+    """An .npy of a modality of one's own: readable and finite. Raises BadSample."""
+    array = read_npy(io.BytesIO(data), modality, limit=1 << 28)
+    if array.size == 0:
+        return [(f"{modality}/empty", f"shape {array.shape}")]
+    wrong = int((~np.isfinite(array)).sum())
+    return [(f"{modality}/non-finite", f"{wrong} of {array.size} numbers")] if wrong else []
+
+
+def check_words(data: bytes) -> tuple[Found, str]:
+    """What is odd, and the caption. Raises BadSample."""
+    text = read_text(data)
+    found: Found = []
+    short = text if len(text) <= 80 else text[:79] + "…"
+    if "\ufffd" in text:
+        found.append(("text/mojibake", short))
+    if any(unicodedata.category(c) == "Cc" and c not in "\t\r\n" for c in text):
+        found.append(("text/control", "".join(c if c.isprintable() else "·" for c in short)))
+    if (words := len(text.split())) > WORDS:
+        found.append(("text/long", f"{words} words: {short}"))
+    return found, text
