@@ -1,8 +1,8 @@
 """A set of shards that is broken in every way that we know, each kind once, on real bytes from one seed.
 
-``python tests/damage.py FOLDER`` writes it and prints what is wrong with it. Good samples are photo-like pictures,
-tones, coloured clouds and captions that are all different; ``KINDS`` lists what is done to which, and under which
-reason a check has to name it.
+``python tests/damage.py FOLDER`` writes it and prints its files. Good samples are photo-like pictures, tones, coloured
+clouds and captions that are all different; ``KINDS`` lists what is done to which, and under which reason a check has to
+name it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ from align.data.check.media import clipped
 from align.data.check.near import BITS, COLOUR, near
 from align.data.check.prints import Prints, picture_print
 from align.data.check.reasons import meaning, severity
+from align.report import write_diagnosis
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +354,20 @@ def test_checking_writes_nothing_but_an_index(tmp_path):
     diagnose(path)
     assert path.read_bytes() == before
     assert len(Shards(path)) == 2
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_card_without_complaint(sets, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    found = diagnose(sorted((sets / "bad").glob("*.tar")))
+    path = write_diagnosis(tmp_path / "check.html", found)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([chromium, *flags, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert done.stdout.count("<article") == sum(len(f.examples) for f in found.findings)
+    assert "<canvas" in done.stdout
+    assert 'class="sound"' in done.stdout
