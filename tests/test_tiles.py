@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from align.losses import infonce, siglip, symile
-from align.losses.tiles import log_sums
+from align.losses.slabs import plan_of
+from align.losses.tiles import _LogSums, log_sums
 
 tiles = [1, 2, 3, 7, None]
 
@@ -250,12 +251,10 @@ def test_nothing_of_the_order_of_the_matrix_is_made():
 def test_no_data_is_read_inside_the_tiles():
     xs = [x.detach().float().cuda().requires_grad_() for x in three_rows()]
     number = torch.tensor(20.0, device="cuda", requires_grad=True)
-    from align.losses import tiles as room
-
-    plan = room._plan(xs, number, None, None, (0, 1), None, 2)
+    plan = plan_of(xs, number, None, None, (0, 1), None, 2)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        *sums, _ = room._LogSums.apply(plan, torch.zeros(0, 3, dtype=torch.long, device="cuda"), number, *xs)
+        *sums, _ = _LogSums.apply(plan, torch.zeros(0, 3, dtype=torch.long, device="cuda"), number, *xs)
         sum(s.sum() for s in sums).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.tiles import Slab
+from align.losses.slabs import Slab
 
 
 @final

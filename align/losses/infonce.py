@@ -26,8 +26,9 @@ from align.losses.pairing import (
     together,
     weighted_mean,
 )
+from align.losses.parts import Merge, check_part, mine
 from align.losses.temperature import CLIP_LIMIT, CLIP_START, Temperature
-from align.losses.tiles import Merge, check_part, log_sums, mine
+from align.losses.tiles import log_sums
 
 Positives = Literal["mean", "inside", "sum"]
 

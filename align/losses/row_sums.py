@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from align.losses.pairing import exact, once
-from align.losses.tiles import ROWS, TILE, Merge, share, wide
+from align.losses.parts import Merge, share, wide
+from align.losses.slabs import ROWS, TILE
 
 ForbidRows = Callable[[Tensor, int], None]
 """Sets to -inf, in place, the logits (t, K) of anchors start..start+t that are no candidates of theirs."""

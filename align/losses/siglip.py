@@ -25,8 +25,9 @@ from align.losses.pairing import (
     row_weights,
     together,
 )
+from align.losses.parts import Merge, check_part, share, wide
+from align.losses.slabs import ROWS, TILE, Forbid, Slab
 from align.losses.temperature import CLIP_LIMIT, Temperature
-from align.losses.tiles import ROWS, TILE, Forbid, Merge, Slab, check_part, share, wide
 
 START_SCALE = 10.0
 

@@ -25,9 +25,10 @@ from align.losses.pairing import (
     row_weights,
     weighted_mean,
 )
+from align.losses.parts import Merge, check_part, mine
 from align.losses.spread import spread
 from align.losses.temperature import Temperature
-from align.losses.tiles import Merge, check_part, log_sums, mine
+from align.losses.tiles import log_sums
 from align.losses.tuples import Tuples, sampled, shuffled
 
 Negatives = Literal["all", "shuffled", "partial"] | int

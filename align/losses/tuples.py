@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from align.losses.pairing import log_sum_by_anchor, same, together
+from align.losses.parts import Merge, mine
 from align.losses.row_sums import anchored
-from align.losses.tiles import Merge, Slab, log_sums, mine, tuple_logits
+from align.losses.slabs import Slab
+from align.losses.tiles import log_sums
+from align.losses.tuple_logits import tuple_logits
 
 
 def shuffled(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:

@@ -1,0 +1,61 @@
+"""The logits of given tuples, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align.losses.pairing import exact, once
+from align.losses.parts import share, wide
+from align.losses.slabs import ROWS, product
+
+
+def tuple_logits(xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, tile: int | None = None) -> Tensor:
+    """(C,) the logits of the given tuples (C, M), in chunks; differentiable once."""
+    return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)  # type: ignore[no-any-return]
+
+
+class _TupleLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tile: int, tuples: Tensor, scale: Tensor, *xs: Tensor) -> Tensor:
+        ctx.tile = tile
+        ctx.save_for_backward(tuples, scale, *xs)
+        with exact(scale):
+            return logits_of(tuples, scale, xs, tile)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        once()
+        tuples, scale, *xs = ctx.saved_tensors
+        with exact(scale):
+            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))
+            add_own(tuples, grads[0], scale, xs, out, steep, (0, 1), ctx.tile)
+        return None, None, steep.to(scale.dtype), *out
+
+
+def logits_of(tuples: Tensor, scale: Tensor, xs: Sequence[Tensor], tile: int) -> Tensor:
+    own = [scale * product([x[t[:, m]] for m, x in enumerate(xs)]).sum(1) for t in tuples.split(tile)]
+    return torch.cat(own) if own else scale.new_zeros(0)
+
+
+def add_own(
+    tuples: Tensor,
+    grad: Tensor,
+    scale: Tensor,
+    xs: Sequence[Tensor],
+    out: list[Tensor],
+    steep: Tensor,
+    part: tuple[int, int],
+    tile: int,
+) -> None:
+    """Adds the gradients of this part's share of the tuples' logits."""
+    start, stop = share(len(tuples), part)
+    for picked, g in zip(tuples[start:stop].split(tile), grad[start:stop].split(tile), strict=True):
+        rows = [x[picked[:, m]] for m, x in enumerate(xs)]
+        steep += (g * product(rows).sum(1)).sum()
+        for m in range(len(xs)):
+            others = product([x for o, x in enumerate(rows) if o != m])
+            out[m].index_add_(0, picked[:, m], (g * scale)[:, None] * others)
