@@ -100,7 +100,9 @@ def test_a_resumed_run_reads_its_own_positions_and_no_other(patterns, kind, monk
     whole = [found.ids for found in load(patterns, kind)]
     loader, read = load(patterns, kind, start_step=5, steps=2), []
     real = type(loader.shards).read
-    monkeypatch.setattr(type(loader.shards), "read", lambda self, *args: read.append(args[:2]) or real(self, *args))
+    monkeypatch.setattr(
+        type(loader.shards), "read", lambda self, *args, **more: read.append(args[:2]) or real(self, *args, **more)
+    )
     assert [found.ids for found in loader] == whole[5:]
     assert len(read) == 2 * BATCH
 
