@@ -63,7 +63,7 @@ def test_siglip_equals_the_loop(weight):
 def test_symile_equals_the_loop(weight):
     xs = three_rows()
     samples = [*three["samples"][:2], torch.tensor([1, -1, 0, 0, 2, 9])]
-    loss = HardNegatives(Symile(start_scale=6.0), weight).double()
+    loss = HardNegatives(Symile("all", start_scale=6.0), weight).double()
     # A row's weight enters as a coordinate in the loop too, but written out: logits are products of three rows.
     total = 0.0
     for m in range(3):

@@ -42,7 +42,7 @@ def test_equals_the_loop(weights, extra):
 
 def test_symile_has_a_scale_for_each_size():
     xs = three_rows(dim=6)
-    loss = Matryoshka(Symile(), [2, 6]).double()
+    loss = Matryoshka(Symile("all"), [2, 6]).double()
     loss.start(6, 3, 8)
     got = loss(xs, three["samples"])
     scales = [10 * 2**0.5, 10 * 6**0.5]

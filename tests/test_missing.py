@@ -61,7 +61,7 @@ def test_without_it_an_incomplete_sample_is_a_negative_only():
 
 def test_the_module_learns_them_at_the_length_of_its_rows():
     torch.manual_seed(0)
-    loss = Symile(missing="learned")
+    loss = Symile("all", missing="learned")
     loss.start(5, 3, 4)
     assert loss.stand_ins.shape == (3, 5)
     xs = [x.detach().float() * 3 for x in rows(4, 3, 4)]

@@ -76,7 +76,7 @@ def all_terms() -> dict[str, Term]:
         "clip": Term(InfoNCE(), "all", weight=0.7),
         "smooth": Term(InfoNCE(positives="inside", label_smoothing=0.1), {"audio-image": 1.0, "image-text": 0.5}),
         "sigmoid": Term(SigLIP(), [["audio", "text"]]),
-        "every": Term(Symile(), "all"),
+        "every": Term(Symile("all"), "all"),
         "drawn": Term(Symile("shuffled"), ["audio", "image", "text"], weight=0.3),
         "some": Term(Symile(5), "all"),
         "near": Term(Symile("partial"), "all"),
