@@ -12,7 +12,7 @@ import numpy as np
 from align.data.bad import Bad
 from align.data.coverage import copied, coverage, modalities_of, repeated, unused
 from align.data.labels import class_names, merge_classes
-from align.data.manifest import manifest
+from align.data.manifest import manifest, short
 from align.data.meta import read_meta
 from align.data.names import CODE, FOREIGN
 from align.data.opening import open_shards
@@ -171,13 +171,18 @@ class Shards:
         """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers).
 
         "sample/duplicate-key": so many samples have a key that a shard before theirs has; they are read all the same.
+        "sample/lost": so many that the manifest counts in a damaged shard left no trace in it.
         """
         total = Counter(self._counts)
-        if self._repeated:
-            total["sample/duplicate-key"] += self._repeated
+        total["sample/duplicate-key"] += self._repeated
+        total["sample/lost"] += self._short
         for index in self._indexes:
             total.update(index.notes)
-        return dict(sorted(total.items()))
+        return dict(sorted((+total).items()))
+
+    @cached_property
+    def _short(self) -> int:
+        return short(self.urls, self._indexes)
 
     @cached_property
     def _repeated(self) -> int:
@@ -191,7 +196,7 @@ class Shards:
     @property
     def lost(self) -> int:
         """How many samples and members the indexing had to leave out: they have no position, but they are bad."""
-        return sum(index.notes.get(reason, 0) for index in self._indexes for reason in LOST)
+        return self._short + sum(index.notes.get(reason, 0) for index in self._indexes for reason in LOST)
 
     def count(self, reason: str, n: int = 1, where: str = "") -> None:
         """Count something bad; ``where`` (shard and key) is kept for the first of each reason."""
