@@ -46,9 +46,9 @@ def stated(folder: Path | Remote | Pipe) -> dict[str, int] | None:
 def short(places: Sequence[Path | Remote | Pipe], indexes: Sequence[Index]) -> int:
     """How many samples damaged shards lack of what their manifest says, besides those that were seen to be cut.
 
-    Only of shards whose scan noted something: a manifest is not asked for where nothing is amiss.
+    Only of shards that are empty or whose scan noted something: no manifest is asked for where nothing is amiss.
     """
-    damaged = [(place, index) for place, index in zip(places, indexes, strict=True) if index.notes]
+    damaged = [(at, index) for at, index in zip(places, indexes, strict=True) if index.notes or not len(index)]
     counted = {place.parent: stated(place.parent) or {} for place, _ in damaged}
     return sum(
         max(0, counted[place.parent].get(place.name, 0) - len(index) - index.notes.get("sample/cut", 0))
