@@ -69,7 +69,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not table:
         return
     terminalreporter.section("fault | required | measured")
-    for row in sorted(table, key=lambda row: (int(row.number), row.fault)):
+    for row in sorted(table, key=lambda row: (not row.number.isdigit(), row.number.zfill(3), row.fault)):
         found = said(row.found) if row.found else "nothing: the test ended before"
         mark = "" if row.holds else "   <- DIFFERS"
         terminalreporter.write_line(f"{row.number} {row.fault} | {said(row.required)} | {found}{mark}")
