@@ -1,4 +1,7 @@
-"""The fault table: each test states what is required, hands in what it measured, and fails where they differ."""
+"""The fault table: each test states what is required, hands in what it measured, and fails where they differ.
+
+``pytest tests/faults`` prints it at the end, ``pytest tests/faults -m sweep`` the part that takes long.
+"""
 
 from __future__ import annotations
 
