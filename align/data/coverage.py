@@ -42,3 +42,24 @@ def unused(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
         counts = np.bincount(index.name, minlength=len(index.names)).tolist()
         total.update({name: n for name, n in zip(index.names, counts, strict=True) if name in names})
     return dict(sorted(total.items()))
+
+
+def repeated(indexes: Sequence[Index]) -> int:
+    """How many samples have a key that an earlier shard has too. Each is read all the same."""
+    known = [index for index in indexes if len(index.name)]  # the samples of an unreachable shard have no keys
+    if len(known) < 2:
+        return 0
+    return sum(map(len, known)) - len(set().union(*(index.keys for index in known)))
+
+
+def copied(indexes: Sequence[Index]) -> tuple[int, int, str] | None:
+    """(shard, later shard, key) of the first sample that two shards hold with equal members and checksums; or None."""
+    seen: dict[int, int] = {}
+    for shard, index in enumerate(indexes):
+        sums = zip(index.name.tolist(), index.size.tolist(), index.crc32.tolist(), strict=True)
+        members = [(index.names[n], size, crc) for n, size, crc in sums]
+        for i, key in enumerate(index.keys):
+            mark = hash((key, frozenset(members[index.first[i] : index.first[i + 1]])))
+            if index.first[i] < index.first[i + 1] and seen.setdefault(mark, shard) != shard:
+                return seen[mark], shard, key
+    return None

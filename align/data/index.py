@@ -58,6 +58,7 @@ def warn(shard: object, index: Index) -> None:
 def build_index(shard: Path) -> Index:
     """Read the whole shard strictly. What touches a gap is left out whole, and counted in ``notes``."""
     builder = Builder()
+    before = _before(shard)
     last, after_gap = None, False
     damaged: set[str] = set()
     with open(shard, "rb") as file:
@@ -68,7 +69,7 @@ def build_index(shard: Path) -> Index:
                 else:
                     builder.notes[f"shard/{found.kind}"] += 1
                     after_gap = found.kind == "header"
-                    damaged |= _touched(builder, found, last)
+                    damaged |= _touched(builder, found, last, before)
         except ValueError as error:
             raise ValueError(f"{shard} {error}") from None
     for key in damaged:
@@ -81,18 +82,38 @@ def build_index(shard: Path) -> Index:
     return builder.build()
 
 
-def _touched(builder: Builder, gap: Gap, last: str | None) -> set[str]:
+def _before(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """What the index beside a shard says of it as it was: key -> member -> (offset, size, CRC-32); {} without one."""
+    try:
+        content: Any = read_json(places(shard)[0])
+        old = parse(content, int(content["shard"]["size"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if old is None:
+        return {}
+    where = list(zip(old.offset.tolist(), old.size.tolist(), old.crc32.tolist(), strict=True))
+    return {
+        key: dict(zip(old.members(i), where[old.first[i] : old.first[i + 1]], strict=True))
+        for i, key in enumerate(old.keys)
+    }
+
+
+def _touched(
+    builder: Builder, gap: Gap, last: str | None, before: dict[str, dict[str, tuple[int, int, int]]]
+) -> set[str]:
     """The samples that may have lost a member to a gap.
 
-    The last before it; not where the archive was cut and what is left of the next header names another sample, or where
-    the last has every member that any sample before it has.
+    The last before it; not where the archive was cut and the index from before says that this was all of it, what is
+    left of the next header names another sample, or the last has every member that any sample before it has.
     """
     parts = split(gap.name) if gap.name else None
     if gap.kind == "truncated" and parts is not None:
         return {parts[0]}
-    if last is None or last not in builder.samples:
+    if last is None or last not in builder.samples or gap.harmless:
         return set()
     if gap.kind == "no-end":
+        if last in before and before[last].items() >= builder.samples[last].items():  # it is still about this shard
+            return set() if before[last] == builder.samples[last] else {last}
         if parts is not None:
             return {last} if parts[0].rpartition("/")[2] == last.rpartition("/")[2] else set()
         if len(builder.samples) > 1 and builder.samples[last].keys() >= set().union(*builder.samples.values()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from align.data.keep import Pipe
+from align.data.members import Index
 from align.data.remote import Remote, fetch_small
 from align.files import read_json
 
@@ -39,3 +41,16 @@ def stated(folder: Path | Remote | Pipe) -> dict[str, int] | None:
         for name, about in shards.items()
         if isinstance(about, dict) and isinstance(about.get("samples"), int) and about["samples"] >= 0
     }
+
+
+def short(places: Sequence[Path | Remote | Pipe], indexes: Sequence[Index]) -> int:
+    """How many samples damaged shards lack of what their manifest says, besides those that were seen to be cut.
+
+    Only of shards that are empty or whose scan noted something: no manifest is asked for where nothing is amiss.
+    """
+    damaged = [(at, index) for at, index in zip(places, indexes, strict=True) if index.notes or not len(index)]
+    counted = {place.parent: stated(place.parent) or {} for place, _ in damaged}
+    return sum(
+        max(0, counted[place.parent].get(place.name, 0) - len(index) - index.notes.get("sample/cut", 0))
+        for place, index in damaged
+    )

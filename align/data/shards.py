@@ -10,9 +10,9 @@ from typing import Any, final
 import numpy as np
 
 from align.data.bad import Bad
-from align.data.coverage import coverage, modalities_of, unused
+from align.data.coverage import copied, coverage, modalities_of, repeated, unused
 from align.data.labels import class_names, merge_classes
-from align.data.manifest import manifest
+from align.data.manifest import manifest, short
 from align.data.meta import read_meta
 from align.data.names import CODE, FOREIGN
 from align.data.opening import open_shards
@@ -168,16 +168,35 @@ class Shards:
         return class_names(meta.label for meta in metas)
 
     def report(self) -> dict[str, int]:
-        """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers)."""
+        """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers).
+
+        "sample/duplicate-key": so many samples have a key that a shard before theirs has; they are read all the same.
+        "sample/lost": so many that the manifest counts in a damaged shard left no trace in it.
+        """
         total = Counter(self._counts)
+        total["sample/duplicate-key"] += self._repeated
+        total["sample/lost"] += self._short
         for index in self._indexes:
             total.update(index.notes)
-        return dict(sorted(total.items()))
+        return dict(sorted((+total).items()))
+
+    @cached_property
+    def _short(self) -> int:
+        return short(self.urls, self._indexes)
+
+    @cached_property
+    def _repeated(self) -> int:
+        return repeated(self._indexes)
+
+    def copies(self) -> tuple[str, str, str] | None:
+        """(shard, later shard, key) of a sample that two shards hold byte for byte, by their indexes; None: of none."""
+        found = copied(self._indexes)
+        return None if found is None else (str(self.urls[found[0]]), str(self.urls[found[1]]), found[2])
 
     @property
     def lost(self) -> int:
         """How many samples and members the indexing had to leave out: they have no position, but they are bad."""
-        return sum(index.notes.get(reason, 0) for index in self._indexes for reason in LOST)
+        return self._short + sum(index.notes.get(reason, 0) for index in self._indexes for reason in LOST)
 
     def count(self, reason: str, n: int = 1, where: str = "") -> None:
         """Count something bad; ``where`` (shard and key) is kept for the first of each reason."""

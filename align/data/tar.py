@@ -28,12 +28,13 @@ class Entry:
 class Gap:
     """A stretch that could not be read as members: "header", "truncated" or "no-end" (cut where a member ended).
 
-    name: of the member that was cut, where its header tells.
+    name: of the member that was cut, where its header tells. harmless: the cut took no more than the end's own zeros.
     """
 
     kind: str
     offset: int
     name: str = ""
+    harmless: bool = False
 
 
 def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
@@ -93,6 +94,8 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
         start, nul, _ = file.read(100).partition(b"\0")  # a header begins with the name
         plain = nul and start and name is None and not start.startswith(b"././@")
         yield Gap("no-end", size, start.decode("utf-8", "surrogateescape") if plain else "")
+    elif offset + 2 * BLOCK > size and zeros == 0:
+        yield Gap("no-end", size, harmless=True)  # one block of zeros where an archive has two
 
 
 def sound(block: bytes) -> bool:

@@ -30,7 +30,10 @@ def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = Fal
     if not patterns:
         raise ValueError("no shards are named: give a path, a glob such as 'shards/train-*.tar', or a list of them")
     found = [place for pattern in patterns for place in _places(_text(pattern), allow_pipe)]
-    return list(dict.fromkeys(found))
+    once: dict[Place, Place] = {}
+    for place in found:  # ./a.tar, its absolute path and a link to it are one shard
+        once.setdefault(place.resolve() if isinstance(place, Path) else place, place)
+    return list(once.values())
 
 
 def braces(pattern: str) -> list[str]:

@@ -20,7 +20,8 @@ def check_counts(shards: Shards) -> None:
     """Compare with the manifest.json beside the shards, where there is one.
 
     Raises ValueError where a shard has another number of samples than the manifest says, is not in it, or where one of
-    the same split (``test-*.tar``) is in it and not on the disk.
+    the same split (``test-*.tar``) is in it and not on the disk; and, manifest or none, where two shards share a sample
+    to the byte: one is a copy of the other, and what is counted twice gives no number.
     """
     for folder in dict.fromkeys(place.parent for place in shards.urls):
         counted = stated(folder)
@@ -41,6 +42,8 @@ def check_counts(shards: Shards) -> None:
         gone = sorted(name for name in counted if split(name) in splits and not (folder / name).is_file())
         if gone:
             raise ValueError(f"{folder / gone[0]} is missing: manifest.json lists it ({counted[gone[0]]} samples)")
+    if (copy := shards.copies()) is not None:
+        raise ValueError(f"{copy[1]} holds sample {copy[2]!r} of {copy[0]} again, byte for byte; leave one of them out")
 
 
 def split(name: str) -> str:
