@@ -41,7 +41,7 @@ class Counting(io.BytesIO):
         self.count += n
         return n
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1):
         data = super().read(size)
         self.count += len(data)
         return data
