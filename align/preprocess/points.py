@@ -90,11 +90,13 @@ class Points(Preprocess):
                 f"points are read from .npy bytes, a path, an ndarray or a tensor, not from {type(source).__name__}"
             )
         cloud = checked(array, source, self.color)  # (6 or 3, P)
-        out = np.empty((cloud.shape[1], self.channels), np.float32)
-        out[:, :3] = self._placed(cloud[:3]).T
-        if self.color:
-            out[:, 3:] = cloud[3:].T if len(cloud) == 6 else FILL
-        return torch.from_numpy(out)
+        if self.preset == "unit_sphere":
+            cloud[:3] = unit_sphere(cloud[:3])
+        elif self.scale != 1:
+            cloud[:3] *= self.scale
+        if len(cloud) < self.channels:
+            cloud = np.concatenate([cloud, np.full_like(cloud, FILL)])
+        return torch.from_numpy(np.ascontiguousarray(cloud.T, np.float32))
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         P = len(x)
@@ -118,11 +120,6 @@ class Points(Preprocess):
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (self.points, self.channels), torch.float32)
-
-    def _placed(self, xyz: np.ndarray) -> np.ndarray:
-        if self.preset == "unit_sphere":
-            return unit_sphere(xyz.astype(np.float64, copy=False))
-        return xyz if self.scale == 1 else xyz.astype(np.float64, copy=False) * self.scale
 
 
 def checked(array: np.ndarray, source: Any, color: bool) -> np.ndarray:
@@ -158,7 +155,8 @@ def path_of(source: Any) -> str | Path | None:
 
 
 def unit_sphere(xyz: np.ndarray) -> np.ndarray:
-    """(3, P) with its centroid at 0 and its farthest point at distance 1; identical points become zeros."""
+    """(3, P) float64 with its centroid at 0, its farthest point at distance 1; identical points become zeros."""
+    xyz = xyz.astype(np.float64, copy=False)
     centred = xyz - xyz.mean(1, keepdims=True)
     radius = float(np.sqrt(np.einsum("cp,cp->p", centred, centred).max()))
     if radius <= 1e-9 * max(1e-3, float(xyz.max()), -float(xyz.min())):  # left of identical points: rounding
