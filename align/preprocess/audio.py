@@ -149,7 +149,7 @@ class Audio(Preprocess):
 
     def _shipped(self, x: Tensor) -> Tensor:
         if self.dtype == "int16":
-            return (x * 32768).round().clamp(-32768, 32767).to(torch.int16)
+            return (x * 32768).round_().clamp_(-32768, 32767).to(torch.int16)
         return x.clamp(-1, 1)
 
     def _log_mel(self, waves: Tensor) -> Tensor:

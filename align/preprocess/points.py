@@ -70,6 +70,8 @@ class Points(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """(P, 6 or 3) float32, placed and scaled, P as it comes: from .npy bytes, a path, an ndarray or a tensor.
 
+        In memory its columns are contiguous, not its rows: ``train`` and ``eval`` copy only the rows they draw.
+
         Raises BadSample: points/empty, not-npy, dtype, too-large, truncated, shape, non-finite, range, colour,
         unreadable.
         """
@@ -96,7 +98,7 @@ class Points(Preprocess):
             cloud[:3] *= self.scale
         if len(cloud) < self.channels:
             cloud = np.concatenate([cloud, np.full_like(cloud, FILL)])
-        return torch.from_numpy(np.ascontiguousarray(cloud.T, np.float32))
+        return torch.from_numpy(cloud.astype(np.float32, copy=False)).T
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         P = len(x)
@@ -105,7 +107,8 @@ class Points(Preprocess):
         if self.points > P:
             order = torch.cat([torch.arange(P).repeat(self.points // P), order])
         out = x[order]
-        xyz = out[:, :3] @ turn(self.rotate, self.up, generator).T
+        rotation = turn(self.rotate, self.up, generator)
+        xyz = out[:, :3] if self.rotate == "none" else out[:, :3] @ rotation.T
         factor, grey = torch.rand(2, generator=generator).tolist()
         if self.jitter:
             radius = (xyz - xyz.mean(0)).norm(dim=1).max()
