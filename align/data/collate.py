@@ -92,8 +92,7 @@ def piece(
                     bad.append(Bad(source.reason, where(sample, source.member), position))
                     continue
                 try:
-                    x = reader.decode(source.data)
-                    rows[m].append(reader.eval(x) if draws is None else reader.train(x, draws))
+                    rows[m].append(reader.row(source.data, draws))
                 except BadSample as error:
                     bad.append(Bad(explain(error, m), where(sample, source.member), position))
                     continue

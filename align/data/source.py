@@ -21,6 +21,7 @@ from align.data.urls import Place
 from align.data.window import Range, ranges
 from align.files.http import Stat
 
+LARGE = 1 << 16  # bytes: a larger member is read apart from its header, not copied out of what both lie in
 WINDOWS = 4  # kept of a set that has no streams: such a set may be read back and forth
 
 
@@ -95,6 +96,9 @@ class Source:
         place, before = self.urls[shard], min(BLOCK, offset)
         said = self.about[shard]
         if isinstance(place, Path):
+            if size > LARGE:
+                head, data = self._handles.read(place, offset - before, before), self._handles.read(place, offset, size)
+                return data is None or (before == BLOCK and head is not None and sound(head)), data
             raw = self._handles.read(place, offset - before, size + before)
         elif isinstance(place, Pipe) or (isinstance(said, Stat) and not said.ranges):
             try:

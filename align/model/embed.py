@@ -50,6 +50,6 @@ def _embed(model: JointModel, name: str, given: list[Any], batch_size: int) -> T
         rows = []
         for i, x in enumerate(given[start : start + batch_size], start):
             with naming(f"{name}[{i}] ({short(x)})"):
-                rows.append(tower.preprocess.eval(tower.preprocess.decode(x)))
+                rows.append(tower.preprocess.row(x))
         out.append(model._unit(tower(model._on_device(tower.preprocess.collate(rows)))))
     return torch.cat(out)

@@ -11,6 +11,7 @@ from torch import Tensor
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.sound import read_sound
 from align.preprocess.spectrogram import mel_bands, spec_augment
+from align.preprocess.window import read_window, start_of
 
 
 class Audio(Preprocess):
@@ -93,13 +94,22 @@ class Audio(Preprocess):
         """
         return read_sound(source, self.sample_rate, self.max_seconds)
 
+    def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
+        """As ``Preprocess.row``, but of a longer WAV or FLAC only the window is decoded.
+
+        NaN, infinity and samples out of range then count where they lie in the window or a few samples beside it.
+        """
+        if type(self) is not Audio:  # its decode, train or eval may be other ones
+            return super().row(source, generator)
+        place, level = (self._place(), 0.5) if generator is None else torch.rand(2, generator=generator).tolist()
+        x = read_window(source, self.sample_rate, self.max_seconds, self.samples, place)
+        return self.eval(x) if generator is None else self._trained(x, place, level)
+
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        place, level = torch.rand(2, generator=generator).tolist()
-        x = self._fitted(x, place)
-        return self._shipped(x * 10 ** (self.gain * (2 * level - 1) / 20) if self.gain else x)
+        return self._trained(x, *torch.rand(2, generator=generator).tolist())
 
     def eval(self, x: Tensor) -> Tensor:
-        return self._shipped(self._fitted(x, 0.0 if self.window == "head" or self._repeats(x) else 0.5))
+        return self._shipped(self._fitted(x, 0.0 if self._repeats(x) else self._place()))
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (self.samples,), getattr(torch, self.dtype))
@@ -114,6 +124,13 @@ class Audio(Preprocess):
             mel = spec_augment(mel, self.freq_mask, self.time_mask, self.masks, generator)
         return mel[:, None]
 
+    def _place(self) -> float:
+        return 0.0 if self.window == "head" else 0.5
+
+    def _trained(self, x: Tensor, place: float, level: float) -> Tensor:
+        x = self._fitted(x, place)
+        return self._shipped(x * 10 ** (self.gain * (2 * level - 1) / 20) if self.gain else x)
+
     def _repeats(self, x: Tensor) -> bool:
         return self.pad == "repeat" and len(x) < self.samples
 
@@ -123,7 +140,7 @@ class Audio(Preprocess):
         if self._repeats(x):
             turned = x.roll(-int(place * len(x)))
             return turned.repeat(-(-T // len(x)))[:T]
-        start = int(place * (abs(len(x) - T) + 1 - 1e-6))
+        start = start_of(place, len(x), T)
         if len(x) >= T:
             return x[start : start + T]
         out = x.new_zeros(T)
@@ -132,7 +149,7 @@ class Audio(Preprocess):
 
     def _shipped(self, x: Tensor) -> Tensor:
         if self.dtype == "int16":
-            return (x * 32768).round().clamp(-32768, 32767).to(torch.int16)
+            return (x * 32768).round_().clamp_(-32768, 32767).to(torch.int16)
         return x.clamp(-1, 1)
 
     def _log_mel(self, waves: Tensor) -> Tensor:

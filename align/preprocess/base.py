@@ -18,8 +18,9 @@ from align.values import BadSample, Values
 class Preprocess(ABC):
     """From a member of a shard to what an encoder reads, for one modality.
 
-    ``decode``, ``train`` or ``eval``, and ``collate`` run on the CPU, in a data worker; ``device`` runs batched on the
-    encoder's device. Nothing mixes rows. Evaluation is deterministic; in training every draw comes from the generator.
+    ``row`` (``decode``, then ``train`` or ``eval``) and ``collate`` run on the CPU, in a data worker; ``device`` runs
+    batched on the encoder's device. Nothing mixes rows. Evaluation is deterministic; in training every draw comes from
+    the generator.
     A subclass keeps each constructor argument as an attribute of that name, with values that JSON can say: this is what
     a checkpoint writes.
     """
@@ -42,6 +43,14 @@ class Preprocess(ABC):
     @abstractmethod
     def eval(self, x: Any) -> Tensor:
         """One row of the preset's shape, always the same for the same ``x``."""
+
+    def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
+        """``eval(decode(source))``, or with a generator ``train(decode(source), generator)``: what data workers call.
+
+        A preprocess whose rows need only a part of a source reads no more than that here. Raises what ``decode`` does.
+        """
+        x = self.decode(source)
+        return self.eval(x) if generator is None else self.train(x, generator)
 
     @abstractmethod
     def collate(self, rows: Sequence[Tensor]) -> Values:

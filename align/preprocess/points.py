@@ -70,6 +70,8 @@ class Points(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """(P, 6 or 3) float32, placed and scaled, P as it comes: from .npy bytes, a path, an ndarray or a tensor.
 
+        In memory its columns are contiguous, not its rows: ``train`` and ``eval`` copy only the rows they draw.
+
         Raises BadSample: points/empty, not-npy, dtype, too-large, truncated, shape, non-finite, range, colour,
         unreadable.
         """
@@ -89,12 +91,14 @@ class Points(Preprocess):
             raise TypeError(
                 f"points are read from .npy bytes, a path, an ndarray or a tensor, not from {type(source).__name__}"
             )
-        cloud = torch.from_numpy(checked(array, source, self.color))
+        cloud = checked(array, source, self.color)  # (6 or 3, P)
         if self.preset == "unit_sphere":
-            cloud[:, :3] = unit_sphere(cloud[:, :3])
+            cloud[:3] = unit_sphere(cloud[:3])
         elif self.scale != 1:
-            cloud[:, :3] *= self.scale
-        return cloud.float()
+            cloud[:3] *= self.scale
+        if len(cloud) < self.channels:
+            cloud = np.concatenate([cloud, np.full_like(cloud, FILL)])
+        return torch.from_numpy(cloud.astype(np.float32, copy=False)).T
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         P = len(x)
@@ -103,7 +107,8 @@ class Points(Preprocess):
         if self.points > P:
             order = torch.cat([torch.arange(P).repeat(self.points // P), order])
         out = x[order]
-        xyz = out[:, :3] @ turn(self.rotate, self.up, generator).T
+        rotation = turn(self.rotate, self.up, generator)
+        xyz = out[:, :3] if self.rotate == "none" else out[:, :3] @ rotation.T
         factor, grey = torch.rand(2, generator=generator).tolist()
         if self.jitter:
             radius = (xyz - xyz.mean(0)).norm(dim=1).max()
@@ -121,24 +126,30 @@ class Points(Preprocess):
 
 
 def checked(array: np.ndarray, source: Any, color: bool) -> np.ndarray:
-    """(P, 6 or 3) float64, a copy, of an array that is a cloud; BadSample otherwise."""
+    """(6 or 3, P), a copy, of an array (P, 6 or 3) that is a cloud; BadSample otherwise. Other numbers than float32 and
+    float16 become float64.
+
+    Coordinates lie in rows here: numpy's minimum and maximum then take 10 µs for 10,000 points, across them 500.
+    """
     if array.ndim != 2 or array.shape[1] not in (3, 6):
         raise bad("points/shape", path_of(source), f"shape {array.shape}; expected (P, 3) or (P, 6)")
     if array.dtype.kind not in "fiu":
         raise bad("points/dtype", path_of(source), f"{array.dtype} is not numeric")
     if len(array) == 0:
         raise bad("points/empty", path_of(source), "no points")
-    cloud = array[:, : 6 if color else 3].astype(np.float64)
-    if not np.isfinite(cloud).all():
+    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    with np.errstate(over="ignore"):
+        cloud = np.array(array[:, : 6 if color else 3].T, np.float32 if single else np.float64, order="C")
+    low, high = cloud.min(1), cloud.max(1)  # of NaN they are NaN
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise bad("points/non-finite", path_of(source), "NaN or infinity")
-    if (far := np.abs(cloud[:, :3]).max()) > FARTHEST:
+    if (far := max(-low[:3].min(), high[:3].max())) > FARTHEST:
         raise bad("points/range", path_of(source), f"coordinates reach {far:.3g}, at most {FARTHEST:g} are read")
-    rgb = cloud[:, 3:]
-    if rgb.size and (rgb.min() < -0.01 or rgb.max() > 1.01):
-        raise bad("points/colour", path_of(source), f"rgb from {rgb.min():.3g} to {rgb.max():.3g}; expected 0 to 1")
-    if color and not rgb.size:
-        return np.concatenate([cloud, np.full((len(cloud), 3), FILL)], axis=1)
-    rgb.clip(0, 1, out=rgb)
+    if len(cloud) == 6 and (low[3:].min() < 0 or high[3:].max() > 1):
+        least, most = low[3:].min(), high[3:].max()
+        if least < -0.01 or most > 1.01:
+            raise bad("points/colour", path_of(source), f"rgb from {least:.3g} to {most:.3g}; expected 0 to 1")
+        cloud[3:].clip(0, 1, out=cloud[3:])
     return cloud
 
 
@@ -146,13 +157,14 @@ def path_of(source: Any) -> str | Path | None:
     return source if isinstance(source, str | Path) else None
 
 
-def unit_sphere(xyz: Tensor) -> Tensor:
-    """(P, 3) with its centroid at 0 and its farthest point at distance 1; identical points become zeros."""
-    centred = xyz - xyz.mean(0)
-    radius = centred.norm(dim=1).max()
-    if radius <= 1e-9 * max(1e-3, float(xyz.abs().max())):  # what is left of identical points is rounding
-        return torch.zeros_like(xyz)
-    return centred / radius
+def unit_sphere(xyz: np.ndarray) -> np.ndarray:
+    """(3, P) float64 with its centroid at 0, its farthest point at distance 1; identical points become zeros."""
+    xyz = xyz.astype(np.float64, copy=False)
+    centred = xyz - xyz.mean(1, keepdims=True)
+    radius = float(np.sqrt(np.einsum("cp,cp->p", centred, centred).max()))
+    if radius <= 1e-9 * max(1e-3, float(xyz.max()), -float(xyz.min())):  # left of identical points: rounding
+        return np.zeros_like(xyz)
+    return np.multiply(centred, 1 / radius, out=centred)
 
 
 def spread(P: int, count: int) -> Tensor:

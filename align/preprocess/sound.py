@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +16,10 @@ from torch import Tensor
 from align.preprocess.base import bad, opened
 from align.values import BadSample
 
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+ENCODED = bytes | bytearray | memoryview | str | Path
 RATES = (1000, 768_000)  # Hz: what a header may claim
 OGG_PAGE = 65_307  # bytes at most
 LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
@@ -26,7 +32,7 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
     the shorter dimension, floats within [-1, 1] or integers of full scale.
     Raises BadSample: audio/empty, unreadable, truncated, too-large, rate, range, non-finite, shape, dtype.
     """
-    if isinstance(source, bytes | bytearray | memoryview | str | Path):
+    if isinstance(source, ENCODED):
         wave, rate = from_file(source, max_seconds)
     elif isinstance(source, tuple | list) and len(source) == 2 and not np.ndim(source[1]):
         wave, rate = from_array(source[0]), source[1]
@@ -37,20 +43,33 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
             f"audio is read from bytes, a path, (array, rate), an ndarray or a tensor, not from {type(source).__name__}"
         )
     check_rate(source, rate)
-    if len(wave) == 0:
-        raise bad("audio/empty", source, "no samples")
     if len(wave) > max_seconds * rate:
         raise too_large(source, len(wave) / rate, max_seconds)
-    if not np.isfinite(wave).all():
+    return resampled(checked(wave, source), int(rate), sample_rate)
+
+
+def checked(wave: np.ndarray, source: Any) -> Tensor:
+    """(T,) within [-1, 1], of samples that are there, finite and not absurdly loud; BadSample otherwise."""
+    if len(wave) == 0:
+        raise bad("audio/empty", source, "no samples")
+    peak = max(-float(wave.min()), float(wave.max()))  # of NaN is NaN
+    if not np.isfinite(peak):
         raise bad("audio/non-finite", source, "NaN or infinity among the samples")
-    peak = float(np.abs(wave).max())
     if peak > LOUDEST:
         raise bad("audio/range", source, f"samples reach {peak:.3g}; full scale is 1 for floats")
-    return resampled(torch.from_numpy(wave).clamp(-1, 1), int(rate), sample_rate)
+    out = torch.from_numpy(wave)
+    return out.clamp(-1, 1) if peak > 1 else out
 
 
 def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     """((T,) float32, rate) from an encoded file, channels averaged."""
+    with recording(source, max_seconds) as sound:
+        return read_samples(sound, sound.frames, source), sound.samplerate
+
+
+@contextmanager
+def recording(source: Any, max_seconds: float) -> Iterator[SoundFile]:
+    """An encoded file, open at its first sample, once its header is accepted; its errors while open are BadSamples."""
     import soundfile
 
     with opened(source) as file:
@@ -70,13 +89,19 @@ def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
                 seconds = sound.frames / sound.samplerate
                 if sound.frames * sound.channels > max(max_seconds, 1) * sound.samplerate * 8 or seconds > max_seconds:
                     raise too_large(source, seconds, max_seconds, sound.channels)
-                samples = sound.read(dtype="float32", always_2d=True)  # (T, channels)
-                if len(samples) < sound.frames:
-                    raise bad("audio/truncated", source, f"{len(samples)} of {sound.frames} samples are there")
-                return samples.mean(1), sound.samplerate
+                yield sound
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
             detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split()))
             raise bad("audio/unreadable", source, f"{detail}; it starts with {head[:12]!r}") from None
+
+
+def read_samples(sound: SoundFile, count: int, source: Any) -> np.ndarray:
+    """(count,) float32 from where the file stands, channels averaged. Raises BadSample: audio/truncated."""
+    start = sound.tell()
+    samples = sound.read(count, dtype="float32", always_2d=True)  # (T, channels)
+    if len(samples) < count:
+        raise bad("audio/truncated", source, f"{start + len(samples)} of {sound.frames} samples are there")
+    return samples[:, 0] if sound.channels == 1 else samples.mean(1)
 
 
 def from_array(samples: Any) -> np.ndarray:
@@ -102,19 +127,25 @@ def from_array(samples: Any) -> np.ndarray:
 
 
 def resampled(wave: Tensor, rate: int, to: int) -> Tensor:
-    """(T,) at ``to`` Hz, by a windowed sinc.
-
-    Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes: their ratio is replaced by
-    the nearest fraction with a denominator up to 1000, whose error in pitch is below one cent.
-    """
+    """(T,) at ``to`` Hz, by a windowed sinc."""
     if rate == to:
         return wave
     from torchaudio.functional import resample
 
+    ratio = ratio_of(rate, to)
+    return resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+
+
+def ratio_of(rate: int, to: int) -> Fraction:
+    """Samples at ``to`` Hz for one at ``rate``.
+
+    Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes: their ratio is replaced by
+    the nearest fraction with a denominator up to 1000, whose error in pitch is below one cent.
+    """
     ratio = Fraction(to, rate)
     if max(ratio.numerator, ratio.denominator) > 1000:
         ratio = ratio.limit_denominator(1000) if ratio < 1 else 1 / (1 / ratio).limit_denominator(1000)
-    return resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+    return ratio
 
 
 def wav_is_cut(head: bytes, size: int) -> bool:
