@@ -49,7 +49,8 @@ class Loader:
         budget: what training goes on with, for a resumed run; None: each iteration begins with one of its own.
         ledger: gets what was bad, one by one; None: a new one.
 
-    ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the consumer waited, over all iterations.
+    ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
+    consumer waited, over all iterations.
     Raises ValueError where the shards hold less than one batch; TooManyBad (exit code 3) over the budget of the shards.
     """
 
