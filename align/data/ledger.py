@@ -52,9 +52,7 @@ class Ledger:
             self._lines.append({**names, "position": bad.position, **place})
         else:
             self._full = True
-            self._lines.append(
-                {"more": f"{self.limit} members are listed; bad-shards.json counts all of them", **place}
-            )
+            self._lines.append({"more": f"only {self.limit} members are listed; bad-shards.json counts all", **place})
 
     def take(self) -> list[dict[str, Any]]:
         """The lines since the last call: shard, key, member, reason, position (in its epoch), split, epoch, step.
