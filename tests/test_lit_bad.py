@@ -20,8 +20,10 @@ from align.data import Loader, Shards, TooManyBad
 from align.data.bad import Bad
 from align.data.ledger import Ledger, everyones
 from align.distributed import exchange, rank
+from align.lit import Checkpoints
 from align.lit.progress import _bad
 from align.lit.quarantine import keep_until
+from align.lit.signals import Stop
 from align.preprocess import Array
 
 broken = (3, 11, 12, 30, 44)
@@ -58,14 +60,24 @@ def case_stopped() -> list:
     return read(0.001, rank=rank(), world=2, steps=60, share=everyones)
 
 
+def case_signalled() -> list:
+    """Only the second rank gets a signal."""
+    stop = Stop(Checkpoints())
+    before = stop._agreed()
+    if rank() == 1:
+        stop._receive(15, None)
+    return [before, stop._agreed(), stop.received]
+
+
 def test_every_rank_knows_what_all_ranks_read_and_stops_with_them(tmp_path):
-    found = on_ranks([case_counted, case_stopped], tmp_path)
+    found = on_ranks([case_counted, case_stopped, case_signalled], tmp_path)
     counted = read(1, steps=6)
     assert sum(counted[2].values()) > len(counted[4]) == len(broken)  # six steps are an epoch and a half
     assert found["case_counted"] == [counted, counted]
     stopped = read(0.001, steps=60)
     assert "samples in this epoch" in stopped[1]
     assert found["case_stopped"] == [stopped, stopped]
+    assert found["case_signalled"] == [[0, 15, 15], [0, 15, 15]]
 
 
 def test_a_ledger_is_a_plain_count_and_a_bounded_list():
@@ -128,8 +140,7 @@ def test_a_run_folder_lists_and_counts_and_a_resumed_run_has_no_line_twice(tmp_p
     given = {"max_bad": 0.5, "val": True}
     runs = []
     for name, ends in (("straight", (8,)), ("stopped", (5, 8))):
-        for steps in ends:
-            _, fitted = train(shards, tmp_path / name, steps, **given)
+        fitted = [train(shards, tmp_path / name, steps, **given)[1] for steps in ends][-1]
         runs.append((lines(tmp_path / name), json.loads((tmp_path / name / "bad-shards.json").read_text())))
         assert json.loads((tmp_path / name / "bad.json").read_text()) == fitted.bad
         assert fitted.bad["array/not-npy"] == sum(n for counts in runs[-1][1].values() for n in counts.values())

@@ -104,8 +104,8 @@ def test_twelve_points_fill_a_cloud():
 def test_z_up_and_y_up_turn_about_their_own_axis():
     xyz = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     lying = xyz[:, [0, 2, 1]] * np.array([1, 1, -1], np.float32)  # the same object with y up: (x, z, -y)
-    for up, cloud, axis in (("z", xyz, 2), ("y", lying, 1)):
-        points = Points(64, preset="absolute", rotate="up", up=up, jitter=0, color=False)
+    given = {"preset": "absolute", "rotate": "up", "jitter": 0, "color": False}
+    for cloud, axis, points in ((xyz, 2, Points(64, up="z", **given)), (lying, 1, Points(64, up="y", **given))):
         turned = points.train(points.decode(cloud), torch.Generator().manual_seed(1))
         assert torch.allclose(turned[:, axis].sort().values, torch.from_numpy(np.sort(cloud[:, axis])), atol=1e-5)
         assert not torch.allclose(turned[:, 0].sort().values, torch.from_numpy(np.sort(cloud[:, 0])), atol=1e-2)

@@ -224,9 +224,9 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     except TooManyBad:
         if rank() == 0:
             raise
-        return 0  # all ranks stop in this step: a failure here would have the first one killed before it says why
+        return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
     if fitted.rank:  # the first rank speaks for all
-        return 128 + fitted.signal if fitted.signal else 0
+        return 0
     if fitted.bad:
         print(f"bad members, by name in {run / 'bad.jsonl'}:\n{table(fitted.bad)}", file=sys.stderr)
     if fitted.signal:
