@@ -18,7 +18,8 @@ class Quarantine(L.Callback):
 
     A line has shard, key, member, reason, position (in its epoch), split, epoch and step (that of metrics.csv; of a
     validation the one after which it ran). A member has one line; after ``align.data.ledger.LIMIT`` of them a last line
-    says ``more``. The counts are of readings: what is met in five epochs, or in five validations, counts five times. A resumed run keeps the lines up to its step, so what it meets again stands there once.
+    says ``more``. A resumed run keeps the lines up to its step, so what it meets again stands there once. The counts
+    are of readings: what is met in five epochs, or in five validations, counts five times.
     """
 
     def __init__(self, run: Path, ledger: Ledger):
