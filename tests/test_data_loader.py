@@ -168,10 +168,10 @@ def test_holes_are_no_fault(tmp_path):
 
 def test_the_budget_counts_samples():
     budget = Budget(0.0)
-    budget.add([Bad(f"{m}/x", "", position) for position in range(10) for m in ("image", "audio")], seen=20)
+    budget.add([Bad(f"{m}/x", position=position) for position in range(10) for m in ("image", "audio")], seen=20)
     assert budget.counts == {"image/x": 10, "audio/x": 10}
     with pytest.raises(TooManyBad, match="11 of 21"):
-        budget.add([Bad("image/x", "", 20)], seen=1)
+        budget.add([Bad("image/x", position=20)], seen=1)
 
 
 def test_nonsense_is_refused(pattern):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from ranks import on_ranks
 
-from align.distributed import gather, merge, rank, world
+from align.distributed import exchange, gather, merge, rank, world
 
 lengths = {"unequal": (3, 5), "none_on_one": (0, 4), "none_on_the_other": (2, 0), "none": (0, 0)}
 
@@ -50,13 +50,19 @@ def case_merge() -> Any:
     return merge(x, "sum")[0], merge(x, "logsumexp"), merge(x.requires_grad_(), "sum").requires_grad
 
 
+def case_exchange() -> Any:
+    texts = [b"", b"one"], [b"", b""], [b"\0a\0", b"longer than the other"]
+    return [[part.decode() for part in exchange(pair[rank()])] for pair in texts]
+
+
 def case_world() -> Any:
     return rank(), world(), dist.get_backend()
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return on_ranks([case_rows, case_kinds, case_gradient, case_merge, case_world], tmp_path_factory.mktemp("ranks"))
+    cases = [case_rows, case_kinds, case_gradient, case_merge, case_exchange, case_world]
+    return on_ranks(cases, tmp_path_factory.mktemp("ranks"))
 
 
 def test_rows_stand_in_rank_order(two):
@@ -89,6 +95,12 @@ def test_merge(two):
         )
         torch.testing.assert_close(joined, expected, rtol=1e-15, atol=0)
         assert grad is False
+
+
+def test_bytes_of_any_length_are_exchanged(two):
+    told = [["", "one"], ["", ""], ["\0a\0", "longer than the other"]]
+    assert two["case_exchange"] == [told, told]
+    assert exchange(b"alone") == [b"alone"]
 
 
 def test_the_ranks_know_themselves(two):

@@ -196,6 +196,8 @@ def _short(error: Exception) -> str:
 
 def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.commands import leave_a_core
+    from align.data.bad import TooManyBad, table
+    from align.distributed import rank
     from align.files import atomic_write
     from align.lit import fit
 
@@ -206,24 +208,27 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
     with atomic_write(run / "config.yaml") as f:
         f.write(config.encode())
-    fitted = fit(
-        made.model,
-        made.objective,
-        made.data,
-        run,
-        optim=made.optim,
-        trainer=trainer,
-        checkpoint=made.checkpoint,
-        seed=made.seed,
-        negatives=made.negatives,
-        fresh=made.fresh,
-    )
-    if fitted.rank:  # the first rank speaks for all
-        return 128 + fitted.signal if fitted.signal else 0
-    if fitted.bad:
-        print(
-            "bad members:", *(f"{reason} {n}" for reason, n in sorted(fitted.bad.items())), sep="\n  ", file=sys.stderr
+    try:
+        fitted = fit(
+            made.model,
+            made.objective,
+            made.data,
+            run,
+            optim=made.optim,
+            trainer=trainer,
+            checkpoint=made.checkpoint,
+            seed=made.seed,
+            negatives=made.negatives,
+            fresh=made.fresh,
         )
+    except TooManyBad:
+        if rank() == 0:
+            raise
+        return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
+    if fitted.rank:  # the first rank speaks for all
+        return 0
+    if fitted.bad:
+        print(f"bad members, by name in {run / 'bad.jsonl'}:\n{table(fitted.bad)}", file=sys.stderr)
     if fitted.signal:
         print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
         return 128 + fitted.signal

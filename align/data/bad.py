@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
 
 class Bad(NamedTuple):
-    """One member or sample that could not be used. where: shard and key."""
+    """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
 
     reason: str
-    where: str
+    shard: str = ""
+    key: str = ""
+    member: str = ""
     position: int = -1
+
+    @property
+    def where(self) -> str:
+        """Shard, key and member, for people."""
+        name = f"{self.key}.{self.member}" if self.member else self.key
+        return f"{self.shard}: {name}" if self.shard else name
 
 
 class TooManyBad(Exception):
@@ -31,26 +39,33 @@ class TooManyBad(Exception):
 class Budget:
     """At most max(10, max_bad · seen) bad samples at any time and max(1, max_bad · total) in a whole epoch.
 
-    A sample with several bad members is one bad sample; ``counts`` has every reason.
+    A sample with several bad members is one bad sample; ``counts`` has every reason. state: of a run to go on with.
     """
 
-    def __init__(self, max_bad: float, *, lost: int = 0):
+    def __init__(self, max_bad: float, *, lost: int = 0, state: Mapping[str, Any] | None = None):
         self.max_bad, self.lost = max_bad, lost  # lost: what was already missing before the first read, in each epoch
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
         self.seen = self.bad = 0
         self.epoch_seen = self.epoch_bad = 0
+        if state:
+            self.counts, self.first = dict(state["counts"]), dict(state["first"])
+            self.seen, self.bad, self.epoch_seen, self.epoch_bad = state["samples"]
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run begins with, as JSON takes it: a stop does not give the budget back."""
+        samples = [self.seen, self.bad, self.epoch_seen, self.epoch_bad]
+        return {"samples": samples, "counts": dict(self.counts), "first": dict(self.first)}
 
     def add(self, found: Iterable[Bad], seen: int) -> None:
         """Count the bad of ``seen`` positions. Raises TooManyBad."""
-        positions = set()
+        found = list(found)
         for bad in found:
             self.counts[bad.reason] = self.counts.get(bad.reason, 0) + 1
             self.first.setdefault(bad.reason, bad.where)
-            if is_fault(bad.reason):
-                positions.add(bad.position)
-        self.seen, self.bad = self.seen + seen, self.bad + len(positions)
-        self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + len(positions)
+        n = spoiled(found)
+        self.seen, self.bad = self.seen + seen, self.bad + n
+        self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
         self._check(self.bad, max(10, self.max_bad * self.seen), self.seen, "so far")
 
     def end_epoch(self) -> None:
@@ -69,6 +84,11 @@ class Budget:
 def is_fault(reason: str) -> bool:
     """Whether a reason counts against the budget."""
     return reason != EMPTY and not reason.startswith("ignored/")
+
+
+def spoiled(found: Iterable[Bad]) -> int:
+    """How many samples (positions) have at least one fault among these."""
+    return len({bad.position for bad in found if is_fault(bad.reason)})
 
 
 def table(counts: Mapping[str, int], first: Mapping[str, str] | None = None) -> str:

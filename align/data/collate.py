@@ -84,25 +84,25 @@ def piece(
         mapping, readers = (own or {}).get(sample.get("__source__", ""), usual)
         meta, reasons = read_meta(sample, mapping)
         metas.append(meta)
-        bad += [Bad(reason, where(sample), position) for reason in reasons]
+        bad += [_bad(reason, sample, "", position) for reason in reasons]
         for m, reader in readers.items():
             draws = generator("row", seed, epoch, position, m) if train else None
             for source in sources(sample, m, reader.suffixes, mapping, meta.json):
                 if isinstance(source, Unusable):
-                    bad.append(Bad(source.reason, where(sample, source.member), position))
+                    bad.append(_bad(source.reason, sample, source.member, position))
                     continue
                 try:
                     rows[m].append(reader.row(source.data, draws))
                 except BadSample as error:
-                    bad.append(Bad(explain(error, m), where(sample, source.member), position))
+                    bad.append(_bad(explain(error, m), sample, source.member, position))
                     continue
                 except Exception as error:
-                    error.add_note(f"while reading {where(sample, source.member)}")
+                    error.add_note(f"while reading {_bad('', sample, source.member, position).where}")
                     raise
                 owner[m].append(mark(i) if source.negative else i)
                 alive[i] = True
         if not alive[i]:
-            bad.append(Bad(EMPTY, where(sample), position))
+            bad.append(_bad(EMPTY, sample, "", position))
     groups = [meta.group if ok else -1 for meta, ok in zip(metas, alive, strict=True)]
     weights = [meta.weight for meta in metas]
     kept = [sample if ok else None for sample, ok in zip(samples, alive, strict=True)]
@@ -120,6 +120,5 @@ def piece(
     return batch, bad
 
 
-def where(sample: Sample, member: str = "") -> str:
-    """Shard, key and member, for people."""
-    return f"{sample.get('__url__', '')}: {sample.get('__key__', '')}{'.' if member else ''}{member}"
+def _bad(reason: str, sample: Sample, member: str, position: int) -> Bad:
+    return Bad(reason, sample.get("__url__", ""), sample.get("__key__", ""), member, position)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, final
 
 from align.data.balance import balanced
-from align.data.foreign import lost, member_of
+from align.data.foreign import lost
 from align.data.meta import read_meta
 from align.data.names import check_member
 from align.data.shards import Shards
@@ -86,7 +86,7 @@ def read_whole(shards: Shards, position: int, dropped: Counter[str]) -> Sample |
     """A sample with every member that its shard has; None, counted, where one cannot be read: it would lose its bytes
     without a word."""
     sample, bad = shards.read(position)
-    gone = [b for b in bad if member_of(b, sample) not in sample]
+    gone = [b for b in bad if b.member not in sample]
     if gone:
         dropped[gone[0].reason] += 1
         return None

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from align.data.bad import Bad
 from align.data.meta import read_meta
 from align.data.names import Mapped, mapped, modalities, row_name
 from align.data.shards import LOST, Shards
@@ -30,7 +29,7 @@ class Stored(NamedTuple):
         """Its members under our names, and (reason, member) of those that cannot be had."""
         sample, bad = shards.read(self.position)
         found, more = renamed(sample, shards.members)
-        return found, [(b.reason, member_of(b, sample)) for b in bad] + more
+        return found, [(b.reason, b.member) for b in bad] + more
 
 
 def stored(shards: Shards) -> Iterator[Stored]:
@@ -45,11 +44,6 @@ def stored(shards: Shards) -> Iterator[Stored]:
                 mark = "\n".join([key, *map(str, zip(names, sums, sizes, strict=True))])
                 yield Stored(key, position, mark, sum(map(room, sizes)))
             position += 1
-
-
-def member_of(bad: Bad, sample: Sample) -> str:
-    """The name of the member that could not be read; empty where it is the whole sample."""
-    return bad.where.removeprefix(f"{sample['__url__']}: {sample['__key__']}").removeprefix(".")
 
 
 def lost(shards: Shards) -> list[tuple[str, str, int]]:

@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from align.data.bad import Bad, Budget
 from align.data.collate import Own, piece
 from align.data.join import join
+from align.data.ledger import Ledger
 from align.data.reading import Reading, say_what_is_read_twice
 from align.data.sources import Sources
 from align.values import Batch
@@ -43,8 +44,13 @@ class Loader:
         start_step: the first step, for a resumed run.
         steps: how many steps one iteration has; None is endless in training, the whole pass otherwise.
         pin_memory: hand over pinned batches (only where there is a GPU).
+        share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``): they then count the same, and
+            stop in the same step. None: each rank counts, and stops for, what it reads itself.
+        budget: what training goes on with, for a resumed run; None: each iteration begins with one of its own.
+        ledger: gets what was bad, one by one; None: a new one.
 
-    ``counts`` has what was bad by reason and ``waited`` the seconds that the consumer waited, over all iterations.
+    ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
+    consumer waited, over all iterations.
     Raises ValueError where the shards hold less than one batch; TooManyBad (exit code 3) over the budget of the shards.
     """
 
@@ -62,6 +68,9 @@ class Loader:
         start_step: int = 0,
         steps: int | None = None,
         pin_memory: bool = False,
+        share: Callable[[Sequence[Bad]], list[Bad]] | None = None,
+        budget: Budget | None = None,
+        ledger: Ledger | None = None,
     ):
         if not 0 <= rank < world or batch < 1 or batch % world:
             raise ValueError(f"batch={batch} must be a multiple of the {world} ranks, and rank={rank} one of them")
@@ -87,6 +96,8 @@ class Loader:
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[tuple[Batch, list[Bad]]] | None = None
         self._counts: Counter[str] = Counter()
+        self._share, self._budget = share, budget
+        self.ledger = Ledger() if ledger is None else ledger
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -100,7 +111,7 @@ class Loader:
         return dict(self._counts)
 
     def __iter__(self) -> Iterator[Batch]:
-        budget = Budget(self.shards.max_bad, lost=self.shards.lost)
+        budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost)
         parts = self._parts()
         step = self.start_step
         while self.steps is None or step < self.start_step + self.steps:
@@ -114,11 +125,15 @@ class Loader:
                 batch = batch.pin_memory()
             self.waited += time.perf_counter() - begin
             bad = sorted((b for _, some in found for b in some), key=lambda b: b.position)
+            epoch, within = divmod(step, self.steps_per_epoch)
+            seen, step = batch.size, step + 1
+            if self._share is not None:
+                bad, seen = self._share(bad), min(self.batch, len(self.shards) - within * self.batch)
             for b in bad:
                 self._counts[b.reason] += 1
                 self.shards.count(b.reason, where=b.where)
-            budget.add(bad, seen=batch.size)
-            step += 1
+            self.ledger.add(bad, seen=seen, split="train" if self.train else "val", epoch=epoch, step=step)
+            budget.add(bad, seen=seen)
             if step % self.steps_per_epoch == 0:
                 budget.end_epoch()
             yield batch

@@ -135,7 +135,7 @@ class _Run:
 
     def _count(self, bad: Sequence[Sequence[str]], seen: int) -> None:
         place = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in bad))}
-        self.budget.add([Bad(reason, f"{key}.{member}", place[key]) for key, member, reason in bad], seen)
+        self.budget.add([Bad(reason, key=key, member=member, position=place[key]) for key, member, reason in bad], seen)
 
 
 def prepare(state: tuple[Shards | None, Recode], item: Item) -> tuple[dict[str, bytes], list[tuple[str, str]]]:

@@ -128,12 +128,12 @@ class Shards:
         try:
             members, faults = self._source.sample(shard, i, reader)
         except Unreachable:
-            return sample, [Bad("shard/unreachable", f"{sample['__url__']}: {sample['__key__']}")]
+            return sample, [Bad("shard/unreachable", sample["__url__"], sample["__key__"])]
         sample.update(members)
         bad = []
         for name, fault in faults:
             kind = "shard" if fault == "header" else self._kind(name)
-            bad.append(Bad(f"{kind}/{fault}", f"{sample['__url__']}: {sample['__key__']}.{name}"))
+            bad.append(Bad(f"{kind}/{fault}", sample["__url__"], sample["__key__"], name))
         return sample, bad
 
     @property

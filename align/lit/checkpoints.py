@@ -92,7 +92,7 @@ class Checkpoints(L.Callback):
                 "steps": module.steps,
                 "batch": trainer.datamodule.batch,  # pyright: ignore[reportAttributeAccessIssue]
                 "data": trainer.datamodule.state(module.step),  # pyright: ignore[reportAttributeAccessIssue]
-                "bad": trainer.datamodule.bad(),  # pyright: ignore[reportAttributeAccessIssue]
+                "bad": trainer.datamodule.account(),  # pyright: ignore[reportAttributeAccessIssue]
                 "monitor": self.monitor,
                 "value": value,
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},

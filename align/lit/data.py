@@ -8,7 +8,8 @@ from typing import Any
 import lightning as L
 
 from align.data import Concat, Loader, Mixture, Resampled, Shards
-from align.data.bad import is_fault
+from align.data.bad import Budget, is_fault
+from align.data.ledger import Ledger, everyones
 from align.data.sources import Sources
 from align.lit.sources import AS_ONE, Mix, Named, Source, open_concat, open_mixture, open_shards
 from align.model import JointModel
@@ -62,6 +63,8 @@ class AlignData(L.LightningDataModule):
             )
         self.allow_pipe = allow_pipe
         self.start_step, self.steps = 0, 0
+        self.ledger = Ledger()
+        self.budget = Budget(max_bad)
         self.loader: Loader | None = None
         self.val_loader: Loader | None = None
 
@@ -73,6 +76,7 @@ class AlignData(L.LightningDataModule):
         """
         self._preprocess = {m: model.towers[m].preprocess for m in model.modalities}
         self._seed = seed
+        self.ledger = Ledger()
         self.train_shards = self._open_train(seed)
         self.val_shards = self._open_val()
         for shards in filter(None, (self.train_shards, self.val_shards)):
@@ -80,6 +84,7 @@ class AlignData(L.LightningDataModule):
                 check_modalities(part.modalities, model.modalities, str(part.urls[0]))
         if len(self.train_shards) < self.batch:
             raise ValueError(f"{self.train} hold {len(self.train_shards)} samples, fewer than data.batch={self.batch}")
+        self.budget = Budget(self.max_bad, lost=self.train_shards.lost)
 
     def _open_train(self, seed: int) -> Shards | Resampled | Mixture:
         if isinstance(self.train, dict):
@@ -119,6 +124,9 @@ class AlignData(L.LightningDataModule):
             world=world,
             start_step=self.start_step if train else 0,
             steps=self.steps - self.start_step if train else None,
+            share=everyones if world > 1 else None,
+            budget=self.budget if train else None,
+            ledger=self.ledger,
         )
 
     def train_dataloader(self) -> Loader:
@@ -130,6 +138,15 @@ class AlignData(L.LightningDataModule):
             return []
         self.val_loader = self._loader(self.val_shards, train=False)
         return self.val_loader
+
+    def account(self) -> dict[str, Any]:
+        """What was bad so far, for a checkpoint."""
+        return {"budget": self.budget.state(), "ledger": self.ledger.state()}
+
+    def go_on(self, account: Mapping[str, Any]) -> None:
+        """Take up an account: what was bad before a stop counts after it, against the budget too."""
+        self.budget = Budget(self.max_bad, lost=self.train_shards.lost, state=account["budget"])
+        self.ledger.resume(account["ledger"])
 
     def state(self, step: int) -> dict[str, list[tuple[int, int]]]:
         """What resampled sources need to go on at a step without finding their places again; {} where none is."""
@@ -173,12 +190,8 @@ class AlignData(L.LightningDataModule):
             loader.close()
 
     def bad(self) -> dict[str, int]:
-        """Bad members by reason, so far, training and validation. Positions without a row are counted too."""
-        total: dict[str, int] = {}
-        for loader in filter(None, (self.loader, self.val_loader)):
-            for reason, n in loader.counts.items():
-                total[reason] = total.get(reason, 0) + n
-        return total
+        """Bad members by reason, so far, of all ranks, training and validation; positions without a row too."""
+        return self.ledger.reasons
 
     def faults(self) -> int:
         """How many of them are faults: a hole, or a member that no tower reads, is none."""

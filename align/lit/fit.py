@@ -16,13 +16,14 @@ import lightning as L
 import torch
 
 from align.checkpoint import choose, index, load_training
-from align.files import atomic_folder, read_json, write_json
+from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.log import Log
 from align.lit.module import AlignModule, own
 from align.lit.negatives import Schedule, Scheduled, check
 from align.lit.progress import Progress
+from align.lit.quarantine import Quarantine
 from align.lit.recalls import columns
 from align.lit.signals import Interrupted, Stop
 from align.model import JointModel
@@ -56,7 +57,8 @@ def fit(
     """Train into the folder `run`, or continue the run that is there.
 
     Args:
-        run: gets ``checkpoints/``, ``metrics.csv``, ``bad.json`` and, at the end, ``model/``, the best checkpoint.
+        run: gets ``checkpoints/``, ``metrics.csv``, what was bad (``bad.jsonl`` by name, ``bad.json`` and
+            ``bad-shards.json`` in numbers) and, at the end, ``model/``, the best checkpoint.
         optim: how to train; default `AdamW()`.
         trainer: arguments of Lightning's Trainer. ``max_epochs`` or ``max_steps`` says how long (default: 10 epochs);
             ``val_check_interval`` is in epochs where it is a float, in steps where it is an int (default: 1.0).
@@ -65,7 +67,8 @@ def fit(
         negatives: kinds of negatives by step, for terms whose loss has them; see ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
 
-    Raises ValueError or FileNotFoundError, before a step is taken, where data, model and objective do not fit.
+    Raises ValueError or FileNotFoundError, before a step is taken, where data, model and objective do not fit;
+    TooManyBad over the budget, on all ranks in the same step.
     """
     run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
@@ -84,12 +87,18 @@ def fit(
         return Fitted(start, 0, {})
     data.start_step, data.steps = start, steps
     data.resume(start, state.get("data", {}))
+    if "ledger" in state.get("bad", {}):
+        data.go_on(state["bad"])
     module = AlignModule(model, objective, optim, seed=seed, steps=steps)
-    log, progress = Log(run), Progress()
+    log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
     checkpoint.run, checkpoint.metrics = run, log
     stop = Stop(checkpoint)
     lightning = _trainer(
-        options, run, steps, data, [_Start(resumed), Scheduled(negatives or {}), log, checkpoint, progress, stop]
+        options,
+        run,
+        steps,
+        data,
+        [_Start(resumed), Scheduled(negatives or {}), quarantine, log, checkpoint, progress, stop],
     )
     torch.manual_seed(derive(seed, "start"))
     with warnings.catch_warnings():
@@ -104,10 +113,9 @@ def fit(
             progress.close()
             data.close()
     bad = data.bad()
-    if lightning.is_global_zero:
-        write_json(run / "bad.json", bad)
-        if not stop.received:
-            _finish(run)
+    quarantine.count(lightning)
+    if lightning.is_global_zero and not stop.received:
+        _finish(run)
     return Fitted(module.step, stop.received, bad, lightning.global_rank)
 
 
@@ -206,4 +214,5 @@ def _finish(run: Path) -> None:
 def _clear(run: Path) -> None:
     for name in ("checkpoints", "tensorboard", "model"):
         shutil.rmtree(run / name, ignore_errors=True)
-    (run / "metrics.csv").unlink(missing_ok=True)
+    for name in ("metrics.csv", "bad.jsonl", "bad.json", "bad-shards.json"):
+        (run / name).unlink(missing_ok=True)

@@ -23,10 +23,10 @@ class Log(L.Callback):
     """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
 
     Columns: step, loss, each term with its scale and, of several pairs, each pair, grad_norm, lr, samples_per_second,
-    wait (the share of time spent waiting for data), bad (bad members so far); of named sources, source/NAME/samples and
-    source/NAME/epoch so far, and source/NAME/loss, the loss of a batch that was all from this source (where batches
-    are mixed, negatives cross the sources, and a source has no loss of its own); then the validation's. A value that a
-    step does not have is empty.
+    wait (the share of time spent waiting for data), bad (bad members so far, of all ranks); of named sources,
+    source/NAME/samples and source/NAME/epoch so far, and source/NAME/loss, the loss of a batch that was all from this
+    source (where batches are mixed, negatives cross the sources, and a source has no loss of its own); then the
+    validation's. A value that a step does not have is empty.
     """
 
     def __init__(self, run: Path, *, block: int = 20):

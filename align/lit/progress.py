@@ -57,9 +57,8 @@ class Progress(L.Callback):
         seconds = time.monotonic() - self._start
         speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
         wait = data.loader.waited / max(1e-9, seconds)
-        bad = data.faults()
         text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
-        return f"{text}  {bad} bad" if bad else text
+        return text + _bad(data.ledger.spoiled, data.ledger.seen)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = own(pl_module)
@@ -82,3 +81,11 @@ class Progress(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.close()
+
+
+def _bad(samples: int, seen: int) -> str:
+    """``  3 bad (0.2%)``: samples with a bad member, of those seen so far; empty for none."""
+    if not samples:
+        return ""
+    share = samples / seen
+    return f"  {samples} bad ({share:.1%})" if share >= 0.001 else f"  {samples} bad (<0.1%)"

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, save, stop. A second signal stops at once."""
+"""SIGINT and SIGTERM: finish the step, save, stop, all ranks in the same step. A second signal stops at once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import lightning as L
 
+from align.distributed import exchange
 from align.lit.checkpoints import Checkpoints
 from align.lit.module import own
 
 
 class Stop(L.Callback):
-    """Turns a signal into a checkpoint at the step's end; `received` then holds its number."""
+    """Turns a signal, whichever rank got it, into a checkpoint at the step's end; `received` then holds its number."""
 
     def __init__(self, checkpoints: Checkpoints):
         self.checkpoints = checkpoints
-        self.received = 0
+        self.received = self._own = 0
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -38,19 +39,26 @@ class Stop(L.Callback):
         self._before = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self._own:
             self.restore()
             raise KeyboardInterrupt
-        self.received = number
+        self._own = number
         print(
             f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True
         )
+
+    def _agreed(self) -> int:
+        """The first signal that any rank got. Every rank asks after the same steps: one that stopped alone would leave
+        the others waiting for it."""
+        said = exchange(str(self._own).encode() if self._own else b"")
+        self.received = next((int(number) for number in said if number), 0)
+        return self.received
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = own(pl_module)
-        if self.received:
+        if self._agreed():
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
             self.checkpoints.save(trainer, module)
@@ -59,7 +67,7 @@ class Stop(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         module = own(pl_module)
-        if self.received:  # between two steps: what is in memory is the step's end
+        if self._agreed():  # between two steps: what is in memory is the step's end
             self.checkpoints.save(trainer, module)
             raise Interrupted(self.received)
 

@@ -19,7 +19,8 @@ class Audio(Preprocess):
 
     sample_rate: Hz, to which everything is resampled. seconds: the window's length. n_mels, n_fft, hop, f_min, f_max:
     the spectrogram's bands, and in samples its window and step, in Hz its range (None: half the sample rate).
-    window: which part of a longer clip evaluation sees, its "head" or its "center"; training takes a random one.
+    window: which part of a longer clip evaluation sees, its "head" or its "center", the same each time; training takes
+    a random one. A recording is one row: windows over the whole of it are not averaged; raise ``seconds`` to hear more.
     pad: a shorter clip is filled with silence ("zero": at its end for "head", on both sides for "center", at random in
     training) or repeated ("repeat"). gain: training changes the level by up to so many decibels either way.
     freq_mask, time_mask: SpecAugment's largest masks (bands, frames), ``masks`` of each, in training.

@@ -25,8 +25,7 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
         sample, unread = shards.read(position)
         at = Place(str(sample["__url__"]), sample["__key__"], "", position)
         for bad in unread:
-            member = bad.where.removeprefix(f"{at.shard}: {at.key}").removeprefix(".")
-            seen.findings.add(bad.reason, at._replace(member=member))
+            seen.findings.add(bad.reason, at._replace(member=bad.member))
         seen.samples += 1
         _sample(sample, at, {bad.reason.partition("/")[0] for bad in unread}, shards, modalities, seen)
     return seen

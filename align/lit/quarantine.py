@@ -1,0 +1,75 @@
+"""``RUN/bad.jsonl``: the bad members of a run by name, one a line; ``bad.json`` and ``bad-shards.json``: its counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from align.data.ledger import Ledger
+from align.files import atomic_write, write_json
+from align.lit.module import own
+
+
+class Quarantine(L.Callback):
+    """The first rank, which knows what every rank read, writes after each step that met something bad.
+
+    A line has shard, key, member, reason, position (in its epoch), split, epoch and step (that of metrics.csv; of a
+    validation the one after which it ran). A member has one line; after ``align.data.ledger.LIMIT`` of them a last line
+    says ``more``. A resumed run keeps the lines up to its step, so what it meets again stands there once. The counts
+    are of readings: what is met in five epochs, or in five validations, counts five times.
+    """
+
+    def __init__(self, run: Path, ledger: Ledger):
+        self.run, self.ledger = run, ledger
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.ledger.listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        self._write(trainer, own(pl_module).step)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, own(pl_module).step)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._write(trainer, own(pl_module).step)  # what was too much is on the list
+        self.count(trainer)
+
+    def count(self, trainer: L.Trainer) -> None:
+        """Write the counts."""
+        if trainer.is_global_zero:
+            write_json(self.run / "bad.json", self.ledger.reasons)
+            write_json(self.run / "bad-shards.json", self.ledger.shards)
+
+    def _write(self, trainer: L.Trainer, step: int) -> None:
+        lines = self.ledger.take()
+        if not lines or not trainer.is_global_zero:
+            return
+        with (self.run / "bad.jsonl").open("a", encoding="utf-8") as f:
+            for line in lines:
+                place = {} if line["split"] == "train" else {"step": step}  # validation has steps of its own
+                f.write(json.dumps({**line, **place}, ensure_ascii=False) + "\n")
+
+
+def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the lines past ``step``, and one that a crash cut. Returns those that stay."""
+    if not path.is_file():
+        return []
+    kept = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and line.get("step", step + 1) <= step:
+            kept.append(line)
+    if not kept:
+        path.unlink()
+        return []
+    with atomic_write(path) as f:
+        f.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+    return kept
