@@ -163,6 +163,21 @@ def test_a_run_folder_lists_and_counts_and_a_resumed_run_has_no_line_twice(tmp_p
     assert len(set(names)) == len(names) == 6
 
 
+def test_what_a_cut_shard_lost_is_counted_too(tmp_path):
+    """The sample that the cut goes through has no position any more; the run says where it was."""
+    shards = write(tmp_path / "shards", missing=0)
+    last = sorted(shards.glob("train-*.tar"))[-1]
+    for beside in shards.glob("*.json"):
+        beside.unlink()
+    for index in shards.glob("*.npz"):
+        index.unlink()
+    last.write_bytes(last.read_bytes()[: 3 * last.stat().st_size // 7])
+    for steps in (2, 3):  # a resumed run does not count it again
+        _, fitted = train(shards, tmp_path / "run", steps, val=False, max_bad=1)
+        assert fitted.bad == {"sample/cut": 1}
+    assert json.loads((tmp_path / "run/bad-shards.json").read_text()) == {str(last): {"sample/cut": 1}}
+
+
 def test_the_budget_goes_on_after_a_stop(tmp_path):
     """A run that is stopped and continued every two steps stops for good where the straight one does."""
     shards = write(tmp_path / "shards", missing=0, broken=tuple(range(0, 40, 3)))

@@ -42,6 +42,11 @@ class Ledger:
             if is_fault(bad.reason):
                 self._list(bad, {"split": split, "epoch": epoch, "step": step})
 
+    def lost(self, shard: str, reason: str, n: int) -> None:
+        """Count what a shard had lost before it was read: samples that a cut or a damaged header took have no name."""
+        self._reasons[reason] += n
+        self._shards[shard][reason] += n
+
     def _list(self, bad: Bad, place: dict[str, Any]) -> None:
         name = (bad.shard, bad.key, bad.member, bad.reason)
         if self._full or name in self._known:

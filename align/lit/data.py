@@ -9,6 +9,7 @@ import lightning as L
 
 from align.data import Concat, Loader, Mixture, Resampled, Shards
 from align.data.bad import Budget, is_fault
+from align.data.foreign import lost
 from align.data.ledger import Ledger, everyones
 from align.data.sources import Sources
 from align.lit.sources import AS_ONE, Mix, Named, Source, open_concat, open_mixture, open_shards
@@ -82,6 +83,8 @@ class AlignData(L.LightningDataModule):
         for shards in filter(None, (self.train_shards, self.val_shards)):
             for part in shards.sources.values() if isinstance(shards, Sources) else [shards]:
                 check_modalities(part.modalities, model.modalities, str(part.urls[0]))
+                for shard, reason, n in lost(part) if isinstance(part, Shards) else ():
+                    self.ledger.lost(shard, reason, n)
         if len(self.train_shards) < self.batch:
             raise ValueError(f"{self.train} hold {len(self.train_shards)} samples, fewer than data.batch={self.batch}")
         self.budget = Budget(self.max_bad, lost=self.train_shards.lost)
