@@ -191,6 +191,30 @@ def test_a_sample_without_a_readable_member_moves_no_other(tmp_path):
     assert [(s["__key__"], s["__index__"]) for s in found] == [("00000", 0), ("00002", 2), ("00003", 3)]
 
 
+@pytest.mark.parametrize("size", [100, 1 << 16, (1 << 16) + 1, 200_000])
+def test_damage_after_the_index_was_written_is_seen_in_members_of_any_size(tmp_path, size):
+    def said(at, value):
+        with ShardWriter(tmp_path / str(at), "train") as writer:
+            for i in range(3):
+                writer.write(f"k{i}", {"blob.bin": bytes([i + 1]) * size})
+        path = tmp_path / str(at) / "train-000000.tar"
+        data, state = bytearray(path.read_bytes()), path.stat()
+        place = data.index(b"k1.blob.bin") + at
+        data[place] = value
+        path.write_bytes(data)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        shards = Shards(str(tmp_path / str(at) / "train-*.tar"), shuffle=False)
+        return [s.get("blob.bin") for s in shards.samples(0)], shards.report()
+
+    whole = [bytes([i + 1]) * size for i in range(3)]
+    headed, report = said(30, 7)
+    assert report == {"shard/header": 1}
+    assert headed == whole
+    found, report = said(512 + size - 1, 99)
+    assert found == [whole[0], whole[2]]
+    assert report == {"blob/checksum": 1}
+
+
 SAMPLES = [(f"k{i}.{ext}", f"{ext} of {i} ".encode() * 100) for i in range(10) for ext in ("jpg", "txt")]
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from align.preprocess import Points
+from align.preprocess.npy import read_npy
 from align.preprocess.points import spread, turn
 from align.values import BadSample
 
@@ -62,6 +63,18 @@ def test_reasons(source, reason):
     with pytest.raises(BadSample) as caught:
         Points().decode(source)
     assert caught.value.reason == reason
+
+
+def test_headers_are_read_as_numpy_reads_them():
+    stored = cloud(7)
+    for array in (stored, np.asfortranarray(stored), stored.astype(">f4"), stored.astype(np.int16), cloud(8)):
+        for version in ((1, 0), (2, 0)):
+            file = io.BytesIO()
+            np.lib.format.write_array(file, array, version=version)
+            for _ in range(2):  # the second time its header is known
+                found = read_npy(io.BytesIO(file.getvalue()), "points", limit=100)
+                assert found.dtype == array.dtype
+                assert np.array_equal(found, array)
 
 
 def test_a_pickle_in_a_npy_is_never_opened(tmp_path):
@@ -119,6 +132,39 @@ def test_identical_points_are_zeros(at):
         for row in (points.eval(x), points.train(x, torch.Generator().manual_seed(0))):
             assert row.shape == (64, 6)
             assert row.isfinite().all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 7.0, 9e5])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_unit_sphere_by_a_plain_loop(shift, dtype):
+    stored = (cloud(60) + np.array([shift if dtype != np.float16 else 0] * 3 + [0] * 3)).astype(dtype)
+    found = Points().decode(stored)
+    xyz = [[float(x) for x in row[:3]] for row in stored]
+    middle = [sum(row[k] for row in xyz) / len(xyz) for k in range(3)]
+    radius = max(sum((row[k] - middle[k]) ** 2 for k in range(3)) ** 0.5 for row in xyz)
+    for i, row in enumerate(xyz):
+        expected = [(row[k] - middle[k]) / radius for k in range(3)]
+        assert found[i, :3].tolist() == pytest.approx(expected, abs=1e-6)
+        assert found[i, 3:].tolist() == pytest.approx([float(x) for x in stored[i, 3:]], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_each_column_is_checked(dtype):
+    for channel in range(6):
+        for value in (np.nan, np.inf, -np.inf):
+            stored = cloud(50).astype(dtype)
+            stored[31, channel] = value
+            with pytest.raises(BadSample, match="points/non-finite"):
+                Points().decode(stored)
+        for value in (-2e6, 2e6) if dtype != np.float16 else ():
+            stored = cloud(50).astype(dtype)
+            stored[31, channel] = value
+            with pytest.raises(BadSample, match="points/range" if channel < 3 else "points/colour"):
+                Points().decode(stored)
+        if channel >= 3:
+            stored[31] = 0.5
+            stored[31, channel], stored[30, channel] = -0.009, 1.009  # rounding of colours: clipped
+            assert Points().decode(stored)[[31, 30], channel].tolist() == [0, 1]
 
 
 def test_a_tiny_cloud_far_away_stays_finite():
