@@ -68,7 +68,7 @@ def test_siglip_counts_a_past_row_for_its_anchor_alone():
 
 
 def test_symile_meets_tuples_of_past_rows():
-    loss = MemoryQueue(Symile(start_scale=6.0), 4).double()
+    loss = MemoryQueue(Symile("all", start_scale=6.0), 4).double()
     past = [[], [], []]
     for xs, samples, _ in batches(3, modalities=3):
         every = [torch.stack([*x, *past[m]]) for m, x in enumerate(xs)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from soundfile import SoundFile
 
 EXACT = ("WAV", "WAVEX", "FLAC")  # where a seek arrives at the very sample; in MP3 and Ogg it may not
-PLAIN = ("PCM_", "FLOAT", "DOUBLE")  # how subtypes without state between samples begin
+PLAIN = "PCM_"  # subtypes without state between samples; floats are read whole, for a NaN may lie anywhere
 MARGIN = 7  # periods of the lower of two rates: the resampler's sinc reaches over 6 / 0.99 to either side
 
 
@@ -24,8 +24,8 @@ def read_window(source: Any, sample_rate: int, max_seconds: float, samples: int,
     place: in [0, 1), 0 the head and 0.5 the centre. A WAV or FLAC is read from ``MARGIN`` periods before the window to
     as many after it, rounded to whole periods of the ratio of the rates: the result is that of reading all of it, to
     the bit where nothing is resampled and to rounding elsewhere. Other formats and sources are read as a whole.
-    Raises BadSample as read_sound does. audio/range, audio/non-finite and audio/unreadable, of a damaged frame, are
-    seen where they lie in what is read; audio/truncated always, since the last sample is read too (0.05 ms).
+    Files of floats are read whole too: a NaN may lie anywhere. Raises BadSample as read_sound does: audio/unreadable,
+    of a damaged frame, where it lies in what is read; audio/truncated always, for the last sample is read too.
     """
     wave = from_part(source, sample_rate, max_seconds, samples, place) if isinstance(source, ENCODED) else None
     if wave is None:
