@@ -19,6 +19,7 @@ def check(
     json: bool = False,
     html: str | None = None,
     up: str = "z",
+    allow_pipe: bool = False,
 ) -> int:
     """Read every member of every sample once and say what is wrong
 
@@ -46,6 +47,7 @@ def check(
         json: print JSON
         html: a page to write, with examples to see, hear and turn
         up: the axis of point clouds that stands upright on the page, y or z
+        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
 
@@ -64,6 +66,7 @@ def check(
             rate=rate,
             most=examples,
             workers=workers,
+            allow_pipe=allow_pipe,
             progress=say,
         )
     if html is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def stats(shards: list[str], /, *, json: bool = False) -> None:
+def stats(shards: list[str], /, *, json: bool = False, allow_pipe: bool = False) -> None:
     """Count what shards hold: samples, bytes, lengths, sizes, labels
 
     For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
@@ -16,6 +16,7 @@ def stats(shards: list[str], /, *, json: bool = False) -> None:
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
         json: print JSON
+        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
 
@@ -25,7 +26,7 @@ def stats(shards: list[str], /, *, json: bool = False) -> None:
     from align.data.stats import measure
 
     with progress("samples") as say:
-        found = measure(Shards(within(shards), shuffle=False), say)
+        found = measure(Shards(within(shards), shuffle=False, allow_pipe=allow_pipe), say)
     if json:
         print(dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -76,6 +76,7 @@ def diagnose(
     most: int = 12,
     members: Mapping[str, Sequence[str]] | None = None,
     workers: int = 0,
+    allow_pipe: bool = False,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Read every member of every sample once and say what is wrong with the set.
@@ -83,7 +84,7 @@ def diagnose(
     Memory grows by the index and, for each picture, 84 bytes; for each caption, 16; nothing decoded is kept.
 
     Args:
-        urls, members: as of ``Shards``.
+        urls, members, allow_pipe: as of ``Shards``.
         against: another set, of which nothing should be in this one: its pictures and groups are read too.
         modalities: look at these only; default: all that the names of members say.
         max_bad: the share of samples that may have an error.
@@ -99,8 +100,8 @@ def diagnose(
     if workers < 0:
         raise ValueError(f"workers={workers}: 0 for none, or how many processes read")
     findings = Findings(most)
-    paths, shards = _open(urls, members, findings)
-    other = Shards(against, shuffle=False, members=members) if against is not None else None
+    paths, shards = _open(urls, members, allow_pipe, findings)
+    other = Shards(against, shuffle=False, members=members, allow_pipe=allow_pipe) if against is not None else None
     wanted = _wanted(shards, modalities)
     seen = Seen(most)
     if shards is not None:
@@ -141,11 +142,11 @@ def diagnose(
     )
 
 
-def _open(urls: URLs, members: Any, findings: Findings) -> tuple[list[Any], Shards | None]:
+def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tuple[list[Any], Shards | None]:
     """All shards that are named, and those of them that can be read."""
-    paths = list(resolve(urls))
+    paths = list(resolve(urls, allow_pipe=allow_pipe))
     try:
-        return paths, Shards(urls, shuffle=False, members=members)
+        return paths, Shards(urls, shuffle=False, members=members, allow_pipe=allow_pipe)
     except ValueError:
         local = [path for path in paths if isinstance(path, Path)]
         if len(local) < len(paths):
