@@ -62,10 +62,10 @@ def bars(groups: dict[str, dict[str, list[float]]], title: str, chance: float, p
         for x, s in zip(places, scores, strict=True):
             ax.plot([x] * len(s), s, ".", color=INK, markersize=3)
     ax.axhline(chance, color=INK, linewidth=0.8, linestyle=":")
-    ax.set_xticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), [n.replace("+", "\n+ ").replace(">", "\nthen ") for n in names])
     ax.set(ylabel="accuracy", ylim=(0, 1.03))
     if len(groups) > 1:
-        ax.legend(frameon=False, loc="upper right")
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(groups), borderaxespad=0)
     figure.savefig(path, dpi=120)
 
 
