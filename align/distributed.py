@@ -32,7 +32,7 @@ def gather(x: Tensor) -> Tensor:
     """
     if world() == 1:
         return x
-    return _Gather.apply(x)  # type: ignore[no-any-return]
+    return _Gather.apply(x)
 
 
 def merge(x: Tensor, how: Literal["sum", "logsumexp"]) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from align.data import Shards
+    from align.evaluation.pairs import Pair
 
 
 def split(
@@ -140,9 +144,9 @@ def filter_(
     """
     from align.commands.progress import progress
     from align.commands.shards import mapping
-    from align.data import Shards, filter_shards
+    from align.data import filter_shards
 
-    def scores(opened: Shards, wanted: object) -> object:
+    def scores(opened: Shards, wanted: Sequence[Pair]) -> dict[Pair, list[float | None]]:
         from align import load
         from align.commands.named import device
         from align.commands.named import split as names
@@ -150,7 +154,7 @@ def filter_(
 
         loaded = load(str(model), allow=names(allow), checkpoint=checkpoint).to(device())
         with progress("scoring") as say:
-            return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)  # type: ignore[arg-type]
+            return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)
 
     with progress("samples") as say:
         kept, dropped = filter_shards(
@@ -158,7 +162,7 @@ def filter_(
             out,
             where,
             split=split,
-            score=scores if model is not None else None,  # type: ignore[arg-type]
+            score=scores if model is not None else None,
             per_shard=per_shard,
             members=mapping(members),
             progress=say,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -36,7 +37,7 @@ class Curriculum:
         self.first = sorted(schedule)
         self.deals = [Deal(parts(self._row(schedule[step]))) for step in self.first]
         self._before = [np.zeros(len(sizes), np.int64)]  # at the first step of each part of the schedule
-        for deal, begin, end in zip(self.deals, self.first, self.first[1:], strict=False):
+        for deal, (begin, end) in zip(self.deals[:-1], pairwise(self.first), strict=True):
             self._before.append(self._before[-1] + self._given(deal, end - begin))
         for deal in self.deals:
             most = deal.largest(1) * batch if whole else deal.largest(batch)

@@ -115,6 +115,8 @@ def _tried(remote: Remote, ask: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return ask()
+        except (TypeError, AttributeError, NameError):  # a mistake in code: trying again mends nothing
+            raise
         except Exception as error:  # what file systems behind fsspec raise has no common class
             code = getattr(error, "code", None)
             final = code in FINAL or isinstance(

@@ -52,10 +52,7 @@ def picture_cells(pixels: np.ndarray, width: int = 16) -> Coloured:
 
     rows = 2 * min(8, max(1, round(width * pixels.shape[0] / pixels.shape[1] / 2)))
     small = np.asarray(Picture.fromarray(pixels).resize((width, rows), Resampling.BOX)).tolist()
-    return [
-        [(tuple(a), tuple(b)) for a, b in zip(small[i], small[i + 1], strict=True)]  # type: ignore[misc]
-        for i in range(0, rows, 2)
-    ]
+    return [[(tuple(a), tuple(b)) for a, b in zip(small[i], small[i + 1], strict=True)] for i in range(0, rows, 2)]
 
 
 def sketch(member: str, data: bytes) -> str | Coloured | None:

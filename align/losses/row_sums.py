@@ -39,7 +39,7 @@ def anchored(
     part, merge, tile: as in ``align.losses.tiles.log_sums``; a tile is so many anchors.
     """
     height = max(ROWS, TILE // max(len(candidates), 1)) if tile is None else tile
-    return _Anchored.apply((forbid, part, merge, height), anchors, candidates, scale, own, weight)  # type: ignore[no-any-return]
+    return _Anchored.apply((forbid, part, merge, height), anchors, candidates, scale, own, weight)
 
 
 class _Anchored(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, final
 
 import torch
@@ -83,7 +84,7 @@ def siglip(
         weights = None if weight_a is None and weight_b is None else (w_a / total, w_b / total)
         height = max(ROWS, TILE // len(b)) if tile is None else tile
         how = _How(together(samples), weights, 2 / total, forbid, part, merge, height)
-        return _Sigmoid.apply(how, a, b, scale, bias)  # type: ignore[no-any-return]
+        return _Sigmoid.apply(how, a, b, scale, bias)
 
 
 class _How(NamedTuple):
@@ -110,7 +111,7 @@ class _Sigmoid(torch.autograd.Function):
         edges = torch.searchsorted(how.positives[:, 0].contiguous(), edges).tolist()
         room = a.new_empty(min(how.height, max(last - first, 1)), len(b))
         with exact(scale):
-            for start, here, there in zip(starts, edges, edges[1:], strict=False):
+            for start, (here, there) in zip(starts, pairwise(edges), strict=True):
                 stop = min(start + how.height, last)
                 rows = a[start:stop] * scale
                 logits = torch.mm(rows, b.T, out=room[: stop - start]).add_(bias)  # (t, n_b)

@@ -43,7 +43,7 @@ def log_sums(
     tile: rows of a slab; None: as many as make about a million logits.
     """
     plan = plan_of(xs, scale, anchors, forbid, part, merge, tile)
-    *sums, own = _LogSums.apply(plan, tuples, scale, *xs)  # type: ignore[misc]
+    *sums, own = _LogSums.apply(plan, tuples, scale, *xs)
     return sums, own
 
 

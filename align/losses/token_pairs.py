@@ -46,7 +46,7 @@ def compare(
     the comparison keeps; the similarities are computed again in the backward pass, four products in all.
     """
     alive = [mask | ~mask.any(1, keepdim=True) for mask in (mask_a, mask_b)]  # a dead row reads all its tokens
-    return _Compare.apply(tokens_a, tokens_b, *alive, comparison, chunk)  # type: ignore[no-any-return]
+    return _Compare.apply(tokens_a, tokens_b, *alive, comparison, chunk)
 
 
 def check_tokens(a: Tensor, b: Tensor, mask_a: Tensor | None, mask_b: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from align.losses.slabs import ROWS, product
 
 def tuple_logits(xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, tile: int | None = None) -> Tensor:
     """(C,) the logits of the given tuples (C, M), in chunks; differentiable once."""
-    return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)  # type: ignore[no-any-return]
+    return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)
 
 
 class _TupleLogits(torch.autograd.Function):
