@@ -14,6 +14,7 @@ from align.data.shards import Shards
 from align.files import atomic_write
 from align.preprocess import Audio, Image
 from align.preprocess.picture import FORMATS
+from align.preprocess.recording import heading
 from align.values import Sample
 
 
@@ -121,13 +122,8 @@ def _image(data: bytes) -> dict[str, Any]:
 
 
 def _sound(data: bytes) -> dict[str, Any]:
-    import soundfile
-
-    try:
-        info = soundfile.info(io.BytesIO(data))
-    except soundfile.LibsndfileError as error:  # its text names the address of the bytes
-        raise ValueError(error.error_string) from None
-    return {"seconds": round(info.frames / info.samplerate, 4), "rate": info.samplerate, "channels": info.channels}
+    found = heading(data)
+    return {"seconds": round(found.seconds, 4), "rate": found.rate, "channels": found.channels}
 
 
 def _array(data: bytes) -> dict[str, Any]:

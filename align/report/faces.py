@@ -16,8 +16,9 @@ from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, Mapped, modalities
 from align.data.rows import Source, sources
+from align.preprocess.sound import from_file
 from align.report.geometry import normal, scatter
-from align.values import Sample
+from align.values import BadSample, Sample
 
 PICTURES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 OTHER_PICTURES = {"bmp", "tif", "tiff", "ppm", "pgm"}  # no browser shows them: they are written anew
@@ -27,6 +28,7 @@ MAX_SIDE = 256  # pixels of a picture that has to be written anew
 MAX_PICTURE = 24_000  # bytes up to which a picture is kept as it is stored
 MAX_SOUND = 48_000  # bytes up to which a sound is kept as it is stored
 MAX_SECONDS = 6.0  # of a longer sound
+MAX_READ = 600.0  # seconds of a sound that is shown at all
 PEAKS = 56  # bars of the drawn waveform
 
 
@@ -77,7 +79,14 @@ def face_of(member: str, content: bytes) -> Face | None:
         return words(" ".join(content.decode(errors="replace").split()))
     try:
         return _face(suffix, content)
-    except (OSError, ValueError, ArithmeticError, RuntimeError, IndexError):  # a broken member is counted elsewhere
+    except (
+        BadSample,
+        OSError,
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+        IndexError,
+    ):  # a broken member is counted elsewhere
         return None
 
 
@@ -131,11 +140,10 @@ def picture(content: bytes, type: str) -> Face:
 
 
 def sound(content: bytes, type: str) -> Face:
-    """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises RuntimeError, OSError."""
+    """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises BadSample, OSError."""
     import soundfile
 
-    wave, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    mono = wave.mean(axis=1)
+    mono, rate = from_file(content, MAX_READ)
     if len(content) > MAX_SOUND:
         mono = mono[: int(MAX_SECONDS * rate)]
         out = io.BytesIO()

@@ -14,7 +14,8 @@ import numpy as np
 from align.preprocess import Audio, Image, Points
 from align.preprocess.npy import read_npy
 from align.preprocess.picture import FORMATS, read_picture
-from align.preprocess.sound import read_sound
+from align.preprocess.recording import recording
+from align.preprocess.sound import checked
 from align.preprocess.text import read_text
 
 Found = list[tuple[str, str]]
@@ -73,15 +74,12 @@ def check_picture(data: bytes, suffix: str) -> tuple[Found, np.ndarray | None]:
 
 def check_sound(data: bytes, suffix: str) -> tuple[Found, Heard]:
     """What is odd, and its rate, channels and wave. Raises BadSample."""
-    import soundfile
-
-    try:
-        info = soundfile.info(io.BytesIO(data))
-        rate, channels, kind = info.samplerate, info.channels, info.format
-    except (RuntimeError, ValueError, TypeError):
-        rate, channels, kind = _audio.sample_rate, 1, ""  # reading it says what is wrong
-    wave = read_sound(data, rate, _audio.max_seconds).numpy()  # at its own rate: nothing is resampled
+    with recording(data, _audio.max_seconds) as opened:
+        rate, channels, kind, stated = opened.rate, opened.sound.channels, opened.sound.format, opened.stated
+        wave = checked(opened.read(opened.frames), data).numpy()
     found: Found = []
+    if not stated:
+        found.append(("audio/open-ended", f"{len(wave) / rate:.2f} s of {kind} were found"))
     if SOUNDS_OF.get(kind, suffix) != suffix:
         found.append(("audio/suffix", f"a {kind} that is named .{suffix}"))
     seconds, loudness = len(wave) / rate, np.abs(wave)

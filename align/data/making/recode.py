@@ -121,11 +121,12 @@ class Recode:
     def _audio(self, stem: str, data: bytes) -> tuple[str, bytes]:
         import soundfile
 
-        from align.preprocess.sound import from_file, read_sound
+        from align.preprocess.recording import heading
+        from align.preprocess.sound import read_sound
 
         kind = self.audio_format or "flac"
         limit = Audio().max_seconds
-        rate = self.sample_rate or from_file(data, limit)[1]
+        rate = self.sample_rate or heading(data, limit).rate
         wave = _one_thread(lambda: read_sound(data, rate, limit).numpy())  # (T,) float32
         out = io.BytesIO()
         form, subtype = SUBTYPES[kind]
