@@ -14,7 +14,7 @@ from align.data.shards import Shards
 from align.files import atomic_write
 from align.preprocess import Audio, Image
 from align.preprocess.picture import FORMATS
-from align.preprocess.recording import heading
+from align.preprocess.sounds.recording import heading
 from align.values import Sample
 
 

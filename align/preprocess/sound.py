@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from align.preprocess.base import bad
-from align.preprocess.recording import check_rate, recording, too_large
+from align.preprocess.sounds.recording import check_rate, recording, too_large
 
 ENCODED = bytes | bytearray | memoryview | str | Path
 LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
@@ -22,7 +22,8 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
 
     source: bytes, a path, (array, rate), or an array at ``sample_rate``; arrays are (T,) or have their few channels in
     the shorter dimension, floats within [-1, 1] or integers of full scale.
-    Raises BadSample: audio/empty, unreadable, truncated, too-large, rate, range, non-finite, shape, dtype.
+    Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite, shape,
+    dtype.
     """
     if isinstance(source, ENCODED):
         wave, rate = from_file(source, max_seconds)

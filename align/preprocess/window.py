@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.preprocess.recording import Recording, recording
 from align.preprocess.sound import ENCODED, checked, ratio_of, read_sound, resampled
+from align.preprocess.sounds.recording import Recording, recording
 
 EXACT = ("WAV", "WAVEX", "FLAC")  # where a seek arrives at the very sample; in MP3 and Ogg it may not
 PLAIN = "PCM_"  # subtypes without state between samples; floats are read whole, for a NaN may lie anywhere

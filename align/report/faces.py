@@ -16,7 +16,7 @@ from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, Mapped, modalities
 from align.data.rows import Source, sources
-from align.preprocess.sound import from_file
+from align.preprocess.sounds.recording import recording
 from align.report.geometry import normal, scatter
 from align.values import BadSample, Sample
 
@@ -28,7 +28,7 @@ MAX_SIDE = 256  # pixels of a picture that has to be written anew
 MAX_PICTURE = 24_000  # bytes up to which a picture is kept as it is stored
 MAX_SOUND = 48_000  # bytes up to which a sound is kept as it is stored
 MAX_SECONDS = 6.0  # of a longer sound
-MAX_READ = 600.0  # seconds of a sound that is shown at all
+MAX_READ = 600.0  # seconds that are decoded of any sound
 PEAKS = 56  # bars of the drawn waveform
 
 
@@ -79,15 +79,8 @@ def face_of(member: str, content: bytes) -> Face | None:
         return words(" ".join(content.decode(errors="replace").split()))
     try:
         return _face(suffix, content)
-    except (
-        BadSample,
-        OSError,
-        ValueError,
-        ArithmeticError,
-        RuntimeError,
-        IndexError,
-    ):  # a broken member is counted elsewhere
-        return None
+    except (BadSample, OSError, ValueError, ArithmeticError, RuntimeError, IndexError):
+        return None  # a broken member is counted elsewhere
 
 
 def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str:
@@ -143,9 +136,11 @@ def sound(content: bytes, type: str) -> Face:
     """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises BadSample, OSError."""
     import soundfile
 
-    mono, rate = from_file(content, MAX_READ)
-    if len(content) > MAX_SOUND:
-        mono = mono[: int(MAX_SECONDS * rate)]
+    is_long = len(content) > MAX_SOUND
+    with recording(content, float("inf")) as opened:
+        rate = opened.rate
+        mono = opened.read(min(opened.frames, int((MAX_SECONDS if is_long else MAX_READ) * rate)))
+    if is_long:
         out = io.BytesIO()
         soundfile.write(out, mono, rate, format="MP3", subtype="MPEG_LAYER_III")
         content, type = out.getvalue(), "audio/mpeg"

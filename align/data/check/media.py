@@ -14,8 +14,8 @@ import numpy as np
 from align.preprocess import Audio, Image, Points
 from align.preprocess.npy import read_npy
 from align.preprocess.picture import FORMATS, read_picture
-from align.preprocess.recording import recording
 from align.preprocess.sound import checked
+from align.preprocess.sounds.recording import recording
 from align.preprocess.text import read_text
 
 Found = list[tuple[str, str]]

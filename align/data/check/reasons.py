@@ -39,7 +39,7 @@ ERRORS = {
     "MODALITY/too-large": "larger than what is decoded: refused by its header",
     "MODALITY/range": "values that are far from any that make sense",
     "MODALITY/dtype": "an array of something else than numbers",
-    "audio/unsupported": "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
+    "audio/format": "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
     "audio/no-length": "no header states its length, and it cannot be read to its end",
     "image/not-an-image": "none of the formats that are read: a page of HTML, an SVG, a text",
     "points/not-npy": "no .npy array",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from align.data.making.media import held, kind, member
 from align.data.making.planned import Planned
+from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
+from align.preprocess.sounds.formats import convert
 
 SPLITS = {
     "train": "train",
@@ -40,6 +42,7 @@ class Folder:
                 raise ValueError(f"template {text!r} has no {{}} for the class name")
         self.path, self.template, self.points, self.seed = path, template, points, seed
         self.unknown = 0  # files that no modality reads
+        self.foreign: dict[str, Path] = {}  # suffixes of sounds that are to be converted, each with a file
 
     def splits(self) -> dict[str, Path] | None:
         """Split -> its folder, or None where the folders are classes."""
@@ -58,6 +61,9 @@ class Folder:
         """The folders of the classes; none where the files lie in ``root`` itself. Raises ValueError for neither."""
         found = self._folders(root)
         if not found and not self._flat(root):
+            sounds = [p for p in sorted(root.iterdir()) if p.suffix.lower().removeprefix(".") in FOREIGN]
+            if sounds:
+                raise ValueError(f"{root} has no file that is read; {convert(sounds[0])}")
             raise ValueError(f"{root} has no folders; expected {root}/CLASS/file, or a table (.csv, .jsonl, .parquet)")
         return found
 
@@ -82,7 +88,8 @@ class Folder:
                     members.append(held("json", json.dumps({"label": label}, ensure_ascii=False).encode()))
                 yield Planned(key, members)
         if not taken:
-            raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")
+            also = "".join(f"; {convert(path)}" for path in list(self.foreign.values())[:1])
+            raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
 
     def _grouped(self, folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
         found: dict[str, dict[str, Path]] = {}
@@ -93,6 +100,8 @@ class Folder:
             modality = kind(path)
             if modality is None:
                 self.unknown += 1
+                if path.suffix.lower().removeprefix(".") in FOREIGN:
+                    self.foreign.setdefault(path.suffix, path)
                 continue
             stem = relative.with_suffix("").as_posix()
             other = found.setdefault(stem, {}).setdefault(modality, path)

@@ -13,6 +13,8 @@ from align.data.names import CODE
 from align.preprocess import Audio, Image
 from align.preprocess.mesh import SUFFIXES as MESHES
 from align.preprocess.mesh import sample_mesh
+from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
+from align.preprocess.sounds.formats import convert
 from align.seeds import derive
 
 SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy", *MESHES), "text": ("txt",)}
@@ -65,7 +67,8 @@ def member(slot: str, path: Path, key: str, *, points: int, seed: int) -> Member
         raise FileNotFoundError(f"no file {path}")
     readable = SUFFIXES.get(modality)
     if readable is not None and suffix not in readable:
-        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(readable)})")
+        also = f"; {convert(path)}" if modality == "audio" and suffix in FOREIGN else ""
+        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(readable)}){also}")
     if not suffix.isalnum() or suffix in CODE:
         raise ValueError(f"{path}: a member is named by its suffix, and pickles are never stored; this has {suffix!r}")
     if modality == "points" and suffix in MESHES:

@@ -7,9 +7,20 @@ from typing import Any, Protocol
 from align.data.making.job import Made
 from align.data.making.recode import Recode
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, modalities
+from align.data.names import FOREIGN, modalities, row_name
 from align.data.shards import Shards
+from align.preprocess import Audio
+from align.preprocess.sounds.formats import advice, foreign
 from align.values import BadSample
+
+
+def check_format(name: str, data: bytes) -> None:
+    """BadSample for a sound that no decoder here reads, whatever its name says: MP4, AAC, WMA and their like."""
+    row = row_name(name)
+    if row is not None and row.modality == "audio" and row.suffix in Audio.suffixes:
+        content = foreign(data[:400])
+        if content is not None:
+            raise BadSample("audio/format", advice(content))
 
 
 class Readable(Protocol):
@@ -27,6 +38,7 @@ def prepare(state: tuple[Shards | None, Recode], item: Readable) -> Made:
     out: dict[str, bytes] = {}
     for name, data in members.items():
         try:
+            check_format(name, data)
             new, content = recode(name, data)
         except BadSample as error:
             bad.append((error.reason, name))

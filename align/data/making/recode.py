@@ -121,8 +121,8 @@ class Recode:
     def _audio(self, stem: str, data: bytes) -> tuple[str, bytes]:
         import soundfile
 
-        from align.preprocess.recording import heading
         from align.preprocess.sound import read_sound
+        from align.preprocess.sounds.recording import heading
 
         kind = self.audio_format or "flac"
         limit = Audio().max_seconds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 MAGIC = {
     b"\x1a\x45\xdf\xa3": "Matroska or WebM",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "ASF (WMA)",
@@ -24,8 +27,14 @@ MAGIC = {
     b".ra\xfd": "RealAudio",
     b"FLV\1": "Flash video",
     b"\0\0\1\xba": "an MPEG programme stream",
-    b"MThd": "MIDI, which holds notes and no sound",
 }
+
+CONVERTED = """
+    3gp aac ac3 aif aifc aiff alac amr ape au avi awb caf dsf dts flv m4a m4b m4r mka mkv mov mp2 mp4 mpc oga opus
+    ra spx tak ts tta w64 weba webm wma wmv wv
+"""
+SUFFIXES = frozenset(CONVERTED.split())
+"""What files of sound end in that are converted before they are stored: ffmpeg reads them all."""
 
 
 def foreign(head: bytes) -> str | None:
@@ -59,3 +68,8 @@ def advice(name: str) -> str:
         f"its content is {name}, which libsndfile does not read; `ffmpeg -i FILE out.flac` makes a file that is read, "
         "torchcodec decodes it to an array"
     )
+
+
+def convert(path: Path) -> str:
+    """How a file of sound becomes one that is read."""
+    return f"convert it: `ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(path.with_suffix('.flac')))}`"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO, NamedTuple
 
-from align.preprocess import mpeg
 from align.preprocess.base import bad
-from align.preprocess.containers import LAYOUTS, find_samples, runs_over, slack
-from align.preprocess.flac import samples_there, total_samples, with_total
-from align.preprocess.joined import Joined
-from align.preprocess.magic import advice, foreign
+from align.preprocess.sounds import mpeg
+from align.preprocess.sounds.containers import LAYOUTS, find_samples, runs_over
+from align.preprocess.sounds.flac import samples_there, total_samples, with_total
+from align.preprocess.sounds.formats import advice, foreign
+from align.preprocess.sounds.joined import Joined
 from align.values import BadSample
 
 HEAD = 1024  # bytes: the largest header of one piece, NIST's
@@ -51,17 +51,21 @@ def sized(file: BinaryIO, most: float, source: Any) -> Sized:
         if ogg_is_cut(file.read()):
             raise bad("audio/truncated", source, "an Ogg stream without its last page")
         return Sized(file)
+    if mpeg.parse(head[:4]) is not None:
+        return _mpeg(file, start, size, most, source)
     found = find_samples(file, head, size)
     if found is None:
+        if foreign(head) is not None:
+            return Sized(file)
         if over := runs_over(file, head, size):
             raise cut(source, size, over, "bytes")
-        if head[:4] in LAYOUTS or head.startswith(UNCOUNTED) or foreign(head) is not None:
+        if head[:4] in LAYOUTS or head.startswith(UNCOUNTED):
             return Sized(file, stated=not head.startswith(UNCOUNTED))
         return _mpeg(file, start, size, most, source)
     samples, layout = found
     is_open = samples.is_open(size, layout, file)
     end = size if is_open else samples.end
-    if end > size + slack(layout):
+    if end > size + (0 if layout is None else layout.slack):
         raise cut(source, max(0, size - samples.start), samples.length, "bytes")
     if layout is not None and mpeg.find_frame(file, samples.start, end, 0) is not None:  # an MP3 inside a .wav
         inside = _mpeg(file, samples.start, min(end, size), most, source)
@@ -78,7 +82,7 @@ def why_not(file: BinaryIO, given: Sized, detail: str, source: Any) -> BadSample
     start, head, size = _begin(file)
     name = foreign(head)
     if name is not None:
-        return bad("audio/unsupported", source, advice(name))
+        return bad("audio/format", source, advice(name))
     if given.file is not file and not given.stated:
         return bad("audio/no-length", source, f"no header states the length, and reading to the end failed: {detail}")
     if head[:4] == b"fLaC" and len(head) >= 42:

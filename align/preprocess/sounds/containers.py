@@ -15,7 +15,8 @@ CHUNKS = 1000  # at most: a hostile file can hold millions of empty ones
 class Layout(NamedTuple):
     """How a container writes its chunks. first: byte of the first one. name, width: bytes of its name and its length.
 
-    pad: a chunk's end is rounded up to a multiple. whole: the length counts the chunk's name and length too.
+    pad: a chunk's end is rounded up to a multiple. whole: the length counts the chunk's name and length too. slack:
+    bytes that writers of whole files count, and leave out.
     """
 
     first: int
@@ -25,18 +26,19 @@ class Layout(NamedTuple):
     pad: int
     data: tuple[bytes, ...]
     whole: bool = False
+    slack: int = 0
 
 
 LAYOUTS = {
-    b"RIFF": Layout(12, 4, 4, "little", 2, (b"data",)),
-    b"RIFX": Layout(12, 4, 4, "big", 2, (b"data",)),
-    b"RF64": Layout(12, 4, 4, "little", 2, (b"data",)),
-    b"BW64": Layout(12, 4, 4, "little", 2, (b"data",)),
-    b"FORM": Layout(12, 4, 4, "big", 2, (b"SSND", b"BODY")),  # AIFF, AIFC and 8SVX
+    b"RIFF": Layout(12, 4, 4, "little", 2, (b"data",), slack=1),
+    b"RIFX": Layout(12, 4, 4, "big", 2, (b"data",), slack=1),
+    b"RF64": Layout(12, 4, 4, "little", 2, (b"data",), slack=1),
+    b"BW64": Layout(12, 4, 4, "little", 2, (b"data",), slack=1),
+    b"FORM": Layout(12, 4, 4, "big", 2, (b"SSND", b"BODY"), slack=1),  # AIFF, AIFC and 8SVX
     b"riff": Layout(40, 16, 8, "little", 8, (b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",), True),  # Wave64
     b"caff": Layout(8, 4, 8, "big", 1, (b"data",)),
     b"Crea": Layout(26, 1, 3, "little", 1, (b"\1", b"\x09")),  # Creative Voice
-    b"MATL": Layout(128, 4, 4, "little", 8, ()),  # MATLAB 5, of whose arrays the last holds the samples
+    b"MATL": Layout(128, 4, 4, "little", 8, (), slack=8),  # MATLAB 5, of whose arrays the last holds the samples
 }
 
 
@@ -122,12 +124,7 @@ def runs_over(file: BinaryIO, head: bytes, size: int) -> int:
     end = 0
     for _, samples in chunks(file, layout, layout.first, size):
         end = samples.end
-    return end if end > size + slack(layout) else 0
-
-
-def slack(layout: Layout | None) -> int:
-    """Bytes that may be missing: some writers count the byte that makes a chunk's length even, and leave it out."""
-    return 1 if layout is not None and layout.pad == 2 else 0
+    return end if end > size + layout.slack else 0
 
 
 def _fixed(head: bytes) -> Samples | None:

@@ -98,7 +98,7 @@ def states_length(file: BinaryIO, start: int, size: int) -> bool | None:
 
     A count that ends before the file does, with more frames behind it, states nothing: such files were joined.
     """
-    at = find_frame(file, start, size)
+    at = start if _count(file, start)[2] else find_frame(file, start, size)
     if at is None:
         return None
     count, length, known = _count(file, at)

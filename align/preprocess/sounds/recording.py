@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from align.preprocess.base import bad, opened
-from align.preprocess.length import cut, sized, why_not
+from align.preprocess.sounds.length import cut, sized, why_not
 from align.values import BadSample
 
 if TYPE_CHECKING:
