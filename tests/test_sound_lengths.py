@@ -16,6 +16,7 @@ import torch
 from align.commands import main
 from align.data import Shards
 from align.data.look import describe
+from align.data.making.ogg import with_serial
 from align.data.stats import measure
 from align.preprocess import Audio
 from align.preprocess.sound import from_file, read_sound
@@ -124,6 +125,10 @@ def test_a_count_in_other_words():
 def test_two_files_in_one_are_both_heard():
     whole, bare = mp3(44_100, 2, 6.0)
     frames = int.from_bytes(whole[after(whole, b"Xing", 4) :][:4], "big")
+    ogg = encoded(music(0.5), "OGG", "VORBIS")
+    assert heading(with_serial(ogg, 7)).seconds == 0.5
+    with pytest.raises(BadSample, match="audio/format: its content is Ogg with several streams"):
+        heading(with_serial(ogg, 7) + ogg)
     assert heading(whole + whole).frames == (2 * frames + 1) * 1152  # the second count is a frame of silence
     assert heading(bare + bare).frames == 2 * frames * 1152
 

@@ -47,10 +47,7 @@ def sized(file: BinaryIO, most: float, source: Any) -> Sized:
     if head[:4] == b"fLaC" and len(head) >= 42:
         return _flac(file, start, head, size, source)
     if head[:4] == b"OggS":
-        file.seek(max(0, size - OGG_PAGE))
-        if ogg_is_cut(file.read()):
-            raise bad("audio/truncated", source, "an Ogg stream without its last page")
-        return Sized(file)
+        return _ogg(file, head, size, source)
     if mpeg.parse(head[:4]) is not None:
         return _mpeg(file, start, size, most, source)
     found = find_samples(file, head, size)
@@ -141,10 +138,13 @@ def _mpeg(file: BinaryIO, start: int, size: int, most: float, source: Any) -> Si
     return Sized(Joined(file, stream.spans, zeros), stream.samples, 0 < stream.stated >= stream.frames - 1)
 
 
-def ogg_is_cut(tail: bytes) -> bool:
-    """Whether the last Ogg page does not say that the stream ends with it, or is cut itself (RFC 3533, section 6)."""
+def _ogg(file: BinaryIO, head: bytes, size: int, source: Any) -> Sized:
+    """The last page says that the stream ends with it, and is whole (RFC 3533, section 6)."""
+    file.seek(max(0, size - OGG_PAGE))
+    tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & 4:
-        return True
-    lengths = page[27 : 27 + page[26]]  # of its segments
-    return len(page) < 27 + page[26] + sum(lengths)
+    if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+        raise bad("audio/truncated", source, "an Ogg stream without its last page")
+    if page[14:18] != head[14:18]:  # the streams' numbers; libsndfile would read the first
+        raise bad("audio/format", source, advice("Ogg with several streams"))
+    return Sized(file)

@@ -23,7 +23,7 @@ V2 = {
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}  # Hz, by version
 SEARCH = 1 << 16  # bytes without a frame that are searched for one
 CHAIN = 3  # frames in a row that are no accident
-TAIL = 1 << 14  # bytes behind the stated end that may be tags
+TAIL = 4096  # bytes behind the stated end: some encoders do not count the first frame
 
 
 class Frame(NamedTuple):
@@ -139,6 +139,8 @@ def survey(file: BinaryIO, start: int, size: int, most: float) -> Stream | None:
             break
         spans.append((found, found))
         at = found
+    if frames == 0 and not stated:
+        return None
     return Stream(spans, frames, frames * first.samples, first.stream[2], first.length, gap, stated or 0)
 
 

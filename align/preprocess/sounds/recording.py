@@ -88,7 +88,7 @@ def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
                     raise too_large(source, None if counted else seconds, max_seconds, sound.channels)
                 yield Recording(sound, frames, given.stated, source)
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
-            detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split()))
+            detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split())).rstrip(".")
             raise why_not(file, given, detail, source) from None
 
 
