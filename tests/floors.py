@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 floors = {
+    "__main__": 8,
     "commands": 7,
     "quickstart": 6,
     **dict.fromkeys(("lit", "convert"), 5),

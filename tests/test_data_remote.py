@@ -501,7 +501,7 @@ def test_fsspec_is_asked_for_in_one_line(monkeypatch):
 
 @pytest.fixture
 def bucket(tmp_path):
-    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: the extra remote")
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: the extra test")
     write(tmp_path / "there", 40, per_shard=8)
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "there"), "/bucket", recursive=True)
@@ -526,8 +526,8 @@ def test_any_fsspec_url(bucket, tmp_path):
 
 
 def test_a_real_s3_server(tmp_path, monkeypatch):
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install s3fs 'moto[server]'")
-    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install s3fs 'moto[server]'")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: the extra test")
+    server = pytest.importorskip("moto.server", reason="moto is not installed: the extra test")
     import s3fs
 
     started = server.ThreadedMotoServer("127.0.0.1", 0)
