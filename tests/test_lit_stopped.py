@@ -226,10 +226,11 @@ def test_fewer_steps_than_a_run_has(shards, tmp_path, capsys):
     assert go(shards, run, steps=3)[:2] == (5, 0)
     said = capsys.readouterr().err
     assert "step 5: validation loss" in said  # the run ends here
+    assert "is trained: 5 steps, 3 were asked for; raise --trainer.max_steps" in said
     assert (run / "model/model.json").exists()
     assert go(shards, run, steps=3)[:2] == (5, 0)
     said = capsys.readouterr().err
-    assert "it has 5 steps, more than the 3 asked for; raise --trainer.max_steps" in said
+    assert "is trained: 5 steps, 3 were asked for; raise --trainer.max_steps" in said
     go(shards, run, steps=10)  # as if nothing had been
     assert "learning rate" not in capsys.readouterr().err
     go(shards, tmp_path / "straight", steps=10)

@@ -30,6 +30,8 @@ from align.objective import Objective
 from align.optim import AdamW
 from align.seeds import derive
 
+MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a model folder
+
 
 class Fitted(NamedTuple):
     """step: where the run stands; signal: the number that stopped it, or 0; bad: bad members by reason; rank: whose."""
@@ -54,6 +56,9 @@ def fit(
     fresh: bool = False,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
+
+    A run that was stopped first makes the validation that was due then. A trained run gets what its end makes, where
+    that is missing, and no step.
 
     Args:
         run: gets ``checkpoints/``, ``metrics.csv``, what was bad (``bad.jsonl`` by name, ``bad.json`` and
@@ -118,32 +123,30 @@ def fit(
 
 
 def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, trainer: L.Trainer) -> Fitted:
-    """Make what a run's end makes, where a stop came between, of a run without a step or a validation to come."""
+    """Make the model and the counts of a trained run, where a stop or a hand has left it without them."""
     if trainer.is_global_zero:
-        quarantine.count(trainer)
-        if not _is_model_of(run):
+        if "ledger" in earlier.state.get("bad", {}):
+            quarantine.count(trainer)
+        if not _has_model(run):
             _finish(run)
-        more = (
-            f"{earlier.step} of {steps} steps"
-            if earlier.step == steps
-            else (f"it has {earlier.step} steps, more than the {steps} asked for")
-        )
-        print(f"{run} is trained: {more}; raise --trainer.max_steps (or max_epochs) to go on", file=sys.stderr)
+        print(earlier.trained(run, steps), file=sys.stderr)
     return Fitted(earlier.step, 0, {}, trainer.global_rank)
 
 
-def _is_model_of(run: Path) -> bool:
-    """True where RUN/model has the weights of the best checkpoint."""
-    kept, best = (folder / "model.json" for folder in (run / "model", choose(run, "best")))
-    return kept.is_file() and read_json(kept) == read_json(best)
+def _has_model(run: Path) -> bool:
+    """True where RUN/model is there, and is the best checkpoint."""
+    model, best = run / "model", choose(run, "best")
+    return all((model / name).is_file() for name in MODEL) and (
+        read_json(model / "model.json") == read_json(best / "model.json")
+    )
 
 
 def _finish(run: Path) -> None:
     """RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = choose(run, "best")
     with atomic_folder(run / "model") as work:
-        for file in ("model.safetensors", "config.yaml", "model.json"):
-            shutil.copyfile(best / file, work / file)
+        for name in MODEL:
+            shutil.copyfile(best / name, work / name)
 
 
 def _clear(run: Path) -> None:

@@ -46,6 +46,8 @@ class Earlier(NamedTuple):
 
     def changes(self, run: Path, order: Mapping[str, Any], optim: AdamW, steps: int) -> list[str]:
         """A line for each thing in which the run goes on otherwise than it began: order of samples, learning rate."""
+        if self.step > steps:
+            return [self.trained(run, steps)]
         before = self.state.get("order", {})
         changed = [f"{k} was {before[k]}, is {now}" for k, now in order.items() if before.get(k, now) != now]
         lines = [f"{run} goes on in another order of samples: {'; '.join(changed)}"] if changed else []
@@ -64,6 +66,11 @@ class Earlier(NamedTuple):
                 f"the next step has {rate:.3g}, not {was:.3g}"
             )
         return lines
+
+    def trained(self, run: Path, steps: int) -> str:
+        """The line for a run that is to have so many steps and has them."""
+        has = f"{self.step} of {steps} steps" if self.step == steps else f"{self.step} steps, {steps} were asked for"
+        return f"{run} is trained: {has}; raise --trainer.max_steps (or max_epochs) to go on"
 
     @property
     def _planned(self) -> int | None:
