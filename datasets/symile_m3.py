@@ -26,6 +26,8 @@ from typing import Any
 
 from recipe import AUDIO, IMAGES, Members, Samples, about, parser, run, text, there, write
 
+from align.extras import pip_install
+
 COLUMNS = ["lang", "audio", "image", "text", "cls", "cls_id"]
 LANGUAGES = {"ar": "Arabic", "el": "Greek", "en": "English", "hi": "Hindi", "ja": "Japanese", "ko": "Korean"}
 LANGUAGES |= {"te": "Telugu", "th": "Thai", "uk": "Ukrainian", "zh-CN": "Chinese"}
@@ -54,7 +56,7 @@ def triples(files: list[Path], split: str) -> Samples:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ImportError("reading Parquet needs pyarrow; pip install 'align[recipes]'") from None
+        raise ImportError(f"reading Parquet needs pyarrow; {pip_install('recipes')}") from None
     number = 0
     for path in files:
         try:

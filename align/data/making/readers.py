@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from align.extras import pip_install
+
 
 def read_table(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a table, as column -> cell. Raises ValueError for a file that is no such table."""
@@ -62,7 +64,7 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ImportError(f"{path}: reading Parquet needs pyarrow; pip install 'align[parquet]'") from None
+        raise ImportError(f"{path}: reading Parquet needs pyarrow; {pip_install('parquet')}") from None
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=256):  # rows may hold pictures

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar, final
 from urllib.parse import urlsplit, urlunsplit
 
+from align.extras import pip_install
 from align.files import http
 
 ATTEMPTS = 5
@@ -142,7 +143,7 @@ def _filesystem(remote: Remote) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError:
-        raise ValueError(f"{remote}: {scheme}:// needs fsspec; pip install 'align[remote]'") from None
+        raise ValueError(f"{remote}: {scheme}:// needs fsspec; {pip_install('remote')}") from None
     try:
         return url_to_fs(remote.url)
     except ImportError as error:

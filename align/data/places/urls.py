@@ -22,7 +22,7 @@ def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = Fal
     """The shards, in the order given, each pattern's in sorted order, each shard once.
 
     A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
-    (``align[remote]``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs.
+    (the extra ``remote``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs.
 
     Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
     """
