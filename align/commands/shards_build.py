@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 from align.commands.sizes import counted
@@ -83,6 +84,7 @@ def build(
     from align.commands.progress import progress
     from align.data import Recode
     from align.data import build as make
+    from align.data.places.patterns import typeable
 
     recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype)
 
@@ -109,10 +111,10 @@ def build(
         )
     left, bad, ignored = written.pop("left out"), written.pop("bad", 0), written.pop("ignored", 0)
     for name, n in written.items():
-        print(f"{out}/{name}-*.tar: {counted(n, 'sample')}")
+        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')}")
     if left:
         print(f"left out: {left} (rows without any modality, files of unknown suffix)")
     if ignored:
-        print(f"ignored: {ignored} members that name no modality; `align shards show {source}` says which")
+        print(f"ignored: {ignored} members that name no modality; `align shards show {shlex.quote(source)}` says which")
     if bad:
         print(f"unreadable: {bad} members, left out; see {out}/*-bad.jsonl")

@@ -10,7 +10,9 @@ from typing import Any
 
 def within(names: Sequence[str]) -> list[str]:
     """Patterns of shards; a folder stands for all shards in it."""
-    return [f"{name}/*.tar" if Path(name).is_dir() else name for name in names]
+    from align.data.places.patterns import inside
+
+    return [inside(name) if Path(name).is_dir() else name for name in names]
 
 
 def chosen(total: int, samples: int, seed: int | None) -> list[int]:
