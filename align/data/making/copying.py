@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from align.data.making.balance import balanced
-from align.data.making.foreign import mark, walk
+from align.data.making.foreign import mark, may_write, refused, walk
 from align.data.making.job import Fault, Job, Made, Progress
 from align.data.making.production import make
 from align.data.meta import read_meta
-from align.data.names import CODE, check_member
+from align.data.names import CODE
 from align.data.shards import Shards
 
 
@@ -45,26 +45,20 @@ def whole(sets: Sequence[Shards], item: Copied) -> Made:
     if gone:
         return {}, [(gone[0].reason, gone[0].member)]
     out: dict[str, bytes] = {}
-    bad: list[Fault] = [(_refused(name), name) for name in item.pickles]
+    bad: list[Fault] = [(refused(name), name) for name in item.pickles]
     for name, data in sample.items():
         if name.startswith("__"):
             continue
-        try:
-            check_member(name)
-        except ValueError:
-            bad.append((_refused(name), name))
-            continue
-        out[name] = data
+        if may_write(name):
+            out[name] = data
+        else:
+            bad.append((refused(name), name))
     if item.about is not None:
         out["json"] = item.about
     wrong = read_meta(out, {})[1]
     if wrong:
         return {}, [*bad, (wrong[0], "json")]
     return out, bad if out else [*bad, ("sample/empty", "")]
-
-
-def _refused(name: str) -> str:
-    return f"member/{name.rpartition('.')[2]}"
 
 
 def apart(out: str | Path, many: Iterable[Shards]) -> Path:
