@@ -220,6 +220,5 @@ def test_a_set_of_nothing_but_odd_names(tmp_path):
 
 
 def test_the_help_says_the_rule_of_the_first_dot(capsys):
-    with pytest.raises(SystemExit):
-        main(["shards", "build", "--help"])
+    assert main(["shards", "build", "--help"]) == 0
     assert "first dot" in " ".join(capsys.readouterr().out.split())

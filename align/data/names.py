@@ -30,6 +30,9 @@ FIRST_DOT = (
 )
 """What a message says where a member's name is none."""
 
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+"""Files that shards are made of, and that are none."""
+
 CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "npz"})
 """Members that other readers unpickle. They are never opened here, whatever names them."""
 

@@ -22,6 +22,7 @@ from align.lit.negatives import Schedule, Scheduled, check
 from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.recalls import columns
+from align.lit.repeats import Repeats
 from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import make_trainer, quiet, steps_of
 from align.model import JointModel
@@ -91,7 +92,7 @@ def fit(
     log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
     checkpoint.run, checkpoint.metrics = run, log
     stop = Stop(checkpoint)
-    callbacks = [_Start(resumed), Scheduled(negatives or {}), quarantine, log, checkpoint, progress, stop]
+    callbacks = [_Start(resumed), Repeats(), Scheduled(negatives or {}), quarantine, log, checkpoint, progress, stop]
     validates = data.val_shards is not None
     lightning = make_trainer(options, run, steps=steps, validates=validates, callbacks=callbacks)
     check_batch(data.batch, lightning.world_size)  # now: the other ranks are not started yet

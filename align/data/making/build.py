@@ -13,7 +13,7 @@ from typing import Any
 
 from align.data.bad import BLANK, EMPTY, is_fault
 from align.data.making.balance import balanced
-from align.data.making.copying import apart
+from align.data.making.copying import apart, check_keys
 from align.data.making.folder import Folder
 from align.data.making.foreign import may_write, splits, stored
 from align.data.making.given import Given, keyed
@@ -21,11 +21,12 @@ from align.data.making.grouping import By
 from align.data.making.job import Item, Job, Progress
 from align.data.making.prepared import prepare
 from align.data.making.production import make
-from align.data.making.readers import SUFFIXES
 from align.data.making.recode import Recode
 from align.data.making.table import MODALITIES, Table
-from align.data.names import Mapped
+from align.data.making.writer import check_name
+from align.data.names import TABLES, Mapped
 from align.data.shards import Shards
+from align.preprocess import Points
 
 SCHEMA = 2
 """Of the bytes that this file's options give; a build that an older one began is not continued."""
@@ -89,10 +90,13 @@ def build(
     """
     if per_shard < 1 or (shard_mb is not None and shard_mb <= 0):
         raise ValueError(f"per_shard={per_shard}, shard_mb={shard_mb}: a shard holds at least one sample")
+    check_name(split)
     if workers < 0 or not 0 <= max_bad <= 1:
         raise ValueError(
             f"workers={workers}, max_bad={max_bad}: workers are at least 0, max_bad is a share from 0 to 1"
         )
+    if not 1 <= points <= Points().max_points:
+        raise ValueError(f"points={points}: from 1 to the {Points().max_points:,} that are read again")
     if Path(out).exists() and not Path(out).is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
     for name in members or {}:
@@ -151,7 +155,7 @@ def build(
 
 def _is_table(source: Any) -> bool:
     """Whether rows of a table may come from it."""
-    return not isinstance(source, str | Path) or Path(source).suffix.lower() in SUFFIXES
+    return not isinstance(source, str | Path) or Path(source).suffix.lower() in TABLES
 
 
 def _table(table: Table, job: Job) -> dict[str, int]:
@@ -180,6 +184,7 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
     for name, urls in sources.items():
         shards = Shards(urls, shuffle=False, members=members)
         apart(job.out, [shards])
+        check_keys(shards)
         sizes = array("q", (sample.size for sample in stored(shards)))
         if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")

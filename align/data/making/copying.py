@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from align.data.archive.coverage import repeated
 from align.data.making.balance import balanced
 from align.data.making.foreign import mark, may_write, refused, walk
 from align.data.making.job import Fault, Job, Made, Progress
 from align.data.making.production import make
+from align.data.making.writer import check_name
 from align.data.meta import read_meta
 from align.data.names import CODE
+from align.data.places.urls import Place
 from align.data.shards import Shards
 
 
@@ -72,6 +75,29 @@ def apart(out: str | Path, many: Iterable[Shards]) -> Path:
     return out
 
 
+def check_split(splits: Iterable[str], per_shard: int) -> None:
+    """ValueError for splits or a number of samples that no shard can have; asked before anything is read."""
+    if per_shard < 1:
+        raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
+    for split in splits:
+        check_name(split)
+
+
+def check_keys(shards: Shards) -> None:
+    """ValueError where two shards have a sample of the same key, with both: no shard set holds a key twice."""
+    if not repeated(shards.indexes):
+        return
+    first: dict[str, Place] = {}
+    for url, index in zip(shards.urls, shards.indexes, strict=True):
+        for key in index.keys if len(index.name) else ():
+            if key in first:
+                raise ValueError(
+                    f"key {key!r} is in {first[key]} and again in {url}; `align shards merge SHARDS --out OUT "
+                    "--duplicates rename` makes shards of them with other keys"
+                )
+            first[key] = url
+
+
 def divide(
     shards: Shards, part: Sequence[str | None], out: Path, *, per_shard: int, workers: int, progress: Progress | None
 ) -> tuple[dict[str, int], dict[str, int]]:
@@ -114,8 +140,6 @@ def copy(
     Returns samples per split, and what was left out by reason; ``OUT/SPLIT-bad.jsonl`` says which. What a killed call
     finished is kept by the next one with the same samples.
     """
-    if per_shard < 1:
-        raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
     total, before, jobs = sum(n for n, _ in parts.values()), 0, []
     for split, (n, items) in parts.items():
         jobs.append(

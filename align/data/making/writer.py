@@ -19,6 +19,12 @@ from align.data.names import FOREIGN, check_key, check_member, modalities
 from align.files import read_json, write_json
 
 
+def check_name(split: str) -> None:
+    """ValueError unless shards can be called ``SPLIT-000000.tar``."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", split):
+        raise ValueError(f"split {split!r}: letters, digits, _ and - make the name of a split")
+
+
 @final
 class ShardWriter:
     """Writes ``folder/SPLIT-000000.tar``, … and ``folder/manifest.json``; used in a ``with`` block.
@@ -43,8 +49,7 @@ class ShardWriter:
         classes: Mapping[str, Sequence[str]] | None = None,
         licence: str | None = None,
     ):
-        if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", split):
-            raise ValueError(f"split {split!r}: letters, digits, _ and - make the name of a split")
+        check_name(split)
         if per_shard < 1:
             raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
         self.folder, self.split, self.per_shard, self.licence = Path(folder), split, per_shard, licence

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from align.data.names import TABLES
 from align.data.places.keep import Pipe
 from align.data.places.patterns import anchored, braces, escape, typeable
 from align.data.places.servers import Remote, matches, probe
@@ -88,10 +90,14 @@ def _named(name: str, pattern: str) -> Sequence[Place]:
 
 def _files(name: str, pattern: str) -> list[Path]:
     path = Path(name)
+    if os.path.isdir(name) and not any(path.glob("*.tar")):
+        raise FileNotFoundError(f"{name} holds no .tar; {_remedy(name)} of a folder of files")
     if os.path.isdir(name):
         splits = sorted({escape(s.name.rpartition("-")[0]) + "-*.tar" for s in path.glob("*-*.tar")}) or ["*.tar"]
         choices = " or ".join(typeable(path, choice) for choice in splits)
         raise ValueError(f"{path} is a folder; name the shards in it: {choices}")
+    if os.path.isfile(name) and path.suffix.lower() in TABLES:
+        raise ValueError(f"{name} is a table; {_remedy(name)} of it")
     if os.path.isfile(name):
         return [path]
     if glob.has_magic(name):
@@ -100,3 +106,7 @@ def _files(name: str, pattern: str) -> list[Path]:
             return matches
         raise FileNotFoundError(f"no shard matches {name}")
     raise FileNotFoundError(f"no shard {name}" + (f" (from {pattern})" if name != pattern else ""))
+
+
+def _remedy(source: str) -> str:
+    return f"`align shards build {shlex.quote(source)} OUT` makes shards"
