@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import made_sets
 import pytest
 from test_data_build import read, table
 from test_data_build_sources import tar
@@ -222,3 +223,10 @@ def test_a_set_of_nothing_but_odd_names(tmp_path):
 def test_the_help_says_the_rule_of_the_first_dot(capsys):
     assert main(["shards", "build", "--help"]) == 0
     assert "first dot" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_recipe_refuses_another_form_in_one_line():
+    recipe = made_sets.recipe("recipe")
+    assert recipe.text([" a  b", "\ufeff", ""]) == {"text.txt": b"a b"}
+    with pytest.raises(ValueError, match=r"list\.json: x\.jpg: caption \{'en': 'x'\} is a dict, no string"):
+        recipe.text(["a", {"en": "x"}], "list.json: x.jpg")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
@@ -11,16 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from align.data.bad import BLANK, EMPTY, is_fault
-from align.data.making.balance import balanced
 from align.data.making.copying import apart, check_keys
 from align.data.making.folder import Folder
 from align.data.making.foreign import may_write, splits, stored
 from align.data.making.given import Given, keyed
 from align.data.making.grouping import By
-from align.data.making.job import Item, Job, Progress
+from align.data.making.job import Job, Progress, planned
 from align.data.making.prepared import prepare
-from align.data.making.production import make
+from align.data.making.production import counted
 from align.data.making.recode import Recode
 from align.data.making.table import MODALITIES, Table
 from align.data.making.writer import check_name
@@ -163,7 +160,7 @@ def _table(table: Table, job: Job) -> dict[str, int]:
     if not sizes:
         raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
     header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
-    return _write([_planned(job, table.samples(), sizes, header)], table.without)
+    return counted([planned(job, table.samples(), sizes, header)], table.without)
 
 
 def _folder(tree: Folder, job: Job) -> dict[str, int]:
@@ -175,8 +172,8 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
         header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
         sizes = [sample.size for sample in plan]
         left += tree.unknown
-        jobs.append(_planned(replace(job, split=name, classes=classes), plan, sizes, header))
-    return _write(jobs, left)
+        jobs.append(planned(replace(job, split=name, classes=classes), plan, sizes, header))
+    return counted(jobs, left)
 
 
 def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | None) -> dict[str, int]:
@@ -201,8 +198,8 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         )
         left += len(shards) - len(sizes)
         ignored += sum(shards.ignored.values())
-        jobs.append(_planned(one, stored(shards), sizes, header))
-    return {**_write(jobs, left), **({"ignored": ignored} if ignored else {})}
+        jobs.append(planned(one, stored(shards), sizes, header))
+    return {**counted(jobs, left), **({"ignored": ignored} if ignored else {})}
 
 
 def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> dict[str, int]:
@@ -216,27 +213,5 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
     rows = isinstance(first, Mapping) and not keyed(first)
     source = table(Path("samples"), rows=stream) if rows else Given(stream)
     header = {"program": True, **({"points": source.points, "seed": source.seed} if isinstance(source, Table) else {})}
-    written = _write([_planned(job, source.samples(), None, header)], 0)
+    written = counted([planned(job, source.samples(), None, header)], 0)
     return {**written, "left out": written["left out"] + source.without}  # which is known once it has been read
-
-
-def _planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> Job:
-    """sizes: of the items, where the limits can be shared out beforehand."""
-    counts = None
-    if sizes is not None and (job.shard_bytes is None or not job.header["recode"]):
-        counts = balanced(sizes, job.per_shard, job.shard_bytes)
-    total = job.total if sizes is None else len(sizes)
-    return replace(job, items=items, total=total, counts=counts, header={**job.header, **header})
-
-
-def _write(jobs: Sequence[Job], left: int) -> dict[str, int]:
-    """Samples per split, "left out", and beside them whatever there is of "bad", "blank" and "misnamed"."""
-    made = make(jobs)
-    counts = sum((Counter(counts) for _, counts in made), Counter[str]())
-    kinds = {
-        "bad": sum(n for reason, n in counts.items() if is_fault(reason)),
-        "blank": sum(n for reason, n in counts.items() if reason.endswith(f"/{BLANK}")),
-        "misnamed": sum(n for reason, n in counts.items() if reason.startswith("member/")),
-    }
-    written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
-    return {**written, "left out": left + counts[EMPTY], **{kind: n for kind, n in kinds.items() if n}}
