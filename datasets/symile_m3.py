@@ -68,7 +68,8 @@ def triples(files: list[Path], split: str) -> Samples:
                         where = f"{path} sample {number}"
                         language = LANGUAGES.get(row["lang"], row["lang"])
                         said = about({"label": {"object": row["cls"], "language": language}})
-                        words = text([row["text"].replace("_", " ")])
+                        words = text([row["text"]], where)
+                        words = {name: line.replace(b"_", b" ") for name, line in words.items()}
                         found = media("audio", row["audio"], where) | media("image", row["image"], where)
                         yield f"{split}-{number:08d}", found | words | said
                         number += 1

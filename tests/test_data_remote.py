@@ -516,6 +516,9 @@ def test_any_fsspec_url(bucket, tmp_path):
         assert content(shards) == want
         assert shards.manifest is not None
         assert str(shards.urls[0]) == "memory://bucket/train-000000.tar"
+    bucket.copy("/bucket/train-000000.tar", "/bucket/x[12].tar")  # a file of that very name is no pattern
+    bucket.copy("/bucket/train-000001.tar", "/bucket/x1.tar")
+    assert [str(url) for url in Shards("memory://bucket/x[12].tar").urls] == ["memory://bucket/x[12].tar"]
     with pytest.raises(FileNotFoundError, match="no shard matches memory://bucket/val"):
         Shards("memory://bucket/val-*.tar")
     with pytest.raises(FileNotFoundError, match=r"memory://bucket/x.tar.*how many samples it has is not known"):

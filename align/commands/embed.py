@@ -37,11 +37,13 @@ def embed(
     from align.data import Shards
     from align.evaluation import embed_shards, fingerprint
     from align.search import Index, write_index
+    from align.search.write import check_place
 
     opened = Shards(shards, shuffle=False, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
+    check_place(out or Path(model) / "index")  # before hours of embedding
     with progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
     folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -62,7 +63,7 @@ def check(
     with progress("samples") as say:
         found = diagnose(
             within(shards),
-            within(split(against)) if against else None,
+            within([against] if Path(against).exists() else split(against)) if against else None,
             modalities=split(modalities) or None,
             max_bad=max_bad,
             rate=rate,

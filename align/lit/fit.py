@@ -22,6 +22,7 @@ from align.lit.negatives import Schedule, Scheduled, check
 from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.recalls import columns
+from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import make_trainer, quiet, steps_of
@@ -95,7 +96,16 @@ def fit(
     log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
     checkpoint.start(run, log, earlier.state)
     stop = Stop(checkpoint)
-    callbacks = [Resume(earlier.folder), Scheduled(negatives or {}), quarantine, log, checkpoint, progress, stop]
+    callbacks = [
+        Resume(earlier.folder),
+        Repeats(),
+        Scheduled(negatives or {}),
+        quarantine,
+        log,
+        checkpoint,
+        progress,
+        stop,
+    ]
     callbacks += [MakeUp()] if owes else []
     if earlier.step >= steps:
         options["limit_train_batches"] = 0

@@ -47,6 +47,7 @@ ERRORS = {
     "points/colour": "colours are from 0 to 1",
     "MODALITY/non-finite": "NaN or infinity",
     "MODALITY/not-utf8": "text is UTF-8",
+    "MODALITY/not-text": "a caption is a string, or a list of strings",
 }
 WARNINGS = {
     "shard/no-end": "the end mark of a tar is missing: it may have been cut between two members",
@@ -94,6 +95,7 @@ NOTES = {
     "label/rare": "a class with a single sample",
     "label/absent": "a class of manifest.json without a sample",
     "MODALITY/missing": "no row of a modality that others have",
+    "MODALITY/blank": "a caption without a word: a hole",
 }
 _tables: dict[Severity, dict[str, str]] = {"error": ERRORS, "warning": WARNINGS, "note": NOTES}
 

@@ -99,9 +99,12 @@ def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
 
 
 def matches(remote: Remote) -> list[Remote]:
-    """What a pattern with * matches, sorted, where its scheme can list. Raises Unreachable."""
+    """The files that a pattern matches, sorted, where its scheme can list; a file of that very name alone, where there
+    is one. Raises Unreachable."""
     scheme = urlsplit(remote.url).scheme
     fs, path = _filesystem(remote)
+    if fs.isfile(path):
+        return [remote]
     return [Remote(f"{scheme}://{str(found).lstrip('/')}") for found in sorted(_tried(remote, lambda: fs.glob(path)))]
 
 
