@@ -1,4 +1,4 @@
-"""TIFF: the first page of any that Pillow reads, scaled by its own statement; what is refused is refused by the header."""
+"""TIFF: the first page of any that Pillow reads, scaled by its own statement; the header alone refuses a bomb."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ def build(
     sample_rate: int | None = None,
     points_dtype: Literal["float16", "float32"] | None = None,
     workers: int = 0,
+    image_levels: str = "",
     anew: bool = False,
     max_bad: float = 0.001,
 ) -> None:
@@ -71,6 +72,7 @@ def build(
         image_size: scale larger images down to so many pixels on the short side; 8-bit RGB, upright
         image_format: write images as this
         image_quality: of jpeg and webp, 1 to 100 (90 where an image is written anew)
+        image_levels: black and white in images of more than 8 bits, as 0,4095 for 12 bits; they are written with 8
         audio_format: write sound as this, mono
         sample_rate: of sound in Hz; as flac where no format is given
         points_dtype: of point clouds
@@ -79,12 +81,13 @@ def build(
         max_bad: the share of samples with something unreadable above which the build stops; 1 never
     """
     from align.commands.named import split as names
-    from align.commands.pairs import mapping, pairs
+    from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
     from align.data import Recode
     from align.data import build as make
 
-    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype)
+    levels = two_numbers(image_levels, "--image-levels")
+    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype, levels)
 
     with progress("shards") as say:
         written = make(
@@ -108,6 +111,7 @@ def build(
             max_bad=max_bad,
         )
     left, bad, ignored = written.pop("left out"), written.pop("bad", 0), written.pop("ignored", 0)
+    noted = written.pop("noted", 0)
     for name, n in written.items():
         print(f"{out}/{name}-*.tar: {counted(n, 'sample')}")
     if left:
@@ -116,3 +120,5 @@ def build(
         print(f"ignored: {ignored} members that name no modality; `align shards show {source}` says which")
     if bad:
         print(f"unreadable: {bad} members, left out; see {out}/*-bad.jsonl")
+    if noted:
+        print(f"noted: {noted} members, written; see {out}/*-bad.jsonl, and `align shards check {out}` for what to do")

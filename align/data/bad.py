@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
+NOTED = frozenset({"image/low-range", "image/own-range"})
+"""Said of members that are written all the same."""
+
 
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
@@ -96,7 +99,7 @@ class Budget:
 
 def is_fault(reason: str) -> bool:
     """Whether a reason counts against the budget."""
-    return reason != EMPTY and not reason.startswith("ignored/")
+    return reason != EMPTY and reason not in NOTED and not reason.startswith("ignored/")
 
 
 def spoiled(found: Iterable[Bad]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -65,7 +66,7 @@ def from_file(source: Any, max_pixels: int, levels: Sequence[float] | None = Non
 
 
 def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, *, every_bit: bool = False) -> Decoded:
-    """The pixels of an encoded file. every_bit: all bits of deep colours are looked at, for ``used``, at twice the cost."""
+    """The pixels of an encoded file. every_bit: look at all 16 bits of colours too, for ``used``, at twice the cost."""
     with open_picture(source, max_pixels) as found:
         image, kind, page, file = found
         if kind == "JPEG" and image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) is None:
@@ -91,6 +92,7 @@ def open_picture(source: Any, max_pixels: int | None = None) -> Iterator[Opened]
         kind = kind_of(head)
         if kind is None:
             raise refused(head, source)
+        page = None
         try:
             page = _judged(kind, file, source, max_pixels)
             image = _open(file, kind)
@@ -109,6 +111,15 @@ def open_picture(source: Any, max_pixels: int | None = None) -> Iterator[Opened]
             if max_pixels is not None and image.width * image.height > max_pixels:
                 raise too_large(source, image.size, max_pixels)
             yield Opened(image, kind, page, file)
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether a file's header says that its pixels have more than 8 bits; False also where it says nothing."""
+    kind = kind_of(data[:HEAD])
+    try:
+        return tiff.read_page(BytesIO(data)).bits > 8 if kind == "TIFF" else kind == "PNG" and data[24] == 16
+    except (Cut, ValueError, IndexError):
+        return False
 
 
 def _open(file: BinaryIO, kind: str) -> Any:

@@ -139,18 +139,19 @@ def _directory(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tup
     file.seek(min(at, size))
     start = file.read(short)
     n = _int(start, order, short)
-    entry = np.dtype([("tag", "u2"), ("type", "u2"), ("count", f"u{width}"), ("value", f"V{width}")])
+    numbers = [(name, f"{order}u{size}") for name, size in (("tag", 2), ("type", 2), ("count", width))]
+    entry = np.dtype([*numbers, ("value", f"V{width}")])
     if n > MOST_TAGS:
         raise ValueError(f"a TIFF with {n} tags on a page")
     data = file.read(n * entry.itemsize)
     following = _int(file.read(width), order, width)  # raises Cut where anything before it is missing
     tags: dict[int, Any] = {}
     room = size
-    for tag, type, count, value in np.frombuffer(data, entry.newbyteorder(order)).tolist():
+    for tag, type, count, value in np.frombuffer(data, entry).tolist():
         kind = TYPES.get(type)
         if kind is None or tag in tags:
             continue
-        dtype = np.dtype(kind).newbyteorder(order)
+        dtype = np.dtype(order + kind)
         length = count * dtype.itemsize
         if length > width:
             place = _int(value, order, width)

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from align.data.bad import is_fault
 from align.data.making.balance import balanced
 from align.data.making.copying import apart
 from align.data.making.folder import Folder
@@ -49,7 +50,8 @@ def build(
     max_bad: float = 0.001,
 ) -> dict[str, int]:
     """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any modality, files of
-    unknown suffix), and where there are any "bad" and "ignored" (members that mean nothing here) beside them.
+    unknown suffix), and where there are any "bad", "ignored" (members that mean nothing here) and "noted" (members that
+    are written with something to say, as of pictures that use a small part of their range) beside them.
 
     Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
     otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the
@@ -187,6 +189,8 @@ def _planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, heade
 
 def _write(jobs: Sequence[Job]) -> dict[str, int]:
     made = make(jobs)
-    bad = sum(sum(counts.values()) for _, counts in made)
+    found = [(reason, n) for _, counts in made for reason, n in counts.items()]
+    bad = sum(n for reason, n in found if is_fault(reason))
+    noted = sum(n for reason, n in found if not is_fault(reason))
     written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
-    return {**written, "bad": bad} if bad else written
+    return {**written, **({"bad": bad} if bad else {}), **({"noted": noted} if noted else {})}

@@ -28,6 +28,7 @@ def prepare(state: tuple[Shards | None, Recode], item: Readable) -> Made:
     for name, data in members.items():
         try:
             new, content = recode(name, data)
+            bad += [(reason, name) for reason in recode.noted(name, data)]
         except BadSample as error:
             bad.append((error.reason, name))
             continue
