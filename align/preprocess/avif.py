@@ -177,7 +177,9 @@ def _frame(body: memoryview) -> tuple[int, int]:
     if reduced:
         return sides
     # a frame header may say another size in as many bits: more bits than the stated size needs are taken at their word
-    found = [side if (side - 1).bit_length() >= n else 1 << n for side, n in zip(sides, (across, down), strict=True)]
+    found = [
+        side if max(1, (side - 1).bit_length()) >= n else 1 << n for side, n in zip(sides, (across, down), strict=True)
+    ]
     return found[0], found[1]
 
 

@@ -54,12 +54,12 @@ def from_pil(
             image = _grey(~grey if page is not None and page.inverted else grey)
         elif page is not None and page.form == 2 and page.bits == 8:  # PIL takes signed bytes for unsigned ones
             image = _grey(np.asarray(image) ^ 0x80)
-        pixels = np.asarray(rgb(image) if turn is None else rgb(image).transpose(turn))
+        pixels = np.array(rgb(image) if turn is None else rgb(image).transpose(turn))  # a copy that torch may write to
     except (MemoryError, BadSample):
         raise
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
         raise damaged(str(image.format), source, error) from None
-    return Decoded(np.array(pixels), used)  # a copy that torch may write to
+    return Decoded(pixels, used)
 
 
 def rgb(image: Any) -> Any:
