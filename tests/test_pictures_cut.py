@@ -80,8 +80,9 @@ def test_cut_at_six_places_and_at_the_end(name):
     data, kind = files()[name], name.split()[0].removeprefix("Big")
     image = Image()
     assert image.decode(data).shape in ((3, 90, 120), (3, 120, 90))
-    for cut in [*(len(data) * i // 7 for i in range(1, 7)), len(data) - (20 if kind == "TIFF" else 1)]:
-        with pytest.raises(BadSample) as caught:  # (PIL ends a TIFF with up to 15 bytes that mean nothing)
+    end = {"TIFF": 20, "JPEG": 16}.get(kind, 1)  # the last bytes of these two may say nothing about the pixels
+    for cut in [*(len(data) * i // 7 for i in range(1, 7)), len(data) - end]:
+        with pytest.raises(BadSample) as caught:
             image.decode(data[:cut])
         expected = f"image/truncated: the {kind} file ends before its picture does"
         assert str(caught.value) == expected, (cut, len(data))

@@ -115,8 +115,11 @@ def _bmp(file: BinaryIO) -> None:
 
 
 def _png(file: BinaryIO) -> None:
-    """Every chunk up to IEND."""
+    """Every chunk up to IEND, unless that is the last one as it should be."""
     size = file.seek(0, 2)
+    file.seek(max(0, size - 12))
+    if file.read() == b"\0\0\0\0IEND\xaeB`\x82":
+        return
     at, name = 8, b""
     while name != b"IEND":
         file.seek(at)

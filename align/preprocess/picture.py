@@ -67,50 +67,60 @@ def from_file(source: Any, max_pixels: int, levels: Sequence[float] | None = Non
 
 def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, *, every_bit: bool = False) -> Decoded:
     """The pixels of an encoded file. every_bit: look at all 16 bits of colours too, for ``used``, at twice the cost."""
-    with open_picture(source, max_pixels) as found:
-        image, kind, page, file = found
-        if kind == "JPEG" and image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) is None:
-            file.seek(0)
-            pixels = from_jpeg(file.read(), source)
-            if pixels is not None:
-                return Decoded(pixels)
-            image = _open(file, kind)
-        check_whole(kind, file, source)
-        bits = significant_bits(file) if kind == "PNG" else None
-        return from_pil(image, source, levels, page, bits, lambda: _open(file, kind), every_bit)
+    with opened(source) as file:
+        image, kind, page, _ = _open(file, source, max_pixels)
+        with image:
+            if kind == "JPEG":
+                if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) is None:
+                    file.seek(0)
+                    pixels = from_jpeg(file.read(), source)
+                    if pixels is not None:
+                        return Decoded(pixels)
+                    image = _image(file, kind)
+                return from_pil(image, source)  # whose decoder counts itself
+            check_whole(kind, file, source)
+            bits = significant_bits(file) if kind == "PNG" else None
+            return from_pil(image, source, levels, page, bits, lambda: _image(file, kind), every_bit)
 
 
 @contextmanager
 def open_picture(source: Any, max_pixels: int | None = None) -> Iterator[Opened]:
     """A picture file, of which the header is read and judged. Raises BadSample as ``read_picture``."""
+    with opened(source) as file:
+        found = _open(file, source, max_pixels)
+        with found.image:
+            yield found
+
+
+def _open(file: BinaryIO, source: Any, max_pixels: int | None) -> Opened:
     from PIL import Image, UnidentifiedImageError
 
-    with opened(source) as file:
-        head = file.read(HEAD)
-        if not head:
-            raise bad("image/empty", source, "no bytes")
-        kind = kind_of(head)
-        if kind is None:
-            raise refused(head, source)
-        page = None
-        try:
-            page = _judged(kind, file, source, max_pixels)
-            image = _open(file, kind)
-        except BadSample:
-            raise
-        except Cut:
-            raise truncated(kind, source) from None
-        except UnidentifiedImageError:
-            raise _unread(kind, file, source, page) from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise bad("image/too-large", source, str(error)) from None
-        except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
-            check_whole(kind, file, source)
-            raise damaged(kind, source, error) from None
-        with image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise too_large(source, image.size, max_pixels)
-            yield Opened(image, kind, page, file)
+    head = file.read(HEAD)
+    if not head:
+        raise bad("image/empty", source, "no bytes")
+    kind = kind_of(head)
+    if kind is None:
+        raise refused(head, source)
+    page = None
+    try:
+        page = _judged(kind, file, source, max_pixels) if kind in ("TIFF", "AVIF") else None
+        file.seek(0)
+        image = Image.open(file, formats=(kind,))
+    except BadSample:
+        raise
+    except Cut:
+        raise truncated(kind, source) from None
+    except UnidentifiedImageError:
+        raise _unread(kind, file, source, page) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise bad("image/too-large", source, str(error)) from None
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
+        check_whole(kind, file, source)
+        raise damaged(kind, source, error) from None
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        image.close()
+        raise too_large(source, image.size, max_pixels)
+    return Opened(image, kind, page, file)
 
 
 def is_deep(data: bytes) -> bool:
@@ -122,7 +132,7 @@ def is_deep(data: bytes) -> bool:
         return False
 
 
-def _open(file: BinaryIO, kind: str) -> Any:
+def _image(file: BinaryIO, kind: str) -> Any:
     from PIL import Image
 
     file.seek(0)
@@ -135,7 +145,6 @@ def _judged(kind: str, file: BinaryIO, source: Any, max_pixels: int | None) -> P
         size = avif.largest_frame(file)
         if max_pixels is not None and size[0] * size[1] > max_pixels:
             raise too_large(source, size, max_pixels)
-    if kind != "TIFF":
         return None
     page = tiff.read_page(file)
     if max_pixels is not None and page.width * page.height > max_pixels:

@@ -110,12 +110,14 @@ def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.n
 
 def orientation(image: Any) -> Any:
     """How to turn a photograph upright, or None; damaged EXIF turns nothing."""
-    from PIL.Image import Transpose
-
     try:
         tag = image.getexif().get(ORIENTATION, 1)
     except Exception:
         return None
+    if tag == 1:
+        return None
+    from PIL.Image import Transpose
+
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
