@@ -26,3 +26,14 @@ def pairs(text: str, option: str) -> dict[str, str]:
             raise ValueError(f"{option} {part!r}: write {EXAMPLES[option]}")
         found[name] = value
     return found
+
+
+def two_numbers(text: str, option: str) -> tuple[float, float] | None:
+    """ "0,4095" -> (0.0, 4095.0), None of nothing. Raises ValueError for anything else."""
+    if not text:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: write two numbers, as in {option} 0,4095") from None
+    return low, high

@@ -37,6 +37,7 @@ def build(
     sample_rate: int | None = None,
     points_dtype: Literal["float16", "float32"] | None = None,
     workers: int = 0,
+    image_levels: str = "",
     anew: bool = False,
     max_bad: float = 0.001,
     group: str | None = None,
@@ -85,6 +86,7 @@ def build(
         image_size: scale larger images down to so many pixels on the short side; 8-bit RGB, upright
         image_format: write images as this
         image_quality: of jpeg and webp, 1 to 100 (90 where an image is written anew)
+        image_levels: black and white in images of more than 8 bits, as 0,4095 for 12 bits; they are written with 8
         audio_format: write sound as this, mono
         sample_rate: of sound in Hz; as flac where no format is given
         points_dtype: of point clouds
@@ -95,12 +97,13 @@ def build(
         separator: of the cells of a .csv or .tsv, where it is another than comma or tab: ';', '|', tab
     """
     from align.commands.named import split as names
-    from align.commands.pairs import mapping, pairs
+    from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
     from align.data import Recode
     from align.data import build as make
 
-    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype)
+    levels = two_numbers(image_levels, "--image-levels")
+    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype, levels)
 
     with progress("shards") as say:
         written = make(
@@ -133,7 +136,7 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
     from align.data.places.patterns import typeable
     from align.files import read_json
 
-    counts = {name: written.pop(name, 0) for name in ("left out", "bad", "ignored", "blank", "misnamed")}
+    counts = {name: written.pop(name, 0) for name in ("left out", "bad", "ignored", "blank", "misnamed", "noted")}
     for name, n in written.items():
         print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')}")
     lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
@@ -147,6 +150,8 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
         print(f"blank captions: {n}, left out as holes; see {lists}")
     if n := counts["bad"]:
         print(f"unreadable: {counted(n, 'member')}, left out; see {lists}")
+    if n := counts["noted"]:
+        print(f"noted: {counted(n, 'member')}, written; see {lists}, and `align shards check` for what to do")
     for name, about in read_json(Path(out) / "manifest.json")["splits"].items():
         if name in written and (n := about.get("repeated")):
             print(f"equal captions: {n} of the {about['samples']} {name} samples {EQUAL}")

@@ -12,6 +12,9 @@ EMPTY = "sample/empty"
 BLANK = "blank"
 """After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
 
+NOTED = frozenset({"image/low-range", "image/own-range"})
+"""Said of members that are written all the same."""
+
 
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
@@ -112,9 +115,9 @@ def is_hole(reason: str) -> bool:
 
 
 def is_fault(reason: str) -> bool:
-    """Whether a reason counts against the budget. A hole is no fault, nor is a member that has no place here: one that
-    no tower reads (``ignored/…``), one whose name no shard may hold (``member/…``)."""
-    return not is_hole(reason) and not reason.startswith(("ignored/", "member/"))
+    """Whether a reason counts against the budget. A hole does not, nor a member that is written all the same
+    (``NOTED``), that no tower reads (``ignored/…``) or whose name no shard may hold (``member/…``)."""
+    return not is_hole(reason) and reason not in NOTED and not reason.startswith(("ignored/", "member/"))
 
 
 def spoiled(found: Iterable[Bad]) -> int:

@@ -13,7 +13,7 @@ from align.data.names import mapped, row_name
 from align.data.shards import Shards
 from align.files import atomic_write
 from align.preprocess import Audio, Image
-from align.preprocess.picture import FORMATS
+from align.preprocess.picture import open_picture
 from align.preprocess.sounds.recording import heading
 from align.values import Sample
 
@@ -111,14 +111,8 @@ def _member(sample: Sample, member: str) -> dict[str, Any]:
 
 
 def _image(data: bytes) -> dict[str, Any]:
-    from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
-
-    try:
-        with Picture.open(io.BytesIO(data), formats=FORMATS) as image:
-            return {"width": image.width, "height": image.height, "mode": image.mode}
-    except UnidentifiedImageError:  # it names the address of the bytes
-        raise ValueError(f"none of {', '.join(FORMATS)}") from None
+    with open_picture(data) as found:
+        return {"width": found.image.width, "height": found.image.height, "mode": found.image.mode}
 
 
 def _sound(data: bytes) -> dict[str, Any]:

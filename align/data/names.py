@@ -10,7 +10,7 @@ from typing import NamedTuple
 Mapped = Mapping[str, Sequence[str]]
 
 FOREIGN: dict[str, list[str]] = {
-    "image": ["jpg", "jpeg", "png", "webp"],
+    "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
     "audio": ["flac", "wav", "ogg", "mp3"],
     "text": ["txt"],
     "label": ["cls"],

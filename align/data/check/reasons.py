@@ -41,7 +41,8 @@ ERRORS = {
     "MODALITY/dtype": "an array of something else than numbers",
     "audio/format": "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
     "audio/no-length": "no header states its length, and it cannot be read to its end",
-    "image/not-an-image": "none of the formats that are read: a page of HTML, an SVG, a text",
+    "image/not-an-image": "no picture: a page of HTML, an array, a text",
+    "image/format": "a picture or a document of a format that is not read: write it as PNG, TIFF or JPEG",
     "points/not-npy": "no .npy array",
     "points/shape": "a cloud is (P, 3) or (P, 6)",
     "points/colour": "colours are from 0 to 1",
@@ -57,6 +58,8 @@ WARNINGS = {
     "member/pickle": "pickles can run code; they are never opened here, but other readers open them",
     "image/flat": "a single colour",
     "image/tiny": "fewer than 32 pixels on the short side",
+    "image/low-range": "it has more than 8 bits and uses the lowest part of their range alone, so it decodes nearly "
+    "black; levels of the image preprocess, or --image-levels of a build, say its range",
     "image/suffix": "its content is of another format than its name says",
     "audio/suffix": "its content is of another format than its name says",
     "audio/silent": "no sample is louder than -80 dB",
@@ -85,6 +88,9 @@ NOTES = {
     "shard/other-file": "a hidden file or one without a suffix; it is passed over",
     "member/unknown": "a member without a modality; it is passed over",
     "image/animated": "only the first picture of an animation is used",
+    "image/pages": "only the first page of a TIFF is used",
+    "image/own-range": "floats beyond 0 to 1 without a stated range: each picture is scaled by its own; levels of the "
+    "image preprocess, or --image-levels of a build, say one for all",
     "image/narrow": "more than 8 times as long as wide; its ends are cut off",
     "audio/channels": "another number of channels than most; the mean of the channels is used",
     "audio/open-ended": "no header states its length: it is read to its end, and that it was cut would not be seen",

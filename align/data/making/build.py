@@ -54,7 +54,8 @@ def build(
 ) -> dict[str, int]:
     """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any row, files of unknown
     suffix), and where there are any the members that are "bad", "blank" (captions without a word, which are holes),
-    "misnamed" (their names no shard may hold) and "ignored" (they mean nothing here).
+    "misnamed" (their names no shard may hold), "ignored" (they mean nothing here) and "noted" (they are written with
+    something to say, as of pictures that use a small part of their range).
 
     Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
     otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the

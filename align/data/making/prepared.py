@@ -46,6 +46,7 @@ def prepare(state: tuple[Shards | None, Recode, By | None], item: Readable) -> M
         try:
             check_format(name, data)
             new, content = recode(name, data)
+            bad += [(reason, name) for reason in recode.noted(name, data)]
         except BadSample as error:
             bad.append((error.reason, name))
             continue

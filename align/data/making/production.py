@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from align.data.archive.index import places
-from align.data.bad import BLANK, EMPTY, Bad, Budget, Lost, TooManyBad, is_fault
+from align.data.bad import BLANK, EMPTY, NOTED, Bad, Budget, Lost, TooManyBad, is_fault
 from align.data.making.job import Item, Job
 from align.data.making.journal import Journal
 from align.data.making.pool import ordered
@@ -34,13 +34,14 @@ def make(jobs: Sequence[Job]) -> list[tuple[int, dict[str, int]]]:
 
 
 def counted(jobs: Sequence[Job], left: int) -> dict[str, int]:
-    """Samples per split, "left out", and beside them whatever there is of "bad", "blank" and "misnamed"."""
+    """Samples per split, "left out", and beside them whatever there is of "bad", "blank", "misnamed" and "noted"."""
     made = make(jobs)
     counts = sum((Counter(counts) for _, counts in made), Counter[str]())
     kinds = {
         "bad": sum(n for reason, n in counts.items() if is_fault(reason)),
         "blank": sum(n for reason, n in counts.items() if reason.endswith(f"/{BLANK}")),
         "misnamed": sum(n for reason, n in counts.items() if reason.startswith("member/")),
+        "noted": sum(n for reason, n in counts.items() if reason in NOTED),
     }
     written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
     return {**written, "left out": left + counts[EMPTY], **{kind: n for kind, n in kinds.items() if n}}
