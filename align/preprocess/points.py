@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from align.preprocess.base import Preprocess, bad, check_at_least, check_choice, stack
-from align.preprocess.mesh import FILL, SUFFIXES, sample_mesh
+from align.preprocess.mesh import SUFFIXES, read_cloud
 from align.preprocess.npy import read_array
+from align.preprocess.shapes.part import FILL
 
 FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
 
@@ -75,7 +76,7 @@ class Points(Preprocess):
         unreadable.
         """
         if isinstance(source, str | Path) and Path(source).suffix.lower().lstrip(".") in self.files:
-            array = sample_mesh(source, max(4 * self.points, 4096))
+            array = read_cloud(source, max(4 * self.points, 4096)).points
         else:
             array = read_array(source, "points", limit=6 * self.max_points)
         cloud = checked(array, source, self.color)  # (6 or 3, P)
