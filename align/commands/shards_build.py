@@ -47,7 +47,9 @@ def build(
     for one: jpg, flac, txt, cls become image.jpg, audio.flac, text.txt and the label; --members says other names.
 
     Files are stored as they are unless one of --image-..., --audio-format, --sample-rate, --points-dtype is given;
-    meshes (ply, obj, off, glb, stl) are sampled to points.
+    meshes (ply, obj, off, glb, gltf, stl) are sampled to points, scans (ply, pcd) keep theirs. What is made, and any
+    array, is judged as `align shards check` does: points of a scan that are not finite are left out and counted, a
+    mesh whose texture is missing has no colour, which is said. Pictures and sounds are not decoded unless written anew.
 
     The shards OUT/SPLIT-000000.tar, ... are alike in size and appear whole, with OUT/manifest.json beside them; those
     of an earlier run for the same split are replaced. A build that was stopped or killed goes on where it was when the
@@ -108,11 +110,14 @@ def build(
             max_bad=max_bad,
         )
     left, bad, ignored = written.pop("left out"), written.pop("bad", 0), written.pop("ignored", 0)
+    noted = written.pop("noted", 0)
     for name, n in written.items():
         print(f"{out}/{name}-*.tar: {counted(n, 'sample')}")
     if left:
         print(f"left out: {left} (rows without any modality, files of unknown suffix)")
     if ignored:
         print(f"ignored: {ignored} members that name no modality; `align shards show {source}` says which")
+    if noted:
+        print(f"noted: {noted} (points left out, textures that are missing); see {out}/*-bad.jsonl")
     if bad:
         print(f"unreadable: {bad} members, left out; see {out}/*-bad.jsonl")

@@ -10,6 +10,10 @@ EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
 
+NOTED = frozenset({"points/colour-missing", "points/dropped"})
+"""Said of members that are written all the same."""
+
+
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
 
@@ -96,7 +100,7 @@ class Budget:
 
 def is_fault(reason: str) -> bool:
     """Whether a reason counts against the budget."""
-    return reason != EMPTY and not reason.startswith("ignored/")
+    return reason != EMPTY and reason not in NOTED and not reason.startswith("ignored/")
 
 
 def spoiled(found: Iterable[Bad]) -> int:

@@ -10,7 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from align.data.bad import is_fault
 from align.data.making.balance import balanced
+from align.data.making.clouds import Sampling
 from align.data.making.copying import apart
 from align.data.making.folder import Folder
 from align.data.making.foreign import splits, stored
@@ -23,7 +25,7 @@ from align.data.making.table import MODALITIES, Table
 from align.data.names import Mapped
 from align.data.shards import Shards
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the bytes that this file's options give; a build that an older one began is not continued."""
 
 
@@ -49,12 +51,14 @@ def build(
     max_bad: float = 0.001,
 ) -> dict[str, int]:
     """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any modality, files of
-    unknown suffix), and where there are any "bad" and "ignored" (members that mean nothing here) beside them.
+    unknown suffix), and where there are any "bad", "ignored" (members that mean nothing here) and "noted" (members that
+    are written with something to say: points that were not finite are left out, a texture is missing) beside them.
 
     Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
-    otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the
-    number of workers. A build that was killed is continued by the same call: finished shards are kept, and a shard
-    stands at its name only when it is whole.
+    otherwise, meshes and scans as clouds, of ``points`` points where there is a surface. Clouds and arrays are judged
+    as a check judges them; pictures and sounds that are stored as they are are not decoded. The same input, options and
+    seed give the same bytes, whatever the number of workers. A build that was killed is continued by the same call:
+    finished shards are kept, and a shard stands at its name only when it is whole.
 
     Args:
         source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
@@ -90,7 +94,7 @@ def build(
         Path(out),
         split,
         prepare,
-        (None, recode),
+        (None, recode, Sampling(points, seed)),
         items=(),
         header=header,
         per_shard=per_shard,
@@ -146,11 +150,11 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
         manifest = shards.manifest or {}
-        header = {"shards": [str(url) for url in shards.urls], "members": shards.members}
+        header = {"shards": [str(url) for url in shards.urls], "members": shards.members, **job.state[2]._asdict()}
         one = replace(
             job,
             split=name,
-            state=(shards, job.state[1]),
+            state=(shards, *job.state[1:]),
             lost=shards.lost,
             chunk=4 if shards.block == 1 else 64,  # neighbours come in one request
             classes=manifest.get("classes") or None,
@@ -171,8 +175,8 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
         raise ValueError("the source gives no samples") from None
     stream = chain([first], stream)
     rows = isinstance(first, Mapping) and not keyed(first)
-    source = table(Path("samples"), rows=stream) if rows else Given(stream)
-    header = {"program": True, **({"points": source.points, "seed": source.seed} if isinstance(source, Table) else {})}
+    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state[2])
+    header = {"program": True, **job.state[2]._asdict()}
     return {**_write([_planned(job, source.samples(), None, header)]), "left out": source.without}
 
 
@@ -187,6 +191,8 @@ def _planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, heade
 
 def _write(jobs: Sequence[Job]) -> dict[str, int]:
     made = make(jobs)
-    bad = sum(sum(counts.values()) for _, counts in made)
+    found = [(reason, n) for _, counts in made for reason, n in counts.items()]
+    bad = sum(n for reason, n in found if is_fault(reason))
+    noted = sum(n for reason, n in found if not is_fault(reason))
     written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
-    return {**written, "bad": bad} if bad else written
+    return {**written, **({"bad": bad} if bad else {}), **({"noted": noted} if noted else {})}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from align.data.making.media import held, kind, member
+from align.data.making.media import Member, held, kind, member
 from align.data.making.planned import Planned
 
 SPLITS = {
@@ -75,7 +75,7 @@ class Folder:
             caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
             for stem, files in self._grouped(folder):
                 key = _key(prefix + (stem if label is None else f"{label}/{stem}"), taken)
-                members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
+                members = [self._member(m, path, key) for m, path in files.items()]
                 if label is not None:
                     if "text" not in files and caption:
                         members.append(held("text.txt", caption.encode()))
@@ -83,6 +83,9 @@ class Folder:
                 yield Planned(key, members)
         if not taken:
             raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")
+
+    def _member(self, modality: str, path: Path, key: str) -> Member:
+        return member(modality, path, key, points=self.points, seed=self.seed, within=self.path)
 
     def _grouped(self, folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
         found: dict[str, dict[str, Path]] = {}

@@ -44,9 +44,10 @@ def _make(job: Job, stack: ExitStack) -> tuple[int, dict[str, int]]:
             raise ValueError(f"no sample of the {budget.epoch_seen or run.done} that came could be written")
     found = [bad for entry in journal.entries for bad in entry["bad"]]
     lines = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in job.lost]
-    lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
+    names = ("key", "member", "reason", "detail")
+    lines += [{name: said for name, said in zip(names, bad, strict=False) if said} for bad in found]
     _quarantine(job.out / f"{job.split}-bad.jsonl", lines)
-    counts = Counter(reason for _, _, reason in found)
+    counts = Counter(reason for _, _, reason, *_ in found)
     for _, reason, n in job.lost:
         counts[reason] += n
     return writer.samples, dict(sorted(counts.items()))
@@ -65,7 +66,7 @@ class _Run:
         for item, (members, wrong) in self._made:
             taken, self.done = taken + 1, self.done + 1
             sums.update(_mark(item))
-            found = [[item.key, member, reason] for reason, member in wrong]
+            found = [[item.key, member, reason, *detail] for reason, member, *detail in wrong]
             bad += found
             self._count(found, 1)
             if members:
@@ -126,8 +127,8 @@ class _Run:
         return sha256(path) == said["sha256"]
 
     def _count(self, bad: Sequence[Sequence[str]], seen: int) -> None:
-        place = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in bad))}
-        self.budget.add([Bad(reason, key=key, member=member, position=place[key]) for key, member, reason in bad], seen)
+        place = {key: n for n, key in enumerate(dict.fromkeys(key for key, *_ in bad))}
+        self.budget.add([Bad(reason, "", key, member, place[key]) for key, member, reason, *_ in bad], seen)
 
 
 def _mark(item: Item) -> bytes:
