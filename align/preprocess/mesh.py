@@ -161,7 +161,8 @@ def surface_colour(part: Part, face: np.ndarray, corners: np.ndarray, weights: n
     if part.texture is not None and part.uv is not None:
         from trimesh.visual.color import uv_to_interpolated_color
 
-        return uv_to_interpolated_color((part.uv[corners] * weights).sum(1), part.texture)[:, :3] / 255
+        uv = np.nan_to_num((part.uv[corners] * weights).sum(1), posinf=0, neginf=0)
+        return uv_to_interpolated_color(uv, part.texture)[:, :3] / 255
     if part.vertex_rgb is not None:
         return (part.vertex_rgb[corners] * weights).sum(1)
     if part.face_rgb is not None:

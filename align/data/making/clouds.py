@@ -18,6 +18,7 @@ from align.seeds import derive
 from align.values import BadSample
 
 LIMIT = 1 << 28  # numbers of an array of a modality of one's own
+MOST = Points().max_points
 
 
 class Sampling(NamedTuple):
@@ -72,16 +73,18 @@ def judged(name: str, data: bytes) -> tuple[bytes, list[Fault]]:
         if wrong := int((~np.isfinite(array)).sum()):
             raise BadSample(f"{row.modality}/non-finite", f"{wrong} of {array.size} numbers")
         return data, []
-    array = read_npy(io.BytesIO(data), "points", limit=6 * Points().max_points)
-    said: list[Fault] = []
-    if array.ndim == 2 and array.dtype.kind == "f":
-        good = np.asarray(np.isfinite(array).all(1))
-        if good.any() and not good.all():
-            said = [(DROPPED, name, f"{int((~good).sum())} of {len(good)} points are not finite")]
-            array = array[good]
-            data = saved(array)
-    checked(array, None, color=True)
-    return data, said
+    array = read_npy(io.BytesIO(data), "points", limit=6 * MOST)
+    try:
+        checked(array, None, color=True)
+        return data, []
+    except BadSample as error:
+        if error.reason != "points/non-finite":
+            raise
+    good = np.asarray(np.isfinite(array).all(1))
+    if good.any():
+        checked(array[good], None, color=True)
+        return saved(array[good]), [(DROPPED, name, f"{int((~good).sum())} of {len(good)} points are not finite")]
+    raise BadSample("points/non-finite", f"none of its {len(good)} points is finite")
 
 
 def saved(array: np.ndarray) -> bytes:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from align.preprocess.shapes.neighbours import Neighbours
 from align.preprocess.shapes.part import Part
 from align.preprocess.shapes.pieces import Files, part
@@ -89,6 +91,7 @@ def placed(loaded: Mapping[str, Any], tree: Mapping[str, Any], neighbours: Neigh
         if piece is None or "entities" in piece or not len(piece.get("vertices", ())):
             continue
         one = part(piece, neighbours, painted)
-        one.vertices = one.vertices @ transform[:3, :3].T + transform[:3, 3]
+        with np.errstate(invalid="ignore", over="ignore"):  # of corners that are not finite
+            one.vertices = one.vertices @ transform[:3, :3].T + transform[:3, 3]
         out.append(one)
     return out

@@ -86,7 +86,7 @@ def part(piece: Mapping[str, Any], neighbours: Neighbours, painted: Iterable[Any
             neighbours.say(COLOUR_MISSING, image)
             out.vertex_rgb = None
         else:
-            out.texture, out.uv, out.vertex_rgb = image, np.nan_to_num(np.asarray(uv, np.float64)), None
+            out.texture, out.uv, out.vertex_rgb = image, np.asarray(uv, np.float64), None
     elif factor is not None:
         out.plain = np.asarray(material.main_color, np.float64)[:3] / 255
     elif "kd" in getattr(material, "kwargs", {}):
