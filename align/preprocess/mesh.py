@@ -62,8 +62,13 @@ def read_cloud(
 
     suffix: the format of bytes. within: the folder that names of textures and the like may lead to; default: the
     file's. Nothing is fetched. Raises BadSample: points/unreadable, empty, too-large, truncated, corrupt, incomplete,
-    non-finite; FileNotFoundError.
+    non-finite, range; FileNotFoundError; ValueError for another suffix.
     """
+    suffix = (
+        Path(source).suffix.lower().removeprefix(".") if suffix is None and not isinstance(source, bytes) else suffix
+    )
+    if suffix not in READERS:
+        raise ValueError(f"a shape is a file or bytes of {', '.join(READERS)}, not of {suffix!r}")
     with opened(source) as file:
         size = file.seek(0, 2)
         if size > LIMIT:
@@ -74,10 +79,10 @@ def read_cloud(
         raise bad("points/empty", source, "no bytes")
     path = None if isinstance(source, bytes) else Path(source)
     neighbours = Neighbours(path, within)
-    read = READERS[suffix or Path(path or "").suffix.lower().removeprefix(".")]
     try:
-        parts = read(data, neighbours)
-        points = cloud(parts, count, np.random.default_rng(seed), neighbours)
+        with np.errstate(all="ignore"):  # numbers of damaged files; what is not finite is looked for
+            parts = READERS[suffix](data, neighbours)
+            points = cloud(parts, count, np.random.default_rng(seed), neighbours)
     except MemoryError:
         raise
     except BadSample as error:
@@ -101,7 +106,7 @@ def cloud(parts: list[Part], count: int, rng: np.random.Generator, neighbours: N
         clouds = [vertex_cloud(part) for part in kept]
     if sum(map(len, clouds)) == 0:
         if total:
-            raise BadSample("points/non-finite", f"none of its {total} points is finite")
+            raise BadSample("points/non-finite", f"it has {total} points, and no point or face that is finite")
         raise BadSample("points/empty", "neither faces nor points")
     points = np.concatenate(clouds)
     none = ~np.isfinite(points[:, 3:])

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from align.preprocess.shapes.neighbours import Neighbours
 from align.preprocess.shapes.part import Part
 from align.preprocess.shapes.pieces import Files, part
@@ -91,7 +89,6 @@ def placed(loaded: Mapping[str, Any], tree: Mapping[str, Any], neighbours: Neigh
         if piece is None or "entities" in piece or not len(piece.get("vertices", ())):
             continue
         one = part(piece, neighbours, painted)
-        with np.errstate(invalid="ignore", over="ignore"):  # of corners that are not finite
-            one.vertices = one.vertices @ transform[:3, :3].T + transform[:3, 3]
+        one.vertices = one.vertices @ transform[:3, :3].T + transform[:3, 3]
         out.append(one)
     return out

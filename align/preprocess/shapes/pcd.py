@@ -123,8 +123,7 @@ def from_text(header: Header, data: bytes) -> dict[str, np.ndarray]:
     for name, kind, start, n in zip(header.names, header.kinds, starts, header.counts, strict=True):
         if n == 1:
             column = rows[:, start]
-            with np.errstate(invalid="ignore", over="ignore"):
-                found[name] = (column if kind.kind == "f" else np.nan_to_num(column)).astype(kind)
+            found[name] = (column if kind.kind == "f" else np.nan_to_num(column)).astype(kind)
     return found
 
 

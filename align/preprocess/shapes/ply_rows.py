@@ -69,8 +69,7 @@ def from_text(elements: list[Element], values: np.ndarray) -> dict[str, Columns]
 
 def typed(column: np.ndarray, kind: str) -> np.ndarray:
     """A column of numbers in the type that the header gives it, where that holds them: it says a colour's scale."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        cast = column.astype(kind)
+    cast = column.astype(kind)
     return cast if cast.dtype.kind == "f" or np.array_equal(cast, column) else column
 
 
