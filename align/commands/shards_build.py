@@ -61,7 +61,9 @@ def build(
     '0 (clean).png' of the sample '2'. Names with more than lower case letters, digits, _ and - are left out and listed.
 
     Files are stored as they are unless one of --image-..., --audio-format, --sample-rate, --points-dtype is given;
-    meshes (ply, obj, off, glb, stl) are sampled to points.
+    meshes (ply, obj, off, glb, gltf, stl) are sampled to points, scans (ply, pcd) keep theirs. What is made, and any
+    array, is judged as `align shards check` does: points of a scan that are not finite are left out and counted, a
+    mesh whose texture is missing has no colour, which is said. Pictures and sounds are not decoded unless written anew.
 
     The shards OUT/SPLIT-000000.tar, ... are alike in size and appear whole, with OUT/manifest.json beside them; those
     of an earlier run for the same split are replaced. A build that was stopped or killed goes on where it was when the

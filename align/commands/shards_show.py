@@ -118,7 +118,8 @@ def _words(example: dict[str, Any]) -> str:
         return f"{example['seconds']:g} s at {example['rate']} Hz, {channels}"
     if "shape" in example:
         points = f"{example['shape'][0]} points, " if len(example["shape"]) == 2 else ""
-        return f"{points}{'×'.join(map(str, example['shape']))} {example['dtype']}"
+        grey = ", without colour" if example.get("colour") is False else ""  # three columns say so themselves
+        return f"{points}{'×'.join(map(str, example['shape']))} {example['dtype']}{grey}"
     if "text" in example:
         return " | ".join(example["text"])[:200]
     return f"{example['bytes']} bytes"

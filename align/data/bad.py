@@ -12,7 +12,7 @@ EMPTY = "sample/empty"
 BLANK = "blank"
 """After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
 
-NOTED = frozenset({"image/low-range", "image/own-range"})
+NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing", "points/dropped"})
 """Said of members that are written all the same."""
 
 

@@ -12,8 +12,10 @@ from align.data.meta import read_meta
 from align.data.names import mapped, row_name
 from align.data.shards import Shards
 from align.files import atomic_write
-from align.preprocess import Audio, Image
+from align.preprocess import Audio, Image, Points
+from align.preprocess.npy import read_npy
 from align.preprocess.picture import open_picture
+from align.preprocess.points import has_colour
 from align.preprocess.sounds.recording import heading
 from align.values import Sample
 
@@ -126,4 +128,7 @@ def _array(data: bytes) -> dict[str, Any]:
     file = io.BytesIO(data)
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(file)
-    return {"shape": list(shape), "dtype": str(dtype)}
+    found: dict[str, Any] = {"shape": list(shape), "dtype": str(dtype)}
+    if len(shape) == 2 and shape[1] == 6 and dtype.kind in "fiu":
+        found["colour"] = has_colour(read_npy(io.BytesIO(data), "points", limit=6 * Points().max_points))
+    return found

@@ -97,7 +97,7 @@ class _Rows:
             shape = about["shape"]
             if len(shape) == 2 and shape[1] in (3, 6):
                 self._put("points", shape[0])
-                self._kind("colour", "with colour" if shape[1] == 6 else "without colour")
+                self._kind("colour", "with colour" if about.get("colour") else "without colour")
             else:
                 self._kind("shape", "×".join(map(str, shape)))
         if "text" in about:

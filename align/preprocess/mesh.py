@@ -2,93 +2,180 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from align.preprocess.base import bad, opened
+from align.preprocess.shapes.gltf import read_glb, read_gltf
+from align.preprocess.shapes.neighbours import Neighbours
+from align.preprocess.shapes.obj import read_obj
+from align.preprocess.shapes.off import read_off
+from align.preprocess.shapes.part import FILL, Note, Part
+from align.preprocess.shapes.pcd import read_pcd
+from align.preprocess.shapes.ply import read_ply
+from align.preprocess.shapes.stl import read_stl
+from align.values import BadSample
 
-SUFFIXES = ("ply", "obj", "off", "glb", "stl")
+READERS: dict[str, Callable[[bytes, Neighbours], list[Part]]] = {
+    "ply": read_ply,
+    "obj": read_obj,
+    "off": lambda data, _: read_off(data),
+    "glb": read_glb,
+    "gltf": read_gltf,
+    "stl": lambda data, _: read_stl(data),
+    "pcd": lambda data, _: read_pcd(data),
+}
+SUFFIXES = tuple(READERS)
 LIMIT = 2**29  # bytes of a mesh file
-FILL = 0.4  # the colour of what has none
+BEYOND = 1e30  # areas of such triangles are no numbers
+DROPPED = "points/dropped"
+
+
+class Cloud(NamedTuple):
+    """points: (P, 6) float32, xyz in the file's units and rgb in [0, 1]; (P, 3) of a shape without colour. notes: what
+    was left out or is missing."""
+
+    points: np.ndarray
+    notes: list[Note]
 
 
 def sample_mesh(path: str | Path, count: int, seed: int = 0) -> np.ndarray:
-    """(P, 6) float32: xyz in the file's units and rgb in [0, 1], from a .ply, .obj, .off, .glb or .stl file.
+    """(P, 6) float32: xyz in the file's units and rgb in [0, 1], as ``read_cloud`` reads it; 0.4 where there is no
+    colour."""
+    points, _ = read_cloud(path, count, seed)
+    if points.shape[1] == 6:
+        return points
+    return np.concatenate([points, np.full_like(points, FILL)], axis=1)
+
+
+def read_cloud(
+    source: str | Path | bytes, count: int, seed: int = 0, *, suffix: str | None = None, within: Path | None = None
+) -> Cloud:
+    """The cloud of a .ply, .obj, .off, .glb, .gltf, .stl or .pcd file.
 
     Of a surface P = count points, drawn with a probability proportional to area; of a scan without faces all P points.
-    Colour comes from the texture, else the vertices or faces, else the material; where there is none it is 0.4.
-    Raises BadSample: points/unreadable, points/empty, points/too-large; FileNotFoundError.
-    """
-    with opened(path) as file:
-        size = file.seek(0, 2)
-    if size > LIMIT:
-        raise bad("points/too-large", path, f"{size} bytes, at most {LIMIT} are read")
-    if size == 0:
-        raise bad("points/empty", path, "no bytes")
-    import trimesh
+    Colour comes from the texture, else the vertices or faces, else the material; what has none of them in a coloured
+    scene is 0.4. Points of a scan that are not finite, and faces that touch such, are left out and noted.
 
+    suffix: the format of bytes. within: the folder that names of textures and the like may lead to; default: the
+    file's. Nothing is fetched. Raises BadSample: points/unreadable, empty, too-large, truncated, corrupt, incomplete,
+    non-finite, range; FileNotFoundError; ValueError for another suffix.
+    """
+    suffix = (
+        Path(source).suffix.lower().removeprefix(".") if suffix is None and not isinstance(source, bytes) else suffix
+    )
+    if suffix not in READERS:
+        raise ValueError(f"a shape is a file or bytes of {', '.join(READERS)}, not of {suffix!r}")
+    with opened(source) as file:
+        size = file.seek(0, 2)
+        if size > LIMIT:
+            raise bad("points/too-large", source, f"{size} bytes, at most {LIMIT} are read")
+        file.seek(0)
+        data = file.read()
+    if size == 0:
+        raise bad("points/empty", source, "no bytes")
+    path = None if isinstance(source, bytes) else Path(source)
+    neighbours = Neighbours(path, within)
     try:
-        scene = trimesh.load_scene(str(path))
-        parts = []
-        for node in scene.graph.nodes_geometry:
-            transform, name = scene.graph[node]
-            part: Any = scene.geometry[name].copy()
-            parts.append(part.apply_transform(transform))
-        surfaces = [part for part in parts if len(getattr(part, "faces", ())) and part.area > 0]
-        rng = np.random.default_rng(seed)
-        if surfaces:
-            areas = np.array([part.area for part in surfaces])
-            shares = rng.multinomial(count, areas / areas.sum())
-            clouds = [surface_cloud(part, n, rng) for part, n in zip(surfaces, shares, strict=True) if n]
-        else:
-            clouds = [vertex_cloud(part) for part in parts if hasattr(part, "vertices")]
+        with np.errstate(all="ignore"):  # numbers of damaged files; what is not finite is looked for
+            parts = READERS[suffix](data, neighbours)
+            points = cloud(parts, count, np.random.default_rng(seed), neighbours)
     except MemoryError:
         raise
+    except BadSample as error:
+        raise bad(error.reason, source, error.detail) from None
     except Exception as error:  # every format's parser has its own
-        raise bad("points/unreadable", path, " ".join(str(error).split()) or type(error).__name__) from None
+        raise bad("points/unreadable", source, " ".join(str(error).split()) or type(error).__name__) from None
+    return Cloud(points.astype(np.float32), neighbours.notes)
+
+
+def cloud(parts: list[Part], count: int, rng: np.random.Generator, neighbours: Neighbours) -> np.ndarray:
+    """(P, 6 or 3) of all parts. Raises BadSample: points/empty, non-finite."""
+    total = sum(len(part.vertices) for part in parts)
+    kept = finite(parts, neighbours)
+    areas = [area(part) for part in kept]
+    surfaces = [(part, faces) for part, faces in zip(kept, areas, strict=True) if faces.sum() > 0]
+    if surfaces:
+        whole = np.array([faces.sum() for _, faces in surfaces])
+        shares = rng.multinomial(count, whole / whole.sum())
+        clouds = [surface_cloud(*one, n, rng) for one, n in zip(surfaces, shares, strict=True) if n]
+    else:
+        clouds = [vertex_cloud(part) for part in kept]
     if sum(map(len, clouds)) == 0:
-        raise bad("points/empty", path, "neither faces nor points")
-    return np.concatenate(clouds).astype(np.float32)
+        if total:
+            raise BadSample("points/non-finite", f"it has {total} points, and no point or face that is finite")
+        raise BadSample("points/empty", "neither faces nor points")
+    points = np.concatenate(clouds)
+    none = ~np.isfinite(points[:, 3:])
+    points[:, 3:][none] = FILL
+    return points[:, :3] if none.all() else points
 
 
-def surface_cloud(part: Any, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 6) from a trimesh.Trimesh: a face by its area, then a point uniform in the triangle.
+def finite(parts: list[Part], neighbours: Neighbours) -> list[Part]:
+    """The parts without faces, or points of a scan, that are not finite; how many these were is noted.
+
+    Raises BadSample: points/range for places that no float32 holds.
+    """
+    out = []
+    for part in parts:
+        good = np.asarray(np.isfinite(part.vertices).all(1))
+        if not good.all():
+            if len(part.faces):
+                keep = np.asarray(good[part.faces].all(1))
+                neighbours.say(DROPPED, f"{int((~keep).sum())} of {len(keep)} faces have a corner that is not finite")
+                part.faces = part.faces[keep]
+                part.face_rgb = None if part.face_rgb is None else part.face_rgb[keep]
+                if not len(part.faces):
+                    continue
+            else:
+                neighbours.say(DROPPED, f"{int((~good).sum())} of {len(good)} points are not finite")
+                part.vertices = part.vertices[good]
+                part.vertex_rgb = None if part.vertex_rgb is None else part.vertex_rgb[good]
+                good = good[good]
+        if (far := np.abs(part.vertices[good]).max(initial=0)) > BEYOND:
+            raise BadSample("points/range", f"coordinates reach {far:.3g}")
+        out.append(part)
+    return out
+
+
+def area(part: Part) -> np.ndarray:
+    """(F,) areas of the faces."""
+    a, b, c = (part.vertices[part.faces[:, i]] for i in range(3))
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+
+def surface_cloud(part: Part, areas: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, 6): a face by its area, then a point uniform in the triangle.
 
     Osada et al. 2002, section 4.1: p = (1 - √r1) a + √r1 (1 - r2) b + √r1 r2 c.
     """
-    share = np.cumsum(part.area_faces)
+    share = np.cumsum(areas)
     face = np.searchsorted(share, rng.random(count) * share[-1], side="right").clip(max=len(share) - 1)
     r1, r2 = np.sqrt(rng.random(count)), rng.random(count)
     weights = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], axis=1)[..., None]  # (count, 3, 1)
     corners = part.faces[face]  # (count, 3)
     xyz = (part.vertices[corners] * weights).sum(1)
-    return np.concatenate([xyz, surface_colour(part.visual, face, corners, weights)], axis=1)
+    return np.concatenate([xyz, surface_colour(part, face, corners, weights)], axis=1)
 
 
-def surface_colour(visual: Any, face: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(count, 3) in [0, 1] of points that lie with ``weights`` between the ``corners`` of each ``face``."""
-    if visual.kind == "vertex":
-        return (visual.vertex_colors[corners][..., :3] * weights).sum(1) / 255
-    if visual.kind == "face":
-        return visual.face_colors[face][:, :3] / 255
-    if visual.kind == "texture":
-        material = visual.material
-        texture = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-        if texture is not None and visual.uv is not None:
-            from trimesh.visual.color import uv_to_interpolated_color
+def surface_colour(part: Part, face: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(count, 3) in [0, 1] of points that lie with ``weights`` between the ``corners`` of each ``face``; NaN: none."""
+    if part.texture is not None and part.uv is not None:
+        from trimesh.visual.color import uv_to_interpolated_color
 
-            return uv_to_interpolated_color((visual.uv[corners] * weights).sum(1), texture)[:, :3] / 255
-        if material is not None:
-            return np.tile(np.asarray(material.main_color)[:3] / 255, (len(face), 1))
-    return np.full((len(face), 3), FILL)
+        uv = np.nan_to_num((part.uv[corners] * weights).sum(1), posinf=0, neginf=0)
+        return uv_to_interpolated_color(uv, part.texture)[:, :3] / 255
+    if part.vertex_rgb is not None:
+        return (part.vertex_rgb[corners] * weights).sum(1)
+    if part.face_rgb is not None:
+        return part.face_rgb[face]
+    return np.tile(np.full(3, np.nan) if part.plain is None else part.plain, (len(face), 1))
 
 
-def vertex_cloud(part: Any) -> np.ndarray:
-    """(P, 6) from the bare points of a scan."""
-    xyz = np.asarray(part.vertices)
-    colours = np.asarray(getattr(part, "colors", ()))
-    has = colours.ndim == 2 and len(colours) == len(xyz) > 0
-    rgb = colours[:, :3] / 255 if has else np.full((len(xyz), 3), FILL)
-    return np.concatenate([xyz, rgb], axis=1)
+def vertex_cloud(part: Part) -> np.ndarray:
+    """(P, 6) from the bare points of a scan, or of a surface without area; NaN: no colour."""
+    rgb = part.vertex_rgb if part.vertex_rgb is not None else np.full((len(part.vertices), 3), np.nan)
+    return np.concatenate([part.vertices, rgb], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from math import cos, exp, log, pi, sin
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from align.preprocess.base import Preprocess, bad, check_at_least, check_choice, stack
-from align.preprocess.mesh import FILL, SUFFIXES, sample_mesh
+from align.preprocess.mesh import SUFFIXES, read_cloud
 from align.preprocess.npy import read_array
+from align.preprocess.shapes.part import COLOUR_MISSING, FILL
 
 FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
 
@@ -72,10 +74,13 @@ class Points(Preprocess):
         In memory its columns are contiguous, not its rows: ``train`` and ``eval`` copy only the rows they draw.
 
         Raises BadSample: points/empty, not-npy, dtype, too-large, truncated, shape, non-finite, range, colour,
-        unreadable.
+        unreadable, corrupt, incomplete. Warns of a mesh whose texture or material is not there: it has no colour.
         """
         if isinstance(source, str | Path) and Path(source).suffix.lower().lstrip(".") in self.files:
-            array = sample_mesh(source, max(4 * self.points, 4096))
+            array, notes = read_cloud(source, max(4 * self.points, 4096))
+            for note in notes:
+                if note.reason == COLOUR_MISSING and self.color:
+                    warnings.warn(f"{source} is read without colour: {note.detail}", stacklevel=2)
         else:
             array = read_array(source, "points", limit=6 * self.max_points)
         cloud = checked(array, source, self.color)  # (6 or 3, P)
@@ -138,6 +143,13 @@ def checked(array: np.ndarray, source: Any, color: bool) -> np.ndarray:
             raise bad("points/colour", source, f"rgb from {least:.3g} to {most:.3g}; expected 0 to 1")
         cloud[3:].clip(0, 1, out=cloud[3:])
     return cloud
+
+
+def has_colour(array: np.ndarray) -> bool:
+    """Whether a cloud (P, 3 or 6) has colours; the grey that stands for none (0.4 everywhere) is none."""
+    if array.ndim != 2 or array.shape[1] != 6:
+        return False
+    return not all((np.abs(some[:, 3:].astype(np.float32) - FILL) < 1e-3).all() for some in (array[:1], array))
 
 
 def unit_sphere(xyz: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from align.data.check.duplicates import check_captions, check_copies, check_keys
 from align.data.check.findings import Finding, Findings, Place
 from align.data.check.labels import check_labels
 from align.data.check.leakage import check_leakage
+from align.data.check.said import check_said
 from align.data.check.seen import Seen
 from align.data.check.survey import survey
 from align.data.names import CODE
@@ -110,6 +111,7 @@ def diagnose(
         local = [path for path in paths if isinstance(path, Path)]
         check_manifest(local, findings)
         _pickles(shards, findings)
+        check_said(shards, findings)
         mine, total = len(shards), len(shards) + (len(other) if other is not None else 0)
         seen = survey(shards, wanted, most, workers=workers, progress=progress and (lambda n: progress(n, total)))
         findings.merge(seen.findings)

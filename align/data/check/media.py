@@ -15,6 +15,7 @@ from align.preprocess import Audio, Image, Points
 from align.preprocess.levels import finding
 from align.preprocess.npy import read_npy
 from align.preprocess.picture import decode, open_picture
+from align.preprocess.points import has_colour
 from align.preprocess.sound import checked
 from align.preprocess.sounds.recording import recording
 from align.preprocess.text import read_text
@@ -118,13 +119,14 @@ def check_cloud(data: bytes) -> tuple[Found, Cloud]:
     """What is odd, whether it has colours, and its places. Raises BadSample."""
     cloud = _points.decode(data)[:, :3].double().numpy()
     array = read_npy(io.BytesIO(data), "points", limit=6 * _points.max_points)
+    coloured = has_colour(array)
     found: Found = []
     if len(cloud) < FEW:
         found.append(("points/few", f"{len(cloud)} points"))
     distinct = len(np.unique(cloud, axis=0))
     if distinct == 1:
         where = ", ".join(f"{x:.3g}" for x in cloud[0])
-        return [*found, ("points/identical", f"{len(cloud)} times ({where})")], Cloud(array.shape[1] == 6, None)
+        return [*found, ("points/identical", f"{len(cloud)} times ({where})")], Cloud(coloured, None)
     if distinct < len(cloud) / 2:
         found.append(("points/repeated", f"{distinct} of {len(cloud)} are distinct"))
     spread = np.sqrt(np.linalg.eigvalsh(np.cov(cloud.T)).clip(0))  # (3,) along its axes, the thinnest first
@@ -132,7 +134,7 @@ def check_cloud(data: bytes) -> tuple[Found, Cloud]:
         found.append(("points/line", f"{len(cloud)} points"))
     elif spread[0] <= THIN * spread[2]:
         found.append(("points/planar", f"{len(cloud)} points"))
-    return found, Cloud(array.shape[1] == 6, cloud if len(cloud) >= FEW else None)
+    return found, Cloud(coloured, cloud if len(cloud) >= FEW else None)
 
 
 def check_array(data: bytes, modality: str) -> Found:

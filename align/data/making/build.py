@@ -10,13 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from align.data.making.clouds import Sampling
 from align.data.making.copying import apart, check_keys
 from align.data.making.folder import Folder
 from align.data.making.foreign import may_write, splits, stored
 from align.data.making.given import Given, keyed
 from align.data.making.grouping import By
 from align.data.making.job import Job, Progress, planned
-from align.data.making.prepared import prepare
+from align.data.making.prepared import Making, prepare
 from align.data.making.production import counted
 from align.data.making.recode import Recode
 from align.data.making.table import MODALITIES, Table
@@ -55,12 +56,14 @@ def build(
     """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any row, files of unknown
     suffix), and where there are any the members that are "bad", "blank" (captions without a word, which are holes),
     "misnamed" (their names no shard may hold), "ignored" (they mean nothing here) and "noted" (they are written with
-    something to say, as of pictures that use a small part of their range).
+    something to say, as of pictures that use a small part of their range,
+    or clouds without the points that were not finite).
 
     Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
-    otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the
-    number of workers. A build that was killed is continued by the same call: finished shards are kept, and a shard
-    stands at its name only when it is whole.
+    otherwise, meshes and scans as clouds, of ``points`` points where there is a surface. Clouds and arrays are judged
+    as a check judges them; pictures and sounds that are stored as they are are not decoded. The same input, options and
+    seed give the same bytes, whatever the number of workers. A build that was killed is continued by the same call:
+    finished shards are kept, and a shard stands at its name only when it is whole.
 
     Args:
         source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
@@ -114,7 +117,7 @@ def build(
         Path(out),
         split,
         prepare,
-        (None, recode, by),
+        Making(None, recode, Sampling(points, seed), by),
         items=(),
         header=header,
         per_shard=per_shard,
@@ -187,11 +190,15 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
         manifest = shards.manifest or {}
-        header = {"shards": [str(url) for url in shards.urls], "members": shards.members}
+        header = {
+            "shards": [str(url) for url in shards.urls],
+            "members": shards.members,
+            **job.state.sampling._asdict(),
+        }
         one = replace(
             job,
             split=name,
-            state=(shards, *job.state[1:]),
+            state=job.state._replace(shards=shards),
             lost=shards.lost,
             chunk=4 if shards.block == 1 else 64,  # neighbours come in one request
             classes=manifest.get("classes") or None,
@@ -212,7 +219,7 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
         raise ValueError("the source gives no samples") from None
     stream = chain([first], stream)
     rows = isinstance(first, Mapping) and not keyed(first)
-    source = table(Path("samples"), rows=stream) if rows else Given(stream)
-    header = {"program": True, **({"points": source.points, "seed": source.seed} if isinstance(source, Table) else {})}
+    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling)
+    header = {"program": True, **job.state.sampling._asdict()}
     written = counted([planned(job, source.samples(), None, header)], 0)
     return {**written, "left out": written["left out"] + source.without}  # which is known once it has been read

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from align.data.making.layout import are_parts, check_apart
-from align.data.making.media import held, kind, member
+from align.data.making.media import Member, held, kind, member
 from align.data.making.planned import Planned
 from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
 from align.preprocess.sounds.formats import convert
@@ -89,7 +89,7 @@ class Folder:
             caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
             for stem, files in self._grouped(folder, label is None and bool(self._folders(folder))):
                 key = _key(prefix + (stem if label is None else f"{label}/{stem}"), taken)
-                members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
+                members = [self._member(m, path, key) for m, path in files.items()]
                 if label is not None:
                     about = {"label": label}
                     if "text" not in files and caption:
@@ -100,6 +100,9 @@ class Folder:
         if not taken:
             also = "".join(f"; {convert(path)}" for path in list(self.foreign.values())[:1])
             raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
+
+    def _member(self, modality: str, path: Path, key: str) -> Member:
+        return member(modality, path, key, points=self.points, seed=self.seed, within=self.path)
 
     def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
         """The files of each sample by its stem. parts: a file may lie in any of the folders, which do not count."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from align.data.making.media import Member, held, stored, words
+from align.data.making.clouds import Sampling, saved
+from align.data.making.media import Member, held, member, stored, words
 from align.data.making.planned import Planned
 from align.data.meta import is_text
-from align.data.names import FOREIGN, check_member, modalities
+from align.data.names import FOREIGN, check_member, modalities, row_name
+from align.preprocess.mesh import SUFFIXES as MESHES
 
 
 class Given:
@@ -21,18 +22,21 @@ class Given:
 
     A content is bytes; a ``Path`` (read when its turn comes); for a .npy also an array; for .txt and .cls also a str;
     for the json anything that JSON can say; None is a member that is missing. A .txt may also be a list of captions; a
-    value that is no caption is a bad row, and the sample stays.
+    value that is no caption is a bad row, and the sample stays. A mesh or scan (``points.obj``) becomes a cloud, as
+    ``sampling`` says; as a Path it finds its textures.
     """
 
-    def __init__(self, samples: Iterable[Any]):
-        self._samples = samples
+    def __init__(self, samples: Iterable[Any], sampling: Sampling = Sampling()):  # noqa: B008  a tuple
+        self._samples, self.sampling = samples, sampling
         self.without = 0  # samples without any modality
 
     def samples(self) -> Iterator[Planned]:
         """The samples, once. Raises TypeError and ValueError that name the sample by its number."""
         for number, sample in enumerate(self._samples):
             key, members = _parts(number, sample)
-            planned = Planned(key, [_member(key, name, x) for name, x in members.items() if x is not None])
+            planned = Planned(
+                key, [_member(key, name, x, self.sampling) for name, x in members.items() if x is not None]
+            )
             if modalities([member.name for member in planned.members], FOREIGN):
                 yield planned
             else:
@@ -56,7 +60,7 @@ def _parts(number: int, sample: Any) -> tuple[str, dict[str, Any]]:
     return key, dict(members)
 
 
-def _member(key: str, name: str, content: Any) -> Member:
+def _member(key: str, name: str, content: Any, sampling: Sampling) -> Member:
     try:
         check_member(name)
     except ValueError as error:
@@ -67,6 +71,9 @@ def _member(key: str, name: str, content: Any) -> Member:
     if isinstance(content, Path):
         if not content.is_file():
             raise FileNotFoundError(f"sample {key!r}: no file {content}")
+        row = row_name(name)
+        if row is not None and row.modality == "points" and suffix in MESHES:
+            return member(name.removesuffix(f".{suffix}"), content, key, **sampling._asdict())
         return stored(name, content)
     if suffix == "json":
         try:
@@ -78,9 +85,7 @@ def _member(key: str, name: str, content: Any) -> Member:
     if isinstance(content, str) and suffix in ("txt", "cls"):
         return held(name, content.encode())
     if suffix == "npy" and (isinstance(content, np.ndarray) or hasattr(content, "__array__")):
-        out = io.BytesIO()
-        np.save(out, np.asarray(content), allow_pickle=False)
-        return held(name, out.getvalue())
+        return held(name, saved(np.asarray(content)))
     raise TypeError(
         f"member {name!r} of sample {key!r} is a {type(content).__name__}; give bytes, a Path, a str for .txt, "
         "an array for .npy, or what JSON can say for json"

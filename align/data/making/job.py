@@ -11,8 +11,8 @@ from align.data.bad import Lost
 from align.data.making.balance import balanced
 
 Progress = Callable[[int, int], None]
-Fault = tuple[str, str]
-"""(reason, member)."""
+Fault = tuple[str, str] | tuple[str, str, str]
+"""(reason, member), or with a detail."""
 Made = tuple[dict[str, bytes], list[Fault]]
 """What a sample becomes, nothing where it is left out; and what of it was bad."""
 

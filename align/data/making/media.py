@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.data.captions import captions
+from align.data.making.clouds import Made, make_cloud
 from align.data.names import CODE
 from align.data.rows import explain
 from align.preprocess import Audio, Image
 from align.preprocess.mesh import SUFFIXES as MESHES
-from align.preprocess.mesh import sample_mesh
 from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
 from align.preprocess.sounds.formats import convert
 from align.seeds import derive
@@ -31,7 +30,7 @@ class Member(NamedTuple):
     """
 
     name: str
-    read: Callable[[], bytes]
+    read: Callable[[], bytes | Made]
     mark: str = ""
     size: int = 0
 
@@ -80,8 +79,10 @@ def kind(path: Path) -> str | None:
     return next((modality for modality, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
 
-def member(slot: str, path: Path, key: str, *, points: int, seed: int) -> Member:
+def member(slot: str, path: Path, key: str, *, points: int, seed: int, within: Path | None = None) -> Member:
     """The member that a file becomes. slot: ``image``, ``image.0``; a mesh is sampled with ``points`` points.
+
+    within: the folder that a mesh may refer into, for its textures; default: its own.
 
     Raises FileNotFoundError where there is no file, ValueError for a suffix that the modality does not read.
     """
@@ -98,15 +99,6 @@ def member(slot: str, path: Path, key: str, *, points: int, seed: int) -> Member
     if not suffix.isalnum() or suffix in CODE:
         raise ValueError(f"{path}: a member is named by its suffix, and pickles are never stored; this has {suffix!r}")
     if modality == "points" and suffix in MESHES:
-        read = partial(cloud, path, points, derive(seed, key, slot))
+        read = partial(make_cloud, path, points, derive(seed, key, slot), within=within)
         return Member(f"{slot}.npy", read, _state(path)[0], 128 + 24 * points)
     return stored(f"{slot}.{suffix}", path)
-
-
-def cloud(path: Path, points: int, seed: int) -> bytes:
-    """A mesh file as .npy bytes: (points, 6) float32, xyz and rgb. Raises BadSample for one that cannot be read."""
-    import numpy as np
-
-    out = io.BytesIO()
-    np.save(out, sample_mesh(path, points, seed), allow_pickle=False)
-    return out.getvalue()

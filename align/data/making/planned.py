@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from align.data.archive.tar import room
+from align.data.making.clouds import Made as Cloud
 from align.data.making.job import Fault, Made
 from align.data.making.media import Member
 from align.data.rows import explain
@@ -28,12 +29,17 @@ class Planned(NamedTuple):
         return sum(room(member.size) for member in self.members)
 
     def read(self, shards: object = None) -> Made:
-        """Its members' bytes, and (reason, member) of those that cannot be had."""
+        """Its members' bytes, and (reason, member, detail) of those that cannot be had, or of which there is a note."""
         found: dict[str, bytes] = {}
         bad: list[Fault] = []
         for name, read, _, _ in self.members:
             try:
-                found[name] = read()
+                content = read()
             except BadSample as error:
-                bad.append((explain(error, name.partition(".")[0]), name))
+                bad.append((explain(error, name.partition(".")[0]), name, error.detail))
+                continue
+            if isinstance(content, Cloud):
+                bad += [(reason, name, detail) for reason, detail in content.notes]
+                content = content.data
+            found[name] = content
         return found, bad

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from align.data.bad import BLANK, EMPTY, is_fault
 from align.data.captions import is_blank
+from align.data.making.clouds import Sampling, converted, judged
 from align.data.making.grouping import By, with_group
 from align.data.making.job import Made
 from align.data.making.recode import Recode
@@ -34,10 +35,21 @@ class Readable(Protocol):
     def read(self, shards: Any) -> Made: ...
 
 
-def prepare(state: tuple[Shards | None, Recode, By | None], item: Readable) -> Made:
-    """(what a planned sample becomes, (reason, member) of what was bad in it); empty where no modality is left."""
-    shards, recode, by = state
-    members, bad = item.read(shards)
+class Making(NamedTuple):
+    """What the members of a build follow from: the shards they come from, and how they are made."""
+
+    shards: Shards | None
+    recode: Recode
+    sampling: Sampling
+    group: By | None
+
+
+def prepare(making: Making, item: Readable) -> Made:
+    """(what a planned sample becomes, (reason, member, …) of what was bad or noted); empty where no modality is left.
+
+    Arrays and clouds are judged as a check would judge them.
+    """
+    members, bad = item.read(making.shards)
     out: dict[str, bytes] = {}
     for name, data in members.items():
         if (modality := _caption(name)) is not None and is_blank(data):
@@ -45,20 +57,23 @@ def prepare(state: tuple[Shards | None, Recode, By | None], item: Readable) -> M
             continue
         try:
             check_format(name, data)
-            new, content = recode(name, data)
-            bad += [(reason, name) for reason in recode.noted(name, data)]
+            new, content, said = converted(item.key, name, data, making.sampling)
+            content, more = judged(new, content)
+            said += [(reason, name) for reason in making.recode.noted(new, content)]
+            new, content = making.recode(new, content)
         except BadSample as error:
-            bad.append((error.reason, name))
+            bad.append((error.reason, name, error.detail))
             continue
         if new in out:
             bad.append(("shard/duplicate-member", name))
             continue
+        bad += said + more
         out[new] = content
     if "json" in out and (wrong := read_meta(out, {})[1]):
         raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
     if modalities(out, FOREIGN):
-        return with_group(out, by), bad
-    return {}, bad if any(is_fault(reason) for reason, _ in bad) else [*bad, (EMPTY, "")]
+        return with_group(out, making.group), bad
+    return {}, bad if any(is_fault(reason) for reason, *_ in bad) else [*bad, (EMPTY, "")]
 
 
 def _caption(name: str) -> str | None:

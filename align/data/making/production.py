@@ -61,13 +61,13 @@ def _make(job: Job, stack: ExitStack) -> tuple[int, dict[str, int]]:
             budget.end_epoch()
             if writer.samples == 0:
                 why = f"; {quarantine} says why" if run.found or job.lost else ""
-                why += f" ({FIRST_DOT})" if any(reason.startswith("member/") for *_, reason in run.found) else ""
+                why += f" ({FIRST_DOT})" if any(reason.startswith("member/") for _, _, reason, *_ in run.found) else ""
                 raise ValueError(f"no sample of the {run.done} that came could be written{why}")
         except (TooManyBad, ValueError):
             _quarantine(quarantine, job.lost, run.found)
             raise
     _quarantine(quarantine, job.lost, run.found)
-    counts = Counter(reason for _, _, reason in run.found)
+    counts = Counter(reason for _, _, reason, *_ in run.found)
     for _, reason, n in job.lost:
         counts[reason] += n
     return writer.samples, dict(sorted(counts.items()))
@@ -87,7 +87,7 @@ class _Run:
         for item, (members, wrong) in self._made:
             taken, self.done = taken + 1, self.done + 1
             sums.update(_mark(item))
-            found = [[item.key, member, reason] for reason, member in wrong]
+            found = [[item.key, member, reason, *detail] for reason, member, *detail in wrong]
             self._bad += found
             self._count(found, 1)
             if members:
@@ -156,8 +156,8 @@ class _Run:
         return sha256(path) == said["sha256"]
 
     def _count(self, bad: Sequence[Sequence[str]], seen: int) -> None:
-        place = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in bad))}
-        self.budget.add([Bad(reason, key=key, member=member, position=place[key]) for key, member, reason in bad], seen)
+        place = {key: n for n, key in enumerate(dict.fromkeys(key for key, *_ in bad))}
+        self.budget.add([Bad(reason, "", key, member, place[key]) for key, member, reason, *_ in bad], seen)
 
 
 def _mark(item: Item) -> bytes:
@@ -167,7 +167,8 @@ def _mark(item: Item) -> bytes:
 def _quarantine(path: Path, lost: Sequence[Lost], found: Sequence[Sequence[str]]) -> None:
     """List what was bad; where nothing was, there is no list."""
     lines: list[Mapping[str, Any]] = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in lost]
-    lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
+    names = ("key", "member", "reason", "detail")
+    lines += [{name: said for name, said in zip(names, bad, strict=False) if said} for bad in found]
     if not lines:
         path.unlink(missing_ok=True)
         return

@@ -156,7 +156,13 @@ class Table:
                 f"column {slot!r} holds a {type(cell).__name__}; it takes the name of a file, or {{'bytes': …, 'path': "
                 "'NAME.SUFFIX'} (a program can also give whole samples: (key, {'image.png': …}))"
             )
-        return member(slot, self.path.parent / cell.strip(), key, points=self.points, seed=self.seed)
+        path, within = self.path.parent / cell.strip(), self.path.parent
+        return member(slot, path, key, points=self.points, seed=self.seed, within=_around(path, within))
+
+
+def _around(path: Path, folder: Path) -> Path | None:
+    """The table's folder for a file in it, else None: the file's own."""
+    return folder if path.absolute().is_relative_to(folder.absolute()) else None
 
 
 def _empty(cell: Any) -> bool:
