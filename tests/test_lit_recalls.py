@@ -22,8 +22,8 @@ def batch(images: list[int], texts: list[int], group: list[int] | None = None) -
 
 @pytest.mark.parametrize("turn", [False, True])
 def test_a_samples_number_is_no_group(turn):
-    """The images of samples 0 and 1 are nearest to the texts of groups 0 and 1, which are not theirs."""
-    plain, grouped = batch([2, 3], [0, 1]), batch([0, 1], [2, 3], [0, 1])
+    """What each row is nearest to is of a group whose id is the row's own number in the set; it is not its partner."""
+    plain, grouped = batch([2, 3], [0, 1]), batch([0, 1], [2, 3], [2, 3] if turn else [0, 1])
     got = recalls([grouped, plain] if turn else [plain, grouped], [term])
     assert got == {"val/image_to_text/recall@1": 0.0, "val/text_to_image/recall@1": 0.0}
 

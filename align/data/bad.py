@@ -48,11 +48,14 @@ class Budget:
     """At most max(10, max_bad · seen) bad samples at any time and max(1, max_bad · total) in a whole epoch.
 
     A sample with several bad members is one bad sample; ``counts`` has every reason. lost: what was missing before the
-    first read; it counts in each epoch. state: of a run to go on with.
+    first read; it counts in each epoch. state: of a run to go on with. total: the samples of a single pass, such as an
+    evaluation: their share is allowed from its beginning, for a set may have its bad samples in one place.
     """
 
-    def __init__(self, max_bad: float, *, lost: Iterable[Lost] = (), state: Mapping[str, Any] | None = None):
-        self.max_bad, self.lost = max_bad, 0
+    def __init__(
+        self, max_bad: float, *, lost: Iterable[Lost] = (), state: Mapping[str, Any] | None = None, total: int = 0
+    ):
+        self.max_bad, self.total, self.lost = max_bad, total, 0
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
         for shard, reason, n in lost:
@@ -79,7 +82,7 @@ class Budget:
         n = spoiled(found)
         self.seen, self.bad = self.seen + seen, self.bad + n
         self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
-        self._check(self.bad, max(10, self.max_bad * self.seen), self.seen, "so far")
+        self._check(self.bad, max(10, self.max_bad * max(self.seen, self.total)), self.seen, "so far")
 
     def end_epoch(self) -> None:
         """Raises TooManyBad for an epoch with more than max(1, max_bad · total) bad samples."""
