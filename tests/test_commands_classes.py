@@ -10,7 +10,7 @@ import torch
 
 from align.checkpoint import save
 from align.commands import main
-from align.commands.classes import read_classes, read_templates
+from align.commands.classes import read_captions, read_classes, read_templates
 from align.commands.errors import Refused
 from align.commands.named import split
 from align.commands.pairs import mapping, pairs
@@ -103,6 +103,16 @@ def test_templates_are_read_in_every_form(said, means):
 def test_templates_of_other_forms_are_refused(said):
     with pytest.raises(Refused, match="template"):
         read_templates(said)
+
+
+def test_templates_of_captions_have_the_same_forms():
+    assert read_captions("{}") == ["{}"]
+    assert read_captions("a {}|the {}") == ["a {}", "the {}"]
+    assert read_captions("") == [""]
+    assert read_captions('["a {}", "the {}"]') == ["a {}", "the {}"]
+    assert read_captions("prompts.txt") == ["a {}", "the {}, lit from above"]
+    with pytest.raises(Refused, match="captions have no attributes"):
+        read_captions('{"shape": "a {}"}')
 
 
 def test_lists_and_pairs_understand_json():

@@ -36,6 +36,19 @@ def read_templates(text: str, option: str = "--templates") -> list[str] | dict[s
     return _read(text, option, _worded)
 
 
+def read_captions(text: str, option: str = "--template") -> list[str]:
+    """Templates of captions: several with ``|`` between them, none in an empty text, or the forms of prompts' templates.
+
+    Raises Refused as ``read_templates`` does, and for templates of attributes.
+    """
+    if not text.strip().startswith(("[", '{"')) and not os.path.isfile(text):
+        return text.split("|")
+    found = read_templates(text, option)
+    if isinstance(found, dict):
+        raise Refused(f"{option}: captions have no attributes; {TEMPLATE_FORMS}", code=2)
+    return found
+
+
 def _read(text: str, option: str, form: Callable[[str, str, str], Any]) -> Any:
     where = option
     try:

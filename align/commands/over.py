@@ -16,5 +16,9 @@ def budget(option: str) -> Iterator[None]:
     try:
         yield
     except TooManyBad as error:
-        message = f"{error}\nleave them out and go on with a larger share, as in {option} 0.1; 1 allows any number"
-        raise Refused(message, error.exit_code) from error
+        raise over(error, option) from error
+
+
+def over(error: Exception, option: str) -> Refused:
+    """The error with a line that names the option."""
+    return Refused(f"{error}\nto leave them out and go on, allow a larger share: {option} 0.1, or 1 for any number", 3)

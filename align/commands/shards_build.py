@@ -78,6 +78,7 @@ def build(
         anew: do not continue a build that was stopped
         max_bad: the share of samples with something unreadable above which the build stops; 1 never
     """
+    from align.commands.classes import read_captions
     from align.commands.named import split as names
     from align.commands.pairs import mapping, pairs
     from align.commands.progress import progress
@@ -95,7 +96,7 @@ def build(
             modalities=names(modalities),
             columns=pairs(columns, "--columns"),
             literal=names(literal),
-            template=template.split("|"),
+            template=read_captions(template),
             points=points,
             seed=seed,
             licence=licence,

@@ -134,8 +134,8 @@ def _retrieval(embeddings: Embeddings, scores: Scores) -> list[str]:
 
 
 def _equal(modality: str, n: int, rows: int, text: bool) -> str:
-    says = f"{n:,} of {rows:,} answers of {modality} equal another that is no hit; a tie never helps, so none is found"
-    return f"{says}. --hit caption takes equal texts as one answer" if text else says
+    says = f"{n:,} of {rows:,} answers of {modality} equal another that is no hit: they tie, and a tie never helps"
+    return f"{says}; --hit caption takes equal texts as one answer" if text else says
 
 
 def some(names: Sequence[str], most: int = 8) -> str:
