@@ -21,7 +21,7 @@ from align.evaluation.labels import memberships, spelled
 from align.evaluation.prompts import equal_prompts
 from align.evaluation.retrieval import retrieval_shards
 from align.metrics import ranks
-from align.report import write_report
+from align.report import build_gallery, write_report
 from align.search import Index
 from align.values import Embeddings, Rows, TermInfo
 
@@ -235,6 +235,18 @@ def loop(embeddings, rows, of: str, by: str) -> list[int]:
             best = max(s for s, h in zip(row, right, strict=True) if h)
             found.append(1 + sum(s >= best for s, h in zip(row, right, strict=True) if not h))
     return found
+
+
+@pytest.mark.parametrize("hit", ["sample", "caption"])
+def test_the_gallery_marks_the_hits_that_the_numbers_count(tmp_path, hit):
+    opened, _ = captioned(tmp_path)
+    found = evaluate(tiny_space.model(), opened, hit=hit)
+    gallery = build_gallery(found.embeddings, opened, hit=found.hit, queries=7, k=7)
+    marks = {(gallery.items[q.item].key, gallery.items[a.item].key): a.hit for q in gallery.queries for a in q.answers}
+    assert len(marks) >= 30
+    for (one, other), marked in marks.items():
+        equal = hit == "caption" and not said(int(one)).isdisjoint(said(int(other)))
+        assert marked == (one == other or equal), (one, other)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -37,7 +37,7 @@ def read_templates(text: str, option: str = "--templates") -> list[str] | dict[s
 
 
 def read_captions(text: str, option: str = "--template") -> list[str]:
-    """Templates of captions: several with ``|`` between them, none in an empty text, or the forms of prompts' templates.
+    """Templates of captions: several with ``|`` between them, none in an empty text, or a form of ``read_templates``.
 
     Raises Refused as ``read_templates`` does, and for templates of attributes.
     """

@@ -117,7 +117,7 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str) -
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
-    gallery = build_gallery(results.embeddings, shards) if len(present) > 1 else None
+    gallery = build_gallery(results.embeddings, shards, hit=results.hit) if len(present) > 1 else None
     return write_report(
         folder / "report.html",
         title=title,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from align.data import Loader, Shards
-from align.data.bad import Budget
 from align.evaluation.content import Marked, parted
 from align.model import JointModel
 from align.values import Batch, Embeddings, Rows
@@ -43,8 +42,7 @@ def embed_shards(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     readers = {m: Marked(reader) if content else reader for m, reader in model.preprocess.items()}
-    budget = Budget(shards.max_bad, lost=shards.lost, total=len(shards))
-    loader = Loader(shards, readers, batch=batch, workers=workers, train=False, budget=budget)
+    loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
     done = 0
     try:

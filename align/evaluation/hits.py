@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import final
 
 import torch
@@ -71,6 +72,13 @@ class Captions:
             return texts, rows, lambda a, b: self._meet(b, a).T
         return sample, rows, by_sample()
 
+    def samples(self, sample: int) -> Tensor:
+        """(B,) bool: the samples that have a text of this one."""
+        found = torch.zeros(len(self.said), dtype=torch.bool)
+        for text in self.said[sample][self.said[sample] >= 0].tolist():
+            found |= (self.said == text).any(dim=1)
+        return found
+
     def _meet(self, samples: Tensor, texts: Tensor) -> Tensor:
         """(s, t) bool: the sample has the text."""
         found = torch.zeros(len(samples), len(texts), dtype=torch.bool)
@@ -92,6 +100,18 @@ def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
     if rows.content is None:
         raise ValueError("hit 'caption' needs the rows' content: embed_shards(model, shards, content=True)")
     return Captions(rows.content.cpu(), rows.sample.cpu(), embeddings.size, text)
+
+
+def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:
+    """The rule between two samples in 0..size-1, for a gallery: whether one is a hit for the other."""
+
+    @lru_cache(maxsize=1)  # a gallery asks about one sample and all others
+    def row(sample: int) -> list[bool]:
+        if isinstance(hits, Captions):
+            return hits.samples(sample).tolist()
+        return hits(torch.tensor([sample]), torch.arange(size))[0].tolist()
+
+    return lambda a, b: row(a)[b]
 
 
 def equal_answers(embeddings: Embeddings, hits: Rule | Captions) -> dict[str, int]:

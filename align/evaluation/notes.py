@@ -40,17 +40,18 @@ def facts(
     same: dict[str, dict[str, str]] = {}
     if text in model.modalities:
         for a, names in classes.items():
-            number = equal_prompts(model, list(names.values()), templates[a], text=text) if names else []
-            found = {label: list(names)[first] for label, first in zip(names, number, strict=True)}
-            same[a] = {label: first for label, first in found.items() if label != first}
+            if labels[a].samples:
+                first = equal_prompts(model, list(names.values()), templates[a], text=text)
+                found = {label: list(names)[i] for label, i in zip(names, first, strict=True)}
+                same[a] = {label: kept for label, kept in found.items() if label != kept}
     equal = {m: n for m, n in equal_answers(embeddings, hits).items() if n}
     notes: list[str] = []
     if left := total - embeddings.size:
         notes.append(f"{left:,} of {total:,} samples have no row that could be read: they are left out")
     for a, names in classes.items():
         notes += _labels(a, labels[a], same.get(a, {}))
-        if text in model.modalities and numerals(list(names.values())):
-            notes.append(_numbers(a, list(names), templates[a]))
+        if a in same and numerals(list(names.values())):
+            notes.append(_numbers(a, list(names.values()), templates[a]))
     if classes and (rest := [a for a in known if a not in classes]):
         notes.append(f"measured for {', '.join(classes)} alone, by the classes given; the shards have {some(rest)} too")
     notes += _zeroshot(model, embeddings, scores, labels, text) + _retrieval(embeddings, scores)
@@ -98,8 +99,8 @@ def _labels(attribute: str, found: Scored, same: Mapping[str, str]) -> list[str]
     return out
 
 
-def _numbers(attribute: str, labels: Sequence[str], templates: Sequence[str]) -> str:
-    prompts = ", ".join(repr(template.replace("{}", labels[0])) for template in templates[:2])
+def _numbers(attribute: str, names: Sequence[str], templates: Sequence[str]) -> str:
+    prompts = ", ".join(repr(template.replace("{}", names[0])) for template in templates[:2])
     return (
         f"{attribute}: the class names are numbers, and zero-shot asks with {prompts}, …; give their names with "
         f"--classes: a file with one name a line, in the order of the numbers from 0"

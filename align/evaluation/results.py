@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ from align.data import Shards
 from align.evaluation.classes import Classes, Templates, listed, named, worded
 from align.evaluation.counts import check_counts
 from align.evaluation.embed import Progress, embed_shards
-from align.evaluation.hits import Captions, Rule, by_caption, by_group, by_label, by_sample, has_groups
+from align.evaluation.hits import Captions, Rule, by_caption, by_group, by_label, by_sample, has_groups, of_samples
 from align.evaluation.labels import spelled
 from align.evaluation.notes import facts
 from align.evaluation.protocol import protocol
@@ -26,11 +26,13 @@ Hit = Literal["group", "sample", "label", "caption"]
 
 
 class Results(NamedTuple):
-    """scores: flat names -> numbers; protocol: what made them; embeddings: every row, for a report or an index."""
+    """scores: flat names -> numbers; protocol: what made them; embeddings: every row, for a report or an index; hit:
+    whether a sample is a hit for another by the hit rule, for a gallery."""
 
     scores: Scores
     protocol: dict[str, Any]
     embeddings: Embeddings
+    hit: Callable[[int, int], bool] | None = None
 
 
 def evaluate(
@@ -91,7 +93,7 @@ def evaluate(
     for _, reason, n in shards.lost:
         bad[reason] += n
     block = protocol(model, shards, embeddings, classes=asked, templates=templated, hit=says, command=command, bad=bad)
-    return Results(scores, block | about, embeddings)
+    return Results(scores, block | about, embeddings, of_samples(rule, embeddings.size))
 
 
 def write_results(results: Results, folder: str | Path) -> Path:
