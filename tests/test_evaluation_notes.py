@@ -183,9 +183,9 @@ CAPTIONS = {  # several a sample, one that a sample says twice, a hole, hard neg
     3: [],
     4: ["a cow", "a cow"],
     5: ["a cat"],
-    6: ["an ox"],
+    6: ["an egg"],
 }
-NEGATIVES = {0: ["a cat"], 6: ["no ox"], 4: ["a cow"]}
+NEGATIVES = {0: ["a cat"], 6: ["no egg"], 4: ["a cow"]}
 
 
 def captioned(folder, **options) -> tuple[Shards, list[tuple[int, str]]]:
