@@ -36,6 +36,8 @@ class AdamW:
         warmup: steps of linear warm-up; below 1 a fraction of all steps.
         final: the learning rate at the last step, as a fraction of `lr`.
         clip: the largest norm of the gradient; 0 for none.
+        replan: plan the schedule anew where a run that has come to its end gets more steps; otherwise they have its
+            final learning rate.
     """
 
     def __init__(
@@ -47,13 +49,14 @@ class AdamW:
         warmup: float = 0.05,
         final: float = 0.01,
         clip: float = 1.0,
+        replan: bool = False,
     ):
         if lr <= 0 or warmup < 0 or clip < 0:
             raise ValueError(
                 f"lr must be above 0, warmup and clip at least 0; got lr={lr}, warmup={warmup}, clip={clip}"
             )
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
-        self.warmup, self.final, self.clip = warmup, final, clip
+        self.warmup, self.final, self.clip, self.replan = warmup, final, clip, replan
 
     def build(self, *modules: nn.Module) -> torch.optim.AdamW:
         """The optimiser of these modules' parameters."""
@@ -61,7 +64,7 @@ class AdamW:
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def at(self, step: int, steps: int) -> float:
-        """The learning rate of step 0..steps-1: a pure function, so a resumed run needs no state for it."""
+        """The learning rate of a step in a schedule of so many steps, and after their end. A pure function."""
         warm = self.warmup * steps if self.warmup < 1 else self.warmup
         if step < warm:
             return self.lr * (step + 1) / (warm + 1)

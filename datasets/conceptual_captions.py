@@ -55,7 +55,7 @@ def pictures(folder: Path, counts: Counter[str]) -> Samples:
         for sample in shard.samples(0):
             seen += 1
             suffix = next((name for name in IMAGES if name in sample), None)
-            caption = text([sample.get("txt", b"").decode("utf-8", "replace")])
+            caption = text([sample.get("txt", b"").decode("utf-8-sig", "replace")])
             if suffix is None or not caption:
                 counts["samples without an image" if suffix is None else "images without a caption"] += 1
                 continue

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from align.data import ShardWriter
+from align.data.captions import is_blank
 from align.files import read_json
 from align.values import BadSample
 
@@ -138,9 +139,13 @@ def member(modality: str, path: Path) -> Members:
     return {f"{modality}{path.suffix.lower()}": path.read_bytes()}
 
 
-def text(captions: Iterable[str]) -> Members:
-    """A line for each caption, with single spaces; the empty ones are left out."""
-    lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
+def text(captions: Iterable[str], where: str = "") -> Members:
+    """A line for each caption, with single spaces; the blank ones are left out. ValueError for what is no string."""
+    found = list(captions)
+    for caption in found:
+        if not isinstance(caption, str):
+            raise ValueError(f"{where or 'a sample'}: caption {caption!r} is a {type(caption).__name__}, no string")
+    lines = [" ".join(caption.split()) for caption in found if not is_blank(caption)]
     return {"text.txt": "\n".join(lines).encode()} if lines else {}
 
 
@@ -172,4 +177,5 @@ def karpathy(path: Path, split: str, more: Mapping[str, type]) -> list[dict[str,
     found = [image for image in records(path, fields, under="images") if image["split"] == split]
     for image in found:
         image["captions"] = [sentence["raw"] for sentence in image["sentences"] if "raw" in sentence]
+        text(image["captions"], f"{path}: {image['filename']}")
     return found

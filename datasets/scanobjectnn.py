@@ -37,6 +37,8 @@ import numpy as np
 from npy_objects import handed_on, load_objects
 from recipe import Samples, about, cloud, parser, run, text, there, write
 
+from align.extras import pip_install
+
 CLASSES = ["bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow"]
 CLASSES += ["sink", "sofa", "toilet"]
 LICENCE = "ScanObjectNN's terms of use: non-commercial research"
@@ -53,7 +55,7 @@ def read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         from h5py import Dataset, File  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ImportError(f"{path}: reading HDF5 needs h5py; pip install 'align[recipes]'") from None
+        raise ImportError(f"{path}: reading HDF5 needs h5py; {pip_install('recipes')}") from None
     with File(path) as file:
         data, label = file.get("data"), file.get("label")
         if not isinstance(data, Dataset) or not isinstance(label, Dataset):

@@ -26,6 +26,8 @@ from typing import Any
 
 from recipe import AUDIO, IMAGES, Members, Samples, about, parser, run, text, there, write
 
+from align.extras import pip_install
+
 COLUMNS = ["lang", "audio", "image", "text", "cls", "cls_id"]
 LANGUAGES = {"ar": "Arabic", "el": "Greek", "en": "English", "hi": "Hindi", "ja": "Japanese", "ko": "Korean"}
 LANGUAGES |= {"te": "Telugu", "th": "Thai", "uk": "Ukrainian", "zh-CN": "Chinese"}
@@ -54,7 +56,7 @@ def triples(files: list[Path], split: str) -> Samples:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ImportError("reading Parquet needs pyarrow; pip install 'align[recipes]'") from None
+        raise ImportError(f"reading Parquet needs pyarrow; {pip_install('recipes')}") from None
     number = 0
     for path in files:
         try:
@@ -66,7 +68,8 @@ def triples(files: list[Path], split: str) -> Samples:
                         where = f"{path} sample {number}"
                         language = LANGUAGES.get(row["lang"], row["lang"])
                         said = about({"label": {"object": row["cls"], "language": language}})
-                        words = text([row["text"].replace("_", " ")])
+                        words = text([row["text"]], where)
+                        words = {name: line.replace(b"_", b" ") for name, line in words.items()}
                         found = media("audio", row["audio"], where) | media("image", row["image"], where)
                         yield f"{split}-{number:08d}", found | words | said
                         number += 1

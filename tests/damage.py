@@ -17,7 +17,7 @@ import wave
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -46,7 +46,7 @@ def pixels(seed: int | str, size: int = 64) -> np.ndarray:
     return out.clip(0, 255).astype(np.uint8)
 
 
-def encoded(array: np.ndarray, kind: str = "JPEG", **options: int) -> bytes:
+def encoded(array: np.ndarray, kind: str = "JPEG", **options: Any) -> bytes:
     out = io.BytesIO()
     Picture.fromarray(array).save(out, kind, **options)
     return out.getvalue()
@@ -139,6 +139,15 @@ def gif(members: Members) -> bytes:
     return out.getvalue()
 
 
+def two_pages(seed: str) -> dict[str, Any]:
+    return {"save_all": True, "append_images": [Picture.fromarray(pixels(f"{seed} 2"))]}
+
+
+def deep(seed: str) -> np.ndarray:
+    """Grey values from 0 to 255 as uint16."""
+    return pixels(seed)[..., 0].astype(np.uint16)
+
+
 def bomb(members: Members) -> bytes:
     out = io.BytesIO()
     Picture.new("1", (6_000, 6_000)).save(out, "PNG")
@@ -189,7 +198,11 @@ put("image-tiny", "image/tiny", image, lambda m: encoded(pixels("tiny", 64)[:20,
 put("image-misnamed", "image/suffix", image, lambda m: encoded(pixels("misnamed"), "PNG"))
 put("image-animated", "image/animated", "image.gif", gif)
 put("image-strip", "image/narrow", image, lambda m: encoded(np.tile(pixels("strip")[:40], (1, 6, 1))))
-put("image-tiff", "ignored/image.tiff", "image.tiff", lambda m: encoded(pixels("tiff"), "TIFF"))
+put("image-portable", "ignored/image.ppm", "image.ppm", lambda m: encoded(pixels("ppm"), "PPM"))
+put("image-heic", "image/format", image, lambda m: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+put("image-pages", "image/pages", "image.tif", lambda m: encoded(pixels("pages"), "TIFF", **two_pages("pages")))
+put("image-12-in-16", "image/low-range", "image.png", lambda m: encoded(deep("12") * 16, "PNG"))
+put("image-depth", "image/own-range", "image.tiff", lambda m: encoded(deep("depth").astype(np.float32), "TIFF"))
 put("image-twice", "image/duplicate", image, lambda m: good("base")[image])
 put("image-resized", "image/near-duplicate", image, lambda m: encoded(resized("base"), quality=60))
 put("audio-cut", "audio/truncated", audio, lambda m: m[audio][: len(m[audio]) // 2])
@@ -248,7 +261,15 @@ put("shadow", "sample/shadowed", "image.png", lambda m: encoded(pixels("shadow")
 put("pickle", "member/pickle", "extra.pkl", lambda m: pickle.dumps({"a": 1}))
 put("unknown", "member/unknown", "xyz", lambda m: b"who knows")
 KINDS.append(Kind("nothing", "sample/no-modality", "", only_json))
-for kind in ("image-bomb", "image-scratched", "image-animated", "image-tiff"):  # these come instead of the .jpg
+for kind in (
+    "image-bomb",
+    "image-scratched",
+    "image-animated",
+    "image-portable",
+    "image-pages",
+    "image-12-in-16",
+    "image-depth",
+):  # these come instead of the .jpg
     KINDS.append(Kind(kind, "", image, lambda members: members.pop(image, None) and None))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 floors = {
+    "__main__": 8,
     "commands": 7,
     "quickstart": 6,
     **dict.fromkeys(("lit", "convert"), 5),
@@ -15,7 +16,7 @@ floors = {
     ),
     **dict.fromkeys(("model", "objective", "scoring", "data"), 3),
     **dict.fromkeys(("losses", "encoders", "heads", "preprocess"), 2),
-    **dict.fromkeys(("values", "files", "seeds", "distributed", "metrics"), 1),
+    **dict.fromkeys(("values", "files", "seeds", "distributed", "metrics", "extras"), 1),
 }
 light = {"torch", "__future__"}  # what floor 1 may use beside the standard library
 only_home = {"lightning": {"lit", "commands"}, "webdataset": {"data"}}  # library -> the rooms that may import it

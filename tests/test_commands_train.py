@@ -138,8 +138,18 @@ def test_a_tower_that_no_shard_has_rows_for_is_refused(folder, capsys):
     assert not (folder / "run/metrics.csv").exists()
 
 
+def test_python_m_align_is_the_program():
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "align", *args], capture_output=True, text=True, timeout=120)
+
+    assert run("--help").stdout.startswith("usage: align COMMAND")
+    assert run("zeroshot", "--help").stdout.startswith("usage: align zeroshot ")
+    wrong = run("trian")
+    assert (wrong.returncode, wrong.stderr[:7], wrong.stderr.count("\n")) == (2, "align: ", 1)
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(folder):
-    command = f"{sys.executable} -m align.commands shards stats . --json | true"
+    command = f"{sys.executable} -m align shards stats . --json | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
 
@@ -192,7 +202,7 @@ def test_a_missing_config_and_a_folder_that_is_no_model(folder, capsys):
 )
 def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, number, code):
     """To every process, data workers first, as a terminal or a scheduler may send it."""
-    command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--run", "run"]
+    command = [sys.executable, "-m", "align", "train", "--config", "config.yaml", "--run", "run"]
     command += ["--data.workers", "2", "--trainer.max_steps", "100000", "--checkpoint.every_steps", "100000"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
@@ -223,7 +233,7 @@ def test_two_ranks_train_the_run_of_one_process(folder):
     """DDP over gloo on a set with holes, float64: the same losses to rounding."""
     same = ["train", "--config", "config.yaml", "--trainer.precision", "64-true"]
     assert main([*same, "--run", "one"]) == 0
-    command = [sys.executable, "-m", "align.commands", *same, "--run", "two"]
+    command = [sys.executable, "-m", "align", *same, "--run", "two"]
     command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)

@@ -211,9 +211,9 @@ def test_a_folder_of_classes(tmp_path):
         "image.png": png(1),
         "audio.wav": wav(2),
         "text.txt": b"a photo of a cat\ncat",
-        "json": b'{"label": "cat"}',
+        "json": b'{"label": "cat", "group": "cat"}',  # equal captions are no negatives of each other
     }
-    assert found["cat_2"]["text.txt"] == b"words"
+    assert (found["cat_2"]["text.txt"], found["cat_2"]["json"]) == (b"words", b'{"label": "cat"}')
     assert found["red_dog_b_x"]["text.txt"] == b"a photo of a red dog\nred dog"
     assert Shards(tmp_path / "out" / "*.tar").classes == {"label": ["cat", "red_dog"]}
 

@@ -215,9 +215,9 @@ def test_blank_lines_and_marks_are_no_captions():
 
 def test_a_member_that_the_preprocess_does_not_read_is_ignored_and_counted():
     counts = Counts()
-    found = batch([sample(0, {"image.tiff": b"x", "image.txt": b"/etc/passwd", "audio.wav": wav(0)})], shards=counts)
+    found = batch([sample(0, {"image.ppm": b"x", "image.txt": b"/etc/passwd", "audio.wav": wav(0)})], shards=counts)
     assert found["image"].n == 0
-    assert counts.found == {"ignored/image.tiff": 1, "ignored/image.txt": 1}
+    assert counts.found == {"ignored/image.ppm": 1, "ignored/image.txt": 1}
 
 
 def test_a_bug_in_a_preprocess_is_no_bad_sample():

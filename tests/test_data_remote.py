@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import shutil
 import tarfile
 import threading
@@ -23,6 +24,7 @@ from align.data import Loader, Mixture, Resampled, Shards, TooManyBad
 from align.data.places.urls import resolve
 from align.data.places.window import Window
 from align.evaluation.counts import check_counts, counts
+from align.extras import pip_install
 from align.files import http
 from align.preprocess import Bytes
 
@@ -493,13 +495,13 @@ def test_patterns_that_cannot_be_read():
 
 def test_fsspec_is_asked_for_in_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
-    with pytest.raises(ValueError, match=r"s3://b/a.tar: s3:// needs fsspec; pip install 'align\[remote\]'"):
+    with pytest.raises(ValueError, match=rf"s3://b/a.tar: s3:// needs fsspec; {re.escape(pip_install('remote'))}"):
         Shards("s3://b/a.tar")
 
 
 @pytest.fixture
 def bucket(tmp_path):
-    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: align[remote]")
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: the extra test")
     write(tmp_path / "there", 40, per_shard=8)
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "there"), "/bucket", recursive=True)
@@ -514,6 +516,9 @@ def test_any_fsspec_url(bucket, tmp_path):
         assert content(shards) == want
         assert shards.manifest is not None
         assert str(shards.urls[0]) == "memory://bucket/train-000000.tar"
+    bucket.copy("/bucket/train-000000.tar", "/bucket/x[12].tar")  # a file of that very name is no pattern
+    bucket.copy("/bucket/train-000001.tar", "/bucket/x1.tar")
+    assert [str(url) for url in Shards("memory://bucket/x[12].tar").urls] == ["memory://bucket/x[12].tar"]
     with pytest.raises(FileNotFoundError, match="no shard matches memory://bucket/val"):
         Shards("memory://bucket/val-*.tar")
     with pytest.raises(FileNotFoundError, match=r"memory://bucket/x.tar.*how many samples it has is not known"):
@@ -524,8 +529,8 @@ def test_any_fsspec_url(bucket, tmp_path):
 
 
 def test_a_real_s3_server(tmp_path, monkeypatch):
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install s3fs 'moto[server]'")
-    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install s3fs 'moto[server]'")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: the extra test")
+    server = pytest.importorskip("moto.server", reason="moto is not installed: the extra test")
     import s3fs
 
     started = server.ThreadedMotoServer("127.0.0.1", 0)

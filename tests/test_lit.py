@@ -27,10 +27,11 @@ def shards(tmp_path_factory):
 
 def train(shards: Path, run: Path, steps: int, *, workers: int = 0, val: bool = True, seed: int = 0, **options):
     model, objective = made(dropout=0.2)
+    options = {"optim": AdamW(lr=0.01), **options}
     pattern, max_bad = str(shards / "test-*.tar") if val else None, options.pop("max_bad", 0.001)
     data = AlignData(str(shards / "train-*.tar"), pattern, batch=12, workers=workers, max_bad=max_bad)
     given = {**trainer, "max_steps": steps, **options.pop("trainer", {})}
-    return model, fit(model, objective, data, run, optim=AdamW(lr=0.01), trainer=given, seed=seed, **options)
+    return model, fit(model, objective, data, run, trainer=given, seed=seed, **options)
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -209,7 +209,7 @@ def test_two_ranks_of_a_run_count_and_stop_together(tmp_path):
     write(tmp_path, missing=0, broken=broken)
     own = {**config["data"], "val": None, "max_bad": 1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "data": own}))
-    command = [sys.executable, "-m", "align.commands", "train", "--config", "config.yaml", "--trainer.max_steps", "8"]
+    command = [sys.executable, "-m", "align", "train", "--config", "config.yaml", "--trainer.max_steps", "8"]
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     written = []

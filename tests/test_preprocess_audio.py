@@ -44,7 +44,7 @@ def test_a_cut_file_is_bad(kind, subtype):
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
     data = encoded(noise, kind=kind, subtype=subtype)
     for length in (len(data) - 2, *(int(share * len(data)) for share in (0.99, 0.9, 0.5, 0.1))):
-        with pytest.raises(BadSample, match=r"audio/(truncated|unreadable)"):
+        with pytest.raises(BadSample, match=r"audio/truncated"):
             Audio().decode(data[:length])
     for length in (1, 4, 13, 40):
         with pytest.raises(BadSample, match=r"audio/(truncated|unreadable|empty)"):
@@ -88,7 +88,7 @@ def test_bombs_are_refused_by_the_header():
     [
         (b"", "audio/empty"),
         (b"<html></html>", "audio/unreadable"),
-        (b"\0\0\0\x20ftypM4A " + bytes(200), "audio/unreadable"),  # many a real .wav is MP4 inside
+        (b"\0\0\0\x20ftypM4A " + bytes(200), "audio/format"),  # many a real .wav is MP4 inside
         (encoded(tone(0)), "audio/empty"),
         (np.zeros(0), "audio/empty"),
         (np.zeros((0, 2)), "audio/empty"),

@@ -125,7 +125,7 @@ def test_only_the_window_is_read(kind, monkeypatch):
         opened.append(Counting(source))
         return opened[-1]
 
-    monkeypatch.setattr("align.preprocess.sound.opened", open_it)
+    monkeypatch.setattr("align.preprocess.sounds.recording.opened", open_it)
     Audio(RATE, seconds=1.0, n_fft=512).row(data)
     assert len(opened) == 1
     assert opened[0].count < len(data) / 3  # a sixtieth is needed; the rest finds the place

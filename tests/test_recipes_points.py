@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_sets import about, fails, manifest, points, put, read, recipe, serve, texts
 
+from align.extras import pip_install
 from align.preprocess import Points
 
 CUBE = "8 12 0\n" + "\n".join(f"{x} {y} {z}" for x in (0, 1) for y in (0, 1) for z in (0, 5)) + "\n"
@@ -157,7 +158,7 @@ def test_scanobjectnn_says_that_it_needs_h5py(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     h5_files(tmp_path / "h5_files", lambda path, data, label: put(path, b""))
     error = fails(recipe("scanobjectnn"), capsys, tmp_path / "out", "--source", tmp_path)
-    assert "needs h5py; pip install 'align[recipes]'" in error
+    assert f"needs h5py; {pip_install('recipes')}" in error
 
 
 def test_scanobjectnn_reads_openshapes_file(tmp_path, capsys):

@@ -187,7 +187,7 @@ def test_severity_and_meaning():
     assert severity("text/duplicate") == "note"
     assert severity("depth/duplicate") == "warning"
     assert severity("depth/anything") == "error"
-    assert severity("ignored/image.tiff") == "note"
+    assert severity("ignored/image.ppm") == "note"
     assert meaning("depth/missing") == "no row of a modality that others have"
     assert meaning("depth/anything") == ""
 

@@ -109,7 +109,7 @@ def test_build_says_what_was_unreadable_and_when_it_is_too_much(tmp_path, monkey
     assert main(build) == 3
     assert "11 of 11 samples so far are bad" in capsys.readouterr().err
     assert main([*build, "--max-bad", "1"]) == 0
-    assert "unreadable: 12 members, left out; see out/*-bad.jsonl" in capsys.readouterr().out
+    assert "unreadable: 12 members, left out; see out/train-bad.jsonl" in capsys.readouterr().out
     for extra, message, code in (
         (["--audio-format", "opus"], "opus needs a sample_rate", 1),
         (["--image-format", "gif"], "'jpeg', 'png', 'webp'", 2),

@@ -133,8 +133,9 @@ def test_show_draws_waves_and_clouds(tmp_path, monkeypatch, capsys):
 
 
 def test_what_cannot_be_described_says_why():
-    assert describe("image.png", b"nope") == {"error": "none of JPEG, PNG, WEBP, GIF, BMP"}
-    assert describe("audio.wav", b"nope") == {"error": "Format not recognised."}  # and no address of an object
+    assert describe("image.png", b"nope")["error"].startswith("image/not-an-image: no picture; JPEG, PNG, ")
+    said = "audio/unreadable: Format not recognised; it starts with b'nope'"  # and no address of an object
+    assert describe("audio.wav", b"nope") == {"error": said}
 
 
 def test_names_whose_ends_would_not_be_seen_are_quoted():

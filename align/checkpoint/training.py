@@ -46,6 +46,19 @@ def save_training(
         )
         save_file(_flat(optimizer, model, objective), work / "training" / "optimizer.safetensors")
         write_json(work / "training" / "state.json", state)
+    _point(run, folder, state, keep, better)
+    return folder
+
+
+def save_state(run: Path, state: dict[str, Any], *, keep: int = 2, better: bool | None = None) -> None:
+    """Give RUN/checkpoints/step-N, which is there, another state: weights and optimiser stay."""
+    folder = run / "checkpoints" / f"step-{state['step']:08d}"
+    _point(run, folder, state, keep, better)  # first: a kill in between leaves the validation due, not forgotten
+    write_json(folder / "training" / "state.json", state)
+
+
+def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bool | None) -> None:
+    """Point the index at a checkpoint, and remove those that need not stay."""
     known = index(run) | {"last": folder.name}
     if better:
         known |= {"best": folder.name, "monitor": state.get("monitor"), "value": state.get("value")}
@@ -54,7 +67,6 @@ def save_training(
     for old in (run / "checkpoints").glob("step-*"):
         if old not in newest and old.name not in (known.get("best"), known["last"]):
             shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def load_training(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, Literal, final, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
@@ -14,16 +15,27 @@ from align.commands.errors import Refused, nearest
 
 
 def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Parse ``args`` into ``function``'s positionals and options. Raises Refused (code 2) with the nearest name."""
+    """Parse ``args`` into ``function``'s positionals and options. Raises Refused (code 2) with the nearest name.
+
+    The folder that a command writes to, where it is a positional, can be given as ``--out`` too, as of all commands.
+    """
     doc = parse(inspect.getdoc(function) or "")
     helps = {p.arg_name: p.description or "" for p in doc.params}
     text = ".\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
     parser = ArgumentParser(prog=prog, description=text, formatter_class=Help, exit_on_error=False)
     hints = get_type_hints(function)
     signature = inspect.signature(function).parameters.values()
+    folder = next((p.name for p in signature if p.kind is p.POSITIONAL_ONLY and p.name in FOLDERS), None)
+    flags = [] if folder is None else list(dict.fromkeys(("--out", f"--{folder}")))
+    by_name = any(arg.split("=")[0] in flags for arg in takewhile(lambda arg: arg != "--", args))
     for p in signature:
         hint = hints[p.name]
         given: dict[str, Any] = {"help": helps.get(p.name, "")}
+        if p.name == folder and by_name:
+            parser.add_argument(*flags, type=hint, dest=p.name, metavar=p.name.upper(), **given, **_needed(p))
+            continue
+        if p.name == folder:
+            given["help"] = f"{given['help'].rstrip('.')}; --out takes it too"
         if p.kind is p.POSITIONAL_ONLY:
             if get_origin(hint) is list:
                 hint, given["nargs"] = get_args(hint)[0], "+"
@@ -35,22 +47,26 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
         if hint is bool:
             parser.add_argument(flag, dest=p.name, action="store_true", default=p.default, **given)
             continue
-        given |= {"required": True} if p.default is p.empty else {"default": p.default}
+        given |= _needed(p)
         if words := choices(hint):
             given["choices"] = words
         else:
             given |= {"type": hint, "metavar": p.name.rstrip("_").upper()}
         parser.add_argument(flag, dest=p.name, **given)
-    values = _parsed(parser, args)
+    values = _parsed(parser, args, flags)
     positional = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY]
     return [values[name] for name in positional], {
         p.name: values[p.name] for p in signature if p.name not in positional
     }
 
 
-def _parsed(parser: Any, args: Sequence[str]) -> Any:
-    """``parser.parse_args(args)``; what is wrong with them becomes one line and code 2."""
-    known = [option for action in parser._actions for option in action.option_strings]
+def _needed(p: inspect.Parameter) -> dict[str, Any]:
+    return {"required": True} if p.default is p.empty else {"default": p.default}
+
+
+def _parsed(parser: Any, args: Sequence[str], flags: Sequence[str]) -> Any:
+    """``parser.parse_args(args)``; what is wrong with them becomes one line and code 2. flags: names beside its own."""
+    known = [*flags, *(option for action in parser._actions for option in action.option_strings)]
     for arg in args:
         if arg == "--":
             break
@@ -61,6 +77,10 @@ def _parsed(parser: Any, args: Sequence[str]) -> Any:
         return parser.parse_args(list(args))
     except ArgumentError as error:
         raise Refused(f"{parser.prog}: {' '.join(str(error).split())} (see {parser.prog} --help)", code=2) from error
+
+
+FOLDERS = ("out", "run")
+"""Positionals that name the folder a command writes to."""
 
 
 @final

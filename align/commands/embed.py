@@ -44,11 +44,13 @@ def embed(
     from align.data import Shards
     from align.evaluation import embed_shards, fingerprint
     from align.search import Index, write_index
+    from align.search.write import check_place
 
     opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
+    check_place(out or Path(model) / "index")  # before hours of embedding
     with budget("--max-bad"), progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
     bad = {reason: n for reason, n in opened.report().items() if n}

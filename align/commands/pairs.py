@@ -43,3 +43,14 @@ def _value(value: Any, option: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{option}: {value!r} is no value; write {EXAMPLES[option]}")
     return str(value)
+
+
+def two_numbers(text: str, option: str) -> tuple[float, float] | None:
+    """ "0,4095" -> (0.0, 4095.0), None of nothing. Raises ValueError for anything else."""
+    if not text:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: write two numbers, as in {option} 0,4095") from None
+    return low, high

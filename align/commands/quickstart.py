@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -74,10 +75,13 @@ def _train(folder: Path, shards: Path, steps: int | None, seed: int, workers: in
     from importlib.resources import as_file, files
 
     from align.commands.train import parse
+    from align.data.places.patterns import inside
 
     with as_file(files("align.quickstart") / "config.yaml") as config:
-        args = ["--config", str(config), "--run", str(folder), "--seed", str(seed), "--data.workers", str(workers)]
-        args += ["--data.train", str(shards / "train-*.tar"), "--data.val", str(shards / "test-*.tar")]
+        args = ["--config", str(config), f"--run={folder}", "--seed", str(seed), "--data.workers", str(workers)]
+        args += [
+            f"--data.{of}={inside(shards, f'{split}-*.tar')}" for of, split in (("train", "train"), ("val", "test"))
+        ]
         args += ["--trainer.max_steps", str(steps)] if steps else []
         return parse([*args, *(["--fresh"] if fresh else [])], quiet=True)
 
@@ -87,11 +91,12 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.commands.evaluate import typed, write_page
     from align.commands.progress import progress as bar
     from align.data import Shards
+    from align.data.places.patterns import inside
     from align.evaluation import fingerprint, write_results
     from align.quickstart import TEMPLATES
     from align.search import write_index
 
-    model, tests = load(folder), Shards(str(shards / "test-*.tar"), shuffle=False)
+    model, tests = load(folder), Shards(inside(shards, "test-*.tar"), shuffle=False)
     command = typed() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
     with bar("evaluating") as said:
         results = evaluate(model, tests, workers=workers, templates=TEMPLATES, command=command, progress=said)
@@ -108,12 +113,13 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
 def _examples(folder: Path, shards: Path) -> dict[str, Path]:
     """The first test object's members as files, to ask with."""
     from align.data import Shards
+    from align.data.places.patterns import inside
     from align.files import atomic_write
 
     out = folder / "examples"
     out.mkdir(exist_ok=True)
     first: dict[str, Path] = {}
-    for i, sample in enumerate(Shards(str(shards / "test-*.tar"), shuffle=False).samples(0)):
+    for i, sample in enumerate(Shards(inside(shards, "test-*.tar"), shuffle=False).samples(0)):
         if i == 8:
             break
         for name, content in sample.items():
@@ -139,8 +145,7 @@ def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], second
     if pairs:
         print(f"retrieval, recall@10 over all pairs of modalities: {min(pairs):.3f} to {max(pairs):.3f}")
     print(f"\nlook at {folder / 'report.html'}; all numbers are in {folder / 'results.json'}\n\ntry next:")
-    print(f'  align search {folder} "a blue wooden cone" --of image')
-    print(f"  align search {folder} --audio {examples['audio']} --of image --save found")
-    print(
-        f'  align zeroshot {folder} --modality image --classes "cube,cone,torus,spring" {folder}/examples/*.image.png'
-    )
+    here = shlex.quote(str(folder))
+    print(f'  align search {here} "a blue wooden cone" --of image')
+    print(f"  align search {here} --audio {shlex.quote(str(examples['audio']))} --of image --save found")
+    print(f'  align zeroshot {here} --modality image --classes "cube,cone,torus,spring" {here}/examples/*.image.png')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,8 +78,8 @@ def search(
     locate(model, checkpoint)  # what is wrong with MODEL comes before what is wrong with its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():
-        wanted = "" if in_ is None else f" --out {in_}"
-        raise FileNotFoundError(f"no index in {folder}; make one with: align embed {model} SHARDS{wanted}")
+        wanted = "" if in_ is None else f" --out {shlex.quote(in_)}"
+        raise FileNotFoundError(f"no index in {folder}; make one with: align embed {shlex.quote(model)} SHARDS{wanted}")
     loaded = load(model, allow=split(allow), checkpoint=checkpoint)
     index = Index.open(folder, model=fingerprint(loaded))
     index.rows(of)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Literal
 
 from align.commands.sizes import counted
+
+EQUAL = (
+    "have a caption that another one of their shard has, and no group: in training each is the other's negative; "
+    "--group caption (or label) ends that"
+)
 
 
 def build(
@@ -30,21 +37,28 @@ def build(
     sample_rate: int | None = None,
     points_dtype: Literal["float16", "float32"] | None = None,
     workers: int = 0,
+    image_levels: str = "",
     anew: bool = False,
     max_bad: float = 0.001,
+    group: str | None = None,
+    separator: str | None = None,
 ) -> None:
     """Make shards from a table, a folder of your own files, or other shards
 
     A table (.csv, .tsv, .jsonl, .parquet) has a column per modality: names of files relative to the table, or the text
-    itself; an empty cell is a missing modality. Further columns: label (or label.shape, label.colour, ... for several
-    attributes), group (equal ones are never each other's negatives), weight and key; image.0, image.1 for several of
-    a kind; text.neg for hard negatives.
+    itself; an empty cell is a missing modality. A caption is a string, several are a list of strings. Further columns:
+    label (or label.shape, label.colour, ... for several attributes), group (equal ones are never each other's
+    negatives), weight and key; image.0, image.1 for several of a kind; text.neg for hard negatives.
 
-    A folder holds CLASS/file, or train/CLASS/file and test/CLASS/file: the name of the class is the label and the
-    caption; files with one stem are one sample. A folder of plain files (1.jpg, 1.txt) has no labels.
+    A folder holds CLASS/file, or train/CLASS/file and test/CLASS/file: the name of the class is the label, and the
+    caption and the group of files without a caption of their own; files with one stem are one sample. A folder of plain
+    files (1.jpg, 1.txt) has no labels, nor have images/1.jpg beside captions/1.txt and img2dataset's
+    00000/000000000.jpg.
 
     A .tar, a pattern such as 'cc3m/{00000..00331}.tar' or a folder of them is an existing WebDataset, img2dataset's
-    for one: jpg, flac, txt, cls become image.jpg, audio.flac, text.txt and the label; --members says other names.
+    for one: jpg, flac, txt, cls become image.jpg, audio.flac, text.txt and the label; --members says other names. A
+    sample's key ends at the first dot of its file's name, what follows is the member: '2.0 (Clean).png' is the member
+    '0 (clean).png' of the sample '2'. Names with more than lower case letters, digits, _ and - are left out and listed.
 
     Files are stored as they are unless one of --image-..., --audio-format, --sample-rate, --points-dtype is given;
     meshes (ply, obj, off, glb, stl) are sampled to points.
@@ -52,7 +66,8 @@ def build(
     The shards OUT/SPLIT-000000.tar, ... are alike in size and appear whole, with OUT/manifest.json beside them; those
     of an earlier run for the same split are replaced. A build that was stopped or killed goes on where it was when the
     same command is given again; the bytes of the result depend neither on that nor on --workers. What cannot be read is
-    left out and listed in OUT/SPLIT-bad.jsonl; exit code 3 when that is more than --max-bad.
+    left out and listed in OUT/SPLIT-bad.jsonl; exit code 3 when that is more than --max-bad. A blank caption is a hole:
+    left out and listed too, but it does not count.
 
     Args:
         source: the table, the folder, or the shards
@@ -71,21 +86,25 @@ def build(
         image_size: scale larger images down to so many pixels on the short side; 8-bit RGB, upright
         image_format: write images as this
         image_quality: of jpeg and webp, 1 to 100 (90 where an image is written anew)
+        image_levels: black and white in images of more than 8 bits, as 0,4095 for 12 bits; they are written with 8
         audio_format: write sound as this, mono
         sample_rate: of sound in Hz; as flac where no format is given
         points_dtype: of point clouds
         workers: processes that read and re-encode
         anew: do not continue a build that was stopped
         max_bad: the share of samples with something unreadable above which the build stops; 1 never
+        group: which samples are never each other's negatives: label, caption (those with equal ones), or a column
+        separator: of the cells of a .csv or .tsv, where it is another than comma or tab: ';', '|', tab
     """
     from align.commands.classes import read_captions
     from align.commands.named import split as names
-    from align.commands.pairs import mapping, pairs
+    from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
     from align.data import Recode
     from align.data import build as make
 
-    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype)
+    levels = two_numbers(image_levels, "--image-levels")
+    recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype, levels)
 
     with progress("shards") as say:
         written = make(
@@ -107,13 +126,37 @@ def build(
             workers=workers,
             resume=not anew,
             max_bad=max_bad,
+            group=group,
+            separator=separator,
         )
-    left, bad, ignored = written.pop("left out"), written.pop("bad", 0), written.pop("ignored", 0)
+    _print(written, source, out)
+
+
+def _print(written: dict[str, int], source: str, out: str) -> None:
+    from align.data.names import FIRST_DOT
+    from align.data.places.patterns import typeable
+    from align.files import read_json
+
+    counts = {name: written.pop(name, 0) for name in ("left out", "bad", "ignored", "blank", "misnamed", "noted")}
     for name, n in written.items():
-        print(f"{out}/{name}-*.tar: {counted(n, 'sample')}")
-    if left:
-        print(f"left out: {left} (rows without any modality, files of unknown suffix)")
-    if ignored:
-        print(f"ignored: {ignored} members that name no modality; `align shards show {source}` says which")
-    if bad:
-        print(f"unreadable: {bad} members, left out; see {out}/*-bad.jsonl")
+        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')}")
+    lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
+    if n := counts["left out"]:
+        print(f"left out: {n} (rows without any modality, files of unknown suffix)")
+    if n := counts["ignored"]:
+        print(f"ignored: {n} members that name no modality; `align shards show {shlex.quote(source)}` says which")
+    if n := counts["misnamed"]:
+        print(f"left out: {counted(n, 'member')} whose name no shard may hold: {FIRST_DOT}; see {lists}")
+    if n := counts["blank"]:
+        print(f"blank captions: {n}, left out as holes; see {lists}")
+    if n := counts["bad"]:
+        print(f"unreadable: {counted(n, 'member')}, left out; see {lists}")
+    if n := counts["noted"]:
+        print(f"noted: {counted(n, 'member')}, written; see {lists}, and `align shards check` for what to do")
+    for name, about in read_json(Path(out) / "manifest.json")["splits"].items():
+        if name in written and (n := about.get("repeated")):
+            print(f"equal captions: {n} of the {about['samples']} {name} samples {EQUAL}")
+
+
+def _has_list(out: str, split: str) -> bool:
+    return (Path(out) / f"{split}-bad.jsonl").is_file()

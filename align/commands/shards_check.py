@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -65,7 +66,7 @@ def check(
     with progress("samples") as say:
         found = diagnose(
             within(shards),
-            within(split(against)) if against else None,
+            within([against] if Path(against).exists() else split(against)) if against else None,
             modalities=split(modalities) or None,
             members=mapping(members),
             max_bad=max_bad,

@@ -48,6 +48,7 @@ def split(
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data import split_shards
+    from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         written, dropped = split_shards(
@@ -63,7 +64,7 @@ def split(
         )
     total = sum(written.values())
     for name, n in written.items():
-        print(f"{out}/{name}-*.tar: {counted(n, 'sample')} ({n / total:.1%})")
+        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')} ({n / total:.1%})")
     report(dropped)
 
 
@@ -100,6 +101,7 @@ def merge(
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data import merge_shards
+    from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         samples, changed, dropped = merge_shards(
@@ -112,7 +114,7 @@ def merge(
             workers=workers,
             progress=say,
         )
-    print(f"{out}/{split}-*.tar: {counted(samples, 'sample')} of {counted(len(shards), 'set')}")
+    print(f"{typeable(out, f'{split}-*.tar')}: {counted(samples, 'sample')} of {counted(len(shards), 'set')}")
     if changed["renamed"]:
         print(f"renamed: {changed['renamed']} keys that an earlier sample has")
     if changed["relabelled"]:
@@ -162,6 +164,7 @@ def filter_(
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data import filter_shards
+    from align.data.places.patterns import typeable
 
     def scores(opened: Shards, wanted: Sequence[Pair]) -> dict[Pair, list[float | None]]:
         from align import load
@@ -187,7 +190,7 @@ def filter_(
         )
     total = sum(kept.values()) + sum(n for reason, n in dropped.items() if not reason.startswith("member/"))
     for name, n in kept.items():
-        print(f"{out}/{name}-*.tar: {counted(n, 'sample')} kept")
+        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')} kept")
     print(f"kept {sum(kept.values())} of {total}")
     report(dropped)
 

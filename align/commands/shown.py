@@ -9,8 +9,10 @@ from typing import Any
 
 
 def within(names: Sequence[str]) -> list[str]:
-    """Patterns of shards; a folder stands for all shards in it."""
-    return [f"{name}/*.tar" if Path(name).is_dir() else name for name in names]
+    """Patterns of shards; a folder stands for all shards in it. One without any stays, to be refused by its name."""
+    from align.data.places.patterns import inside
+
+    return [inside(name) if any(Path(name).glob("*.tar")) else name for name in names]
 
 
 def chosen(total: int, samples: int, seed: int | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,8 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
         return 128 + fitted.signal
     if not quiet:
-        print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {run} SHARDS")
+        again = shlex.quote(str(run))
+        print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {again} SHARDS")
     return 0
 
 

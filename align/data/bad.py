@@ -9,6 +9,12 @@ from typing import Any, NamedTuple
 EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
+BLANK = "blank"
+"""After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
+
+NOTED = frozenset({"image/low-range", "image/own-range"})
+"""Said of members that are written all the same."""
+
 
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
@@ -48,14 +54,22 @@ class Budget:
     """At most max(10, max_bad · seen) bad samples at any time and max(1, max_bad · total) in a whole epoch.
 
     A sample with several bad members is one bad sample; ``counts`` has every reason. lost: what was missing before the
-    first read; it counts in each epoch. state: of a run to go on with. total: the samples of a single pass, such as an
-    evaluation: their share is allowed from its beginning, for a set may have its bad samples in one place.
+    first read; it counts in each epoch. state: of a run to go on with. whole, remedy: how the message speaks of all
+    samples, and what it adds. total: the samples of a single pass, such as an evaluation: their share is allowed from
+    its beginning, for a set may have its bad samples in one place.
     """
 
     def __init__(
-        self, max_bad: float, *, lost: Iterable[Lost] = (), state: Mapping[str, Any] | None = None, total: int = 0
+        self,
+        max_bad: float,
+        *,
+        lost: Iterable[Lost] = (),
+        state: Mapping[str, Any] | None = None,
+        whole: str = "in this epoch",
+        remedy: str = "",
+        total: int = 0,
     ):
-        self.max_bad, self.total, self.lost = max_bad, total, 0
+        self.max_bad, self.lost, self.whole, self.remedy, self.total = max_bad, 0, whole, remedy, total
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
         for shard, reason, n in lost:
@@ -88,18 +102,24 @@ class Budget:
         """Raises TooManyBad for an epoch with more than max(1, max_bad · total) bad samples."""
         bad, seen = self.epoch_bad + self.lost, self.epoch_seen
         self.epoch_seen = self.epoch_bad = 0
-        self._check(bad, max(1, self.max_bad * seen), seen, "in this epoch")
+        self._check(bad, max(1, self.max_bad * seen), seen, self.whole)
 
     def _check(self, bad: int, allowed: float, seen: int, when: str) -> None:
         if self.max_bad >= 1 or bad <= allowed:
             return
         text = f"{bad} of {seen} samples {when} are bad, more than max_bad={self.max_bad:g} allows ({int(allowed)})"
-        raise TooManyBad(f"{text}:\n{table(self.counts, self.first)}", self.counts)
+        raise TooManyBad(f"{text}{self.remedy}:\n{table(self.counts, self.first)}", self.counts)
+
+
+def is_hole(reason: str) -> bool:
+    """Whether nothing is there to be bad: a sample without a row, a caption without a word (``text/blank``)."""
+    return reason == EMPTY or reason.endswith(f"/{BLANK}")
 
 
 def is_fault(reason: str) -> bool:
-    """Whether a reason counts against the budget."""
-    return reason != EMPTY and not reason.startswith("ignored/")
+    """Whether a reason counts against the budget. A hole does not, nor a member that is written all the same
+    (``NOTED``), that no tower reads (``ignored/…``) or whose name no shard may hold (``member/…``)."""
+    return not is_hole(reason) and reason not in NOTED and not reason.startswith(("ignored/", "member/"))
 
 
 def spoiled(found: Iterable[Bad]) -> int:

@@ -13,7 +13,8 @@ from align.data.names import mapped, row_name
 from align.data.shards import Shards
 from align.files import atomic_write
 from align.preprocess import Audio, Image
-from align.preprocess.picture import FORMATS
+from align.preprocess.picture import open_picture
+from align.preprocess.sounds.recording import heading
 from align.values import Sample
 
 
@@ -110,24 +111,13 @@ def _member(sample: Sample, member: str) -> dict[str, Any]:
 
 
 def _image(data: bytes) -> dict[str, Any]:
-    from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
-
-    try:
-        with Picture.open(io.BytesIO(data), formats=FORMATS) as image:
-            return {"width": image.width, "height": image.height, "mode": image.mode}
-    except UnidentifiedImageError:  # it names the address of the bytes
-        raise ValueError(f"none of {', '.join(FORMATS)}") from None
+    with open_picture(data) as found:
+        return {"width": found.image.width, "height": found.image.height, "mode": found.image.mode}
 
 
 def _sound(data: bytes) -> dict[str, Any]:
-    import soundfile
-
-    try:
-        info = soundfile.info(io.BytesIO(data))
-    except soundfile.LibsndfileError as error:  # its text names the address of the bytes
-        raise ValueError(error.error_string) from None
-    return {"seconds": round(info.frames / info.samplerate, 4), "rate": info.samplerate, "channels": info.channels}
+    found = heading(data)
+    return {"seconds": round(found.seconds, 4), "rate": found.rate, "channels": found.channels}
 
 
 def _array(data: bytes) -> dict[str, Any]:

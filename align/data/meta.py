@@ -70,14 +70,14 @@ def _mapped_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
 
 def _is_label(label: Any, depth: int = 0) -> bool:
     if isinstance(label, str):
-        return _is_text(label)
+        return is_text(label)
     if isinstance(label, int) and not isinstance(label, bool):
         return True
     if isinstance(label, list):
         return all(_is_label(x, 2) and not isinstance(x, list | dict) for x in label)
-    return isinstance(label, dict) and depth == 0 and all(_is_text(k) and _is_label(x, 1) for k, x in label.items())
+    return isinstance(label, dict) and depth == 0 and all(is_text(k) and _is_label(x, 1) for k, x in label.items())
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether UTF-8 can write it: JSON may hold half a surrogate pair."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 Mapped = Mapping[str, Sequence[str]]
 
 FOREIGN: dict[str, list[str]] = {
-    "image": ["jpg", "jpeg", "png", "webp"],
+    "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
     "audio": ["flac", "wav", "ogg", "mp3"],
     "text": ["txt"],
     "label": ["cls"],
@@ -23,6 +23,15 @@ def with_foreign(members: Mapping[str, str | Sequence[str]] | None) -> dict[str,
     own = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
     return {**FOREIGN, **own}
 
+
+FIRST_DOT = (
+    "a sample's key ends at the first dot of its file's name, and what follows is the member, of lower case letters, "
+    "digits, _ and - with dots between"
+)
+"""What a message says where a member's name is none."""
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+"""Files that shards are made of, and that are none."""
 
 CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "npz"})
 """Members that other readers unpickle. They are never opened here, whatever names them."""
@@ -37,7 +46,7 @@ def split(path: str) -> tuple[str, str] | None:
     None for a hidden file, one without a suffix, a name that could leave a folder (absolute, "..", drive, NUL) or that
     no file can have, and members ``__…``: such are a sample's own key, place and position.
     """
-    folder, slash, base = path.removeprefix("./").rpartition("/")
+    folder, slash, base = re.sub(r"^(\./)+", "", path).rpartition("/")
     stem, dot, member = base.partition(".")
     if not stem or not dot or not member or member.startswith("__") or not safe(folder + slash + base):
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from align.data.bad import BLANK
+from align.data.captions import captions, is_blank
 from align.data.names import CODE, Mapped, mapped, row_name
 from align.values import BadSample, Sample
 
@@ -35,7 +37,9 @@ def sources(
     """The rows of a modality in a sample, in order: the plain member, numbered ones, hard negatives.
 
     Of members that differ only in their suffix the first of ``suffixes`` is taken. A ``.txt`` is split by lines, one
-    row each; a mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``.
+    row each; a mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``. A
+    blank caption is a hole (``text/blank``) where the member's name says no modality: other programs write one for each
+    sample. A member of ours that is blank has lost its rows (``text/empty``), for nothing here writes such a one.
     """
     own = {}
     out: list[Source | Unusable] = []
@@ -80,13 +84,18 @@ def _mapped(
         suffix = member.rpartition(".")[2]
         if suffix in CODE or (suffixes and suffix not in suffixes):
             return [Unusable(f"ignored/{modality}.{suffix}", member)]
+        if suffix == "txt" and is_blank(sample[member]):
+            return [Unusable(f"{modality}/{BLANK}", member)]
         return [Source(sample[member].strip() if suffix == "txt" else sample[member], False, member)]
     value = stated.get(key)
     if value is None:
         return []
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
-        return [Unusable(f"{modality}/not-text", name)]
+    try:
+        texts = captions(value)
+    except BadSample as error:
+        return [Unusable(explain(error, modality), name)]
+    if not texts:
+        return [Unusable(f"{modality}/{BLANK}", name)]
     if suffixes and "txt" not in suffixes:
         raise ValueError(
             f"members: {name!r} is text, which the preprocess of {modality!r} does not read ({', '.join(suffixes)})"

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from align.data.bad import is_hole
 from align.data.labels import attributes
 from align.data.look import describe
 from align.data.meta import read_meta
 from align.data.names import CODE
-from align.data.rows import Source, sources
+from align.data.rows import Source, Unusable, sources
 from align.data.shards import Shards
 
 
@@ -69,6 +70,8 @@ class _Rows:
         """One sample's; hard negatives are rows too, but give no coverage."""
         here = 0
         for row in rows:
+            if isinstance(row, Unusable) and is_hole(row.reason):
+                continue
             if not isinstance(row, Source) or row.suffix in CODE:
                 self.unreadable += 1
                 continue

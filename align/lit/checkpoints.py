@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import lightning as L
 import torch
 
 import align
-from align.checkpoint import index, save_training
+from align.checkpoint import index, save_state, save_training
 from align.lit.data import own_data
 from align.lit.log import Log
 from align.lit.module import AlignModule, own
@@ -49,7 +49,15 @@ class Checkpoints(L.Callback):
         )
         self.run = Path()
         self.metrics: Log | None = None
-        self._saved, self._clock = -1, time.monotonic()
+        self._saved = self._validated = -1  # the last step of which that is true
+        self._account: dict[str, Any] | None = None
+        self._clock = time.monotonic()
+
+    def start(self, run: Path, metrics: Log, state: Mapping[str, Any]) -> None:
+        """Save into this run folder, which has a checkpoint of this state; {"step": 0}: none."""
+        self.run, self.metrics, self._clock = run, metrics, time.monotonic()
+        self._saved = state["step"] or -1
+        self._validated = self._saved if state.get("validated", True) else -1
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise ValueError where the monitored value is none of these, the validation's columns."""
@@ -64,24 +72,29 @@ class Checkpoints(L.Callback):
         if due or time.monotonic() - self._clock > 60 * self.every_minutes:
             self.save(trainer, module)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._account = own_data(trainer).account()  # a validation that is cut short is made again, and counted then
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = own(pl_module)
         if trainer.sanity_checking:
             return
+        self._account, self._validated = None, module.step
         value, best = module.validation[self.monitor], index(self.run).get("value")
         better = best is None or (value < best if self.mode == "min" else value > best)
-        if better or self._saved != module.step:
-            self.save(trainer, module, value=value, better=better)
+        self._write(trainer, module, value=value, better=better)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
-        if self._saved != module.step:
-            self.save(trainer, module)
+        self.save(trainer, own(pl_module))
 
-    def save(
+    def save(self, trainer: L.Trainer, module: AlignModule) -> None:
+        """Save this step, if it is not saved. Every rank calls it; the first one writes."""
+        if self._saved != module.step:
+            self._write(trainer, module)
+
+    def _write(
         self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None
     ) -> None:
-        """Save this step. Every rank calls it; the first one writes."""
         if self.metrics is not None:  # rows of saved steps are on disk, with their validation
             self.metrics.flush(trainer, module)
         if trainer.is_global_zero:
@@ -91,13 +104,18 @@ class Checkpoints(L.Callback):
                 "schema": 1,
                 "step": module.step,
                 "steps": module.steps,
+                "planned": module.planned,
+                "validated": self._validated == module.step,
                 "order": data.order(),
                 "data": data.standing.state(module.step),
-                "bad": data.account(),
+                "bad": self._account or data.account(),
                 "monitor": self.monitor,
                 "value": value,
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
             }
-            optimizer = trainer.optimizers[0]
-            save_training(self.run, module.model, module.objective, optimizer, state, keep=self.keep, better=better)
+            if self._saved == module.step:  # a validation changes no weight
+                save_state(self.run, state, keep=self.keep, better=better)
+            else:
+                parts = module.model, module.objective, trainer.optimizers[0]
+                save_training(self.run, *parts, state, keep=self.keep, better=better)
         self._saved, self._clock = module.step, time.monotonic()

@@ -11,23 +11,27 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from align.checkpoint import choose, index, load_training
+from align.checkpoint import choose
 from align.data.loader import check_batch
 from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.log import Log
-from align.lit.module import AlignModule, own
+from align.lit.module import AlignModule
 from align.lit.negatives import Schedule, Scheduled, check
 from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.recalls import columns
+from align.lit.repeats import Repeats
+from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import make_trainer, quiet, steps_of
 from align.model import JointModel
 from align.objective import Objective
 from align.optim import AdamW
 from align.seeds import derive
+
+MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a model folder
 
 
 class Fitted(NamedTuple):
@@ -54,6 +58,9 @@ def fit(
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
+    A run that was stopped first makes the validation that was due then. A trained run gets what its end makes, where
+    that is missing, and no step.
+
     Args:
         run: gets ``checkpoints/``, ``metrics.csv``, what was bad (``bad.jsonl`` by name, ``bad.json`` and
             ``bad-shards.json`` in numbers) and, at the end, ``model/``, the best checkpoint.
@@ -74,29 +81,41 @@ def fit(
     if data.val_shards is not None:
         checkpoint.check(columns(objective.infos()))
     steps = steps_of(options, data.steps_per_epoch)
-    resumed = None if fresh or not index(run) else choose(run, "last")
-    state: dict[str, Any] = read_json(resumed / "training" / "state.json") if resumed else {"step": 0, "data": {}}
-    start = state["step"]
+    earlier = find(run, fresh=fresh)
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
-    if start >= steps:
-        print(f"{run} is trained: {start} of {steps} steps; raise --trainer.max_steps to go on", file=sys.stderr)
-        return Fitted(start, 0, {})
-    data.start_step, data.steps = start, steps
-    data.standing.resume(start, state.get("data", {}))
-    if "ledger" in state.get("bad", {}):
-        data.go_on(state["bad"])
-    module = AlignModule(model, objective, optim, seed=seed, steps=steps, sources=data.standing.due)
+    validates = data.val_shards is not None and options.get("limit_val_batches") != 0
+    owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
+    data.start_step, data.steps = earlier.step, max(steps, earlier.step)
+    data.standing.resume(earlier.step, earlier.state.get("data", {}))
+    if "ledger" in earlier.state.get("bad", {}):
+        data.go_on(earlier.state["bad"])
+    planned = earlier.planned(steps, optim.replan)
+    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=data.standing.due)
     log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
-    checkpoint.run, checkpoint.metrics = run, log
+    checkpoint.start(run, log, earlier.state)
     stop = Stop(checkpoint)
-    callbacks = [_Start(resumed), Scheduled(negatives or {}), quarantine, log, checkpoint, progress, stop]
-    validates = data.val_shards is not None
+    callbacks = [
+        Resume(earlier.folder),
+        Repeats(),
+        Scheduled(negatives or {}),
+        quarantine,
+        log,
+        checkpoint,
+        progress,
+        stop,
+    ]
+    callbacks += [MakeUp()] if owes else []
+    if earlier.step >= steps:
+        options["limit_train_batches"] = 0
     lightning = make_trainer(options, run, steps=steps, validates=validates, callbacks=callbacks)
+    if earlier.step >= steps and not owes:
+        return _end(run, earlier, steps, quarantine, lightning)
     check_batch(data.batch, lightning.world_size)  # now: the other ranks are not started yet
     if lightning.is_global_zero:
-        _say_another_order(run, state.get("order", {}), data.order())
+        for line in earlier.changes(run, data.order(), optim, steps):
+            print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
     with quiet():
         try:
@@ -113,46 +132,31 @@ def fit(
     return Fitted(module.step, stop.received, data.ledger.reasons, lightning.global_rank)
 
 
-class _Start(L.Callback):
-    """Puts a checkpoint in place, once the optimiser exists, and tells Lightning where the run stands."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
-        if self.folder is None:
-            return
-        state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
-        module.step = state["step"]
-        loop = trainer.fit_loop.epoch_loop
-        loop.automatic_optimization.optim_progress.optimizer.step.total.ready = module.step
-        loop.automatic_optimization.optim_progress.optimizer.step.total.completed = module.step
-        for count in ("ready", "started", "processed", "completed"):
-            setattr(loop.batch_progress.total, count, module.step)
-        if trainer.is_global_zero:
-            print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        module = own(pl_module)
-        if module.step >= module.steps:  # Lightning validates once more before it stops
-            trainer.should_stop = True
+def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, trainer: L.Trainer) -> Fitted:
+    """Make the model and the counts of a trained run, where a stop or a hand has left it without them."""
+    if trainer.is_global_zero:
+        if "ledger" in earlier.state.get("bad", {}):
+            quarantine.count(trainer)
+        if not _has_model(run):
+            _finish(run)
+        print(earlier.trained(run, steps), file=sys.stderr)
+    return Fitted(earlier.step, 0, {}, trainer.global_rank)
 
 
-def _say_another_order(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
-    if changed:
-        print(f"{run} goes on in another order of samples: {'; '.join(changed)}", file=sys.stderr)
+def _has_model(run: Path) -> bool:
+    """True where RUN/model is there, and is the best checkpoint."""
+    model, best = run / "model", choose(run, "best")
+    return all((model / name).is_file() for name in MODEL) and (
+        read_json(model / "model.json") == read_json(best / "model.json")
+    )
 
 
 def _finish(run: Path) -> None:
     """RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = choose(run, "best")
     with atomic_folder(run / "model") as work:
-        for file in ("model.safetensors", "config.yaml", "model.json"):
-            shutil.copyfile(best / file, work / file)
+        for name in MODEL:
+            shutil.copyfile(best / name, work / name)
 
 
 def _clear(run: Path) -> None:

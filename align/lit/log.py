@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ class Log(L.Callback):
         self.columns: list[str] = []  # once it is known what a row has
         self._last: tuple[int, dict[str, Any]] | None = None  # where the last row begins, and the row
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._before = keep_until(self.path, module.step)
+            self._before = keep_until(self.path, own(pl_module).step)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._clock, self._waited = time.perf_counter(), own_data(trainer).waited
 
     def on_train_batch_end(
@@ -74,6 +76,10 @@ class Log(L.Callback):
                 self.pending.append(row)
             if self.pending:
                 self.pending[-1] |= module.validation
+            elif trainer.is_global_zero:  # the row is of the run before a stop
+                self._before = _amend(self.path, module.step, module.validation)
+                for logger in trainer.loggers:
+                    logger.log_metrics(module.validation, step=module.step)
         self._clock = time.perf_counter()
 
     def flush(self, trainer: L.Trainer, module: AlignModule) -> None:
@@ -110,6 +116,22 @@ def _widen(path: Path, header: list[str]) -> None:
     with path.open(newline="", encoding="utf-8") as f:
         rows = list(csv.reader(f))[1:]
     _write(path, [header, *([*row, *[""] * (len(header) - len(row))] for row in rows)])
+
+
+def _amend(path: Path, step: int, values: Mapping[str, float]) -> list[str]:
+    """Put values into the row of a step, if the file has one. Returns the columns."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as f:
+        header, *rows = csv.reader(f)
+    header += [name for name in values if name not in header]
+    rows = [[*row, *[""] * (len(header) - len(row))] for row in rows]
+    for row in rows:
+        if row[0] == str(step):
+            for name, value in values.items():
+                row[header.index(name)] = repr(value)
+    _write(path, [header, *rows])
+    return header
 
 
 def keep_until(path: Path, step: int) -> list[str]:

@@ -27,7 +27,8 @@ class AlignModule(L.LightningModule):
         objective: the losses; its temperatures are trained with the model.
         optim: how to train; see `align.optim.AdamW`.
         seed: dropout, device-side augmentation and the losses' draws follow from it and the step.
-        steps: how many steps the whole run has, for the learning rate.
+        steps: how many steps the whole run has.
+        planned: how many the learning rate's schedule has; none: as many.
         sources: step -> the sources of its batch whose losses to log; default: none.
     """
 
@@ -39,11 +40,13 @@ class AlignModule(L.LightningModule):
         *,
         seed: int = 0,
         steps: int = 1,
+        planned: int | None = None,
         sources: Callable[[int], Sequence[str]] = lambda step: (),
     ):
         super().__init__()
         self.model, self.objective, self.optim = model, objective, optim or AdamW()
         self.seed, self.steps, self.sources = seed, steps, sources
+        self.planned = steps if planned is None else planned
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
@@ -55,7 +58,7 @@ class AlignModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.optim.at(self.step, self.steps)
+            group["lr"] = self.optim.at(self.step, self.planned)
         torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -18,7 +18,7 @@ class Progress(L.Callback):
     def __init__(self) -> None:
         self.bar = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = own(pl_module)
         self._said, self._start, self._first = time.monotonic(), time.monotonic(), module.step
         if not trainer.is_global_zero or not sys.stderr.isatty():

@@ -25,7 +25,7 @@ class Quarantine(L.Callback):
     def __init__(self, run: Path, ledger: Ledger):
         self.run, self.ledger = run, ledger
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             self.ledger.listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
 

@@ -22,14 +22,17 @@ class Stop(L.Callback):
         self.received = self._own = 0
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.install()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.install()  # Lightning has put a handler before ours
 
     def install(self) -> None:
         """Take the two signals over; only the main thread can."""
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
-                self._before[number] = signal.signal(number, self._receive)
+                self._before.setdefault(number, signal.signal(number, self._receive))
             except ValueError:  # not the main thread: whoever runs us there handles signals
                 return
 

@@ -94,7 +94,8 @@ class Audio(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """(T,) float32 within [-1, 1] at ``sample_rate``, of any length, from bytes, a path, (array, rate) or an array.
 
-        Raises BadSample: audio/empty, unreadable, truncated, too-large, rate, range, non-finite, shape, dtype.
+        Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
+        shape, dtype.
         """
         return read_sound(source, self.sample_rate, self.max_seconds)
 

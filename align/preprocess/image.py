@@ -1,9 +1,9 @@
-"""Images: any picture PIL reads in a few safe formats becomes RGB uint8 rows of one size."""
+"""Images: a picture in one of seven formats becomes an RGB uint8 row of one size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, inf, log
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,9 +34,13 @@ class Image(Preprocess):
     crop_ratio its width / height; crop_scale=(1, 1) trains on what evaluation sees. flip: mirror half of the training
     images; off, because digits, letters and gestures do not survive it. resize: "crop" scales the short side to size
     and takes the centre, "squash" scales both sides. max_pixels: a larger picture is refused by its header.
+    levels: the values of black and white in pictures of more than 8 bits or of floats, as (0, 4095) for 12 bits stored
+    in 16. None means the range that the file states (SMin- and SMaxSampleValue, Min- and MaxSampleValue or OME's
+    SignificantBits of a TIFF, sBIT of a PNG), else that of the type (floats: 0 to 1), else, for floats beyond, the
+    picture's smallest and largest value. `align shards check` names pictures for which this is hardly right.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+    suffixes: ClassVar[tuple[str, ...]] = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif", "tif", "tiff")
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Image(Preprocess):
         flip: bool = False,
         resize: Literal["crop", "squash"] = "crop",
         max_pixels: int = 2**25,
+        levels: tuple[float, float] | None = None,
     ):
         check_at_least("size", size, 1)
         check_choice("resize", resize, ("crop", "squash"))
@@ -58,6 +63,8 @@ class Image(Preprocess):
             raise ValueError(f"mean={tuple(mean)} are numbers: give std as three numbers too, or its preset's name")
         if crop_scale[1] > 1:
             raise ValueError(f"crop_scale={tuple(crop_scale)} is a share of the image's area; its end is at most 1")
+        if levels is not None and not (len(levels) == 2 and -inf < levels[0] < levels[1] < inf):
+            raise ValueError(f"levels={tuple(levels)} are the values of black and white, as in (0, 4095)")
         self.size = size
         self.mean = mean
         self.std = std
@@ -66,6 +73,7 @@ class Image(Preprocess):
         self.flip = flip
         self.resize = resize
         self.max_pixels = max_pixels
+        self.levels = levels
         self.channels = 3
         self._mean = three("mean", mean, MEANS)
         self._std = three("std", std or mean, STDS)
@@ -73,9 +81,10 @@ class Image(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
 
-        Raises BadSample: image/empty, not-an-image, too-large, truncated, corrupt, shape, dtype.
+        Of an animation the first frame counts, of a TIFF the first page. Raises BadSample: image/empty, not-an-image,
+        format, too-large, truncated, corrupt, non-finite, shape, dtype.
         """
-        return read_picture(source, self.max_pixels)
+        return read_picture(source, self.max_pixels, self.levels)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         if tuple(self.crop_scale) == (1, 1):

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from align.preprocess import avif, tiff
 from align.preprocess.base import bad, opened
+from align.preprocess.deep import significant_bits
+from align.preprocess.formats import HEAD, check_whole, damaged, kind_of, refused, truncated
+from align.preprocess.tiff import Cut, Page
+from align.preprocess.upright import Decoded, from_array, from_pil, orientation
 from align.values import BadSample
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # each further parser is a further door for damaged files
-ORIENTATION = 0x0112  # the EXIF tag
+
+class Opened(NamedTuple):
+    """A picture file whose header has been read: PIL's image, its format, and of a TIFF the first page."""
+
+    image: Any
+    kind: str
+    page: Page | None
+    file: BinaryIO
 
 
-def read_picture(source: Any, max_pixels: int) -> Tensor:
+def read_picture(source: Any, max_pixels: int, levels: Sequence[float] | None = None) -> Tensor:
     """(3, H, W) uint8 from bytes, a path, a PIL image, an ndarray (H, W), (H, W, 1|3|4) or a tensor (1|3|4, H, W).
 
-    Grey, palette, 16-bit and CMYK become RGB; what is transparent shows white; EXIF rotation is applied; of an
-    animation the first frame counts. Raises BadSample: image/empty, not-an-image, too-large, truncated, corrupt, shape,
-    dtype.
+    Grey, palette, CMYK and LAB become RGB; what is transparent shows white; EXIF rotation is applied; of an animation
+    the first frame counts, of a TIFF the first page. More than 8 bits are scaled as ``levels.to_bytes`` says. Raises
+    BadSample: image/empty, not-an-image, format, too-large, truncated, corrupt, non-finite, shape, dtype.
     """
     if isinstance(source, bytes | bytearray | memoryview | str | Path):
-        pixels = from_file(source, max_pixels)
+        pixels = from_file(source, max_pixels, levels)
     elif isinstance(source, Tensor):
         if source.ndim == 3 and source.shape[0] not in (1, 3, 4):
             raise bad("image/shape", None, f"tensor of shape {tuple(source.shape)}; expected (3, H, W)")
         array = source.detach().cpu().numpy()
-        pixels = from_array(array.transpose(1, 2, 0) if array.ndim == 3 else array)
+        pixels = from_array(array.transpose(1, 2, 0) if array.ndim == 3 else array, levels)
     elif isinstance(source, np.ndarray):
-        pixels = from_array(source)
+        pixels = from_array(source, levels)
     else:
         from PIL import Image
 
@@ -41,41 +55,118 @@ def read_picture(source: Any, max_pixels: int) -> Tensor:
             )
         if source.width * source.height > max_pixels:
             raise too_large(None, source.size, max_pixels)
-        pixels = from_pil(source, None)
+        tags = getattr(source, "tag_v2", None)
+        pixels = from_pil(source, None, levels, tiff.describe(tags) if tags is not None else None).pixels
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W), channels last in memory, as the resizing likes it
 
 
-def from_file(source: Any, max_pixels: int) -> np.ndarray:
+def from_file(source: Any, max_pixels: int, levels: Sequence[float] | None = None) -> np.ndarray:
     """(H, W, 3) uint8 from an encoded file."""
+    return decode(source, max_pixels, levels).pixels
+
+
+def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, *, every_bit: bool = False) -> Decoded:
+    """The pixels of an encoded file. every_bit: look at all 16 bits of colours too, for ``used``, at twice the cost."""
+    with opened(source) as file:
+        image, kind, page, _ = _open(file, source, max_pixels)
+        with image:
+            if kind == "JPEG":
+                if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) is None:
+                    file.seek(0)
+                    pixels = from_jpeg(file.read(), source)
+                    if pixels is not None:
+                        return Decoded(pixels)
+                    image = _image(file, kind)
+                return from_pil(image, source)  # whose decoder counts itself
+            check_whole(kind, file, source)
+            bits = significant_bits(file) if kind == "PNG" else None
+            return from_pil(image, source, levels, page, bits, lambda: _image(file, kind), every_bit)
+
+
+@contextmanager
+def open_picture(source: Any, max_pixels: int | None = None) -> Iterator[Opened]:
+    """A picture file, of which the header is read and judged. Raises BadSample as ``read_picture``."""
+    with opened(source) as file:
+        found = _open(file, source, max_pixels)
+        with found.image:
+            yield found
+
+
+def _open(file: BinaryIO, source: Any, max_pixels: int | None) -> Opened:
     from PIL import Image, UnidentifiedImageError
 
-    with opened(source) as file:
-        head = file.read(12)
-        if not head:
-            raise bad("image/empty", source, "no bytes")
-        if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > file.seek(0, 2):
-            raise bad("image/truncated", source, "a .webp that announces more bytes")
+    head = file.read(HEAD)
+    if not head:
+        raise bad("image/empty", source, "no bytes")
+    kind = kind_of(head)
+    if kind is None:
+        raise refused(head, source)
+    page = None
+    try:
+        page = _judged(kind, file, source, max_pixels) if kind in ("TIFF", "AVIF") else None
         file.seek(0)
-        try:
-            image = Image.open(file, formats=FORMATS)
-        except UnidentifiedImageError:
-            kinds = ", ".join(FORMATS)
-            raise bad("image/not-an-image", source, f"none of {kinds}; it starts with {head!r}") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise bad("image/too-large", source, str(error)) from None
-        except Exception as error:
-            raise damaged(source, error) from None
-        with image:
-            if image.width * image.height > max_pixels:
-                raise too_large(source, image.size, max_pixels)
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) is None:
-                file.seek(0)
-                pixels = from_jpeg(file.read(), source)
-                if pixels is not None:
-                    return pixels
-                file.seek(0)
-                return from_pil(Image.open(file, formats=FORMATS), source)
-            return from_pil(image, source)
+        image = Image.open(file, formats=(kind,))
+    except BadSample:
+        raise
+    except Cut:
+        raise truncated(kind, source) from None
+    except UnidentifiedImageError:
+        raise _unread(kind, file, source, page) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise bad("image/too-large", source, str(error)) from None
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
+        check_whole(kind, file, source)
+        raise damaged(kind, source, error) from None
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        image.close()
+        raise too_large(source, image.size, max_pixels)
+    return Opened(image, kind, page, file)
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether a file's header says that its pixels have more than 8 bits; False also where it says nothing."""
+    kind = kind_of(data[:HEAD])
+    try:
+        return tiff.read_page(BytesIO(data)).bits > 8 if kind == "TIFF" else kind == "PNG" and data[24] == 16
+    except (Cut, ValueError, IndexError):
+        return False
+
+
+def _image(file: BinaryIO, kind: str) -> Any:
+    from PIL import Image
+
+    file.seek(0)
+    return Image.open(file, formats=(kind,))
+
+
+def _judged(kind: str, file: BinaryIO, source: Any, max_pixels: int | None) -> Page | None:
+    """Refuse by our own reading of the header what a parser should not even open; the first page of a TIFF."""
+    if kind == "AVIF":
+        size = avif.largest_frame(file)
+        if max_pixels is not None and size[0] * size[1] > max_pixels:
+            raise too_large(source, size, max_pixels)
+        return None
+    page = tiff.read_page(file)
+    if max_pixels is not None and page.width * page.height > max_pixels:
+        raise too_large(source, (page.width, page.height), max_pixels)
+    if max_pixels is not None and page.tile > max(max_pixels, tiff.TILE):
+        raise bad("image/too-large", source, f"a tile of {page.tile} pixels, at most {max_pixels} are decoded")
+    if page.unread:
+        raise bad("image/format", source, page.unread)
+    return page
+
+
+def _unread(kind: str, file: BinaryIO, source: Any, page: Page | None) -> BadSample:
+    """The reason for a file of a known format that Pillow does not open."""
+    from PIL import features
+
+    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
+        return bad("image/format", source, f"{kind}, which this Pillow was built without; its wheels on PyPI have it")
+    check_whole(kind, file, source)
+    if page is not None:
+        detail = f"{page.words}, which Pillow does not read; write 8 or 16 bits, grey or RGB, or float32 grey"
+        return bad("image/format", source, detail)
+    return bad("image/corrupt", source, f"a {kind} file whose header cannot be read")
 
 
 def from_jpeg(data: bytes, source: Any) -> np.ndarray | None:
@@ -86,82 +177,9 @@ def from_jpeg(data: bytes, source: Any) -> np.ndarray | None:
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
         if "Premature end" in str(error):
-            raise bad("image/truncated", source, "a .jpg that ends before its picture does") from None
+            raise truncated("JPEG", source) from None
         return None
-
-
-def from_pil(image: Any, source: Any) -> np.ndarray:
-    """(H, W, 3) uint8 from a PIL image, whose pixels may still be in its file."""
-    from PIL import Image
-
-    if 0 in image.size:
-        raise bad("image/empty", source, f"a picture of {image.width} x {image.height} pixels")
-    try:
-        image.load()
-        transparent = "transparency" in image.info and image.mode in ("P", "L", "RGB")
-        if transparent or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-            if image.mode in ("PA", "La", "RGBa"):  # PIL converts these in two steps only
-                image = image.convert("LA" if image.mode == "La" else "RGBA")
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image).convert("RGB")
-        elif image.mode.startswith("I"):  # 16 bits: the upper eight
-            wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-            image = Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
-        elif image.mode != "RGB":
-            image = image.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
-        raise damaged(source, error) from None
-    turn = orientation(image)
-    return np.array(image if turn is None else image.transpose(turn))  # a copy that torch may write to
-
-
-def from_array(array: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16 or bool."""
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise bad("image/dtype", None, f"pixels of {array.dtype}; expected uint8 (0 to 255)")
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise bad("image/shape", None, f"pixels of shape {array.shape}; expected (H, W) or (H, W, 3)")
-    if array.size == 0:
-        raise bad("image/empty", None, f"pixels of shape {array.shape}")
-    if array.shape[2] == 4:
-        alpha = array[..., 3:].astype(np.uint16)
-        array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
-def orientation(image: Any) -> Any:
-    """How to turn a photograph upright, or None; damaged EXIF turns nothing."""
-    from PIL.Image import Transpose
-
-    try:
-        tag = image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        return None
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return turns.get(tag) if isinstance(tag, int) else None
 
 
 def too_large(source: Any, size: tuple[int, int], max_pixels: int) -> BadSample:
     return bad("image/too-large", source, f"{size[0]} x {size[1]} pixels, at most {max_pixels} are decoded")
-
-
-def damaged(source: Any, error: Exception) -> BadSample:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return bad("image/truncated" if "truncated" in detail.lower() else "image/corrupt", source, detail)

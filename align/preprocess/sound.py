@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from align.preprocess.base import bad, opened
-from align.values import BadSample
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
+from align.preprocess.base import bad
+from align.preprocess.sounds.recording import check_rate, recording, too_large
 
 ENCODED = bytes | bytearray | memoryview | str | Path
-RATES = (1000, 768_000)  # Hz: what a header may claim
-OGG_PAGE = 65_307  # bytes at most
 LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
 
 
@@ -30,7 +22,8 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
 
     source: bytes, a path, (array, rate), or an array at ``sample_rate``; arrays are (T,) or have their few channels in
     the shorter dimension, floats within [-1, 1] or integers of full scale.
-    Raises BadSample: audio/empty, unreadable, truncated, too-large, rate, range, non-finite, shape, dtype.
+    Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite, shape,
+    dtype.
     """
     if isinstance(source, ENCODED):
         wave, rate = from_file(source, max_seconds)
@@ -63,45 +56,8 @@ def checked(wave: np.ndarray, source: Any) -> Tensor:
 
 def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     """((T,) float32, rate) from an encoded file, channels averaged."""
-    with recording(source, max_seconds) as sound:
-        return read_samples(sound, sound.frames, source), sound.samplerate
-
-
-@contextmanager
-def recording(source: Any, max_seconds: float) -> Iterator[SoundFile]:
-    """An encoded file, open at its first sample, once its header is accepted; its errors while open are BadSamples."""
-    import soundfile
-
-    with opened(source) as file:
-        head = file.read(12)
-        if not head:
-            raise bad("audio/empty", source, "no bytes")
-        size = file.seek(0, 2)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE" and wav_is_cut(file, size):
-            raise bad("audio/truncated", source, f"a .wav of {size} bytes that announces more")
-        file.seek(max(0, size - OGG_PAGE))
-        if head[:4] == b"OggS" and ogg_is_cut(file.read()):
-            raise bad("audio/truncated", source, "an .ogg without its last page")
-        file.seek(0)
-        try:
-            with soundfile.SoundFile(file) as sound:
-                check_rate(source, sound.samplerate)
-                seconds = sound.frames / sound.samplerate
-                if sound.frames * sound.channels > max(max_seconds, 1) * sound.samplerate * 8 or seconds > max_seconds:
-                    raise too_large(source, seconds, max_seconds, sound.channels)
-                yield sound
-        except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
-            detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split()))
-            raise bad("audio/unreadable", source, f"{detail}; it starts with {head!r}") from None
-
-
-def read_samples(sound: SoundFile, count: int, source: Any) -> np.ndarray:
-    """(count,) float32 from where the file stands, channels averaged. Raises BadSample: audio/truncated."""
-    start = sound.tell()
-    samples = sound.read(count, dtype="float32", always_2d=True)  # (T, channels)
-    if len(samples) < count:
-        raise bad("audio/truncated", source, f"{start + len(samples)} of {sound.frames} samples are there")
-    return samples[:, 0] if sound.channels == 1 else samples.mean(1)
+    with recording(source, max_seconds) as opened:
+        return opened.read(opened.frames), opened.rate
 
 
 def from_array(samples: Any) -> np.ndarray:
@@ -146,39 +102,3 @@ def ratio_of(rate: int, to: int) -> Fraction:
     if max(ratio.numerator, ratio.denominator) > 1000:
         ratio = ratio.limit_denominator(1000) if ratio < 1 else 1 / (1 / ratio).limit_denominator(1000)
     return ratio
-
-
-def wav_is_cut(file: BinaryIO, size: int) -> bool:
-    """Whether a RIFF file ends before its data chunk does; libsndfile reads what is left and says nothing.
-
-    Programs that write to a pipe announce (nearly) 2 or 4 GiB: that means "until the end".
-    """
-    at = 12
-    while at + 8 <= size:
-        file.seek(at)
-        chunk = file.read(8)
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"data":
-            return length < 0x7FFF0000 and at + 8 + length > size + 1
-        at += 8 + length + length % 2
-    return False
-
-
-def ogg_is_cut(tail: bytes) -> bool:
-    """Whether the last Ogg page does not say that the stream ends with it, or is cut itself (RFC 3533, section 6);
-    libsndfile would return what is there."""
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & 4:
-        return True
-    lengths = page[27 : 27 + page[26]]  # of its segments
-    return len(page) < 27 + page[26] + sum(lengths)
-
-
-def check_rate(source: Any, rate: Any) -> None:
-    if not RATES[0] <= rate <= RATES[1]:
-        raise bad("audio/rate", source, f"{rate} Hz; expected {RATES[0]} to {RATES[1]}")
-
-
-def too_large(source: Any, seconds: float, max_seconds: float, channels: int = 1) -> BadSample:
-    also = f" in {channels} channels" if channels > 1 else ""
-    return bad("audio/too-large", source, f"{seconds:.1f} s{also}, at most {max_seconds:g} s are read")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from align.preprocess.sound import ENCODED, checked, ratio_of, read_samples, read_sound, recording, resampled
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
+from align.preprocess.sound import ENCODED, checked, ratio_of, read_sound, resampled
+from align.preprocess.sounds.recording import Recording, recording
 
 EXACT = ("WAV", "WAVEX", "FLAC")  # where a seek arrives at the very sample; in MP3 and Ogg it may not
 PLAIN = "PCM_"  # subtypes without state between samples; floats are read whole, for a NaN may lie anywhere
@@ -27,7 +25,7 @@ def read_window(source: Any, sample_rate: int, max_seconds: float, samples: int,
     Files of floats are read whole too: a NaN may lie anywhere. Raises BadSample as read_sound does: audio/unreadable,
     of a damaged frame, where it lies in what is read; audio/truncated always, for the last sample is read too.
     """
-    wave = from_part(source, sample_rate, max_seconds, samples, place) if isinstance(source, ENCODED) else None
+    wave = from_file(source, sample_rate, max_seconds, samples, place) if isinstance(source, ENCODED) else None
     if wave is None:
         wave = read_sound(source, sample_rate, max_seconds)
         start = start_of(place, len(wave), samples) if len(wave) > samples else 0
@@ -35,32 +33,38 @@ def read_window(source: Any, sample_rate: int, max_seconds: float, samples: int,
     return wave
 
 
-def from_part(source: Any, sample_rate: int, max_seconds: float, samples: int, place: float) -> Tensor | None:
-    """The window from a part of the file; None where only the whole will do."""
-    with recording(source, max_seconds) as sound:
-        rate, ratio = sound.samplerate, ratio_of(sound.samplerate, sample_rate)
-        length = length_at(sound.frames, ratio)
-        if length <= samples or not can_seek(sound):
+def from_file(source: Any, sample_rate: int, max_seconds: float, samples: int, place: float) -> Tensor | None:
+    """The window of an encoded file, from a part of it where that can be; None where the whole is to be read anew."""
+    with recording(source, max_seconds) as opened:
+        rate, ratio = opened.rate, ratio_of(opened.rate, sample_rate)
+        length = length_at(opened.frames, ratio)
+        start = start_of(place, length, samples) if length > samples else 0
+        if length <= samples or not is_exact(opened):
+            wave = opened.read(opened.frames)
+            return resampled(checked(wave, source), rate, sample_rate)[start : start + samples]
+        if not can_seek(opened):
             return None
-        start = start_of(place, length, samples)
         # the resampler makes blocks of `numerator` samples out of `denominator`: whole blocks keep their phase
         margin = 0 if ratio == 1 else -(-MARGIN // min(ratio.numerator, ratio.denominator))
         first = max(0, start // ratio.numerator - margin)
         last = -(-(start + samples) // ratio.numerator) + margin
-        begin, end = first * ratio.denominator, min(last * ratio.denominator, sound.frames)
-        sound.seek(begin)
-        wave = read_samples(sound, end - begin, source)
+        begin, end = first * ratio.denominator, min(last * ratio.denominator, opened.frames)
+        opened.sound.seek(begin)
+        wave = opened.read(end - begin)
     skip = start - first * ratio.numerator
     return resampled(checked(wave, source), rate, sample_rate)[skip : skip + samples]
 
 
-def can_seek(sound: SoundFile) -> bool:
-    """Whether a seek is exact, and the file's last sample is where its header says: not so in a FLAC that was cut."""
-    if sound.format not in EXACT or not sound.subtype.startswith(PLAIN):
-        return False
+def is_exact(opened: Recording) -> bool:
+    """Whether a seek arrives at the very sample, and every number is finite."""
+    return opened.sound.format in EXACT and opened.sound.subtype.startswith(PLAIN)
+
+
+def can_seek(opened: Recording) -> bool:
+    """Whether the file's last sample is where its header says: not so in a FLAC that was cut."""
     try:
-        sound.seek(sound.frames - 1)
-        return len(sound.read(1)) == 1
+        opened.sound.seek(opened.frames - 1)
+        return len(opened.sound.read(1)) == 1
     except RuntimeError:
         return False
 

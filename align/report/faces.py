@@ -16,17 +16,22 @@ from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, Mapped, modalities
 from align.data.rows import Source, sources
+from align.preprocess import Image
+from align.preprocess.picture import from_file, open_picture
+from align.preprocess.sounds.recording import recording
 from align.report.geometry import normal, scatter
-from align.values import Sample
+from align.values import BadSample, Sample
 
-PICTURES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
-OTHER_PICTURES = {"bmp", "tif", "tiff", "ppm", "pgm"}  # no browser shows them: they are written anew
+SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}
+"""Formats that browsers show, by their content and not by their name; others are written anew."""
 SOUNDS = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg"}
 
 MAX_SIDE = 256  # pixels of a picture that has to be written anew
+MAX_PIXELS = 1 << 28  # of a picture that is decoded for the page
 MAX_PICTURE = 24_000  # bytes up to which a picture is kept as it is stored
 MAX_SOUND = 48_000  # bytes up to which a sound is kept as it is stored
 MAX_SECONDS = 6.0  # of a longer sound
+MAX_READ = 600.0  # seconds that are decoded of any sound
 PEAKS = 56  # bars of the drawn waveform
 
 
@@ -71,14 +76,14 @@ def face(modality: str, sample: Sample, members: Mapped = FOREIGN) -> Face | Non
 
 def face_of(member: str, content: bytes) -> Face | None:
     """One member by its suffix, or None where it cannot be shown. Meant for members that a preprocess has read: a
-    picture is opened whatever its size."""
+    picture is opened up to MAX_PIXELS, whatever its tower allows."""
     suffix = member.rpartition(".")[2].lower()
     if suffix == "txt":
         return words(" ".join(content.decode(errors="replace").split()))
     try:
         return _face(suffix, content)
-    except (OSError, ValueError, ArithmeticError, RuntimeError, IndexError):  # a broken member is counted elsewhere
-        return None
+    except (BadSample, OSError, ValueError, ArithmeticError, RuntimeError, IndexError):
+        return None  # a broken member is counted elsewhere
 
 
 def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str:
@@ -101,8 +106,8 @@ def _line(row: Source) -> str:
 
 
 def _face(suffix: str, content: bytes) -> Face | None:
-    if suffix in PICTURES or suffix in OTHER_PICTURES:
-        return picture(content, PICTURES.get(suffix, ""))
+    if suffix in Image.suffixes:
+        return picture(content)
     if suffix in SOUNDS:
         return sound(content, SOUNDS[suffix])
     if suffix == "npy":
@@ -116,14 +121,15 @@ def words(text: str) -> Face | None:
     return Face("text", "\n".join(lines[:4]).encode()) if lines else None
 
 
-def picture(content: bytes, type: str) -> Face:
-    """The stored bytes, or a smaller picture where they are large or no browser reads them. Raises OSError."""
-    from PIL import Image
+def picture(content: bytes) -> Face:
+    """The stored bytes, or a smaller picture where they are large or no browser reads them. Raises BadSample."""
+    from PIL import Image as Picture
 
-    with Image.open(io.BytesIO(content)) as image:
-        if type and len(content) <= MAX_PICTURE:
-            return Face("image", content, type)
-        small = image.convert("RGB")
+    with open_picture(content, MAX_PIXELS) as found:
+        type = SHOWN.get(found.kind)
+    if type and len(content) <= MAX_PICTURE:
+        return Face("image", content, type)
+    small = Picture.fromarray(from_file(content, MAX_PIXELS))
     small.thumbnail((MAX_SIDE, MAX_SIDE))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=86)
@@ -131,13 +137,14 @@ def picture(content: bytes, type: str) -> Face:
 
 
 def sound(content: bytes, type: str) -> Face:
-    """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises RuntimeError, OSError."""
+    """The stored bytes, or their first seconds in mono as MP3 where they are large. Raises BadSample, OSError."""
     import soundfile
 
-    wave, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    mono = wave.mean(axis=1)
-    if len(content) > MAX_SOUND:
-        mono = mono[: int(MAX_SECONDS * rate)]
+    is_long = len(content) > MAX_SOUND
+    with recording(content, float("inf")) as opened:
+        rate = opened.rate
+        mono = opened.read(min(opened.frames, int((MAX_SECONDS if is_long else MAX_READ) * rate)))
+    if is_long:
         out = io.BytesIO()
         soundfile.write(out, mono, rate, format="MP3", subtype="MPEG_LAYER_III")
         content, type = out.getvalue(), "audio/mpeg"

@@ -9,6 +9,7 @@ MODALITY.safetensors     values (n, D) float32, sample (n,) int64 in ascending o
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -42,7 +43,9 @@ class Index:
         """
         folder = Path(folder)
         if not (folder / "index.json").is_file():
-            raise FileNotFoundError(f"no index in {folder}; make one with: align embed MODEL SHARDS --out {folder}")
+            raise FileNotFoundError(
+                f"no index in {folder}; make one with: align embed MODEL SHARDS --out {shlex.quote(str(folder))}"
+            )
         about = read_json(folder / "index.json")
         if not isinstance(about, dict) or not isinstance(about.get("schema"), int) or "modalities" not in about:
             raise ValueError(f"{folder / 'index.json'} is no header of an index")
@@ -51,7 +54,7 @@ class Index:
         if model is not None and about["model"] != model:
             raise ValueError(
                 f"{folder} was made by another model ({about['model'][:12]}, this one is {model[:12]}); "
-                f"make it anew with: align embed MODEL SHARDS --out {folder}"
+                f"make it anew with: align embed MODEL SHARDS --out {shlex.quote(str(folder))}"
             )
         return cls(folder, about)
 

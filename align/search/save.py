@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.data import Shards
+from align.data.places.patterns import one_path
 from align.files import atomic_write
 from align.search.query import Hit
 
@@ -30,7 +31,7 @@ def save_hits(hits: Sequence[Hit], folder: str | Path) -> list[Path]:
     written: list[tuple[int, Path]] = []
     for shard, keys in wanted.items():
         left = dict(keys)
-        for sample in Shards(shard, shuffle=False, max_bad=1).samples(0):
+        for sample in Shards(one_path(shard), shuffle=False, max_bad=1).samples(0):
             for hit in left.pop(sample["__key__"], []):
                 for member, content in sorted(sample.items()):
                     if isinstance(content, bytes):

@@ -29,9 +29,7 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    if folder.exists() and not (folder / "index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there and is no index; choose another folder with --out")
+    folder = check_place(folder)
     items = _items(embeddings, shards)
     with atomic_folder(folder) as work:
         modalities, dim = {}, 0
@@ -58,6 +56,14 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
             "sha256": {name: sha256(work / name) for name in names},
         }
         write_json(work / "index.json", about)
+    return folder
+
+
+def check_place(folder: str | Path) -> Path:
+    """The folder, where an index may be written. Raises ValueError where something else stands there."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / "index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and is no index; choose another folder with --out")
     return folder
 
 

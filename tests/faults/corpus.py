@@ -5,6 +5,7 @@ What only one row needs is made in its test from these parts; ``tests/damage.py`
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import pickle
@@ -73,6 +74,18 @@ class Bad(NamedTuple):
     data: bytes
 
 
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def float_tiff() -> bytes:
+    """A depth picture of which one pixel has no depth."""
+    out, depth = io.BytesIO(), np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    depth[3, 3] = np.nan
+    Picture.fromarray(depth).save(out, "TIFF")
+    return out.getvalue()
+
+
 def undecodable() -> list[Bad]:
     """Members that cannot become a row, each kind once (row 13)."""
     m = good("undecodable")
@@ -86,6 +99,10 @@ def undecodable() -> list[Bad]:
         Bad("jpeg of 0 bytes", "image.jpg", "image/empty", b""),
         Bad("html as jpeg", "image.jpg", "image/not-an-image", html),
         Bad("npy as jpeg", "image.jpg", "image/not-an-image", points),
+        Bad("heic as jpeg", "image.jpg", "image/format", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)),
+        Bad("tiff cut in half", "image.jpg", "image/truncated", cut(encoded(pixels("tiff"), "TIFF"))),
+        Bad("avif cut in half", "image.jpg", "image/truncated", cut(encoded(pixels("avif"), "AVIF"))),
+        Bad("tiff of floats with a NaN", "image.jpg", "image/non-finite", float_tiff()),
         Bad("wav cut in half", "audio.wav", "audio/truncated", waves[: len(waves) // 2]),
         Bad("wav of 0 bytes", "audio.wav", "audio/empty", b""),
         Bad("wav of 0 samples", "audio.wav", "audio/empty", wav(np.zeros(0))),
@@ -140,6 +157,31 @@ def sounds() -> dict[str, bytes]:
 def vast() -> bytes:
     """An .npy whose header claims 120 GB."""
     return npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6), }        ", b"(5000000000, 6),}")
+
+
+AVIF = (
+    "c-muNV30{GsVqn=%S>Yc0uY^>nP!-qnF!*)%uOvxWPkw0jFg-rD4U@mGr5ET4e%9YmgIt2j6f`xnUkLk;<$kLj1W;qUIqpx5L+WN"
+    "GcOIURtm^TWrFe&%M1*i^K<gSc4cH16cqqz&&-14d>}27SzM3`u}%SsLH1T;f;Dph37*6<L+3_$8IXW*a(+%xUUE(a&|F>ywg#Y("
+    "cxFK^%tt_Hu`n_<vjE-1nVXVWBE-POCI8v}|Nn0@I5JF)J}^u09gV#IPv;MV_4!je-s^XZ&)DC2PP@@Vdzb350&XSyTF>c|+;589"
+    "3fJTb%@fbpND2+IKJZMQ`Q`I#F=0nd9T%*WS><Uks+pdeDbWi6s+b44"
+)
+"""A black AVIF of 8192 x 8192 pixels in 782 bytes, deflated, in base 85: to write one takes seconds and 900 MB."""
+
+
+def avif_bomb(stated: int = 8192) -> bytes:
+    """An AVIF of 8192 x 8192 pixels whose container states another side (row 17)."""
+    data = bytearray(zlib.decompress(base64.b85decode(AVIF)))
+    struct.pack_into(">II", data, data.index(b"ispe") + 8, stated, stated)
+    return bytes(data)
+
+
+def tiff_bomb() -> bytes:
+    """A TIFF of 8 x 8 pixels in one tile of 65520 x 65520 (row 17)."""
+    black = zlib.compress(bytes(64))
+    tags = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 65_520, 323: 65_520, 324: 8, 325: len(black)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II\x2a\x00" + struct.pack("<I", 8 + len(black)) + black
+    return head + struct.pack("<H", len(tags)) + directory + bytes(4)
 
 
 def bomb(kind: str, side: int = 13_000) -> bytes:
@@ -265,6 +307,8 @@ def write(folder: Path) -> None:
         (folder / f"sound-{name.replace(' ', '-')}.wav").write_bytes(data)
     for kind in ("PNG", "WEBP", "GIF", "TIFF"):
         (folder / f"bomb.{kind.lower()}").write_bytes(bomb(kind))
+    (folder / "bomb.avif").write_bytes(avif_bomb(64))
+    (folder / "bomb.tile.tiff").write_bytes(tiff_bomb())
     (folder / "bomb.npz").write_bytes(npz_bomb())
     squeezed(folder / "bomb.tar.gz")
     escaping(folder / "escaping.tar")

@@ -35,7 +35,10 @@ def bombs(folder: Path) -> dict[str, tuple[str, Path, str]]:
         "PNG 13000 x 13000": ("image", corpus.bomb("PNG"), "image/too-large"),
         "WebP 6000 x 6000": ("image", corpus.bomb("WEBP"), "image/too-large"),
         "GIF 65535 x 65535": ("image", corpus.bomb("GIF"), "image/too-large"),
-        "TIFF 6000 x 6000": ("image", corpus.bomb("TIFF"), "image/not-an-image"),
+        "TIFF 6000 x 6000": ("image", corpus.bomb("TIFF"), "image/too-large"),
+        "TIFF with a tile of 65520 x 65520": ("image", corpus.tiff_bomb(), "image/too-large"),
+        "AVIF 8192 x 8192": ("image", corpus.avif_bomb(), "image/too-large"),
+        "AVIF 8192 x 8192 that states 64 x 64": ("image", corpus.avif_bomb(64), "image/too-large"),
         "npz of 128 MB, as points": ("points", corpus.npz_bomb(), "points/not-npy"),
         "npz of 128 MB, as an array": ("array", corpus.npz_bomb(), "array/not-npy"),
         "npy of 120 GB": ("points", corpus.vast(), "points/too-large"),
@@ -64,10 +67,11 @@ def test_bombs(fault, tmp_path):
     for kind, data in (("image", corpus.good(0)["image.jpg"]), ("points", corpus.good(0)["points.npy"])):
         (tmp_path / f"warm.{kind}").write_bytes(data)
     (tmp_path / "warm.png").write_bytes(corpus.encoded(corpus.pixels(0), "PNG"))
-    (tmp_path / "warm.webp").write_bytes(corpus.encoded(corpus.pixels(0), "WEBP"))
+    for kind in ("webp", "tiff", "avif"):
+        (tmp_path / f"warm.{kind}").write_bytes(corpus.encoded(corpus.pixels(0), kind.upper()))
     corpus.shard(tmp_path / "warm.tar", {"0": corpus.small(0)})
     warm = [["warm", kind, str(tmp_path / f"warm.{kind}")] for kind in ("image", "points")]
-    warm += [["warm", "image", str(tmp_path / "warm.png")], ["warm", "image", str(tmp_path / "warm.webp")]]
+    warm += [["warm", "image", str(tmp_path / f"warm.{kind}")] for kind in ("png", "webp", "tiff", "avif")]
     warm += [["warm", "shard", str(tmp_path / "warm.tar")]]
     listed = [
         *warm,

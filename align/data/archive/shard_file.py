@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ class ShardFile:
         self.samples = self.size = 0
         self.coverage: Counter[str] = Counter()
         self.labels: dict[str, dict[str, Any]] = {}  # attribute -> label values, each once
+        self._captions: list[set[int]] = []  # of each sample without a group
         self._hash = hashlib.sha256()
         self._index = Builder()
         self._context: AbstractContextManager[IO[bytes]] = atomic_write(path)
@@ -47,6 +48,16 @@ class ShardFile:
                 if one is not None:
                     self.labels.setdefault(attribute, {})[f"{type(one).__name__}:{one}"] = one
 
+    def note(self, captions: Iterable[str]) -> None:
+        """Note the captions of a sample that has no group, for ``repeated``."""
+        self._captions.append({hash(text) for text in captions})
+
+    @property
+    def repeated(self) -> int:
+        """Samples without a group that have a caption which another such one has."""
+        counts = Counter(one for some in self._captions for one in some)
+        return sum(any(counts[one] > 1 for one in some) for some in self._captions)
+
     def finish(self) -> dict[str, Any]:
         """What the manifest says of the shard, which now stands at its path."""
         self._put(bytes(2 * BLOCK))  # the end of the archive
@@ -58,6 +69,7 @@ class ShardFile:
             "size": self.size,
             "sha256": self._hash.hexdigest(),
             "modalities": dict(sorted(self.coverage.items())),
+            **({"repeated": repeated} if (repeated := self.repeated) else {}),
         }
 
     def abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

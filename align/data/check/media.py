@@ -12,15 +12,19 @@ from typing import NamedTuple
 import numpy as np
 
 from align.preprocess import Audio, Image, Points
+from align.preprocess.levels import finding
 from align.preprocess.npy import read_npy
-from align.preprocess.picture import FORMATS, read_picture
-from align.preprocess.sound import read_sound
+from align.preprocess.picture import decode, open_picture
+from align.preprocess.sound import checked
+from align.preprocess.sounds.recording import recording
 from align.preprocess.text import read_text
+from align.preprocess.tiff import MOST_PAGES, count_pages
 
 Found = list[tuple[str, str]]
 """(reason, detail) of what is odd in a member that can be read."""
 
 FORMATS_OF = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP"}
+FORMATS_OF |= {"tif": "TIFF", "tiff": "TIFF", "avif": "AVIF"}
 SOUNDS_OF = {"WAV": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
 TINY = 32  # pixels
 NARROW = 8  # the image preprocess cuts what is longer
@@ -50,22 +54,28 @@ class Cloud(NamedTuple):
 
 def check_picture(data: bytes, suffix: str) -> tuple[Found, np.ndarray | None]:
     """What is odd, and the pixels (H, W, 3) uint8; None of a picture that is of one colour. Raises BadSample."""
-    from PIL import Image as Picture
-
-    pixels = read_picture(data, _image.max_pixels).permute(1, 2, 0).numpy()
+    pixels, used = decode(data, _image.max_pixels, every_bit=True)
     found: Found = []
-    with Picture.open(io.BytesIO(data), formats=FORMATS) as image:
-        kind, frames, mode = str(image.format), getattr(image, "n_frames", 1), image.mode
+    with open_picture(data) as opened:
+        kind, mode = str(opened.image.format), opened.image.mode
+        pages = count_pages(io.BytesIO(data)) if opened.page is not None else 1
+        frames = 1 if opened.page is not None else getattr(opened.image, "n_frames", 1)
     if FORMATS_OF.get(suffix, kind) != kind:
         found.append(("image/suffix", f"a {kind} that is named .{suffix}"))
     if frames > 1:
         found.append(("image/animated", f"{frames} pictures"))
+    if pages > 1:
+        found.append(("image/pages", f"{pages} pages" + (" or more" if pages == MOST_PAGES else "")))
     height, width = pixels.shape[:2]
     if min(height, width) < TINY:
         found.append(("image/tiny", f"{width} × {height} pixels"))
     if max(height, width) > NARROW * min(height, width):
         found.append(("image/narrow", f"{width} × {height} pixels"))
+    if dark := finding(used) if used is not None else None:
+        found.append(dark)
     if (pixels == pixels[0, 0]).all():
+        if dark:
+            return found, None  # it is not of one colour, it only looks so
         found.append(("image/flat", f"{width} × {height} {mode}, every pixel {tuple(pixels[0, 0].tolist())}"))
         return found, None
     return found, pixels
@@ -73,15 +83,12 @@ def check_picture(data: bytes, suffix: str) -> tuple[Found, np.ndarray | None]:
 
 def check_sound(data: bytes, suffix: str) -> tuple[Found, Heard]:
     """What is odd, and its rate, channels and wave. Raises BadSample."""
-    import soundfile
-
-    try:
-        info = soundfile.info(io.BytesIO(data))
-        rate, channels, kind = info.samplerate, info.channels, info.format
-    except (RuntimeError, ValueError, TypeError):
-        rate, channels, kind = _audio.sample_rate, 1, ""  # reading it says what is wrong
-    wave = read_sound(data, rate, _audio.max_seconds).numpy()  # at its own rate: nothing is resampled
+    with recording(data, _audio.max_seconds) as opened:
+        rate, channels, kind, stated = opened.rate, opened.sound.channels, opened.sound.format, opened.stated
+        wave = checked(opened.read(opened.frames), data).numpy()
     found: Found = []
+    if not stated:
+        found.append(("audio/open-ended", f"{len(wave) / rate:.2f} s of {kind} were found"))
     if SOUNDS_OF.get(kind, suffix) != suffix:
         found.append(("audio/suffix", f"a {kind} that is named .{suffix}"))
     seconds, loudness = len(wave) / rate, np.abs(wave)

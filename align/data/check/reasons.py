@@ -39,12 +39,16 @@ ERRORS = {
     "MODALITY/too-large": "larger than what is decoded: refused by its header",
     "MODALITY/range": "values that are far from any that make sense",
     "MODALITY/dtype": "an array of something else than numbers",
-    "image/not-an-image": "none of the formats that are read: a page of HTML, an SVG, a text",
+    "audio/format": "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
+    "audio/no-length": "no header states its length, and it cannot be read to its end",
+    "image/not-an-image": "no picture: a page of HTML, an array, a text",
+    "image/format": "a picture or a document of a format that is not read: write it as PNG, TIFF or JPEG",
     "points/not-npy": "no .npy array",
     "points/shape": "a cloud is (P, 3) or (P, 6)",
     "points/colour": "colours are from 0 to 1",
     "MODALITY/non-finite": "NaN or infinity",
     "MODALITY/not-utf8": "text is UTF-8",
+    "MODALITY/not-text": "a caption is a string, or a list of strings",
 }
 WARNINGS = {
     "shard/no-end": "the end mark of a tar is missing: it may have been cut between two members",
@@ -54,6 +58,8 @@ WARNINGS = {
     "member/pickle": "pickles can run code; they are never opened here, but other readers open them",
     "image/flat": "a single colour",
     "image/tiny": "fewer than 32 pixels on the short side",
+    "image/low-range": "it has more than 8 bits and uses the lowest part of their range alone, so it decodes nearly "
+    "black; levels of the image preprocess, or --image-levels of a build, say its range",
     "image/suffix": "its content is of another format than its name says",
     "audio/suffix": "its content is of another format than its name says",
     "audio/silent": "no sample is louder than -80 dB",
@@ -82,8 +88,12 @@ NOTES = {
     "shard/other-file": "a hidden file or one without a suffix; it is passed over",
     "member/unknown": "a member without a modality; it is passed over",
     "image/animated": "only the first picture of an animation is used",
+    "image/pages": "only the first page of a TIFF is used",
+    "image/own-range": "floats beyond 0 to 1 without a stated range: each picture is scaled by its own; levels of the "
+    "image preprocess, or --image-levels of a build, say one for all",
     "image/narrow": "more than 8 times as long as wide; its ends are cut off",
     "audio/channels": "another number of channels than most; the mean of the channels is used",
+    "audio/open-ended": "no header states its length: it is read to its end, and that it was cut would not be seen",
     "points/colour-mixed": "a cloud without colour among coloured ones, or the other way round",
     "text/long": "more than 75 words: CLIP's 77 tokens do not hold it",
     "text/duplicate": "the same caption as an earlier row's",
@@ -91,6 +101,7 @@ NOTES = {
     "label/rare": "a class with a single sample",
     "label/absent": "a class of manifest.json without a sample",
     "MODALITY/missing": "no row of a modality that others have",
+    "MODALITY/blank": "a caption without a word: a hole",
 }
 _tables: dict[Severity, dict[str, str]] = {"error": ERRORS, "warning": WARNINGS, "note": NOTES}
 

@@ -10,20 +10,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from align.data.making.balance import balanced
-from align.data.making.copying import apart
+from align.data.making.copying import apart, check_keys
 from align.data.making.folder import Folder
-from align.data.making.foreign import splits, stored
+from align.data.making.foreign import may_write, splits, stored
 from align.data.making.given import Given, keyed
-from align.data.making.job import Item, Job, Progress
+from align.data.making.grouping import By
+from align.data.making.job import Job, Progress, planned
 from align.data.making.prepared import prepare
-from align.data.making.production import make
+from align.data.making.production import counted
 from align.data.making.recode import Recode
 from align.data.making.table import MODALITIES, Table
-from align.data.names import Mapped
+from align.data.making.writer import check_name
+from align.data.names import TABLES, Mapped
 from align.data.shards import Shards
+from align.preprocess import Points
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the bytes that this file's options give; a build that an older one began is not continued."""
 
 
@@ -47,9 +49,13 @@ def build(
     workers: int = 0,
     resume: bool = True,
     max_bad: float = 0.001,
+    group: str | None = None,
+    separator: str | None = None,
 ) -> dict[str, int]:
-    """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any modality, files of
-    unknown suffix), and where there are any "bad" and "ignored" (members that mean nothing here) beside them.
+    """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any row, files of unknown
+    suffix), and where there are any the members that are "bad", "blank" (captions without a word, which are holes),
+    "misnamed" (their names no shard may hold), "ignored" (they mean nothing here) and "noted" (they are written with
+    something to say, as of pictures that use a small part of their range).
 
     Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
     otherwise, meshes as clouds of ``points`` points. The same input, options and seed give the same bytes, whatever the
@@ -70,27 +76,45 @@ def build(
         workers: processes that read and re-encode; 0: this one.
         resume: False starts anew where a killed build could be continued.
         max_bad: the share of samples with a member that cannot be read above which the build stops. Such a member is
-            left out, its sample too where no modality is left, and listed in ``OUT/SPLIT-bad.jsonl``.
+            left out, its sample too where no modality is left, and listed in ``OUT/SPLIT-bad.jsonl``; so are blank
+            captions and misnamed members, which do not count.
+        group: which samples are one group, never each other's negatives: "label", "caption" (those with equal captions)
+            or a column of the table. None: as the source says; of a folder, those whose caption the template made of
+            their class.
+        separator: of the cells of a .csv or .tsv.
 
     Raises FileNotFoundError for a file that is missing, ValueError for what cannot be a shard (both name the row or the
     sample), TooManyBad over the budget.
     """
     if per_shard < 1 or (shard_mb is not None and shard_mb <= 0):
         raise ValueError(f"per_shard={per_shard}, shard_mb={shard_mb}: a shard holds at least one sample")
+    check_name(split)
     if workers < 0 or not 0 <= max_bad <= 1:
         raise ValueError(
             f"workers={workers}, max_bad={max_bad}: workers are at least 0, max_bad is a share from 0 to 1"
         )
+    if not 1 <= points <= Points().max_points:
+        raise ValueError(f"points={points}: from 1 to the {Points().max_points:,} that are read again")
     if Path(out).exists() and not Path(out).is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
+    for name in members or {}:
+        if name != "label" and not may_write(f"{name}.x"):
+            raise ValueError(f"members: {name!r} cannot name a modality: lower case letters, digits, _ and - do")
+    by: By | None = group if group in ("label", "caption") else None
     recode = recode or Recode()
     limit = None if shard_mb is None else round(shard_mb * 1e6)
-    header = {"schema": SCHEMA, "per_shard": per_shard, "shard_bytes": limit, "recode": recode.settings()}
+    header = {
+        "schema": SCHEMA,
+        "per_shard": per_shard,
+        "shard_bytes": limit,
+        "recode": recode.settings(),
+        "group": group,
+    }
     job = Job(
         Path(out),
         split,
         prepare,
-        (None, recode),
+        (None, recode, by),
         items=(),
         header=header,
         per_shard=per_shard,
@@ -101,7 +125,18 @@ def build(
         max_bad=max_bad,
         progress=progress,
     )
-    table = partial(Table, modalities=modalities, columns=columns, literal=literal, points=points, seed=seed)
+    table = partial(
+        Table,
+        modalities=modalities,
+        columns=columns,
+        literal=literal,
+        points=points,
+        seed=seed,
+        group=group if by is None else None,
+        separator=separator,
+    )
+    if by is None and group is not None and not _is_table(source):
+        raise ValueError(f"group={group!r}: only a table has columns; it is label or caption here")
     if not isinstance(source, str | Path):
         return _program(source() if callable(source) else source, job, table)
     path = Path(source)
@@ -116,12 +151,17 @@ def build(
     return _folder(Folder(path, template=[text for text in template if text], points=points, seed=seed), job)
 
 
+def _is_table(source: Any) -> bool:
+    """Whether rows of a table may come from it."""
+    return not isinstance(source, str | Path) or Path(source).suffix.lower() in TABLES
+
+
 def _table(table: Table, job: Job) -> dict[str, int]:
     sizes = array("q", (sample.size for sample in table.samples()))  # everything is looked at before any is written
     if not sizes:
         raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
     header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
-    return {**_write([_planned(job, table.samples(), sizes, header)]), "left out": table.without}
+    return counted([planned(job, table.samples(), sizes, header)], table.without)
 
 
 def _folder(tree: Folder, job: Job) -> dict[str, int]:
@@ -133,8 +173,8 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
         header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
         sizes = [sample.size for sample in plan]
         left += tree.unknown
-        jobs.append(_planned(replace(job, split=name, classes=classes), plan, sizes, header))
-    return {**_write(jobs), "left out": left}
+        jobs.append(planned(replace(job, split=name, classes=classes), plan, sizes, header))
+    return counted(jobs, left)
 
 
 def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | None) -> dict[str, int]:
@@ -142,6 +182,7 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
     for name, urls in sources.items():
         shards = Shards(urls, shuffle=False, members=members)
         apart(job.out, [shards])
+        check_keys(shards)
         sizes = array("q", (sample.size for sample in stored(shards)))
         if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
@@ -150,7 +191,7 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         one = replace(
             job,
             split=name,
-            state=(shards, job.state[1]),
+            state=(shards, *job.state[1:]),
             lost=shards.lost,
             chunk=4 if shards.block == 1 else 64,  # neighbours come in one request
             classes=manifest.get("classes") or None,
@@ -158,8 +199,8 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | 
         )
         left += len(shards) - len(sizes)
         ignored += sum(shards.ignored.values())
-        jobs.append(_planned(one, stored(shards), sizes, header))
-    return {**_write(jobs), "left out": left, **({"ignored": ignored} if ignored else {})}
+        jobs.append(planned(one, stored(shards), sizes, header))
+    return {**counted(jobs, left), **({"ignored": ignored} if ignored else {})}
 
 
 def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> dict[str, int]:
@@ -173,20 +214,5 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
     rows = isinstance(first, Mapping) and not keyed(first)
     source = table(Path("samples"), rows=stream) if rows else Given(stream)
     header = {"program": True, **({"points": source.points, "seed": source.seed} if isinstance(source, Table) else {})}
-    return {**_write([_planned(job, source.samples(), None, header)]), "left out": source.without}
-
-
-def _planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> Job:
-    """sizes: of the items, where the limits can be shared out beforehand."""
-    counts = None
-    if sizes is not None and (job.shard_bytes is None or not job.header["recode"]):
-        counts = balanced(sizes, job.per_shard, job.shard_bytes)
-    total = job.total if sizes is None else len(sizes)
-    return replace(job, items=items, total=total, counts=counts, header={**job.header, **header})
-
-
-def _write(jobs: Sequence[Job]) -> dict[str, int]:
-    made = make(jobs)
-    bad = sum(sum(counts.values()) for _, counts in made)
-    written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
-    return {**written, "bad": bad} if bad else written
+    written = counted([planned(job, source.samples(), None, header)], 0)
+    return {**written, "left out": written["left out"] + source.without}  # which is known once it has been read

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from align.data.archive.coverage import repeated
 from align.data.making.balance import balanced
-from align.data.making.foreign import mark, walk
+from align.data.making.foreign import mark, may_write, refused, walk
 from align.data.making.job import Fault, Job, Made, Progress
 from align.data.making.production import make
+from align.data.making.writer import check_name
 from align.data.meta import read_meta
-from align.data.names import CODE, check_member
+from align.data.names import CODE
+from align.data.places.urls import Place
 from align.data.shards import Shards
 
 
@@ -45,26 +48,20 @@ def whole(sets: Sequence[Shards], item: Copied) -> Made:
     if gone:
         return {}, [(gone[0].reason, gone[0].member)]
     out: dict[str, bytes] = {}
-    bad: list[Fault] = [(_refused(name), name) for name in item.pickles]
+    bad: list[Fault] = [(refused(name), name) for name in item.pickles]
     for name, data in sample.items():
         if name.startswith("__"):
             continue
-        try:
-            check_member(name)
-        except ValueError:
-            bad.append((_refused(name), name))
-            continue
-        out[name] = data
+        if may_write(name):
+            out[name] = data
+        else:
+            bad.append((refused(name), name))
     if item.about is not None:
         out["json"] = item.about
     wrong = read_meta(out, {})[1]
     if wrong:
         return {}, [*bad, (wrong[0], "json")]
     return out, bad if out else [*bad, ("sample/empty", "")]
-
-
-def _refused(name: str) -> str:
-    return f"member/{name.rpartition('.')[2]}"
 
 
 def apart(out: str | Path, many: Iterable[Shards]) -> Path:
@@ -76,6 +73,29 @@ def apart(out: str | Path, many: Iterable[Shards]) -> Path:
         if any(Path(str(url)).parent.resolve() == out.resolve() for url in shards.urls):
             raise ValueError(f"{out} holds the shards to read; write to another folder")
     return out
+
+
+def check_split(splits: Iterable[str], per_shard: int) -> None:
+    """ValueError for splits or a number of samples that no shard can have; asked before anything is read."""
+    if per_shard < 1:
+        raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
+    for split in splits:
+        check_name(split)
+
+
+def check_keys(shards: Shards) -> None:
+    """ValueError where two shards have a sample of the same key, with both: no shard set holds a key twice."""
+    if not repeated(shards.indexes):
+        return
+    first: dict[str, Place] = {}
+    for url, index in zip(shards.urls, shards.indexes, strict=True):
+        for key in index.keys if len(index.name) else ():
+            if key in first:
+                raise ValueError(
+                    f"key {key!r} is in {first[key]} and again in {url}; `align shards merge SHARDS --out OUT "
+                    "--duplicates rename` makes shards of them with other keys"
+                )
+            first[key] = url
 
 
 def divide(
@@ -120,8 +140,6 @@ def copy(
     Returns samples per split, and what was left out by reason; ``OUT/SPLIT-bad.jsonl`` says which. What a killed call
     finished is kept by the next one with the same samples.
     """
-    if per_shard < 1:
-        raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
     total, before, jobs = sum(n for n, _ in parts.values()), 0, []
     for split, (n, items) in parts.items():
         jobs.append(

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from align.data.making.columns import Columns, known, modality_of
-from align.data.making.copying import apart, divide
+from align.data.making.copying import apart, check_keys, check_split, divide
 from align.data.making.expression import Expression
 from align.data.making.foreign import split_name
 from align.data.making.job import Progress
@@ -42,8 +42,10 @@ def filter_shards(
     none, a name that no sample has, and where no sample meets it; nothing is written then.
     """
     condition = Expression(where)
+    check_split([] if split is None else [split], per_shard)
     shards = Shards(urls, shuffle=False, members=members, max_bad=1)
     folder = apart(out, [shards])
+    check_keys(shards)
     if condition.pairs and score is None:
         raise ValueError("score() compares the embeddings of a model; say which with --model RUN")
     modalities = {*shards.modalities, *shards.members} - {"label"}

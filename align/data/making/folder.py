@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from align.data.making.layout import are_parts, check_apart
 from align.data.making.media import held, kind, member
 from align.data.making.planned import Planned
+from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
+from align.preprocess.sounds.formats import convert
 
 SPLITS = {
     "train": "train",
@@ -22,11 +25,12 @@ SPLITS = {
 
 
 class Folder:
-    """A folder of classes: the folder's name is the label, and the caption by a template.
+    """A folder of classes: the folder's name is the label, and the caption by a template; then it is the group too.
 
     Files of one class with the same stem and different modalities are one sample (``dog/1.jpg``, ``dog/1.wav``); a
     ``.txt`` beside them is the caption. Files without a folder of a class (``1.jpg``, ``1.txt``) are samples without a
-    label. Hidden files and files of unknown suffix are left out and counted.
+    label, and so are those of ``images/1.jpg`` beside ``captions/1.txt`` and of img2dataset's ``00000/000000000.jpg``.
+    Hidden files and files of unknown suffix are left out and counted.
 
     Args:
         path: the folder.
@@ -40,6 +44,7 @@ class Folder:
                 raise ValueError(f"template {text!r} has no {{}} for the class name")
         self.path, self.template, self.points, self.seed = path, template, points, seed
         self.unknown = 0  # files that no modality reads
+        self.foreign: dict[str, Path] = {}  # suffixes of sounds that are to be converted, each with a file
 
     def splits(self) -> dict[str, Path] | None:
         """Split -> its folder, or None where the folders are classes."""
@@ -55,10 +60,19 @@ class Folder:
         return found
 
     def classes(self, root: Path) -> list[Path]:
-        """The folders of the classes; none where the files lie in ``root`` itself. Raises ValueError for neither."""
+        """The folders of the classes; none where the files lie in ``root`` itself, or the folders are no classes.
+
+        Raises ValueError for neither, and for a folder of captions apart from their files.
+        """
         found = self._folders(root)
         if not found and not self._flat(root):
+            sounds = [p for p in sorted(root.iterdir()) if p.suffix.lower().removeprefix(".") in FOREIGN]
+            if sounds:
+                raise ValueError(f"{root} has no file that is read; {convert(sounds[0])}")
             raise ValueError(f"{root} has no folders; expected {root}/CLASS/file, or a table (.csv, .jsonl, .parquet)")
+        if are_parts(found):
+            return []
+        check_apart(found)
         return found
 
     @staticmethod
@@ -73,18 +87,22 @@ class Folder:
         for folder in self.classes(root) or [root]:
             label = None if folder == root else folder.name
             caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
-            for stem, files in self._grouped(folder):
+            for stem, files in self._grouped(folder, label is None and bool(self._folders(folder))):
                 key = _key(prefix + (stem if label is None else f"{label}/{stem}"), taken)
                 members = [member(m, path, key, points=self.points, seed=self.seed) for m, path in files.items()]
                 if label is not None:
+                    about = {"label": label}
                     if "text" not in files and caption:
                         members.append(held("text.txt", caption.encode()))
-                    members.append(held("json", json.dumps({"label": label}, ensure_ascii=False).encode()))
+                        about["group"] = label.replace("_", " ")  # equal captions are no negatives of each other
+                    members.append(held("json", json.dumps(about, ensure_ascii=False).encode()))
                 yield Planned(key, members)
         if not taken:
-            raise ValueError(f"no file below {root} has a suffix that is known; see `align shards build --help`")
+            also = "".join(f"; {convert(path)}" for path in list(self.foreign.values())[:1])
+            raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
 
-    def _grouped(self, folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
+    def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
+        """The files of each sample by its stem. parts: a file may lie in any of the folders, which do not count."""
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
@@ -93,8 +111,10 @@ class Folder:
             modality = kind(path)
             if modality is None:
                 self.unknown += 1
+                if path.suffix.lower().removeprefix(".") in FOREIGN:
+                    self.foreign.setdefault(path.suffix, path)
                 continue
-            stem = relative.with_suffix("").as_posix()
+            stem = Path(*relative.parts[parts and len(relative.parts) > 1 :]).with_suffix("").as_posix()
             other = found.setdefault(stem, {}).setdefault(modality, path)
             if other != path:
                 raise ValueError(f"{other} and {path} would be the {modality} of one sample; rename one of them")

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from align.data.archive.index import Index
 from align.data.archive.tar import room
+from align.data.bad import BLANK
+from align.data.captions import captions, is_blank
 from align.data.making.job import Fault, Made
 from align.data.meta import read_meta
-from align.data.names import Mapped, mapped, modalities, row_name
+from align.data.names import Mapped, check_member, mapped, modalities, row_name
+from align.data.rows import explain
 from align.data.shards import Shards
-from align.values import Sample
+from align.values import BadSample, Sample
 
 
 class Stored(NamedTuple):
@@ -72,12 +75,14 @@ def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Fau
     """A sample's members under our names: what names a modality stays, ``jpg`` becomes ``image.jpg`` as ``mapping``
     says, a plain ``txt`` one caption on one line, ``cls`` the json's label. The json's other keys stay.
 
-    Also (reason, member) of what cannot be taken: a json that is none is left out, a label or weight that cannot be
-    read back leaves the json.
+    Also (reason, member) of what cannot be taken: a name that no shard may hold (``left cam.png``), a blank caption, a
+    json that is none is left out, a label or weight that cannot be read back leaves the json.
     """
     out = {name: data for name, data in sample.items() if not name.startswith("__") and row_name(name) is not None}
     meta, wrong = read_meta(sample, mapping)
     bad: list[Fault] = [(reason, "json") for reason in wrong]
+    bad += [(refused(name), name) for name in out if not may_write(name)]
+    out = {name: data for name, data in out.items() if may_write(name)}
     own = {row.modality for row in map(row_name, out) if row is not None}
     for modality in mapping:
         name = None if modality == "label" or modality in own else mapped(modality, mapping, sample)
@@ -87,24 +92,40 @@ def renamed(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Fau
         suffix = member.rpartition(".")[2]
         if key:
             value = (meta.json or {}).get(key)
-            texts = value if isinstance(value, list) else [] if value is None else [value]
-            if all(isinstance(text, str) for text in texts):
-                _text(modality, texts, out)
-            else:
-                bad.append((f"{modality}/not-text", name))
+            try:
+                texts = captions(value)
+            except BadSample as error:
+                bad.append((explain(error, modality), name))
+                continue
+            if not _text(modality, texts, out) and value is not None:
+                bad.append((f"{modality}/{BLANK}", name))
         elif suffix == "txt":
             try:
                 text = sample[member].decode("utf-8-sig")
             except UnicodeDecodeError:
                 bad.append((f"{modality}/not-utf8", member))
                 continue
-            if not _text(modality, [text], out):
-                bad.append((f"{modality}/empty", member))
+            if is_blank(text) or not _text(modality, [text], out):
+                bad.append((f"{modality}/{BLANK}", member))
         else:
             out[f"{modality}.{suffix}"] = sample[member]
     if (about := _about(sample, meta.label, meta.json, wrong)) is not None:
         out["json"] = about
     return out, bad
+
+
+def may_write(name: str) -> bool:
+    """Whether a shard may hold a member of this name."""
+    try:
+        check_member(name)
+    except ValueError:
+        return False
+    return True
+
+
+def refused(name: str) -> str:
+    """The reason of a member that no shard may hold."""
+    return f"member/{name.rpartition('.')[2]}"
 
 
 def _text(modality: str, texts: Iterable[str], out: dict[str, bytes]) -> bool:

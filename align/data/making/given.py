@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from align.data.making.media import Member, held, stored
+from align.data.making.media import Member, held, stored, words
 from align.data.making.planned import Planned
+from align.data.meta import is_text
 from align.data.names import FOREIGN, check_member, modalities
 
 
@@ -19,7 +20,8 @@ class Given:
     """Each ``(key, {member: content})``, or ``{"__key__": key, member: content}`` as webdataset's writers take it.
 
     A content is bytes; a ``Path`` (read when its turn comes); for a .npy also an array; for .txt and .cls also a str;
-    for the json anything that JSON can say; None is a member that is missing.
+    for the json anything that JSON can say; None is a member that is missing. A .txt may also be a list of captions; a
+    value that is no caption is a bad row, and the sample stays.
     """
 
     def __init__(self, samples: Iterable[Any]):
@@ -55,7 +57,10 @@ def _parts(number: int, sample: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _member(key: str, name: str, content: Any) -> Member:
-    check_member(name)
+    try:
+        check_member(name)
+    except ValueError as error:
+        raise ValueError(f"sample {key!r}: {error}") from None
     suffix = name.rpartition(".")[2]
     if isinstance(content, bytes | bytearray | memoryview):
         return held(name, bytes(content))
@@ -68,6 +73,8 @@ def _member(key: str, name: str, content: Any) -> Member:
             return held(name, json.dumps(content, ensure_ascii=False).encode())
         except (TypeError, ValueError) as error:
             raise ValueError(f"sample {key!r}: the json cannot be written ({error})") from None
+    if suffix == "txt" and not (isinstance(content, str) and is_text(content)):
+        return words(name, content) or held(name, b"")
     if isinstance(content, str) and suffix in ("txt", "cls"):
         return held(name, content.encode())
     if suffix == "npy" and (isinstance(content, np.ndarray) or hasattr(content, "__array__")):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, final
 
 from align.data.bad import Lost
+from align.data.making.balance import balanced
 
 Progress = Callable[[int, int], None]
 Fault = tuple[str, str]
@@ -57,3 +58,12 @@ class Job:
     resume: bool = True
     max_bad: float = 0.001
     progress: Progress | None = None
+
+
+def planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> Job:
+    """The job with its items and what its result follows from. sizes: of the items in bytes, where they are known."""
+    counts = None
+    if sizes is not None and (job.shard_bytes is None or not job.header["recode"]):
+        counts = balanced(sizes, job.per_shard, job.shard_bytes)
+    total = job.total if sizes is None else len(sizes)
+    return replace(job, items=items, total=total, counts=counts, header={**job.header, **header})

@@ -7,13 +7,18 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from align.data.captions import captions
 from align.data.names import CODE
+from align.data.rows import explain
 from align.preprocess import Audio, Image
 from align.preprocess.mesh import SUFFIXES as MESHES
 from align.preprocess.mesh import sample_mesh
+from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
+from align.preprocess.sounds.formats import convert
 from align.seeds import derive
+from align.values import BadSample
 
 SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy", *MESHES), "text": ("txt",)}
 """What files of the modalities that come built in end in; other modalities may have any but pickles."""
@@ -34,6 +39,29 @@ class Member(NamedTuple):
 def held(name: str, data: bytes) -> Member:
     """A member whose bytes are there already."""
     return Member(name, partial(bytes, data), hashlib.blake2b(data, digest_size=8).hexdigest(), len(data))
+
+
+def words(name: str, value: Any) -> Member | None:
+    """The member of a caption, or of a list of them on a line each; None where there is none.
+
+    A value that is no caption becomes a member that cannot be had: its row is bad, the others stand.
+    """
+    modality = "text" if name == "txt" else name.partition(".")[0]
+    try:
+        lines = [" ".join(text.split()) for text in captions(value)]
+        return held(name, "\n".join(lines).encode()) if lines else None
+    except BadSample as error:
+        return _bad(name, explain(error, modality), error.detail)
+    except UnicodeEncodeError:
+        return _bad(name, f"{modality}/not-utf8", "half a surrogate pair")
+
+
+def _bad(name: str, reason: str, detail: str) -> Member:
+    return Member(name, partial(_refuse, reason, detail), f"{reason} {detail.encode('utf-8', 'replace')!r}")
+
+
+def _refuse(reason: str, detail: str) -> bytes:
+    raise BadSample(reason, detail)
 
 
 def stored(name: str, path: Path) -> Member:
@@ -65,7 +93,8 @@ def member(slot: str, path: Path, key: str, *, points: int, seed: int) -> Member
         raise FileNotFoundError(f"no file {path}")
     readable = SUFFIXES.get(modality)
     if readable is not None and suffix not in readable:
-        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(readable)})")
+        also = f"; {convert(path)}" if modality == "audio" and suffix in FOREIGN else ""
+        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(readable)}){also}")
     if not suffix.isalnum() or suffix in CODE:
         raise ValueError(f"{path}: a member is named by its suffix, and pickles are never stored; this has {suffix!r}")
     if modality == "points" and suffix in MESHES:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.data.labels import merge_classes
-from align.data.making.copying import Copied, apart, copied, copy
+from align.data.making.copying import Copied, apart, check_split, copied, copy
 from align.data.making.job import Progress
 from align.data.meta import read_meta
 from align.data.shards import Shards
@@ -47,6 +47,7 @@ def merge_shards(
         raise ValueError("no sets are named: give at least one pattern of shards")
     if duplicates not in ("refuse", "rename"):
         raise ValueError(f"duplicates={duplicates!r}: it is refuse or rename")
+    check_split([split], per_shard)
     many = [Shards(urls, shuffle=False, members=members) for urls in sets]
     folder = apart(out, many)
     keys, renamed = unique_keys(many, duplicates)

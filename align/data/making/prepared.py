@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from align.data.bad import BLANK, EMPTY, is_fault
+from align.data.captions import is_blank
+from align.data.making.grouping import By, with_group
 from align.data.making.job import Made
 from align.data.making.recode import Recode
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, modalities
+from align.data.names import FOREIGN, modalities, row_name
 from align.data.shards import Shards
+from align.preprocess import Audio
+from align.preprocess.sounds.formats import advice, foreign
 from align.values import BadSample
+
+
+def check_format(name: str, data: bytes) -> None:
+    """BadSample for a sound that no decoder here reads, whatever its name says: MP4, AAC, WMA and their like."""
+    row = row_name(name)
+    if row is not None and row.modality == "audio" and row.suffix in Audio.suffixes:
+        content = foreign(data[:400])
+        if content is not None:
+            raise BadSample("audio/format", advice(content))
 
 
 class Readable(Protocol):
@@ -20,14 +34,19 @@ class Readable(Protocol):
     def read(self, shards: Any) -> Made: ...
 
 
-def prepare(state: tuple[Shards | None, Recode], item: Readable) -> Made:
+def prepare(state: tuple[Shards | None, Recode, By | None], item: Readable) -> Made:
     """(what a planned sample becomes, (reason, member) of what was bad in it); empty where no modality is left."""
-    shards, recode = state
+    shards, recode, by = state
     members, bad = item.read(shards)
     out: dict[str, bytes] = {}
     for name, data in members.items():
+        if (modality := _caption(name)) is not None and is_blank(data):
+            bad.append((f"{modality}/{BLANK}", name))
+            continue
         try:
+            check_format(name, data)
             new, content = recode(name, data)
+            bad += [(reason, name) for reason in recode.noted(name, data)]
         except BadSample as error:
             bad.append((error.reason, name))
             continue
@@ -37,4 +56,14 @@ def prepare(state: tuple[Shards | None, Recode], item: Readable) -> Made:
         out[new] = content
     if "json" in out and (wrong := read_meta(out, {})[1]):
         raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
-    return (out if modalities(out, FOREIGN) else {}), bad
+    if modalities(out, FOREIGN):
+        return with_group(out, by), bad
+    return {}, bad if any(is_fault(reason) for reason, _ in bad) else [*bad, (EMPTY, "")]
+
+
+def _caption(name: str) -> str | None:
+    """The modality of a member that holds captions; a plain ``txt`` is one. None for any other."""
+    if name == "txt":
+        return "text"
+    row = row_name(name)
+    return row.modality if row is not None and row.suffix == "txt" else None

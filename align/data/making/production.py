@@ -13,40 +13,61 @@ from pathlib import Path
 from typing import Any
 
 from align.data.archive.index import places
-from align.data.bad import Bad, Budget
+from align.data.bad import BLANK, EMPTY, NOTED, Bad, Budget, Lost, TooManyBad, is_fault
 from align.data.making.job import Item, Job
 from align.data.making.journal import Journal
 from align.data.making.pool import ordered
 from align.data.making.writer import ShardWriter
+from align.data.names import FIRST_DOT
 from align.files import atomic_write, sha256
 
 
 def make(jobs: Sequence[Job]) -> list[tuple[int, dict[str, int]]]:
     """Write the jobs' shards; returns for each how many samples they hold, and what was bad by reason.
 
-    What was bad stands in ``OUT/SPLIT-bad.jsonl``. Raises TooManyBad (exit code 3) over the budget; whatever is raised,
-    the shards finished so far, of the jobs before too, are kept for the next call with the same headers.
+    What was bad stands in ``OUT/SPLIT-bad.jsonl``, also where it was too much. Raises TooManyBad (exit code 3) over the
+    budget; whatever is raised, the shards finished so far, of the jobs before too, are kept for the next call with the
+    same headers.
     """
     with ExitStack() as stack:  # no journal ends before the last job does
         return [_make(job, stack) for job in jobs]
 
 
+def counted(jobs: Sequence[Job], left: int) -> dict[str, int]:
+    """Samples per split, "left out", and beside them whatever there is of "bad", "blank", "misnamed" and "noted"."""
+    made = make(jobs)
+    counts = sum((Counter(counts) for _, counts in made), Counter[str]())
+    kinds = {
+        "bad": sum(n for reason, n in counts.items() if is_fault(reason)),
+        "blank": sum(n for reason, n in counts.items() if reason.endswith(f"/{BLANK}")),
+        "misnamed": sum(n for reason, n in counts.items() if reason.startswith("member/")),
+        "noted": sum(n for reason, n in counts.items() if reason in NOTED),
+    }
+    written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
+    return {**written, "left out": left + counts[EMPTY], **{kind: n for kind, n in kinds.items() if n}}
+
+
 def _make(job: Job, stack: ExitStack) -> tuple[int, dict[str, int]]:
+    writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
     journal = stack.enter_context(Journal(job.out, job.split, job.header, resume=job.resume))
     for path in job.out.glob(f".{job.split}-??????.tar.*.tmp"):  # what a killed run was writing
         path.unlink(missing_ok=True)
-    writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
-    budget = Budget(job.max_bad, lost=job.lost)
+    quarantine = job.out / f"{job.split}-bad.jsonl"
+    remedy = f"; {quarantine} names them; --max-bad (max_bad) says how many may be, 1 that any number may"
+    budget = Budget(job.max_bad, lost=job.lost, whole="in all", remedy=remedy)
     with writer, closing(_Run(job, journal, writer, budget)) as run:
-        run.go()
-        budget.end_epoch()
-        if writer.samples == 0:
-            raise ValueError(f"no sample of the {budget.epoch_seen or run.done} that came could be written")
-    found = [bad for entry in journal.entries for bad in entry["bad"]]
-    lines = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in job.lost]
-    lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
-    _quarantine(job.out / f"{job.split}-bad.jsonl", lines)
-    counts = Counter(reason for _, _, reason in found)
+        try:
+            run.go()
+            budget.end_epoch()
+            if writer.samples == 0:
+                why = f"; {quarantine} says why" if run.found or job.lost else ""
+                why += f" ({FIRST_DOT})" if any(reason.startswith("member/") for *_, reason in run.found) else ""
+                raise ValueError(f"no sample of the {run.done} that came could be written{why}")
+        except (TooManyBad, ValueError):
+            _quarantine(quarantine, job.lost, run.found)
+            raise
+    _quarantine(quarantine, job.lost, run.found)
+    counts = Counter(reason for _, _, reason in run.found)
     for _, reason, n in job.lost:
         counts[reason] += n
     return writer.samples, dict(sorted(counts.items()))
@@ -56,27 +77,33 @@ class _Run:
     def __init__(self, job: Job, journal: Journal, writer: ShardWriter, budget: Budget):
         self.job, self.journal, self.writer, self.budget = job, journal, writer, budget
         self.done = 0
+        self._bad: list[list[str]] = []  # [key, member, reason] of the shard that is being filled
         self._made: Generator[tuple[Any, Any], None, None] | None = None
 
     def go(self) -> None:
         items = self._kept(iter(self.job.items))
         self._made = ordered(self.job.work, self.job.state, items, self.job.workers, self.job.chunk)
-        taken, sums, bad = 0, hashlib.sha256(), []
+        taken, sums = 0, hashlib.sha256()
         for item, (members, wrong) in self._made:
             taken, self.done = taken + 1, self.done + 1
             sums.update(_mark(item))
             found = [[item.key, member, reason] for reason, member in wrong]
-            bad += found
+            self._bad += found
             self._count(found, 1)
             if members:
                 self.writer.write(item.key, members)
             if self._full(taken):
-                self._finish(taken, sums.hexdigest(), bad)
-                taken, sums, bad = 0, hashlib.sha256(), []
+                self._finish(taken, sums.hexdigest())
+                taken, sums = 0, hashlib.sha256()
             if self.job.progress is not None:
                 self.job.progress(self.done, self.job.total or self.done)
         if taken:
-            self._finish(taken, sums.hexdigest(), bad)
+            self._finish(taken, sums.hexdigest())
+
+    @property
+    def found(self) -> list[list[str]]:
+        """[key, member, reason] of all that was bad so far, that of shards which an earlier call finished too."""
+        return [bad for entry in self.journal.entries for bad in entry["bad"]] + self._bad
 
     def close(self) -> None:
         if self._made is not None:
@@ -88,12 +115,15 @@ class _Run:
             return shard < len(job.counts) and taken >= job.counts[shard]
         return taken >= job.per_shard or (job.shard_bytes is not None and self.writer.filled >= job.shard_bytes)
 
-    def _finish(self, taken: int, digest: str, bad: list[list[str]]) -> None:
+    def _finish(self, taken: int, digest: str) -> None:
         path = self.writer.next_path
         full = self._full(taken)
         entry = self.writer.cut()
         when = path.stat().st_mtime_ns if entry is not None else 0
-        self.journal.add({"taken": taken, "full": full, "items": digest, "bad": bad, "mtime_ns": when, "shard": entry})
+        self.journal.add(
+            {"taken": taken, "full": full, "items": digest, "bad": self._bad, "mtime_ns": when, "shard": entry}
+        )
+        self._bad = []
 
     def _kept(self, items: Iterator[Item]) -> Iterator[Item]:
         """The items that are still to do, after those of the shards that the journal has and the folder too."""
@@ -134,7 +164,10 @@ def _mark(item: Item) -> bytes:
     return item.mark.encode("utf-8", "surrogateescape") + b"\n\n"
 
 
-def _quarantine(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def _quarantine(path: Path, lost: Sequence[Lost], found: Sequence[Sequence[str]]) -> None:
+    """List what was bad; where nothing was, there is no list."""
+    lines: list[Mapping[str, Any]] = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in lost]
+    lines += [{"key": key, "member": member, "reason": reason} for key, member, reason in found]
     if not lines:
         path.unlink(missing_ok=True)
         return

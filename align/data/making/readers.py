@@ -8,12 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from align.extras import pip_install
 
-def read_table(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table, as column -> cell. Raises ValueError for a file that is no such table."""
+SEPARATORS = {"\t": "tab", ";": "';'", "|": "'|'", ",": ","}  # of cells -> as one types it after --separator
+WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+
+
+def read_table(path: Path, separator: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a table, as column -> cell. separator: of the cells of a .csv or .tsv; None: comma and tab.
+
+    Raises ValueError for a file that is no such table.
+    """
     suffix = path.suffix.lower()
+    if separator is not None and (suffix not in (".csv", ".tsv") or len(WORDS.get(separator, separator)) != 1):
+        raise ValueError(f"separator {separator!r} of {path}: a .csv or .tsv has one, a character, or the word tab")
     if suffix in (".csv", ".tsv"):
-        yield from _csv(path, "\t" if suffix == ".tsv" else ",")
+        usual = "\t" if suffix == ".tsv" else ","
+        yield from _csv(path, usual if separator is None else WORDS.get(separator, separator), guess=separator is None)
     elif suffix in (".jsonl", ".ndjson"):
         yield from _jsonl(path)
     elif suffix in (".parquet", ".pq"):
@@ -22,12 +33,17 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{path}: a table is a .csv, .tsv, .jsonl or .parquet file; a folder of classes works too")
 
 
-def _csv(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+def _csv(path: Path, delimiter: str, guess: bool) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 27)  # captions are long at times
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
         try:
             names = reader.fieldnames or []
+            if guess and len(names) == 1 and (other := next((s for s in SEPARATORS if s in names[0]), None)):
+                raise ValueError(
+                    f"{path} has one column, {names[0]!r}; if its cells are separated by {SEPARATORS[other]}, say "
+                    f"--separator {SEPARATORS[other]} (separator={other!r})"
+                )
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"{path} has two columns {twice!r}; several of a kind are image.0, image.1")
@@ -62,7 +78,7 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ImportError(f"{path}: reading Parquet needs pyarrow; pip install 'align[parquet]'") from None
+        raise ImportError(f"{path}: reading Parquet needs pyarrow; {pip_install('parquet')}") from None
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=256):  # rows may hold pictures

@@ -9,10 +9,13 @@ from typing import Any, Literal, final
 from align.data.making.ogg import with_serial
 from align.data.names import row_name
 from align.preprocess import Audio, Image
+from align.preprocess.levels import finding
+from align.preprocess.picture import decode, from_file, is_deep
 from align.values import BadSample
 
 SAVED = {"jpeg": "jpg", "webp": "webp", "png": "png"}
 KINDS = {"jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "png": "png"}
+INSTEAD = {"avif": "webp"}  # what is small stays small; the others become png
 OPUS = (8000, 12000, 16000, 24000, 48000)  # Hz: the rates of the codec
 SUBTYPES = {"flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS")}
 BLOCK = 1 << 16  # frames: libsndfile's Vorbis overflows its stack on a long recording written at once
@@ -28,10 +31,12 @@ class Recode:
     Args:
         image_size: pixels of the short side; larger images are scaled down to it (Lanczos), never up. Whatever is
             written anew is upright 8-bit RGB.
-        image_format: what images become; None keeps theirs (gif and bmp become png).
+        image_format: what images become; None keeps theirs (gif, bmp and tiff become png, avif becomes webp).
         image_quality: 1 to 100, for jpeg and webp; 90 where images are written anew and nothing is said.
         audio_format: flac (16 bits), ogg (Vorbis) or opus (in Ogg); sound becomes mono.
         sample_rate: Hz; flac where no format is said.
+        image_levels: the values of black and white in images of more than 8 bits, which are all written anew; see
+            ``levels`` of the image preprocess.
         points_dtype: of point clouds. float16 keeps 3 digits: enough for objects, too little for maps.
 
     Raises ValueError for settings that do not fit each other, or that the installed libraries cannot write.
@@ -43,6 +48,7 @@ class Recode:
     audio_format: Literal["flac", "ogg", "opus"] | None = None
     sample_rate: int | None = None
     points_dtype: Literal["float16", "float32"] | None = None
+    image_levels: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:
@@ -55,6 +61,7 @@ class Recode:
             raise ValueError(f"sample_rate={self.sample_rate}: from 1000 to 768000 Hz")
         if self.audio_format == "opus" and self.sample_rate not in OPUS:
             raise ValueError(f"opus needs a sample_rate of {', '.join(map(str, OPUS))}; got {self.sample_rate}")
+        Image(levels=self.image_levels)  # refuses what are no levels
         if self.image_format == "webp":
             from PIL import features
 
@@ -91,18 +98,30 @@ class Recode:
             return name, as_dtype(data, self.points_dtype)
         return name, data
 
+    def noted(self, name: str, data: bytes) -> list[str]:
+        """Reasons to say something of a picture that is written all the same: those of ``levels.finding``."""
+        row = row_name(name)
+        if row is None or row.suffix not in Image.suffixes or not is_deep(data):
+            return []
+        levels = self.image_levels if row.modality == "image" else None
+        try:
+            used = decode(data, Image().max_pixels, levels, every_bit=True).used
+        except BadSample:
+            return []  # stored as it is; a check names it
+        said = finding(used) if used is not None else None
+        return [said[0]] if said else []
+
     def _image(self, stem: str, suffix: str, data: bytes) -> tuple[str, bytes]:
-        if self.image_size is None and self.image_format is None and self.image_quality is None:
+        deep = self.image_levels is not None and is_deep(data)
+        if self.image_size is None and self.image_format is None and self.image_quality is None and not deep:
             return stem + suffix, data
         from PIL import Image as Picture
 
-        from align.preprocess.picture import from_file
-
-        pixels = from_file(data, Image().max_pixels)  # (H, W, 3) uint8
+        pixels = from_file(data, Image().max_pixels, self.image_levels)  # (H, W, 3) uint8
         H, W, _ = pixels.shape
-        kind = self.image_format or KINDS.get(suffix, "png")
+        kind = self.image_format or KINDS.get(suffix) or INSTEAD.get(suffix, "png")
         size = min(self.image_size or min(H, W), H, W)
-        if size == min(H, W) and self.image_quality is None and kind == KINDS.get(suffix):
+        if size == min(H, W) and self.image_quality is None and kind == KINDS.get(suffix) and not deep:
             return stem + suffix, data  # nothing to gain
         image = Picture.fromarray(pixels)
         if size < min(H, W):
@@ -121,11 +140,12 @@ class Recode:
     def _audio(self, stem: str, data: bytes) -> tuple[str, bytes]:
         import soundfile
 
-        from align.preprocess.sound import from_file, read_sound
+        from align.preprocess.sound import read_sound
+        from align.preprocess.sounds.recording import heading
 
         kind = self.audio_format or "flac"
         limit = Audio().max_seconds
-        rate = self.sample_rate or from_file(data, limit)[1]
+        rate = self.sample_rate or heading(data, limit).rate
         wave = _one_thread(lambda: read_sound(data, rate, limit).numpy())  # (T,) float32
         out = io.BytesIO()
         form, subtype = SUBTYPES[kind]

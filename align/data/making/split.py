@@ -12,7 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
-from align.data.making.copying import apart, divide
+from align.data.making.copying import apart, check_keys, check_split, divide
 from align.data.making.foreign import walk
 from align.data.making.job import Progress
 from align.data.meta import Meta, read_meta
@@ -53,8 +53,10 @@ def split_shards(
         raise ValueError(f"parts {said or '(none)'}: shares are above 0 and sum to 1 (these to {total:g})")
     if by not in ("key", "group", "label"):
         raise ValueError(f"by={by!r}: it is key, group or label")
+    check_split(shares, per_shard)
     shards = Shards(urls, shuffle=False, members=members)
     folder = apart(out, [shards])
+    check_keys(shards)
     for name in _splits(folder):
         if name not in shares:
             raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.data.making.media import SUFFIXES, Member, held, member
+from align.data.making.media import SUFFIXES, Member, held, member, words
 from align.data.making.planned import Planned
 from align.data.making.readers import read_table
 from align.data.meta import read_meta
@@ -33,6 +33,8 @@ class Table:
         literal: modalities whose cells are text, not files.
         points, seed: how meshes are sampled.
         rows: what to take in place of the file's rows; they are read once.
+        group: the column whose equal cells make a group, whatever else it is.
+        separator: of the cells of a .csv or .tsv.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class Table:
         points: int = 4096,
         seed: int = 0,
         rows: Iterable[dict[str, Any]] | None = None,
+        group: str | None = None,
+        separator: str | None = None,
     ):
+        self.group, self.separator = group, separator
         self.rows = rows
         self.path, self.modalities, self.columns, self.literal = path, tuple(modalities), dict(columns or {}), literal
         self.points, self.seed = points, seed
@@ -58,7 +63,7 @@ class Table:
         self._known.clear()
         seen: dict[str, int] = {}
         number = 0
-        for number, row in enumerate(read_table(self.path) if self.rows is None else self.rows, 1):
+        for number, row in enumerate(self._rows(), 1):
             try:
                 planned = self._plan(number, self._named(row))
             except FileNotFoundError as error:
@@ -74,16 +79,23 @@ class Table:
             yield planned
         if number == 0:
             raise ValueError(f"{self.path} has no rows")
-        unused = sorted(set(self.columns) - self._known)
+        unused = sorted({*self.columns, *([] if self.group is None else [self.group])} - self._known)
         if unused:
             raise ValueError(
                 f"{self.path} has no column {', '.join(map(repr, unused))}; it has {', '.join(sorted(self._known))}"
             )
 
+    def _rows(self) -> Iterable[dict[str, Any]]:
+        return read_table(self.path, self.separator) if self.rows is None else self.rows
+
     def _named(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row under the names that mean something."""
         self._known |= set(row)
         named = {self.columns.get(name, name): cell for name, cell in row.items() if self.columns.get(name, name)}
+        if self.group is not None and self.group in row:
+            if self._modality(self.group) is None and self.group.partition(".")[0] not in ABOUT:
+                named.pop(self.group, None)
+            named["group"] = row[self.group]
         unknown = [name for name in named if self._modality(name) is None and name.partition(".")[0] not in ABOUT]
         if unknown:
             known = ", ".join([*self.modalities, *ABOUT])
@@ -109,7 +121,8 @@ class Table:
             if modality is None or _empty(cell):
                 continue
             if modality in self.literal:
-                members.append(held(f"{column}.txt", _text(cell).encode()))
+                caption = words(f"{column}.txt", cell)
+                members += [] if caption is None else [caption]
                 continue
             cells = cell if isinstance(cell, list) else [cell]
             slots = [column] if len(cells) == 1 else [f"{column}.{i}" for i in range(len(cells))]
@@ -153,12 +166,6 @@ def _empty(cell: Any) -> bool:
         or (isinstance(cell, str) and not cell.strip())
         or (isinstance(cell, float) and cell != cell)
     )
-
-
-def _text(cell: Any) -> str:
-    """A caption on one line, or several of a list on a line each."""
-    texts = cell if isinstance(cell, list) else [cell]
-    return "\n".join(" ".join(str(text).split()) for text in texts if not _empty(text))
 
 
 def _about(cells: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,16 @@ from align.data.archive.build import index_of
 from align.data.archive.index import places
 from align.data.archive.shard_file import ShardFile
 from align.data.labels import class_names, merge_classes
+from align.data.making.grouping import caption_of
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, check_key, check_member, modalities
 from align.files import read_json, write_json
+
+
+def check_name(split: str) -> None:
+    """ValueError unless shards can be called ``SPLIT-000000.tar``."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", split):
+        raise ValueError(f"split {split!r}: letters, digits, _ and - make the name of a split")
 
 
 @final
@@ -42,8 +49,7 @@ class ShardWriter:
         classes: Mapping[str, Sequence[str]] | None = None,
         licence: str | None = None,
     ):
-        if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", split):
-            raise ValueError(f"split {split!r}: letters, digits, _ and - make the name of a split")
+        check_name(split)
         if per_shard < 1:
             raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
         self.folder, self.split, self.per_shard, self.licence = Path(folder), split, per_shard, licence
@@ -86,6 +92,8 @@ class ShardWriter:
         self._coverage.update(has)
         self._shard.coverage.update(has)
         self._shard.collect(meta.label)
+        if meta.group < 0:
+            self._shard.note(filter(None, caption_of(members).split("\n")))
         if self._shard.samples >= self.per_shard:
             self.cut()
 
@@ -157,10 +165,12 @@ class ShardWriter:
         old = read_json(path) if path.is_file() else {}
         splits: dict[str, Any] = dict(old.get("splits") or {})
         collected = class_names({a: list(values.values())} for a, values in sorted(self._seen.items()))
+        repeated = sum(entry.get("repeated", 0) for entry in self._shards.values())
         splits[self.split] = {
             "samples": self.samples,
             "modalities": dict(sorted(self._coverage.items())),
             "classes": {**self.classes, **collected},
+            **({"repeated": repeated} if repeated else {}),  # captions within a shard, of samples without a group
         }
         names = sorted(splits, key=lambda name: (name != "train", name))
         shards = {name: s for name, s in (old.get("shards") or {}).items() if s.get("split") != self.split}

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar, final
 from urllib.parse import urlsplit, urlunsplit
 
+from align.extras import pip_install
 from align.files import http
 
 ATTEMPTS = 5
@@ -98,9 +99,12 @@ def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
 
 
 def matches(remote: Remote) -> list[Remote]:
-    """What a pattern with * matches, sorted, where its scheme can list. Raises Unreachable."""
+    """The files that a pattern matches, sorted, where its scheme can list; a file of that very name alone, where there
+    is one. Raises Unreachable."""
     scheme = urlsplit(remote.url).scheme
     fs, path = _filesystem(remote)
+    if fs.isfile(path):
+        return [remote]
     return [Remote(f"{scheme}://{str(found).lstrip('/')}") for found in sorted(_tried(remote, lambda: fs.glob(path)))]
 
 
@@ -142,7 +146,7 @@ def _filesystem(remote: Remote) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError:
-        raise ValueError(f"{remote}: {scheme}:// needs fsspec; pip install 'align[remote]'") from None
+        raise ValueError(f"{remote}: {scheme}:// needs fsspec; {pip_install('remote')}") from None
     try:
         return url_to_fs(remote.url)
     except ImportError as error:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
+import shlex
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from align.data.names import TABLES
 from align.data.places.keep import Pipe
+from align.data.places.patterns import anchored, braces, escape, typeable
 from align.data.places.servers import Remote, matches, probe
-
-MOST = 1_000_000  # shards that one brace pattern may name
 
 Place = Path | Remote | Pipe
 """Where a shard is. All have a ``name`` and a ``parent``, and read as text what a message may show."""
@@ -22,7 +23,8 @@ def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = Fal
     """The shards, in the order given, each pattern's in sorted order, each shard once.
 
     A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
-    (``align[remote]``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs.
+    (the extra ``remote``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs. What is there as a file or a
+    folder is taken as such, whatever marks its name holds.
 
     Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
     """
@@ -36,26 +38,6 @@ def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = Fal
     return list(once.values())
 
 
-def braces(pattern: str) -> list[str]:
-    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out as webdataset does.
-
-    Raises ValueError for a brace too many and for a pattern of too many shards.
-
-    >>> braces("{08..10}.{a,b}")
-    ['08.a', '08.b', '09.a', '09.b', '10.a', '10.b']
-    """
-    from braceexpand import braceexpand
-
-    shown = str(Remote(pattern)) if "://" in pattern else pattern  # without a password
-    try:
-        found = list(islice(braceexpand(pattern, escape=False), MOST + 1))
-    except ValueError:
-        raise ValueError(f"{shown!r} has a brace too many or too few") from None
-    if len(found) > MOST:
-        raise ValueError(f"{shown!r} names more than {MOST:,} shards")
-    return found
-
-
 def _text(pattern: str | Place) -> str:
     return pattern.url if isinstance(pattern, Remote) else str(pattern)
 
@@ -66,10 +48,22 @@ def _places(pattern: str, allow_pipe: bool) -> list[Place]:
             f"{pattern!r} would run a command; shards are files or URLs. To run it: --allow-pipe (allow_pipe=True)"
         )
     if pattern.startswith("pipe:"):
-        return [Pipe(name.removeprefix("pipe:")) for name in braces(pattern)]
+        return [Pipe(name.removeprefix("pipe:")) for name in _written_out(pattern)]
     if pattern == "-":
         raise ValueError("'-' would read a pipe; shards are files or URLs, e.g. 'shards/train-*.tar'")
-    return [place for name in braces(pattern) for place in _named(name, pattern)]
+    if "://" not in pattern and os.path.exists(pattern):
+        return [*_files(pattern, pattern)]
+    if "://" not in pattern and (here := anchored(pattern)) is not None:
+        return [place for name in _written_out(here) for place in _files(name, pattern)]
+    return [place for name in _written_out(pattern) for place in _named(name, pattern)]
+
+
+def _written_out(pattern: str) -> list[str]:
+    try:
+        return braces(pattern)
+    except ValueError as error:
+        shown = str(Remote(pattern)) if "://" in pattern else pattern  # without a password
+        raise ValueError(f"{shown!r} {error}") from None
 
 
 def _named(name: str, pattern: str) -> Sequence[Place]:
@@ -96,11 +90,15 @@ def _named(name: str, pattern: str) -> Sequence[Place]:
 
 def _files(name: str, pattern: str) -> list[Path]:
     path = Path(name)
-    if path.is_dir():
-        splits = sorted({shard.name.rpartition("-")[0] + "-*.tar" for shard in path.glob("*-*.tar")}) or ["*.tar"]
-        choices = " or ".join(str(path / choice) for choice in splits)
+    if os.path.isdir(name) and not any(path.glob("*.tar")):
+        raise FileNotFoundError(f"{name} holds no .tar; {_remedy(name)} of a folder of files")
+    if os.path.isdir(name):
+        splits = sorted({escape(s.name.rpartition("-")[0]) + "-*.tar" for s in path.glob("*-*.tar")}) or ["*.tar"]
+        choices = " or ".join(typeable(path, choice) for choice in splits)
         raise ValueError(f"{path} is a folder; name the shards in it: {choices}")
-    if path.is_file():
+    if os.path.isfile(name) and path.suffix.lower() in TABLES:
+        raise ValueError(f"{name} is a table; {_remedy(name)} of it")
+    if os.path.isfile(name):
         return [path]
     if glob.has_magic(name):
         matches = [Path(match) for match in sorted(glob.glob(name)) if Path(match).is_file()]
@@ -108,3 +106,7 @@ def _files(name: str, pattern: str) -> list[Path]:
             return matches
         raise FileNotFoundError(f"no shard matches {name}")
     raise FileNotFoundError(f"no shard {name}" + (f" (from {pattern})" if name != pattern else ""))
+
+
+def _remedy(source: str) -> str:
+    return f"`align shards build {shlex.quote(source)} OUT` makes shards"

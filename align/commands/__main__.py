@@ -1,5 +1,0 @@
-"""``python -m align.commands``: the program where the script `align` is not on the path."""
-
-from align.commands import main
-
-raise SystemExit(main())

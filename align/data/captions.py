@@ -1,0 +1,29 @@
+"""Captions: which values are some, and which are a hole in place of one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from align.values import BadSample
+
+_blank = re.compile(r"[\s\ufeff\u200b]*")
+
+
+def is_blank(content: str | bytes) -> bool:
+    """Whether a caption has no character but white space and byte order marks; bytes that are no UTF-8 have one."""
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+    return _blank.fullmatch(text) is not None
+
+
+def captions(value: Any) -> list[str]:
+    """The captions that a cell of a table or a key of a json holds: one of a str, several of a list of them.
+
+    None, NaN and blank ones are left out. Raises BadSample (not-text) for anything else: a number, true, an object of
+    captions by language.
+    """
+    found = [x for x in (value if isinstance(value, list | tuple) else [value]) if x is not None and x == x]
+    for text in found:
+        if not isinstance(text, str):
+            raise BadSample("not-text", f"{type(text).__name__} {str(text)[:60]!r}; a caption is a str")
+    return [text for text in found if not is_blank(text)]

@@ -1,0 +1,39 @@
+"""Which samples are one group, so that none is ever another's negative: those of one label, or of one caption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from align.data.names import row_name
+
+By = Literal["label", "caption"]
+
+
+def with_group(members: dict[str, bytes], by: By | None) -> dict[str, bytes]:
+    """The members with the group in their json; as they are where nothing is asked, or the sample has none to name."""
+    if by is None:
+        return members
+    try:
+        stated: Any = json.loads(members.get("json", b"{}"))
+    except (ValueError, RecursionError):
+        return members
+    group = (
+        (caption_of(members) or None) if by == "caption" else stated.get("label") if isinstance(stated, dict) else None
+    )
+    if group is None or not isinstance(stated, dict):
+        return members
+    return {**members, "json": json.dumps({**stated, "group": group}, ensure_ascii=False).encode("utf-8", "replace")}
+
+
+def caption_of(members: Mapping[str, bytes]) -> str:
+    """All captions of a sample, one a line, in one case and with single spaces; hard negatives are none of them."""
+    lines = [line for name in sorted(members) if _is_caption(name) for line in members[name].splitlines()]
+    texts = (" ".join(line.decode("utf-8", "replace").casefold().split()) for line in lines)
+    return "\n".join(text for text in texts if text)
+
+
+def _is_caption(name: str) -> bool:
+    row = row_name(name)
+    return name == "txt" or (row is not None and row.suffix == "txt" and not row.negative)

@@ -1,0 +1,66 @@
+"""One line at the start of a run whose captions repeat in a batch where nothing says that they belong together."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from align.data.mixing.sources import Sources
+from align.lit.data import own_data
+from align.lit.module import own
+from align.values import Batch, Rows
+
+
+class Repeats(L.Callback):
+    """Looks at the first batch that this process trains on: equal captions in it are negatives of each other."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.seen or not isinstance(batch, Batch):
+            return
+        self.seen = True
+        if not trainer.is_global_zero:
+            return
+        mixed = isinstance(own_data(trainer).train_shards, Sources)
+        for modality, reader in own(pl_module).model.preprocess.items():
+            if "txt" in reader.suffixes and (line := said(batch, modality, mixed)):
+                print(line, file=sys.stderr, flush=True)
+
+
+def said(batch: Batch, modality: str, mixed: bool) -> str:
+    """The line about a modality's rows in a batch; "" where none is repeated. mixed: the batch's sources have names."""
+    rows = batch.get(modality)
+    repeated = [] if rows is None else repeats(rows, batch.group)
+    if rows is None or not repeated:
+        return ""
+    sources = Counter(batch.source[i] for i in rows.sample[repeated].tolist()) if mixed else Counter[str]()
+    where = f" (sources: {', '.join(f'{name} {n}' for name, n in sources.most_common(5))})" if sources else ""
+    return (
+        f"equal captions: {len(repeated)} of the {rows.n} {modality} rows of the first batch equal another sample's, "
+        f"and no group joins the two{where}: each is the other's negative. Shards with groups end that: align shards "
+        "build SHARDS --out OUT --group caption (or label)"
+    )
+
+
+def repeats(rows: Rows, group: Tensor | None) -> list[int]:
+    """The rows that equal one of another sample which is not of their group; hard negatives are none of them."""
+    values = rows.values
+    if not isinstance(values, Tensor) or len(values) < 2:
+        return []
+    _, same = torch.unique(values.flatten(1), dim=0, return_inverse=True)  # (n,) equal rows have one number
+    numbers, samples = same.tolist(), rows.sample.tolist()
+    groups = [-1] * (max(samples) + 1) if group is None else group.tolist()
+    owner = [None if i < 0 else ("group", groups[i]) if groups[i] >= 0 else ("sample", i) for i in samples]
+    owners: dict[int, set[Any]] = {}
+    for number, mark in zip(numbers, owner, strict=True):
+        owners.setdefault(number, set()).update([] if mark is None else [mark])
+    return [i for i, number in enumerate(numbers) if owner[i] is not None and len(owners[number]) > 1]

@@ -1,0 +1,122 @@
+"""A run that goes on: its last checkpoint, the validation that a stop left due, the rest of its learning rate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+
+from align.checkpoint import choose, index, load_training
+from align.files import read_json
+from align.lit.module import AlignModule, own
+from align.optim import AdamW
+
+
+class Earlier(NamedTuple):
+    """The last checkpoint of a run.
+
+    folder: None where the run begins. state: its ``training/state.json``.
+    """
+
+    folder: Path | None
+    state: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        return self.state["step"]
+
+    def owes_validation(self, every: int, steps: int) -> bool:
+        """True where this step is validated, every so many steps and at the end, and the run stopped before."""
+        at = self.step > 0 and (self.step % every == 0 or self.step >= steps)
+        return at and not self.state.get("validated", True)
+
+    def planned(self, steps: int, replan: bool) -> int:
+        """Steps of the learning rate's schedule in a run that is to have ``steps``.
+
+        A run that has come to the end of its schedule stays at the final rate, unless ``replan``; a run that was on its
+        way has a schedule over all of its steps.
+        """
+        before = self._planned
+        if before is None or (self.step < steps and (self.step < before or replan)):
+            return steps
+        return before
+
+    def changes(self, run: Path, order: Mapping[str, Any], optim: AdamW, steps: int) -> list[str]:
+        """A line for each thing in which the run goes on otherwise than it began: order of samples, learning rate."""
+        if self.step > steps:
+            return [self.trained(run, steps)]
+        before = self.state.get("order", {})
+        changed = [f"{k} was {before[k]}, is {now}" for k, now in order.items() if before.get(k, now) != now]
+        lines = [f"{run} goes on in another order of samples: {'; '.join(changed)}"] if changed else []
+        if self._planned is None or self.step >= steps:
+            return lines
+        planned = self.planned(steps, optim.replan)
+        was, rate = optim.at(self.step, self._planned), optim.at(self.step, planned)
+        if planned != steps and self.state["steps"] != steps:
+            lines.append(
+                f"{run} goes on at its final learning rate, {rate:.3g}: the schedule was planned for {planned} steps; "
+                f"--optim.replan true plans it anew for {steps}"
+            )
+        elif rate != was:
+            lines.append(
+                f"{run} goes on with a learning rate planned for {steps} steps, not for {self._planned}: "
+                f"the next step has {rate:.3g}, not {was:.3g}"
+            )
+        return lines
+
+    def trained(self, run: Path, steps: int) -> str:
+        """The line for a run that is to have so many steps and has them."""
+        has = f"{self.step} of {steps} steps" if self.step == steps else f"{self.step} steps, {steps} were asked for"
+        return f"{run} is trained: {has}; raise --trainer.max_steps (or max_epochs) to go on"
+
+    @property
+    def _planned(self) -> int | None:
+        return self.state.get("planned", self.state.get("steps"))
+
+
+def find(run: Path, *, fresh: bool) -> Earlier:
+    """The last checkpoint in a run folder; of none, or with ``fresh``, a run at step 0."""
+    if fresh or not index(run):
+        return Earlier(None, {"step": 0})
+    folder = choose(run, "last")
+    return Earlier(folder, read_json(folder / "training" / "state.json"))
+
+
+class Resume(L.Callback):
+    """Puts a checkpoint in place, once the optimiser exists, and tells Lightning where the run stands."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = own(pl_module)
+        if self.folder is None:
+            return
+        state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
+        module.step = state["step"]
+        loop = trainer.fit_loop.epoch_loop
+        loop.automatic_optimization.optim_progress.optimizer.step.total.ready = module.step
+        loop.automatic_optimization.optim_progress.optimizer.step.total.completed = module.step
+        for count in ("ready", "started", "processed", "completed"):
+            setattr(loop.batch_progress.total, count, module.step)
+        if trainer.is_global_zero:
+            print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module: AlignModule = own(pl_module)
+        if module.step >= module.steps:  # Lightning validates once more before it stops
+            trainer.should_stop = True
+
+
+class MakeUp(L.Callback):
+    """Makes the validation that a stop left due, before the next step. The last callback: the others are ready then."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True
