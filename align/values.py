@@ -41,12 +41,14 @@ class Rows(NamedTuple):
     values: (n, ...), or a dict of such tensors.
     sample: (n,) int64, the sample 0..B-1 of this rank that each row belongs to; -1 matches nothing (a hard negative).
     tokens: (n, L, D) and mask: (n, L) bool, true where a token is real; present where a loss asked for them.
+    content: (n,) int64, equal where two rows were read from equal content; present where an evaluation asked for it.
     """
 
     values: Values
     sample: Tensor
     tokens: Tensor | None = None
     mask: Tensor | None = None
+    content: Tensor | None = None
 
     @property
     def n(self) -> int:

@@ -177,7 +177,7 @@ def test_a_broken_picture_is_one_line(tmp_path, capsys):
 
 def test_zeroshot_refuses(place, capsys):
     args = [place / "pairs", place / "0.npy", *trust]
-    assert "no tower for 'imago'" in run(capsys, "zeroshot", *args, "--modality", "imago", "--classes", "a")[2]
+    assert "no tower for 'imago'" in run(capsys, "zeroshot", *args, "--modality", "imago", "--classes", "a,b")[2]
     assert "--classes needs names" in run(capsys, "zeroshot", *args, "--modality", "image", "--classes", " , ")[2]
     assert "names 'a' twice" in run(capsys, "zeroshot", *args, "--modality", "image", "--classes", "a,a")[2]
     assert run(capsys, "zeroshot", *args, "--modality", "image")[0] == 2
@@ -253,6 +253,9 @@ def test_search_refuses(place, indexed, capsys):
     pairs = indexed / "pairs"
     err = run(capsys, "search", pairs, "x", "--of", "smell", *trust)[2]
     assert "the index has no 'smell'; it has audio, image, text" in err
+    code, _, err = run(capsys, "search", pairs, place / "0.npy", "--of", "image", *trust)
+    assert code == 2
+    assert "0.npy is a file: search by it with --image" in err
     assert "nothing to search by" in run(capsys, "search", pairs, "--of", "image", *trust)[2]
     assert "once: as QUERY or as --text" in run(capsys, "search", pairs, "x", "--text", "y", "--of", "image", *trust)[2]
     code, _, err = run(capsys, "search", pairs, "x", "--off", "image", *trust)
@@ -263,7 +266,12 @@ def test_search_refuses(place, indexed, capsys):
 # all of them
 
 
-more = {"evaluate": [], "embed": [], "zeroshot": ["--modality", "image", "--classes", "a"], "search": ["--of", "image"]}
+more = {
+    "evaluate": [],
+    "embed": [],
+    "zeroshot": ["--modality", "image", "--classes", "a,b"],
+    "search": ["--of", "image"],
+}
 
 
 @pytest.mark.parametrize("name", more)

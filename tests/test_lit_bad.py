@@ -224,5 +224,6 @@ def test_two_ranks_of_a_run_count_and_stop_together(tmp_path):
     done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 3, done.stderr
     assert done.stderr.count("samples in this epoch are bad") == 1
+    assert "--data.max_bad 0.1" in done.stderr
     assert "Traceback" not in done.stderr
     assert len((tmp_path / "strict/bad.jsonl").read_text().splitlines()) == 5

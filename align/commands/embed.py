@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 
@@ -11,6 +12,8 @@ def embed(
     /,
     *,
     out: str | None = None,
+    members: str = "",
+    max_bad: float = 0.001,
     batch: int = 64,
     workers: int = 0,
     checkpoint: str = "best",
@@ -25,6 +28,8 @@ def embed(
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the index folder; default: MODEL/index
+        members: names in shards that name no modality, as in text=json:caption|txt
+        max_bad: the share of samples with something unreadable above which no index is made; 1 never
         batch: samples at a time
         workers: processes that read and decode
         checkpoint: of a run: best, last, or a step
@@ -33,19 +38,24 @@ def embed(
     """
     from align import load
     from align.commands.named import device, split
+    from align.commands.over import budget
+    from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
     from align.evaluation import embed_shards, fingerprint
     from align.search import Index, write_index
     from align.search.write import check_place
 
-    opened = Shards(shards, shuffle=False, allow_pipe=allow_pipe)
+    opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
     check_place(out or Path(model) / "index")  # before hours of embedding
-    with progress("embedding") as say:
+    with budget("--max-bad"), progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
+    bad = {reason: n for reason, n in opened.report().items() if n}
     folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))
     rows = ", ".join(f"{n} {m}" for m, n in Index.open(folder).modalities.items())
     print(f"{folder}: {embeddings.size} samples ({rows})")
+    if bad:
+        print("bad members:", ", ".join(f"{n} {reason}" for reason, n in sorted(bad.items())), file=sys.stderr)

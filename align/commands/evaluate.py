@@ -14,10 +14,12 @@ def evaluate(
     /,
     *,
     out: str | None = None,
-    templates: list[str] | dict[str, list[str]] | str | None = None,
-    classes: list[str] | dict[str, list[str]] | None = None,
-    hit: Literal["group", "sample", "label"] | None = None,
+    templates: str | None = None,
+    classes: str | None = None,
+    hit: Literal["group", "sample", "label", "caption"] | None = None,
     attribute: str | None = None,
+    members: str = "",
+    max_bad: float = 0.001,
     batch: int = 64,
     workers: int = 0,
     json: bool = False,
@@ -31,14 +33,22 @@ def evaluate(
     Zero-shot classification for every attribute of the labels and every modality; retrieval for every ordered pair of
     modalities, by sample or group, and by label. Writes results.json with the protocol, and report.html.
 
+    Says below the tables what changes how they are read: samples that are not scored, classes that no sample has or
+    that have the same prompts, answers that equal another, and what is not measured.
+
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: where results.json and report.html go; default: the folder MODEL
-        templates: of class prompts: one, or a list '["{}", "a {}"]', or for each attribute '{shape: ["a {}"]}'
-        classes: class names instead of the shards' own, as a list or for each attribute
-        hit: when a retrieved row counts; default: group where samples have groups, else sample
-        attribute: the label's attribute, for --hit label where there are several
+        templates: of class prompts: one, a list '["{}", "a {}"]', a file with one a line, or for each attribute
+            '{"shape": ["a {}"]}'
+        classes: class names instead of the shards' own: a list '["a", "b"]', a file with one name a line, names with
+            commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'
+        hit: when a retrieved row counts; caption: equal texts are one answer; default: group where samples have
+            groups, else sample
+        attribute: the label's attribute, for --hit label and for --classes where there are several
+        members: names in shards that name no modality, as in text=json:caption|txt
+        max_bad: the share of samples with something unreadable above which nothing is measured; 1 never
         batch: samples at a time
         workers: processes that read and decode
         json: print results.json instead of tables
@@ -48,37 +58,45 @@ def evaluate(
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from align import load
+    from align.commands.classes import read_classes, read_templates
     from align.commands.named import device, split
+    from align.commands.over import budget
+    from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
     from align.evaluation import evaluate as measure
     from align.evaluation import write_results
 
-    opened = Shards(shards, shuffle=False, allow_pipe=allow_pipe)
+    asked = None if classes is None else read_classes(classes)
+    worded = None if templates is None else read_templates(templates)
+    opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out DIR")
-    with progress("evaluating") as say:
+    with budget("--max-bad"), progress("evaluating") as say:
         results = measure(
             loaded,
             opened,
             batch=batch,
             workers=workers,
-            classes=classes,
-            templates=[templates] if isinstance(templates, str) else templates,
+            classes=asked,
+            templates=worded,
             hit=hit,
             attribute=attribute,
             command=typed(),
             progress=say,
         )
     path = write_results(results, folder)
+    notes = results.protocol["notes"]
     if json:
         print(path.read_text(encoding="utf-8"), end="")
+        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     else:
-        from align.commands.tables import print_tables
+        from align.commands.tables import print_notes, print_tables
 
         print_tables(results.scores, results.protocol)
+        print_notes(notes)
     written = [str(path)]
     if not no_report:
         written.append(str(write_page(results, opened, folder, Path(model), Path(model).resolve().name)))
@@ -99,7 +117,7 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str) -
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
-    gallery = build_gallery(results.embeddings, shards) if len(present) > 1 else None
+    gallery = build_gallery(results.embeddings, shards, hit=results.hit) if len(present) > 1 else None
     return write_report(
         folder / "report.html",
         title=title,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from align.commands.named import split
+from typing import Any
+
+from align.commands.named import split, structure
 
 EXAMPLES = {
     "--columns": "NAME=COLUMN, as in caption=text",
@@ -18,14 +20,29 @@ def mapping(members: str) -> dict[str, list[str]]:
 
 
 def pairs(text: str, option: str) -> dict[str, str]:
-    """ "a=x, b=y" -> {a: x, b: y}. Raises ValueError where a part is not of that form."""
-    found = {}
+    """ "a=x, b=y" or '{"a": "x", "b": "y"}' -> {a: x, b: y}; of --members a list is its names with | between them.
+
+    Raises ValueError where a part is not of that form, and for a name that comes twice.
+    """
+    found: dict[str, str] = {}
+    if text.strip().startswith("{"):
+        return {str(name): _value(value, option) for name, value in structure(text.strip(), option).items()}
     for part in split(text):
         name, equals, value = map(str.strip, part.partition("="))
         if not name or not equals or (not value and option != "--columns"):  # NAME= leaves a column out
             raise ValueError(f"{option} {part!r}: write {EXAMPLES[option]}")
+        if name in found:
+            raise ValueError(f"{option} names {name!r} twice")
         found[name] = value
     return found
+
+
+def _value(value: Any, option: str) -> str:
+    if isinstance(value, list) and option == "--members" and value and all(isinstance(name, str) for name in value):
+        return "|".join(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{option}: {value!r} is no value; write {EXAMPLES[option]}")
+    return str(value)
 
 
 def two_numbers(text: str, option: str) -> tuple[float, float] | None:

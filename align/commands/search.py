@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any, Literal
+
+from align.commands.errors import Refused
 
 
 def search(
@@ -59,6 +62,12 @@ def search(
 
     if query is not None and text is not None:
         raise ValueError("give the text query once: as QUERY or as --text")
+    if query is not None and Path(query).suffix and os.path.isfile(query):
+        raise Refused(
+            f"QUERY is a text, and {query} is a file: search by it with --image, --audio, --points or --with "
+            f"NAME={query}, or by these words with --text",
+            code=2,
+        )
     text = query if query is not None else text
     parts = {"text": text, "image": image, "audio": audio, "points": points}
     asked = {m: x for m, x in parts.items() if x is not None} | pairs(with_ or "", "--with")

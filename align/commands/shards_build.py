@@ -98,6 +98,7 @@ def build(
         group: which samples are never each other's negatives: label, caption (those with equal ones), or a column
         separator: of the cells of a .csv or .tsv, where it is another than comma or tab: ';', '|', tab
     """
+    from align.commands.classes import read_captions
     from align.commands.named import split as names
     from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
@@ -116,7 +117,7 @@ def build(
             modalities=names(modalities),
             columns=pairs(columns, "--columns"),
             literal=names(literal),
-            template=template.split("|"),
+            template=read_captions(template),
             points=points,
             seed=seed,
             licence=licence,

@@ -13,6 +13,7 @@ def check(
     against: str = "",
     max_bad: float = 0.001,
     modalities: str = "",
+    members: str = "",
     rate: int | None = None,
     examples: int = 12,
     workers: int = 0,
@@ -43,6 +44,7 @@ def check(
             duplicates, keys, groups) is a leak
         max_bad: the share of samples that may have an error; 0 for none, 1 for any number
         modalities: look at these only, separated by commas
+        members: names in shards that name no modality, as in text=json:caption|txt
         rate: the sample rate in Hz that sounds should have; otherwise what most have
         examples: how many are kept of each finding
         workers: processes that read and decode; 0: only this one
@@ -54,6 +56,7 @@ def check(
     from json import dumps
 
     from align.commands.named import split
+    from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data.check import diagnose
@@ -65,6 +68,7 @@ def check(
             within(shards),
             within([against] if Path(against).exists() else split(against)) if against else None,
             modalities=split(modalities) or None,
+            members=mapping(members),
             max_bad=max_bad,
             rate=rate,
             most=examples,

@@ -16,6 +16,7 @@ def show(
     samples: int = 24,
     seed: int | None = None,
     up: Literal["y", "z"] = "z",
+    members: str = "",
     allow_pipe: bool = False,
 ) -> None:
     """Print what shards hold: counts, and a sample of each modality
@@ -32,10 +33,12 @@ def show(
         samples: how many samples the page shows
         seed: show random samples on the page, drawn with this seed; otherwise the first
         up: the axis of point clouds that stands upright on the page
+        members: names in shards that name no modality, as in text=json:caption|txt
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
 
+    from align.commands.pairs import mapping
     from align.commands.shown import within
     from align.data import Shards
     from align.data.look import look
@@ -45,7 +48,7 @@ def show(
         raise ValueError(f"--each {each}: show at least one sample of each modality")
     if samples < 1:
         raise ValueError(f"--samples {samples}: show at least one sample")
-    opened = Shards(within(shards), shuffle=False, allow_pipe=allow_pipe)
+    opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
     found = look(opened, each)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if html is not None:

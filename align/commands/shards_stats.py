@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def stats(shards: list[str], /, *, json: bool = False, allow_pipe: bool = False) -> None:
+def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_pipe: bool = False) -> None:
     """Count what shards hold: samples, bytes, lengths, sizes, labels
 
     For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
@@ -15,18 +15,21 @@ def stats(shards: list[str], /, *, json: bool = False, allow_pipe: bool = False)
 
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
+        members: names in shards that name no modality, as in text=json:caption|txt
         json: print JSON
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
     from json import dumps
 
+    from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data import Shards
     from align.data.stats import measure
 
     with progress("samples") as say:
-        found = measure(Shards(within(shards), shuffle=False, allow_pipe=allow_pipe), say)
+        opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
+        found = measure(opened, say)
     if json:
         print(dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -24,6 +24,17 @@ def print_tables(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> No
         out.print(_table(head, lines, left=1))
 
 
+def print_notes(notes: Sequence[str]) -> None:
+    """Print a line for each fact that changes how the numbers are read, without control characters from shards."""
+    from align.commands.shown import console, plain
+
+    out = console()
+    if notes:
+        out.print()
+    for note in notes:
+        out.print(plain(note))
+
+
 def zeroshot_lines(scores: Mapping[str, float]) -> list[list[str]]:
     """A line for each attribute and modality."""
     lines = []

@@ -64,6 +64,7 @@ def _option(args: Sequence[str], name: str) -> str | None:
 
 def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.commands import leave_a_core
+    from align.commands.over import over
     from align.data.bad import TooManyBad, is_fault, table
     from align.distributed import rank
     from align.files import atomic_write
@@ -89,9 +90,9 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
             negatives=made.negatives,
             fresh=made.fresh,
         )
-    except TooManyBad:
+    except TooManyBad as error:
         if rank() == 0:
-            raise
+            raise over(error, "--data.max_bad") from error
         return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
     if fitted.rank:  # the first rank speaks for all
         return 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from align.commands.errors import Refused
+from align.commands.tables import print_notes
+
 
 def zeroshot(
     model: str,
@@ -28,41 +31,59 @@ def zeroshot(
         model: a model folder, a run folder, or owner/name on the hub
         files: what to label
         modality: of the files: image, audio, points, ...
-        classes: class names, separated by commas
-        template: the prompt, with {} for the class name; default: the mean of "{}" and "a {}"
+        classes: class names with commas between them, a file with one a line, a list '["a", "b"]', or
+            '{"label": "name in prompts", ...}'
+        template: the prompt, with {} for the class name, a file with one a line, or a list; default: "{}" and "a {}"
         json: print JSON instead of a table
         top: how many classes the table shows for each file
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
     """
     from align import load
+    from align.commands.classes import read_classes, read_templates
     from align.commands.named import split
 
-    names = split(classes)
-    if not names:
-        raise ValueError(f'--classes needs names, separated by commas: "cat,dog"; got {classes!r}')
-    if len(set(names)) < len(names):
-        raise ValueError(f"--classes names {next(n for n in names if names.count(n) > 1)!r} twice")
+    names = read_classes(classes)
+    words = names if isinstance(names, dict) else {name: name for name in names}
+    if not all(isinstance(word, str) for word in words.values()):
+        raise Refused('--classes: files have no attributes; give a list, or {"label": "name in prompts", ...}', code=2)
+    templates = None if template is None else read_templates(template, "--template")
+    if isinstance(templates, dict):
+        raise Refused("--template: files have no attributes; give one template, or a list", code=2)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint)
-    rows, how = label(loaded, files, modality, names, template)
-    _print_json(rows, how) if json else _print_table(rows, how, names, top)
+    rows, how, notes = label(loaded, files, modality, {name: str(word) for name, word in words.items()}, templates)
+    if json:
+        _print_json(rows, how, notes)
+    else:
+        _print_table(rows, how, top)
+        print_notes(notes)
 
 
 def label(
-    model: Any, files: list[str], modality: str, classes: list[str], template: str | None = None
-) -> tuple[list[dict[str, Any]], str]:
-    """(for each file: file, class, scores {class: cosine}, probabilities {class: p} or None; how it was scored)."""
+    model: Any, files: list[str], modality: str, names: dict[str, str], templates: list[str] | None = None
+) -> tuple[list[dict[str, Any]], str, list[str]]:
+    """For each file: file, class, scores {class: cosine}, probabilities {class: p} or None; how it was scored; notes.
+
+    names: label -> its name in prompts. Labels with the same prompts are one class, by the first, and a note says so.
+    """
     import torch
 
-    from align.evaluation.zeroshot import class_prompts, default_templates, rule
+    from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
+    from align.evaluation.zeroshot import rule
     from align.scoring import score
 
     if "text" not in model.modalities:
         raise ValueError(f"zero-shot needs a text tower; the model has {', '.join(model.modalities)}")
     if modality == "text":
         raise ValueError("zero-shot labels other modalities than text")
+    templates = templates or list(default_templates)
+    first = equal_prompts(model, list(names.values()), templates)
+    labels = list(names)
+    classes = [labels[i] for i in dict.fromkeys(first)]
+    pairs = [(labels[i], label) for i, label in zip(first, labels, strict=True) if labels[i] != label]
+    notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
     embedded = model.embed(**{modality: list(files)})[modality].cpu()
-    prompts = class_prompts(model, classes, [template] if template is not None else default_templates)
+    prompts = class_prompts(model, [names[name] for name in classes], templates)
     how = rule(model.terms, [modality], "text")
     cosine = score({modality: embedded}, prompts, "cosine", of="text")
     ranked, shares = cosine, None
@@ -79,14 +100,14 @@ def label(
                 "probabilities": None if shares is None else dict(zip(classes, shares[i].tolist(), strict=True)),
             }
         )
-    return rows, how
+    return rows, how, notes
 
 
-def _print_json(rows: list[dict[str, Any]], how: str) -> None:
-    print(json.dumps({"how": how, "files": rows}, indent=2, ensure_ascii=False))
+def _print_json(rows: list[dict[str, Any]], how: str, notes: list[str]) -> None:
+    print(json.dumps({"how": how, "notes": notes, "files": rows}, indent=2, ensure_ascii=False))
 
 
-def _print_table(rows: list[dict[str, Any]], how: str, classes: list[str], top: int) -> None:
+def _print_table(rows: list[dict[str, Any]], how: str, top: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -94,7 +115,7 @@ def _print_table(rows: list[dict[str, Any]], how: str, classes: list[str], top: 
 
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
-    shown = max(1, min(top, len(classes)))
+    shown = max(1, min(top, len(rows[0]["scores"])))
     for place in range(shown):
         table.add_column(f"{place + 1}.")
         table.add_column("p" if how == "objective" else "cosine", justify="right")

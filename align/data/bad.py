@@ -55,7 +55,8 @@ class Budget:
 
     A sample with several bad members is one bad sample; ``counts`` has every reason. lost: what was missing before the
     first read; it counts in each epoch. state: of a run to go on with. whole, remedy: how the message speaks of all
-    samples, and what it adds.
+    samples, and what it adds. total: the samples of a single pass, such as an evaluation: their share is allowed from
+    its beginning, for a set may have its bad samples in one place.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Budget:
         state: Mapping[str, Any] | None = None,
         whole: str = "in this epoch",
         remedy: str = "",
+        total: int = 0,
     ):
-        self.max_bad, self.lost, self.whole, self.remedy = max_bad, 0, whole, remedy
+        self.max_bad, self.lost, self.whole, self.remedy, self.total = max_bad, 0, whole, remedy, total
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
         for shard, reason, n in lost:
@@ -94,7 +96,7 @@ class Budget:
         n = spoiled(found)
         self.seen, self.bad = self.seen + seen, self.bad + n
         self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
-        self._check(self.bad, max(10, self.max_bad * self.seen), self.seen, "so far")
+        self._check(self.bad, max(10, self.max_bad * max(self.seen, self.total)), self.seen, "so far")
 
     def end_epoch(self) -> None:
         """Raises TooManyBad for an epoch with more than max(1, max_bad · total) bad samples."""

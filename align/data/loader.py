@@ -110,7 +110,8 @@ class Loader:
         return dict(self._counts)
 
     def __iter__(self) -> Iterator[Batch]:
-        budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost)
+        total = 0 if self.train else len(self.shards)
+        budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost, total=total)
         parts = self._parts()
         step = self.start_step
         while self.steps is None or step < self.start_step + self.steps:

@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from align.data import Loader, Shards
+from align.evaluation.content import Marked, parted
 from align.model import JointModel
-from align.values import Embeddings, Rows
+from align.values import Batch, Embeddings, Rows
 
 Progress = Callable[[int, int], None]
 """Called as progress(samples done, samples in all)."""
 
 
 def embed_shards(
-    model: JointModel, shards: Shards, batch: int = 64, workers: int = 0, *, progress: Progress | None = None
+    model: JointModel,
+    shards: Shards,
+    batch: int = 64,
+    workers: int = 0,
+    *,
+    content: bool = False,
+    progress: Progress | None = None,
 ) -> Embeddings:
     """Embed all rows of all modalities, in evaluation mode, on the model's device.
 
     Returns Embeddings on the CPU over the samples that were read: values (n, D), sample (n,) counting through the whole
-    set. Positions that a bad sample left empty are not in it; ``shards.report()`` counts them. The model is left as it
-    was. Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite.
+    set; with ``content`` also each row's number of its content, see ``align.values.Rows``. Positions that a bad sample
+    left empty are not in it; ``shards.report()`` counts them. The model is left as it was.
+
+    Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite; TooManyBad
+    above the shards' ``max_bad`` of all samples, wherever among them the bad ones are.
     """
     if not set(shards.modalities) & set(model.modalities):
         have = ", ".join(sorted(shards.modalities)) or "none"
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    loader = Loader(shards, model.preprocess, batch=batch, workers=workers, train=False)
+    readers = {m: Marked(reader) if content else reader for m, reader in model.preprocess.items()}
+    loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
     done = 0
     try:
         with torch.no_grad():
             for rows in loader:
+                rows, numbers = _parted(rows) if content else (rows, {})
                 piece = model(rows.to(model.device)).to("cpu")
+                for m, number in numbers.items():
+                    piece.rows[m] = piece[m]._replace(content=number)
                 _finite(piece)
                 pieces.append(piece)
                 done += piece.size
@@ -59,6 +74,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
     modalities = sorted({m for piece in pieces for m in piece})
     values: dict[str, list[Tensor]] = {m: [] for m in modalities}
     samples: dict[str, list[Tensor]] = {m: [] for m in modalities}
+    content: dict[str, list[Tensor | None]] = {m: [] for m in modalities}
     ids: list[str] = []
     labels: list[Any] = []
     source: list[str] = []
@@ -70,6 +86,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
         for m, rows in piece.items():
             values[m].append(_tensor(rows))
             samples[m].append(place[rows.sample])
+            content[m].append(rows.content)
         rows_kept = kept.tolist()
         ids += [piece.ids[i] for i in rows_kept]
         labels += [piece.labels[i] if piece.labels else None for i in rows_kept]
@@ -79,7 +96,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
         weights.append(torch.ones(len(kept)) if piece.weight is None else piece.weight[kept])
     grouped = any(piece.group is not None for piece in pieces)
     weighted = any(piece.weight is not None for piece in pieces)
-    rows = {m: Rows(torch.cat(values[m]), torch.cat(samples[m])) for m in modalities}
+    rows = {m: Rows(torch.cat(values[m]), torch.cat(samples[m]), content=_known(content[m])) for m in modalities}
     return type(first)(
         rows,
         ids,
@@ -97,6 +114,18 @@ def vectors(embeddings: Embeddings, modality: str) -> Tensor:
     if rows is None:
         raise ValueError(f"no rows of {modality!r}; there are {', '.join(embeddings.keys())}")
     return _tensor(rows)
+
+
+def _parted(batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+    """The batch as the towers read it, and modality -> (n,) content."""
+    parts = {m: parted(rows.values) for m, rows in batch.items()}
+    rows = {m: rows._replace(values=parts[m][0]) for m, rows in batch.items()}
+    return replace(batch, rows=rows), {m: number for m, (_, number) in parts.items()}
+
+
+def _known(parts: Sequence[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found and len(found) == len(parts) else None
 
 
 def _tensor(rows: Rows) -> Tensor:

@@ -1,8 +1,10 @@
-"""Which retrieved row counts as found: the same sample, a sample of the same group, or one that shares a label."""
+"""Which retrieved row counts as found: of the same sample, of the same group, with a shared label, or an equal text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import final
 
 import torch
 from torch import Tensor
@@ -32,6 +34,104 @@ def by_label(embeddings: Embeddings, attribute: str, classes: Sequence[str]) -> 
     """A hit is a row whose sample shares a class of the attribute; samples without a label hit nothing."""
     table = memberships(embeddings.labels, attribute, classes).float()
     return lambda a, b: (table[a] @ table[b].T > 0) & (a >= 0)[:, None] & (b >= 0)
+
+
+@final
+class Captions:
+    """Equal texts are one answer: a hit is a row of text equal to one of the query's sample, or, asked by a text, a
+    row whose sample has an equal one. Between other modalities a hit is a row of the same sample.
+
+    A hard negative never asks, and is a hit where it equals a text of the query's sample: the model cannot tell the two
+    apart. A sample without a text asks for none.
+
+    content: (n,) of the n rows of text, sample: (n,), of B samples in all.
+    """
+
+    def __init__(self, content: Tensor, sample: Tensor, size: int, text: str = "text"):
+        self.text = text
+        _, number = content.unique(return_inverse=True)
+        self.asks = torch.where(sample >= 0, number, -1)  # (n,) what a row of text asks with
+        self.answers = number  # (n,) and what it answers with
+        own = sample >= 0
+        order = sample[own].argsort(stable=True)
+        owner, said = sample[own][order], number[own][order]
+        first = torch.searchsorted(owner, owner)  # where each row's sample begins
+        place = torch.arange(len(owner)) - first
+        self.said = torch.full((size, 1 + int(place.max()) if len(place) else 1), -1)  # (B, texts of a sample)
+        self.said[owner, place] = said
+
+    def between(self, asked: Sequence[str], sample: Tensor, of: str, rows: Tensor) -> tuple[Tensor, Tensor, Rule]:
+        """(keys of the queries (q,), keys of the candidates (c,), the rule over such keys).
+
+        asked: the query's modalities, whose rows are of the samples ``sample``; rows: the candidates' samples.
+        """
+        if of == self.text:
+            return sample, self.answers, self._meet
+        if self.text in asked:
+            texts = self.asks if len(asked) == 1 else self.said[sample, 0]  # of a composed query its first text
+            return texts, rows, lambda a, b: self._meet(b, a).T
+        return sample, rows, by_sample()
+
+    def samples(self, sample: int) -> Tensor:
+        """(B,) bool: the samples that have a text of this one."""
+        found = torch.zeros(len(self.said), dtype=torch.bool)
+        for text in self.said[sample][self.said[sample] >= 0].tolist():
+            found |= (self.said == text).any(dim=1)
+        return found
+
+    def _meet(self, samples: Tensor, texts: Tensor) -> Tensor:
+        """(s, t) bool: the sample has the text."""
+        found = torch.zeros(len(samples), len(texts), dtype=torch.bool)
+        for column in self.said[samples].T:
+            if bool((column >= 0).any()):
+                found |= (column[:, None] == texts) & (texts >= 0)
+        return found & (samples >= 0)[:, None]
+
+
+def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
+    """A hit is a row of equal text, see ``Captions``; texts are equal up to white space and case.
+
+    Raises ValueError where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
+    """
+    rows = embeddings.get(text)
+    if rows is None or not rows.n:
+        have = ", ".join(m for m, rows in embeddings.items() if rows.n)
+        raise ValueError(f"hit 'caption' needs rows of {text}; there are rows of {have or 'nothing'}")
+    if rows.content is None:
+        raise ValueError("hit 'caption' needs the rows' content: embed_shards(model, shards, content=True)")
+    return Captions(rows.content.cpu(), rows.sample.cpu(), embeddings.size, text)
+
+
+def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:
+    """The rule between two samples in 0..size-1, for a gallery: whether one is a hit for the other."""
+
+    @lru_cache(maxsize=1)  # a gallery asks about one sample and all others
+    def row(sample: int) -> list[bool]:
+        if isinstance(hits, Captions):
+            return hits.samples(sample).tolist()
+        return hits(torch.tensor([sample]), torch.arange(size))[0].tolist()
+
+    return lambda a, b: row(a)[b]
+
+
+def equal_answers(embeddings: Embeddings, hits: Rule | Captions) -> dict[str, int]:
+    """Modality -> how many of its rows equal another row that is no hit where they are: ties, which never help."""
+    found = {}
+    for m, rows in embeddings.items():
+        if rows.content is None or (isinstance(hits, Captions) and m == hits.text):
+            continue
+        _, group, count = rows.content.unique(return_inverse=True, return_counts=True)
+        order = group.argsort(stable=True)
+        first = order[torch.cat([count.new_zeros(1), count.cumsum(0)[:-1]])] if len(order) else order
+        rule = by_sample() if isinstance(hits, Captions) else hits
+        several = (count[group] > 1).nonzero().flatten()
+        apart = torch.zeros(len(count), dtype=torch.bool)
+        for part in several.split(512):
+            one, other = rows.sample[part], rows.sample[first[group[part]]]
+            differ = ~rule(one, other).diagonal() & (part != first[group[part]])
+            apart[group[part][differ]] = True
+        found[m] = int(count[apart].sum())
+    return found
 
 
 def has_groups(embeddings: Embeddings) -> bool:

@@ -5,7 +5,7 @@ A label is an int, a str, a list of these, or a dict of attribute -> one of thes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,18 +26,53 @@ def attribute(label: Any, name: str) -> list[Any]:
 def memberships(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Tensor:
     """(B, C) bool: sample b is of class c. A row without a true value is a sample without a (known) label.
 
-    A str is a class name. An int is one too where the names are numerals ("7"), else it is the position in `classes`.
+    A str is a class name. The ints of all labels are names too where the classes are numerals ("7") or where any of
+    them is such a name, else they are positions in `classes`: one or the other, never both.
     """
     place = {str(c): i for i, c in enumerate(classes)}
+    values = [attribute(label, name) for label in labels]
+    numbers = {value for some in values for value in some if isinstance(value, int)}
+    positions = not numerals(classes) and not any(str(value) in place for value in numbers)
     table = torch.zeros(len(labels), len(classes), dtype=torch.bool)
-    for row, label in enumerate(labels):
-        for value in attribute(label, name):
+    for row, some in enumerate(values):
+        for value in some:
             at = place.get(str(value))
-            if at is None and isinstance(value, int) and 0 <= value < len(classes):
+            if at is None and positions and isinstance(value, int) and 0 <= value < len(classes):
                 at = value
             if at is not None:
                 table[row, at] = True
     return table
+
+
+def numerals(classes: Sequence[str]) -> bool:
+    """Whether all class names are whole numbers.
+
+    >>> numerals(["0", "17"]), numerals(["0", "cat"]), numerals([])
+    (True, False, False)
+    """
+    return bool(classes) and all(str(c).removeprefix("-").isdecimal() for c in classes)
+
+
+def spelled(labels: Sequence[Any], classes: Mapping[str, Sequence[str]]) -> list[Any]:
+    """The labels with positions in `classes` written as names, so that they mean the same among other classes.
+
+    Numbers stay where an attribute's classes are numerals, or hold one of its numbers as a name.
+    """
+    meant = {}
+    for name, names in classes.items():
+        numbers = {str(v) for label in labels for v in attribute(label, name) if isinstance(v, int)}
+        if numbers and not numerals(names) and not numbers & set(map(str, names)):
+            meant[name] = list(names)
+
+    def spell(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: spell(name, one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [spell(name, one) for one in value]
+        known = meant.get(name, ())
+        return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
+
+    return [spell("label", label) for label in labels] if meant else list(labels)
 
 
 def attributes(labels: Sequence[Any]) -> list[str]:

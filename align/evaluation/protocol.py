@@ -10,6 +10,7 @@ import torch
 
 import align
 from align.data import Shards
+from align.data.names import FOREIGN
 from align.evaluation.counts import counts
 from align.model import JointModel
 from align.values import Embeddings
@@ -20,6 +21,8 @@ hit_rules = {
     "sample": "a row of the same sample",
     "group": "a row whose sample has the same group, else of the same sample",
     "label": "a row whose sample has the same label",
+    "caption": "a text equal, up to white space and case, to one of the query's sample; asked by a text, a row whose "
+    "sample has an equal one; else a row of the same sample",
 }
 
 
@@ -28,7 +31,7 @@ def protocol(
     shards: Shards,
     embeddings: Embeddings,
     *,
-    classes: Mapping[str, Sequence[str]],
+    classes: Mapping[str, Mapping[str, str]],
     templates: Mapping[str, Sequence[str]],
     hit: str,
     command: str | None = None,
@@ -37,7 +40,9 @@ def protocol(
     """What a reader needs to get the numbers again, as plain data.
 
     version, command, seed (of the shards' order), model (SHA-256 of its weights), shards (name -> samples), classes,
-    templates, hit rule, tie rule, samples, rows (modality -> how many) and bad (reason -> members that were left out).
+    templates, hit rule, tie rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed),
+    members (modality -> names in the shards) and bad (reason -> members that were left out). classes: attribute ->
+    label -> its name in prompts; the protocol has lists where all labels are their own names.
     """
     return {
         "version": align.__version__,
@@ -45,12 +50,14 @@ def protocol(
         "seed": shards.seed,
         "model": fingerprint(model),
         "shards": counts(shards),
-        "classes": {a: list(names) for a, names in classes.items()},
+        "classes": {a: list(m) if all(k == v for k, v in m.items()) else dict(m) for a, m in classes.items()},
         "templates": {a: list(names) for a, names in templates.items()},
         "hit rule": hit if hit not in hit_rules else f"{hit}: {hit_rules[hit]}",
         "tie rule": tie_rule,
         "samples": embeddings.size,
         "rows": {m: rows.n for m, rows in embeddings.items()},
+        "members": None if shards.members == FOREIGN else shards.members,
+        "max bad": shards.max_bad,
         "bad": dict(bad or {}),
     }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from align.evaluation.composed import composed, reading, tuples
 from align.evaluation.embed import vectors
-from align.evaluation.hits import Rule
+from align.evaluation.hits import Captions, Rule
 from align.evaluation.precision import mean_precision
 from align.evaluation.zeroshot import rule
 from align.metrics import mean_reciprocal_rank, median_rank, ranks, recall_at
@@ -39,7 +39,8 @@ def retrieval(
         query: {modality: (q, D)}; with several modalities, row i of each is one query. Where the query is the modality
             `of` itself, row i is candidate i, and never its own match.
         candidates: (c, D), of the modality `of`.
-        query_sample, candidate_sample: (q,) and (c,), the sample of each row; -1 is a distractor.
+        query_sample, candidate_sample: (q,) and (c,), the sample of each row; -1 is a distractor. A rule of one's own
+            may ask for other keys: what is below 0 does not ask.
         hits: the hit rule, see ``align.evaluation.hits``.
         how, terms: see ``align.score``.
         precision: whether the mean average precision is wanted too; it costs a sort of every row of scores.
@@ -87,7 +88,7 @@ def _precision(scores: Tensor, hit: Tensor, place: Tensor) -> float:
 
 def retrieval_shards(
     embeddings: Embeddings,
-    hits: Rule,
+    hits: Rule | Captions,
     *,
     terms: Sequence[TermInfo] = (),
     ks: Sequence[int] = (1, 5, 10),
@@ -114,8 +115,11 @@ def retrieval_shards(
             if set(together) <= set(present):
                 asked.append(("+".join(together), *tuples(embeddings, together), reading(terms, together, of)))
         for name, query, samples, how in asked:
+            asks, answers, same = samples, rows.sample, hits
+            if isinstance(same, Captions):
+                asks, answers, same = same.between(list(query), samples, of, rows.sample)
             found = retrieval(
-                query, targets, samples, rows.sample, hits, of=of, how=how, terms=terms, ks=ks, precision=precision
+                query, targets, asks, answers, same, of=of, how=how, terms=terms, ks=ks, precision=precision
             )
             scores |= {f"{prefix}{name}_to_{of}/{key}": value for key, value in found.items()}
     return scores

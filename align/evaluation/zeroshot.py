@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from align.evaluation.composed import composed, tuples
 from align.evaluation.embed import vectors
 from align.evaluation.labels import memberships
+from align.evaluation.prompts import class_prompts, equal_prompts
 from align.metrics import ranks, recall_at
 from align.model import JointModel
 from align.scoring import How, fits, score
 from align.values import Embeddings, Scores, TermInfo
 
-default_templates = ("{}", "a {}")
-
 chunk = 4096  # queries scored at a time
-
-
-def class_prompts(
-    model: JointModel, classes: Sequence[str], templates: Sequence[str] = default_templates, *, text: str = "text"
-) -> Tensor:
-    """(C, D): each class as the mean of its prompts' embeddings, of length 1 again where the model's embeddings are.
-
-    A template has one ``{}`` for the class name, whose underscores become spaces. The ensemble of Radford et al. 2021
-    (arXiv 2103.00020), section 3.1.4. Raises ValueError for a template without ``{}``, or no classes.
-    """
-    if not classes:
-        raise ValueError("zero-shot needs at least one class name")
-    if not templates:
-        raise ValueError('zero-shot needs at least one template, such as "a photo of a {}"')
-    for template in templates:
-        if template.count("{}") != 1:
-            raise ValueError(f"a template has one {{}} for the class name, as in 'a photo of a {{}}'; got {template!r}")
-    names = [str(c).replace("_", " ") for c in classes]
-    prompts = [template.replace("{}", name) for name in names for template in templates]
-    asked: dict[str, Any] = {text: prompts}
-    rows = model.embed(**asked)[text].cpu()
-    mean = rows.view(len(names), len(templates), -1).mean(dim=1)
-    return F.normalize(mean, dim=-1) if model.normalize else mean
 
 
 def rule(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
@@ -91,12 +65,14 @@ def zeroshot(
 def zeroshot_shards(
     model: JointModel,
     embeddings: Embeddings,
-    classes: Mapping[str, Sequence[str]],
+    classes: Mapping[str, Sequence[str] | Mapping[str, str]],
     templates: Mapping[str, Sequence[str]],
     *,
     text: str = "text",
 ) -> Scores:
     """``zeroshot/ATTRIBUTE/MODALITY/accuracy`` for every attribute × every modality with labelled rows but the text's.
+
+    classes: attribute -> labels, or label -> its name in prompts. Labels whose prompts are equal are one class.
 
     A Symile term that joins the text with several modalities is read with all of them at once:
     ``zeroshot/sum/audio+image/accuracy``, over the samples that have them all (their first rows).
@@ -105,10 +81,14 @@ def zeroshot_shards(
     if text not in model.modalities:
         return scores
     for attribute, names in classes.items():
-        table = memberships(embeddings.labels, attribute, names)
+        table = memberships(embeddings.labels, attribute, list(names))  # (B, labels)
         if not table.any():
             continue
-        prompts = class_prompts(model, names, templates[attribute], text=text)
+        words = list(names.values()) if isinstance(names, Mapping) else list(names)
+        number = torch.tensor(equal_prompts(model, words, templates[attribute], text=text))
+        kept = number.unique()
+        table = torch.stack([table[:, number == i].any(dim=1) for i in kept], dim=1)  # (B, C)
+        prompts = class_prompts(model, [words[i] for i in kept], templates[attribute], text=text)
         for m in embeddings:
             rows = embeddings[m]
             if m == text or not rows.n:

@@ -50,7 +50,8 @@ def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Ten
         rows = batch[modality]
         at = rows.sample.clamp(min=0)
         own = (at + offset) * world() + rank()
-        key = own if batch.group is None else torch.where(batch.group[at] >= 0, batch.group[at], -2 - own)
+        group = torch.full_like(own, -1) if batch.group is None else batch.group[at]
+        key = torch.where(group >= 0, group, -2 - own)  # a sample's key is below zero, where no group's is
         real = rows.sample >= 0
         values.append(rows.values[real])  # pyright: ignore[reportArgumentType]
         samples.append(own[real])

@@ -12,6 +12,7 @@ from align.report import scores as tables
 from align.report.gallery import Gallery
 from align.report.markup import Markup, block, choice, icon, join, tag
 from align.report.protocol import bad as bad_table
+from align.report.protocol import notes as notes_block
 from align.report.protocol import protocol as protocol_block
 from align.report.protocol import summary as facts
 from align.report.retrieval import matrix, modalities
@@ -71,6 +72,7 @@ def _sections(
     drawn = lines.charts(lines.read(curves)) if curves else Markup()
     zeroshot = tables.zeroshot(scores, protocol)
     found = [
+        ("notes", "Notes", "Facts that change how the numbers are read.", notes_block(protocol)),
         ("zero-shot", "Zero-shot", "Classes told by their names alone. The mark on a bar is chance.", zeroshot),
         ("retrieval", "Retrieval", ways, matrix(scores, asked)),
         ("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _gallery(gallery)),

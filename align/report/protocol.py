@@ -9,9 +9,15 @@ from align.report.markup import Markup, table, tag
 
 
 def protocol(about: Mapping[str, Any]) -> Markup:
-    """Every entry of the protocol but the bad data; shards and other mappings as small tables."""
-    entries = [(k, v) for k, v in about.items() if k != "bad" and v is not None]
+    """Every entry of the protocol but the notes and the bad data; shards and other mappings as small tables."""
+    entries = [(k, v) for k, v in about.items() if k not in ("bad", "notes") and v is not None]
     return tag("dl", *(x for k, v in entries for x in (tag("dt", k.replace("_", " ")), tag("dd", _value(k, v)))))
+
+
+def notes(about: Mapping[str, Any]) -> Markup:
+    """The protocol's notes as a list, nothing where there are none."""
+    lines = about.get("notes") or ()
+    return tag("ul", *(tag("li", line) for line in lines), class_="notes") if lines else Markup()
 
 
 def _value(key: str, value: Any) -> Markup:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 import align
 from align.data import Shards
+from align.data.meta import read_meta
+from align.data.names import FOREIGN, Mapped, mapped
 from align.files import atomic_folder, atomic_write, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
@@ -65,15 +67,24 @@ def check_place(folder: str | Path) -> Path:
     return folder
 
 
-def captions(sample: Sample) -> list[str]:
-    """The lines of a sample's texts; a hard negative is not one of them."""
+def captions(sample: Sample, members: Mapped = FOREIGN) -> list[str]:
+    """The lines of a sample's texts, or what its json says where `members` names a key; no hard negatives."""
     lines: list[str] = []
     for name in sorted(sample):
         parts, content = name.split("."), sample[name]
         if parts[-1] == "txt" and "neg" not in parts and isinstance(content, bytes | str):
             text = content.decode(errors="replace") if isinstance(content, bytes) else content
             lines += [line.strip() for line in text.splitlines() if line.strip()]
-    return lines
+    return lines or _of_json(sample, members)
+
+
+def _of_json(sample: Sample, members: Mapped) -> list[str]:
+    names = [mapped(m, members, sample) or "" for m in members if m != "label"]
+    keys = [name.removeprefix("json:") for name in names if name.startswith("json:")]
+    stated = read_meta(sample, members)[0].json or {} if keys else {}
+    found = [stated.get(key) for key in keys]
+    texts = [text for value in found for text in (value if isinstance(value, list) else [value])]
+    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
 
 
 def _items(embeddings: Embeddings, shards: Shards) -> list[dict[str, Any]]:
@@ -88,7 +99,12 @@ def _items(embeddings: Embeddings, shards: Shards) -> list[dict[str, Any]]:
         label = embeddings.labels[i] if embeddings.labels else None
         url = str(sample["__url__"])
         shard = url if "://" in url else str(Path(url).resolve())
-        items[i] = {"key": sample["__key__"], "shard": shard, "caption": captions(sample), "label": label}
+        items[i] = {
+            "key": sample["__key__"],
+            "shard": shard,
+            "caption": captions(sample, shards.members),
+            "label": label,
+        }
     if any(item is None for item in items):
         raise ValueError("the embeddings have samples that the shards lack; embed them again")
     return [item for item in items if item is not None]

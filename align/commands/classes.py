@@ -1,0 +1,132 @@
+"""Class names and templates as a command line gives them: JSON, a file, or names with commas."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from align.commands.errors import Refused
+from align.commands.named import short, structure
+
+FORMS = 'give a list ["a", "b"], a file with one name a line, or names with commas: a,b'
+TEMPLATE_FORMS = 'give one as "a photo of a {}", a list ["{}", "a {}"], or a file with one a line'
+
+Names = list[str] | dict[str, str]
+"""Class names, or label -> name in prompts."""
+
+
+def read_classes(text: str, option: str = "--classes") -> Names | dict[str, Names]:
+    """What ``text`` names: a list of names, label -> name in prompts, or attribute -> one of these.
+
+    ``[`` or ``{`` begins JSON, whose names may hold commas. Otherwise it is an existing file, with one name a line or
+    with JSON, or two names or more with commas between them. Raises Refused for any other form, for a name that comes
+    twice and for fewer than two names: code 2 for the option, 1 for a file.
+    """
+    return _read(text, option, _classes)
+
+
+def read_templates(text: str, option: str = "--templates") -> list[str] | dict[str, list[str]]:
+    """Templates of prompts, each with one ``{}``: a list, or attribute -> list.
+
+    ``[``, or ``{`` with more than ``{}`` behind it, begins JSON; otherwise it is an existing file, with one template a
+    line or with JSON, or a single template. Raises Refused for any other form: code 2 for the option, 1 for a file.
+    """
+    return _read(text, option, _worded)
+
+
+def read_captions(text: str, option: str = "--template") -> list[str]:
+    """Templates of captions: several with ``|`` between them, none in an empty text, or a form of ``read_templates``.
+
+    Raises Refused as ``read_templates`` does, and for templates of attributes.
+    """
+    if not text.strip().startswith(("[", '{"')) and not os.path.isfile(text):
+        return text.split("|")
+    found = read_templates(text, option)
+    if isinstance(found, dict):
+        raise Refused(f"{option}: captions have no attributes; {TEMPLATE_FORMS}", code=2)
+    return found
+
+
+def _read(text: str, option: str, form: Callable[[str, str, str], Any]) -> Any:
+    where = option
+    try:
+        text, where = _content(text, option)
+        return form(text, where, option)
+    except ValueError as error:
+        raise Refused(str(error), 2 if where == option else 1) from None
+
+
+def _classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
+    if not text.startswith(("[", "{")):
+        lines = text.splitlines() if where != option or "\n" in text else text.split(",")
+        names = [line.strip() for line in lines if line.strip()]
+        if where == option and len(names) == 1:
+            raise ValueError(f"{option} {short(text)} is no file, and a single name leaves no choice: {FORMS}")
+        if where == option and (files := [name for name in names if "." in name and os.path.isfile(name)]):
+            raise ValueError(f"{option}: {files[0]!r} is a file, one of several names; {FORMS}")
+        return _names(names, where)
+    found = structure(text, where)
+    if isinstance(found, dict) and found and all(isinstance(value, list | dict) for value in found.values()):
+        return {_word(a, where): _names(value, f"{where}, {a}") for a, value in found.items()}
+    return _names(found, where)
+
+
+def _worded(text: str, where: str, option: str) -> list[str] | dict[str, list[str]]:
+    if not text.startswith("[") and not (text.startswith("{") and not text.startswith("{}")):
+        lines = text.splitlines() if where != option else [text]
+        return _templates([line.strip() for line in lines if line.strip()], where)
+    found = structure(text, where)
+    if isinstance(found, dict):
+        listed = {_word(a, where): [value] if isinstance(value, str) else value for a, value in found.items()}
+        return {a: _templates(value, f"{where}, {a}") for a, value in listed.items()}
+    return _templates(found, where)
+
+
+def _content(text: str, option: str) -> tuple[str, str]:
+    """(the text, or that of the file which it names; the option or the file, for messages)."""
+    text = text.strip()
+    if text.startswith(("[", "{")) or not os.path.exists(text):  # of Path, a long list would be a name too long
+        return text, option
+    path = Path(text)
+    if path.is_dir():
+        raise ValueError(f"{option} {text} is a folder; it takes a file with one a line")
+    try:
+        return path.read_text(encoding="utf-8-sig").strip(), f"{option} {text}"
+    except UnicodeDecodeError as error:
+        raise Refused(f"{option} {text} is no text in UTF-8 (byte {error.start}); write one a line") from None
+
+
+def _names(found: Any, where: str) -> Names:
+    if isinstance(found, dict):
+        names: Names = {_word(label, where): _word(name, where) for label, name in found.items()}  # keys come once
+    elif isinstance(found, list):
+        names = [_word(name, where) for name in found]
+    else:
+        raise ValueError(f"{where} holds {short(str(found))}; {FORMS}")
+    if len(names) < 2:
+        raise ValueError(f"{where} needs names, two or more; {FORMS}")
+    if isinstance(names, list) and len(set(names)) < len(names):
+        raise ValueError(f"{where} names {next(n for n in names if names.count(n) > 1)!r} twice")
+    return names
+
+
+def _word(name: Any, where: str) -> str:
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{where}: a name is a word, not {name!r}; {FORMS}")
+    return name.strip()
+
+
+def _templates(found: Any, where: str) -> list[str]:
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{where} holds {short(str(found))}; {TEMPLATE_FORMS}")
+    for template in found:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            said = short(template) if isinstance(template, str) else repr(template)
+            raise ValueError(f"{where}: a template has one {{}} for the class name, not {said}; {TEMPLATE_FORMS}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{where} gives {next(t for t in found if found.count(t) > 1)!r} twice")
+    return list(found)

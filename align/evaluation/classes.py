@@ -1,0 +1,104 @@
+"""The classes that an evaluation asks about: the shards' own, or those that the user gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from align.evaluation.labels import attribute as values_of
+from align.evaluation.labels import memberships
+from align.evaluation.prompts import default_templates
+
+Names = Sequence[str] | Mapping[str, str]
+"""Labels, or label -> its name in prompts."""
+
+Classes = Mapping[str, Names] | Names
+"""Attribute -> names, or the names of one attribute."""
+
+Templates = Mapping[str, Sequence[str]] | Sequence[str]
+
+
+def named(
+    known: Mapping[str, Sequence[str]], classes: Classes | None, attribute: str | None = None
+) -> dict[str, dict[str, str]]:
+    """Attribute -> label -> its name in prompts.
+
+    known: what the shards say, attribute -> labels. classes: what is asked instead; without attributes they are those
+    of ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and for a name
+    that comes twice.
+    """
+    if classes is None:
+        return {a: {str(c): str(c) for c in names} for a, names in known.items()}
+    by_attribute = isinstance(classes, Mapping) and not any(isinstance(value, str) for value in classes.values())
+    if not by_attribute:
+        if attribute is None and len(known) == 1:
+            attribute = next(iter(known))
+        if attribute is None:
+            example = f'{{"{next(iter(known), "NAME")}": …}}'
+            raise ValueError(f"say which attribute these classes are of: {example}; the shards have {listed(known)}")
+        classes = {attribute: classes}  # pyright: ignore[reportAssignmentType]
+    assert isinstance(classes, Mapping)
+    unknown = sorted(set(classes) - set(known))
+    if unknown:
+        raise ValueError(f"the shards have no attribute {unknown[0]!r}; they have {listed(known)}")
+    return {name: _words(name, names) for name, names in classes.items()}
+
+
+def _words(attribute: str, names: Any) -> dict[str, str]:
+    if isinstance(names, Mapping):
+        return {str(label): str(word) for label, word in names.items()}
+    if isinstance(names, str):
+        raise TypeError(f"the classes of {attribute} are a list, [{names!r}, …], or label -> name in prompts")
+    labels = [str(name) for name in names]
+    if len(set(labels)) < len(labels):
+        twice = next(name for name in labels if labels.count(name) > 1)
+        raise ValueError(f"the classes of {attribute} name {twice!r} twice: equal candidates tie, ties never help")
+    return {label: label for label in labels}
+
+
+def worded(named: Mapping[str, Any], templates: Templates | None) -> dict[str, list[str]]:
+    """Attribute -> its templates. Raises TypeError for a single string, ValueError for an unknown attribute."""
+    if isinstance(templates, str):
+        raise TypeError(f"templates are a list: [{templates!r}]")
+    if not isinstance(templates, Mapping):
+        return {name: list(templates or default_templates) for name in named}
+    unknown = sorted(set(templates) - set(named))
+    if unknown:
+        raise ValueError(f"templates for {unknown[0]!r}, but the attributes are {listed(named)}")
+    for name, some in templates.items():
+        if isinstance(some, str):
+            raise TypeError(f"templates of {name} are a list: [{some!r}]")
+    return {name: list(templates.get(name, default_templates)) for name in named}
+
+
+class Scored(NamedTuple):
+    """How the labels of an attribute meet its classes: samples with a class, without a label, with others only."""
+
+    samples: int
+    unlabelled: int
+    outside: int
+    others: dict[str, int]  # label outside the classes -> how many samples have it, the most frequent first
+    absent: list[str]  # classes that no sample has
+
+
+def scored(labels: Sequence[Any], attribute: str, classes: Sequence[str]) -> Scored:
+    """Count the samples of an attribute that zero-shot scores, and name the others' labels."""
+    table = memberships(labels, attribute, classes)
+    has = table.any(dim=1).tolist()
+    others: Counter[str] = Counter()
+    unlabelled = outside = 0
+    for label, known in zip(labels, has, strict=True):
+        values = values_of(label, attribute)
+        if not known and values:
+            outside += 1
+            others.update({str(value) for value in values})
+        elif not known:
+            unlabelled += 1
+    absent = [str(c) for c, there in zip(classes, table.any(dim=0).tolist(), strict=True) if not there]
+    return Scored(sum(has), unlabelled, outside, dict(others.most_common()), absent)
+
+
+def listed(names: Mapping[str, Any]) -> str:
+    """The attributes for a message."""
+    return ", ".join(names) or "none (no labels)"
