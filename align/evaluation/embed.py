@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.data import Loader, Shards
 from align.model import JointModel
+from align.model.eval_view import view_in_eval
 from align.values import Embeddings, Rows
 
 Progress = Callable[[int, int], None]
@@ -22,21 +23,20 @@ def embed_shards(
     """Embed all rows of all modalities, in evaluation mode, on the model's device.
 
     Returns Embeddings on the CPU over the samples that were read: values (n, D), sample (n,) counting through the whole
-    set. Positions that a bad sample left empty are not in it; ``shards.report()`` counts them. The model is left as it
-    was. Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite.
+    set. Positions that a bad sample left empty are not in it; ``shards.report()`` counts them. The model's own mode
+    is not touched. Raises ValueError where the shards have none of the model's modalities, or an embedding is not
+    finite.
     """
     if not set(shards.modalities) & set(model.modalities):
         have = ", ".join(sorted(shards.modalities)) or "none"
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     loader = Loader(shards, model.preprocess, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
-    done = 0
+    done, view = 0, view_in_eval(model)
     try:
         with torch.no_grad():
             for rows in loader:
-                piece = model(rows.to(model.device)).to("cpu")
+                piece = view(rows.to(model.device)).to("cpu")
                 _finite(piece)
                 pieces.append(piece)
                 done += piece.size
@@ -44,8 +44,6 @@ def embed_shards(
                     progress(done, len(shards))
     finally:
         loader.close()
-        for module, mode in modes:
-            module.training = mode
     if not pieces:
         raise ValueError("the shards have no samples")
     if done != len(shards):
