@@ -27,7 +27,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "page.py").write_text(code, encoding="utf-8")
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "page.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "page.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=560)
 
 
 def test_there_are_pages():
@@ -61,7 +61,8 @@ def test_fabric_on_two_processes(tmp_path):
         .replace("for i in range(32)", 'for i in range(32 if "LOCAL_RANK" not in os.environ else 0)')
         + "fabric = Fabric" + rest
         + "    open(f'ids-{fabric.global_rank}', 'a').write(' '.join(batch.ids) + '\\n')\n"
-        + "torch.save([p.detach() for m in (model, objective) for p in m.parameters()], f'model-{fabric.global_rank}')\n"
+        + "trained = [p.detach() for part in (model, objective) for p in part.parameters()]\n"
+        + "torch.save(trained, f'model-{fabric.global_rank}')\n"
     )  # fmt: skip
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
