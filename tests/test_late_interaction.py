@@ -136,13 +136,6 @@ def test_the_peak_of_memory_is_far_below_all_similarities():
     assert extra < n * n * L * L * 4 / 8  # 151 MB in float32
 
 
-def test_a_second_derivative_is_refused():
-    (a, _), (b, _) = token_rows(3, 2), token_rows(3, 2, seed=1)
-    (grad,) = torch.autograd.grad(late_interaction(a, b, 5.0), a, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        grad.sum().backward()
-
-
 @pytest.mark.parametrize(
     ("message", "change"),
     [

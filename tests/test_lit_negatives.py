@@ -12,7 +12,7 @@ from align.checkpoint import index
 from align.commands.config import make_parser
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.negatives import at, check
-from align.losses import InfoNCE, Symile
+from align.losses import Hinge, InfoNCE, Matryoshka, MemoryQueue, Symile, Transport
 from align.objective import Objective, Term
 from align.optim import AdamW
 
@@ -83,6 +83,49 @@ def test_at():
 def test_what_cannot_be_meant(given, message):
     with pytest.raises(ValueError, match=message):
         check(given, objective())
+
+
+def others() -> Objective:
+    terms = {
+        "rank": Term(Hinge(), ["image", "text"]),
+        "words": Term(Transport(), ["image", "text"]),
+        "kept": Term(MemoryQueue(Matryoshka(Symile("all"), [2, dim]), 4), "all"),
+    }
+    return Objective(terms, dim=dim, batch=12, modalities=list(modalities))
+
+
+def test_every_loss_takes_its_kinds_and_a_wrapper_those_of_its_loss():
+    total = others()
+    check({"rank": {0: "sum", 9: "hardest"}, "words": {0: "none", 4: "all"}, "kept": {0: 4, 5: "partial"}}, total)
+    for name, kind in (("rank", "sum"), ("words", "none"), ("kept", 3)):
+        total.losses[name].set_negatives(kind)
+        inner = [
+            part.negatives for part in total.losses[name].modules() if isinstance(part, (Hinge, Transport, Symile))
+        ]
+        assert set(inner) == {kind}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rank": {0: "shuffled"}}, "'shuffled' of 'rank' is not 'hardest' or 'sum'$"),
+        ({"rank": {0: 3}}, "3 of 'rank' is not 'hardest' or 'sum'$"),
+        ({"words": {0: "shuffled"}}, "'shuffled' of 'words' is not 'all' or 'none'$"),
+        ({"kept": {0: "hardest"}}, "'hardest' of 'kept' is not 'all', 'shuffled', 'partial' or a number above 0$"),
+        ({"kept": {0: "K"}}, "'K' of 'kept' is not"),
+    ],
+)
+def test_no_loss_takes_the_kinds_of_another(given, message):
+    with pytest.raises(ValueError, match=message):
+        check(given, others())
+
+
+def test_yaml_names_the_kinds_of_every_loss(tmp_path):
+    given = Path(__file__).parents[1] / "configs" / "digits_symile.yaml"
+    config = tmp_path / "c.yaml"
+    config.write_text(given.read_text() + "negatives: {rank: {0: sum, 500: hardest}, words: {0: none, 9: all}}\n")
+    values = make_parser().parse_args(["--config", str(config)])
+    assert values.negatives == {"rank": {0: "sum", 500: "hardest"}, "words": {0: "none", 9: "all"}}
 
 
 def test_yaml_says_it(tmp_path):

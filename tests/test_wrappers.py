@@ -16,7 +16,17 @@ from tiny import made, modalities, write
 from torch import nn
 
 from align.checkpoint import build, describe, load_training, save_training
-from align.losses import HardNegatives, InfoNCE, Matryoshka, MemoryQueue, MixGeodesic, SigLIP, Symile
+from align.losses import (
+    HardNegatives,
+    InfoNCE,
+    LateInteraction,
+    Matryoshka,
+    MemoryQueue,
+    MixGeodesic,
+    Regress,
+    SigLIP,
+    Symile,
+)
 from align.objective import Objective, Term
 from align.optim import AdamW
 from align.values import Batch, Rows
@@ -94,18 +104,21 @@ def test_both_orders_of_a_queue_and_prefixes_are_one_loss():
 @pytest.mark.parametrize(
     ("message", "make"),
     [
-        ("Matryoshka goes around a loss module; Linear has no kind, scale", lambda: Matryoshka(nn.Linear(1, 1), [4])),
+        ("Matryoshka goes around a loss module; Linear has no kind; kinds", lambda: Matryoshka(nn.Linear(1, 1), [4])),
         ("Matryoshka goes around a loss once; MemoryQueue already holds one",
          lambda: Matryoshka(MemoryQueue(Matryoshka(InfoNCE(), [4]), 3), [4])),
         ("MemoryQueue goes around a loss once", lambda: MemoryQueue(MemoryQueue(InfoNCE(), 3), 3)),
         ("MixGeodesic goes around a loss once", lambda: MixGeodesic(MixGeodesic(InfoNCE()))),
-        (r"Symile contrasts all modalities at once \(kind 'symile'\): give it a loss between two, as InfoNCE",
-         lambda: MixGeodesic(Symile())),
-        (r"Matryoshka contrasts all modalities at once", lambda: MixGeodesic(Matryoshka(Symile(), [4]))),
+        ("Symile is of kind 'symile': give it a loss of kind 'pairwise', as InfoNCE", lambda: MixGeodesic(Symile())),
+        ("Matryoshka is of kind 'symile'", lambda: MixGeodesic(Matryoshka(Symile(), [4]))),
+        ("LateInteraction is of kind 'tokens'", lambda: MixGeodesic(LateInteraction())),
+        ("MemoryQueue keeps past rows as negatives; Regress is of kind 'regress' and has none",
+         lambda: MemoryQueue(Regress(), 3)),
         (r"MixGeodesic goes inside MemoryQueue, not around it: MemoryQueue\(MixGeodesic\(loss\)\)",
          lambda: MixGeodesic(Matryoshka(MemoryQueue(InfoNCE(), 3), [4]))),
         ("HardNegatives goes around InfoNCE, SigLIP or Symile itself, inside all other wrappers; got MemoryQueue",
          lambda: HardNegatives(MemoryQueue(InfoNCE(), 3))),
+        ("which Symile's stand-ins and spread cannot have", lambda: HardNegatives(Symile(spread=0.5))),
         ("inside all other wrappers; got Matryoshka", lambda: HardNegatives(Matryoshka(InfoNCE(), [4]))),
     ],
 )  # fmt: skip

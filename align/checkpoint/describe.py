@@ -12,6 +12,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from align.model.inside import unwrapped
+
 plain = (str, int, float, bool, type(None))
 
 
@@ -20,7 +22,8 @@ def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError where an argument was not kept, or is not plain data.
     """
-    kind = type(thing)
+    thing = unwrapped(thing)
+    kind = _written_class(thing)
     name = f"{kind.__module__}.{kind.__qualname__}"
     init_args = {}
     for p in list(inspect.signature(kind.__init__).parameters.values())[1:]:
@@ -32,6 +35,12 @@ def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
             )
         init_args[p.name] = _plain(getattr(thing, p.name), f"{name}.{p.name}")
     return {"class_path": public_path(kind), "init_args": init_args}
+
+
+def _written_class(thing: Any) -> type:
+    """The class of an object as it stands in code: FSDP2 gives a module one of its own, made of FSDPModule and that."""
+    kind, *bases = type(thing).__mro__
+    return bases[1] if bases[0].__name__ == "FSDPModule" else kind
 
 
 def public_path(kind: type) -> str:

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor, nn
 
 import align
 from align.checkpoint.describe import build, describe
 from align.checkpoint.run import choose
+from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
+from align.model.inside import model_inside, sharded, unwrapped, weights
 from align.values import TermInfo
 
 schema = 1
@@ -28,25 +31,40 @@ def transcript(model: JointModel) -> dict[str, Any]:
             "encoder": None if name in (model.share or {}) else describe(tower.encoder),
             "head": describe(tower.head, skip=("width", "dim")),
         }
-        for name, tower in ((m, model.towers[m]) for m in model.modalities)
+        for name, tower in ((m, unwrapped(model.towers[m])) for m in model.modalities)
     }
     return {"dim": model.dim, "normalize": model.normalize, "share": dict(model.share or {}), "towers": towers}
 
 
-def save(model: JointModel, folder: str | Path) -> Path:
-    """Write a model folder, whole or not at all. Raises ValueError where a part cannot be described."""
-    with atomic_folder(folder) as work:
-        write_model(model, work)
+def save(model: nn.Module, folder: str | Path) -> Path:
+    """Write a model folder, whole or not at all.
+
+    model: a JointModel, or a module that holds one: compiled, parallel, set up by Fabric, a LightningModule. The model
+    inside is written, under the names that ``load`` knows. Of one that FSDP2 has sharded every rank calls ``save``, and
+    the first writes.
+
+    Raises TypeError where there is no JointModel, ValueError where a part cannot be described.
+    """
+    inside = model_inside(model)
+    if not sharded(inside):
+        with atomic_folder(folder) as work:
+            write_model(inside, work)
+        return Path(folder)
+    whole = weights(inside, gather=True)
+    if rank() == 0:
+        with atomic_folder(folder) as work:
+            write_model(inside, work, whole)
+    exchange(b"")  # no rank goes on before the folder is there
     return Path(folder)
 
 
-def write_model(model: JointModel, work: Path) -> None:
-    """The three files of a model folder, into an existing folder."""
+def write_model(model: JointModel, work: Path, whole: dict[str, Tensor] | None = None) -> None:
+    """The three files of a model folder, into an existing folder. whole: its weights; None: those that it has."""
     from safetensors.torch import save_file
 
     config = {"schema": schema, "model": transcript(model)}
-    weights = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    save_file(weights, work / "model.safetensors")
+    kept = weights(model) if whole is None else whole
+    save_file({k: v.cpu().contiguous().clone() for k, v in kept.items()}, work / "model.safetensors")
     (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_json(
         work / "model.json",
@@ -88,11 +106,11 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     if about.get("sha256") not in (None, sha256(weights_file)):
         raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
     try:
-        weights = load_file(weights_file)
+        state = load_file(weights_file)
     except SafetensorError as error:
         raise ValueError(f"{weights_file} is damaged: {error}") from error
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
             f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}"

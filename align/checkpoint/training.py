@@ -15,12 +15,12 @@ from torch import nn
 from align.checkpoint.folder import write_model
 from align.checkpoint.run import index
 from align.files import atomic_folder, read_json, write_json
-from align.model import JointModel
+from align.model.inside import model_inside, plain_name, put, weights
 
 
 def save_training(
     run: Path,
-    model: JointModel,
+    model: nn.Module,
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
@@ -31,6 +31,7 @@ def save_training(
     """Write RUN/checkpoints/step-N, where N is ``state["step"]``, then point the index at it.
 
     Args:
+        model: a JointModel, or what is wrapped around one; objective: likewise. Raises ValueError for sharded weights.
         better: true where this is the best so far, None where nothing is monitored.
         keep: how many of the newest stay; the best stays too.
     """
@@ -38,10 +39,10 @@ def save_training(
 
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     with atomic_folder(folder) as work:
-        write_model(model, work)
+        write_model(model_inside(model), work)
         (work / "training").mkdir()
         save_file(
-            {k: v.detach().cpu().contiguous() for k, v in objective.state_dict().items()},
+            {k: v.cpu().contiguous() for k, v in weights(objective).items()},
             work / "training" / "objective.safetensors",
         )
         save_file(_flat(optimizer, model, objective), work / "training" / "optimizer.safetensors")
@@ -70,7 +71,7 @@ def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bo
 
 
 def load_training(
-    folder: Path, model: JointModel, objective: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Put a checkpoint's weights, objective and optimiser state in place; returns its state.
 
@@ -79,8 +80,8 @@ def load_training(
     from safetensors.torch import load_file
 
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        objective.load_state_dict(load_file(folder / "training" / "objective.safetensors"))
+        put(model_inside(model), load_file(folder / "model.safetensors"))
+        put(objective, load_file(folder / "training" / "objective.safetensors"))
     except RuntimeError as error:
         raise ValueError(
             f"{folder} was trained with another model or objective than this config's; "
@@ -98,8 +99,10 @@ def load_training(
 
 
 def _names(optimizer: torch.optim.Optimizer, model: nn.Module, objective: nn.Module) -> dict[nn.Parameter, str]:
-    names = {p: f"model.{name}" for name, p in model.named_parameters()}
-    names |= {p: f"objective.{name}" for name, p in objective.named_parameters()}
+    names: dict[nn.Parameter, str] = {}
+    for of, module in (("model", model_inside(model)), ("objective", objective)):
+        plain = plain_name(module)
+        names |= {p: f"{of}.{plain(name)}" for name, p in module.named_parameters()}
     return {p: names[p] for group in optimizer.param_groups for p in group["params"]}
 
 

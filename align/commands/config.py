@@ -67,7 +67,8 @@ def make_parser() -> Any:
         "--negatives",
         type=Schedule,
         default={},
-        help="kinds of negatives by step, for terms that have them (Symile): {three: {0: shuffled, 500: partial}}",
+        help="kinds of negatives by step, for terms that have them (Symile, Hinge, Transport): "
+        "{three: {0: shuffled, 500: partial}}",
     )
     parser.add_class_arguments(JointModel, "model")
     parser.add_class_arguments(Objective, "objective")

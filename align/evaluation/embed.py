@@ -12,6 +12,7 @@ from torch import Tensor
 from align.data import Loader, Shards
 from align.evaluation.content import Marked, parted
 from align.model import JointModel
+from align.model.eval_view import view_in_eval
 from align.values import Batch, Embeddings, Rows
 
 Progress = Callable[[int, int], None]
@@ -31,7 +32,7 @@ def embed_shards(
 
     Returns Embeddings on the CPU over the samples that were read: values (n, D), sample (n,) counting through the whole
     set; with ``content`` also each row's number of its content, see ``align.values.Rows``. Positions that a bad sample
-    left empty are not in it; ``shards.report()`` counts them. The model is left as it was.
+    left empty are not in it; ``shards.report()`` counts them. The model's own mode is not touched.
 
     Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite; TooManyBad
     above the shards' ``max_bad`` of all samples, wherever among them the bad ones are.
@@ -39,17 +40,15 @@ def embed_shards(
     if not set(shards.modalities) & set(model.modalities):
         have = ", ".join(sorted(shards.modalities)) or "none"
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     readers = {m: Marked(reader) if content else reader for m, reader in model.preprocess.items()}
     loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
-    done = 0
+    done, view = 0, view_in_eval(model)
     try:
         with torch.no_grad():
             for rows in loader:
                 rows, numbers = _parted(rows) if content else (rows, {})
-                piece = model(rows.to(model.device)).to("cpu")
+                piece = view(rows.to(model.device)).to("cpu")
                 for m, number in numbers.items():
                     piece.rows[m] = piece[m]._replace(content=number)
                 _finite(piece)
@@ -59,8 +58,6 @@ def embed_shards(
                     progress(done, len(shards))
     finally:
         loader.close()
-        for module, mode in modes:
-            module.training = mode
     if not pieces:
         raise ValueError("the shards have no samples")
     if done != len(shards):

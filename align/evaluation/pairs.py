@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from align.data import Loader, Shards
 from align.evaluation.embed import vectors
 from align.model import JointModel
+from align.model.eval_view import view_in_eval
 from align.values import Embeddings
 
 Pair = tuple[str, str]
@@ -39,13 +40,11 @@ def pair_scores(
             )
     out: dict[Pair, list[float | None]] = {pair: [None] * len(shards) for pair in pairs}
     loader = Loader(shards, {m: model.preprocess[m] for m in wanted}, batch=batch, workers=workers, train=False)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    done = 0
+    done, view = 0, view_in_eval(model)
     try:
         with torch.no_grad():
             for rows in loader:
-                embeddings = model(rows.to(model.device)).to("cpu")
+                embeddings = view(rows.to(model.device)).to("cpu")
                 for pair in pairs:
                     for place, value in enumerate(nearest(embeddings, *pair)):
                         if value is not None:
@@ -55,8 +54,6 @@ def pair_scores(
                     progress(done, len(shards))
     finally:
         loader.close()
-        for module, mode in modes:
-            module.training = mode
     return out
 
 

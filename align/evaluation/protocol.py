@@ -13,6 +13,7 @@ from align.data import Shards
 from align.data.names import FOREIGN
 from align.evaluation.counts import counts
 from align.model import JointModel
+from align.model.inside import model_inside, weights
 from align.values import Embeddings
 
 tie_rule = "rank = 1 + strictly better + equal and wrong: ties never help"
@@ -66,5 +67,5 @@ def fingerprint(model: torch.nn.Module) -> str:
     """The SHA-256 that the model's model.safetensors has, or would have."""
     from safetensors.torch import save
 
-    weights = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    return hashlib.sha256(save(weights)).hexdigest()
+    kept = {k: v.cpu().contiguous().clone() for k, v in weights(model_inside(model)).items()}
+    return hashlib.sha256(save(kept)).hexdigest()

@@ -1,42 +1,48 @@
-"""Which negatives Symile contrasts at which step: from easy to hard, or the other way."""
+"""The kind of negatives of a loss by the step: from easy to hard, or the other way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, cast, final
 
 import lightning as L
 
 from align.lit.module import AlignModule, own
-from align.losses.symile import Negatives
+from align.losses import Loss
 from align.objective import Objective
 
-Schedule = dict[str, dict[int, Negatives]]
-"""Term -> first step -> the kind of negatives from there on: ``{three: {0: shuffled, 500: partial}}``."""
+Schedule = dict[str, dict[int, int | str]]
+"""Term -> first step -> the kind of negatives from there on: ``{three: {0: shuffled, 500: partial}}``. The kinds are
+those of the term's loss, its ``negative_kinds``."""
 
 
-def at(table: Mapping[int, Negatives], step: int) -> Negatives:
+def at(table: Mapping[int, int | str], step: int) -> int | str:
     """The kind in force at a step: a pure function, so a resumed run needs no state for it."""
     return table[max(first for first in table if first <= step)]
 
 
 def check(schedule: Schedule, objective: Objective) -> None:
-    """Raises ValueError for a term that is not there or takes no kinds, a table without step 0, or an unknown kind."""
+    """Raises ValueError for a term that is not there or takes no kinds, a table without step 0, or a kind that the
+    term's loss does not know."""
+    losses = {name: cast(Loss, loss) for name, loss in objective.losses.items()}
     for name, table in schedule.items():
-        if name not in objective.losses or not hasattr(objective.losses[name], "negatives"):
-            able = [n for n, x in objective.losses.items() if hasattr(x, "negatives")]
+        if name not in losses or not losses[name].negative_kinds:
+            able = [n for n, loss in losses.items() if loss.negative_kinds]
             raise ValueError(f"negatives: {name!r} is no term with kinds of negatives; those are {able or 'none'}")
         if 0 not in table or min(table) < 0:
             raise ValueError(f"negatives: {name!r} has steps {sorted(table)}; the first must be 0")
+        kinds = losses[name].negative_kinds
         for kind in table.values():
-            if kind not in ("all", "shuffled", "partial") and not (type(kind) is int and kind > 0):
-                raise ValueError(f"negatives: {kind!r} of {name!r} is not 'all', 'shuffled', 'partial' or a number")
+            number = type(kind) is int and kind > 0 and "K" in kinds
+            if not number and (kind not in kinds or kind == "K"):
+                known = [repr(k) if k != "K" else "a number above 0" for k in kinds]
+                raise ValueError(f"negatives: {kind!r} of {name!r} is not {', '.join(known[:-1])} or {known[-1]}")
 
 
 @final
 class Scheduled(L.Callback):
-    """Sets each scheduled term's ``negatives`` before a step; validation has the last kind, so that its losses can be
-    compared."""
+    """Sets each scheduled term's kind of negatives before a step. Validation has the last kind, so that its losses can
+    be compared."""
 
     def __init__(self, schedule: Schedule):
         self.schedule = schedule
@@ -53,6 +59,5 @@ class Scheduled(L.Callback):
             _set(own(pl_module), name, table[max(table)])
 
 
-def _set(module: AlignModule, term: str, kind: Negatives) -> None:
-    loss: Any = module.objective.terms[term].loss
-    loss.negatives = kind
+def _set(module: AlignModule, term: str, kind: int | str) -> None:
+    cast(Loss, module.objective.losses[term]).set_negatives(kind)

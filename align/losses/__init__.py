@@ -7,6 +7,7 @@ from align.losses.distillation import Distill, distill
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
+from align.losses.loss import Loss
 from align.losses.mip import mip
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
@@ -27,6 +28,7 @@ __all__ = [
     "Hinge",
     "InfoNCE",
     "LateInteraction",
+    "Loss",
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",

@@ -1,37 +1,139 @@
-"""What every loss module is, ours or anyone's: the interface that objectives and wrappers call."""
+"""The interface of every loss module, ours or anyone's, with its defaults; and the one way to call it."""
 
 from __future__ import annotations
 
+import inspect
+from abc import ABC
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from align.losses.kinds import KINDS
+from align.losses.parts import Merge
 
-class Loss(Protocol):
-    """What a term needs of its loss module, ours or anyone's.
 
-    One with ``needs_tokens = True`` is called with tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...] too, one with
-    ``in_parts = True`` on several ranks with part= and merge=.
+class Loss(nn.Module, ABC):
+    """Abstract: all that objectives, wrappers and schedules ask of a loss module. A leaf says its ``kind`` and has::
+
+        forward(embeddings, samples, *, groups=None, weights=None, generator=None) -> 0-d tensor
+
+    embeddings: M tensors (n_m, D), samples: M tensors (n_m,) of ids; groups and weights: the same, or None.
+    With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]; with ``in_parts`` also
+    part= and merge=, as ``infonce`` has them.
     """
 
-    kind: str  # one of ``align.objective.kinds``: how many modalities a call takes, and how scoring reads the term
-    bias: nn.Parameter | None  # (1,)
+    kind: str
+    """One of ``align.losses.kinds``: how many modalities a call takes, and how scoring reads the term."""
+
+    needs_tokens: bool = False
+    in_parts: bool = False
+    """Each rank computes a share of the tiles; a loss that is not runs whole on every rank."""
+
+    negative_kinds: tuple[str, ...] = ()
+    """The kinds of negatives that a schedule may name; "K" stands for any number above 0."""
+
+    bias: nn.Parameter | None
+    """(1,), added to the logits; None without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_parameter("bias", None)
+        self.register_buffer("_one", torch.ones(1), persistent=False)
 
     @property
-    def scale(self) -> Tensor: ...  # (1,)
+    def scale(self) -> Tensor:
+        """(1,) the multiplier. Without a temperature it is 1: scoring reads the bare cosines, and the log shows 1."""
+        return cast(Tensor, self._one)
 
-    def start(self, dim: int, modalities: int, batch: int) -> None: ...
+    def start(self, dim: int, modalities: int, batch: int) -> None:
+        """Sets the scale for embeddings of D = dim, M = modalities at once and N = batch samples. ``Objective`` calls
+        it; by default nothing depends on them."""
 
-    def clamp_(self) -> None: ...
+    def clamp_(self) -> None:
+        """Keeps the temperature within its limit; called after the optimiser's step. By default there is none."""
 
-    def __call__(
-        self,
-        embeddings: Sequence[Tensor],
-        samples: Sequence[Tensor],
-        *,
-        groups: Sequence[Tensor] | None = None,
-        weights: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor: ...
+    def between(self, modalities: Sequence[str]) -> None:
+        """Names the modalities of the next calls, for losses that remember something of each. ``Objective`` calls it,
+        and so does a training loop of one's own that calls one loss for several pairs."""
+
+    def set_negatives(self, kind: str | int) -> None:
+        """Sets the kind of negatives of the next calls, one of ``negative_kinds``."""
+        self.negatives = kind
+
+
+class Given(NamedTuple):
+    """All that a loss may be called with: M sets of rows and what is known of them."""
+
+    embeddings: Sequence[Tensor]  # (n_m, D)
+    samples: Sequence[Tensor]  # (n_m,)
+    groups: Sequence[Tensor] | None = None
+    weights: Sequence[Tensor] | None = None
+    generator: torch.Generator | None = None
+    tokens: Sequence[tuple[Tensor, Tensor]] | None = None  # (n_m, L_m, D) and masks (n_m, L_m)
+    part: tuple[int, int] = (0, 1)
+    merge: Merge | None = None
+
+
+def apply(loss: Loss, given: Given) -> Tensor:
+    """The 0-d loss: called with tokens where it needs them, and with its part where it is computed in parts.
+
+    Raises ValueError where it needs tokens and there are none.
+    """
+    more: dict[str, Any] = {}
+    if loss.needs_tokens:
+        if given.tokens is None:
+            raise ValueError(f"{type(loss).__name__} reads tokens: call it with tokens=[(tokens, mask), ...]")
+        more["tokens"] = given.tokens
+    if loss.in_parts:
+        more |= {"part": given.part, "merge": given.merge}
+    return loss(
+        given.embeddings,
+        given.samples,
+        groups=given.groups,
+        weights=given.weights,
+        generator=given.generator,
+        **more,
+    )
+
+
+def as_loss(module: nn.Module) -> Loss:
+    """The module as a Loss. One of another class needs a ``kind`` and Loss's ``forward``; what else it does not have,
+    it gets: this is the one place that asks.
+
+    Raises ValueError for a module without a known kind, TypeError where its ``forward`` takes something else.
+    """
+    name = type(module).__name__
+    kind = getattr(module, "kind", None)
+    if kind not in KINDS:
+        has = "no kind" if kind is None else f"the kind {kind!r}"
+        raise ValueError(f"{name} has {has}; kinds are {', '.join(KINDS)}")
+    if not isinstance(module, Loss):
+        _complete(module)
+    loss = cast(Loss, module)
+    keywords = ["groups", "weights", "generator"]
+    keywords += ["tokens"] * loss.needs_tokens + ["part", "merge"] * loss.in_parts
+    try:
+        inspect.signature(loss.forward).bind((), (), **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise TypeError(
+            f"{name}.forward is called as forward(embeddings, samples, {', '.join(k + '=' for k in keywords)}): {error}"
+        ) from None
+    return loss
+
+
+def _complete(module: nn.Module) -> None:
+    for name in ("needs_tokens", "in_parts", "negative_kinds"):
+        if not hasattr(module, name):
+            setattr(module, name, getattr(Loss, name))
+    for name in ("start", "clamp_", "between", "set_negatives"):
+        if not hasattr(module, name):
+            setattr(module, name, _do_nothing)
+    if not hasattr(module, "scale"):
+        module.register_buffer("scale", torch.ones(1), persistent=False)
+    if not hasattr(module, "bias"):
+        module.register_parameter("bias", None)
+
+
+def _do_nothing(*_: object) -> None: ...

@@ -19,7 +19,7 @@ def exact(x: Tensor) -> AbstractContextManager:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def once() -> None:
+def refuse_second_derivative() -> None:
     """Called in a backward pass that makes no graph of itself. Raises RuntimeError where one is asked for."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         raise RuntimeError(

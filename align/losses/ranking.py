@@ -9,7 +9,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from align.losses.fixed import Fixed
+from align.losses.loss import Loss
 from align.losses.pairing import (
     at_least_float32,
     both_or_neither,
@@ -109,7 +109,7 @@ def _check(margin: float, negatives: str, sides: str) -> None:
 
 
 @final
-class Hinge(Fixed):
+class Hinge(Loss):
     """``hinge`` for the objective. In a config::
 
         terms:
@@ -119,6 +119,7 @@ class Hinge(Fixed):
     """
 
     kind = "pairwise"
+    negative_kinds = ("hardest", "sum")
 
     def __init__(self, margin: float = 0.2, negatives: Against = "hardest", sides: Sides = "both"):
         super().__init__()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.losses.distillation import counterparts
-from align.losses.fixed import Fixed
+from align.losses.loss import Loss
 from align.losses.pairing import (
     at_least_float32,
     check_embeddings,
@@ -69,7 +69,7 @@ def _check_distance(distance: str) -> None:
 
 
 @final
-class Regress(Fixed):
+class Regress(Loss):
     """``regress`` for the objective. In a config::
 
         terms:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, once
+from align.losses.pairing import exact, refuse_second_derivative
 from align.losses.parts import Merge, share, wide
 from align.losses.slabs import ROWS, TILE
 
@@ -84,6 +84,6 @@ class _RowLogSums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        once()
+        refuse_second_derivative()
         (grad,) = grads
         return (None, *(grad * x for x in ctx.saved_tensors), None)

@@ -19,9 +19,9 @@ from align.losses.pairing import (
     check_embeddings,
     exact,
     nothing,
-    once,
     one_number,
     per_row,
+    refuse_second_derivative,
     row_ids,
     row_weights,
     sides,
@@ -142,7 +142,7 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        once()
+        refuse_second_derivative()
         *slopes, weight = ctx.saved_tensors
         return (None, *(grads[0] * weight * x for x in slopes))
 

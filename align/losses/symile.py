@@ -76,8 +76,7 @@ def symile(
     Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
     """
-    if negatives not in ("all", "shuffled", "partial") and not (type(negatives) is int and negatives > 0):
-        raise ValueError(f"negatives is 'all', 'shuffled', 'partial' or a number of tuples above 0; got {negatives!r}")
+    check_negatives(negatives)
     check_part(part, merge, tile)
     xs, ids, kinds, counts = sets(embeddings, samples, groups, weights)
     with exact(xs[0]):
@@ -114,6 +113,12 @@ def symile(
         return torch.stack(losses).mean()
 
 
+def check_negatives(negatives: Negatives) -> None:
+    """Raises ValueError for no kind of negatives."""
+    if negatives not in ("all", "shuffled", "partial") and not (type(negatives) is int and negatives > 0):
+        raise ValueError(f"negatives is 'all', 'shuffled', 'partial' or a number of tuples above 0; got {negatives!r}")
+
+
 @final
 class Symile(Temperature):
     """``symile`` with a learned temperature whose start and limit depend on D and M.
@@ -140,6 +145,7 @@ class Symile(Temperature):
 
     kind = "symile"
     in_parts = True
+    negative_kinds = ("all", "shuffled", "partial", "K")
 
     def __init__(
         self,
@@ -151,6 +157,7 @@ class Symile(Temperature):
         spread: float = 0.0,
     ):
         super().__init__(start_scale, max_scale, learn_scale)
+        check_negatives(negatives)
         if missing not in ("complete", "learned"):
             raise ValueError(f"missing is 'complete' or 'learned'; got {missing!r}")
         self.negatives: Negatives = negatives

@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from align.losses.loss import Loss
+
 CLIP_START = 1 / 0.07
 CLIP_LIMIT = 100.0
 
 
-class Temperature(nn.Module, ABC):
+class Temperature(Loss, ABC):
     """Abstract: a loss over embeddings with a learned scale.
 
     Where each starts, so that it trains (a test: the loss falls within 50 steps for M = 2 to 5, D = 16 to 2048):
@@ -36,9 +38,6 @@ class Temperature(nn.Module, ABC):
     learn_scale: False keeps the scale at its start.
     """
 
-    kind: str  # "pairwise": of two modalities; "symile": of all at once
-    bias: nn.Parameter | None  # (1,), where the loss has one
-
     def __init__(self, start_scale: float | None, max_scale: float | None, learn_scale: bool):
         super().__init__()
         for name, value in (("start_scale", start_scale), ("max_scale", max_scale)):
@@ -49,7 +48,6 @@ class Temperature(nn.Module, ABC):
         self.learn_scale = learn_scale
         self.limit = CLIP_LIMIT if max_scale is None else max_scale
         self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learn_scale)
-        self.register_parameter("bias", None)
         self._set(CLIP_START, CLIP_LIMIT)
 
     @property

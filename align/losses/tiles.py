@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, once
+from align.losses.pairing import exact, refuse_second_derivative
 from align.losses.parts import Merge, wide
 from align.losses.running import Sums, Weigh
 from align.losses.slabs import Forbid, Maker, Plan, plan_of, product
@@ -65,7 +65,7 @@ class _LogSums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        once()
+        refuse_second_derivative()
         plan: Plan = ctx.plan
         tuples, scale, logs, *xs = ctx.saved_tensors
         with exact(scale):

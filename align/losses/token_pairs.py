@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from align.losses.pairing import exact
+from align.losses.pairing import exact, refuse_second_derivative
 
 TILE = 2**22
 """Similarities of tokens in a tile where nothing else is said: 16 MiB in float32."""
@@ -102,10 +101,8 @@ class _Compare(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  the decorator's signature
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative()
         (grad,) = grads  # (K, n_a, n_b)
         a, b, mask_a, mask_b = ctx.saved_tensors
         grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)

@@ -61,7 +61,7 @@ def transport(
     Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and
     gradients as large as the tokens. "none" costs time and memory by matching pairs: (L_a + L_b)·D + L_a·L_b each.
     Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
-    fit.
+    fit, RuntimeError for a second derivative of "all".
     """
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
     _check(negatives, epsilon, steps, positives, chunk)
@@ -135,6 +135,7 @@ class Transport(ClipTemperature):
 
     kind = "tokens"
     needs_tokens = True
+    negative_kinds = ("all", "none")
 
     def __init__(
         self,

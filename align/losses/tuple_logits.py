@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, once
+from align.losses.pairing import exact, refuse_second_derivative
 from align.losses.parts import share, wide
 from align.losses.slabs import ROWS, product
 
@@ -28,7 +28,7 @@ class _TupleLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        once()
+        refuse_second_derivative()
         tuples, scale, *xs = ctx.saved_tensors
         with exact(scale):
             out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.fixed import Fixed
+from align.losses.loss import Loss
 from align.losses.pairing import (
     at_least_float32,
     check_embeddings,
@@ -101,7 +101,7 @@ def _check_positive(name: str, value: float) -> None:
 
 
 @final
-class AlignUniform(Fixed):
+class AlignUniform(Loss):
     """alignment_weight·``alignment``(a, b) + uniformity_weight·(``uniformity``(a) + ``uniformity``(b)) / 2, the sum of
     the paper's section 5. In a config::
 

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.fixed import Fixed
+from align.losses.loss import Loss
 from align.losses.pairing import at_least_float32, check_embeddings, exact, row_weights
 from align.losses.uniformity import alignment
 
@@ -94,7 +94,7 @@ def vicreg(
 
 
 @final
-class VICReg(Fixed):
+class VICReg(Loss):
     """``vicreg`` for the objective. In a config::
 
         terms:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
-
-from torch import nn
 
 from align.model.naming import naming, short
 from align.preprocess.base import Preprocess
@@ -37,15 +34,3 @@ def collated(name: str, given: list[Any], preprocess: Preprocess, size: int) -> 
             with naming(f"{name}[{i}] ({short(x)})"):
                 rows.append(preprocess.row(x))
         yield preprocess.collate(rows)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """A block in evaluation mode; every part is left in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.model.embed import collated, evaluating, listed
+from align.model.embed import collated, listed
+from align.model.eval_view import view_in_eval
 from align.model.naming import naming
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
@@ -123,7 +124,8 @@ class JointModel(nn.Module):
         """``model.embed(image=["a.png", ...], text=["a cat", ...])`` -> {modality: (n, D)}, row i for input i.
 
         An input is what the modality's preprocess decodes: a path, bytes, a PIL image, an array, a string. The model
-        runs in evaluation mode, without gradients, and is left as it was.
+        runs in evaluation mode, without gradients, and its own mode is not touched: several threads may embed, and one
+        may train meanwhile.
 
         Raises ValueError for a modality without a tower, TypeError for one input where a list belongs, and BadSample
         or FileNotFoundError that names the input which is no good.
@@ -131,12 +133,11 @@ class JointModel(nn.Module):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         lists = {name: listed(name, given, self.modalities) for name, given in inputs.items()}
-        out = {}
-        with evaluating(self):
-            for name, given in lists.items():
-                tower = self.towers[name]
-                pieces = collated(name, given, tower.preprocess, batch_size)
-                out[name] = torch.cat([self._unit(tower(self._on_device(values))) for values in pieces])
+        model, out = view_in_eval(self), {}
+        for name, given in lists.items():
+            tower = model.towers[name]
+            pieces = collated(name, given, tower.preprocess, batch_size)
+            out[name] = torch.cat([self._unit(tower(self._on_device(values))) for values in pieces])
         return out
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, final
 
 from torch import nn
 
-from align.objective.kinds import KINDS, WORDS, Kind
+from align.losses.kinds import KINDS, WORDS, Kind
 
 Between = Literal["all"] | list[str] | list[list[str | float]] | dict[str, float]
 
@@ -21,7 +21,8 @@ class Term:
     """A loss between named modalities.
 
     Args:
-        loss: a loss module of ``align.losses``, or anyone's with the attributes of ``align.losses.loss.Loss``.
+        loss: a loss module of ``align.losses``, or anyone's: a ``Loss``, or any module with a ``kind`` and its
+            ``forward``.
         between: which modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
             more than two (Symile, GRAM), or every three (TRIANGLE). ``[image, text, audio]``: every pair of these, or
             these at once. ``[[image, text], [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast, final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
-from align.losses.loss import Loss
+from align.losses.kinds import KINDS
+from align.losses.loss import Given, Loss, apply, as_loss
 from align.objective.everyone import Everyone, everyone
-from align.objective.kinds import KINDS
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -39,12 +39,14 @@ class Objective(nn.Module):
         for name, term in terms.items():
             if not name or "." in name or "/" in name or hasattr(nn.ModuleDict, name):
                 raise ValueError(f"a term's name has no dot or slash and is none of ModuleDict's own; got {name!r}")
-            if getattr(term.loss, "kind", None) not in KINDS:
-                raise ValueError(f"term {name!r}: {type(term.loss).__name__} has no kind; kinds are {', '.join(KINDS)}")
+            try:
+                as_loss(term.loss)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"term {name!r}: {error}") from None
         self.terms = terms
         self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
-        reading = [contrast for name, contrast in self._calls() if self._reads_tokens(name)]
+        reading = [contrast for name, contrast in self._calls() if self._loss(name).needs_tokens]
         self.tokens = sorted({m for contrast in reading for m in contrast.modalities})
         self.register_buffer("empty", torch.zeros(len(terms), dtype=torch.int64), persistent=False)
         for name in terms:
@@ -68,8 +70,8 @@ class Objective(nn.Module):
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
         for i, (name, term) in enumerate(self.terms.items()):
-            value, fits = self._term(name, rows, generator, values)
-            total = term.weight * value if total is None else total + term.weight * value
+            summed, fits = self._term(name, rows, generator, values)
+            total = term.weight * summed if total is None else total + term.weight * summed
             if self.training:
                 self.empty[i] += (~fits).to(self.empty.device)
         assert total is not None
@@ -84,30 +86,24 @@ class Objective(nn.Module):
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]
-            if callable(tell := getattr(loss, "between", None)):  # a queue keeps the rows of each contrast
-                tell(contrast.modalities)
-            more: dict[str, Any] = {"tokens": [(r.tokens, r.mask) for r in chosen]} if self._reads_tokens(name) else {}
-            shared = world() > 1 and getattr(loss, "in_parts", False)
+            loss.between(contrast.modalities)  # a queue keeps the rows of each contrast
+            given = Given([r.values for r in chosen], samples, groups or None, weights or None, generator)
+            if loss.needs_tokens:
+                given = given._replace(tokens=[(r.tokens, r.mask) for r in chosen])
+            shared = world() > 1 and loss.in_parts
             if shared:
-                more |= {"part": (rank(), world()), "merge": merge}
-            part = loss(
-                [r.values for r in chosen],
-                samples,
-                groups=groups or None,
-                weights=weights or None,
-                generator=generator,
-                **more,
-            )
+                given = given._replace(part=(rank(), world()), merge=merge)
+            part = apply(loss, given)
             if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
                 part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
             fits.append(_meet(samples))
             if len(self.contrasts[name]) > 1:
                 values[f"{name}/{contrast.name}"] = part.detach()
-        value = torch.stack(parts).sum()
-        values[name] = value.detach()
+        total = torch.stack(parts).sum()
+        values[name] = total.detach()
         values[f"{name}/scale"] = loss.scale.detach().reshape(())
-        return value, torch.stack(fits).any()
+        return total, torch.stack(fits).any()
 
     def _calls(self) -> Iterator[tuple[str, Contrast]]:
         return ((name, contrast) for name, found in self.contrasts.items() for contrast in found)
@@ -134,9 +130,6 @@ class Objective(nn.Module):
         """Clamps every temperature. Call it after the optimiser's step."""
         for name in self.terms:
             self._loss(name).clamp_()
-
-    def _reads_tokens(self, name: str) -> bool:
-        return getattr(self._loss(name), "needs_tokens", False)
 
     def _loss(self, name: str) -> Loss:
         return cast(Loss, self.losses[name])

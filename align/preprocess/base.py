@@ -64,15 +64,16 @@ class Preprocess(ABC):
         """Called before data workers are forked: what is loaded here, they need not load again."""
 
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
-        """A constant tensor on a device, made once for each; it is neither pickled nor part of a checkpoint."""
+        """A constant tensor on a device, one for each and for all threads; it is neither pickled nor part of a
+        checkpoint."""
         kept: dict[tuple[str, torch.device], Tensor] = vars(self).setdefault("_constants", {})
         if (name, device) not in kept:
             with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
-                kept[name, device] = make().to(device)
+                return kept.setdefault((name, device), make().to(device))
         return kept[name, device]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_constants"}
+        return {k: v for k, v in dict(self.__dict__).items() if k != "_constants"}
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]

@@ -3,7 +3,7 @@
 | wrapper | adds | goes around |
 |---|---|---|
 | ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
-| ``MemoryQueue`` | rows of past batches as negatives | any loss |
+| ``MemoryQueue`` | rows of past batches as negatives | any loss with negatives |
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from align.losses.infonce import InfoNCE
+from align.losses.loss import Given, apply
 from align.losses.pairing import at_least_float32, check_embeddings, exact
 from align.losses.siglip import SigLIP
 from align.losses.symile import Symile
@@ -43,7 +44,7 @@ class HardNegatives(Wrapper):
 
     Not here: holding a hard negative against its own sample's anchor alone. A row of id -1 does not say whose it is.
 
-    loss: InfoNCE, SigLIP or Symile. weight: above 0; 1 is the loss itself.
+    loss: InfoNCE, SigLIP or Symile without stand-ins and ``spread``. weight: above 0; 1 is the loss itself.
     Raises ValueError for another loss or weight.
     """
 
@@ -54,23 +55,20 @@ class HardNegatives(Wrapper):
                 f"HardNegatives goes around InfoNCE, SigLIP or Symile itself, inside all other wrappers; "
                 f"got {type(loss).__name__}"
             )
+        if isinstance(loss, Symile) and (loss.missing == "learned" or loss.spread):
+            raise ValueError(
+                "HardNegatives adds coordinates to the rows, which Symile's stand-ins and spread cannot have: "
+                "give it Symile(missing='complete', spread=0)"
+            )
         if not 0 < weight < math.inf:
             raise ValueError(f"weight is a positive number; got {weight}")
         self.weight = weight
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        samples: Sequence[Tensor],
-        *,
-        groups: Sequence[Tensor] | None = None,
-        weights: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+    def around(self, given: Given) -> Tensor:
+        """The inner loss of rows with M coordinates more, where the weight is not 1."""
         if self.weight != 1:
-            embeddings = self._weighed(embeddings, samples)
-        return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
+            given = given._replace(embeddings=self._weighed(given.embeddings, given.samples))
+        return apply(self.loss, given)
 
     def _weighed(self, embeddings: Sequence[Tensor], samples: Sequence[Tensor]) -> list[Tensor]:
         check_embeddings(embeddings)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.losses.loss import Loss
+from align.losses.loss import Given, Loss, apply
 from align.losses.pairing import at_least_float32, check_embeddings
 from align.losses.wrappers.wrapper import Wrapper
 
@@ -78,28 +78,27 @@ class Matryoshka(Wrapper):
     def between(self, modalities: Sequence[str]) -> None:
         """Tells every prefix's loss which modalities the next calls are about."""
         for _, loss in self._each():
-            if callable(tell := getattr(loss, "between", None)):
-                tell(modalities)
+            loss.between(modalities)
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        samples: Sequence[Tensor],
-        *,
-        groups: Sequence[Tensor] | None = None,
-        weights: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
-        check_embeddings(embeddings)
-        self._check(embeddings[0].shape[1])
-        xs = at_least_float32(embeddings)
+    def set_negatives(self, kind: str | int) -> None:
+        """Sets the kind of negatives of every prefix's loss."""
+        for _, loss in self._each():
+            loss.set_negatives(kind)
+
+    def around(self, given: Given) -> Tensor:
+        """The weighted sum of the prefixes' losses."""
+        check_embeddings(given.embeddings)
+        self._check(given.embeddings[0].shape[1])
+        xs = at_least_float32(given.embeddings)
         unit = _are_unit(xs)
         parts = []
         for (size, loss), factor in zip(self._each(), self.weights or [1.0] * len(self.dims), strict=True):
-            cut = list(embeddings) if size == self.dims[-1] else [_prefix(x, size, unit) for x in xs]
-            part = loss(cut, samples, groups=groups, weights=weights, generator=generator)
-            parts.append(factor * part)
+            cut = given
+            if size < self.dims[-1]:
+                cut = given._replace(embeddings=[_prefix(x, size, unit) for x in xs])
+                if given.tokens is not None:
+                    cut = cut._replace(tokens=[(_prefix(x, size, unit), mask) for x, mask in given.tokens])
+            parts.append(factor * apply(loss, cut))
         return torch.stack(parts).sum()
 
     def _each(self) -> list[tuple[int, Loss]]:
@@ -117,5 +116,6 @@ def _are_unit(xs: Sequence[Tensor]) -> Tensor:
 
 
 def _prefix(x: Tensor, size: int, unit: Tensor) -> Tensor:
-    cut = x[:, :size]
-    return torch.where(unit, F.normalize(cut, dim=1, eps=1e-6), cut)
+    """The first coordinates of rows (n, D) or tokens (n, L, D), normalised where the rows are unit vectors."""
+    cut = x.to(torch.promote_types(x.dtype, torch.float32))[..., :size]
+    return torch.where(unit, F.normalize(cut, dim=-1, eps=1e-6), cut)

@@ -8,11 +8,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from align.losses.kinds import KINDS
+from align.losses.loss import Given, apply
 from align.losses.pairing import at_least_float32, check_embeddings
-from align.losses.wrappers.negatives import with_negatives
+from align.losses.wrappers.negatives import stacked, with_negatives
 from align.losses.wrappers.wrapper import Wrapper
 
-_ROWS, _GROUPS = "rows/", "groups/"
+_ROWS, _GROUPS, _TOKENS, _MASK = "rows/", "groups/", "tokens/", "mask/"
 
 
 @final
@@ -46,11 +48,19 @@ class MemoryQueue(Wrapper):
     loss it is the same on all ranks. It is part of the state dict, so a run continues to the bit. In eval mode it is
     neither read nor written: there this is the loss itself, and validation compares with runs without a queue.
 
-    loss: any loss module. size: how many rows of a modality are kept. Raises ValueError for a size below 1.
+    A loss that reads tokens is held against the tokens of past rows; they too are in the queue, size·L·D·4 bytes more.
+    A loss without negatives (distillation, a regulariser) is refused: past rows would change nothing.
+
+    loss: a loss with negatives. size: how many rows of a modality are kept. Raises ValueError for another loss, or a
+    size below 1.
     """
 
     def __init__(self, loss: nn.Module, size: int):
         super().__init__(loss)
+        if not KINDS[self.kind].contrasts:
+            raise ValueError(
+                f"MemoryQueue keeps past rows as negatives; {type(loss).__name__} is of kind {self.kind!r} and has none"
+            )
         if size < 1:
             raise ValueError(f"size is a number of rows, at least 1; got {size}")
         self.size = size
@@ -62,36 +72,45 @@ class MemoryQueue(Wrapper):
         self._modalities = tuple(modalities)
         super().between(modalities)
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        samples: Sequence[Tensor],
-        *,
-        groups: Sequence[Tensor] | None = None,
-        weights: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
+    def around(self, given: Given) -> Tensor:
+        """The inner loss with the queue's rows as negatives; in training mode the rows then join the queue.
 
-        In training mode the rows then join the queue. Raises ValueError where they have another D than those there.
+        Raises ValueError where they have another D than those there.
         """
         if not self.training:
-            return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
-        check_embeddings(embeddings)
-        names = [f"{'-'.join(self._names(len(embeddings)))}/{m}" for m in self._names(len(embeddings))]
-        fresh = [x.detach() for x in at_least_float32(embeddings)]
+            return apply(self.loss, given)
+        check_embeddings(given.embeddings)
+        names = [f"{'-'.join(self._names(len(given.samples)))}/{m}" for m in self._names(len(given.samples))]
+        fresh = [x.detach() for x in at_least_float32(given.embeddings)]
         past = [self._held(_ROWS + name, x[:0]) for name, x in zip(names, fresh, strict=True)]
-        past_groups = [self._held(_GROUPS + name, ids[:0]) for name, ids in zip(names, samples, strict=True)]
+        past_groups = [self._held(_GROUPS + name, ids[:0]) for name, ids in zip(names, given.samples, strict=True)]
         if past[0].shape[1] != fresh[0].shape[1]:
             raise ValueError(f"the queue holds rows of D = {past[0].shape[1]}; got D = {fresh[0].shape[1]}")
-        both = with_negatives(embeddings, samples, groups, weights, past, past_groups)
-        loss = self._inner(both.embeddings, both.samples, groups=both.groups, weights=both.weights, generator=generator)
+        tokens, past_tokens = self._tokens(given), None
+        if tokens is not None:
+            past_tokens = [
+                (self._held(_TOKENS + name, x[:0]), self._held(_MASK + name, mask[:0]))
+                for name, (x, mask) in zip(names, tokens, strict=True)
+            ]
+        loss = apply(self.loss, with_negatives(given, past, past_groups, past_tokens))
         for m, name in enumerate(names):
             rows = torch.where(fresh[m].isfinite().all(1, keepdim=True), fresh[m], 0)
-            kinds = torch.full_like(samples[m], -1) if groups is None else groups[m]
-            self._join(_ROWS + name, rows)
-            self._join(_GROUPS + name, kinds)
+            kinds = torch.full_like(given.samples[m], -1) if given.groups is None else given.groups[m]
+            self._keep(_ROWS + name, torch.cat([past[m], rows]))
+            self._keep(_GROUPS + name, torch.cat([past_groups[m], kinds]))
+            if tokens is not None and past_tokens is not None:
+                for kept, x in zip((_TOKENS, _MASK), stacked(past_tokens[m], tokens[m]), strict=True):
+                    self._keep(kept + name, x)
         return loss
+
+    def _tokens(self, given: Given) -> list[tuple[Tensor, Tensor]] | None:
+        """The tokens as they are kept, where the inner loss reads them: without gradient, zeros for a row that is not
+        finite."""
+        if not self.needs_tokens or given.tokens is None:
+            return None
+        xs = at_least_float32([x.detach() for x, _ in given.tokens])
+        finite = [x.isfinite().flatten(1).all(1)[:, None, None] for x in xs]
+        return [(torch.where(ok, x, 0), mask) for ok, x, (_, mask) in zip(finite, xs, given.tokens, strict=True)]
 
     def _names(self, count: int) -> tuple[str, ...]:
         return self._modalities or tuple(str(m) for m in range(count))
@@ -101,13 +120,13 @@ class MemoryQueue(Wrapper):
             self.register_buffer(name, empty.clone())
         return getattr(self, name).to(empty.device)
 
-    def _join(self, name: str, rows: Tensor) -> None:
-        setattr(self, name, torch.cat([getattr(self, name).to(rows.device), rows])[-self.size :].clone())
+    def _keep(self, name: str, rows: Tensor) -> None:
+        setattr(self, name, rows[-self.size :].clone())
 
 
 def _make_room(module: MemoryQueue, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Gives the queue the shapes of a state that is about to be loaded, for they grow."""
-    starts = (_ROWS, _GROUPS)
+    starts = (_ROWS, _GROUPS, _TOKENS, _MASK)
     for name in [name for name in module._buffers if name.startswith(starts)]:
         delattr(module, name)
     for key, value in state.items():

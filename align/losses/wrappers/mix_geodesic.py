@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.loss import Given, apply
 from align.losses.pairing import at_least_float32, check_embeddings, exact
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.negatives import with_negatives
@@ -70,8 +71,8 @@ class MixGeodesic(Wrapper):
         super().__init__(loss)
         if self.kind != "pairwise":
             raise ValueError(
-                f"MixGeodesic mixes the two rows of a pair; {type(loss).__name__} contrasts all modalities at once "
-                f"(kind {self.kind!r}): give it a loss between two, as InfoNCE"
+                f"MixGeodesic mixes the two rows of a pair; {type(loss).__name__} is of kind {self.kind!r}: "
+                f"give it a loss of kind 'pairwise', as InfoNCE"
             )
         if any(isinstance(part, MemoryQueue) for part in loss.modules()):
             raise ValueError("MixGeodesic goes inside MemoryQueue, not around it: MemoryQueue(MixGeodesic(loss))")
@@ -79,30 +80,24 @@ class MixGeodesic(Wrapper):
             raise ValueError(f"alpha is a positive number; got {alpha}")
         self.alpha = alpha
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        samples: Sequence[Tensor],
-        *,
-        groups: Sequence[Tensor] | None = None,
-        weights: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+    def around(self, given: Given) -> Tensor:
+        """The inner loss of the rows and those mixed of them; in eval mode of the rows alone."""
         if not self.training:
-            return self._inner(embeddings, samples, groups=groups, weights=weights, generator=generator)
-        check_embeddings(embeddings)
-        with exact(embeddings[0]):
-            a, b = at_least_float32(embeddings)
-            rows_a, rows_b = pairs(*samples)
-            share = shares(self.alpha, len(rows_a), generator).to(a)
+            return apply(self.loss, given)
+        check_embeddings(given.embeddings)
+        with exact(given.embeddings[0]):
+            a, b = at_least_float32(given.embeddings)
+            rows_a, rows_b = pairs(*given.samples)
+            share = shares(self.alpha, len(rows_a), given.generator).to(a)
             mixed = geodesic(a[rows_a], b[rows_b], share)  # (C, D)
-            alike_a, alike_b = alike(samples, groups)
+            alike_a, alike_b = alike(given.samples, given.groups)
             # Beside b the mixed rows meet a's anchors, so there they carry the groups of a; and the other way round.
             both = with_negatives(
-                [a, b], samples, [alike_a, alike_b], weights, [mixed, mixed], [alike_b[rows_b], alike_a[rows_a]]
+                given._replace(embeddings=[a, b], groups=[alike_a, alike_b]),
+                [mixed, mixed],
+                [alike_b[rows_b], alike_a[rows_a]],
             )
-        return self._inner(both.embeddings, both.samples, groups=both.groups, weights=both.weights, generator=generator)
+        return apply(self.loss, both)
 
 
 def pairs(sample_a: Tensor, sample_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from align.losses.loss import Given
 from align.losses.pairing import row_weights
 
 
-class Enlarged(NamedTuple):
-    """What a loss is called with once negatives have been added; each of M tensors, n_m + k_m first."""
-
-    embeddings: list[Tensor]
-    samples: list[Tensor]
-    groups: list[Tensor] | None
-    weights: list[Tensor]
-
-
 def with_negatives(
-    embeddings: Sequence[Tensor],
-    samples: Sequence[Tensor],
-    groups: Sequence[Tensor] | None,
-    weights: Sequence[Tensor] | None,
+    given: Given,
     added: Sequence[Tensor],
     added_groups: Sequence[Tensor],
-) -> Enlarged:
+    added_tokens: Sequence[tuple[Tensor, Tensor]] | None = None,
+) -> Given:
     """The rows with k_m more after them: of sample id -1 and weight 0.
 
     Weight 0 is for losses that sum over pairs, as SigLIP does: a pair of two added rows then counts nothing, a pair of
     a real and an added row the real row's half, and the divisor stays that of the real rows.
-    added: M tensors (k_m, D), added_groups: (k_m,); the groups are dropped where the rows have none.
+    added: M tensors (k_m, D), added_groups: (k_m,); the groups are dropped where the rows have none. added_tokens:
+    (k_m, L, D) with masks (k_m, L), where the rows have tokens; L may differ from theirs.
     """
+    embeddings, samples, weights = given.embeddings, given.samples, given.weights
     plain = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(embeddings)]
-    return Enlarged(
-        [torch.cat([x, more]) for x, more in zip(embeddings, added, strict=True)],
-        [torch.cat([ids, ids.new_full((len(more),), -1)]) for ids, more in zip(samples, added, strict=True)],
-        None if groups is None else [torch.cat(pair) for pair in zip(groups, added_groups, strict=True)],
-        [torch.cat([w, w.new_zeros(len(more))]) for w, more in zip(plain, added, strict=True)],
+    tokens = given.tokens
+    if tokens is not None and added_tokens is not None:
+        tokens = [stacked(*pair) for pair in zip(tokens, added_tokens, strict=True)]
+    return given._replace(
+        embeddings=[torch.cat([x, more]) for x, more in zip(embeddings, added, strict=True)],
+        samples=[torch.cat([ids, ids.new_full((len(more),), -1)]) for ids, more in zip(samples, added, strict=True)],
+        groups=None if given.groups is None else [torch.cat(p) for p in zip(given.groups, added_groups, strict=True)],
+        weights=[torch.cat([w, w.new_zeros(len(more))]) for w, more in zip(plain, added, strict=True)],
+        tokens=tokens,
     )
+
+
+def stacked(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two sets of rows of tokens (n, L, D) with masks (n, L) as one; the shorter rows are filled up with tokens that
+    are not real."""
+    length = max(first[1].shape[1], second[1].shape[1])
+    more = [length - mask.shape[1] for _, mask in (first, second)]
+    tokens = [F.pad(tokens, (0, 0, 0, k)) for (tokens, _), k in zip((first, second), more, strict=True)]
+    masks = [F.pad(mask, (0, k)) for (_, mask), k in zip((first, second), more, strict=True)]
+    return torch.cat(tokens), torch.cat(masks)

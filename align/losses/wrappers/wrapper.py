@@ -4,59 +4,63 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from align.losses.loss import Loss
+from align.losses.loss import Given, Loss, as_loss
+from align.losses.parts import Merge
 
-_ASKED = ("kind", "scale", "bias", "start", "clamp_")
 
-
-class Wrapper(nn.Module, ABC):
-    """Abstract: a loss module around another, ``loss``. The kind, the scale and the bias are the inner loss's, which
-    alone learns them.
+class Wrapper(Loss, ABC):
+    """Abstract: a loss module around another, ``loss``. All that ``Loss`` declares is the inner loss's, which alone
+    learns a scale and a bias; a leaf delivers ``around``.
 
     Raises ValueError where ``loss`` is no loss module, or already holds a wrapper of this class.
     """
 
+    loss: Loss
+
     def __init__(self, loss: nn.Module):
-        super().__init__()
+        nn.Module.__init__(self)  # not Loss's, whose scale and bias would hide the inner loss's
         name = type(self).__name__
-        missing = [what for what in _ASKED if not hasattr(loss, what)]
-        if missing:
-            raise ValueError(f"{name} goes around a loss module; {type(loss).__name__} has no {', '.join(missing)}")
+        try:
+            inner = as_loss(loss)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} goes around a loss module; {error}") from None
         if any(isinstance(part, type(self)) for part in loss.modules()):
             raise ValueError(f"{name} goes around a loss once; {type(loss).__name__} already holds one")
-        self.loss = loss
-        self.kind: str = self._inner.kind
+        self.loss = inner
+        self.kind = inner.kind
+        self.needs_tokens, self.in_parts = inner.needs_tokens, inner.in_parts
+        self.negative_kinds = inner.negative_kinds
 
     @property
     def scale(self) -> Tensor:
         """(1,) the inner loss's multiplier."""
-        return self._inner.scale
+        return self.loss.scale
 
     @property
-    def bias(self) -> nn.Parameter | None:
+    def bias(self) -> nn.Parameter | None:  # pyright: ignore[reportIncompatibleVariableOverride]  passed on, not held
         """(1,) the inner loss's bias, where it has one."""
-        return self._inner.bias
+        return self.loss.bias
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """Starts the inner loss."""
-        self._inner.start(dim, modalities, batch)
+        self.loss.start(dim, modalities, batch)
 
     def clamp_(self) -> None:
         """Clamps the inner loss's temperature. Call it after the optimiser's step."""
-        self._inner.clamp_()
+        self.loss.clamp_()
 
     def between(self, modalities: Sequence[str]) -> None:
-        """Says which modalities the next calls are about, for losses that remember something of each: ``Objective``
-        does, and so does a training loop of one's own that calls one loss for several pairs."""
-        if callable(tell := getattr(self.loss, "between", None)):
-            tell(modalities)
+        """Names the modalities of the next calls to the inner loss."""
+        self.loss.between(modalities)
 
-    @abstractmethod
+    def set_negatives(self, kind: str | int) -> None:
+        """Sets the inner loss's kind of negatives."""
+        self.loss.set_negatives(kind)
+
     def forward(
         self,
         embeddings: Sequence[Tensor],
@@ -65,9 +69,15 @@ class Wrapper(nn.Module, ABC):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        tokens: Sequence[tuple[Tensor, Tensor]] | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
 
-    @property
-    def _inner(self) -> Loss:
-        return cast(Loss, self.loss)
+        tokens, part and merge: as the inner loss takes them."""
+        return self.around(Given(embeddings, samples, groups, weights, generator, tokens, part, merge))
+
+    @abstractmethod
+    def around(self, given: Given) -> Tensor:
+        """The 0-d loss, by calls of the inner one: ``align.losses.loss.apply(self.loss, ...)``."""

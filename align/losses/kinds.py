@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """What an objective needs to know of a kind of loss."""
+    """What objectives and wrappers need to know of a kind of loss."""
 
     least: int  # modalities in one call
     most: int | None  # None: any number
     read: str | None  # the kind that its TermInfo has; None: scoring knows nothing of it
     ordered: bool = False  # students before teachers: ``between`` says which is which
+    contrasts: bool = True  # a row of id -1 is a negative
 
 
 KINDS = {
@@ -20,9 +21,10 @@ KINDS = {
     "symile": Kind(2, None, "symile"),
     "volume": Kind(2, None, "volume"),
     "area": Kind(3, 3, "area"),
-    "distill": Kind(4, 4, "pairwise", ordered=True),  # a, b, teacher_a, teacher_b: a with b is what scoring reads
-    "regress": Kind(2, 2, "pairwise", ordered=True),  # a, teacher
-    "none": Kind(2, 2, None),  # a regulariser
+    # a, b, teacher_a, teacher_b: a with b is what scoring reads
+    "distill": Kind(4, 4, "pairwise", ordered=True, contrasts=False),
+    "regress": Kind(2, 2, "pairwise", ordered=True, contrasts=False),  # a, teacher
+    "none": Kind(2, 2, None, contrasts=False),  # a regulariser
 }
 
 WORDS = {2: "two", 3: "three", 4: "four"}

@@ -1,0 +1,95 @@
+"""The model inside what torch, Lightning or Fabric wrap around it; weights under the names that they have without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from align.model.joint import JointModel
+
+_WRAPPERS = {  # class -> the attribute that holds the module; by name, as their imports take seconds
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "_FabricModule": "_original_module",
+}
+
+
+def model_inside(module: nn.Module) -> JointModel:
+    """The JointModel that a module is or holds: compiled, parallel, set up by Fabric, in a LightningModule.
+
+    Raises TypeError where it holds none, ValueError where it holds several, or FSDP's first version is around it.
+    """
+    if any(type(part).__name__ == "FullyShardedDataParallel" for part in module.modules()):
+        raise ValueError(
+            "FSDP's first version keeps weights without their names; take torch.distributed.fsdp.fully_shard"
+        )
+    if isinstance(module, JointModel):
+        return module
+    found = [part for part in module.modules() if isinstance(part, JointModel)]
+    if not found:
+        raise TypeError(f"a JointModel is needed, or a module that holds one; {type(module).__name__} holds none")
+    if len(found) > 1:
+        raise ValueError(f"{type(module).__name__} holds {len(found)} JointModels; give one of them")
+    return found[0]
+
+
+def unwrapped(module: Any) -> Any:
+    """A module without the wrappers around it; anything else as it is."""
+    while type(module).__name__ in _WRAPPERS:
+        module = getattr(module, _WRAPPERS[type(module).__name__])
+    return module
+
+
+def weights(module: nn.Module, *, gather: bool = False) -> dict[str, Tensor]:
+    """The state dict, under the names that it has without wrappers around the module or its parts.
+
+    gather: makes whole what FSDP2 has sharded; every rank calls it. Raises ValueError for sharded weights without it.
+    """
+    if sharded(module) and not gather:
+        raise ValueError("FSDP has sharded the weights, no rank has them whole; align.save on all ranks gathers them")
+    plain = plain_name(module)
+    state: dict[str, Any] = module.state_dict()
+    return {plain(k): x.detach().full_tensor() if _in_shards(x) else x.detach() for k, x in state.items()}
+
+
+def put(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Loads what ``weights`` gave. Raises RuntimeError, as torch does, for weights of another module."""
+    plain = plain_name(module)
+    paths = {plain(path): path for path, _ in module.named_modules(remove_duplicate=False)}  # of several the innermost
+    named = {}
+    for name, x in state.items():
+        owner, _, leaf = name.rpartition(".")
+        named[f"{paths.get(owner, owner)}.{leaf}".removeprefix(".")] = x
+    module.load_state_dict(named)
+
+
+def sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 has sharded a parameter."""
+    return any(_in_shards(p) for p in module.parameters())
+
+
+def _in_shards(x: Any) -> bool:
+    return type(x).__name__ == "DTensor"  # whose import takes seconds
+
+
+def plain_name(module: nn.Module) -> Callable[[str], str]:
+    """The name of a parameter or buffer without the wrappers that are between it and the module."""
+    wrapped = {
+        f"{path}.{_WRAPPERS[type(part).__name__]}".removeprefix(".")
+        for path, part in module.named_modules(remove_duplicate=False)
+        if type(part).__name__ in _WRAPPERS
+    }
+
+    def plain(name: str) -> str:
+        kept, path = [], ""
+        for step in name.split("."):
+            path = f"{path}.{step}" if path else step
+            if path not in wrapped:
+                kept.append(step)
+        return ".".join(kept)
+
+    return plain

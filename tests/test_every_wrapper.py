@@ -1,0 +1,272 @@
+"""Every wrapper around every loss, and around every other wrapper: it works, or it is refused where it is built."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from parts import in_parts, joined
+from token_rows import token_rows
+from torch import Tensor, nn
+
+from align import losses
+from align.losses import InfoNCE, LateInteraction, Loss, Matryoshka, MemoryQueue, SigLIP, Symile, Transport
+from align.losses import late_interaction as late
+from align.losses.kinds import KINDS
+from align.losses.wrappers import Wrapper
+from align.objective import Objective, Term
+from align.values import Embeddings, Rows, TermInfo
+
+dim = 6
+names = ["audio", "image", "text", "touch"]
+owners = [[0, 1, 1, 3, -1], [0, 1, 2, 3], [0, 0, 1, 3, 3, -1], [1, 2, 3, 4]]  # ragged: holes, several rows, negatives
+
+
+class Foreign(nn.Module):
+    """A loss of one's own that knows nothing of ours but its kind and its call."""
+
+    kind = "pairwise"
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, embeddings, samples, *, groups=None, weights=None, generator=None):
+        (a, b), (i, j) = embeddings, samples
+        positive = (i[:, None] == j) & (i[:, None] >= 0)
+        return F.binary_cross_entropy_with_logits(self.gain * a @ b.T, positive.to(a))
+
+
+bare = {
+    name: kind
+    for name, kind in vars(losses).items()
+    if isinstance(kind, type) and issubclass(kind, Loss) and not issubclass(kind, Wrapper) and kind is not Loss
+} | {
+    "Symile-all": lambda: Symile("all"),
+    "Symile-shuffled": lambda: Symile("shuffled"),
+    "Symile-K": lambda: Symile(5),
+    "Symile-learned": lambda: Symile(missing="learned", spread=0.5),
+    "Transport-none": lambda: Transport("none"),
+    "Foreign": Foreign,
+}
+wrap = {
+    "HardNegatives": lambda loss: losses.HardNegatives(loss, 2.0),
+    "Matryoshka": lambda loss: Matryoshka(loss, [3, dim]),
+    "MemoryQueue": lambda loss: MemoryQueue(loss, 4),
+    "MixGeodesic": losses.MixGeodesic,
+}
+chains = [*((name,) for name in wrap), *itertools.permutations(wrap, 2)]  # the innermost first
+
+
+def refused(name: str, chain: tuple[str, ...]) -> bool:
+    """What the documentation says does not go together."""
+    kind = KINDS[bare[name]().kind]
+    return (
+        ("HardNegatives" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
+        or ("HardNegatives" in chain and name == "Symile-learned")
+        or "HardNegatives" in chain[1:]
+        or ("MixGeodesic" in chain and bare[name]().kind != "pairwise")
+        or ("MemoryQueue" in chain and not kind.contrasts)
+        or chain == ("MemoryQueue", "MixGeodesic")
+    )
+
+
+def given(count: int, seed: int) -> dict:
+    draw = torch.Generator().manual_seed(seed)
+    n = [len(owner) for owner in owners[:count]]
+    return {
+        "embeddings": [F.normalize(torch.randn(k, dim, dtype=torch.float64, generator=draw), dim=1) for k in n],
+        "samples": [torch.tensor(owner) for owner in owners[:count]],
+        "groups": [torch.tensor([s // 2 if s >= 0 else -1 for s in owner]) for owner in owners[:count]],
+        "weights": [torch.tensor([1.0 + s if s >= 0 else 1.0 for s in owner]) for owner in owners[:count]],
+        "tokens": [token_rows(k, 3 + seed, dim, seed=seed + m) for m, k in enumerate(n)],
+    }
+
+
+def call(loss, rows: dict, **more) -> Tensor:
+    tokens = {"tokens": rows["tokens"]} if loss.needs_tokens else {}
+    rest = {k: v for k, v in rows.items() if k in ("groups", "weights")}
+    draw = torch.Generator().manual_seed(1)
+    return loss(rows["embeddings"], rows["samples"], generator=draw, **rest, **tokens, **more)
+
+
+@pytest.mark.parametrize("chain", chains, ids="-".join)
+@pytest.mark.parametrize("name", bare)
+def test_it_works_or_is_refused_at_construction(name, chain):
+    def make():
+        loss = bare[name]()
+        for wrapper in chain:
+            loss = wrap[wrapper](loss)
+        return loss.double()
+
+    if refused(name, chain):
+        with pytest.raises(ValueError, match=chain[0] if len(chain) == 1 else "goes|keeps|mixes|adds") as error:
+            make()
+        assert "\n" not in str(error.value)
+        return
+    loss, inner = make(), bare[name]()
+    if name == "Foreign":
+        inner = losses.loss.as_loss(inner)
+    count = KINDS[loss.kind].most or 3
+    assert (loss.kind, loss.needs_tokens, loss.in_parts, loss.negative_kinds) == (
+        inner.kind, inner.needs_tokens, inner.in_parts, inner.negative_kinds,
+    )  # fmt: skip
+    loss.start(dim, count, 5)
+    loss.between(names[:count])
+    assert loss.scale.shape == (1,)
+    assert {p.shape for p in loss.parameters() if p.ndim < 2} <= {(1,)}
+    call(loss, given(count, 0))  # a queue now has rows
+    before, rows = copy.deepcopy(loss), given(count, 1)
+    leaves = [x.requires_grad_() for x in rows["embeddings"]]
+    value = call(loss, rows)
+    value.backward()
+    assert value.shape == ()
+    assert value.isfinite()
+    grads = [x.grad for x in leaves] + [x.grad for x, _ in rows["tokens"] if loss.needs_tokens]
+    assert all(grad is not None and grad.isfinite().all() for grad in grads)
+    assert any(grad.abs().max() > 0 for grad in grads)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters() if p.requires_grad)
+    if loss.in_parts:
+        copies = [copy.deepcopy(before) for _ in range(2)]
+        found = in_parts(
+            lambda *xs, part, merge: call(copies[part[0]], rows | {"embeddings": [*xs]}, part=part, merge=merge),
+            [x.detach() for x in leaves],
+            2,
+        )
+        got, summed = joined(found)
+        torch.testing.assert_close(got, value.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(summed, [x.grad for x in leaves], rtol=1e-10, atol=1e-12)
+    through_an_objective(before, rows, count, value)
+    loss.clamp_()
+    for kind in loss.negative_kinds:
+        loss.set_negatives(7 if kind == "K" else kind)
+        assert call(loss, given(count, 2)).isfinite()
+
+
+def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None:
+    """The same value, from rows of samples with their groups and weights."""
+    start, loss.start = loss.start, lambda *_: None  # it has begun
+    made = Objective({"one": Term(loss, [names[:count]])}, dim=dim, batch=5, modalities=names)
+    loss.start = start
+    table = {
+        m: Rows(x.detach(), s, *(t if loss.needs_tokens else ()))
+        for m, x, s, t in zip(names, rows["embeddings"], rows["samples"], rows["tokens"], strict=False)
+    }
+    assert made.tokens == (names[:count] if loss.needs_tokens else [])
+    group, weight = torch.arange(5) // 2, torch.arange(5) + 1.0
+    frame = Embeddings(table, [str(i) for i in range(5)], torch.arange(5), group=group, weight=weight)
+    total, logged = made(frame, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(total.detach(), expected.detach(), rtol=1e-12, atol=1e-12)
+    assert logged["one/scale"] == loss.scale.item()
+    read = KINDS[loss.kind].read
+    shown = tuple(names[: 2 if read == "pairwise" else count])
+    bias = 0.0 if loss.bias is None else loss.bias.item()
+    assert made.infos() == ([TermInfo(shown, read, loss.scale.item(), bias)] if read else [])
+
+
+def test_prefixes_of_tokens_are_cut_and_normalised():
+    rows = given(2, 0)
+    loss = Matryoshka(LateInteraction(), [2, dim], [0.5, 1.0]).double()
+    loss.start(dim, 2, 5)
+    (a, mask_a), (b, mask_b) = rows["tokens"]
+    expected = 0.0
+    prefixes = [x[:, :, :2] / x[:, :, :2].square().sum(2, keepdim=True).sqrt() for x in (a, b)]
+    for cut, weight in ((prefixes, 0.5), ((a, b), 1.0)):
+        ids = {"sample_a": rows["samples"][0], "sample_b": rows["samples"][1]}
+        expected = expected + weight * late(*cut, loss.scale, mask_a=mask_a, mask_b=mask_b, **ids)
+    got = loss(rows["embeddings"], rows["samples"], tokens=rows["tokens"])
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
+    grads = [torch.autograd.grad(x, [a, b], retain_graph=True) for x in (got, expected)]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
+
+
+def test_a_queue_of_tokens_is_the_past_rows_tokens():
+    """Rows of 3, then of 4 tokens, against the function of all rows laid together by hand; saved and loaded between."""
+    loss = MemoryQueue(LateInteraction(), 4).double()
+    first, second = given(2, 0), given(2, 1)
+    call(loss, first)
+    again = MemoryQueue(LateInteraction(), 4).double()
+    again.load_state_dict(loss.state_dict())
+    got = loss(second["embeddings"], second["samples"], tokens=second["tokens"])
+    tokens, masks, ids, weights = [], [], [], []
+    for m in range(2):
+        (old, old_mask), (new, new_mask) = first["tokens"][m], second["tokens"][m]
+        old, old_mask = F.pad(old[-4:].detach(), (0, 0, 0, 1), value=9.0), F.pad(old_mask[-4:], (0, 1))
+        tokens.append(torch.cat([new, old]))
+        masks.append(torch.cat([new_mask, old_mask]))
+        ids.append(torch.tensor([*owners[m], -1, -1, -1, -1]))
+        weights.append(torch.tensor([1.0] * len(owners[m]) + [0.0] * 4))
+    expected = late(
+        *tokens, loss.scale, mask_a=masks[0], mask_b=masks[1], sample_a=ids[0], sample_b=ids[1],
+        weight_a=weights[0], weight_b=weights[1],
+    )  # fmt: skip
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
+    assert torch.equal(again(second["embeddings"], second["samples"], tokens=second["tokens"]), got)
+    assert loss.state_dict()["tokens/0-1/0"].shape == (4, 4, dim)
+
+
+def test_a_schedule_reaches_every_loss_inside():
+    loss = MemoryQueue(Matryoshka(Symile("all"), [3, dim]), 4)
+    loss.set_negatives("shuffled")
+    assert [part.negatives for part in loss.modules() if isinstance(part, Symile)] == ["shuffled"] * 2
+
+
+def test_a_foreign_loss_gets_the_defaults_and_survives_a_pickle():
+    made = Objective({"one": Term(Foreign(), ["image", "text"])}, dim=dim, batch=4)
+    assert [*made.state_dict()] == ["losses.one.gain"]
+    assert made.infos() == [TermInfo(("image", "text"), "pairwise", 1.0, 0.0)]
+    again = pickle.loads(pickle.dumps(made))
+    again.clamp_()
+    assert again.losses["one"].needs_tokens is False
+
+
+class Wrong(nn.Module):
+    kind = "pairwise"
+
+    def forward(self, a, b):
+        return a @ b
+
+
+class Unheard(nn.Module):
+    kind = "paired"
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "loss"),
+    [
+        ("Linear has no kind; kinds are pairwise, tokens", ValueError, lambda: nn.Linear(1, 1)),
+        ("Unheard has the kind 'paired'; kinds are pairwise, tokens", ValueError, Unheard),
+        (r"Wrong.forward is called as forward\(embeddings, samples, groups=, weights=, generator=\): got an unexpected",
+         TypeError, Wrong),
+    ],
+)  # fmt: skip
+def test_what_is_no_loss_is_refused_in_one_line(message, error, loss):
+    for build in (
+        lambda x: Objective({"one": Term(x, ["image", "text"])}, dim=2, batch=2),
+        lambda x: Matryoshka(x, [2]),
+    ):
+        with pytest.raises(error, match=message) as found:
+            build(loss())
+        assert "\n" not in str(found.value)
+
+
+def test_tokens_that_are_missing_are_asked_for():
+    rows = given(2, 0)
+    with pytest.raises(
+        ValueError, match=r"LateInteraction reads tokens: call it with tokens=\[\(tokens, mask\), ...\]"
+    ):
+        MemoryQueue(LateInteraction(), 3)(rows["embeddings"], rows["samples"])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at it
+def test_a_compiled_loss_is_a_loss():
+    rows = given(2, 0)
+    plain, compiled = InfoNCE().double(), torch.compile(InfoNCE().double(), backend="eager")
+    torch.testing.assert_close(
+        Matryoshka(compiled, [dim])(rows["embeddings"], rows["samples"]), plain(rows["embeddings"], rows["samples"])
+    )
+    assert SigLIP().double().scale.dtype == torch.float64
