@@ -10,6 +10,10 @@ EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
 
+AGAIN = "pipeline/began-again"
+"""A pipeline that ran out and began again. Counted, but no fault: an epoch is as long as the user said."""
+
+
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
 
@@ -96,7 +100,7 @@ class Budget:
 
 def is_fault(reason: str) -> bool:
     """Whether a reason counts against the budget."""
-    return reason != EMPTY and not reason.startswith("ignored/")
+    return reason not in (EMPTY, AGAIN) and not reason.startswith("ignored/")
 
 
 def spoiled(found: Iterable[Bad]) -> int:
