@@ -145,10 +145,12 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
                 sample, bad = looking.read(position)
                 if any(each.reason == AGAIN for each in bad):
                     break
-                found.append(sample)
+                found.append((sample, bad))
         finally:
             looking.close()
-        return found
+        if all(bad for _, bad in found):
+            raise ValueError(f"{self.name} yields {found[0][1][0].key}, no dicts: leave out .to_tuple() and .batched()")
+        return [sample for sample, _ in found]
 
     def _next(self) -> tuple[Any, int]:
         """What the pipeline yields next, and how often it had to begin again for it."""

@@ -73,7 +73,7 @@ class Image(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
 
-        Raises BadSample: image/empty, not-an-image, too-large, truncated, corrupt, shape, dtype.
+        Raises BadSample: image/empty, not-an-image, too-large, truncated, corrupt, shape, dtype, range.
         """
         return read_picture(source, self.max_pixels)
 

@@ -119,13 +119,15 @@ def from_pil(image: Any, source: Any) -> np.ndarray:
 
 
 def from_array(array: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16 or bool."""
+    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16, bool, or floats in [0, 1]."""
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
+    elif array.dtype.kind == "f":
+        array = from_shares(array)
     elif array.dtype != np.uint8:
-        raise bad("image/dtype", None, f"pixels of {array.dtype}; expected uint8 (0 to 255)")
+        raise bad("image/dtype", None, f"pixels of {array.dtype}; expected uint8 (0 to 255) or floats (0 to 1)")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -136,6 +138,16 @@ def from_array(array: np.ndarray) -> np.ndarray:
         alpha = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def from_shares(array: np.ndarray) -> np.ndarray:
+    """uint8 from floats in [0, 1], as webdataset's decoders "rgb" and "torchrgb" give pixels."""
+    if not array.size:
+        return array.astype(np.uint8)
+    low, high = float(array.min()), float(array.max())  # of NaN is NaN
+    if not (low >= 0 and high <= 1):
+        raise bad("image/range", None, f"float pixels from {low:g} to {high:g}; expected 0 to 1, or uint8")
+    return np.rint(array * 255).astype(np.uint8)
 
 
 def orientation(image: Any) -> Any:
