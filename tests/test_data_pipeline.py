@@ -57,7 +57,7 @@ def own(folder: Path):
 
 def load(make, steps: int, *, samples: int = 40, batch: int = 8, using=None, **options):
     """(batches, counts) of a pipeline in a training Loader."""
-    source = make if not callable(make) else Pipeline(make, samples=samples)
+    source = Pipeline(make, samples=samples) if callable(make) else make
     loader = Loader(source, using or readers(), batch=batch, train=True, steps=steps, **options)
     try:
         return list(loader), loader.counts
@@ -154,7 +154,7 @@ def test_decoded_members_that_are_nothing_are_counted_and_no_str_is_a_path(tmp_p
         {"image": str(tmp_path / "secret.png"), "text": "\ud800"},
         {"text": [], "image": None, "json": {"group": object(), "label": object(), "weight": -1}},
     ]
-    _, counts = load(lambda: iter(samples), 1, samples=3, batch=3)
+    _, counts = load(Pipeline(lambda: iter(samples), samples=3, max_bad=1), 1, batch=3)
     assert counts == {
         "image/empty": 1,
         "image/not-an-image": 1,
@@ -173,7 +173,7 @@ def test_decoded_members_that_are_nothing_are_counted_and_no_str_is_a_path(tmp_p
 
 
 def test_ranks_and_workers_share_the_shards_out(folder):
-    """Recomputed by hand: reader (rank, worker) has the shards of split_by_node, of these the ones of split_by_worker."""
+    """Recomputed by hand: a rank has the shards of split_by_node, its workers share these out by split_by_worker."""
     per_shard = [[f"{i:05d}" for i in range(s, s + 10)] for s in range(0, 40, 10)]
     using = {"text": Bytes(context=8)}
 
@@ -184,7 +184,10 @@ def test_ranks_and_workers_share_the_shards_out(folder):
         readers_ = world * max(1, workers)
         for rank in range(world):
             batches, counts = load(make, 10, using=using, rank=rank, world=world, workers=workers)
-            lines = [sum(per_shard[rank::world][w :: max(1, workers)], []) for w in range(max(1, workers))]
+            lines = [
+                [key for shard in per_shard[rank::world][w :: max(1, workers)] for key in shard]
+                for w in range(max(1, workers))
+            ]
             each = 8 // readers_
             for step, batch in enumerate(batches):
                 expected = [""] * (8 // world)
@@ -205,9 +208,8 @@ def test_uneven_shards_give_every_rank_the_same_steps(tmp_path):
 
 def gathered():
     """On a real rank: the keys of its steps, and what all ranks count."""
-    folder = Path(sys.argv[-1])
     loader = Loader(
-        Pipeline(lambda: dataset(folder), samples=24),
+        Pipeline(partial(dataset, Path(sys.argv[-1])), samples=24),
         readers(),
         batch=8,
         train=True,
@@ -290,9 +292,7 @@ def test_beginning_again_is_no_fault():
 @pytest.mark.parametrize("yields", [[], [{}, {}]])
 def test_a_pipeline_without_samples_is_refused(yields):
     for workers in (0, 2):
-        with pytest.raises(
-            ValueError, match=r"yields no sample to rank 0 of 1, worker 0 of (1|2): are there fewer shards"
-        ):
+        with pytest.raises(ValueError, match=r"yields no sample to rank 0 of 1, worker 0 of .: are there fewer shards"):
             load(lambda: yields, 2, workers=workers)
 
 
@@ -310,9 +310,7 @@ def test_a_reader_without_a_shard_is_refused(tmp_path):
 
 def test_webdatasets_refusal_of_several_nodes_is_one_line(folder):
     make = partial(dataset, folder, nodesplitter=webdataset.shardlists.single_node_only)
-    with pytest.raises(
-        ValueError, match=r"^functools\.partial failed \(rank 0 of 2, worker 0 of 2\): ValueError: .*node"
-    ):
+    with pytest.raises(ValueError, match=r"^functools\.partial failed \(rank 0 of 2, .*\): ValueError: .*node"):
         load(make, 1, rank=0, world=2, workers=2)
 
 
@@ -320,7 +318,7 @@ def test_a_pipeline_that_fails_is_named(tmp_path):
     write(tmp_path, 20)
     path = sorted(tmp_path.glob("*.tar"))[1]
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"failed \(rank 0 of 1, worker 0 of 1\): ReadError: unexpected end of data"):
+    with pytest.raises(ValueError, match=r"failed \(rank 0 of 1, worker 0 of 1\): ReadError: .*unexpected end of data"):
         load(lambda: dataset(tmp_path), 3)
     with pytest.raises(ValueError, match=r"failed .*: TypeError: 'int' object is not iterable"):
         load(lambda: 3, 1)
@@ -405,7 +403,7 @@ def test_nothing_pickled_is_opened(tmp_path):
             tar.addfile(info, io.BytesIO(trap))
     using = {"image": Image(size=8), "text": Bytes(context=8)}
     (batch,), _ = load(lambda: dataset(tmp_path), 1, samples=1, batch=1, using=using)
-    assert (batch["image"].n, batch["text"].n) == (0, 3)  # the lines of the .txt
+    assert (batch["image"].n, batch["text"].n) == (0, 4)  # the lines of the .txt
     assert not (tmp_path / "ran").exists()
 
 
@@ -421,9 +419,8 @@ def test_our_shards_as_a_webdataset(folder):
     found = list(own(folder).webdataset())
     for sample, expected in zip(found, own(folder).samples(0), strict=True):
         assert sample["__url__"] == expected["__url__"]
-        assert {k: v for k, v in sample.items() if k != "__url__"} == {
-            k: v for k, v in expected.items() if k not in ("__url__", "__index__")
-        }
+        assert sample["__key__"] == expected["__key__"]
+        assert {k: v for k, v in sample.items() if k[0] != "_"} == {k: v for k, v in expected.items() if k[0] != "_"}
     assert any("image.1.png" in sample for sample in found)
     assert len({frozenset(sample) for sample in found}) > 5  # holes
     picture = next(iter(own(folder).webdataset().decode("pil").to_tuple("image.0.png")))[0]
@@ -454,7 +451,7 @@ def test_it_comes_back_as_a_pipeline(folder):
     assert all(map(equal, ours, theirs))
 
 
-@pytest.mark.parametrize("name", ["a{0..3}b", "x#1", "what?", "a::b", "${HOME}", "c:d", "with space", "[1]", "été"])
+@pytest.mark.parametrize("name", ["a::b", "${HOME}", "c:d", "with space", "[1]", "été"])
 def test_any_name_of_a_folder_will_do(tmp_path, name):
     (tmp_path / name).mkdir()
     write(tmp_path / "plain", 3)
@@ -463,8 +460,10 @@ def test_any_name_of_a_folder_will_do(tmp_path, name):
     assert [sample["__key__"] for sample in shards.webdataset()] == ["00000", "00001", "00002"]
 
 
-def test_what_is_no_file_is_not_handed_out(tmp_path):
-    pattern = write(tmp_path, 3)
+def test_what_webdataset_would_read_otherwise_is_not_handed_out(tmp_path):
+    pattern = write(tmp_path / "x#1", 3)
+    with pytest.raises(ValueError, match=r"webdataset takes '#' and '.' in a path as parts of a URL; rename it"):
+        Shards(pattern).webdataset()
     pipe = Shards(f"pipe:cat {pattern}", allow_pipe=True)
     with pytest.raises(ValueError, match=r"pipe:cat .*: webdataset would read it by a command of its own"):
         pipe.webdataset()

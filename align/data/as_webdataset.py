@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from align.data.places.urls import Place
 
 if TYPE_CHECKING:
-        if {"#", "?"} & set(str(place.absolute())):
-            raise ValueError(f"{place}: webdataset takes '#' and '?' in a path as parts of a URL; rename it")
     from webdataset import WebDataset
 
 
