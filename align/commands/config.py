@@ -47,6 +47,12 @@ order of samples. Exit codes: 0 done; 1 a file or key is wrong; 2 the command li
 and 143 after SIGINT and SIGTERM, with a checkpoint."""
 
 
+_problem = (
+    r"given class_path '([\w.]+)': (?:Parser key \"([\w.]+)\": )?(?:Type \S+ \S+ )?"
+    r"((?!Option|Does not validate).+?)(?=\. Got value| - | Given value|$)"
+)
+
+
 def make_parser() -> Any:
     """The parser of a config: its keys are the constructor arguments of the library's classes."""
     import lightning as L
@@ -162,11 +168,14 @@ def parse_args(parser: Any, args: list[str]) -> Any:
 def _short(error: Exception) -> str:
     """One line; for a mistyped argument or class no more than that, with the nearest right name."""
     text = " ".join(str(error).split())
-    if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '([\w.]+)' is not accepted", text):
+    if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
         module, name, option = found.groups()
         known = inspect.signature(getattr(import_module(module), name)).parameters
         return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
     if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
         module, name = found.groups()
         return f"{module} has no {name}; {nearest(name, getattr(import_module(module), '__all__', ()))}"
+    if found := re.findall(_problem, text):  # of several forms that a value may have, the one that it has
+        name, key, problem = found[-1]
+        return f"{name}{key and f', {key}'}: {problem}"
     return text

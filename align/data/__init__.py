@@ -12,6 +12,7 @@ from align.data.making.split import split_shards
 from align.data.making.writer import ShardWriter
 from align.data.mixing.mixture import Mixture
 from align.data.mixing.sources import Concat
+from align.data.pipeline import Pipeline
 from align.data.resampled import Resampled
 from align.data.shards import Shards
 
@@ -19,6 +20,7 @@ __all__ = [
     "Concat",
     "Loader",
     "Mixture",
+    "Pipeline",
     "Recode",
     "Resampled",
     "ShardWriter",

@@ -16,6 +16,10 @@ NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing"
 """Said of members that are written all the same."""
 
 
+AGAIN = "pipeline/began-again"
+"""A pipeline that ran out and began again. Counted, but no fault: an epoch is as long as the user said."""
+
+
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
 
@@ -117,9 +121,12 @@ def is_hole(reason: str) -> bool:
 
 
 def is_fault(reason: str) -> bool:
-    """Whether a reason counts against the budget. A hole does not, nor a member that is written all the same
-    (``NOTED``), that no tower reads (``ignored/…``) or whose name no shard may hold (``member/…``)."""
-    return not is_hole(reason) and reason not in NOTED and not reason.startswith(("ignored/", "member/"))
+    """Whether a reason counts against the budget. A hole does not, nor a pipeline that began again, nor a member that
+    is written all the same (``NOTED``), that no tower reads (``ignored/…``) or whose name no shard may hold
+    (``member/…``)."""
+    if is_hole(reason) or reason in NOTED or reason == AGAIN:
+        return False
+    return not reason.startswith(("ignored/", "member/"))
 
 
 def spoiled(found: Iterable[Bad]) -> int:

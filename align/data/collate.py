@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from align.data.bad import EMPTY, Bad
+from align.data.decoded import is_decoded
 from align.data.join import join, mark
 from align.data.meta import Meta, read_meta
 from align.data.mixing.overrides import Own
@@ -96,6 +97,12 @@ def piece(
                 except BadSample as error:
                     bad.append(_bad(explain(error, m), sample, source.member, position))
                     continue
+                except TypeError as error:
+                    where = _bad("", sample, source.member, position).where
+                    if is_decoded(source.data):  # bytes are read by every preprocess; of objects each has its own
+                        raise ValueError(f"{where}: {error}") from error
+                    error.add_note(f"while reading {where}")
+                    raise
                 except Exception as error:
                     error.add_note(f"while reading {_bad('', sample, source.member, position).where}")
                     raise

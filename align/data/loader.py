@@ -16,7 +16,7 @@ from align.data.join import join
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces, start_worker
-from align.data.reading import Reading, say_what_is_read_twice
+from align.data.reading import Reading, check_by_position, say_what_is_read_twice, say_whose_order
 from align.values import Batch
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Loader:
     of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
 
     Args:
-        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``.
+        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``;
+            for training also a ``Pipeline``.
         preprocess: modality -> what reads it. Members of other modalities are not read.
         batch: positions in a step, over all ranks; a multiple of ``world``.
         workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -47,7 +48,8 @@ class Loader:
 
     ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
-    Raises ValueError where the shards hold less than one batch; TooManyBad (exit code 3) over the budget of the shards.
+    Raises ValueError where the shards hold less than one batch, and for a ``Pipeline`` without ``train``; TooManyBad
+    (exit code 3) over the budget of the shards.
     """
 
     def __init__(
@@ -75,13 +77,17 @@ class Loader:
             raise ValueError(f"workers={workers}, start_step={start_step} and steps={steps} cannot be negative")
         if train and len(shards) < batch:
             raise ValueError(
-                f"a batch of {batch} needs as many samples; {shards.urls[0]} … hold {len(shards)}: lower the batch"
+                f"a batch of {batch} needs as many samples; {shards.name} … hold {len(shards)}: lower the batch"
             )
         own = None
         if isinstance(shards, Sources):
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
             own = shards.own(preprocess)
+        if not train:
+            check_by_position(shards)
+        elif rank == 0:
+            say_whose_order(shards)
         if rank == 0:
             say_what_is_read_twice(shards, world * max(1, workers))
         self.shards, self.batch, self.workers, self.train = shards, batch, workers, train

@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from align.data.names import Mapped, mapped
+from align.data.decoded import is_decoded, member_of, plain, read_json
+from align.data.names import Mapped
 from align.values import Sample
 
 LARGEST = 3.4e38  # a batch has its weights in float32
@@ -26,12 +27,12 @@ def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
     content, bad = None, []
     if "json" in sample:
         try:
-            content = json.loads(sample["json"])
+            content = read_json(sample["json"])
         except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
             bad.append("json/invalid")
     stated = content if isinstance(content, dict) else {}
     label = stated.get("label")
-    if label is None and (name := mapped("label", members, sample)) is not None:
+    if label is None and (name := member_of("label", members, sample)) is not None:
         label = _mapped_label(sample, name, stated)
     if label is not None and not _is_label(label):
         bad.append("json/label")
@@ -41,7 +42,12 @@ def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
         weight = _weight(weight)
         if weight is None:
             bad.append("json/weight")
-    return Meta(label, group_number(stated.get("group")), weight, stated), bad
+    try:
+        group = group_number(stated.get("group"))
+    except TypeError:  # a decoded object that JSON cannot say
+        group = -1
+        bad.append("json/group")
+    return Meta(label, group, weight, stated), bad
 
 
 def _weight(weight: Any) -> float | None:
@@ -64,7 +70,10 @@ def _mapped_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
     member, _, key = name.partition(":")
     if key:
         return stated.get(key)
-    text = sample[member].decode("utf-8", "replace").strip()
+    data = sample[member]
+    if is_decoded(data) and not isinstance(data, str):
+        return plain(data)
+    text = (data if isinstance(data, str) else data.decode("utf-8", "replace")).strip()
     return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text or None
 
 

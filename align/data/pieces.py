@@ -55,6 +55,7 @@ class Pieces(IterableDataset[Piece | Exception]):
         """A worker's OSError or ValueError comes as a value: raised as it was, not in DataLoader's words."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        self.shards.begin(self.rank, self.world)
         step = self.start_step
         while self.steps is None or step < self.start_step + self.steps:
             try:

@@ -1,4 +1,4 @@
-"""What a Loader reads from: ``Shards``, ``Resampled`` and mixtures of them are such readings."""
+"""What a Loader reads from: ``Shards``, ``Resampled``, a ``Pipeline`` and mixtures of them are such readings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import ClassVar, final
 
 from align.data.bad import Bad, Lost
 from align.data.places.urls import Place
@@ -18,17 +18,28 @@ log = logging.getLogger("align.data")
 class Reading(ABC):
     """Samples by (position, epoch), and the counts of what was bad.
 
+    name: how messages call it; "": the first of ``urls``.
     Raises ValueError for streams or a block below 1, and for a max_bad that is no share.
     """
 
+    counted: ClassVar[bool] = True
+    """Whether ``modalities`` counts all samples; False: only the first ones."""
+
     def __init__(
-        self, urls: Sequence[Place], members: dict[str, list[str]], *, streams: int, block: int, max_bad: float
+        self,
+        urls: Sequence[Place],
+        members: dict[str, list[str]],
+        *,
+        streams: int,
+        block: int,
+        max_bad: float,
+        name: str = "",
     ):
         if streams < 1 or block < 1:
             raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
         if not 0 <= max_bad <= 1:
             raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
-        self.urls, self.members = list(urls), members
+        self.urls, self.members, self.name = list(urls), members, name or str(urls[0])
         self.streams, self.block, self.max_bad = streams, block, max_bad
         self._counts: Counter[str] = Counter()  # of what was read, by reason
         self._first: dict[str, str] = {}  # where each reason was met first
@@ -57,6 +68,14 @@ class Reading(ABC):
     def report(self) -> dict[str, int]:
         """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers)."""
 
+    @property
+    def pipelines(self) -> list[str]:
+        """Names of the pipelines in it: ``read`` gives their next sample, whatever the position."""
+        return []
+
+    def begin(self, rank: int, world: int) -> None:  # noqa: B027  what is read by position has no beginning
+        """Called in each process that reads for this rank of ``world``, before its first ``read`` of a pass."""
+
     @abstractmethod
     def close(self) -> None:
         """Close the open files; reading opens them again."""
@@ -69,6 +88,7 @@ class Reading(ABC):
         """
         if not 0 <= rank < world or start < 0:
             raise ValueError(f"rank={rank} of world={world} from start={start}: rank is 0..world-1, start at least 0")
+        self.begin(rank, world)
         for position in range(start + rank, len(self), world):
             sample, bad = self.read(position, epoch, stride=world)
             for found in bad:
@@ -97,4 +117,23 @@ def say_what_is_read_twice(source: Reading, readers: int) -> None:
             readers,
             source.streams,
             max(n for n in range(1, readers) if source.streams % n == 0),
+        )
+
+
+def check_by_position(source: Reading) -> None:
+    """Raise ValueError where a pipeline is in it: validation and evaluation need every sample, each as often."""
+    if source.pipelines:
+        raise ValueError(
+            f"{', '.join(source.pipelines)}: a pipeline only trains; validation and evaluation read each sample once, "
+            "from shards (align.data.build writes a pipeline's samples to shards)"
+        )
+
+
+def say_whose_order(source: Reading) -> None:
+    """Log a line where the order of samples is a pipeline's."""
+    if source.pipelines:
+        log.warning(
+            "the samples of %s come in the pipeline's order: a stopped run goes on with its exact step and weights, "
+            "and the pipeline begins anew",
+            ", ".join(source.pipelines),
         )

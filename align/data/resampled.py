@@ -49,6 +49,8 @@ class Resampled(Reading):
         block: as for ``Shards``, inside each drawn shard: 1 is a full shuffle of it.
     """
 
+    counted = False
+
     def __init__(
         self,
         urls: str | Place | Sequence[str | Place],

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
-from align.data.names import CODE, Mapped, mapped, row_name
+from align.data.decoded import is_decoded, member_of, texts
+from align.data.names import CODE, Mapped, row_name
 from align.values import BadSample, Sample
 
 
 class Source(NamedTuple):
     """What one row is decoded from."""
 
-    data: bytes
+    data: Any  # bytes, or what a pipeline has decoded
     negative: bool
     member: str
 
@@ -55,12 +56,10 @@ def sources(
         if slot not in own or (rank, member) < own[slot]:
             own[slot] = (rank, member)
     for (negative, _), (_, member) in sorted(own.items()):
-        out += (
-            lines(sample[member], modality, negative, member)
-            if member.endswith(".txt")
-            else [Source(sample[member], negative, member)]
-        )
-    if not own and (name := mapped(modality, members, sample)) is not None:
+        for data in texts(sample[member]):
+            by_line = member.endswith(".txt") and not is_decoded(data)
+            out += lines(data, modality, negative, member) if by_line else [Source(data, negative, member)]
+    if not own and (name := member_of(modality, members, sample)) is not None:
         out += _mapped(sample, name, modality, suffixes, stated or {})
     return out
 
@@ -81,26 +80,30 @@ def _mapped(
 ) -> list[Source | Unusable]:
     member, _, key = name.partition(":")
     if not key:
-        suffix = member.rpartition(".")[2]
+        data, suffix = sample[member], member.rpartition(".")[2]
+        if is_decoded(data):
+            found = [x if is_decoded(x) else x.strip() for x in texts(data)]
+            kept = [Source(x, False, member) for x in found if is_decoded(x) or not is_blank(x)]
+            return [*kept] if kept else [Unusable(f"{modality}/{BLANK}", member)]
         if suffix in CODE or (suffixes and suffix not in suffixes):
             return [Unusable(f"ignored/{modality}.{suffix}", member)]
-        if suffix == "txt" and is_blank(sample[member]):
+        if suffix == "txt" and is_blank(data):
             return [Unusable(f"{modality}/{BLANK}", member)]
-        return [Source(sample[member].strip() if suffix == "txt" else sample[member], False, member)]
+        return [Source(data.strip() if suffix == "txt" else data, False, member)]
     value = stated.get(key)
     if value is None:
         return []
     try:
-        texts = captions(value)
+        found = captions(value)
     except BadSample as error:
         return [Unusable(explain(error, modality), name)]
-    if not texts:
+    if not found:
         return [Unusable(f"{modality}/{BLANK}", name)]
     if suffixes and "txt" not in suffixes:
         raise ValueError(
             f"members: {name!r} is text, which the preprocess of {modality!r} does not read ({', '.join(suffixes)})"
         )
-    return [Source(text.encode("utf-8", "replace"), False, name) for text in texts]
+    return [Source(text.encode("utf-8", "replace"), False, name) for text in found]
 
 
 def explain(error: BadSample, modality: str) -> str:

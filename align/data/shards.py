@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from align.data.archive.coverage import copied, coverage, modalities_of, readable, repeated, unused
+from align.data.as_webdataset import as_webdataset
 from align.data.bad import Bad, Lost
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
@@ -22,6 +23,9 @@ from align.data.places.source import Reader, Source, usual_block
 from align.data.places.urls import Place, resolve
 from align.data.reading import Reading
 from align.values import Sample
+
+if TYPE_CHECKING:
+    from webdataset.compat import WebDataset
 
 LOST = (*LOST_SAMPLES, "shard/unsafe-name", "shard/duplicate-member", "shard/no-file")
 """Of what an indexing notes: samples and members that it left out."""
@@ -180,6 +184,19 @@ class Shards(Reading):
             notes["sample/lost"] += self._short.get(place, 0)
             found += [Lost(place, reason, n) for reason, n in notes.items() if n]
         return found
+
+    def webdataset(self, *, shardshuffle: int = 0, resampled: bool = False) -> WebDataset:
+        """A ``webdataset.WebDataset`` over the same files: ``__key__``, ``__url__``, and members as bytes.
+
+        Shards are split over ranks and workers by ``split_by_node`` and ``split_by_worker``. webdataset reads the files
+        itself and promises less than ``read``: no checksums, no count of what is lost in a damaged shard, no resume;
+        members of a key that do not lie together come as several samples, and pickled members come too.
+
+        shardshuffle: shards that are shuffled together; 0: as they stand. resampled: draw shards with replacement,
+        without end. Raises ValueError for a shard that is not a file on a disk, or
+        that has # or ? in its path.
+        """
+        return as_webdataset(self.urls, shardshuffle, resampled)
 
     def close(self) -> None:
         """Close the open files; reading opens them again."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import lightning as L
 
-from align.data import Concat, Loader, Mixture, Resampled, Shards
+from align.data import Concat, Loader, Mixture
 from align.data.bad import Budget
 from align.data.ledger import Ledger, everyones
-from align.data.mixing.sources import Sources
-from align.data.reading import log
+from align.data.mixing.sources import Part, Sources
+from align.data.reading import check_by_position, log
 from align.lit.sources import AS_ONE, Mix, Named, Opener, Source
 from align.lit.standing import Standing
 from align.model import JointModel
@@ -21,7 +21,8 @@ class AlignData(L.LightningDataModule):
     """Training and validation shards.
 
     Args:
-        train: a path, glob or brace pattern of training shards, or a list of them; or named sources that are mixed,
+        train: a path, glob or brace pattern of training shards, or a list of them; or an ``align.data.Pipeline``, by
+            class path; or named sources that are mixed,
             ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see ``align.lit.sources.Source``.
         val: the same for validation (named sources follow one another); none: no validation.
         batch: samples in a step, over all ranks, a multiple of their number. What is left over at an epoch's end is
@@ -84,27 +85,32 @@ class AlignData(L.LightningDataModule):
         self.val_shards = self._open_val()
         for shards in filter(None, (self.train_shards, self.val_shards)):
             for part in shards.sources.values() if isinstance(shards, Sources) else [shards]:
-                check_modalities(part.modalities, model.modalities, str(part.urls[0]))
+                check_modalities(part.modalities, model.modalities, part.name)
                 for shard, reason, n in part.lost:
                     self.ledger.lost(shard, reason, n)
         check_towers(self.train_shards, model.modalities)
         if len(self.train_shards) < self.batch:
             raise ValueError(
-                f"{self.train_shards.urls[0]} … hold {len(self.train_shards)} samples, fewer than "
+                f"{self.train_shards.name} … hold {len(self.train_shards)} samples, fewer than "
                 f"data.batch={self.batch}: lower it"
             )
         self.budget = Budget(self.max_bad, lost=self.train_shards.lost)
         self.standing = Standing(self.train_shards, self.batch, self.mix.losses_every)
 
-    def _open_train(self, seed: int) -> Shards | Resampled | Mixture:
+    def _open_train(self, seed: int) -> Part | Mixture:
         if isinstance(self.train, dict):
             return self._opener.mixture(self.train, self.mix, batch=self.batch, seed=seed)
         return self._opener.one(Source(self.train, resampled=self.resampled, samples=self.samples), seed)
 
-    def _open_val(self) -> Shards | Resampled | Concat | None:
+    def _open_val(self) -> Part | Concat | None:
+        if self.val is None:
+            return None
         if isinstance(self.val, dict):
-            return self._opener.concat(self.val)
-        return None if self.val is None else self._opener.one(Source(self.val), 0, shuffle=False)
+            shards = self._opener.concat(self.val)
+        else:
+            shards = self._opener.one(Source(self.val), 0, shuffle=False)
+        check_by_position(shards)
+        return shards
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,7 +121,7 @@ class AlignData(L.LightningDataModule):
         """Seconds that training has waited for data."""
         return 0.0 if self.loader is None else self.loader.waited
 
-    def _loader(self, shards: Shards | Resampled | Mixture | Concat, train: bool) -> Loader:
+    def _loader(self, shards: Part | Mixture | Concat, train: bool) -> Loader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return Loader(
@@ -174,17 +180,17 @@ def check_modalities(found: Mapping[str, int], wanted: Sequence[str], where: str
         )
 
 
-def check_towers(shards: Shards | Resampled | Mixture, wanted: Sequence[str]) -> None:
+def check_towers(shards: Part | Mixture, wanted: Sequence[str]) -> None:
     """Raise ValueError for a modality of the model that no training shard has; of drawn shards only the first is known,
-    so there a line is logged."""
+    of a pipeline only its first samples, so there a line is logged."""
     parts = shards.sources.values() if isinstance(shards, Sources) else [shards]
     found = {m for part in parts for m, n in part.modalities.items() if n}
     absent = [m for m in wanted if m not in found]
     if absent:
         says = f"the training shards have no row of {', '.join(absent)}; they have {', '.join(sorted(found))}"
-        if not any(isinstance(part, Resampled) for part in parts):
+        if all(part.counted for part in parts):
             raise ValueError(f"{says}. Such a tower learns nothing: name it as they do, or leave it out")
-        log.warning("%s, as far as the first one tells", says)
+        log.warning("%s, as far as the first ones tell", says)
 
 
 def own_data(trainer: L.Trainer) -> AlignData:

@@ -13,7 +13,7 @@ from align.lit.sources import Source
 def unknown_source_key(data: Any) -> str | None:
     """A line naming the first mistyped key of a source in a config's ``data``, with the nearest right one."""
     content = data if isinstance(data, Mapping) else {}
-    named = [(key, content[key]) for key in ("train", "val") if isinstance(content.get(key), Mapping)]
+    named = [(key, content[key]) for key in ("train", "val") if is_named(content.get(key))]
     for where, name, source in ((key, name, source) for key, sources in named for name, source in sources.items()):
         if not isinstance(source, Mapping):
             return f"source {name!r} in data.{where} is {source!r}; write {{urls: {source}}}"
@@ -25,10 +25,17 @@ def unknown_source_key(data: Any) -> str | None:
     return None
 
 
+def is_named(value: Any) -> bool:
+    """Whether ``data.train`` or ``data.val`` holds named sources; else it is shards, or a pipeline by class path."""
+    return isinstance(value, Mapping) and "class_path" not in value
+
+
 def unknown_source_option(option: str) -> str | None:
     """The same for one dotted name: ``data.train.NAME.KEY``, or a deeper one; None for what is no key of a source."""
     known, parts = [f.name for f in fields(Source)], option.split(".")
-    if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4 or parts[3] in known:
+    if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4 or parts[2] == "init_args":
+        return None
+    if parts[3] in known:
         return None
     close = get_close_matches(parts[3], known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from align.data import Concat, Mixture, Resampled, Shards
+from align.data import Concat, Mixture, Pipeline, Resampled, Shards
+from align.data.mixing.sources import Part
 from align.preprocess import Preprocess
 from align.seeds import derive
+
+Urls = str | list[str] | Pipeline
+"""Where the samples of one source come from."""
 
 
 @dataclass
@@ -17,7 +21,7 @@ class Source:
     """One source of a mixture: its shards, its weight, and what it has of its own.
 
     Args:
-        urls: a path, glob or brace pattern of shards, or a list of them.
+        urls: a path, glob or brace pattern of shards, or a list of them; or a ``align.data.Pipeline``, by class path.
         weight: its share of the samples is weight / the sum of the weights; give all sources one, or none.
         members: modality -> member names of this source; none: ``data.members``.
         preprocess: modality -> what decodes and augments this source's members; none: the model's own. Its rows must
@@ -26,7 +30,7 @@ class Source:
         samples: how many samples an epoch of a resampled source has.
     """
 
-    urls: str | list[str]
+    urls: Urls
     weight: float | None = None
     members: dict[str, list[str]] | None = None
     preprocess: dict[str, Preprocess] | None = None
@@ -58,8 +62,8 @@ class Mix:
 
 AS_ONE = Mix()
 
-Named = str | list[str] | dict[str, Source]
-"""What ``data.train`` and ``data.val`` may be: shards, or source -> Source."""
+Named = str | list[str] | dict[str, Source] | Pipeline
+"""What ``data.train`` and ``data.val`` may be: shards, a pipeline (``data.train`` alone), or source -> Source."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,15 @@ class Opener:
     members: dict[str, list[str]] | None
     allow_pipe: bool
 
-    def one(self, source: Source, seed: int, *, shuffle: bool = True) -> Shards | Resampled:
-        """The shards of one source. Raises ValueError where resampled and samples do not go together."""
+    def one(self, source: Source, seed: int, *, shuffle: bool = True) -> Part:
+        """The samples of one source. Raises ValueError where resampled and samples do not go together."""
+        members = self.members if source.members is None else source.members
+        if isinstance(source.urls, Pipeline):
+            if source.resampled or source.samples is not None:
+                raise ValueError(
+                    "resampled and samples belong to shards; a pipeline states its samples: leave them out"
+                )
+            return source.urls.with_defaults(members, self.max_bad)
         if source.resampled != (source.samples is not None):
             raise ValueError(
                 f"resampled={source.resampled} and samples={source.samples}: shards drawn with replacement have no "
@@ -84,7 +95,7 @@ class Opener:
             "streams": self.streams,
             "block": self.block,
             "max_bad": self.max_bad,
-            "members": self.members if source.members is None else source.members,
+            "members": members,
             "allow_pipe": self.allow_pipe,
         }
         if source.samples is not None:

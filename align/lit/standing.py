@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import final
 
-from align.data import Mixture, Resampled, Shards
+from align.data import Mixture, Resampled
+from align.data.mixing.sources import Part
 
 
 @final
@@ -18,7 +19,7 @@ class Standing:
         losses_every: see ``align.lit.sources.Mix``.
     """
 
-    def __init__(self, shards: Shards | Resampled | Mixture, batch: int, losses_every: int):
+    def __init__(self, shards: Part | Mixture, batch: int, losses_every: int):
         self.shards, self.batch, self.losses_every = shards, batch, losses_every
         self.logged = [*shards.sources] if isinstance(shards, Mixture) and losses_every else []
         """The sources whose losses are logged."""
@@ -54,7 +55,7 @@ class Standing:
         found = [name for name in self.logged if after[name] > before[name]]
         return found if len(found) == 1 or step % self.losses_every == 0 else []
 
-    def _places(self, step: int) -> dict[str, tuple[Shards | Resampled, int, int]]:
+    def _places(self, step: int) -> dict[str, tuple[Part, int, int]]:
         """Source -> where it stands at a step: its epoch and position."""
         if isinstance(self.shards, Mixture):
             return {name: (self.shards.sources[name], *place) for name, place in self.shards.places(step).items()}

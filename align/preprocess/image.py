@@ -82,7 +82,8 @@ class Image(Preprocess):
         """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
 
         Of an animation the first frame counts, of a TIFF the first page. Raises BadSample: image/empty, not-an-image,
-        format, too-large, truncated, corrupt, non-finite, shape, dtype.
+        format, too-large, truncated, corrupt, non-finite, shape, dtype,
+        range.
         """
         return read_picture(source, self.max_pixels, self.levels)
 

@@ -88,13 +88,17 @@ def _grey(values: np.ndarray) -> Any:
 
 
 def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16 or bool; with ``levels`` of any numbers."""
+    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16, bool or floats in [0, 1] (webdataset's decoders
+    "rgb" and "torchrgb" give such); with ``levels`` of any numbers."""
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16 or (levels is not None and array.dtype.kind in "iuf" and array.dtype != np.uint8):
         array = to_bytes(array, (0, 65535), None, levels, None)[0]
+    elif array.dtype.kind == "f" and array.size:
+        _check_shares(array)
+        array = to_bytes(array, (0, 1), None, None, None)[0]
     elif array.dtype != np.uint8:
-        detail = f"pixels of {array.dtype}; expected uint8 (0 to 255), or say their range with levels=(BLACK, WHITE)"
+        detail = f"pixels of {array.dtype}; expected uint8 (0 to 255) or floats (0 to 1), or levels=(BLACK, WHITE)"
         raise bad("image/dtype", None, detail)
     if array.ndim == 2:
         array = array[..., None]
@@ -106,6 +110,13 @@ def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.n
         alpha = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _check_shares(array: np.ndarray) -> None:
+    low, high = float(array.min()), float(array.max())  # of NaN is NaN
+    if not (low >= 0 and high <= 1):
+        detail = f"float pixels from {low:g} to {high:g}; expected 0 to 1, uint8, or levels=(BLACK, WHITE)"
+        raise bad("image/range", None, detail)
 
 
 def orientation(image: Any) -> Any:

@@ -108,7 +108,7 @@ def peer(suffix: str, decode: Callable[[bytes], Tensor], urls: str, workers: int
 
     names = sorted(str(path) for path in Path(urls).parent.glob(Path(urls).name))
     pipeline = (
-        webdataset.WebDataset(names, shardshuffle=len(names), nodesplitter=None, empty_check=False, seed=0)
+        webdataset.WebDataset(names, shardshuffle=len(names), nodesplitter=webdataset.split_by_node)
         .shuffle(1000)
         .to_tuple(suffix)
         .map_tuple(decode)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Literal, final
 from align.data.mixing.curriculum import Curriculum, Weights, schedule_of
 from align.data.mixing.deal import by_size
 from align.data.mixing.layout import layout
-from align.data.mixing.sources import Sources, Turn
-from align.data.resampled import Resampled
-from align.data.shards import Shards
+from align.data.mixing.sources import Part, Sources, Turn
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
@@ -55,7 +53,7 @@ class Mixture(Sources):
 
     def __init__(
         self,
-        sources: Mapping[str, Shards | Resampled],
+        sources: Mapping[str, Part],
         weights: Weights | Mapping[int, Weights] | None = None,
         *,
         batch: int,

@@ -15,6 +15,7 @@ from align.data.bad import Bad, Lost
 from align.data.labels import merge_classes
 from align.data.mixing.overrides import Own, check
 from align.data.names import FOREIGN
+from align.data.pipeline import Pipeline
 from align.data.reading import Reading
 from align.data.resampled import Resampled
 from align.data.shards import Shards
@@ -22,6 +23,10 @@ from align.values import Sample
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
+
+
+Part = Shards | Resampled | Pipeline
+"""What a source of a mixture may be."""
 
 
 class Turn(NamedTuple):
@@ -42,7 +47,8 @@ class Sources(Reading):
     Each sample names its source as ``"__source__"``.
 
     Args:
-        sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``).
+        sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``, or a
+            ``Pipeline``).
         overrides: source -> modality -> the preprocess that decodes and augments its members. Its rows must have the
             shape and dtype of the model's own; collating and what runs on the device stay the model's.
         batch: the batch that a training Loader must have; 0: any.
@@ -52,7 +58,7 @@ class Sources(Reading):
 
     def __init__(
         self,
-        sources: Mapping[str, Shards | Resampled],
+        sources: Mapping[str, Part],
         overrides: Mapping[str, Mapping[str, Preprocess]] | None = None,
         *,
         batch: int = 0,
@@ -67,9 +73,10 @@ class Sources(Reading):
         super().__init__(
             [url for source in sources.values() for url in source.urls],
             FOREIGN,  # of a sample without a source; each source has its own
-            streams=gcd(*(source.streams for source in sources.values())),
+            streams=gcd(*(source.streams for source in sources.values() if not source.pipelines)) or 1,
             block=max(source.block for source in sources.values()),
             max_bad=min(source.max_bad for source in sources.values()),
+            name=next(source.name for source in sources.values()),
         )
 
     @abstractmethod
@@ -92,6 +99,17 @@ class Sources(Reading):
         sample, bad = self.sources[name].read(its_position, its_epoch, modalities, stride=0 if alone else stride)
         sample |= {"__index__": position, "__source__": name}
         return sample, bad
+
+    @property
+    def pipelines(self) -> list[str]:
+        """Names of the sources that are pipelines."""
+        return [name for source in self.sources.values() for name in source.pipelines]
+
+    @final
+    def begin(self, rank: int, world: int) -> None:
+        """Begin every source."""
+        for source in self.sources.values():
+            source.begin(rank, world)
 
     @final
     def own(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Own]:
