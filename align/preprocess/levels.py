@@ -88,12 +88,12 @@ def finding(used: Used) -> tuple[str, str] | None:
         return None
     if not integer:
         return "image/low-range", (
-            f"values {used.least:g} to {used.most:g} of 0 to {used.high:g}: it decodes nearly black; "
-            f"say its range with Image(levels=(0, {used.most:.3g}))"
+            f"values {used.least:g} to {used.most:g} of 0 to {used.high:g}; "
+            f"Image(levels=(0, {used.most:.3g})) says their range"
         )
     bits = next(b for b in (8, 10, 12, 14, 16, 20, 24, 28, 32) if reach < 1 << b)
     low = -(1 << bits) if used.least < 0 else 0
     return "image/low-range", (
-        f"values {used.least:.0f} to {used.most:.0f} of {used.low:.0f} to {used.high:.0f}: {bits} bits or fewer in "
-        f"{8 * used.dtype.itemsize}; say its range with Image(levels=({low}, {(1 << bits) - 1}))"
+        f"values {used.least:.0f} to {used.most:.0f} of {used.low:.0f} to {used.high:.0f}; "
+        f"Image(levels=({low}, {(1 << bits) - 1})) says their range"
     )
