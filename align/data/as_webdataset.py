@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 from align.data.places.urls import Place
 
 if TYPE_CHECKING:
-    from webdataset import WebDataset
+    from webdataset.compat import WebDataset
 
 
 def as_webdataset(places: Sequence[Place], shardshuffle: int, resampled: bool) -> WebDataset:
     """See ``Shards.webdataset``."""
+    names = []
     for place in places:
         if not isinstance(place, Path):
             raise ValueError(
                 f"{place}: webdataset would read it by a command of its own (curl, a shell); give files on a disk"
             )
-        if {"#", "?"} & set(str(place.absolute())):
+        name = str(place.absolute())  # a relative one with a colon would be a URL there
+        if "#" in name or "?" in name:
             raise ValueError(f"{place}: webdataset takes '#' and '?' in a path as parts of a URL; rename it")
-    from webdataset import WebDataset, split_by_node
+        names.append(name)
+    from webdataset.compat import WebDataset
+    from webdataset.shardlists import split_by_node
 
-    names = [str(place.absolute()) for place in places]  # a relative one with a colon would be a URL there
     return WebDataset(names, shardshuffle=shardshuffle or False, resampled=resampled, nodesplitter=split_by_node)

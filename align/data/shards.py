@@ -25,7 +25,7 @@ from align.data.reading import Reading
 from align.values import Sample
 
 if TYPE_CHECKING:
-    from webdataset import WebDataset
+    from webdataset.compat import WebDataset
 
 LOST = (*LOST_SAMPLES, "shard/unsafe-name", "shard/duplicate-member", "shard/no-file")
 """Of what an indexing notes: samples and members that it left out."""
