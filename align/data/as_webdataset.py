@@ -21,7 +21,7 @@ def as_webdataset(places: Sequence[Place], shardshuffle: int, resampled: bool) -
                 f"{place}: webdataset would read it by a command of its own (curl, a shell); give files on a disk"
             )
         name = str(place.absolute())  # a relative one with a colon would be a URL there
-        if {"#", "?"} & set(name):
+        if "#" in name or "?" in name:
             raise ValueError(f"{place}: webdataset takes '#' and '?' in a path as parts of a URL; rename it")
         names.append(name)
     from webdataset.compat import WebDataset
