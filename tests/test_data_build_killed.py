@@ -216,7 +216,7 @@ def test_what_was_bad_is_remembered_over_a_stop(tmp_path):
             assert found == {"train": 45, "left out": 0, "bad": 1}
     build(iter(samples), tmp_path / "out", per_shard=10, recode=Recode(8), max_bad=0.5)
     lines = (tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()
-    detail = "none of JPEG, PNG, WEBP, GIF, BMP; it starts with b'broken'"
+    detail = "no picture; JPEG, PNG, WEBP, GIF, BMP, TIFF and AVIF are read; it starts with b'broken'"
     assert [json.loads(line) for line in lines] == [
         {"key": "k003", "member": "image.png", "reason": "image/not-an-image", "detail": detail}
     ]

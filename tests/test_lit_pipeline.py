@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -18,6 +19,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # webdataset does not close its files
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_here():
+    """webdataset's files are closed by the garbage collector: before the next module, where a warning is an error."""
+    yield
+    gc.collect()
+
 
 module = """
 import itertools

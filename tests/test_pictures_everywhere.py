@@ -109,7 +109,7 @@ def test_the_commands(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["shards", "build", "in", "out"]) == 0
     said = capsys.readouterr().out
-    assert "noted: 2 members, written; see out/*-bad.jsonl, and `align shards check out` for what to do" in said
+    assert "noted: 2 members, written; see out/train-bad.jsonl, and `align shards check` for what to do" in said
     assert main(["shards", "check", "out", "--html", "check.html"]) == 0
     said = capsys.readouterr().out
     assert "image/low-range" in said

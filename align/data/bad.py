@@ -12,7 +12,10 @@ EMPTY = "sample/empty"
 BLANK = "blank"
 """After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
 
-NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing", "points/dropped"})
+GONE = frozenset({"points/colour-missing", "points/dropped"})
+"""Said of members that are written without something: only the build that wrote them knows."""
+
+NOTED = GONE | {"image/low-range", "image/own-range"}
 """Said of members that are written all the same."""
 
 

@@ -206,7 +206,8 @@ def test_counters_over_ranks_and_workers(fault, tmp_path):
 
 
 def test_the_budget_is_the_stated_one(fault, tmp_path):
-    """Stops at the first position with bad > max(10, max_bad x seen), no sooner and no later."""
+    """Training stops at the first position with bad > max(10, max_bad x seen), no sooner and no later; a single pass
+    over a known number of samples with the share of all of them."""
     row = fault("§4", "bad > max(10, max_bad x seen) stops, one less does not", wrong_stops=0)
     wrong, cases = 0, 0
     for share, max_bad in ((0.5, 0.001), (0.25, 0.1), (0.05, 0.1), (0.1, 0.05)):
@@ -215,15 +216,16 @@ def test_the_budget_is_the_stated_one(fault, tmp_path):
         samples = {f"{i:05d}": {"text.txt": b"\xff" if i % every == 0 else b"x"} for i in range(n)}
         path = tmp_path / f"{share}-{max_bad}.tar"
         corpus.shard(path, samples)
-        shards = Shards(path, shuffle=False, max_bad=max_bad)
-        seen = 0
-        try:
-            for _ in Loader(shards, {"text": Bytes(context=8)}, batch=1, train=False):
-                seen += 1
-        except TooManyBad:
-            seen += 1
         bad = [math.ceil(s / every) for s in range(n + 1)]  # positions 0, every, …
-        stops = [s for s in range(1, n + 1) if bad[s] > max(10, max_bad * s)]
-        wrong += seen != (stops[0] if stops else n)
-        cases += 1
+        for train in (True, False):
+            shards = Shards(path, shuffle=False, max_bad=max_bad)
+            seen = 0
+            try:
+                for _ in Loader(shards, {"text": Bytes(context=8)}, batch=1, train=train, steps=n):
+                    seen += 1
+            except TooManyBad:
+                seen += 1
+            stops = [s for s in range(1, n + 1) if bad[s] > max(10, max_bad * (s if train else n))]
+            wrong += seen != (stops[0] if stops else n)
+            cases += 1
     row.measured(wrong_stops=wrong, budgets=cases)
