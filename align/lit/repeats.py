@@ -16,6 +16,9 @@ from align.lit.module import own
 from align.values import Batch, Rows
 
 
+SHARE = 0.1  # of a modality's rows in the batch: fewer equal ones hardly move the loss
+
+
 class Repeats(L.Callback):
     """Looks at the first batch that this process trains on: equal captions in it are negatives of each other."""
 
@@ -37,10 +40,11 @@ class Repeats(L.Callback):
 
 
 def said(batch: Batch, modality: str, mixed: bool) -> str:
-    """The line about a modality's rows in a batch; "" where none is repeated. mixed: the batch's sources have names."""
+    """The line about a modality's rows in a batch; "" where less than a tenth is repeated. mixed: the batch's sources
+    have names."""
     rows = batch.get(modality)
     repeated = [] if rows is None else repeats(rows, batch.group)
-    if rows is None or not repeated:
+    if rows is None or len(repeated) <= SHARE * rows.n:
         return ""
     sources = Counter(batch.source[i] for i in rows.sample[repeated].tolist()) if mixed else Counter[str]()
     where = f" (sources: {', '.join(f'{name} {n}' for name, n in sources.most_common(5))})" if sources else ""
