@@ -15,7 +15,6 @@ from align.lit.data import own_data
 from align.lit.module import own
 from align.values import Batch, Rows
 
-
 SHARE = 0.1  # of a modality's rows in the batch: fewer equal ones hardly move the loss
 
 
