@@ -148,10 +148,11 @@ def _ogg(file: BinaryIO, head: bytes, start: int, size: int, source: Any) -> Siz
             break
         if has_sound and page.flags & ogg.FIRST:
             raise bad("audio/format", source, advice("Ogg with several streams"))
-        if not has_sound and page.position not in ogg.NOWHERE:
-            has_sound = True
-            if not ogg.is_whole(file, page):  # libsndfile begins behind it; of a later one it misses the samples
-                raise bad("audio/corrupt", source, f"the page at byte {page.start} is damaged")
+        begins = not has_sound and page.position not in ogg.NOWHERE
+        has_sound = has_sound or begins
+        # of a damaged page between these libsndfile misses the samples; without these it takes the stream for a shorter
+        if (begins or page.flags & ogg.LAST) and not ogg.is_whole(file, page):
+            raise bad("audio/corrupt", source, f"the page at byte {page.start} is damaged")
         first, last = first or page, page
     if first is None or last is None or not last.flags & ogg.LAST:
         raise bad("audio/truncated", source, "an Ogg stream without its last page")
