@@ -12,6 +12,7 @@ import torch
 from PIL import Image as Pil
 from tiffs import tiff
 
+from align.data import Recode
 from align.preprocess import Image
 from align.preprocess.picture import decode
 from align.preprocess.tiff import count_pages
@@ -252,6 +253,10 @@ def entries(n: int, length: int) -> bytes:
         (tiff(VALUES, tile=(16, 16), tags={322: ("I", [65520]), 323: ("I", [65520])}), "image/too-large"),
         (tiff(VALUES, tags={256: ("I", [0])}), "image/corrupt"),
         (tiff(VALUES, tile=(16, 16), tags={322: ("I", [0])}), "image/corrupt"),
+        (tiff(VALUES, tags={258: ("H", [2000])}), "image/corrupt"),
+        (tiff(VALUES, tags={258: ("f", [np.inf])}), "image/corrupt"),
+        (tiff(VALUES, tags={284: ("f", [np.inf])}), "image/corrupt"),
+        (tiff(VALUES, tags={339: ("f", [np.inf])}), "image/corrupt"),
         (entries(4000, 40_000), "image/corrupt"),
         (entries(60_000, 700_000), "image/corrupt"),
     ],
@@ -260,6 +265,7 @@ def test_bombs_are_refused_by_the_header(data, reason):
     with pytest.raises(BadSample) as caught:
         Image().decode(data)
     assert caught.value.reason == reason
+    assert Recode().noted("image.tif", data) == []  # asked of every picture of a build
 
 
 def test_directories_in_a_ring_end():

@@ -93,16 +93,18 @@ def describe(tags: Tags) -> Page:
     if not (width > 0 and height > 0):
         raise ValueError(f"a TIFF of {width} x {height} pixels")
     tile = _one(tags, TILE_WIDTH) * _one(tags, TILE_HEIGHT)
-    bits, form = _all(tags, BITS) or [1], _all(tags, FORM) or [1]
+    bits = max(_all(tags, BITS), default=1)
+    if not 0 <= bits <= 64:
+        raise ValueError(f"a TIFF of {bits:g}-bit samples")
     return Page(
         width=width,
         height=height,
-        bits=int(max(bits)),
+        bits=int(bits),
         samples=_one(tags, SAMPLES, 1),
-        form=int(form[0]),
+        form=_one(tags, FORM, 1),
         inverted=_one(tags, PHOTOMETRIC, 1) == 0,
         tile=tile,
-        stated=_stated(tags, int(max(bits))),
+        stated=_stated(tags, int(bits)),
     )
 
 
@@ -215,5 +217,7 @@ def _all(tags: Tags, tag: int) -> list[float]:
 
 
 def _one(tags: Tags, tag: int, default: int = 0) -> int:
-    values = _all(tags, tag)
-    return int(values[0]) if values else default
+    value = next(iter(_all(tags, tag)), default)
+    if not isfinite(value):
+        raise ValueError(f"a TIFF whose tag {tag} is {value}")
+    return int(value)
