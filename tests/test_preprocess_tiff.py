@@ -12,6 +12,7 @@ import torch
 from PIL import Image as Pil
 from tiffs import tiff
 
+from align.data import Recode
 from align.preprocess import Image
 from align.preprocess.picture import decode
 from align.preprocess.tiff import count_pages
@@ -26,6 +27,7 @@ LAYOUTS = [
     {"last": True, "pages": 3},
     {"pages": 2, "deflate": True, "tile": (16, 32)},
 ]
+IN_PLANES = {"tags": {284: ("H", [2])}}  # of a single sample, as GDAL writes it
 
 
 def picture(height: int = 40, width: int = 64) -> Pil.Image:
@@ -53,7 +55,7 @@ def stepped(values: np.ndarray, low: float, high: float) -> list[int]:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, IN_PLANES, {**IN_PLANES, "tile": (16, 16)}])
 def test_greys_of_any_type_are_scaled_by_its_range(layout, order):
     wide = VALUES.astype(np.int64)
     cases = [
@@ -205,6 +207,9 @@ def test_an_open_pil_image_agrees_with_its_file():
         (tiff(VALUES.astype(np.uint32), order=">"), "1 x 32-bit unsigned"),
         (tiff(np.zeros((4, 4, 7), np.uint16)), "7 x 16-bit unsigned"),
         (tiff(np.zeros((4, 4, 3), np.uint16), planes=True), "in planes"),
+        (tiff(np.zeros((4, 4, 5), np.uint16), planes=True, deflate=True, tags={262: ("H", [1])}), "5 x .*in planes"),
+        (tiff(np.zeros((4, 4, 2), np.uint8), planes=True, deflate=True, tags={262: ("H", [1])}), "2 x .*in planes"),
+        (tiff(VALUES, tags={259: ("H", [34887])}), "compressed as LERC"),
         (tiff(VALUES, order=">", big=True), "a BigTIFF of big-endian"),
         (tiff(VALUES, tags={254: ("I", [1])}), "a camera's raw picture"),
         (tiff(VALUES, tags={50706: ("I", [1])}), "a camera's raw picture"),
@@ -226,6 +231,9 @@ def test_counts_of_the_header_hold():
     one_strip_of_five = tiff(whole, tags={278: ("I", [2])})
     with pytest.raises(BadSample, match="image/truncated: the TIFF file ends before its picture does"):
         Image().decode(one_strip_of_five)
+    sparse = tiff(np.full((40, 40), 7, np.uint8), tile=(16, 16), tags={324: ("I", [500, *[0] * 8])})
+    with pytest.raises(BadSample, match="image/corrupt: a sparse TIFF: 8 of its 9 pieces were left out"):
+        Image().decode(sparse)
     second_page_gone = tiff(whole, pages=2)[:-20]
     with pytest.raises(BadSample, match="image/truncated"):
         Image().decode(second_page_gone)
@@ -245,6 +253,10 @@ def entries(n: int, length: int) -> bytes:
         (tiff(VALUES, tile=(16, 16), tags={322: ("I", [65520]), 323: ("I", [65520])}), "image/too-large"),
         (tiff(VALUES, tags={256: ("I", [0])}), "image/corrupt"),
         (tiff(VALUES, tile=(16, 16), tags={322: ("I", [0])}), "image/corrupt"),
+        (tiff(VALUES, tags={258: ("H", [2000])}), "image/corrupt"),
+        (tiff(VALUES, tags={258: ("f", [np.inf])}), "image/corrupt"),
+        (tiff(VALUES, tags={284: ("f", [np.inf])}), "image/corrupt"),
+        (tiff(VALUES, tags={339: ("f", [np.inf])}), "image/corrupt"),
         (entries(4000, 40_000), "image/corrupt"),
         (entries(60_000, 700_000), "image/corrupt"),
     ],
@@ -253,6 +265,7 @@ def test_bombs_are_refused_by_the_header(data, reason):
     with pytest.raises(BadSample) as caught:
         Image().decode(data)
     assert caught.value.reason == reason
+    assert Recode().noted("image.tif", data) == []  # asked of every picture of a build
 
 
 def test_directories_in_a_ring_end():

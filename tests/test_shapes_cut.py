@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 
@@ -205,6 +206,13 @@ def test_text_of_an_older_system_is_read(tmp_path):
             '{"asset": {}, "accessors": [{"count": 99999999999, "componentType": 5126, "type": "VEC3"}]}',
             "too-large",
         ),
+        (  # 512 MB of zeros each
+            "gltf",
+            '{"asset": {}, "accessors": [' + ", ".join(['{"count": 8000000, "type": "MAT4"}'] * 9) + "]}",
+            "too-large",
+        ),
+        ("gltf", '{"asset": {}, "buffers": [{"byteLength": 99999999, "uri": "data:;base64,AAAA"}]}', "truncated"),
+        ("obj", "".join(f"usemtl m{i}\nf 1 1 1\n" for i in range(3000)), "too-large"),
     ],
 )  # fmt: skip
 def test_counts_that_no_file_could_hold(suffix, head, reason):
@@ -218,3 +226,31 @@ def test_counts_that_no_file_could_hold(suffix, head, reason):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_a_message_is_short_whatever_the_header_holds():
+    names = "".join(f"property float p{i}\n" for i in range(9000))
+    data = f"ply\nformat ascii 1.0\nelement vertex 1\n{names}end_header\n{'0 ' * 9000}".encode()
+    with pytest.raises(BadSample, match="points/unreadable: its vertices have p0, p1") as caught:
+        read_cloud(data, 10, suffix="ply")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extensionsRequired": ["EXT_meshopt_compression"]}, "it is compressed"),
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "it is compressed"),
+        ({"accessors": [{"componentType": 5126, "count": 3, "type": "VEC3", "sparse": {"count": 3}}]}, "sparse"),
+    ],
+)
+def test_arrays_of_a_gltf_that_would_be_read_as_zeros(change, message):
+    tree = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"componentType": 5126, "count": 3, "type": "VEC3"}],
+    }
+    with pytest.raises(BadSample, match=f"points/unreadable: .*{message}"):
+        read_cloud(json.dumps(tree | change).encode(), 10, suffix="gltf")

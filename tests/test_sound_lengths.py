@@ -244,6 +244,19 @@ def test_a_long_one_is_refused_before_it_is_decoded():
             Audio(max_seconds=1).decode(streamed(name))
 
 
+def test_samples_that_are_infinite_are_refused_without_a_warning():
+    wave = np.array([[np.inf, -np.inf], [1e38, 1e38], [0, 0]], np.float32).repeat(1000, 0)
+    with pytest.raises(BadSample, match="audio/non-finite"):
+        Audio().row(encoded(wave, "WAV", "FLOAT"))
+
+
+def test_a_wav_whose_decoder_cannot_seek():
+    data = encoded(music(2.0), "WAV", "GSM610")
+    assert heading(data).frames - 2 * RATE in range(320)
+    row = Audio(seconds=1, dtype="float32").row(data)
+    assert torch.equal(row, Audio(seconds=1, dtype="float32").eval(Audio().decode(data)))
+
+
 # cut files
 
 CUT = [
@@ -284,6 +297,29 @@ def test_a_cut_file_without_a_length_is_what_is_there(name):
         assert 0 < len(wave) < len(whole)
         assert np.array_equal(wave, whole[: len(wave)])
         assert not heading(cut).stated
+
+
+def test_an_ogg_is_read_page_by_page():
+    data = encoded(music(8.0), "OGG", "VORBIS")
+    starts = [i for i in range(len(data)) if data[i : i + 4] == b"OggS"]
+    positions = [int.from_bytes(data[i + 6 : i + 14], "little") for i in starts]
+    assert len(starts) > 4
+    assert positions[2] > 0
+    first, second = starts[2], starts[3]
+    # libsndfile takes it for a stream that begins with the next page, or ends before the last
+    for at, page in ((first + 100, first), (second - 1, first), (len(data) - 1, starts[-1])):
+        broken = patched(data, at, bytes([data[at] ^ 1]))
+        with soundfile.SoundFile(io.BytesIO(broken)) as file:
+            assert file.frames < positions[-1]
+        with pytest.raises(BadSample, match=f"audio/corrupt: the page at byte {page} is damaged"):
+            heading(broken)
+    at = second + 100
+    for broken in (patched(data, at, bytes([data[at] ^ 1])), data[:at] + data[at + 10 :], data[:-1]):
+        with pytest.raises(BadSample, match="audio/truncated"):
+            from_file(broken, 60.0)
+    with pytest.raises(BadSample, match="Ogg with several streams"):  # of one number, as of two written here
+        heading(data + data)
+    assert heading(data + b"junk").frames == positions[-1]
 
 
 # formats that are not read

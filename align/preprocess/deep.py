@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from align.preprocess.levels import Range, Used, to_bytes
-from align.preprocess.tiff import Page
+from align.preprocess.tiff import PLANAR, SAMPLES, Page
 
 NATIVE, SWAPPED = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 Lower = Callable[[Any, "Page | None", "int | None", "Sequence[float] | None", Any], tuple[Any, Used]]
@@ -34,13 +34,21 @@ def significant_bits(file: BinaryIO) -> int | None:
         at += 12 + length
 
 
-def set_byte_order(image: Any) -> None:
-    """Tell PIL that libtiff has put the bytes of wide greys in the machine's order, which it does not expect of a
-    big-endian file; else such a compressed TIFF decodes as noise."""
+def mend_tiles(image: Any) -> None:
+    """Tell PIL how the bytes of wide greys lie, where it is wrong.
+
+    libtiff has put them in the machine's order, which PIL does not expect of a big-endian file: such a compressed TIFF
+    would decode as noise. Of "planes" of a single sample PIL takes the name of the mode's first letter for its layout.
+    """
     right = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
     tiles = getattr(image, "tile", ())
-    if tiles and tiles[0].codec_name == "libtiff" and tiles[0].args[0] in right:
+    if not tiles:
+        return
+    if tiles[0].codec_name == "libtiff" and tiles[0].args[0] in right:
         image.tile = [tile._replace(args=(right[tile.args[0]], *tile.args[1:])) for tile in tiles]
+    if tiles[0].codec_name == "raw" and image.tag_v2.get(PLANAR) == 2 and image.tag_v2.get(SAMPLES, 1) == 1:
+        image.tag_v2[PLANAR] = 1
+        image._setup()  # makes the tiles anew
 
 
 def wide_grey(image: Any, page: Page | None, bits: int | None) -> tuple[np.ndarray, Range, Range | None]:

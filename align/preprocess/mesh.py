@@ -31,6 +31,7 @@ READERS: dict[str, Callable[[bytes, Neighbours], list[Part]]] = {
 SUFFIXES = tuple(READERS)
 LIMIT = 2**29  # bytes of a mesh file
 BEYOND = 1e30  # areas of such triangles are no numbers
+LONGEST = 300  # characters of a reason's detail
 DROPPED = "points/dropped"
 
 
@@ -86,10 +87,16 @@ def read_cloud(
     except MemoryError:
         raise
     except BadSample as error:
-        raise bad(error.reason, source, error.detail) from None
+        raise bad(error.reason, source, shortened(error.detail)) from None
     except Exception as error:  # every format's parser has its own
-        raise bad("points/unreadable", source, " ".join(str(error).split()) or type(error).__name__) from None
+        raise bad("points/unreadable", source, shortened(str(error)) or type(error).__name__) from None
     return Cloud(points.astype(np.float32), neighbours.notes)
+
+
+def shortened(detail: str) -> str:
+    """One line of at most LONGEST characters; damaged headers hold numbers and names of any length."""
+    line = " ".join(detail.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def cloud(parts: list[Part], count: int, rng: np.random.Generator, neighbours: Neighbours) -> np.ndarray:

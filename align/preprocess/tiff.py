@@ -23,6 +23,7 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259,
 STRIPS, SAMPLES, ROWS, STRIP_BYTES, LEAST, MOST, PLANAR = 273, 277, 278, 279, 280, 281, 284
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, FORM, SIGNED_LEAST, SIGNED_MOST = 322, 323, 324, 325, 339, 340, 341
 SUBFILE, DNG = 254, 50706
+PACKINGS = {33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
 FORMS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex float"}
 
 Tags = Mapping[int, Any]
@@ -62,12 +63,16 @@ def read_page(file: BinaryIO) -> Page:
     start = file.read(4)
     for tags, _ in _directories(file):
         page = describe(tags)
-        planes = _one(tags, PLANAR, 1) == 2 and _one(tags, COMPRESSION, 1) == 1 and page.samples > 1
+        planes = _one(tags, PLANAR, 1) == 2 and page.samples > 1
+        packing = _one(tags, COMPRESSION, 1)
         if start == b"MM\x00\x2b":
             return page._replace(unread="a BigTIFF of big-endian numbers; write it little-endian")
         if _one(tags, SUBFILE) & 1 or DNG in tags:
             return page._replace(unread="a camera's raw picture, which begins with a preview; develop it to a TIFF")
-        if planes and page.bits > 8:  # Pillow would take each byte for a pixel
+        if packing in PACKINGS:
+            return page._replace(unread=f"compressed as {PACKINGS[packing]}; write it with deflate or LZW")
+        # Pillow would take each byte of a plane for a pixel, and the first of several grey bands for the picture
+        if planes and ((page.bits > 8 and packing == 1) or _one(tags, PHOTOMETRIC, 1) < 2):
             return page._replace(unread=f"{page.words} in planes; write each pixel's samples together")
         return page
     raise ValueError("a TIFF without a page")
@@ -88,16 +93,18 @@ def describe(tags: Tags) -> Page:
     if not (width > 0 and height > 0):
         raise ValueError(f"a TIFF of {width} x {height} pixels")
     tile = _one(tags, TILE_WIDTH) * _one(tags, TILE_HEIGHT)
-    bits, form = _all(tags, BITS) or [1], _all(tags, FORM) or [1]
+    bits = max(_all(tags, BITS), default=1)
+    if not 0 <= bits <= 64:
+        raise ValueError(f"a TIFF of {bits:g}-bit samples")
     return Page(
         width=width,
         height=height,
-        bits=int(max(bits)),
+        bits=int(bits),
         samples=_one(tags, SAMPLES, 1),
-        form=int(form[0]),
+        form=_one(tags, FORM, 1),
         inverted=_one(tags, PHOTOMETRIC, 1) == 0,
         tile=tile,
-        stated=_stated(tags, int(max(bits))),
+        stated=_stated(tags, int(bits)),
     )
 
 
@@ -188,6 +195,8 @@ def _check_pieces(tags: Tags, size: int) -> None:
     ends = places + lengths if len(lengths) == len(places) else places
     if len(places) < pieces or ends.max() > size:
         raise Cut
+    if absent := int((places[:pieces] == 0).sum()):  # Pillow would decode whatever it finds
+        raise ValueError(f"a sparse TIFF: {absent} of its {pieces} pieces were left out; write them too")
 
 
 WANTED = frozenset(
@@ -208,5 +217,7 @@ def _all(tags: Tags, tag: int) -> list[float]:
 
 
 def _one(tags: Tags, tag: int, default: int = 0) -> int:
-    values = _all(tags, tag)
-    return int(values[0]) if values else default
+    value = next(iter(_all(tags, tag)), default)
+    if not isfinite(value):
+        raise ValueError(f"a TIFF whose tag {tag} is {value}")
+    return int(value)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.preprocess.base import bad
-from align.preprocess.deep import set_byte_order, wide_colours, wide_grey
+from align.preprocess.deep import mend_tiles, wide_colours, wide_grey
 from align.preprocess.formats import damaged
 from align.preprocess.levels import Used, to_bytes
 from align.preprocess.tiff import Page
@@ -43,7 +43,7 @@ def from_pil(
     try:
         low = wide_colours(image, again) if every_bit or levels or bits or (page and page.stated) else None
         if page is not None:
-            set_byte_order(image)
+            mend_tiles(image)
         image.load()
         turn = orientation(image)  # a conversion may lose the tag
         if low is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from align.preprocess.sounds.ogg import checksum
 
 
 def with_serial(data: bytes, serial: int) -> bytes:
@@ -22,23 +22,3 @@ def with_serial(data: bytes, serial: int) -> bytes:
         out[at + 22 : at + 26] = checksum(out[at:end]).to_bytes(4, "little")
         at = end
     return bytes(out)
-
-
-def checksum(data: bytes | bytearray) -> int:
-    """Ogg's CRC-32: the polynomial 04C11DB7, the highest bit first, from zero and not inverted."""
-    table, crc = _table(), 0
-    for byte in data:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ table[crc >> 24 ^ byte]
-    return crc
-
-
-@cache
-def _table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte << 24
-        for _ in range(8):
-            crc = crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)
-            crc &= 0xFFFFFFFF
-        table.append(crc)
-    return table

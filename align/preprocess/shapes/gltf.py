@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from align.preprocess.shapes.neighbours import Neighbours
@@ -12,7 +13,8 @@ from align.preprocess.shapes.part import Part
 from align.preprocess.shapes.pieces import Files, part
 from align.values import BadSample
 
-MOST = 2**23  # rows of an array
+MOST = 2**23  # rows of an array; numbers of all arrays that no buffer holds
+WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
 def read_glb(data: bytes, neighbours: Neighbours) -> list[Part]:
@@ -40,7 +42,10 @@ def read_gltf(data: bytes, neighbours: Neighbours) -> list[Part]:
 
 
 def checked(text: bytes) -> dict[str, Any]:
-    """The JSON of a glTF, whose arrays are of a size that is read."""
+    """The JSON of a glTF, whose arrays are of a size and a kind that is read.
+
+    trimesh gives zeros for what is compressed or sparse. Raises BadSample: points/truncated, unreadable, too-large.
+    """
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError):
@@ -49,9 +54,19 @@ def checked(text: bytes) -> dict[str, Any]:
         raise BadSample("points/unreadable", f"no JSON; it starts with {text[:12]!r}") from None
     if not isinstance(tree, dict) or "asset" not in tree:
         raise BadSample("points/unreadable", "its JSON is no glTF")
-    for accessor in tree.get("accessors", ()):
-        if not 0 <= accessor.get("count", 0) <= MOST:
-            raise BadSample("points/too-large", f"an array of {accessor['count']} rows")
+    for name in tree.get("extensionsRequired", ()):
+        if "compression" in name and not (name == "KHR_draco_mesh_compression" and find_spec("DracoPy")):
+            raise BadSample("points/unreadable", f"it is compressed ({name}); write it without")
+    accessors, made = tree.get("accessors", []), 0
+    for accessor in accessors:
+        count = accessor.get("count", 0)
+        made += 0 if "bufferView" in accessor else count * WIDTHS[accessor["type"]]
+        if not 0 <= count <= MOST or made > MOST:
+            raise BadSample("points/too-large", f"an array of {count} rows")
+    for primitive in (one for mesh in tree.get("meshes", ()) for one in mesh["primitives"]):
+        places = (primitive.get("attributes", {}).get("POSITION"), primitive.get("indices"))
+        if any("sparse" in accessors[i] for i in places if i is not None):
+            raise BadSample("points/unreadable", "its places are a sparse array; write them as a plain one")
     return tree
 
 
@@ -60,12 +75,19 @@ def buffers(tree: Mapping[str, Any], neighbours: Neighbours) -> dict[str, bytes]
     known = {}
     for buffer in tree.get("buffers", ()):
         uri = buffer.get("uri")
-        if uri is None or uri.startswith("data:"):
+        if uri is None:
+            continue
+        size = buffer.get("byteLength", 0)
+        if uri.startswith("data:"):
+            kind, _, text = uri.partition(",")
+            there = len(text) * 3 // 4
+            if kind.endswith(";base64") and there < size:
+                raise BadSample("points/truncated", f"its header says {size} bytes of a buffer, {there} are there")
             continue
         found = neighbours.find(uri)
         if isinstance(found, str):
             raise BadSample("points/incomplete", found)
-        if len(found) < (size := buffer.get("byteLength", 0)):
+        if len(found) < size:
             raise BadSample("points/truncated", f"its header says {size} bytes of {uri}, {len(found)} are there")
         known[uri] = found
     return known

@@ -10,20 +10,25 @@ from align.preprocess.shapes.part import COLOUR_MISSING, Part
 from align.preprocess.shapes.pieces import Files, part
 from align.values import BadSample
 
+MATERIALS = 2048  # trimesh's time grows with their square
+
 
 def read_obj(data: bytes, neighbours: Neighbours) -> list[Part]:
-    """The shape in an .obj file. Raises BadSample: points/corrupt for a face whose vertex is not there."""
+    """The shape in an .obj file. Raises BadSample: points/corrupt for a face whose vertex is not there,
+    points/too-large."""
     from trimesh.exchange.obj import load_obj
 
     text = decoded(data)
     known: dict[str, bytes] = {}
-    for line in re.findall(r"^[ \t]*mtllib[ \t]+(.+)$", text, re.MULTILINE):
-        found = neighbours.find(name := line.strip())
+    for name in dict.fromkeys(line.strip() for line in re.findall(r"^[ \t]*mtllib[ \t]+(.+)$", text, re.MULTILINE)):
+        found = neighbours.find(name)
         if isinstance(found, str):
             neighbours.say(COLOUR_MISSING, found)
         else:
             known[name] = decoded(found).encode()
     used = dict.fromkeys(line.strip() for line in re.findall(r"^[ \t]*usemtl[ \t]+(.+)$", text, re.MULTILINE))
+    if len(used) > MATERIALS:
+        raise BadSample("points/too-large", f"{len(used)} materials, at most {MATERIALS} are read")
     stated = {
         line.strip()
         for content in known.values()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO, NamedTuple
 
 from align.preprocess.base import bad
-from align.preprocess.sounds import mpeg
+from align.preprocess.sounds import mpeg, ogg
 from align.preprocess.sounds.containers import LAYOUTS, find_samples, runs_over
 from align.preprocess.sounds.flac import samples_there, total_samples, with_total
 from align.preprocess.sounds.formats import advice, foreign
@@ -19,8 +19,6 @@ from align.values import BadSample
 HEAD = 1024  # bytes: the largest header of one piece, NIST's
 UNCOUNTED = (b"PVF1", b" paf", b"fap ", b"\x64\xa3", b"\0\0\xa3\x64", b"\0\1\xa3\x64", b"\0\2\xa3\x64")
 """Formats that have no place for a length: PVF, PAF and IRCAM."""
-
-OGG_PAGE = 65_307  # bytes at most
 
 
 class Sized(NamedTuple):
@@ -47,7 +45,7 @@ def sized(file: BinaryIO, most: float, source: Any) -> Sized:
     if head[:4] == b"fLaC" and len(head) >= 42:
         return _flac(file, start, head, size, source)
     if head[:4] == b"OggS":
-        return _ogg(file, head, size, source)
+        return _ogg(file, head, start, size, source)
     if mpeg.parse(head[:4]) is not None:
         return _mpeg(file, start, size, most, source)
     found = find_samples(file, head, size)
@@ -138,13 +136,26 @@ def _mpeg(file: BinaryIO, start: int, size: int, most: float, source: Any) -> Si
     return Sized(Joined(file, stream.spans, zeros), stream.samples, 0 < stream.stated >= stream.frames - 1)
 
 
-def _ogg(file: BinaryIO, head: bytes, size: int, source: Any) -> Sized:
-    """The last page says that the stream ends with it, and is whole (RFC 3533, section 6)."""
-    file.seek(max(0, size - OGG_PAGE))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+def _ogg(file: BinaryIO, head: bytes, start: int, size: int, source: Any) -> Sized:
+    """The pages follow each other up to the one that ends the stream (RFC 3533, section 6), and no stream follows."""
+    name = foreign(head)
+    if name is not None:
+        raise bad("audio/format", source, advice(name))
+    first = last = None
+    has_sound = False
+    for page in ogg.pages(file, start):
+        if page.end > size:
+            break
+        if has_sound and page.flags & ogg.FIRST:
+            raise bad("audio/format", source, advice("Ogg with several streams"))
+        begins = not has_sound and page.position not in ogg.NOWHERE
+        has_sound = has_sound or begins
+        # of a damaged page between these libsndfile misses the samples; without these it takes the stream for a shorter
+        if (begins or page.flags & ogg.LAST) and not ogg.is_whole(file, page):
+            raise bad("audio/corrupt", source, f"the page at byte {page.start} is damaged")
+        first, last = first or page, page
+    if first is None or last is None or not last.flags & ogg.LAST:
         raise bad("audio/truncated", source, "an Ogg stream without its last page")
-    if page[14:18] != head[14:18]:  # the streams' numbers; libsndfile would read the first
+    if last.stream != first.stream:  # libsndfile would read the first
         raise bad("audio/format", source, advice("Ogg with several streams"))
     return Sized(file)

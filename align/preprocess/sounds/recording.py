@@ -37,7 +37,7 @@ class Recording(NamedTuple):
 
         Raises BadSample: audio/truncated, no-length.
         """
-        start = self.sound.tell()
+        start = self.sound.tell() if self.sound.seekable() else 0  # a WAV of GSM 6.10 is not
         samples = self.sound.read(count, dtype="float32", always_2d=True)  # (T, channels)
         there = start + len(samples)
         if len(samples) < count and self.stated:
@@ -45,7 +45,8 @@ class Recording(NamedTuple):
         if len(samples) < count:
             detail = f"no header states the length; of {self.frames} samples that were counted {there} could be read"
             raise bad("audio/no-length", self.source, detail)
-        return samples[:, 0] if self.sound.channels == 1 else samples.mean(1)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused, here they are no news
+            return samples[:, 0] if self.sound.channels == 1 else samples.mean(1)
 
 
 class Heading(NamedTuple):

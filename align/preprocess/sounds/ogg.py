@@ -1,0 +1,52 @@
+"""Pages of an Ogg file, as RFC 3533 lays them out: walked, so that a hole or a second stream is seen.
+
+libsndfile takes a stream whose first page of sound is damaged for one that begins later, and reads the first of two.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+HEADER = 27  # bytes before the table of segments
+MOST = 1 << 19  # pages that are looked at: three hours of 20 ms each
+FIRST, LAST = 2, 4  # flags: the page begins, or ends, its stream
+NOWHERE = (0, 2**64 - 1)  # positions of pages that hold no sound, or end no packet
+_mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class Page(NamedTuple):
+    """A page's place in the file, its flags, the samples of its stream up to its end, and the stream's number."""
+
+    start: int
+    end: int
+    flags: int
+    position: int
+    stream: bytes
+
+
+def pages(file: BinaryIO, at: int) -> Iterator[Page]:
+    """The pages from byte ``at`` on, each behind the one before, up to bytes that are none or MOST."""
+    for _ in range(MOST):
+        file.seek(at)
+        head = file.read(HEADER + 255)
+        if len(head) < HEADER or head[:4] != b"OggS":
+            return
+        end = at + HEADER + head[26] + sum(head[HEADER : HEADER + head[26]])
+        yield Page(at, end, head[5], int.from_bytes(head[6:14], "little"), head[14:18])
+        at = end
+
+
+def is_whole(file: BinaryIO, page: Page) -> bool:
+    """Whether a page's bytes are those that its checksum was made of."""
+    file.seek(page.start)
+    data = file.read(page.end - page.start)
+    return checksum(data[:22] + bytes(4) + data[26:]) == int.from_bytes(data[22:26], "little")
+
+
+def checksum(data: bytes | bytearray) -> int:
+    """Ogg's CRC-32 of a page whose four bytes for it are 0: polynomial 04C11DB7, the highest bit first, from zero and
+    not inverted. zlib's takes the lowest bit first, and inverts before and after."""
+    crc = zlib.crc32(data.translate(_mirrored), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2)
