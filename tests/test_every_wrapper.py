@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import pickle
 
@@ -224,6 +225,73 @@ def test_a_foreign_loss_gets_the_defaults_and_survives_a_pickle():
     assert again.losses["one"].needs_tokens is False
 
 
+class Plain(Foreign):
+    """As others write them: numbers, not tensors; kinds of negatives, nothing that sets them."""
+
+    scale, bias, negative_kinds = 20.0, -1, ("easy", "hard")
+
+
+def test_a_foreign_loss_may_keep_plain_numbers_and_gets_its_kind_of_negatives():
+    for wrapper in (lambda loss: loss, lambda loss: Matryoshka(MemoryQueue(loss, 4), [3, dim])):
+        made = Objective({"one": Term(wrapper(Plain()), names[1:3])}, dim=dim, batch=4)
+        _, logged = made(frame(2), generator=torch.Generator())
+        assert logged["one/scale"] == 20
+        assert made.infos() == [TermInfo(("image", "text"), "pairwise", 20.0, -1.0)]
+        assert made.losses["one"].negative_kinds == ("easy", "hard")
+        again = pickle.loads(pickle.dumps(made))
+        again.load_state_dict(made.state_dict())
+        for each in (copy.deepcopy(made), again, made):
+            each.losses["one"].set_negatives("hard")
+            assert {part.negatives for part in each.modules() if isinstance(part, Plain)} == {"hard"}
+
+
+def frame(shared: int, text: int = 3) -> Embeddings:
+    """Four samples: rows of an image for two of them, of a text for so many; so many samples have both."""
+    table = {}
+    for name, owner in (("image", [0, 1]), ("text", [*range(2 - shared, 2 - shared + text)])):
+        x = F.normalize(torch.randn(len(owner), dim), dim=1).requires_grad_()
+        table[name] = Rows(x, torch.tensor(owner, dtype=torch.long))
+    return Embeddings(table, [str(i) for i in range(4)], torch.arange(4))
+
+
+class Mean(Foreign):
+    """A mean over the pairs alone: NaN where there is none."""
+
+    def forward(self, embeddings, samples, **_):
+        (a, b), (i, j) = embeddings, samples
+        return 1 - (self.gain * a @ b.T)[i[:, None] == j].mean()
+
+
+@pytest.mark.parametrize("kind", [Foreign, Mean])
+@pytest.mark.parametrize("rows", [frame(0), frame(2, text=0)], ids=["no pair", "no text"])
+def test_a_foreign_loss_of_nothing_that_fits_is_zero_with_zero_gradients(kind, rows):
+    for wrapper in (lambda loss: loss, lambda loss: Matryoshka(loss, [3, dim]), losses.MixGeodesic):
+        made = Objective({"one": Term(wrapper(kind()), names[1:3])}, dim=dim, batch=4)
+        leaves = [rows["image"].values, rows["text"].values, *made.parameters()]
+        total, _ = made(rows, generator=torch.Generator())
+        assert total == 0
+        assert all(not grad.any() for grad in torch.autograd.grad(total, leaves))  # zeros, never None
+        assert made.counts() == {"one": 1}
+        assert made(frame(2), generator=torch.Generator())[0] > 0
+
+
+class Each(Foreign):
+    def forward(self, embeddings, samples, **_):
+        return embeddings[0].square().sum(1)
+
+
+class Nothing(Foreign):
+    def forward(self, embeddings, samples, **_):
+        return 0.0
+
+
+@pytest.mark.parametrize(("kind", "got"), [(Each, r"a tensor \(2,\)"), (Nothing, "float")])
+def test_a_loss_that_returns_something_else_is_named(kind, got):
+    made = Objective({"one": Term(kind(), names[1:3])}, dim=dim, batch=4)
+    with pytest.raises(TypeError, match=f"{kind.__name__} returned {got}; a loss is one number, a 0-d tensor"):
+        made(frame(2))
+
+
 class Wrong(nn.Module):
     kind = "pairwise"
 
@@ -235,6 +303,42 @@ class Unheard(nn.Module):
     kind = "paired"
 
 
+class Listed(Foreign):
+    kind = ("pairwise",)
+
+
+class Started(Foreign):
+    def start(self):
+        """Others are told nothing."""
+
+
+class Clamped(Foreign):
+    clamp_ = True
+
+
+class Spread(Foreign):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+
+class Unbegun(Loss):
+    kind = "pairwise"
+
+    def __init__(self):
+        nn.Module.__init__(self)
+
+    forward = Foreign.forward
+
+
+@dataclasses.dataclass
+class Compared(nn.Module):
+    kind: str = "pairwise"
+
+    def __post_init__(self):
+        super().__init__()
+
+
 @pytest.mark.parametrize(
     ("message", "error", "loss"),
     [
@@ -242,6 +346,14 @@ class Unheard(nn.Module):
         ("Unheard has the kind 'paired'; kinds are pairwise, tokens", ValueError, Unheard),
         (r"Wrong.forward is called as forward\(embeddings, samples, groups=, weights=, generator=\): got an unexpected",
          TypeError, Wrong),
+        (r"Listed has the kind \('pairwise',\); kinds are pairwise, tokens", ValueError, Listed),
+        (r"Started.start is called as start\(dim, modalities, batch\): too many", TypeError, Started),
+        (r"Clamped.clamp_ is called as clamp_\(\): True is not a callable object", TypeError, Clamped),
+        (r"Spread.scale is a tensor \(3,\); it is one number, a tensor \(1,\)", TypeError, Spread),
+        (r"Unbegun.scale is not there: call super\(\).__init__\(\) first", TypeError, Unbegun),
+        (r"Compared cannot be hashed, as torch asks of modules; a dataclass does with eq=False", TypeError, Compared),
+        (r"a loss is a torch.nn.Module; got the class Foreign, not one of its objects", TypeError, lambda: Foreign),
+        (r"a loss is a torch.nn.Module; got <function infonce", TypeError, lambda: losses.infonce),
     ],
 )  # fmt: skip
 def test_what_is_no_loss_is_refused_in_one_line(message, error, loss):

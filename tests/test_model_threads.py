@@ -79,6 +79,22 @@ def test_a_thread_that_trains_stays_in_training_mode():
     assert model.towers["image"].encoder.gain.grad is not None
 
 
+def test_a_model_that_begins_to_train_while_it_embeds():
+    """It is in evaluation mode when embed begins, as in a validation, and another thread goes on training."""
+    model = made().eval()
+    alone, calls = model.embed(image=rows)["image"], []
+
+    def train(*_: Any) -> None:
+        calls.append(model.training)
+        if len(calls) == 2:
+            model.train()
+
+    model.towers["image"].encoder.drop.register_forward_pre_hook(train)
+    assert torch.equal(model.embed(image=rows, batch_size=5)["image"], alone)
+    assert len(calls) == 5  # of four batches the second again, through a view
+    assert modes(model) == [True] * len(modes(model))
+
+
 def same(model: JointModel) -> None:
     """The view computes what the model does in evaluation mode, and leaves the model's modes alone."""
     values, before = torch.stack(rows), modes(model)

@@ -12,7 +12,7 @@ from torch import Tensor
 from align.data import Loader, Shards
 from align.evaluation.content import Marked, parted
 from align.model import JointModel
-from align.model.eval_view import view_in_eval
+from align.model.eval_view import EvalReader
 from align.values import Batch, Embeddings, Rows
 
 Progress = Callable[[int, int], None]
@@ -43,12 +43,13 @@ def embed_shards(
     readers = {m: Marked(reader) if content else reader for m, reader in model.preprocess.items()}
     loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
-    done, view = 0, view_in_eval(model)
+    done, reader = 0, EvalReader(model)
     try:
         with torch.no_grad():
             for rows in loader:
                 rows, numbers = _parted(rows) if content else (rows, {})
-                piece = view(rows.to(model.device)).to("cpu")
+                rows = rows.to(model.device)
+                piece = reader.read(lambda model, rows=rows: model(rows)).to("cpu")
                 for m, number in numbers.items():
                     piece.rows[m] = piece[m]._replace(content=number)
                 _finite(piece)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from align.data import Loader, Shards
 from align.evaluation.embed import vectors
 from align.model import JointModel
-from align.model.eval_view import view_in_eval
+from align.model.eval_view import EvalReader
 from align.values import Embeddings
 
 Pair = tuple[str, str]
@@ -40,11 +40,12 @@ def pair_scores(
             )
     out: dict[Pair, list[float | None]] = {pair: [None] * len(shards) for pair in pairs}
     loader = Loader(shards, {m: model.preprocess[m] for m in wanted}, batch=batch, workers=workers, train=False)
-    done, view = 0, view_in_eval(model)
+    done, reader = 0, EvalReader(model)
     try:
         with torch.no_grad():
             for rows in loader:
-                embeddings = view(rows.to(model.device)).to("cpu")
+                rows = rows.to(model.device)
+                embeddings = reader.read(lambda model, rows=rows: model(rows)).to("cpu")
                 for pair in pairs:
                     for place, value in enumerate(nearest(embeddings, *pair)):
                         if value is not None:

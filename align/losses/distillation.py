@@ -113,6 +113,7 @@ class Distill(ClipTemperature):
     """
 
     kind = "distill"
+    takes_unpaired = True
 
     def __init__(
         self,

@@ -129,6 +129,7 @@ class Gram(Anchored):
     """
 
     kind = "volume"
+    takes_unpaired = True
 
     def forward(
         self,

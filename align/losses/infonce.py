@@ -135,6 +135,7 @@ class InfoNCE(ClipTemperature):
     """
 
     kind = "pairwise"
+    takes_unpaired = True
     in_parts = True
 
     def __init__(

@@ -124,6 +124,7 @@ class LateInteraction(ClipTemperature):
     """
 
     kind = "tokens"
+    takes_unpaired = True
     needs_tokens = True
 
     def __init__(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from abc import ABC
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from align.losses.kinds import KINDS
+from align.losses.pairing import nothing
 from align.losses.parts import Merge
 
 
@@ -31,12 +33,18 @@ class Loss(nn.Module, ABC):
     in_parts: bool = False
     """Each rank computes a share of the tiles; a loss that is not runs whole on every rank."""
 
+    takes_unpaired: bool = False
+    """It gives a zero with zero gradients by itself where no sample has a row of every modality. Another loss is not
+    called then, and counts such a zero: its mean of nothing would be NaN."""
+
     negative_kinds: tuple[str, ...] = ()
     """The kinds of negatives that a schedule may name; "K" stands for any number above 0."""
 
     bias: nn.Parameter | None
     """(1,), added to the logits; None without one."""
 
+    # A leaf with a temperature of its own defines the property ``scale`` anew; ``self.scale = nn.Parameter(...)`` would
+    # meet the property here.
     def __init__(self):
         super().__init__()
         self.register_parameter("bias", None)
@@ -79,7 +87,7 @@ class Given(NamedTuple):
 def apply(loss: Loss, given: Given) -> Tensor:
     """The 0-d loss: called with tokens where it needs them, and with its part where it is computed in parts.
 
-    Raises ValueError where it needs tokens and there are none.
+    Raises ValueError where it needs tokens and there are none, TypeError where it returns something else.
     """
     more: dict[str, Any] = {}
     if loss.needs_tokens:
@@ -88,7 +96,9 @@ def apply(loss: Loss, given: Given) -> Tensor:
         more["tokens"] = given.tokens
     if loss.in_parts:
         more |= {"part": given.part, "merge": given.merge}
-    return loss(
+    if not loss.takes_unpaired and not paired(given.samples):
+        return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
+    value = loss(
         given.embeddings,
         given.samples,
         groups=given.groups,
@@ -96,17 +106,41 @@ def apply(loss: Loss, given: Given) -> Tensor:
         generator=given.generator,
         **more,
     )
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{type(loss).__name__} returned {got}; a loss is one number, a 0-d tensor")
+    return value.reshape(())
+
+
+def paired(samples: Sequence[Tensor]) -> Tensor:
+    """0-d bool: whether a sample has a row in each of M tensors (n_m,) of ids."""
+    first, *rest = samples
+    meeting = first >= 0
+    for other in rest:
+        meeting = meeting & torch.isin(first, other)
+    return meeting.any()
+
+
+def number(value: Tensor | float) -> Tensor:
+    """0-d, without gradient: a loss's scale or bias, which one of another class may keep as a plain number."""
+    return torch.as_tensor(value).detach().reshape(())
 
 
 def as_loss(module: nn.Module) -> Loss:
     """The module as a Loss. One of another class needs a ``kind`` and Loss's ``forward``; what else it does not have,
     it gets: this is the one place that asks.
 
-    Raises ValueError for a module without a known kind, TypeError where its ``forward`` takes something else.
+    Raises ValueError for a module without a known kind, TypeError where it is no module, where one of Loss's methods
+    takes something else, or where its scale or bias is no number.
     """
+    if not isinstance(module, nn.Module):
+        got = f"the class {module.__name__}, not one of its objects" if isinstance(module, type) else repr(module)[:80]
+        raise TypeError(f"a loss is a torch.nn.Module; got {got}")
     name = type(module).__name__
+    if type(module).__hash__ is None:
+        raise TypeError(f"{name} cannot be hashed, as torch asks of modules; a dataclass does with eq=False")
     kind = getattr(module, "kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         has = "no kind" if kind is None else f"the kind {kind!r}"
         raise ValueError(f"{name} has {has}; kinds are {', '.join(KINDS)}")
     if not isinstance(module, Loss):
@@ -114,22 +148,55 @@ def as_loss(module: nn.Module) -> Loss:
     loss = cast(Loss, module)
     keywords = ["groups", "weights", "generator"]
     keywords += ["tokens"] * loss.needs_tokens + ["part", "merge"] * loss.in_parts
-    try:
-        inspect.signature(loss.forward).bind((), (), **dict.fromkeys(keywords))
-    except TypeError as error:
-        raise TypeError(
-            f"{name}.forward is called as forward(embeddings, samples, {', '.join(k + '=' for k in keywords)}): {error}"
-        ) from None
+    _check_call(loss, "forward", "embeddings", "samples", *(f"{keyword}=" for keyword in keywords))
+    for method, words in _CALLS.items():
+        _check_call(loss, method, *words)
+    _check_number(loss, "scale")
+    _check_number(loss, "bias")
     return loss
 
 
+_CALLS = {
+    "start": ("dim", "modalities", "batch"),
+    "clamp_": (),
+    "between": ("modalities",),
+    "set_negatives": ("kind",),
+}
+"""Methods that others call, with what they give."""
+
+
+def _check_call(loss: Loss, method: str, *words: str) -> None:
+    called = f"{type(loss).__name__}.{method} is called as {method}({', '.join(words)})"
+    places = [word for word in words if not word.endswith("=")]
+    try:
+        signature = inspect.signature(getattr(loss, method))
+        signature.bind(*places, **{word[:-1]: None for word in words if word.endswith("=")})
+    except TypeError as error:
+        raise TypeError(f"{called}: {error}") from None
+
+
+def _check_number(loss: Loss, name: str) -> None:
+    where = f"{type(loss).__name__}.{name}"
+    try:
+        value: Any = getattr(loss, name)
+    except AttributeError as error:
+        raise TypeError(f"{where} is not there: call super().__init__() first ({error})") from None
+    if isinstance(value, int | float) or (name == "bias" and value is None):
+        return
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:80]
+        raise TypeError(f"{where} is {got}; it is one number, a tensor (1,)")
+
+
 def _complete(module: nn.Module) -> None:
-    for name in ("needs_tokens", "in_parts", "negative_kinds"):
+    for name in ("needs_tokens", "in_parts", "takes_unpaired", "negative_kinds"):
         if not hasattr(module, name):
             setattr(module, name, getattr(Loss, name))
-    for name in ("start", "clamp_", "between", "set_negatives"):
+    for name in ("start", "clamp_", "between"):
         if not hasattr(module, name):
             setattr(module, name, _do_nothing)
+    if not hasattr(module, "set_negatives"):
+        vars(module)["set_negatives"] = partial(setattr, module, "negatives")
     if not hasattr(module, "scale"):
         module.register_buffer("scale", torch.ones(1), persistent=False)
     if not hasattr(module, "bias"):

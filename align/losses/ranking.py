@@ -119,6 +119,7 @@ class Hinge(Loss):
     """
 
     kind = "pairwise"
+    takes_unpaired = True
     negative_kinds = ("hardest", "sum")
 
     def __init__(self, margin: float = 0.2, negatives: Against = "hardest", sides: Sides = "both"):

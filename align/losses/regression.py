@@ -82,6 +82,7 @@ class Regress(Loss):
     """
 
     kind = "regress"
+    takes_unpaired = True
 
     def __init__(self, distance: Distance = "cosine"):
         super().__init__()

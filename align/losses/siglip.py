@@ -157,6 +157,7 @@ class SigLIP(Temperature):
     """
 
     kind = "pairwise"
+    takes_unpaired = True
     in_parts = True
 
     def __init__(

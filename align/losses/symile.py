@@ -144,6 +144,7 @@ class Symile(Temperature):
     """
 
     kind = "symile"
+    takes_unpaired = True
     in_parts = True
     negative_kinds = ("all", "shuffled", "partial", "K")
 

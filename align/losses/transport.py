@@ -134,6 +134,7 @@ class Transport(ClipTemperature):
     """
 
     kind = "tokens"
+    takes_unpaired = True
     needs_tokens = True
     negative_kinds = ("all", "none")
 

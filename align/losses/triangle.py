@@ -87,6 +87,7 @@ class Triangle(Anchored):
     """
 
     kind = "area"
+    takes_unpaired = True
     modalities = 3
 
     def forward(

@@ -116,6 +116,7 @@ class AlignUniform(Loss):
     """
 
     kind = "none"
+    takes_unpaired = True
 
     def __init__(
         self, alignment_weight: float = 1.0, uniformity_weight: float = 1.0, alpha: float = 2.0, t: float = 2.0

@@ -109,6 +109,7 @@ class VICReg(Loss):
     """
 
     kind = "none"
+    takes_unpaired = True
 
     def __init__(
         self,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from types import MethodType
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, final
 
 import torch
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 def view_in_eval(model: M) -> M:
@@ -21,9 +23,9 @@ def view_in_eval(model: M) -> M:
     A compiled module is taken without its compilation, which knows the module in training mode only. Parameters and
     buffers are the model's own; a scripted module's are copied, as its mode stands beside them.
     """
-    modules = [*model.modules()]
-    if not any(module.training for module in modules):
+    if not _trains(model):
         return model
+    modules = [*model.modules()]
     views: dict[nn.Module, nn.Module] = {}
     for module in modules:
         if isinstance(module, torch.jit.ScriptModule):
@@ -37,6 +39,30 @@ def view_in_eval(model: M) -> M:
             vars(view)[name] = value if name in ("_parameters", "_buffers") else _moved(value, views)
         vars(view).update(training=False, _compiled_call_impl=None)
     return cast(M, _view(model, views))
+
+
+@final
+class EvalReader(Generic[M]):
+    """One reader's way through a model in evaluation mode, batch by batch.
+
+    A model that is in evaluation mode is its own view, so another thread may put it into training mode meanwhile, as a
+    run does after a validation. Then the batch is read again, and it and the rest through a view.
+    """
+
+    def __init__(self, model: M):
+        self._model, self._view = model, view_in_eval(model)
+
+    def read(self, batch: Callable[[M], T]) -> T:
+        """What ``batch`` makes of the model in evaluation mode; it may be called twice."""
+        out = batch(self._view)
+        if self._view is self._model and _trains(self._model):
+            self._view = view_in_eval(self._model)
+            out = batch(self._view)
+        return out
+
+
+def _trains(model: nn.Module) -> bool:
+    return any(module.training for module in model.modules())
 
 
 def _view(module: nn.Module, views: dict[nn.Module, nn.Module]) -> nn.Module:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align.model.embed import collated, listed
-from align.model.eval_view import view_in_eval
+from align.model.eval_view import EvalReader
 from align.model.naming import naming
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
@@ -133,11 +133,13 @@ class JointModel(nn.Module):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         lists = {name: listed(name, given, self.modalities) for name, given in inputs.items()}
-        model, out = view_in_eval(self), {}
+        reader, out = EvalReader(self), {}
         for name, given in lists.items():
-            tower = model.towers[name]
-            pieces = collated(name, given, tower.preprocess, batch_size)
-            out[name] = torch.cat([self._unit(tower(self._on_device(values))) for values in pieces])
+            rows = []
+            for piece in collated(name, given, self.towers[name].preprocess, batch_size):
+                values = self._on_device(piece)
+                rows.append(reader.read(lambda model, name=name, x=values: model.towers[name](x)))
+            out[name] = self._unit(torch.cat(rows))
         return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast, final
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
 from align.losses.kinds import KINDS
-from align.losses.loss import Given, Loss, apply, as_loss
+from align.losses.loss import Given, Loss, apply, as_loss, number, paired
 from align.objective.everyone import Everyone, everyone
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
@@ -97,12 +97,12 @@ class Objective(nn.Module):
             if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
                 part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
-            fits.append(_meet(samples))
+            fits.append(paired(samples))
             if len(self.contrasts[name]) > 1:
                 values[f"{name}/{contrast.name}"] = part.detach()
         total = torch.stack(parts).sum()
         values[name] = total.detach()
-        values[f"{name}/scale"] = loss.scale.detach().reshape(())
+        values[f"{name}/scale"] = number(loss.scale)
         return total, torch.stack(fits).any()
 
     def _calls(self) -> Iterator[tuple[str, Contrast]]:
@@ -118,8 +118,8 @@ class Objective(nn.Module):
             TermInfo(
                 contrast.modalities[:2] if read == "pairwise" else contrast.modalities,  # the students of four
                 read,
-                float(loss.scale.detach()),
-                0.0 if loss.bias is None else float(loss.bias.detach()),
+                float(number(loss.scale)),
+                0.0 if loss.bias is None else float(number(loss.bias)),
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]
@@ -133,11 +133,3 @@ class Objective(nn.Module):
 
     def _loss(self, name: str) -> Loss:
         return cast(Loss, self.losses[name])
-
-
-def _meet(samples: Sequence[Tensor]) -> Tensor:
-    first, *rest = samples
-    meeting = first >= 0
-    for other in rest:
-        meeting = meeting & torch.isin(first, other)
-    return meeting.any()

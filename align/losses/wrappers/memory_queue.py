@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from align.losses.kinds import KINDS
-from align.losses.loss import Given, apply
+from align.losses.loss import Given, apply, number
 from align.losses.pairing import at_least_float32, check_embeddings
 from align.losses.wrappers.negatives import stacked, with_negatives
 from align.losses.wrappers.wrapper import Wrapper
@@ -131,4 +131,6 @@ def _make_room(module: MemoryQueue, state: dict[str, Any], prefix: str, *_: Any)
         delattr(module, name)
     for key, value in state.items():
         if key.startswith(tuple(prefix + start for start in starts)):
-            module.register_buffer(key.removeprefix(prefix), torch.empty_like(value, device=module.scale.device))
+            module.register_buffer(
+                key.removeprefix(prefix), torch.empty_like(value, device=number(module.scale).device)
+            )

@@ -20,6 +20,7 @@ class Wrapper(Loss, ABC):
     """
 
     loss: Loss
+    takes_unpaired = True  # the inner loss is asked when it is called
 
     def __init__(self, loss: nn.Module):
         nn.Module.__init__(self)  # not Loss's, whose scale and bias would hide the inner loss's
