@@ -20,6 +20,8 @@ FILES = {
     "names.json": '["a, b", "c"]',
     "words.json": '{"shape": {"0": "cube", "1": "cone"}, "size": ["big", "small"]}',
     "one.txt": "cube,cone,torus\n",
+    "classes.csv": "id,name\n0,cat\n1,dog\n",
+    "map.yaml": "0: cat\n1: dog\n",
     "prompts.txt": "a {}\nthe {}, lit from above\n",
 }
 
@@ -31,6 +33,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "noise.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder, two").mkdir()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,7 @@ def folder(tmp_path, monkeypatch):
         ("names.json", ["a, b", "c"]),
         ("words.json", {"shape": {"0": "cube", "1": "cone"}, "size": ["big", "small"]}),
         ("cube, cone", ["cube", "cone"]),
+        ("folder, two", ["folder", "two"]),  # a folder is called so
         ("cube\ncone, dark\n", ["cube", "cone, dark"]),
         (",".join(map(str, range(3000))), [str(i) for i in range(3000)]),
     ],
@@ -73,6 +77,9 @@ def test_classes_are_read_in_every_form(said, means):
         ('{"a": "x", "b": ["y"]}', "a name is a word, not ['y']", 2),
         ('{"a": null, "b": "y"}', "a name is a word, not None", 2),
         ("[" * 5000, "--classes", 2),
+        ("classes.csv", "classes.csv: a .csv has another form; it takes a file with one a line, or JSON", 1),
+        ("map.yaml", "map.yaml: a .yaml has another form", 1),
+        ('"cube","cone"', '"cube" has quotes around it', 2),
     ],
 )
 def test_other_forms_are_refused_in_one_line(said, says, code):

@@ -178,6 +178,35 @@ def test_decoded_members_that_are_nothing_are_counted_and_no_str_is_a_path(tmp_p
         load(lambda: [{"__key__": "k", "__url__": "shard-3", "jpg": {"no": "picture"}}], 1, samples=3, batch=3)
 
 
+def test_bytes_under_a_modalitys_plain_name_or_one_that_states_no_format_are_read():
+    """As ``.rename(image="jpg;png", text="txt")`` makes them."""
+    about = {"json": b'{"group": 1, "weight": 2}'}
+    expected = batch_of({"png": png(1), "txt": b"a cone\n", **about})
+    assert equal(expected, batch_of({"image": png(1), "text": b"a cone\n", **about}))
+    members = {"image": ["img"], "text": ["caption"], "label": ["class"]}
+    named = batch_of({"img": png(1), "caption": b"a cone\n", "class": b"3"}, members=members)
+    assert (named["image"].values.tolist(), named.labels) == (expected["image"].values.tolist(), [3])
+    assert named["text"].values.tolist() == expected["text"].values.tolist()
+    assert batch_of({"text": ("one", None, "two")})["text"].n == 2
+    make = partial(list, [{"image": png(1), "text": b"a", "gif": b"", "pkl": b"", "__key__": 0}])
+    assert Pipeline(make, samples=3).modalities == {"gif": 1, "image": 1, "text": 1}
+    batches, counts = load(make, 1, samples=2, batch=2)
+    assert (batches[0]["image"].n, keys(batches), counts) == (2, ["0", "0"], {AGAIN: 1})
+
+
+def test_the_look_keeps_no_sample():
+    made = []
+
+    def make():
+        for i in range(40):
+            made.append(np.zeros((4, 4, 3), np.uint8))
+            yield {"image": made[-1], "label": i % 2}
+
+    pipeline = Pipeline(make, samples=40)
+    assert (pipeline.modalities, pipeline.classes) == ({"image": 32}, {"label": ["0", "1"]})
+    assert [sys.getrefcount(made[i]) for i in range(32)] == [2] * 32  # ours and getrefcount's
+
+
 # epochs, workers, ranks
 
 
@@ -305,6 +334,12 @@ def test_a_pipeline_without_samples_is_refused(yields):
             load(lambda: yields, 2, workers=workers)
 
 
+def test_markers_without_end_are_refused(monkeypatch):
+    monkeypatch.setattr("align.data.pipeline.MARKERS", 100)
+    with pytest.raises(ValueError, match=r"failed \(rank 0 of 1, .*\): ValueError: 100 empty dicts in a row"):
+        load(lambda: iter(dict, 1), 1)
+
+
 def test_a_pipeline_whose_iterator_is_spent_is_refused():
     spent = iter([{"text": "a"}] * 3)
     with pytest.raises(ValueError, match=r"yields no sample to rank 0 of 1, worker 0 of 1, when it begins again"):
@@ -319,7 +354,9 @@ def test_a_reader_without_a_shard_is_refused(tmp_path):
 
 def test_webdatasets_refusal_of_several_nodes_is_one_line(folder):
     make = partial(dataset, folder, nodesplitter=webdataset.shardlists.single_node_only)
-    with pytest.raises(ValueError, match=r"^functools\.partial failed \(rank 0 of 2, .*\): ValueError: .*node"):
+    with pytest.raises(
+        ValueError, match=r"^test_data_pipeline\.dataset failed \(rank 0 of 2, .*\): ValueError: .*node"
+    ):
         load(make, 1, rank=0, world=2, workers=2)
 
 
@@ -345,8 +382,9 @@ def test_what_is_no_dict_costs_its_position_and_the_budget():
     assert Pipeline(make, samples=3).modalities == {"text": 28}  # of the first 32
     with pytest.raises(TooManyBad, match=r"sample/not-a-dict +11 +.*: a tuple"):
         load(lambda: [(1, 2)], 2, samples=11, batch=11)
-    with pytest.raises(ValueError, match=r"yields a tuple, no dicts: leave out .to_tuple\(\) and .batched\(\)"):
-        Pipeline(lambda: [(1, 2)] * 40, samples=3).modalities  # noqa: B018
+    for other, says in (((1, 2), "a tuple"), ({1: "a"}, "a dict with the key 1")):
+        with pytest.raises(ValueError, match=rf"yields {says}, no dict .*: leave out .to_tuple\(\) and .batched\(\)"):
+            Pipeline(lambda other=other: [other] * 40, samples=3).modalities  # noqa: B018
     with pytest.raises(ValueError, match=r"yields batches: leave out .batched\(\)"):
         load(lambda: [{"__key__": ["a", "b"], "text": ["x", "y"]}], 1)
 
@@ -361,6 +399,9 @@ def test_a_damaged_member_is_counted_as_ever(tmp_path):
 def test_arguments_are_checked():
     with pytest.raises(ValueError, match="samples=0"):
         Pipeline(list, samples=0)
+    for samples in (None, 2.5, True, "3"):
+        with pytest.raises(TypeError, match=f"samples={samples!r} says .* a whole number, at least 1"):
+            Pipeline(list, samples=samples)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="make is a function that returns the pipeline, not a list"):
         Pipeline([], samples=1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"batch of 8 needs as many samples; .* hold 4: lower the batch"):

@@ -155,7 +155,10 @@ def test_a_pipeline_is_a_source_in_a_config(mine):
             {"train": pipeline("my_pipelines.other_names")},
             "model's modalities (audio, image, text); they have photo",
         ),
-        ({"train": pipeline("my_pipelines.tuples")}, "yields a tuple, no dicts: leave out .to_tuple() and .batched()"),
+        (
+            {"train": pipeline("my_pipelines.tuples")},
+            "yields a tuple, no dict from names to contents: leave out .to_tuple() and .batched()",
+        ),
         ({"train": pipeline("my_pipelines.nothing")}, "nothing yields no sample"),
         ({"train": pipeline("my_pipelines.dataset", samples=5)}, "hold 5 samples, fewer than data.batch=12: lower it"),
         (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shlex
 import subprocess
+from contextlib import redirect_stdout
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import tiny
@@ -19,10 +22,25 @@ from tiny_data import png, write
 
 from align.checkpoint import save
 from align.commands import main
-from align.data import Shards
+from align.commands.arguments import arguments
+from align.data import Shards, build
 from align.data.places.patterns import MOST, braces, count, escape, inside, typeable
 
-NAMES = ["set[12]", "data?", "a{1,2}", "with space", "50%", "a#b", "*", "[12]", "a,b", "out:1", "quote'd"]
+NAMES = [
+    "set[12]",
+    "data?",
+    "a{1,2}",
+    "with space",
+    "50%",
+    "a#b",
+    "*",
+    "[12]",
+    "a,b",
+    "out:1",
+    "quote'd",
+    "#a",
+    "pipe:x.tar",
+]
 DECOYS = ["set1", "set2", "dataX", "a1", "a2", "1", "a", "b"]  # what the names would match as patterns
 trust = ["--allow", "tiny_space"]
 
@@ -96,6 +114,48 @@ def test_commands_with_a_model(home, monkeypatch, capsys, name):
     assert all(path.startswith(f"{name}/hits") for path in json.loads(found)["files"])
 
 
+def test_a_name_that_is_no_utf8(home, monkeypatch):
+    """As an old disk or archive has them: read, printed, and written into JSON and pages; no class is called so."""
+    monkeypatch.chdir(home)
+    name = os.fsdecode(b"caf\xe9")
+    tiny_space.write_tar(home / name / "test-000000.tar", tiny_space.world())
+    save(tiny_space.model("pairwise"), home / name / "model")
+    (home / name / "pictures").mkdir()
+    (home / name / "pictures" / f"{name}.png").write_bytes(png(1))
+    (home / name / "pictures" / f"not{name}.ply").write_bytes(b"nothing")
+
+    def run(*args: str) -> tuple[int, str]:
+        stream = TextIOWrapper(BytesIO(), encoding="utf-8")
+        with redirect_stdout(stream):
+            code = main(list(args))
+        stream.flush()
+        return code, os.fsdecode(stream.buffer.getvalue())
+
+    assert run("evaluate", f"{name}/model", f"{name}/*.tar", *trust)[0] == 0
+    results = json.loads((home / name / "model/results.json").read_text(encoding="utf-8"))
+    assert results["protocol"]["samples"] == len(tiny_space.world())
+    assert run("embed", f"{name}/model", f"{name}/*.tar", *trust)[0] == 0
+    (home / name / "query.npy").write_bytes(tiny_space.npy(torch.eye(8)[0]))
+    code, out = run("search", f"{name}/model", "--image", f"{name}/query.npy", "--of", "image", "--json", *trust)
+    assert (code, json.loads(out)["query"]) == (0, {"image": f"{name}/query.npy"})
+    code, out = run("shards", "build", f"{name}/pictures", f"{name}/built", "--max-bad", "1")
+    assert (code, f"{name}/built" in out) == (0, True)
+    line = json.loads((home / name / "built/train-bad.jsonl").read_text(encoding="utf-8"))
+    assert f"{name}/pictures/not{name}.ply" in line["detail"]
+    (home / name / "pictures" / name).mkdir()
+    (home / name / "pictures" / name / "1.png").write_bytes(png(1))
+    with pytest.raises(ValueError, match="a class is called as its folder, whose name is no UTF-8; rename it"):
+        build(home / name / "pictures", home / name / "classes")
+
+
+def test_words_that_yaml_reads_as_nothing_are_words():
+    def command(folder: str | None = None, /, *, out: str | None = None) -> None:
+        """A command."""
+
+    for word in ("#a/x", "null", "~", "&a", "---", ""):
+        assert arguments(command, "command", [f"--out={word}", "--", word]) == ([word], {"out": word})
+
+
 @pytest.mark.parametrize("name", ["set[12]", "a{1,2}", "*", "data? with space#50%'d"])
 def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
@@ -113,6 +173,8 @@ def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, nam
     ]
     printed = said(capsys, "train", "--config", "config.yaml", "--run", f"{name}/run", *given)
     assert shlex.split(printed.partition("next: ")[2])[2] == f"{name}/run"
+    assert main(["train", "--config", "config.yaml", "--run", "r", "--data.val", "#a/train-*.tar"]) == 2
+    assert "YAML reads a comment there, and so nothing; write ./#a/train-*.tar" in capsys.readouterr().err
     state = json.loads(next((tmp_path / name / "run" / "checkpoints").glob("*/training/state.json")).read_text())
     assert state["order"]["samples"] == 48
     assert yaml.safe_load((tmp_path / name / "run" / "config.yaml").read_text())["data"]["val"] == f"{name}/train-*.tar"

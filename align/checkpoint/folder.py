@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import align
 from align.checkpoint.describe import build, describe
 from align.checkpoint.run import choose
+from align.checkpoint.tensors import read_tensors
 from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
@@ -89,7 +90,6 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     newer schema, or names a class that is not allowed.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     path = locate(folder, checkpoint)
     about = _json(path / "model.json")
@@ -106,7 +106,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     if about.get("sha256") not in (None, sha256(weights_file)):
         raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
     try:
-        state = load_file(weights_file)
+        state = read_tensors(weights_file)
     except SafetensorError as error:
         raise ValueError(f"{weights_file} is damaged: {error}") from error
     try:

@@ -14,6 +14,7 @@ from torch import nn
 
 from align.checkpoint.folder import write_model
 from align.checkpoint.run import index
+from align.checkpoint.tensors import read_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, plain_name, put, weights
 
@@ -77,17 +78,15 @@ def load_training(
 
     Raises ValueError where the checkpoint belongs to another model or objective.
     """
-    from safetensors.torch import load_file
-
     try:
-        put(model_inside(model), load_file(folder / "model.safetensors"))
-        put(objective, load_file(folder / "training" / "objective.safetensors"))
+        put(model_inside(model), read_tensors(folder / "model.safetensors"))
+        put(objective, read_tensors(folder / "training" / "objective.safetensors"))
     except RuntimeError as error:
         raise ValueError(
             f"{folder} was trained with another model or objective than this config's; "
             f"use another --run, or --fresh to start over ({' '.join(str(error).split())[:300]})"
         ) from error
-    flat = load_file(folder / "training" / "optimizer.safetensors")
+    flat = read_tensors(folder / "training" / "optimizer.safetensors")
     names = _names(optimizer, model, objective)
     for parameter, name in names.items():
         found = {key.rpartition("/")[2]: value for key, value in flat.items() if key.rpartition("/")[0] == name}

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         name, rest = _choose(args)
         keep_memory()
+        print_any_name()
         code = _run(name, rest)
         sys.stdout.flush()
         return code
@@ -147,6 +149,13 @@ def keep_memory() -> None:
         return
     mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
     mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+def print_any_name() -> None:
+    """Let the output hold names of files whose bytes are no UTF-8: they are printed as they are, as ``ls`` does."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="surrogateescape")
 
 
 def leave_a_core() -> None:

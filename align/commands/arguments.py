@@ -29,7 +29,7 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
     flags = [] if folder is None else list(dict.fromkeys(("--out", f"--{folder}")))
     by_name = any(arg.split("=")[0] in flags for arg in takewhile(lambda arg: arg != "--", args))
     for p in signature:
-        hint = hints[p.name]
+        hint = str if hints[p.name] == str | None else hints[p.name]  # else YAML reads "#a" and "null" as None
         given: dict[str, Any] = {"help": helps.get(p.name, "")}
         if p.name == folder and by_name:
             parser.add_argument(*flags, type=hint, dest=p.name, metavar=p.name.upper(), **given, **_needed(p))

@@ -13,6 +13,9 @@ from align.commands.named import short, structure
 FORMS = 'give a list ["a", "b"], a file with one name a line, or names with commas: a,b'
 TEMPLATE_FORMS = 'give one as "a photo of a {}", a list ["{}", "a {}"], or a file with one a line'
 
+OTHER_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq", ".yaml", ".yml", ".toml")
+"""Suffixes of files whose lines are no names."""
+
 Names = list[str] | dict[str, str]
 """Class names, or label -> name in prompts."""
 
@@ -66,6 +69,8 @@ def _classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
             raise ValueError(f"{option} {short(text)} is no file, and a single name leaves no choice: {FORMS}")
         if where == option and (files := [name for name in names if "." in name and os.path.isfile(name)]):
             raise ValueError(f"{option}: {files[0]!r} is a file, one of several names; {FORMS}")
+        if where == option and (quoted := [name for name in names if name[0] == name[-1] and name[0] in "\"'"]):
+            raise ValueError(f"{option}: {quoted[0]} has quotes around it; {FORMS}")
         return _names(names, where)
     found = structure(text, where)
     if isinstance(found, dict) and found and all(isinstance(value, list | dict) for value in found.values()):
@@ -90,8 +95,12 @@ def _content(text: str, option: str) -> tuple[str, str]:
     if text.startswith(("[", "{")) or not os.path.exists(text):  # of Path, a long list would be a name too long
         return text, option
     path = Path(text)
+    if path.is_dir() and "," in text:  # names, and a folder that is called so
+        return text, option
     if path.is_dir():
         raise ValueError(f"{option} {text} is a folder; it takes a file with one a line")
+    if path.suffix.lower() in OTHER_FORMS:
+        raise Refused(f"{option} {text}: a {path.suffix} has another form; it takes a file with one a line, or JSON")
     try:
         return path.read_text(encoding="utf-8-sig").strip(), f"{option} {text}"
     except UnicodeDecodeError as error:

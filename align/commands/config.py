@@ -159,6 +159,11 @@ def parse_args(parser: Any, args: list[str]) -> Any:
     """The values of a command line whose options are known. What is wrong in one is exit code 2."""
     from jsonargparse import ArgumentError
 
+    for arg, after in zip(args, [*args[1:], ""], strict=True):
+        name, given, value = arg.partition("=")
+        if name.startswith("--") and (value if given else after).startswith("#"):
+            value = value if given else after
+            raise Refused(f"{name} {value}: YAML reads a comment there, and so nothing; write {'./' + value}", code=2)
     try:
         return parser.parse_args(args)
     except ArgumentError as error:

@@ -94,12 +94,10 @@ def search(
 
 
 def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files: list[str]) -> None:
-    import json
+    from align.files import json_text
 
     found = [{"rank": hit.rank, "score": hit.score, **hit.item} for hit in hits]
-    print(
-        json.dumps({"query": asked, "of": of, "how": how, "hits": found, "files": files}, indent=2, ensure_ascii=False)
-    )
+    print(json_text({"query": asked, "of": of, "how": how, "hits": found, "files": files}, 2))
 
 
 def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str | None) -> None:

@@ -53,13 +53,12 @@ def check(
         up: the axis of point clouds that stands upright on the page
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
-    from json import dumps
-
     from align.commands.named import split
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data.check import diagnose
+    from align.files import json_text
 
     if examples < 1:
         raise ValueError(f"--examples {examples}: keep at least one of each finding")
@@ -82,7 +81,7 @@ def check(
         facts = {"set": ", ".join(shards), "samples": f"{found.samples:,}", "shards": f"{len(found.shards):,}"}
         write_diagnosis(html, found, facts=facts | ({"against": against} if against else {}), up=up)
     if json:
-        print(dumps(found.json(), indent=2, ensure_ascii=False))
+        print(json_text(found.json(), 2))
     else:
         _print(found, html)
     return 3 if found.failed else 0

@@ -36,13 +36,12 @@ def show(
         members: names in shards that name no modality, as in text=json:caption|txt
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
-    from json import dumps
-
     from align.commands.pairs import mapping
     from align.commands.shown import within
     from align.data import Shards
     from align.data.look import look
     from align.data.look import save as write
+    from align.files import json_text
 
     if each < 1:
         raise ValueError(f"--each {each}: show at least one sample of each modality")
@@ -59,7 +58,7 @@ def show(
         facts["licence"] = found["licence"] or "not stated"
         write_look(html, opened, chosen(len(opened), samples, seed), facts=facts, up=up)
     if json:
-        print(dumps({**found, "saved": files}, indent=2, ensure_ascii=False, default=str))
+        print(json_text({**found, "saved": files}, 2, str))
         return
     _print(found, opened)
     if files:

@@ -19,19 +19,18 @@ def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_
         json: print JSON
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
     """
-    from json import dumps
-
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
     from align.data import Shards
     from align.data.stats import measure
+    from align.files import json_text
 
     with progress("samples") as say:
         opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
         found = measure(opened, say)
     if json:
-        print(dumps(found, indent=2, ensure_ascii=False))
+        print(json_text(found, 2))
     else:
         _print(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from align.commands.errors import Refused
@@ -104,7 +103,9 @@ def label(
 
 
 def _print_json(rows: list[dict[str, Any]], how: str, notes: list[str]) -> None:
-    print(json.dumps({"how": how, "notes": notes, "files": rows}, indent=2, ensure_ascii=False))
+    from align.files import json_text
+
+    print(json_text({"how": how, "notes": notes, "files": rows}, 2))
 
 
 def _print_table(rows: list[dict[str, Any]], how: str, top: int) -> None:

@@ -15,15 +15,18 @@ def is_decoded(data: Any) -> bool:
 
 
 def member_of(modality: str, members: Mapped, sample: Sample) -> str | None:
-    """The member that a modality is read from where no member's name says it: one that ``members`` maps to it, or a
-    decoded one that has the modality's very name, as in ``{"image": picture, "text": "a cone"}``."""
-    return modality if is_decoded(sample.get(modality)) else mapped(modality, members, sample)
+    """The member that a modality is read from where no member's name says it: one that ``members`` maps to it, or one
+    that has the modality's very name, as in ``{"image": picture, "text": "a cone"}``."""
+    return modality if sample.get(modality) is not None else mapped(modality, members, sample)
 
 
 def texts(data: Any) -> list[Any]:
-    """A str as UTF-8 bytes, a list of them one by one; any other member as it is. So a str is never taken as a path."""
-    if isinstance(data, list) and all(isinstance(text, str) for text in data):
-        return [text for each in data for text in texts(each)]
+    """A str as UTF-8 bytes, a list of them one by one; any other member as it is. So a str is never taken as a path.
+
+    None in such a list is a caption that is missing.
+    """
+    if isinstance(data, list | tuple) and all(isinstance(text, str | None) for text in data):
+        return [text for each in data if each is not None for text in texts(each)]
     return [data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data]
 
 

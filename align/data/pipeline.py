@@ -6,20 +6,20 @@ import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from torch.utils.data import get_worker_info
 
 from align.data.bad import AGAIN, Bad, Lost
-from align.data.decoded import is_decoded
 from align.data.labels import class_names
 from align.data.meta import read_meta
-from align.data.names import modalities, with_foreign
+from align.data.names import CODE, modalities, with_foreign
 from align.data.reading import Reading
 from align.values import Sample
 
 LOOK = 32  # samples that are looked at before training, for their modalities and classes
+MARKERS = 1_000_000  # empty dicts in a row, after which no sample is waited for any more
 
 
 class Pipeline(Reading):  # not @final, so that a config names it by its class path
@@ -27,8 +27,8 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
 
     A sample is a dict, member name -> content, named as in shards: ``image.jpg``, ``text.txt``, ``jpg``, ``json``. A
     content is bytes or decoded: a PIL picture, an array, a tensor, a sound as (array, rate), a str, a list of str (one
-    row each), for ``json`` a dict, for ``cls`` a number. A decoded one may have its modality's plain name (``image``).
-    None is a member that is missing. ``__key__`` and ``__url__`` are taken where they are given.
+    row each), for ``json`` a dict, for ``cls`` a number. A content may have its modality's plain name (``image``). None
+    is a member that is missing. ``__key__`` and ``__url__`` are taken where they are given.
 
     Each reading process (each worker of each rank) calls ``make`` for itself and reads on and on: an epoch is
     ``samples`` positions over all ranks, whatever the pipeline yields. One that runs out begins again, counted as
@@ -61,9 +61,14 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
     ):
         if not callable(make):
             raise TypeError(f"make is a function that returns the pipeline, not a {type(make).__name__}")
+        if not isinstance(samples, int) or isinstance(samples, bool):
+            raise TypeError(f"samples={samples!r} says how many samples an epoch has: a whole number, at least 1")
         if samples < 1:
             raise ValueError(f"samples={samples} says how many samples an epoch has: at least 1")
-        made_by = make if hasattr(make, "__qualname__") else type(make)
+        made_by: Any = make
+        while isinstance(made_by, partial):
+            made_by = made_by.func
+        made_by = made_by if hasattr(made_by, "__qualname__") else type(made_by)
         name = f"{made_by.__module__}.{made_by.__qualname__}"
         super().__init__([], with_foreign(members), streams=1, block=1, max_bad=max_bad, name=name)
         self.make, self.stated, self._samples = make, members, samples
@@ -97,24 +102,25 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
         found, again = self._next()
         sample: Sample = {"__key__": f"{epoch}-{position}", "__url__": self.name, "__index__": position}
         bad = [Bad(AGAIN, self.name, self._reader())] * again
-        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        if not isinstance(found, Mapping):
             return sample, [*bad, Bad("sample/not-a-dict", self.name, f"a {type(found).__name__}")]
+        if other := [name for name in found if not isinstance(name, str)]:
+            return sample, [*bad, Bad("sample/not-a-dict", self.name, f"a dict with the key {other[0]!r}")]
         if isinstance(found.get("__key__"), list | tuple):
             raise ValueError(f"{self.name} yields batches: leave out .batched(), the loader makes them")
-        sample |= {name: str(found[name]) for name in ("__key__", "__url__") if found.get(name)}
+        sample |= {name: str(found[name]) for name in ("__key__", "__url__") if found.get(name) not in (None, "")}
         sample |= {name: x for name, x in found.items() if not name.startswith("__") and x is not None}
         return sample, bad
 
     @cached_property
     def modalities(self) -> dict[str, int]:
         """Modality -> how many of the first samples have a row of it."""
-        found = Counter(m for sample in self._first_samples for m in _modalities(sample, self.members))
-        return dict(sorted(found.items()))
+        return self._first_samples[0]
 
     @cached_property
     def classes(self) -> dict[str, list[str]]:
         """Attribute -> class names in the labels of the first samples."""
-        return class_names(read_meta(sample, self.members)[0].label for sample in self._first_samples)
+        return self._first_samples[1]
 
     @property
     def lost(self) -> list[Lost]:
@@ -137,20 +143,27 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
             running.close()
 
     @cached_property
-    def _first_samples(self) -> list[Sample]:
-        """Up to LOOK of them, of a pipeline that is made for this alone."""
-        looking, found = Pipeline(self.make, samples=LOOK, members=self.members), []
+    def _first_samples(self) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """``modalities`` and ``classes`` of up to LOOK samples, of a pipeline that is made for this alone.
+
+        The samples themselves are not kept: 32 decoded photographs may be gigabytes.
+        """
+        looking, found = Pipeline(self.make, samples=LOOK, members=self.members), Counter[str]()
+        labels, refused = [], []
         try:
             for position in range(LOOK):
                 sample, bad = looking.read(position)
                 if any(each.reason == AGAIN for each in bad):
                     break
-                found.append((sample, bad))
+                found.update(_modalities(sample, self.members))
+                labels.append(read_meta(sample, self.members)[0].label)
+                refused += [each.key for each in bad]
         finally:
             looking.close()
-        if all(bad for _, bad in found):
-            raise ValueError(f"{self.name} yields {found[0][1][0].key}, no dicts: leave out .to_tuple() and .batched()")
-        return [sample for sample, _ in found]
+        if len(refused) == len(labels):
+            says = "leave out .to_tuple() and .batched()"
+            raise ValueError(f"{self.name} yields {refused[0]}, no dict from names to contents: {says}")
+        return dict(sorted(found.items())), class_names(labels)
 
     def _next(self) -> tuple[Any, int]:
         """What the pipeline yields next, and how often it had to begin again for it."""
@@ -161,10 +174,12 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
                     if self._running is None:
                         self._start()
                     assert self._running is not None
-                    for found in self._running:
+                    for markers, found in enumerate(self._running, 1):
                         if not isinstance(found, Mapping) or found:
                             self._given += 1
                             return found, again
+                        if markers == MARKERS:
+                            raise ValueError(f"{MARKERS:,} empty dicts in a row")
                     if not self._given:
                         break
                     self._running, again = None, again + 1
@@ -204,8 +219,7 @@ def reader_environment(rank: int, world: int) -> Iterator[None]:
 
 
 def _modalities(sample: Sample, members: Mapping[str, Sequence[str]]) -> set[str]:
-    """The modalities that a sample has; a decoded member of any other plain name is one too."""
+    """The modalities that a sample has; a member of any other plain name is one too."""
     names = {name for name in sample if not name.startswith("__")}
     mapped = {name for each in members.values() for name in each} | {"json", "label"}
-    plain = {name for name in names - mapped if "." not in name and is_decoded(sample[name])}
-    return modalities(names, members) | plain
+    return modalities(names, members) | {name for name in names - mapped - CODE if "." not in name}

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.decoded import is_decoded, member_of, texts
-from align.data.names import CODE, Mapped, row_name
+from align.data.names import CODE, FOREIGN, Mapped, row_name
 from align.values import BadSample, Sample
+
+USUAL = frozenset(name for names in FOREIGN.values() for name in names)
+"""Names that state a format, and so which preprocess reads it."""
 
 
 class Source(NamedTuple):
@@ -85,7 +88,9 @@ def _mapped(
             found = [x if is_decoded(x) else x.strip() for x in texts(data)]
             kept = [Source(x, False, member) for x in found if is_decoded(x) or not is_blank(x)]
             return [*kept] if kept else [Unusable(f"{modality}/{BLANK}", member)]
-        if suffix in CODE or (suffixes and suffix not in suffixes):
+        if suffixes and suffix not in suffixes and suffix not in CODE and suffix not in USUAL:
+            suffix = "txt" if "txt" in suffixes else ""  # a name that says nothing of the content: ``img``, ``image``
+        elif suffix in CODE or (suffixes and suffix not in suffixes):
             return [Unusable(f"ignored/{modality}.{suffix}", member)]
         if suffix == "txt" and is_blank(data):
             return [Unusable(f"{modality}/{BLANK}", member)]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -92,9 +92,19 @@ def sha256(path: str | Path) -> str:
 
 def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
     """``obj`` as UTF-8 JSON, atomically; indented for people, or on one line (None)."""
-    text = json.dumps(obj, indent=indent, ensure_ascii=False)
+    text = json_text(obj, indent)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
+
+
+def json_text(obj: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """Return ``obj`` as JSON that UTF-8 can write: bytes of a file's name that are no UTF-8 become ``\\udcXX``.
+
+    >>> print(json_text({"é": b"caf\\xe9".decode("utf-8", "surrogateescape")}))
+    {"é": "caf\\udce9"}
+    """
+    text = json.dumps(obj, indent=indent, ensure_ascii=False, default=default)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: str | Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from align.data.ledger import Ledger
-from align.files import atomic_write, write_json
+from align.files import atomic_write, json_text, write_json
 from align.lit.module import own
 
 
@@ -52,7 +52,7 @@ class Quarantine(L.Callback):
         with (self.run / "bad.jsonl").open("a", encoding="utf-8") as f:
             for line in lines:
                 place = {} if line["split"] == "train" else {"step": step}  # validation has steps of its own
-                f.write(json.dumps({**line, **place}, ensure_ascii=False) + "\n")
+                f.write(json_text({**line, **place}) + "\n")
 
 
 def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
@@ -71,5 +71,5 @@ def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
         path.unlink()
         return []
     with atomic_write(path) as f:
-        f.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+        f.write("".join(json_text(line) + "\n" for line in kept).encode())
     return kept

@@ -54,7 +54,7 @@ def write_page(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as f:
-        f.write(page.encode())
+        f.write(page.encode("utf-8", "replace"))  # a path may hold bytes that are no UTF-8
     return path
 
 

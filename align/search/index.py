@@ -16,6 +16,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from align.checkpoint.tensors import read_tensors
 from align.files import read_json, sha256
 from align.scoring import How
 from align.search.query import Hit, nearest
@@ -76,9 +77,7 @@ class Index:
         if modality not in self.modalities:
             raise ValueError(f"the index has no {modality!r}; it has {', '.join(self.modalities) or 'nothing'}")
         if modality not in self._rows:
-            from safetensors.torch import load_file
-
-            stored = load_file(self._checked(f"{modality}.safetensors"))
+            stored = read_tensors(self._checked(f"{modality}.safetensors"))
             self._rows[modality] = Rows(stored["values"], stored["sample"])
         return self._rows[modality]
 

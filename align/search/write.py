@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import align
 from align.data import Shards
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, Mapped, mapped
-from align.files import atomic_folder, atomic_write, sha256, write_json
+from align.files import atomic_folder, atomic_write, json_text, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
 
@@ -44,7 +43,7 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
             stored = {"values": rows.values[order].float().cpu(), "sample": rows.sample[order].cpu()}
             save_file(stored, work / f"{m}.safetensors")
         with atomic_write(work / "items.jsonl", "w") as file:
-            file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+            file.writelines(json_text(item) + "\n" for item in items)
         names = sorted(path.name for path in work.iterdir())
         about = {
             "schema": schema,

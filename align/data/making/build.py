@@ -143,7 +143,7 @@ def build(
     if not isinstance(source, str | Path):
         return _program(source() if callable(source) else source, job, table)
     path = Path(source)
-    if path.suffix == ".tar" or "://" in str(source):
+    if (path.suffix == ".tar" and not path.is_dir()) or "://" in str(source):
         return _shards({split: str(source)}, job, members)
     if not path.exists():
         raise FileNotFoundError(f"no table or folder {path}")

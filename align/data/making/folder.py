@@ -10,6 +10,7 @@ from pathlib import Path
 from align.data.making.layout import are_parts, check_apart
 from align.data.making.media import Member, held, kind, member
 from align.data.making.planned import Planned
+from align.data.meta import is_text
 from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
 from align.preprocess.sounds.formats import convert
 
@@ -86,6 +87,8 @@ class Folder:
         taken: set[str] = set()
         for folder in self.classes(root) or [root]:
             label = None if folder == root else folder.name
+            if label is not None and not is_text(label):
+                raise ValueError(f"{folder}: a class is called as its folder, whose name is no UTF-8; rename it")
             caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
             for stem, files in self._grouped(folder, label is None and bool(self._folders(folder))):
                 key = _key(prefix + (stem if label is None else f"{label}/{stem}"), taken)

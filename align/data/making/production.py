@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from align.data.making.journal import Journal
 from align.data.making.pool import ordered
 from align.data.making.writer import ShardWriter
 from align.data.names import FIRST_DOT
-from align.files import atomic_write, sha256
+from align.files import atomic_write, json_text, sha256
 
 
 def make(jobs: Sequence[Job]) -> list[tuple[int, dict[str, int]]]:
@@ -173,4 +172,4 @@ def _quarantine(path: Path, lost: Sequence[Lost], found: Sequence[Sequence[str]]
         path.unlink(missing_ok=True)
         return
     with atomic_write(path, "w") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        file.writelines(json_text(line) + "\n" for line in lines)

@@ -43,6 +43,10 @@ def _text(pattern: str | Place) -> str:
 
 
 def _places(pattern: str, allow_pipe: bool) -> list[Place]:
+    if "://" not in pattern and os.path.exists(pattern):
+        return [*_files(pattern, pattern)]
+    if "://" not in pattern and (here := anchored(pattern)) is not None:
+        return [place for name in _written_out(here) for place in _files(name, pattern)]
     if pattern.startswith("pipe:") and not allow_pipe:
         raise ValueError(
             f"{pattern!r} would run a command; shards are files or URLs. To run it: --allow-pipe (allow_pipe=True)"
@@ -51,10 +55,6 @@ def _places(pattern: str, allow_pipe: bool) -> list[Place]:
         return [Pipe(name.removeprefix("pipe:")) for name in _written_out(pattern)]
     if pattern == "-":
         raise ValueError("'-' would read a pipe; shards are files or URLs, e.g. 'shards/train-*.tar'")
-    if "://" not in pattern and os.path.exists(pattern):
-        return [*_files(pattern, pattern)]
-    if "://" not in pattern and (here := anchored(pattern)) is not None:
-        return [place for name in _written_out(here) for place in _files(name, pattern)]
     return [place for name in _written_out(pattern) for place in _named(name, pattern)]
 
 
