@@ -167,7 +167,8 @@ def _quarantine(path: Path, lost: Sequence[Lost], found: Sequence[Sequence[str]]
     """List what was bad; where nothing was, there is no list."""
     lines: list[Mapping[str, Any]] = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in lost]
     names = ("key", "member", "reason", "detail")  # the last where there is one
-    lines += [dict(zip(names, [*bad[:3], *filter(None, bad[3:])], strict=False)) for bad in found]
+    for bad in found:
+        lines.append(dict(zip(names, [*bad[:3], *filter(None, bad[3:])], strict=False)))
     if not lines:
         path.unlink(missing_ok=True)
         return
