@@ -1,4 +1,4 @@
-"""What a build noted of members that it wrote all the same: its list beside the shards is read again."""
+"""The list of members that a build noted and wrote all the same, read again from beside the shards."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ OGG_PAGE = 65_307  # bytes at most
 
 
 class Sized(NamedTuple):
-    """What libsndfile is to open. frames: where it would guess, how many there are; else None.
+    """The bytes that libsndfile opens. frames: where it would guess, how many there are; else None.
 
     stated: whether a header states the length; where none does, a cut cannot be seen.
     """
