@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -262,11 +263,30 @@ def gathered():
     return ids, loader.counts
 
 
+def breaks_on_rank_1():
+    for i in range(50):
+        if i == 9 and os.environ["RANK"] == "1":
+            raise KeyError("fname")
+        yield {"text": "a"}
+
+
+def failing():
+    """On a real rank: the error of a pipeline that fails on rank 1, and the samples of all ranks before it."""
+    options = {"batch": 8, "train": True, "steps": 6, "rank": torch.distributed.get_rank(), "world": 2}
+    loader = Loader(Pipeline(breaks_on_rank_1, samples=24), {"text": Bytes(context=4)}, share=everyones, **options)
+    with pytest.raises(ValueError, match="failed") as raised:
+        list(loader)
+    return str(raised.value), loader.ledger.seen
+
+
 def test_two_real_ranks_with_two_workers(tmp_path, monkeypatch):
     write(tmp_path / "shards", 15, per_shard=3)  # 5 shards: 3 and 2 a rank, of these 2, 1, 1 and 1 a worker
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(sys, "argv", [*sys.argv, str(tmp_path / "shards")])
-    (first, counts), (second, also) = on_ranks([gathered], tmp_path / "run")["gathered"]
+    found = on_ranks([gathered, failing], tmp_path / "run")
+    (first, counts), (second, also) = found["gathered"]
+    says = "test_data_pipeline.breaks_on_rank_1 failed (rank 1 of 2, worker 0 of 1): KeyError: 'fname'"
+    assert [(text, seen) for text, seen in found["failing"]] == [(says, 16)] * 2  # none is left waiting for another
     assert counts == also == {AGAIN: 1 + 3 * 3}  # 12 positions a reader: of 6 samples once again, of 3 three times
     assert [len(ids) for ids in (*first, *second)] == [4] * 12
     assert {key for ids in first for key in ids} == {f"{i:05d}" for s in (0, 2, 4) for i in range(3 * s, 3 * s + 3)}
@@ -285,8 +305,6 @@ def test_a_resampled_pipeline_never_runs_out(folder):
 def test_the_environment_is_as_it_was(folder, monkeypatch):
     monkeypatch.setenv("RANK", "7")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    import os
-
     batches, _ = load(lambda: dataset(folder), 2, rank=1, world=2)
     assert keys(batches)[0] == "00010"  # the Loader's rank, not the environment's
     assert (os.environ["RANK"], "WORLD_SIZE" in os.environ) == ("7", False)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import align
 from align.checkpoint.describe import build, describe
 from align.checkpoint.run import choose
-from align.checkpoint.tensors import read_tensors
 from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
 from align.model.inside import model_inside, sharded, unwrapped, weights
+from align.model.tensors import read_tensors
 from align.values import TermInfo
 
 schema = 1

@@ -14,9 +14,9 @@ from torch import nn
 
 from align.checkpoint.folder import write_model
 from align.checkpoint.run import index
-from align.checkpoint.tensors import read_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, plain_name, put, weights
+from align.model.tensors import read_tensors
 
 
 def save_training(

@@ -21,7 +21,7 @@ Names = list[str] | dict[str, str]
 
 
 def read_classes(text: str, option: str = "--classes") -> Names | dict[str, Names]:
-    """What ``text`` names: a list of names, label -> name in prompts, or attribute -> one of these.
+    """Return the names in ``text``: a list of names, label -> name in prompts, or attribute -> one of these.
 
     ``[`` or ``{`` begins JSON, whose names may hold commas. Otherwise it is an existing file, with one name a line or
     with JSON, or two names or more with commas between them. Raises Refused for any other form, for a name that comes

@@ -23,6 +23,10 @@ AGAIN = "pipeline/began-again"
 """A pipeline that ran out and began again. Counted, but no fault: an epoch is as long as the user said."""
 
 
+FAILED = "reader/failed"
+"""An error that ends reading on one rank, on its way to all others; its text is the key."""
+
+
 class Bad(NamedTuple):
     """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
 

@@ -31,7 +31,7 @@ def texts(data: Any) -> list[Any]:
 
 
 def read_json(data: Any) -> Any:
-    """What a json member says, decoded or not, with plain numbers and lists. Raises ValueError for damaged JSON."""
+    """Return the content of a json member, decoded or not, in plain values. Raises ValueError for bad JSON."""
     return plain(data) if is_decoded(data) and not isinstance(data, str) else json.loads(data)
 
 

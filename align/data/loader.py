@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch.utils.data import DataLoader
 
-from align.data.bad import Bad, Budget
+from align.data.bad import FAILED, Bad, Budget
 from align.data.join import join
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
@@ -42,7 +42,7 @@ class Loader:
         steps: how many steps one iteration has; None is endless in training, the whole pass otherwise.
         pin_memory: hand over pinned batches (only where there is a GPU).
         share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``): they then count the same, and
-            stop in the same step. None: each rank counts, and stops for, what it reads itself.
+            stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
         budget: what training goes on with, for a resumed run; None: each iteration begins with one of its own.
         ledger: gets what was bad, one by one; None: a new one.
 
@@ -122,15 +122,7 @@ class Loader:
         step = self.start_step
         while self.steps is None or step < self.start_step + self.steps:
             begin = time.perf_counter()
-            try:
-                sent = [next(parts) for _ in range(max(1, self.workers))]
-            except StopIteration:
-                raise RuntimeError(f"a data worker ended before step {step}") from None
-            found: list[Piece] = []
-            for part in sent:
-                if isinstance(part, Exception):
-                    raise part
-                found.append(part)
+            found = self._next(parts, step)
             batch = join([part for part, _ in found])
             if self._pin:
                 batch = batch.pin_memory()
@@ -140,6 +132,8 @@ class Loader:
             seen, step = batch.size, step + 1
             if self._share is not None:
                 bad, seen = self._share(bad), min(self.batch, len(self.shards) - within * self.batch)
+                if failed := next((b for b in bad if b.reason == FAILED), None):
+                    raise ValueError(failed.key)
             for b in bad:
                 self._counts[b.reason] += 1
                 self.shards.count(b.reason, where=b.where)
@@ -155,6 +149,22 @@ class Loader:
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
+
+    def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
+        """The workers' pieces of a step. A reader's error is raised, and told to the ranks that would wait for this."""
+        found: list[Piece] = []
+        try:
+            for part in [next(parts) for _ in range(max(1, self.workers))]:
+                if isinstance(part, Exception):
+                    raise part
+                found.append(part)
+        except StopIteration:
+            raise RuntimeError(f"a data worker ended before step {step}") from None
+        except (OSError, ValueError) as error:
+            if self._share is not None:
+                self._share([Bad(FAILED, self.shards.name, str(error))])
+            raise
+        return found
 
     def _parts(self) -> Iterator[Piece | Exception]:
         if self.workers == 0:

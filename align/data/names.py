@@ -28,7 +28,7 @@ FIRST_DOT = (
     "a sample's key ends at the first dot of its file's name, and what follows is the member, of lower case letters, "
     "digits, _ and - with dots between"
 )
-"""What a message says where a member's name is none."""
+"""The rule of names, for messages about a name that breaks it."""
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 """Files that shards are made of, and that are none."""

@@ -133,7 +133,7 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
         return [self.name]
 
     def report(self) -> dict[str, int]:
-        """What was bad, by reason, in everything read so far (also by a Loader's workers)."""
+        """Counts of bad samples and members, by reason, in everything read so far (also by a Loader's workers)."""
         return dict(sorted(self._counts.items()))
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
         return dict(sorted(found.items())), class_names(labels)
 
     def _next(self) -> tuple[Any, int]:
-        """What the pipeline yields next, and how often it had to begin again for it."""
+        """Return the pipeline's next sample, and how often it had to begin again for it."""
         again = 0
         try:
             with reader_environment(self._rank, self._world):

@@ -1,4 +1,4 @@
-"""What a Loader reads from: ``Shards``, ``Resampled``, a ``Pipeline`` and mixtures of them are such readings."""
+"""The sources of a Loader: ``Shards``, ``Resampled``, a ``Pipeline`` and mixtures of them are such readings."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def worded(named: Mapping[str, Any], templates: Templates | None) -> dict[str, l
 
 
 class Scored(NamedTuple):
-    """How the labels of an attribute meet its classes: samples with a class, without a label, with others only."""
+    """Counts of an attribute's samples: with a class, without a label, with labels of no class."""
 
     samples: int
     unlabelled: int

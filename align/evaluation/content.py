@@ -1,4 +1,4 @@
-"""Which rows were read from equal content: a preprocess that also says so, for the time of an evaluation."""
+"""Numbers of equal contents: a preprocess that also tells which rows are equal, for the time of an evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which retrieved row counts as found: of the same sample, of the same group, with a shared label, or an equal text."""
+"""Hit rules. A retrieved row counts when it has the same sample, the same group, a shared label or an equal text."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from align.preprocess import Preprocess
 from align.seeds import derive
 
 Urls = str | list[str] | Pipeline
-"""Where the samples of one source come from."""
+"""Origins of one source's samples."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Mix:
 AS_ONE = Mix()
 
 Named = str | list[str] | dict[str, Source] | Pipeline
-"""What ``data.train`` and ``data.val`` may be: shards, a pipeline (``data.train`` alone), or source -> Source."""
+"""Values of ``data.train`` and ``data.val``: shards, a pipeline (``data.train`` alone), or source -> Source."""
 
 
 @dataclass(frozen=True)

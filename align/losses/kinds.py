@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """What objectives and wrappers need to know of a kind of loss."""
+    """Facts about a kind of loss that objectives and wrappers need."""
 
     least: int  # modalities in one call
     most: int | None  # None: any number

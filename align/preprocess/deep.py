@@ -69,7 +69,7 @@ def wide_grey(image: Any, page: Page | None, bits: int | None) -> tuple[np.ndarr
 
 
 def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
-    """How to get all 16 bits of colours, of which PIL keeps the upper eight; None for a picture that has not so many.
+    """Return the function that lowers 16-bit colours to 8 bits; None for other pictures. PIL cuts the lower eight off.
 
     Asked before the image is loaded, used after. again: opens its file anew.
     """

@@ -120,7 +120,7 @@ def _check_shares(array: np.ndarray) -> None:
 
 
 def orientation(image: Any) -> Any:
-    """How to turn a photograph upright, or None; damaged EXIF turns nothing."""
+    """Return the turn that makes a photograph upright, or None; damaged EXIF turns nothing."""
     try:
         tag = image.getexif().get(ORIENTATION, 1)
     except Exception:

@@ -22,7 +22,7 @@ MOST = Points().max_points
 
 
 class Sampling(NamedTuple):
-    """How meshes become clouds: points on each, and the seed of the draw."""
+    """Settings that make clouds of meshes: points on each, and the seed of the draw."""
 
     points: int = 4096
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Which samples are one group, so that none is ever another's negative: those of one label, or of one caption."""
+"""Groups of samples that are never each other's negatives: those of one label, or of one caption."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Readable(Protocol):
 
 
 class Making(NamedTuple):
-    """What the members of a build follow from: the shards they come from, and how they are made."""
+    """Inputs that the members of a build follow from: shards, and how members are made of them."""
 
     shards: Shards | None
     recode: Recode

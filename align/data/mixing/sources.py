@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 Part = Shards | Resampled | Pipeline
-"""What a source of a mixture may be."""
+"""Types of a mixture's sources."""
 
 
 class Turn(NamedTuple):

@@ -47,7 +47,7 @@ def braces(pattern: str) -> list[str]:
 
 
 def count(pattern: str) -> int:
-    """How many names a brace pattern has, from its numbers alone. Raises ValueError where its braces do not pair.
+    """Return the number of a brace pattern's names, without making them. Raises ValueError where braces do not pair.
 
     >>> count("{0..100000000}.tar"), count("{a..e..2}-{1,{2..4}}")
     (100000001, 12)

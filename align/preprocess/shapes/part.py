@@ -15,7 +15,7 @@ COLOUR_MISSING = "points/colour-missing"
 
 
 class Note(NamedTuple):
-    """What is to be said of a shape that was read all the same."""
+    """Notes about a shape that was read all the same."""
 
     reason: str
     detail: str

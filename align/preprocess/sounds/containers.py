@@ -13,7 +13,7 @@ CHUNKS = 1000  # at most: a hostile file can hold millions of empty ones
 
 
 class Layout(NamedTuple):
-    """How a container writes its chunks. first: byte of the first one. name, width: bytes of its name and its length.
+    """Layout of a container's chunks. first: byte of the first one. name, width: bytes of its name and its length.
 
     pad: a chunk's end is rounded up to a multiple. whole: the length counts the chunk's name and length too. slack:
     bytes that writers of whole files count, and leave out.
@@ -43,7 +43,7 @@ LAYOUTS = {
 
 
 class Samples(NamedTuple):
-    """Where a container's samples lie. length: bytes, as stated by the number at ``field``, of ``width`` bytes."""
+    """Place of the samples in a container. length: bytes, as stated by the number at ``field``, of ``width`` bytes."""
 
     start: int
     length: int
@@ -71,7 +71,7 @@ class Samples(NamedTuple):
 
 
 def find_samples(file: BinaryIO, head: bytes, size: int) -> tuple[Samples, Layout | None] | None:
-    """Where the samples of a file lie that begins with ``head`` (64 bytes or more where it is so long).
+    """Return the place of the samples in a file that begins with ``head`` (64 bytes or more where it is so long).
 
     None for a container that is not known here or states no number of bytes.
     """

@@ -34,7 +34,7 @@ CONVERTED = """
     ra spx tak ts tta w64 weba webm wma wmv wv
 """
 SUFFIXES = frozenset(CONVERTED.split())
-"""What files of sound end in that are converted before they are stored: ffmpeg reads them all."""
+"""Suffixes of sound files that are converted before they are stored: ffmpeg reads them all."""
 
 
 def foreign(head: bytes) -> str | None:
@@ -71,5 +71,5 @@ def advice(name: str) -> str:
 
 
 def convert(path: Path) -> str:
-    """How a file of sound becomes one that is read."""
+    """Return a message's remedy: the command that converts a file of sound to one that is read."""
     return f"convert it: `ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(path.with_suffix('.flac')))}`"

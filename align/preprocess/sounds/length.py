@@ -22,7 +22,7 @@ UNCOUNTED = (b"PVF1", b" paf", b"fap ", b"\x64\xa3", b"\0\0\xa3\x64", b"\0\1\xa3
 
 
 class Sized(NamedTuple):
-    """What libsndfile is to open. frames: where it would guess, how many there are; else None.
+    """The bytes that libsndfile opens. frames: where it would guess, how many there are; else None.
 
     stated: whether a header states the length; where none does, a cut cannot be seen.
     """

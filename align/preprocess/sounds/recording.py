@@ -50,7 +50,7 @@ class Recording(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """What is known of a recording before it is decoded."""
+    """Facts about a recording that are known before it is decoded."""
 
     rate: int
     channels: int
