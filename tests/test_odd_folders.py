@@ -23,6 +23,7 @@ from align.data import Shards
 from align.data.places.patterns import MOST, braces, count, escape, inside, typeable
 
 NAMES = ["set[12]", "data?", "a{1,2}", "with space", "50%", "a#b", "*", "[12]", "a,b", "out:1", "quote'd"]
+FEW = [name if name in ("set[12]", "data?") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 DECOYS = ["set1", "set2", "dataX", "a1", "a2", "1", "a", "b"]  # what the names would match as patterns
 trust = ["--allow", "tiny_space"]
 
@@ -69,7 +70,7 @@ def test_shards_commands(home, monkeypatch, capsys, name):
     assert "6 samples" in said(capsys, "shards", "build", f"{name}/kept", f"{name}/again")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 def test_commands_with_a_model(home, monkeypatch, capsys, name):
     monkeypatch.chdir(home)
     shards = home / name / "tests"
@@ -96,7 +97,9 @@ def test_commands_with_a_model(home, monkeypatch, capsys, name):
     assert all(path.startswith(f"{name}/hits") for path in json.loads(found)["files"])
 
 
-@pytest.mark.parametrize("name", ["set[12]", "a{1,2}", "*", "data? with space#50%'d"])
+@pytest.mark.parametrize(
+    "name", ["set[12]", *(pytest.param(x, marks=pytest.mark.slow) for x in ("a{1,2}", "*", "data? with space#50%'d"))]
+)
 def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     for decoy in DECOYS:
