@@ -147,6 +147,7 @@ def test_what_cannot_be_described_says_why():
 
 def test_a_run_without_that_checkpoint_says_which_there_are(tmp_path):
     (tmp_path / "checkpoints" / "step-00000040").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-00000040" / "model.json").write_text("{}")
     (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-00000040"}')
     with pytest.raises(ValueError, match=r"no checkpoint '7'; it has best, last and the steps \[40\]"):
         choose(tmp_path, "7")

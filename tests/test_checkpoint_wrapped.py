@@ -82,7 +82,10 @@ def same(model: JointModel, folder: Path) -> None:
         torch.testing.assert_close(got[m], expected[m], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("wrap", [compiled, tower, parts, in_place, fabric, lightning, twice, Mine, nn.DataParallel])
+dynamo = [pytest.param(wrap, marks=pytest.mark.slow) for wrap in (compiled, tower, parts, in_place, twice)]
+
+
+@pytest.mark.parametrize("wrap", [*dynamo, fabric, lightning, Mine, nn.DataParallel])
 def test_the_model_inside_is_saved(wrap, tmp_path):
     plain = made()[0]
     wrapped = wrap(copy.deepcopy(plain))
@@ -133,6 +136,7 @@ def steps(model: Any, objective: Any, optimizer: torch.optim.Optimizer, which: r
     return losses
 
 
+@pytest.mark.slow  # imports dynamo
 @pytest.mark.parametrize(("first", "second"), [(wrapped_pieces, pieces), (pieces, wrapped_pieces)])
 def test_a_run_goes_on_compiled_or_not(first, second, tmp_path):
     """Wrapped modules run as they are here, uncompiled: the names are the point."""

@@ -279,6 +279,7 @@ def failing():
     return str(raised.value), loader.ledger.seen
 
 
+@pytest.mark.slow
 def test_two_real_ranks_with_two_workers(tmp_path, monkeypatch):
     write(tmp_path / "shards", 15, per_shard=3)  # 5 shards: 3 and 2 a rank, of these 2, 1, 1 and 1 a worker
     (tmp_path / "run").mkdir()
@@ -477,6 +478,7 @@ def test_nothing_pickled_is_opened(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_webdataset_is_imported_when_it_is_needed():
     program = "import sys, align.data; align.data.Pipeline(list, samples=1); assert 'webdataset' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

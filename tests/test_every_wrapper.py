@@ -60,7 +60,8 @@ wrap = {
     "MemoryQueue": lambda loss: MemoryQueue(loss, 4),
     "MixGeodesic": losses.MixGeodesic,
 }
-chains = [*((name,) for name in wrap), *itertools.permutations(wrap, 2)]  # the innermost first
+chains = [(name,) for name in wrap]
+pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
 
 
 def refused(name: str, chain: tuple[str, ...]) -> bool:
@@ -95,7 +96,9 @@ def call(loss, rows: dict, **more) -> Tensor:
     return loss(rows["embeddings"], rows["samples"], generator=draw, **rest, **tokens, **more)
 
 
-@pytest.mark.parametrize("chain", chains, ids="-".join)
+@pytest.mark.parametrize(
+    "chain", [*chains, *(pytest.param(pair, marks=pytest.mark.slow) for pair in pairs)], ids="-".join
+)
 @pytest.mark.parametrize("name", bare)
 def test_it_works_or_is_refused_at_construction(name, chain):
     def make():
@@ -374,6 +377,7 @@ def test_tokens_that_are_missing_are_asked_for():
         MemoryQueue(LateInteraction(), 3)(rows["embeddings"], rows["samples"])
 
 
+@pytest.mark.slow  # imports dynamo
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at it
 def test_a_compiled_loss_is_a_loss():
     rows = given(2, 0)

@@ -90,6 +90,7 @@ def losses(run) -> list[str]:
     return [row["loss"] for row in rows(run)]
 
 
+@pytest.mark.slow
 def test_equal_samples_train_equally(mine, capsys):
     assert trained(mine, "shards", "--trainer.max_steps", "6") == 0
     capsys.readouterr()
@@ -118,6 +119,7 @@ def test_a_decoded_dataset_begins_again_and_a_resumed_run_goes_on(mine, capsys, 
     assert not (mine / "run/bad.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_a_source_in_a_config(mine):
     train = {
         "a": {"urls": "train-*.tar", "weight": 2},
@@ -130,6 +132,9 @@ def test_a_pipeline_is_a_source_in_a_config(mine):
     assert "class_path: align.data.Pipeline" in saved
     assert main(["train", "--config", "run/config.yaml", "--run", "again"]) == 0
     assert losses(mine / "again") == losses(mine / "run")
+
+
+slow = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -159,16 +164,22 @@ def test_a_pipeline_is_a_source_in_a_config(mine):
             {"train": pipeline("my_pipelines.tuples")},
             "yields a tuple, no dict from names to contents: leave out .to_tuple() and .batched()",
         ),
-        ({"train": pipeline("my_pipelines.nothing")}, "nothing yields no sample"),
-        ({"train": pipeline("my_pipelines.dataset", samples=5)}, "hold 5 samples, fewer than data.batch=12: lower it"),
-        (
+        pytest.param({"train": pipeline("my_pipelines.nothing")}, "nothing yields no sample", marks=slow),
+        pytest.param(
+            {"train": pipeline("my_pipelines.dataset", samples=5)},
+            "hold 5 samples, fewer than data.batch=12: lower it",
+            marks=slow,
+        ),
+        pytest.param(
             {"train": pipeline("my_pipelines.dataset"), "samples": 48, "resampled": True},
             "a pipeline states its",
+            marks=slow,
         ),
         ({"val": pipeline("my_pipelines.dataset")}, "a pipeline only trains; validation"),
-        (
+        pytest.param(
             {"val": {"a": {"urls": pipeline("my_pipelines.dataset")}}},
             "a pipeline only trains; validation and evaluation",
+            marks=slow,
         ),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 from test_lit import rows, train
 from tiny import write
 
-from align.checkpoint import index
+from align.checkpoint import choose, index
 from align.lit import Checkpoints, Fitted
 from align.lit.module import own
 from align.optim import AdamW
@@ -144,6 +144,44 @@ def test_the_end_of_a_run_is_made_after_a_kill(shards, straight, tmp_path, capsy
         assert go(shards, run).step == STEPS
         assert f"is trained: {STEPS} of {STEPS} steps" in capsys.readouterr().err
         assert everything(run) == straight
+
+
+def test_checkpoints_that_someone_removed(shards, straight, tmp_path, capsys):
+    run = tmp_path / "run"
+    go(shards, run)
+    steps, pointer = run / "checkpoints", run / "checkpoints/index.json"
+    pointer.write_text(json.dumps(index(run) | {"best": "step-00000002"}))
+    shutil.rmtree(steps / "step-00000002")
+    kept = (run / "model/model.json").read_bytes()
+    for _ in range(2):  # RUN/model is the only copy of the best
+        assert go(shards, run).step == STEPS
+        assert (run / "model/model.json").read_bytes() == kept
+    with pytest.raises(ValueError, match=r"its best checkpoint, step-00000002, is gone; the steps \[4, 6\] are there"):
+        choose(run)
+    shutil.rmtree(run / "model")
+    capsys.readouterr()
+    go(shards, run)
+    assert "its best checkpoint, step-00000002, is gone; until a validation" in capsys.readouterr().err
+    assert (run / "model/model.json").read_bytes() == (steps / "step-00000006/model.json").read_bytes()
+    shutil.rmtree(steps / "step-00000006")
+    capsys.readouterr()
+    go(shards, run)
+    assert "its last checkpoint, step-00000006, is gone; it goes on from step-00000004" in capsys.readouterr().err
+    assert everything(run)["metrics.csv"] == straight["metrics.csv"]
+    assert everything(run)["model/model.safetensors"] == straight["model/model.safetensors"]
+    for step in (4, 6):
+        shutil.rmtree(steps / f"step-0000000{step}")
+    with pytest.raises(ValueError, match="none of them is left; --fresh starts over"):
+        go(shards, run)
+
+
+def test_another_monitor_chooses_the_best_anew(shards, tmp_path):
+    run, monitor = tmp_path / "run", "val/image_to_text/recall@1"
+    go(shards, run, steps=4)
+    checkpoint = Checkpoints(monitor=monitor, mode="max")
+    train(shards, run, 6, trainer={"val_check_interval": EVERY}, checkpoint=checkpoint, max_bad=1)
+    assert index(run)["best"] == "step-00000006"  # no recall is above the loss that was there before
+    assert (index(run)["monitor"], index(run)["value"]) == (monitor, float(rows(run)[-1][monitor]))
 
 
 @pytest.mark.slow

@@ -207,6 +207,7 @@ def test_a_constant_is_one_for_all_threads():
     assert len({id(x) for x in found}) == 1
 
 
+@pytest.mark.slow  # two imports of seconds
 def test_tokens_and_waves_in_threads_that_all_begin():
     """The tokenizer and the constants of a spectrogram are made when they are first needed."""
     texts = [f"a {word} thing number {i}" for i, word in enumerate(["red", "green", "blue", "round"] * 8)]

@@ -17,7 +17,7 @@ from test_infonce import loop as infonce_loop
 from torch import Tensor, nn
 
 from align.distributed import rank, world
-from align.losses import InfoNCE, SigLIP, Symile, infonce, symile
+from align.losses import InfoNCE, SigLIP, Symile, VICReg, infonce, symile
 from align.objective import Objective, Term
 from align.values import Embeddings, Rows, TermInfo
 
@@ -368,3 +368,8 @@ def test_an_objective_knows_what_it_lacks():
     made = Objective({"one": Term(InfoNCE(), ["image", "points"])}, dim=4, batch=4)
     with pytest.raises(ValueError, match="term 'one' names the modality 'points'; there are audio, image, text"):
         made(embeddings)
+
+
+def test_the_modalities_that_are_contrasted():
+    terms = {"clip": Term(InfoNCE(), ["audio", "image"]), "even": Term(VICReg(), ["image", "text"])}
+    assert objective(terms).contrasted == {"audio", "image"}

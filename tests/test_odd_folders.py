@@ -41,6 +41,7 @@ NAMES = [
     "#a",
     "pipe:x.tar",
 ]
+FEW = [name if name in ("set[12]", "data?") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 DECOYS = ["set1", "set2", "dataX", "a1", "a2", "1", "a", "b"]  # what the names would match as patterns
 trust = ["--allow", "tiny_space"]
 
@@ -87,7 +88,7 @@ def test_shards_commands(home, monkeypatch, capsys, name):
     assert "6 samples" in said(capsys, "shards", "build", f"{name}/kept", f"{name}/again")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 def test_commands_with_a_model(home, monkeypatch, capsys, name):
     monkeypatch.chdir(home)
     shards = home / name / "tests"
@@ -156,7 +157,9 @@ def test_words_that_yaml_reads_as_nothing_are_words():
         assert arguments(command, "command", [f"--out={word}", "--", word]) == ([word], {"out": word})
 
 
-@pytest.mark.parametrize("name", ["set[12]", "a{1,2}", "*", "data? with space#50%'d"])
+@pytest.mark.parametrize(
+    "name", ["set[12]", *(pytest.param(x, marks=pytest.mark.slow) for x in ("a{1,2}", "*", "data? with space#50%'d"))]
+)
 def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     for decoy in DECOYS:

@@ -2,7 +2,7 @@
 
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, load, load_tower, locate, save, transcript
-from align.checkpoint.run import choose, index
+from align.checkpoint.run import choose, index, mended
 from align.checkpoint.training import load_training, save_state, save_training
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "load_tower",
     "load_training",
     "locate",
+    "mended",
     "save",
     "save_state",
     "save_training",

@@ -80,7 +80,10 @@ class Checkpoints(L.Callback):
         if trainer.sanity_checking:
             return
         self._account, self._validated = None, module.step
-        value, best = module.validation[self.monitor], index(self.run).get("value")
+        value, known = module.validation[self.monitor], index(self.run)
+        best = (
+            known.get("value") if known.get("monitor") == self.monitor else None
+        )  # of another monitor it says nothing
         better = best is None or (value < best if self.mode == "min" else value > best)
         self._write(trainer, module, value=value, better=better)
 

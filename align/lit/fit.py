@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from align.checkpoint import choose
+from align.checkpoint import choose, index
 from align.data.loader import check_batch
 from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints
@@ -114,6 +114,7 @@ def fit(
         return _end(run, earlier, steps, quarantine, lightning)
     check_batch(data.batch, lightning.world_size)  # now: the other ranks are not started yet
     if lightning.is_global_zero:
+        earlier.forget(run)
         for line in earlier.changes(run, data.order(), optim, steps):
             print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
@@ -137,18 +138,20 @@ def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, traine
     if trainer.is_global_zero:
         if "ledger" in earlier.state.get("bad", {}):
             quarantine.count(trainer)
-        if not _has_model(run):
+        if not _has_model(run, earlier.known):
+            earlier.forget(run)
             _finish(run)
         print(earlier.trained(run, steps), file=sys.stderr)
     return Fitted(earlier.step, 0, {}, trainer.global_rank)
 
 
-def _has_model(run: Path) -> bool:
-    """True where RUN/model is there, and is the best checkpoint."""
-    model, best = run / "model", choose(run, "best")
-    return all((model / name).is_file() for name in MODEL) and (
-        read_json(model / "model.json") == read_json(best / "model.json")
-    )
+def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
+    """True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
+    model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
+    if not all((model / name).is_file() for name in MODEL):
+        return False
+    only = index(run).get("best") != known.get("best")
+    return only or read_json(model / "model.json") == read_json(best / "model.json")
 
 
 def _finish(run: Path) -> None:

@@ -33,8 +33,9 @@ class Repeats(L.Callback):
         if not trainer.is_global_zero:
             return
         mixed = isinstance(own_data(trainer).train_shards, Sources)
-        for modality, reader in own(pl_module).model.preprocess.items():
-            if "txt" in reader.suffixes and (line := said(batch, modality, mixed)):
+        module = own(pl_module)
+        for modality in sorted(module.objective.contrasted):
+            if "txt" in module.model.preprocess[modality].suffixes and (line := said(batch, modality, mixed)):
                 print(line, file=sys.stderr, flush=True)
 
 

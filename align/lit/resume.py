@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 
-from align.checkpoint import choose, index, load_training
-from align.files import read_json
+from align.checkpoint import load_training, mended
+from align.files import read_json, write_json
 from align.lit.module import AlignModule, own
 from align.optim import AdamW
 
@@ -18,11 +18,14 @@ from align.optim import AdamW
 class Earlier(NamedTuple):
     """The last checkpoint of a run.
 
-    folder: None where the run begins. state: its ``training/state.json``.
+    folder: None where the run begins. state: its ``training/state.json``. known: the run's index, without checkpoints
+    that someone has removed; gone: a line for each of those.
     """
 
     folder: Path | None
     state: Mapping[str, Any]
+    known: Mapping[str, Any] = {}
+    gone: Sequence[str] = ()
 
     @property
     def step(self) -> int:
@@ -67,6 +70,13 @@ class Earlier(NamedTuple):
             )
         return lines
 
+    def forget(self, run: Path) -> None:
+        """Write the index without the checkpoints that are gone, and say which those are."""
+        for line in self.gone:
+            print(line, file=sys.stderr)
+        if self.gone:
+            write_json(run / "checkpoints" / "index.json", dict(self.known))
+
     def trained(self, run: Path, steps: int) -> str:
         """The line for a run that is to have so many steps and has them."""
         has = f"{self.step} of {steps} steps" if self.step == steps else f"{self.step} steps, {steps} were asked for"
@@ -79,10 +89,11 @@ class Earlier(NamedTuple):
 
 def find(run: Path, *, fresh: bool) -> Earlier:
     """The last checkpoint in a run folder; of none, or with ``fresh``, a run at step 0."""
-    if fresh or not index(run):
+    known, gone = ({}, []) if fresh else mended(run)
+    if not known:
         return Earlier(None, {"step": 0})
-    folder = choose(run, "last")
-    return Earlier(folder, read_json(folder / "training" / "state.json"))
+    folder = run / "checkpoints" / known["last"]
+    return Earlier(folder, read_json(folder / "training" / "state.json"), known, gone)
 
 
 class Resume(L.Callback):

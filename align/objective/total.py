@@ -108,6 +108,13 @@ class Objective(nn.Module):
     def _calls(self) -> Iterator[tuple[str, Contrast]]:
         return ((name, contrast) for name, found in self.contrasts.items() for contrast in found)
 
+    @property
+    def contrasted(self) -> set[str]:
+        """The modalities whose rows are one another's negatives in a term."""
+        return {
+            m for name, contrast in self._calls() if KINDS[self._loss(name).kind].contrasts for m in contrast.modalities
+        }
+
     def counts(self) -> dict[str, int]:
         """How many training steps had no sample with all of a term's modalities, by term, in this process's life."""
         return dict(zip(self.terms, self.empty.tolist(), strict=True))
