@@ -94,6 +94,8 @@ def test_written_anew(folder, tmp_path):
         kind = {"c": "WEBP", "f": "JPEG"}.get(name.partition("_")[2][0], "PNG")  # what is small stays small
         assert (image.format, image.size, image.mode) == (kind, (32, 32), "RGB"), name
     scaled = {"image_levels": (0, 4095)}
+    again = {f.reason: f.count for f in diagnose(tmp_path / "out" / "*.tar").findings}
+    assert again["image/low-range"] == 1  # 8 bits now: only the build's list says it
     assert "noted" not in build(folder, tmp_path / "levels", recode=Recode(**scaled))
     found = members(tmp_path / "levels")
     assert np.array_equal(np.asarray(Pil.open(io.BytesIO(found["cell_d.image.png"])))[..., 0], scene(4)[..., 0])
@@ -109,7 +111,7 @@ def test_the_commands(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["shards", "build", "in", "out"]) == 0
     said = capsys.readouterr().out
-    assert "noted: 2 members, written; see out/*-bad.jsonl, and `align shards check out` for what to do" in said
+    assert "noted: 2 members, written; see out/train-bad.jsonl, and `align shards check` for what to do" in said
     assert main(["shards", "check", "out", "--html", "check.html"]) == 0
     said = capsys.readouterr().out
     assert "image/low-range" in said
