@@ -94,6 +94,8 @@ def test_written_anew(folder, tmp_path):
         kind = {"c": "WEBP", "f": "JPEG"}.get(name.partition("_")[2][0], "PNG")  # what is small stays small
         assert (image.format, image.size, image.mode) == (kind, (32, 32), "RGB"), name
     scaled = {"image_levels": (0, 4095)}
+    again = {f.reason: f.count for f in diagnose(tmp_path / "out" / "*.tar").findings}
+    assert again["image/low-range"] == 1  # 8 bits now: only the build's list says it
     assert "noted" not in build(folder, tmp_path / "levels", recode=Recode(**scaled))
     found = members(tmp_path / "levels")
     assert np.array_equal(np.asarray(Pil.open(io.BytesIO(found["cell_d.image.png"])))[..., 0], scene(4)[..., 0])

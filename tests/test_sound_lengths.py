@@ -68,7 +68,7 @@ def after(data: bytes, mark: bytes, skip: int = 0) -> int:
 @pytest.mark.parametrize(("rate", "samples"), [(44_100, 1152), (16_000, 576), (11_025, 576)])  # MPEG-1, 2 and 2.5
 @pytest.mark.parametrize("channels", [1, 2])
 def test_frames_are_counted_where_no_header_does(rate, samples, channels):
-    whole, bare = mp3(rate, channels)
+    whole, bare = mp3(rate, channels, 1.0)
     frames = int.from_bytes(whole[after(whole, b"Xing", 4) :][:4], "big")
     found = heading(bare)
     assert (found.rate, found.channels, found.frames, found.stated) == (rate, channels, frames * samples, False)
@@ -77,8 +77,8 @@ def test_frames_are_counted_where_no_header_does(rate, samples, channels):
     wave, _ = from_file(bare, 60.0)
     assert len(wave) == found.frames
     stated, _ = from_file(whole, 60.0)  # here the encoder's delay is cut off
-    delay = next(i for i in range(3000) if np.allclose(wave[i : i + len(stated)], stated, atol=1e-5))
-    assert len(stated) == 2 * rate
+    delay = next(i for i in range(3000) if np.abs(wave[i : i + len(stated)] - stated).max() <= 1e-4)
+    assert len(stated) == rate
     assert delay + len(stated) <= len(wave)
 
 
@@ -199,7 +199,7 @@ def test_a_streamed_file_is_read_to_its_end(name, tmp_path):
         assert (read_window(data, 8000, 60.0, 4000, place) - whole[start : start + 4000]).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("channels", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("samples", [100, 4096, 30_001])
 def test_the_last_frame_of_a_flac_says_how_long_it_is(channels, samples):
     wave = np.random.default_rng(samples).normal(0, 0.2, (samples, channels)).astype(np.float32)
