@@ -134,7 +134,7 @@ def test_a_pipeline_is_a_source_in_a_config(mine):
         ({"train": pipeline("no_such_module.make")}, "No module named 'no_such_module'"),
         (
             {"train": pipeline("my_pipelines.dataset", samples="many")},
-            "Pipeline, samples: Expected a <class",
+            "Pipeline, samples: expected int",
         ),
         ({"train": {"a": {"urls": pipeline("my_pipelines.datset")}}}, "align.data.Pipeline, make: expects a function"),
         ({"train": {"class_path": "align.data.Pipelin", "init_args": {}}}, "no Pipelin; did you mean Pipeline?"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from align.data.bad import NOTED
+from align.data.bad import UNSEEN
 from align.data.check.findings import Findings, Place
 from align.data.making.foreign import split_name
 from align.data.shards import Shards
@@ -32,7 +32,7 @@ def check_said(shards: Shards, findings: Findings) -> None:
 
 
 def notes(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a build's list that say something of a sample that is there; none where there is no list."""
+    """The lines of a build's list that say what only the build could see; none where there is no list."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -42,5 +42,5 @@ def notes(path: Path) -> Iterator[Mapping[str, Any]]:
             said = json.loads(line)
         except ValueError:
             continue
-        if isinstance(said, dict) and said.get("reason") in NOTED and isinstance(said.get("key"), str):
+        if isinstance(said, dict) and said.get("reason") in UNSEEN and isinstance(said.get("key"), str):
             yield said
