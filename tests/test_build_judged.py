@@ -13,6 +13,7 @@ import trimesh
 from PIL import Image
 from test_shapes_cut import pcd, scan
 
+from align.commands import main
 from align.data import Recode, Shards, TooManyBad, build
 from align.data.check.diagnosis import diagnose
 from align.preprocess.mesh import read_cloud
@@ -221,3 +222,40 @@ def test_real_meshes_in_a_folder(real_data, tmp_path):
     (folder / "restaurantbits_texture.png").unlink()
     assert build(folder, tmp_path / "bare", points=256)["noted"] == 2
     assert {array.shape for array in clouds(tmp_path / "bare").values()} == {(256, 3)}
+
+
+def test_a_picture_is_noted_by_the_build_and_found_by_the_check_a_single_time(tmp_path):
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "in" / "a.png")
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "in" / "b.tif")
+    (tmp_path / "in" / "c.ply").write_bytes(ply(holes()))
+    assert build(tmp_path / "in", tmp_path / "out")["noted"] == 3
+    counts = {f.reason: f.count for f in diagnose(tmp_path / "out" / "*.tar").findings}
+    assert {r: counts[r] for r in ("image/low-range", "image/own-range", DROPPED)} == dict.fromkeys(
+        ("image/low-range", "image/own-range", DROPPED), 1
+    )
+
+
+def test_the_table_of_too_many_has_the_faults_alone(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        (tmp_path / "in" / f"{name}.ply").write_bytes(ply(holes())[:-400])
+        (tmp_path / "in" / f"{name}{name}.ply").write_bytes(ply(holes()))
+    with pytest.raises(TooManyBad, match="3 of 6 samples in all are bad") as stopped:
+        build(tmp_path / "in", tmp_path / "out")
+    assert "points/truncated" in str(stopped.value)
+    assert DROPPED not in str(stopped.value)
+    assert stopped.value.counts[DROPPED] == 3
+
+
+def test_suffixes_that_are_not_read_are_named(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.ply").write_bytes(ply(scan()))
+    for name in ("a.M4A", "b.m4a", "notes.md", "LICENCE", ".hidden"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    assert main(["shards", "build", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "left out: 4" in out
+    assert "suffixes that are not read: none 1, .m4a 2, .md 1" in out
+    assert f"convert it: `ffmpeg -i {tmp_path}/in/a.M4A {tmp_path}/in/a.flac`" in out

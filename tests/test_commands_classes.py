@@ -62,6 +62,7 @@ def test_classes_are_read_in_every_form(said, means):
     [
         ("cube", "'cube' is no file, and a single name leaves no choice", 2),
         ("gone.txt", "'gone.txt' is no file", 2),
+        ('"cube","cone"', '"cube" has quotation marks, which belong to a list alone', 2),
         ("names.txt,one.txt", "'names.txt' is a file, one of several names", 2),
         ("", "needs names, two or more", 2),
         ("one.txt", "one.txt needs names, two or more", 1),
@@ -218,6 +219,7 @@ def test_evaluate_refuses_in_one_line(place, capsys):
         (["--classes", '{"kind": ["bbb", "bbb"]}'], "kind names 'bbb' twice", 2),
         (["--classes", "bbb"], "a single name leaves no choice", 2),
         (["--classes", "bbb,ccc", "--attribute", "colour"], "no attribute 'colour'", 1),
+        (["--attribute", "colour"], "no attribute 'colour'", 1),
     ):
         code, out, err, _ = evaluate(capsys, place, *args)
         assert (code, out) == (exits, "")

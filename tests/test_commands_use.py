@@ -256,7 +256,8 @@ def test_search_refuses(place, indexed, capsys):
     code, _, err = run(capsys, "search", pairs, place / "0.npy", "--of", "image", *trust)
     assert code == 2
     assert "0.npy is a file: search by it with --image" in err
-    assert "nothing to search by" in run(capsys, "search", pairs, "--of", "image", *trust)[2]
+    code, _, said = run(capsys, "search", pairs, "--of", "image", *trust)
+    assert (code, "nothing to search by" in said) == (2, True)
     assert "once: as QUERY or as --text" in run(capsys, "search", pairs, "x", "--text", "y", "--of", "image", *trust)[2]
     code, _, err = run(capsys, "search", pairs, "x", "--off", "image", *trust)
     assert code == 2

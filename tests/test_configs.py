@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from jsonargparse import ArgumentError
 
 from align.commands.config import make_parser
+from align.commands.shortened import shortened
 
 configs = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
@@ -25,3 +27,28 @@ def test_a_config_builds(config):
     infos = made.objective.infos()
     assert infos
     assert set().union(*(info.modalities for info in infos)) <= set(made.model.modalities)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["--data.train=3.5", "--trainer.precision=fp8"],
+            "trainer.precision: expected int or one of 'transformer-engine'",
+        ),
+        (["--model.dim=a"], "model.dim: expected int; got a"),
+        (["--checkpoint.mode=maximum"], "checkpoint.mode: expected one of 'min', 'max'; got maximum"),
+        (
+            ["--model.towers.text.encoder.init_args.width=17"],
+            "TransformerText: heads must divide width; 17 is no multiple",
+        ),
+        (["--model.towers.text.head=align.heads.Line"], "align.heads has no Line; did you mean Linear?"),
+    ],
+)
+def test_a_value_of_no_known_form_is_refused_without_a_dump(options, says):
+    parser = make_parser()
+    with pytest.raises((ArgumentError, ValueError, TypeError)) as refused:
+        parser.instantiate(parser.parse_args(["--config", str(configs[0]), "--run", "runs/x", *options]))
+    line = shortened(refused.value)
+    assert says in line
+    assert not any(word in line for word in ("Union", "Subtypes", "Namespace", "<class", "typing.", "Parser key"))

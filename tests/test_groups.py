@@ -116,6 +116,7 @@ def test_repeats_by_hand():
     assert repeats(rows([7, 7, 7], [0, 1, -1]), None) == [0, 1]  # nor is a hard negative
     assert repeats(rows([7, 7, 8], [0, 1, -1]), torch.tensor([5, 5])) == []
     assert repeats(rows([7, 7, 7], [0, 1, 2]), torch.tensor([5, 5, -1])) == [0, 1, 2]
+    assert repeats(rows([7, 7], [0, 1]), torch.tensor([5, 6])) == []  # two stated groups: somebody said so
     assert repeats(rows([7], [0]), None) == []
 
 

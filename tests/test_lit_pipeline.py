@@ -148,7 +148,7 @@ slow = pytest.mark.slow
         ({"train": pipeline("no_such_module.make")}, "No module named 'no_such_module'"),
         (
             {"train": pipeline("my_pipelines.dataset", samples="many")},
-            "Pipeline, samples: Expected a <class",
+            "Pipeline, samples: expected int",
         ),
         ({"train": {"a": {"urls": pipeline("my_pipelines.datset")}}}, "align.data.Pipeline, make: expects a function"),
         ({"train": {"class_path": "align.data.Pipelin", "init_args": {}}}, "no Pipelin; did you mean Pipeline?"),

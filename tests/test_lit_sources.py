@@ -295,9 +295,9 @@ def test_a_config_names_sources_and_a_typo_is_refused(folder, tmp_path, monkeypa
         ({"a": {"url": "a/train-*.tar"}}, {}, "no key 'data.train.a.url'; did you mean urls?"),
         ({"a": {"weight": 2}}, {}, "source 'a' in data.train has no urls"),
         ({"a": "a/x.tar"}, {}, "source 'a' in data.train is 'a/x.tar'; write {urls: a/x.tar}"),
-        ({"a": {**a, "weight": "much"}}, {}, 'Parser key "weight"'),
+        ({"a": {**a, "weight": "much"}}, {}, "weight: expected float"),
         ({"a": a}, {"alhpa": 1}, "no key 'data.mix.alhpa'; did you mean alpha?"),
-        ({"a": a}, {"unit": "row"}, 'Parser key "data.mix.unit"'),
+        ({"a": a}, {"unit": "row"}, "data.mix.unit: expected one of 'sample', 'batch'; got row"),
     ]
     for sources, mix, message in cases:
         assert message in refused(capsys, config(sources, **mix), 1)

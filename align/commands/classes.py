@@ -69,8 +69,8 @@ def _classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
             raise ValueError(f"{option} {short(text)} is no file, and a single name leaves no choice: {FORMS}")
         if where == option and (files := [name for name in names if "." in name and os.path.isfile(name)]):
             raise ValueError(f"{option}: {files[0]!r} is a file, one of several names; {FORMS}")
-        if where == option and (quoted := [name for name in names if name[0] == name[-1] and name[0] in "\"'"]):
-            raise ValueError(f"{option}: {quoted[0]} has quotes around it; {FORMS}")
+        if quoted := [name for name in names if name[0] in "\"'" and name[-1] == name[0]]:
+            raise ValueError(f"{where}: {quoted[0]} has quotation marks, which belong to a list alone; {FORMS}")
         return _names(names, where)
     found = structure(text, where)
     if isinstance(found, dict) and found and all(isinstance(value, list | dict) for value in found.values()):

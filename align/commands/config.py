@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from importlib import import_module
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from align.commands.errors import Refused, nearest
+from align.commands.shortened import shortened
 
 OURS: set[str | int] = {
     "accumulate_grad_batches",
@@ -45,12 +43,6 @@ _description = """Train a joint space from a config, or continue the run that is
 config can be given here too. A run is a function of its config: the same command continues a stopped run, with the same
 order of samples. Exit codes: 0 done; 1 a file or key is wrong; 2 the command line is wrong; 3 too many bad samples; 130
 and 143 after SIGINT and SIGTERM, with a checkpoint."""
-
-
-_problem = (
-    r"given class_path '([\w.]+)': (?:Parser key \"([\w.]+)\": )?(?:Type \S+ \S+ )?"
-    r"((?!Option|Does not validate).+?)(?=\. Got value| - | Given value|$)"
-)
 
 
 def make_parser() -> Any:
@@ -113,7 +105,7 @@ def check_config(parser: Any, config: str) -> None:
     try:
         parser.parse_args(["--config", config])
     except (ArgumentError, ValueError, TypeError) as error:
-        raise Refused(f"{config}: {_short(error)}") from error
+        raise Refused(f"{config}: {shortened(error)}") from error
 
 
 def _keys(parser: Any) -> set[str]:
@@ -167,20 +159,4 @@ def parse_args(parser: Any, args: list[str]) -> Any:
     try:
         return parser.parse_args(args)
     except ArgumentError as error:
-        raise Refused(_short(error), code=2) from error
-
-
-def _short(error: Exception) -> str:
-    """One line; for a mistyped argument or class no more than that, with the nearest right name."""
-    text = " ".join(str(error).split())
-    if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
-        module, name, option = found.groups()
-        known = inspect.signature(getattr(import_module(module), name)).parameters
-        return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
-    if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
-        module, name = found.groups()
-        return f"{module} has no {name}; {nearest(name, getattr(import_module(module), '__all__', ()))}"
-    if found := re.findall(_problem, text):  # of several forms that a value may have, the one that it has
-        name, key, problem = found[-1]
-        return f"{name}{key and f', {key}'}: {problem}"
-    return text
+        raise Refused(shortened(error), code=2) from error

@@ -61,7 +61,7 @@ def search(
     from align.search import Index, compose, reading, save_hits
 
     if query is not None and text is not None:
-        raise ValueError("give the text query once: as QUERY or as --text")
+        raise Refused("give the text query once: as QUERY or as --text", code=2)
     if query is not None and Path(query).suffix and os.path.isfile(query):
         raise Refused(
             f"QUERY is a text, and {query} is a file: search by it with --image, --audio, --points or --with "
@@ -72,9 +72,9 @@ def search(
     parts = {"text": text, "image": image, "audio": audio, "points": points}
     asked = {m: x for m, x in parts.items() if x is not None} | pairs(with_ or "", "--with")
     if not asked:
-        raise ValueError('nothing to search by; give a text ("a red cone") or a file (--image x.png)')
+        raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
     if k < 1:
-        raise ValueError(f"--k must be at least 1, got {k}")
+        raise Refused(f"--k must be at least 1, got {k}", code=2)
     locate(model, checkpoint)  # what is wrong with MODEL comes before what is wrong with its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():

@@ -9,8 +9,8 @@ from typing import Literal
 from align.commands.sizes import counted
 
 EQUAL = (
-    "have a caption that another one of their shard has, and no group: in training each is the other's negative; "
-    "--group caption (or label) ends that"
+    "have the same caption as another sample of their shard, and no group joins the two: in training each is the "
+    "other's negative; --group caption ends that (or --group label, where there are labels)"
 )
 
 
@@ -145,6 +145,7 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
     lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
     if n := counts["left out"]:
         print(f"left out: {n} (rows without any modality, files of unknown suffix)")
+        _print_unread(source)
     if n := counts["ignored"]:
         print(f"ignored: {n} members that name no modality; `align shards show {shlex.quote(source)}` says which")
     if n := counts["misnamed"]:
@@ -158,6 +159,22 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
     for name, about in read_json(Path(out) / "manifest.json")["splits"].items():
         if name in written and (n := about.get("repeated")):
             print(f"equal captions: {n} of the {about['samples']} {name} samples {EQUAL}")
+
+
+def _print_unread(source: str) -> None:
+    """Print the suffixes of a folder's files that no modality reads, and how a sound among them is converted."""
+    from align.commands.shown import plain
+    from align.data.making.folder import unread
+    from align.preprocess.sounds.formats import SUFFIXES, convert
+
+    found = unread(Path(source)) if Path(source).is_dir() else {}
+    if not found:
+        return
+    said = ", ".join(f"{suffix or 'none'} {len(paths)}" for suffix, paths in sorted(found.items()))
+    print(plain(f"suffixes that are not read: {said}"))
+    for suffix, paths in sorted(found.items()):
+        if suffix.removeprefix(".") in SUFFIXES:
+            print(plain(f"a {suffix} file is not stored as it is; {convert(paths[0])}"))
 
 
 def _has_list(out: str, split: str) -> bool:

@@ -15,11 +15,12 @@ def print_tables(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> No
     if zero:
         out.print("zero-shot", style="italic")
         out.print(_table(["attribute", "modality", "accuracy", "accuracy@5", "chance"], zero, left=2))
-    for prefix in blocks(scores):
+    for n, prefix in enumerate(blocks(scores)):
         rule = "shared class" if prefix else protocol["hit rule"].split(":")[0]
         head, lines = matrix(scores, prefix)
         title = f"{prefix}retrieval: recall@1 / recall@10 by {rule}; rows ask, columns answer"
-        out.print()
+        if zero or n:
+            out.print()
         out.print(title, style="italic", markup=False, highlight=False)
         out.print(_table(head, lines, left=1))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from align.commands.config import check_config, check_options, make_parser, parse_args
 from align.commands.errors import Refused
+from align.commands.shortened import shortened
 
 
 def train(
@@ -49,7 +50,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     try:
         made = parser.instantiate(values)
     except (TypeError, ValueError) as error:
-        raise Refused(f"{config}: {' '.join(str(error).split())}") from error
+        raise Refused(f"{config}: {shortened(error)}") from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
 

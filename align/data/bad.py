@@ -12,16 +12,11 @@ EMPTY = "sample/empty"
 BLANK = "blank"
 """After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
 
-GONE = frozenset({"points/colour-missing", "points/dropped"})
-"""Said of members that are written without something: only the build that wrote them knows."""
-
-NOTED = GONE | {"image/low-range", "image/own-range"}
+NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing", "points/dropped"})
 """Said of members that are written all the same."""
-
 
 AGAIN = "pipeline/began-again"
 """A pipeline that ran out and began again. Counted, but no fault: an epoch is as long as the user said."""
-
 
 FAILED = "reader/failed"
 """An error that ends reading on one rank, on its way to all others; its text is the key."""
@@ -119,7 +114,8 @@ class Budget:
         if self.max_bad >= 1 or bad <= allowed:
             return
         text = f"{bad} of {seen} samples {when} are bad, more than max_bad={self.max_bad:g} allows ({int(allowed)})"
-        raise TooManyBad(f"{text}{self.remedy}:\n{table(self.counts, self.first)}", self.counts)
+        faults = {reason: n for reason, n in self.counts.items() if is_fault(reason)}
+        raise TooManyBad(f"{text}{self.remedy}:\n{table(faults, self.first)}", self.counts)
 
 
 def is_hole(reason: str) -> bool:

@@ -25,9 +25,11 @@ def named(
     """Attribute -> label -> its name in prompts.
 
     known: what the shards say, attribute -> labels. classes: what is asked instead; without attributes they are those
-    of ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and for a name
-    that comes twice.
+    of ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and
+    for a name that comes twice.
     """
+    if attribute is not None and attribute not in known:
+        raise ValueError(f"the shards have no attribute {attribute!r}; they have {listed(known)}")
     if classes is None:
         return {a: {str(c): str(c) for c in names} for a, names in known.items()}
     by_attribute = isinstance(classes, Mapping) and not any(isinstance(value, str) for value in classes.values())

@@ -50,13 +50,16 @@ def said(batch: Batch, modality: str, mixed: bool) -> str:
     where = f" (sources: {', '.join(f'{name} {n}' for name, n in sources.most_common(5))})" if sources else ""
     return (
         f"equal captions: {len(repeated)} of the {rows.n} {modality} rows of the first batch equal another sample's, "
-        f"and no group joins the two{where}: each is the other's negative. Shards with groups end that: align shards "
-        "build SHARDS --out OUT --group caption (or label)"
+        f"and no group joins the two{where}: each is the other's negative. `align shards build SHARDS --out OUT "
+        "--group caption` makes shards with groups (--group label, where there are labels)"
     )
 
 
 def repeats(rows: Rows, group: Tensor | None) -> list[int]:
-    """The rows that equal one of another sample which is not of their group; hard negatives are none of them."""
+    """The rows that equal one of another sample where no group says anything of one of the two.
+
+    Samples of two stated groups are negatives because somebody said so. Hard negatives are none of the rows.
+    """
     values = rows.values
     if not isinstance(values, Tensor) or len(values) < 2:
         return []
@@ -67,4 +70,7 @@ def repeats(rows: Rows, group: Tensor | None) -> list[int]:
     owners: dict[int, set[Any]] = {}
     for number, mark in zip(numbers, owner, strict=True):
         owners.setdefault(number, set()).update([] if mark is None else [mark])
-    return [i for i, number in enumerate(numbers) if owner[i] is not None and len(owners[number]) > 1]
+    unsaid = {
+        number for number, marks in owners.items() if len(marks) > 1 and any(mark[0] == "sample" for mark in marks)
+    }
+    return [i for i, number in enumerate(numbers) if owner[i] is not None and number in unsaid]

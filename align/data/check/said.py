@@ -1,4 +1,4 @@
-"""Notes of a build that its shards do not show: the list beside them is read again."""
+"""What a build noted of members that it wrote all the same: its list beside the shards is read again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from align.data.bad import GONE
+from align.data.bad import NOTED
 from align.data.check.findings import Findings, Place
 from align.data.making.foreign import split_name
 from align.data.shards import Shards
@@ -43,7 +43,7 @@ def is_seen(shards: Shards, position: int, line: Mapping[str, Any]) -> bool:
 
 
 def notes(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a build's list about members that lost something; none where there is no list."""
+    """The lines of a build's list that say something of a sample that is there; none where there is no list."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -53,5 +53,5 @@ def notes(path: Path) -> Iterator[Mapping[str, Any]]:
             said = json.loads(line)
         except ValueError:
             continue
-        if isinstance(said, dict) and said.get("reason") in GONE and isinstance(said.get("key"), str):
+        if isinstance(said, dict) and said.get("reason") in NOTED and isinstance(said.get("key"), str):
             yield said

@@ -112,7 +112,7 @@ class Folder:
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+            if not _visible(path, folder):
                 continue
             modality = kind(path)
             if modality is None:
@@ -133,6 +133,19 @@ class Folder:
     @staticmethod
     def _folders(path: Path) -> list[Path]:
         return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def unread(root: Path) -> dict[str, list[Path]]:
+    """Return the files below ``root`` that no modality reads, by their suffix in lower case; hidden ones are not."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if _visible(path, root) and kind(path) is None:
+            found.setdefault(path.suffix.lower(), []).append(path)
+    return found
+
+
+def _visible(path: Path, root: Path) -> bool:
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _key(name: str, taken: set[str]) -> str:

@@ -1,0 +1,63 @@
+"""One line of what a config's parser says of a value."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+from align.commands.errors import nearest
+
+_union = (
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.+) "
+    r"Given value type: .+? Given value: (.*)"
+)
+_problem = (
+    r"given class_path '([\w.]+)': (?:Parser key \"([\w.]+)\": )?(?:Type \S+ \S+ )?"
+    r"((?!Option|Does not validate).+?)(?=\. Got value| - | Given value|$)"
+)
+
+
+def shortened(error: Exception) -> str:
+    """One line; for a mistyped argument or class no more than that, with the nearest right name."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
+        module, name, option = found.groups()
+        known = inspect.signature(getattr(import_module(module), name)).parameters
+        return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
+    if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
+        module, name = found.groups()
+        return f"{module} has no {name}; {nearest(name, _public(import_module(module)))}"
+    text = re.sub(_union, _forms, text)
+    if found := re.findall(_problem, text):  # of several forms that a value may have, the one that it has
+        name, key, problem = found[-1]
+        text = f"{name}{key and f', {key}'}: {problem}"
+    text = re.sub(r"Problem with given class_path '([\w.]+)': ", r"\1, ", text)
+    text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
+    return _expected(text).replace(". Got value: ", "; got ")
+
+
+def _forms(found: re.Match[str]) -> str:
+    """The dump of a value that no form of a key takes: what its class says of it, else the forms."""
+    problems, value = found.groups()
+    listed = problems.split(" - ")
+    if said := [line for line in listed if not line.startswith(("Expected a", "Not a valid subclass", "a "))]:
+        name = re.search(r"class_path='([\w.]+)'", value)
+        return f"{name[1]}: {said[-1]}" if name else said[-1]
+    forms = [_expected(line) for line in listed if line.startswith("Expected a")]
+    forms += re.findall(r"Not a valid subclass of (\w+)", problems)
+    return f"expected {' or '.join(form.removeprefix('expected ') for form in forms)}; got {value}"
+
+
+def _expected(text: str) -> str:
+    """Types as a config names them: ``Expected a <class 'int'>`` is "expected int"."""
+    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
+    text = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", text)
+    return re.sub(r"\bexpected NoneType\b", "expected null", text)
+
+
+def _public(module: Any) -> list[str]:
+    """The names of a module that a config may mean: those in ``__all__``, else the classes that it defines."""
+    defined = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    return list(getattr(module, "__all__", [name for name in defined if not name.startswith("_")]))
