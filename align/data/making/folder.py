@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from align.data.making.layout import are_parts, check_apart
-from align.data.making.media import Member, held, kind, member
+from align.data.making.media import Member, held, kind, member, unreadable
 from align.data.making.planned import Planned
 from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
 from align.preprocess.sounds.formats import convert
@@ -102,6 +102,9 @@ class Folder:
             raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
 
     def _member(self, modality: str, path: Path, key: str) -> Member:
+        if is_broken(path):
+            detail = f"{path} is a link to a file that is not there"
+            return unreadable(f"{modality}.{path.suffix.lower()[1:]}", f"{modality}/unreadable", detail)
         return member(modality, path, key, points=self.points, seed=self.seed, within=self.path)
 
     def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
@@ -109,7 +112,7 @@ class Folder:
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+            if not (path.is_file() or is_broken(path)) or any(part.startswith(".") for part in relative.parts):
                 continue
             modality = kind(path)
             if modality is None:
@@ -130,6 +133,11 @@ class Folder:
     @staticmethod
     def _folders(path: Path) -> list[Path]:
         return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def is_broken(path: Path) -> bool:
+    """Whether a path is a link to nothing, as a data set holds it whose files were not fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def _key(name: str, taken: set[str]) -> str:
