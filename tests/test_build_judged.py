@@ -259,3 +259,15 @@ def test_suffixes_that_are_not_read_are_named(tmp_path, capsys):
     assert "left out: 4" in out
     assert "suffixes that are not read: none 1, .m4a 2, .md 1" in out
     assert f"convert it: `ffmpeg -i {tmp_path}/in/a.M4A {tmp_path}/in/a.flac`" in out
+
+
+def test_a_link_to_nothing_is_listed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        np.save(tmp_path / "in" / name / "cloud.npy", np.random.default_rng(0).random((100, 3)))
+    (tmp_path / "in" / "b" / "gone.PLY").symlink_to("nowhere.ply")  # not fetched, as git-annex leaves it
+    counts = build(tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    assert counts == {"train": 3, "left out": 0, "bad": 1}  # its caption and label stay
+    line = json.loads((tmp_path / "out" / "train-bad.jsonl").read_text())
+    assert (line["key"], line["reason"]) == ("b_gone", "points/unreadable")
+    assert "gone.PLY is a link to a file that is not there" in line["detail"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from align.data.making.layout import are_parts, check_apart
-from align.data.making.media import Member, held, kind, member
+from align.data.making.media import Member, held, kind, member, unreadable
 from align.data.making.planned import Planned
 from align.data.meta import is_text
 from align.preprocess.sounds.formats import SUFFIXES as FOREIGN
@@ -105,6 +105,9 @@ class Folder:
             raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
 
     def _member(self, modality: str, path: Path, key: str) -> Member:
+        if is_broken(path):
+            detail = f"{path} is a link to a file that is not there"
+            return unreadable(f"{modality}.{path.suffix.lower()[1:]}", f"{modality}/unreadable", detail)
         return member(modality, path, key, points=self.points, seed=self.seed, within=self.path)
 
     def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
@@ -112,7 +115,7 @@ class Folder:
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if not _visible(path, folder):
+            if not (_visible(path, folder) or (is_broken(path) and not _hidden(path, folder))):
                 continue
             modality = kind(path)
             if modality is None:
@@ -145,7 +148,16 @@ def unread(root: Path) -> dict[str, list[Path]]:
 
 
 def _visible(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.is_file() and not _hidden(path, root)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def is_broken(path: Path) -> bool:
+    """Whether a path is a link to nothing, as a data set holds it whose files were not fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def _key(name: str, taken: set[str]) -> str:

@@ -50,12 +50,13 @@ def words(name: str, value: Any) -> Member | None:
         lines = [" ".join(text.split()) for text in captions(value)]
         return held(name, "\n".join(lines).encode()) if lines else None
     except BadSample as error:
-        return _bad(name, explain(error, modality), error.detail)
+        return unreadable(name, explain(error, modality), error.detail)
     except UnicodeEncodeError:
-        return _bad(name, f"{modality}/not-utf8", "half a surrogate pair")
+        return unreadable(name, f"{modality}/not-utf8", "half a surrogate pair")
 
 
-def _bad(name: str, reason: str, detail: str) -> Member:
+def unreadable(name: str, reason: str, detail: str) -> Member:
+    """A member that cannot be had: its row is bad, for that reason."""
     return Member(name, partial(_refuse, reason, detail), f"{reason} {detail.encode('utf-8', 'replace')!r}")
 
 
