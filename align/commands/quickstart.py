@@ -28,7 +28,7 @@ def quickstart(
 
     Args:
         run: the folder for everything: shards, checkpoints, model, results.json, report.html.
-        objects: how many objects to train on.
+        objects: how many objects to train on, at least 500.
         test: how many to test on; their combinations of shape, material, colour and size are not in training.
         steps: how long to train; none: as the quickstart's config says.
         seed: of the world and of the training.

@@ -9,9 +9,10 @@ from typing import Any
 
 from align.commands.errors import nearest
 
-_union = (
-    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.+) "
-    r"Given value type: .+? Given value: (.*)"
+_no_union = r"(?:(?!Does not validate).)+?"
+_union = (  # one without another inside
+    rf"Does not validate against any of the Union subtypes Subtypes: {_no_union} Errors: - ({_no_union}) "
+    rf"Given value type: {_no_union} Given value: ({_no_union})(?= - | Given value type: |$)"
 )
 _problem = (
     r"given class_path '([\w.]+)': (?:Parser key \"([\w.]+)\": )?(?:Type \S+ \S+ )?"
@@ -29,10 +30,13 @@ def shortened(error: Exception) -> str:
     if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
         module, name = found.groups()
         return f"{module} has no {name}; {nearest(name, _public(import_module(module)))}"
-    text = re.sub(_union, _forms, text)
+    while text.count("Does not validate") > 1 and (inner := re.search(_union, text)):
+        text = text[: inner.start()] + _forms(inner) + text[inner.end() :]
     if found := re.findall(_problem, text):  # of several forms that a value may have, the one that it has
         name, key, problem = found[-1]
         text = f"{name}{key and f', {key}'}: {problem}"
+    else:
+        text = re.sub(_union, _forms, text)
     text = re.sub(r"Problem with given class_path '([\w.]+)': ", r"\1, ", text)
     text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
     return _expected(text).replace(". Got value: ", "; got ")
