@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image as Pil
 from tiffs import tiff
+from tiny_data import png
 from tiny_space import Colours, Pass
 
 from align.commands import main
@@ -150,3 +151,18 @@ def test_a_models_input(tmp_path):
     with torch.no_grad():
         a, b = model.embed(image=[path, twelve(3)])["image"], model.embed(image=[eight])["image"]
     assert torch.allclose(a, b.expand(2, -1), atol=1e-6)
+
+
+def test_a_build_leaves_out_what_is_no_picture_that_is_read(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    for name, content in (("1.png", b""), ("2.jpg", heic), ("3.wav", b""), ("4.png", png(1))):
+        (tmp_path / "in" / "a" / name).write_bytes(content)
+    assert build(tmp_path / "in", tmp_path / "out", max_bad=1)["bad"] == 3
+    lines = [json.loads(line) for line in (tmp_path / "out/train-bad.jsonl").read_text().splitlines()]
+    assert {(line["key"], line["reason"]) for line in lines} == {
+        ("a_1", "image/empty"),
+        ("a_2", "image/format"),
+        ("a_3", "audio/empty"),
+    }
+    assert "an HEIC picture" in lines[1]["detail"]

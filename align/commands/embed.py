@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 
@@ -38,7 +37,7 @@ def embed(
     """
     from align import load
     from align.commands.named import device, split
-    from align.commands.over import budget
+    from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
@@ -53,9 +52,7 @@ def embed(
     check_place(out or Path(model) / "index")  # before hours of embedding
     with budget("--max-bad"), progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
-    bad = {reason: n for reason, n in opened.report().items() if n}
     folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))
     rows = ", ".join(f"{n} {m}" for m, n in Index.open(folder).modalities.items())
     print(f"{folder}: {embeddings.size} samples ({rows})")
-    if bad:
-        print("bad members:", ", ".join(f"{n} {reason}" for reason, n in sorted(bad.items())), file=sys.stderr)
+    say_bad(opened.report())

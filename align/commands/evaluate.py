@@ -60,7 +60,7 @@ def evaluate(
     from align import load
     from align.commands.classes import read_classes, read_templates
     from align.commands.named import device, split
-    from align.commands.over import budget
+    from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
@@ -100,9 +100,7 @@ def evaluate(
     written = [str(path)]
     if not no_report:
         written.append(str(write_page(results, opened, folder, Path(model), Path(model).resolve().name)))
-    bad = {reason: n for reason, n in results.protocol["bad"].items() if n}
-    if bad:
-        print("bad members:", ", ".join(f"{n} {reason}" for reason, n in sorted(bad.items())), file=sys.stderr)
+    say_bad(results.protocol["bad"])
     print("wrote", *written, file=sys.stderr)
 
 

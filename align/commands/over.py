@@ -1,8 +1,9 @@
-"""The option that allows more bad samples, in the message that stops a command for them."""
+"""Bad samples in the words of a command: their counts, and the option that allows more of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from align.commands.errors import Refused
@@ -22,3 +23,13 @@ def budget(option: str) -> Iterator[None]:
 def over(error: Exception, option: str) -> Refused:
     """The error with a line that names the option."""
     return Refused(f"{error}\nto leave them out and go on, allow a larger share: {option} 0.1, or 1 for any number", 3)
+
+
+def say_bad(counts: Mapping[str, int]) -> None:
+    """Print members by reason on stderr: those that are bad, and those that are holes or belong to no tower."""
+    from align.data.bad import is_fault
+
+    for title, fault in (("bad members", True), ("left out", False)):
+        found = [f"{n} {reason}" for reason, n in sorted(counts.items()) if n and is_fault(reason) == fault]
+        if found:
+            print(f"{title}: {', '.join(found)}", file=sys.stderr)

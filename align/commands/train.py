@@ -49,7 +49,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     torch.manual_seed(derive(values.seed, "weights"))
     try:
         made = parser.instantiate(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch refuses sizes by the last
         raise Refused(f"{config}: {shortened(error)}") from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 

@@ -62,12 +62,16 @@ def kind_of(head: bytes) -> str | None:
     return None
 
 
+def foreign(head: bytes) -> str | None:
+    """The name of a picture or a document that is of none of FORMATS, by its first bytes; None for anything else."""
+    return next((name for pattern, name in _others if pattern.match(head)), None)
+
+
 def refused(head: bytes, source: Any) -> BadSample:
     """The reason for a file of none of FORMATS: image/format where it is a picture or a document of a known kind."""
     read = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} are read"
-    for pattern, name in _others:
-        if pattern.match(head):
-            return bad("image/format", source, f"{name}; {read}: write it as one of these, PNG loses nothing")
+    if (name := foreign(head)) is not None:
+        return bad("image/format", source, f"{name}; {read}: write it as one of these, PNG loses nothing")
     return bad("image/not-an-image", source, f"no picture; {read}; it starts with {head[:12]!r}")
 
 

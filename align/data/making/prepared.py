@@ -13,18 +13,25 @@ from align.data.making.recode import Recode
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, modalities, row_name
 from align.data.shards import Shards
-from align.preprocess import Audio
-from align.preprocess.sounds.formats import advice, foreign
+from align.preprocess import Audio, Image
+from align.preprocess import formats as pictures
+from align.preprocess.sounds import formats as sounds
 from align.values import BadSample
 
 
 def check_format(name: str, data: bytes) -> None:
-    """BadSample for a sound that no decoder here reads, whatever its name says: MP4, AAC, WMA and their like."""
+    """Raise BadSample for a sound or a picture without a byte, or of a format that no decoder here reads, whatever its
+    name says: MP4, AAC, WMA and their like; HEIC, JPEG XL, SVG and theirs."""
     row = row_name(name)
-    if row is not None and row.modality == "audio" and row.suffix in Audio.suffixes:
-        content = foreign(data[:400])
-        if content is not None:
-            raise BadSample("audio/format", advice(content))
+    if row is None or row.suffix not in {"audio": Audio.suffixes, "image": Image.suffixes}.get(row.modality, ()):
+        return
+    if not data:
+        raise BadSample(f"{row.modality}/empty", "no bytes")
+    if row.modality == "audio" and (content := sounds.foreign(data[:400])) is not None:
+        raise BadSample("audio/format", sounds.advice(content))
+    head = data[: pictures.HEAD]
+    if row.modality == "image" and pictures.kind_of(head) is None and pictures.foreign(head) is not None:
+        raise pictures.refused(head, None)
 
 
 class Readable(Protocol):
