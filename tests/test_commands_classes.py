@@ -80,7 +80,7 @@ def test_classes_are_read_in_every_form(said, means):
         ("[" * 5000, "--classes", 2),
         ("classes.csv", "classes.csv: a .csv has another form; it takes a file with one a line, or JSON", 1),
         ("map.yaml", "map.yaml: a .yaml has another form", 1),
-        ('"cube","cone"', '"cube" has quotes around it', 2),
+        ('"cube","cone"', '"cube" has quotation marks', 2),
     ],
 )
 def test_other_forms_are_refused_in_one_line(said, says, code):

@@ -39,6 +39,7 @@ def shortened(error: Exception) -> str:
         text = re.sub(_union, _forms, text)
     text = re.sub(r"Problem with given class_path '([\w.]+)': ", r"\1, ", text)
     text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
+    text = re.sub(r"\bType [\w.]+(\[.*?\])? (?=expects )", "", text)
     return _expected(text).replace(". Got value: ", "; got ")
 
 
