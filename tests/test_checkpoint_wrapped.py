@@ -181,7 +181,7 @@ def case_fsdp2() -> Tensor:
     return torch.ones(1)
 
 
-@pytest.mark.slow  # starts two ranks that import half of torch
+@pytest.mark.sweep  # starts two ranks that import half of torch
 def test_two_ranks_save_the_model_inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ranks").mkdir()

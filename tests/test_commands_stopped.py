@@ -95,7 +95,7 @@ def test_a_killed_validation_is_made_by_the_same_command(folder, capsys):
     assert files("two") == files("one")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_two_ranks_do_what_was_due(folder):
     """A signal to the second rank: in a validation, in the last step, twice in the last validation."""
     stops = [

@@ -46,7 +46,7 @@ def test_every_block_runs(page, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:].replace("page.py", page.name)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_fabric_on_two_processes(tmp_path):
     """The page's lines with two devices: each rank has half of every batch, and the model of both is one."""
     page = root / "docs" / "from-other-libraries.md"
