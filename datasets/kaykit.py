@@ -27,7 +27,7 @@ import numpy as np
 from archives import unpack_checked
 from recipe import Samples, a_or_an, about, cloud, parser, run, text, write
 
-from align.preprocess.mesh import sample_mesh
+from align.media.shapes.mesh import sample_mesh
 
 POINTS = 1024
 URL = "https://github.com/KayKit-Game-Assets/KayKit-Restaurant-Bits-1.0/archive/153c8a7535b48237854cb54ff6890679f8c574d1.zip"

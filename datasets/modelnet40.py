@@ -39,7 +39,7 @@ from archives import unpacked
 from npy_objects import handed_on, load_objects
 from recipe import Samples, about, cloud, parser, plain, records, run, text, there, write
 
-from align.preprocess.mesh import sample_mesh
+from align.media.shapes.mesh import sample_mesh
 
 URL = "http://modelnet.cs.princeton.edu/ModelNet40.zip"
 SHA256 = "42dc3e656932e387f554e25a4eb2cc0e1a1bd3ab54606e2a9eae444c60e536ac"

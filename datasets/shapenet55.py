@@ -25,7 +25,7 @@ from pathlib import Path
 
 from recipe import Samples, about, cloud, parser, plain, run, text, there, write
 
-from align.preprocess.npy import read_npy
+from align.media.npy import read_npy
 from align.values import BadSample
 
 NAMES = """

@@ -14,9 +14,10 @@ from PIL import Image
 from test_shapes_cut import pcd, scan
 
 from align.commands import main
-from align.data import Recode, Shards, TooManyBad, build
-from align.data.check.diagnosis import diagnose
-from align.preprocess.mesh import read_cloud
+from align.curation import Recode, build
+from align.curation.check.diagnosis import diagnose
+from align.data import Shards, TooManyBad
+from align.media.shapes.mesh import read_cloud
 from align.values import BadSample
 
 DROPPED = "points/dropped"

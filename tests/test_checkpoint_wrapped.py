@@ -18,7 +18,7 @@ import align
 from align import JointModel, Objective, Term
 from align.checkpoint import load_training, save_training
 from align.distributed import rank, world
-from align.evaluation.protocol import fingerprint
+from align.embedding import fingerprint
 from align.files import sha256
 from align.losses import InfoNCE, Matryoshka, MemoryQueue
 from align.model.inside import model_inside

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny_data import npy, png, wav
 
-from align.data import Shards, build
+from align.curation import build
+from align.data import Shards
 
 OFF = "OFF\n4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"
 

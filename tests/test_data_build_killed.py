@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 from tiny_data import content, png
 
-from align.data import Recode, Shards, TooManyBad, build
+from align.curation import Recode, build
+from align.data import Shards, TooManyBad
 
 SAMPLES, PER_SHARD = 60, 10
 
 SLOW = """
 import sys, time
 from pathlib import Path
-from align.data import build
+from align.curation import build
 read = Path.read_bytes
 def slow(self):
     time.sleep(0.02)
@@ -190,7 +191,7 @@ def test_two_builds_do_not_write_one_split(tmp_path):
 
 
 def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
-    building = importlib.import_module("align.data.making.build")  # the package's `build` is the function
+    building = importlib.import_module("align.curation.build")  # the package's `build` is the function
 
     real = building.prepare
 

@@ -13,9 +13,10 @@ from PIL import Image as Picture
 from test_data_build import read, table
 from tiny_data import members, npy, png, wav, write
 
-from align.data import Recode, Shards, TooManyBad, build
-from align.data.making.balance import balanced
-from align.data.making.ogg import checksum, with_serial
+from align.curation import Recode, build
+from align.curation.jobs.balance import balanced
+from align.curation.members.ogg import checksum, with_serial
+from align.data import Shards, TooManyBad
 from align.preprocess import Audio
 from align.values import BadSample
 

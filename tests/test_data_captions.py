@@ -11,11 +11,12 @@ from test_data_build_sources import tar
 from tiny_data import png, readers, write
 
 from align.commands import main
-from align.data import Loader, Shards, TooManyBad, build, merge_shards, split_shards
+from align.curation import build, merge_shards, split_shards
+from align.curation.check import diagnose
+from align.curation.stats import measure
+from align.data import Loader, Shards, TooManyBad
 from align.data.bad import is_fault
 from align.data.captions import captions, is_blank
-from align.data.check import diagnose
-from align.data.stats import measure
 from align.values import BadSample
 
 FORMS = {"object": {"en": "x"}, "true": True, "number": 7, "nested": [["a"]], "mixed": ["a", {"en": "b"}]}

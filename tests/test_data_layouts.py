@@ -10,7 +10,8 @@ from test_data_build_sources import tar
 from tiny_data import png, wav, write
 
 from align.commands import main
-from align.data import Shards, build, filter_shards, split_shards
+from align.curation import build, filter_shards, split_shards
+from align.data import Shards
 
 
 @pytest.mark.parametrize("names", [("images", "captions"), ("Image", "text"), ("jpg", "txt")])
@@ -145,12 +146,14 @@ def test_limits_are_checked_before_anything_is_read(tmp_path, monkeypatch):
         lambda: build(path, tmp_path / "out", points=0),
         lambda: build(path, tmp_path / "out", split="a/b"),
     ):
-        monkeypatch.setattr("align.data.making.table.read_table", lambda *a: pytest.fail("the table was read"))
+        monkeypatch.setattr("align.curation.sources.table.read_table", lambda *a: pytest.fail("the table was read"))
         with pytest.raises(ValueError, match=r"points=|split 'a/b'"):
             call()
     for module in ("split", "filter", "merge"):
-        monkeypatch.setattr(f"align.data.making.{module}.Shards", lambda *a, **k: pytest.fail("the shards were opened"))
-    from align.data import merge_shards
+        monkeypatch.setattr(
+            f"align.curation.cut.{module}.Shards", lambda *a, **k: pytest.fail("the shards were opened")
+        )
+    from align.curation import merge_shards
 
     for options in ({"per_shard": 0}, {"split": "a/b"}):
         with pytest.raises(ValueError, match=r"per_shard=0|split 'a/b'"):

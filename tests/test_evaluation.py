@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from align.data import Shards
-from align.evaluation import embed_shards, evaluate, fingerprint, retrieval, write_results, zeroshot
-from align.evaluation.embed import concatenate
+from align.embedding import embed_shards, fingerprint
+from align.embedding.embed import concatenate
+from align.evaluation import evaluate, retrieval, write_results, zeroshot
 from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships
 from align.evaluation.precision import mean_precision

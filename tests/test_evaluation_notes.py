@@ -14,8 +14,9 @@ from align.checkpoint import save
 from align.commands import main
 from align.data import Shards
 from align.data.bad import TooManyBad
-from align.evaluation import class_prompts, embed_shards, evaluate
-from align.evaluation.content import number
+from align.embedding import embed_shards
+from align.embedding.content import number
+from align.evaluation import class_prompts, evaluate
 from align.evaluation.hits import by_caption, by_group, by_label, by_sample, equal_answers
 from align.evaluation.labels import memberships, spelled
 from align.evaluation.prompts import equal_prompts

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from floors import climbing, floors, imported, light
+from floors import climbing, climbing_inside, floors, imported, large_rooms, light
 
 import align
 
@@ -19,9 +19,9 @@ def test_imports_point_down():
 @pytest.mark.parametrize(
     ("file", "text", "found"),
     [
-        ("losses/x.py", "from align.lit import fit", "losses (floor 2) imports lit (floor 5)"),
+        ("losses/x.py", "from align.lit import fit", "losses (floor 2) imports lit (floor 9)"),
         ("values.py", "def f():\n    import align.metrics", "values (floor 1) imports metrics (floor 1)"),
-        ("scoring.py", "from align import model", "scoring (floor 3) imports model (floor 3)"),
+        ("scoring.py", "from align import model", "scoring (floor 4) imports model (floor 4)"),
         ("model.py", "import lightning.pytorch", "model imports lightning.pytorch"),
         ("heads.py", "from .values import Rows", "relative import"),
         ("cellar.py", "", "not in the house plan"),
@@ -63,3 +63,28 @@ def test_help_imports_neither_torch_nor_lightning():
 def test_a_subcommands_help_imports_neither():
     loaded = _loaded("from align.commands import main\nassert main(['zeroshot', '--help']) == 0")
     assert not loaded & {"torch", "lightning"}
+
+
+@pytest.mark.parametrize("folder", large_rooms(root), ids=lambda folder: str(folder.relative_to(root)))
+def test_imports_point_down_inside_a_large_room(folder):
+    assert climbing_inside(folder, ".".join(["align", *folder.relative_to(root).parts])) == []
+
+
+@pytest.mark.parametrize(
+    ("floors_of", "text", "found"),
+    [
+        ('(("low",), ("high",))', "from align.room.high import f", "low (floor 1) imports high (floor 2)"),
+        ('(("low", "high"),)', "", "high (floor 1) imports low (floor 1)"),
+        ('(("low",), ("high",))', "from align.room import f", "low imports align.room.f through the room"),
+        ('(("low",),)', "", "'high' has no floor"),
+        ('(("low",), ("high", "attic"))', "", "there is no 'attic'"),
+    ],
+)
+def test_a_planted_violation_inside_a_room_is_found(tmp_path, floors_of, text, found):
+    (tmp_path / "__init__.py").write_text(f"FLOORS = {floors_of}")
+    (tmp_path / "low.py").write_text(text)
+    (tmp_path / "high").mkdir()
+    (tmp_path / "high" / "x.py").write_text("from align.room.low import g")
+    wrong = climbing_inside(tmp_path, "align.room")
+    assert len(wrong) == 1
+    assert found in wrong[0]

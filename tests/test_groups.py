@@ -12,7 +12,8 @@ from test_data_build_sources import tar
 from tiny_data import png
 
 from align.commands import main
-from align.data import ShardWriter, build
+from align.curation import build
+from align.data import ShardWriter
 from align.lit.repeats import repeats
 from align.values import Rows
 

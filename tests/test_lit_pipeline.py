@@ -11,7 +11,7 @@ from test_lit import rows
 
 from align.commands import main
 from align.data import Pipeline
-from align.evaluation import embed_shards
+from align.embedding import embed_shards
 from align.lit import AlignData
 from align.lit.sources import Source
 

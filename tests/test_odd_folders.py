@@ -23,7 +23,8 @@ from tiny_data import png, write
 from align.checkpoint import save
 from align.commands import main
 from align.commands.arguments import arguments
-from align.data import Shards, build
+from align.curation import build
+from align.data import Shards
 from align.data.places.patterns import MOST, braces, count, escape, inside, typeable
 
 NAMES = [

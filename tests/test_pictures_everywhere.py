@@ -15,13 +15,14 @@ from tiny_data import png
 from tiny_space import Colours, Pass
 
 from align.commands import main
-from align.data import Recode, Shards, build
-from align.data.check import diagnose
-from align.data.look import describe
-from align.data.sketch import sketch
+from align.curation import Recode, build
+from align.curation.check import diagnose
+from align.curation.look import describe
+from align.data import Shards
+from align.media.sketch import sketch
 from align.model import JointModel, Tower
+from align.page.faces import face_of
 from align.preprocess import Image
-from align.report.faces import face_of
 from align.values import BadSample
 
 

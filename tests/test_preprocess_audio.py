@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from align.media.sounds.read import resampled
 from align.preprocess import Audio
-from align.preprocess.sound import resampled
 from align.preprocess.spectrogram import mel_bands, spec_augment
 from align.values import BadSample
 

@@ -12,9 +12,9 @@ from PIL import Image as Pil
 from PIL import features
 
 from align.data.names import FOREIGN, mapped
+from align.media.pictures.avif import largest_frame
+from align.media.pictures.formats import FORMATS
 from align.preprocess import Image
-from align.preprocess.avif import largest_frame
-from align.preprocess.formats import FORMATS
 from align.values import BadSample
 
 READ = "JPEG, PNG, WEBP, GIF, BMP, TIFF and AVIF are read"

@@ -14,10 +14,10 @@ import torch
 from PIL import Image as Pil
 from tiffs import tiff
 
-from align.data.check.media import check_picture
+from align.curation.check.media import check_picture
+from align.media.pictures.levels import finding, to_bytes
+from align.media.pictures.read import decode, is_deep
 from align.preprocess import Image
-from align.preprocess.levels import finding, to_bytes
-from align.preprocess.picture import decode, is_deep
 from align.values import BadSample
 
 TWELVE = Path(os.environ.get("ALIGN_DATA", "data")) / "odd" / "twelve_in_16.png"

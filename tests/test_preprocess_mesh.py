@@ -7,8 +7,8 @@ import pytest
 import trimesh
 from PIL import Image
 
+from align.media.shapes.mesh import sample_mesh
 from align.preprocess import Points
-from align.preprocess.mesh import sample_mesh
 from align.values import BadSample
 
 

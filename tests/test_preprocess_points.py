@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from align.media.npy import read_npy
 from align.preprocess import Points
-from align.preprocess.npy import read_npy
 from align.preprocess.points import spread, turn
 from align.values import BadSample
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image as Pil
 from tiffs import tiff
 
-from align.data import Recode
+from align.curation import Recode
+from align.media.pictures.read import decode
+from align.media.pictures.tiff import count_pages
 from align.preprocess import Image
-from align.preprocess.picture import decode
-from align.preprocess.tiff import count_pages
 from align.values import BadSample
 
 VALUES = np.array([[0, 1, 256, 4095, 32768, 65535]] * 5, np.uint16)

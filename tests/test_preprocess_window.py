@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from align.media.sounds.read import ratio_of, read_sound, resampled
+from align.media.sounds.window import length_at, read_window, start_of
 from align.preprocess import Audio
-from align.preprocess.sound import ratio_of, read_sound, resampled
-from align.preprocess.window import length_at, read_window, start_of
 from align.values import BadSample
 
 RATE = 8000
@@ -125,7 +125,7 @@ def test_only_the_window_is_read(kind, monkeypatch):
         opened.append(Counting(source))
         return opened[-1]
 
-    monkeypatch.setattr("align.preprocess.sounds.recording.opened", open_it)
+    monkeypatch.setattr("align.media.sounds.recording.open_source", open_it)
     Audio(RATE, seconds=1.0, n_fft=512).row(data)
     assert len(opened) == 1
     assert opened[0].count < len(data) / 3  # a sixtieth is needed; the rest finds the place

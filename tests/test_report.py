@@ -23,12 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from align.data import Shards, ShardWriter
+from align.page.faces import PEAKS, cloud, face, picture
+from align.page.geometry import normal, scatter
+from align.page.svg import ticks
 from align.report import Gallery, Item, Query, build_gallery, write_report
 from align.report.curves import charts, read, smooth, thin
-from align.report.faces import PEAKS, cloud, face, picture
-from align.report.geometry import normal, scatter
 from align.report.retrieval import first_metric
-from align.report.svg import ticks
 from align.values import Embeddings, Rows
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & 'quoted'"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from align.data import Shards
-from align.evaluation import embed_shards, fingerprint
+from align.embedding import embed_shards, fingerprint
 from align.search import Index, compose, nearest, reading, save_hits, write_index
 from align.search.save import safe
 from align.values import Rows, TermInfo

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from test_shapes_cut import pcd
 
-from align.data import Shards, build
-from align.data.check.diagnosis import diagnose
-from align.data.look import describe
-from align.data.stats import measure
+from align.curation import build
+from align.curation.check.diagnosis import diagnose
+from align.curation.look import describe
+from align.curation.stats import measure
+from align.data import Shards
+from align.media.shapes.mesh import read_cloud, sample_mesh
 from align.preprocess import Points
-from align.preprocess.mesh import read_cloud, sample_mesh
 from align.preprocess.points import has_colour
 
 RED = [1.0, 0.2, 0.0]  # 255, 51, 0 of 255

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from align.preprocess.mesh import SUFFIXES, read_cloud
-from align.preprocess.npy import read_npy
+from align.media.npy import read_npy
+from align.media.shapes.mesh import SUFFIXES, read_cloud
 from align.values import BadSample
 
 PLACES = (0.3, 0.4, 0.5, 0.7, 0.9, 0.97)

@@ -12,11 +12,12 @@ import pytest
 import trimesh
 from PIL import Image
 
-from align.data import Shards, build
-from align.data.check.diagnosis import diagnose
+from align.curation import build
+from align.curation.check.diagnosis import diagnose
+from align.data import Shards
+from align.media.shapes.mesh import read_cloud
+from align.media.shapes.neighbours import Neighbours
 from align.preprocess import Points
-from align.preprocess.mesh import read_cloud
-from align.preprocess.shapes.neighbours import Neighbours
 
 MISSING = "points/colour-missing"
 OBJ = "mtllib {mtl}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl skin\nf 1/1 2/2 3/3\n"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from test_shapes_cut import literal, pcd, scan
 
-from align.data import Shards, build
+from align.curation import build
+from align.data import Shards
+from align.media.shapes.lzf import inflate
+from align.media.shapes.mesh import read_cloud
 from align.preprocess import Points
-from align.preprocess.mesh import read_cloud
-from align.preprocess.shapes.lzf import inflate
 from align.values import BadSample
 
 FORMS = ["ascii", "binary", "binary_compressed"]

@@ -17,14 +17,14 @@ from PIL import Image as Picture
 from tiny_data import write
 
 from align.commands import main
+from align.curation.check import Findings, Place, diagnose
+from align.curation.check.cloud_print import cloud_print
+from align.curation.check.media import clipped
+from align.curation.check.near import BITS, COLOUR, near
+from align.curation.check.prints import Prints, picture_print
+from align.curation.check.reasons import meaning, severity
+from align.curation.check.sound_print import sound_print
 from align.data import Shards, ShardWriter
-from align.data.check import Findings, Place, diagnose
-from align.data.check.cloud_print import cloud_print
-from align.data.check.media import clipped
-from align.data.check.near import BITS, COLOUR, near
-from align.data.check.prints import Prints, picture_print
-from align.data.check.reasons import meaning, severity
-from align.data.check.sound_print import sound_print
 from align.report import write_diagnosis
 
 
@@ -145,7 +145,7 @@ def test_a_decoder_that_fails_does_not_stop_a_check(tmp_path, monkeypatch):
     def broken(data, suffix):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("align.data.check.samples.check_picture", broken)
+    monkeypatch.setattr("align.curation.check.samples.check_picture", broken)
     found = cases(diagnose(damage.write_good(tmp_path, 2)))
     assert found["image/unreadable", "00000"].detail == "ZeroDivisionError: oh"
 
@@ -395,7 +395,7 @@ def test_the_page_shows_examples(sets, monkeypatch, capsys):
 def test_workers_change_nothing(sets, monkeypatch):
     paths = sorted((sets / "bad").glob("*.tar"))
     alone = diagnose(paths).json()
-    monkeypatch.setattr("align.data.check.survey.STRETCH", 40)  # nor does where the stretches end
+    monkeypatch.setattr("align.curation.check.survey.STRETCH", 40)  # nor does where the stretches end
     assert diagnose(paths, workers=2).json() == alone
     with pytest.raises(ValueError, match="workers=-1"):
         diagnose(paths, workers=-1)

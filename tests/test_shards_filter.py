@@ -13,9 +13,10 @@ from tiny import write as write_tiny
 from tiny_data import members, npy, png, wav, write
 
 from align.commands import main
-from align.data import Shards, ShardWriter, filter_shards
-from align.data.making.expression import Expression, Missing
-from align.evaluation import embed_shards
+from align.curation import filter_shards
+from align.curation.cut.expression import Expression, Missing
+from align.data import Shards, ShardWriter
+from align.embedding import embed_shards
 from align.evaluation.pairs import nearest, pair_scores
 from align.values import Embeddings, Rows
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_data import content, png
 
-from align.data import ShardWriter, build, filter_shards, merge_shards, split_shards
+from align.curation import build, filter_shards, merge_shards, split_shards
+from align.data import ShardWriter
 
 SAMPLES, PER_SHARD = 40, 5
 

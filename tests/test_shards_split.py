@@ -10,8 +10,9 @@ import pytest
 from tiny_data import members, png, write
 
 from align.commands import main
-from align.data import Shards, ShardWriter, filter_shards, merge_shards, split_shards
-from align.data.making.split import by_label
+from align.curation import filter_shards, merge_shards, split_shards
+from align.curation.cut.split import by_label
+from align.data import Shards, ShardWriter
 
 PARTS = {"train": 0.6, "val": 0.2, "test": "0.2"}
 

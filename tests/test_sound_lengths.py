@@ -14,16 +14,16 @@ import soundfile
 import torch
 
 from align.commands import main
+from align.curation.look import describe
+from align.curation.members.ogg import with_serial
+from align.curation.stats import measure
 from align.data import Shards
-from align.data.look import describe
-from align.data.making.ogg import with_serial
-from align.data.stats import measure
+from align.media.sounds.formats import foreign
+from align.media.sounds.length import sized
+from align.media.sounds.read import from_file, read_sound
+from align.media.sounds.recording import heading
+from align.media.sounds.window import read_window, start_of
 from align.preprocess import Audio
-from align.preprocess.sound import from_file, read_sound
-from align.preprocess.sounds.formats import foreign
-from align.preprocess.sounds.length import sized
-from align.preprocess.sounds.recording import heading
-from align.preprocess.window import read_window, start_of
 from align.values import BadSample
 
 RATE = 16_000

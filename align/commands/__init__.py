@@ -12,12 +12,31 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from io import TextIOWrapper
 from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any
 
 from align.commands.errors import Refused, explain, nearest
+from align.commands.process import keep_memory, print_any_name
+
+FLOORS = (
+    ("errors", "named", "process", "progress", "shown", "sizes"),
+    ("arguments", "classes", "over", "pairs", "shortened", "tables"),
+    (
+        "config",
+        "embed",
+        "evaluate",
+        "search",
+        "shards_build",
+        "shards_check",
+        "shards_cut",
+        "shards_show",
+        "shards_stats",
+        "zeroshot",
+    ),
+    ("train",),
+    ("quickstart",),
+)
 
 commands = {  # name -> module:function, in the order of a first visit
     "quickstart": "quickstart:quickstart",
@@ -137,35 +156,3 @@ def _run(name: str, args: list[str]) -> int:
 
     positionals, options = arguments(function, f"align {name}", args)
     return function(*positionals, **options) or 0
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep freed blocks: on a CPU, faulting them in again is half the time of a small tower's step."""
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-    mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-
-
-def print_any_name() -> None:
-    """Let the output hold names of files whose bytes are no UTF-8: they are printed as they are, as ``ls`` does."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="surrogateescape")
-
-
-def leave_a_core() -> None:
-    """Give torch all cores but one, which is left to data workers, unless OMP_NUM_THREADS says otherwise.
-
-    The number does not depend on the number of workers, which may not change a bit of the result.
-    """
-    import os
-
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))

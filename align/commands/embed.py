@@ -41,7 +41,7 @@ def embed(
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
-    from align.evaluation import embed_shards, fingerprint
+    from align.embedding import embed_shards, fingerprint
     from align.search import Index, write_index
     from align.search.write import check_place
 

@@ -92,7 +92,8 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.commands.progress import progress as bar
     from align.data import Shards
     from align.data.places.patterns import inside
-    from align.evaluation import fingerprint, write_results
+    from align.embedding import fingerprint
+    from align.evaluation import write_results
     from align.quickstart import TEMPLATES
     from align.search import write_index
 

@@ -57,7 +57,7 @@ def search(
     from align.checkpoint import locate
     from align.commands.named import split
     from align.commands.pairs import pairs
-    from align.evaluation import fingerprint
+    from align.embedding import fingerprint
     from align.search import Index, compose, reading, save_hits
 
     if query is not None and text is not None:

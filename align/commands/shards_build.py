@@ -102,8 +102,8 @@ def build(
     from align.commands.named import split as names
     from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
-    from align.data import Recode
-    from align.data import build as make
+    from align.curation import Recode
+    from align.curation import build as make
 
     levels = two_numbers(image_levels, "--image-levels")
     recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype, levels)
@@ -164,8 +164,8 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
 def _print_unread(source: str) -> None:
     """Print the suffixes of a folder's files that no modality reads, and how a sound among them is converted."""
     from align.commands.shown import plain
-    from align.data.making.folder import unread
-    from align.preprocess.sounds.formats import SUFFIXES, convert
+    from align.curation.sources.folder import unread
+    from align.media.sounds.formats import SUFFIXES, convert
 
     found = unread(Path(source)) if Path(source).is_dir() else {}
     if not found:

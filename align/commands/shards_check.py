@@ -57,7 +57,7 @@ def check(
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
-    from align.data.check import diagnose
+    from align.curation.check import diagnose
     from align.files import json_text
 
     if examples < 1:

@@ -47,7 +47,7 @@ def split(
     from align.commands.pairs import mapping, pairs
     from align.commands.progress import progress
     from align.commands.shown import within
-    from align.data import split_shards
+    from align.curation import split_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
@@ -100,7 +100,7 @@ def merge(
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
-    from align.data import merge_shards
+    from align.curation import merge_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
@@ -163,7 +163,7 @@ def filter_(
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
-    from align.data import filter_shards
+    from align.curation import filter_shards
     from align.data.places.patterns import typeable
 
     def scores(opened: Shards, wanted: Sequence[Pair]) -> dict[Pair, list[float | None]]:

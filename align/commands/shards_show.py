@@ -38,9 +38,9 @@ def show(
     """
     from align.commands.pairs import mapping
     from align.commands.shown import within
+    from align.curation.look import look
+    from align.curation.look import save as write
     from align.data import Shards
-    from align.data.look import look
-    from align.data.look import save as write
     from align.files import json_text
 
     if each < 1:

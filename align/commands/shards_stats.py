@@ -22,8 +22,8 @@ def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
+    from align.curation.stats import measure
     from align.data import Shards
-    from align.data.stats import measure
     from align.files import json_text
 
     with progress("samples") as say:

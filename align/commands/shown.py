@@ -52,7 +52,7 @@ def drawn(shards: Any, example: dict[str, Any] | None, console: Any) -> Any:
     """A member as a few characters; a picture only where there are colours."""
     from rich.text import Text
 
-    from align.data.sketch import sketch
+    from align.media.sketch import sketch
 
     if example is None:
         return Text()

@@ -64,8 +64,8 @@ def _option(args: Sequence[str], name: str) -> str | None:
 
 
 def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
-    from align.commands import leave_a_core
     from align.commands.over import over
+    from align.commands.process import leave_a_core
     from align.data.bad import TooManyBad, is_fault, table
     from align.distributed import rank
     from align.files import atomic_write

@@ -1,15 +1,10 @@
 """Shards in, shards out, and the order in between."""
 
+from align.data.archive.writer import ShardWriter
 from align.data.bad import TooManyBad
 from align.data.collate import collate
 from align.data.join import join
 from align.data.loader import Loader
-from align.data.making.build import build
-from align.data.making.filter import filter_shards
-from align.data.making.merge import merge_shards
-from align.data.making.recode import Recode
-from align.data.making.split import split_shards
-from align.data.making.writer import ShardWriter
 from align.data.mixing.mixture import Mixture
 from align.data.mixing.sources import Concat
 from align.data.pipeline import Pipeline
@@ -21,15 +16,10 @@ __all__ = [
     "Loader",
     "Mixture",
     "Pipeline",
-    "Recode",
     "Resampled",
     "ShardWriter",
     "Shards",
     "TooManyBad",
-    "build",
     "collate",
-    "filter_shards",
     "join",
-    "merge_shards",
-    "split_shards",
 ]

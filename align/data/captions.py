@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from align.data.names import row_name
 from align.values import BadSample
 
 _blank = re.compile(r"[\s\ufeff\u200b]*")
@@ -27,3 +29,15 @@ def captions(value: Any) -> list[str]:
         if not isinstance(text, str):
             raise BadSample("not-text", f"{type(text).__name__} {str(text)[:60]!r}; a caption is a str")
     return [text for text in found if not is_blank(text)]
+
+
+def caption_of(members: Mapping[str, bytes]) -> str:
+    """All captions of a sample, one a line, in one case and with single spaces; hard negatives are none of them."""
+    lines = [line for name in sorted(members) if _is_caption(name) for line in members[name].splitlines()]
+    texts = (" ".join(line.decode("utf-8", "replace").casefold().split()) for line in lines)
+    return "\n".join(text for text in texts if text)
+
+
+def _is_caption(name: str) -> bool:
+    row = row_name(name)
+    return name == "txt" or (row is not None and row.suffix == "txt" and not row.negative)

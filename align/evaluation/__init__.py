@@ -1,7 +1,6 @@
 """What a joint space is worth: zero-shot classification and any-to-any retrieval, with the protocol that made them."""
 
-from align.evaluation.embed import embed_shards
-from align.evaluation.protocol import fingerprint, protocol
+from align.evaluation.protocol import protocol
 from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import retrieval
 from align.evaluation.zeroshot import class_prompts, zeroshot
@@ -9,9 +8,7 @@ from align.evaluation.zeroshot import class_prompts, zeroshot
 __all__ = [
     "Results",
     "class_prompts",
-    "embed_shards",
     "evaluate",
-    "fingerprint",
     "protocol",
     "retrieval",
     "write_results",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from align.evaluation.embed import vectors
+from align.embedding.embed import vectors
 from align.scoring import How
 from align.values import Embeddings, TermInfo
 

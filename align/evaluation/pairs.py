@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from align.data import Loader, Shards
-from align.evaluation.embed import vectors
+from align.embedding.embed import vectors
 from align.model import JointModel
 from align.model.eval_view import EvalReader
 from align.values import Embeddings

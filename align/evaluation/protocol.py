@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 import align
 from align.data import Shards
 from align.data.names import FOREIGN
+from align.embedding import fingerprint
 from align.evaluation.counts import counts
 from align.model import JointModel
-from align.model.inside import model_inside, weights
 from align.values import Embeddings
 
 tie_rule = "rank = 1 + strictly better + equal and wrong: ties never help"
@@ -61,11 +58,3 @@ def protocol(
         "max bad": shards.max_bad,
         "bad": dict(bad or {}),
     }
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """The SHA-256 that the model's model.safetensors has, or would have."""
-    from safetensors.torch import save
-
-    kept = {k: v.cpu().contiguous().clone() for k, v in weights(model_inside(model)).items()}
-    return hashlib.sha256(save(kept)).hexdigest()

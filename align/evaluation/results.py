@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from align.data import Shards
+from align.embedding.embed import Progress, embed_shards
 from align.evaluation.classes import Classes, Templates, listed, named, worded
 from align.evaluation.counts import check_counts
-from align.evaluation.embed import Progress, embed_shards
 from align.evaluation.hits import Captions, Rule, by_caption, by_group, by_label, by_sample, has_groups, of_samples
 from align.evaluation.labels import spelled
 from align.evaluation.notes import facts

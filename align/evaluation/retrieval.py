@@ -8,8 +8,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from align.embedding.embed import vectors
 from align.evaluation.composed import composed, reading, tuples
-from align.evaluation.embed import vectors
 from align.evaluation.hits import Captions, Rule
 from align.evaluation.precision import mean_precision
 from align.evaluation.zeroshot import rule

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from align.embedding.embed import vectors
 from align.evaluation.composed import composed, tuples
-from align.evaluation.embed import vectors
 from align.evaluation.labels import memberships
 from align.evaluation.prompts import class_prompts, equal_prompts
 from align.metrics import ranks, recall_at

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align.preprocess.base import Preprocess, bad, check_at_least, check_choice, stack
-from align.preprocess.npy import read_array
+from align.media.npy import read_array
+from align.media.reading import bad
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 
 DTYPES = ("float16", "float32", "float64", "int64", "uint8")
 

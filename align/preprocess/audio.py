@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from align.media.sounds import SUFFIXES
+from align.media.sounds.read import read_sound
+from align.media.sounds.window import read_window, start_of
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
-from align.preprocess.sound import read_sound
 from align.preprocess.spectrogram import mel_bands, spec_augment
-from align.preprocess.window import read_window, start_of
 
 
 class Audio(Preprocess):
@@ -29,7 +30,7 @@ class Audio(Preprocess):
     is a constant and not a division by zero. max_seconds: a longer recording is refused by its header.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ("flac", "wav", "ogg", "mp3")
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def __init__(
         self,

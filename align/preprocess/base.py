@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from align.values import BadSample, Values
+from align.values import Values
 
 
 class Preprocess(ABC):
@@ -93,23 +91,6 @@ def stack(rows: Sequence[Tensor], shape: tuple[int, ...], dtype: torch.dtype) ->
             )
         out[i] = row
     return out
-
-
-def opened(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO:
-    """A binary file over a member's bytes, or the file at a path; FileNotFoundError names the path."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(source)
-    path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a file")
-    return path.open("rb")
-
-
-def bad(reason: str, source: Any, detail: str) -> BadSample:
-    """A BadSample that says what came and, where it is known, from which file."""
-    return BadSample(reason, f"{source}: {detail}" if isinstance(source, str | Path) else detail)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.media.pictures import SUFFIXES
+from align.media.pictures.read import read_picture
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
-from align.preprocess.picture import read_picture
 
 MEANS = {
     "clip": (0.48145466, 0.4578275, 0.40821073),
@@ -40,7 +41,7 @@ class Image(Preprocess):
     picture's smallest and largest value. `align shards check` names pictures for which this is hardly right.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif", "tif", "tiff")
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def __init__(
         self,

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align.preprocess.base import Preprocess, bad, check_at_least, check_choice, stack
-from align.preprocess.mesh import SUFFIXES, read_cloud
-from align.preprocess.npy import read_array
-from align.preprocess.shapes.part import COLOUR_MISSING, FILL
+from align.media.npy import read_array
+from align.media.reading import bad
+from align.media.shapes.mesh import SUFFIXES, read_cloud
+from align.media.shapes.part import COLOUR_MISSING, FILL
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 
 FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
 

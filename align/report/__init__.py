@@ -1,7 +1,7 @@
 """Results and runs -> one self-contained HTML page."""
 
+from align.page.faces import Face as Face
 from align.report.diagnosis import write_diagnosis as write_diagnosis
-from align.report.faces import Face as Face
 from align.report.gallery import Answer as Answer
 from align.report.gallery import Gallery as Gallery
 from align.report.gallery import Item as Item

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from align.report.markup import Markup, join, tag
-from align.report.svg import Series, chart
+from align.page.markup import Markup, join, tag
+from align.page.svg import Series, chart
 
 Points = list[tuple[float, float]]
 PACE = {

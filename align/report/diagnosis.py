@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from align.data.check import Diagnosis, Example, Finding, Place
+from align.curation.check import Diagnosis, Example, Finding, Place
 from align.data.shards import Shards
-from align.report.cards import SCRIPTS, Card, Cards, Part, balance, coverage
-from align.report.markup import Markup, table, tag
+from align.page.cards import SCRIPTS, Card, Cards, Part, balance, coverage
+from align.page.markup import Markup, table, tag
+from align.page.shell import Section, write_page
 from align.report.protocol import summary
-from align.report.shell import Section, write_page
 
 TITLES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 ABOUT = {

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from align.data.names import FOREIGN, Mapped
 from align.data.shards import Shards
-from align.report.faces import Face, caption, face
+from align.page.faces import Face, caption, face
 from align.report.nearest import Found, Hit, hits, nearest, spread
 from align.values import Embeddings, Sample
 

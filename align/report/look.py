@@ -8,9 +8,9 @@ from pathlib import Path
 from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.shards import Shards
-from align.report.cards import SCRIPTS, Card, Cards, coverage
+from align.page.cards import SCRIPTS, Card, Cards, coverage
+from align.page.shell import write_page
 from align.report.protocol import summary
-from align.report.shell import write_page
 
 
 def write_look(

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from align.files import read_json
+from align.page.markup import Markup, block, choice, icon, join, tag
+from align.page.shell import write_page
 from align.report import curves as lines
 from align.report import scores as tables
 from align.report.gallery import Gallery
-from align.report.markup import Markup, block, choice, icon, join, tag
 from align.report.protocol import bad as bad_table
 from align.report.protocol import notes as notes_block
 from align.report.protocol import protocol as protocol_block
 from align.report.protocol import summary as facts
 from align.report.retrieval import matrix, modalities
-from align.report.shell import write_page
 
 SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from align.report.markup import Markup, table, tag
+from align.page.markup import Markup, table, tag
 
 
 def protocol(about: Mapping[str, Any]) -> Markup:

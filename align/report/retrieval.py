@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from align.report.markup import Markup, choice, name, number, tag
+from align.page.markup import Markup, choice, name, number, tag
 
 PAIR = re.compile(r"^(?P<prefix>(?:[^/]+/)*)(?P<of>[^/]+?)_to_(?P<to>[^/]+)/(?P<metric>[^/]+)$")
 LEVELS = 20  # colours of the heat map, as page.css has them

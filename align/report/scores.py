@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.report.markup import Markup, join, name, number, tag
+from align.page.markup import Markup, join, name, number, tag
+from align.page.svg import bar
 from align.report.retrieval import first_metric, modalities, pairs
 
 ZERO = re.compile(r"^zeroshot/(?P<attribute>.+)/(?P<modality>[^/]+)/(?P<metric>[^/]+)$")
@@ -86,18 +87,6 @@ def _range(chances: Sequence[float]) -> Markup:
         return Markup("–")
     low, high = min(chances), max(chances)
     return number(low) if f"{low:.3f}" == f"{high:.3f}" else join([number(low), "–", number(high)])
-
-
-def bar(value: float, chance: float | None = None) -> Markup:
-    """A bar of `value` in [0,1], with a mark at `chance`, if there is one."""
-    fill = tag("rect", width=f"{100 * min(1.0, max(0.0, value)):.1f}", height=6, class_="fill")
-    mark = (
-        tag("rect", x=f"{100 * chance - 0.6:.1f}", width=1.2, height=6, class_="chance") if chance is not None else ""
-    )
-    track = tag("rect", width=100, height=6, class_="track")
-    return tag(
-        "svg", track, fill, mark, class_="bar", viewBox="0 0 100 6", preserveAspectRatio="none", aria_hidden="true"
-    )
 
 
 def everything(scores: Mapping[str, float]) -> Markup:

@@ -1,0 +1,225 @@
+"""Shards from what anyone has: a table, a tree of folders, shards of another make, or a program."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from align.curation.cut.copying import apart, check_keys
+from align.curation.jobs.job import Job, Progress, planned
+from align.curation.jobs.production import counted
+from align.curation.members.clouds import Sampling
+from align.curation.members.grouping import By
+from align.curation.members.prepared import Making, prepare
+from align.curation.members.recode import Recode
+from align.curation.sources.folder import Folder
+from align.curation.sources.foreign import may_write, splits, stored
+from align.curation.sources.given import Given, keyed
+from align.curation.sources.table import MODALITIES, Table
+from align.data.archive.writer import check_name
+from align.data.names import TABLES, Mapped
+from align.data.shards import Shards
+from align.preprocess import Points
+
+SCHEMA = 2
+"""Of the bytes that this file's options give; a build that an older one began is not continued."""
+
+
+def build(
+    source: str | Path | Iterable[Any] | Callable[[], Iterable[Any]],
+    out: str | Path,
+    *,
+    split: str = "train",
+    per_shard: int = 1000,
+    modalities: Sequence[str] = MODALITIES,
+    columns: Mapping[str, str] | None = None,
+    literal: Sequence[str] = ("text",),
+    template: Sequence[str] = ("{}",),
+    points: int = 4096,
+    seed: int = 0,
+    licence: str | None = None,
+    progress: Progress | None = None,
+    shard_mb: float | None = None,
+    members: Mapping[str, Sequence[str]] | None = None,
+    recode: Recode | None = None,
+    workers: int = 0,
+    resume: bool = True,
+    max_bad: float = 0.001,
+    group: str | None = None,
+    separator: str | None = None,
+) -> dict[str, int]:
+    """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any row, files of unknown
+    suffix), and where there are any the members that are "bad", "blank" (captions without a word, which are holes),
+    "misnamed" (their names no shard may hold), "ignored" (they mean nothing here) and "noted" (they are written with
+    something to say, as of pictures that use a small part of their range,
+    or clouds without the points that were not finite).
+
+    Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
+    otherwise, meshes and scans as clouds, of ``points`` points where there is a surface. Clouds and arrays are judged
+    as a check judges them; pictures and sounds that are stored as they are are not decoded. The same input, options and
+    seed give the same bytes, whatever the number of workers. A build that was killed is continued by the same call:
+    finished shards are kept, and a shard stands at its name only when it is whole.
+
+    Args:
+        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
+            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder of them), whose
+            members are renamed as ``members`` says; or samples, from a generator, a function that makes one, or a list:
+            ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``Given``), or rows of a table.
+        split: what the shards are called where the source has no splits of its own.
+        per_shard, shard_mb: samples and 10^6 bytes that a shard holds at most. Shards are balanced under these limits:
+            as few as can be, and alike. Where sizes are not known beforehand (a generator; ``recode`` with
+            ``shard_mb``) a shard is closed once it reaches a limit.
+        members: modality -> names in a WebDataset, as in ``{"text": ["json:caption", "txt"]}``.
+        recode: what media are turned into.
+        workers: processes that read and re-encode; 0: this one.
+        resume: False starts anew where a killed build could be continued.
+        max_bad: the share of samples with a member that cannot be read above which the build stops. Such a member is
+            left out, its sample too where no modality is left, and listed in ``OUT/SPLIT-bad.jsonl``; so are blank
+            captions and misnamed members, which do not count.
+        group: which samples are one group, never each other's negatives: "label", "caption" (those with equal captions)
+            or a column of the table. None: as the source says; of a folder, those whose caption the template made of
+            their class.
+        separator: of the cells of a .csv or .tsv.
+
+    Raises FileNotFoundError for a file that is missing, ValueError for what cannot be a shard (both name the row or the
+    sample), TooManyBad over the budget.
+    """
+    if per_shard < 1 or (shard_mb is not None and shard_mb <= 0):
+        raise ValueError(f"per_shard={per_shard}, shard_mb={shard_mb}: a shard holds at least one sample")
+    check_name(split)
+    if workers < 0 or not 0 <= max_bad <= 1:
+        raise ValueError(
+            f"workers={workers}, max_bad={max_bad}: workers are at least 0, max_bad is a share from 0 to 1"
+        )
+    if not 1 <= points <= Points().max_points:
+        raise ValueError(f"points={points}: from 1 to the {Points().max_points:,} that are read again")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
+    for name in members or {}:
+        if name != "label" and not may_write(f"{name}.x"):
+            raise ValueError(f"members: {name!r} cannot name a modality: lower case letters, digits, _ and - do")
+    by: By | None = group if group in ("label", "caption") else None
+    recode = recode or Recode()
+    limit = None if shard_mb is None else round(shard_mb * 1e6)
+    header = {
+        "schema": SCHEMA,
+        "per_shard": per_shard,
+        "shard_bytes": limit,
+        "recode": recode.settings(),
+        "group": group,
+    }
+    job = Job(
+        Path(out),
+        split,
+        prepare,
+        Making(None, recode, Sampling(points, seed), by),
+        items=(),
+        header=header,
+        per_shard=per_shard,
+        shard_bytes=limit,
+        licence=licence,
+        workers=workers,
+        resume=resume,
+        max_bad=max_bad,
+        progress=progress,
+    )
+    table = partial(
+        Table,
+        modalities=modalities,
+        columns=columns,
+        literal=literal,
+        points=points,
+        seed=seed,
+        group=group if by is None else None,
+        separator=separator,
+    )
+    if by is None and group is not None and not _is_table(source):
+        raise ValueError(f"group={group!r}: only a table has columns; it is label or caption here")
+    if not isinstance(source, str | Path):
+        return _program(source() if callable(source) else source, job, table)
+    path = Path(source)
+    if (path.suffix == ".tar" and not path.is_dir()) or "://" in str(source):
+        return _shards({split: str(source)}, job, members)
+    if not path.exists():
+        raise FileNotFoundError(f"no table or folder {path}")
+    if not path.is_dir():
+        return _table(table(path), job)
+    if found := splits(path):
+        return _shards({name or split: [str(p) for p in paths] for name, paths in found.items()}, job, members)
+    return _folder(Folder(path, template=[text for text in template if text], points=points, seed=seed), job)
+
+
+def _is_table(source: Any) -> bool:
+    """Whether rows of a table may come from it."""
+    return not isinstance(source, str | Path) or Path(source).suffix.lower() in TABLES
+
+
+def _table(table: Table, job: Job) -> dict[str, int]:
+    sizes = array("q", (sample.size for sample in table.samples()))  # everything is looked at before any is written
+    if not sizes:
+        raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
+    header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
+    return counted([planned(job, table.samples(), sizes, header)], table.without)
+
+
+def _folder(tree: Folder, job: Job) -> dict[str, int]:
+    jobs, left = [], 0
+    splits = tree.splits()
+    for name, root in (splits or {job.split: tree.path}).items():
+        plan = list(tree.samples(root, f"{name}/" if splits else ""))
+        classes = {"label": names} if (names := [folder.name for folder in tree.classes(root)]) else {}
+        header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
+        sizes = [sample.size for sample in plan]
+        left += tree.unknown
+        jobs.append(planned(replace(job, split=name, classes=classes), plan, sizes, header))
+    return counted(jobs, left)
+
+
+def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | None) -> dict[str, int]:
+    jobs, left, ignored = [], 0, 0
+    for name, urls in sources.items():
+        shards = Shards(urls, shuffle=False, members=members)
+        apart(job.out, [shards])
+        check_keys(shards)
+        sizes = array("q", (sample.size for sample in stored(shards)))
+        if not sizes:
+            raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
+        manifest = shards.manifest or {}
+        header = {
+            "shards": [str(url) for url in shards.urls],
+            "members": shards.members,
+            **job.state.sampling._asdict(),
+        }
+        one = replace(
+            job,
+            split=name,
+            state=job.state._replace(shards=shards),
+            lost=shards.lost,
+            chunk=4 if shards.block == 1 else 64,  # neighbours come in one request
+            classes=manifest.get("classes") or None,
+            licence=job.licence if job.licence is not None else manifest.get("licence"),
+        )
+        left += len(shards) - len(sizes)
+        ignored += sum(shards.ignored.values())
+        jobs.append(planned(one, stored(shards), sizes, header))
+    return {**counted(jobs, left), **({"ignored": ignored} if ignored else {})}
+
+
+def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> dict[str, int]:
+    job = replace(job, total=len(samples) if isinstance(samples, Sized) else None)
+    stream = iter(samples)
+    try:
+        first = next(stream)
+    except StopIteration:
+        raise ValueError("the source gives no samples") from None
+    stream = chain([first], stream)
+    rows = isinstance(first, Mapping) and not keyed(first)
+    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling)
+    header = {"program": True, **job.state.sampling._asdict()}
+    written = counted([planned(job, source.samples(), None, header)], 0)
+    return {**written, "left out": written["left out"] + source.without}  # which is known once it has been read

@@ -1,0 +1,124 @@
+"""The same thing twice: keys, the bytes of media, captions, pictures that look alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from align.curation.check.findings import Findings, Place
+from align.curation.check.near import near
+from align.curation.check.prints import Prints
+from align.curation.check.samples import is_media
+from align.curation.check.seen import Captions
+from align.data.names import mapped
+from align.data.shards import Shards
+
+
+def place(shards: Shards, position: int, member: str = "") -> Place:
+    """Where a position of unshuffled shards is, from the index alone."""
+    shard, i = shards.find(position)
+    return Place(str(shards.urls[shard]), shards.indexes[shard].keys[i], member, position)
+
+
+def keys(shards: Shards) -> Iterator[tuple[int, str]]:
+    """(position, key) of every sample."""
+    return enumerate(key for index in shards.indexes for key in index.keys)
+
+
+def check_keys(shards: Shards, findings: Findings) -> None:
+    """Keys that name samples in several shards. (Within a shard, equal keys are one sample.)"""
+    first: dict[str, int] = {}
+    for position, key in keys(shards):
+        if first.setdefault(key, position) != position:
+            findings.add("sample/duplicate-key", place(shards, position), "", place(shards, first[key]))
+
+
+def sums(shards: Shards, modalities: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
+    """Modality -> (n, 2) int64 size and checksum of its media, (n, 2) int64 position and number of the member's name,
+    and these names. From the index: nothing is read."""
+    out: dict[str, tuple[list[np.ndarray], list[np.ndarray], list[str]]] = {m: ([], [], []) for m in modalities}
+    start = 0
+    for index in shards.indexes:
+        owner = start + np.repeat(np.arange(len(index)), np.diff(index.first))  # (members,)
+        for number, name in enumerate(index.names):
+            modality = is_media(name, shards)
+            if modality not in out:
+                continue
+            content, where, names = out[modality]
+            at = np.flatnonzero((index.name == number) & (index.size > 0))
+            content.append(np.stack([index.size[at], index.crc32[at]], axis=1))
+            where.append(np.stack([owner[at], np.full(len(at), len(names))], axis=1))
+            names.append(name)
+        start += len(index)
+    none = np.zeros((0, 2), dtype=np.int64)
+    return {m: (np.concatenate([none, *a]), np.concatenate([none, *b]), names) for m, (a, b, names) in out.items()}
+
+
+def digest(shards: Shards, position: int, member: str) -> bytes:
+    """A hash of a member's bytes, which are read once more: a checksum of 32 bits only says where to look."""
+    sample, _ = shards.read(position)
+    return hashlib.blake2b(sample.get(member, b""), digest_size=16).digest()
+
+
+def check_copies(shards: Shards, modalities: Sequence[str], findings: Findings) -> None:
+    """Media with the same bytes, within a sample too."""
+    for modality, (content, where, names) in sums(shards, modalities).items():
+        order = np.lexsort((where[:, 1], where[:, 0], content[:, 1], content[:, 0]))
+        same = (content[order][1:] == content[order][:-1]).all(axis=1)  # (n - 1,) as the one before
+        again = set((np.flatnonzero(same) + 1).tolist())
+        seen: dict[bytes, tuple[int, str]] = {}
+        for i in sorted(again | {i - 1 for i in again}):
+            if i not in again:
+                seen = {}  # the next group of equal checksums
+            position, member = int(where[order[i], 0]), names[where[order[i], 1]]
+            first = seen.setdefault(digest(shards, position, member), (position, member))
+            if first != (position, member):
+                twin = place(shards, *first)
+                findings.add(f"{modality}/duplicate", place(shards, position, member), like(twin), twin)
+
+
+def check_looks(shards: Shards, prints: Prints, findings: Findings) -> None:
+    """What looks or sounds like an earlier one without having its bytes."""
+    pairs = near(prints.bits, prints.colours)
+    content = prints.content
+    done: set[int] = set()
+    for i, j, bits in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
+        if j in done or content[i] == content[j]:
+            continue
+        done.add(j)
+        position, member = prints.where(j)
+        twin = place(shards, *prints.where(i))
+        modality = is_media(member, shards) or "image"
+        findings.add(f"{modality}/near-duplicate", place(shards, position, member), like(twin, bits), twin)
+
+
+def check_captions(shards: Shards, captions: dict[str, Captions], findings: Findings) -> None:
+    """Captions that came before, whatever their case and spaces; the most frequent first."""
+    for modality, seen in captions.items():
+        hashes, positions = np.array(seen.hashes, dtype=np.uint64), np.array(seen.positions, dtype=np.int64)
+        order = np.argsort(hashes, kind="stable")
+        _, start, counts = np.unique(hashes[order], return_index=True, return_counts=True)
+        repeated = np.flatnonzero(counts > 1)
+        for rank, i in enumerate(repeated[np.argsort(-counts[repeated], kind="stable")].tolist()):
+            first, again = positions[order[start[i] : start[i] + 2]].tolist()
+            twin = place(shards, first)
+            detail = f"{counts[i]} times, first in {twin.key}"
+            where = place(shards, again)
+            if rank < findings.most:  # examples: their members are worth a read
+                twin = twin._replace(member=_caption_member(shards, first, modality))
+                where = where._replace(member=_caption_member(shards, again, modality))
+            findings.add("text/duplicate", where, detail, twin, n=int(counts[i]) - 1)
+
+
+def _caption_member(shards: Shards, position: int, modality: str) -> str:
+    names = [name for name in shards.read(position)[0] if not name.startswith("__")]
+    own = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
+    return own[0] if own else mapped(modality, shards.members, names) or ""
+
+
+def like(twin: Place, bits: int = 0) -> str:
+    """What stands beside a case that has a twin. bits: of their prints that differ."""
+    name = f"{twin.key}.{twin.member}" if twin.member else twin.key
+    return f"as {name}; {bits} of 128 bits differ" if bits else f"as {name}"

@@ -1,0 +1,101 @@
+"""What was found: a reason, how often, and where it was seen first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+from align.curation.check.reasons import SEVERITIES, Severity, meaning, severity
+
+
+class Place(NamedTuple):
+    """A shard, a sample in it and a member of that; what does not apply is empty. position: in the set, or -1."""
+
+    shard: str
+    key: str = ""
+    member: str = ""
+    position: int = -1
+
+
+class Example(NamedTuple):
+    """One case. twin: what it equals or resembles, for duplicates and leaks."""
+
+    place: Place
+    detail: str = ""
+    twin: Place | None = None
+
+    def json(self) -> dict[str, Any]:
+        out: dict[str, Any] = self.place._asdict()
+        del out["position"]
+        if self.detail:
+            out["detail"] = self.detail
+        if self.twin is not None:
+            out["twin"] = [self.twin.shard, self.twin.key, self.twin.member]
+        return out
+
+
+@dataclass
+class Finding:
+    """All cases of one reason; ``examples`` has the first of them."""
+
+    reason: str
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def severity(self) -> Severity:
+        return severity(self.reason)
+
+    @property
+    def meaning(self) -> str:
+        return meaning(self.reason)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "reason": self.reason,
+            "severity": self.severity,
+            "count": self.count,
+            "meaning": self.meaning,
+            "examples": [example.json() for example in self.examples],
+        }
+
+
+@final
+class Findings:
+    """Findings by reason, and the positions of the samples that have an error. most: examples kept of each reason."""
+
+    def __init__(self, most: int = 12):
+        self.most = most
+        self.bad: set[int] = set()
+        self.elsewhere = 0  # errors without a position: of a shard, or of a sample that the tar's damage has taken
+        self._found: dict[str, Finding] = {}
+
+    def add(self, reason: str, place: Place, detail: str = "", twin: Place | None = None, n: int = 1) -> None:
+        """Count a case (or ``n`` that share an example)."""
+        finding = self._found.setdefault(reason, Finding(reason))
+        finding.count += n
+        if len(finding.examples) < self.most:
+            finding.examples.append(Example(place, detail, twin))
+        if finding.severity == "error":
+            if place.position >= 0:
+                self.bad.add(place.position)
+            else:
+                self.elsewhere += n
+
+    def merge(self, other: Findings) -> None:
+        """Take over what was found further on in the same set."""
+        for reason, theirs in other._found.items():
+            mine = self._found.setdefault(reason, Finding(reason))
+            mine.count += theirs.count
+            mine.examples += theirs.examples[: self.most - len(mine.examples)]
+        self.bad |= other.bad
+        self.elsewhere += other.elsewhere
+
+    @property
+    def errors(self) -> int:
+        """Samples with an error, each once, and errors of whole shards."""
+        return len(self.bad) + self.elsewhere
+
+    def sorted(self) -> list[Finding]:
+        """Errors, warnings, notes; the most frequent first."""
+        return sorted(self._found.values(), key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.reason))

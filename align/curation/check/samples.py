@@ -1,0 +1,141 @@
+"""The pass over the samples: every member read and decoded once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from align.curation.check.cloud_print import cloud_print
+from align.curation.check.findings import Place
+from align.curation.check.media import TINY, check_array, check_cloud, check_picture, check_sound, check_words
+from align.curation.check.prints import picture_print
+from align.curation.check.seen import Captions, Seen
+from align.curation.check.sound_print import sound_print
+from align.data.labels import attributes
+from align.data.meta import Meta, read_meta
+from align.data.names import CODE, ignored, mapped, row_name
+from align.data.names import modalities as modalities_of
+from align.data.rows import Source, explain, sources
+from align.data.shards import Shards
+from align.preprocess import Audio, Image
+from align.values import BadSample, Sample
+
+
+def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str], most: int = 12) -> Seen:
+    """What the samples at these positions hold. most: examples kept of each finding."""
+    seen = Seen(most)
+    for position in positions:
+        sample, unread = shards.read(position)
+        at = Place(str(sample["__url__"]), sample["__key__"], "", position)
+        for bad in unread:
+            seen.findings.add(bad.reason, at._replace(member=bad.member))
+        seen.samples += 1
+        _sample(sample, at, {bad.reason.partition("/")[0] for bad in unread}, shards, modalities, seen)
+    return seen
+
+
+def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted: Sequence[str], seen: Seen) -> None:
+    names = [name for name in sample if not name.startswith("__")]
+    have = modalities_of(names, shards.members)
+    if not have and not unread:
+        seen.findings.add("sample/no-modality", at, f"it has {', '.join(names) or 'no members'}")
+    meta = _meta(sample, at, shards, seen)
+    matching = modalities_of((name for name in names if ".neg." not in name), shards.members)
+    used = {name.partition(":")[0] for modality in have for name in shards.members.get(modality, ())}
+    for modality in wanted:
+        if modality not in matching and have and not unread & {modality, "shard"}:
+            seen.findings.add(f"{modality}/missing", at, "only hard negatives" if modality in have else "")
+        if modality not in have:
+            continue
+        rows = sources(sample, modality, (), shards.members, meta.json)
+        positive = {row.data.strip() for row in rows if isinstance(row, Source) and not row.negative}
+        for row in rows:
+            used.add(row.member)
+            place = at._replace(member=row.member)
+            if not isinstance(row, Source):
+                seen.findings.add(row.reason, place)
+                continue
+            _row(row, modality, place, seen)
+            if row.negative and row.data.strip() in positive:
+                seen.findings.add(f"{modality}/negative", place)
+        for name in names:
+            row_of = row_name(name)
+            if row_of is not None and row_of.modality == modality and name not in used:
+                seen.findings.add("sample/shadowed", at._replace(member=name), f"it has {', '.join(sorted(names))}")
+    for name in ignored(names, shards.members):
+        if name.rpartition(".")[2] not in CODE:
+            seen.findings.add("member/unknown", at._replace(member=name))
+
+
+def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
+    suffix = row.suffix
+    try:
+        if suffix in Image.suffixes:
+            found, pixels = check_picture(row.data, suffix)
+            if pixels is not None and min(pixels.shape[:2]) >= TINY:  # smaller ones look too much alike
+                seen.prints["picture"].add(picture_print(pixels), row.data, place)
+        elif suffix in Audio.suffixes:
+            found, heard = check_sound(row.data, suffix)
+            seen.rates.add(str(heard.rate), place)
+            seen.channels.add(str(heard.channels), place)
+            if heard.wave is not None:
+                seen.prints["sound"].add(sound_print(heard.wave, heard.rate), row.data, place)
+        elif suffix == "npy" and modality == "points":
+            found, cloud = check_cloud(row.data)
+            seen.colours.add("colour" if cloud.coloured else "no colour", place)
+            if cloud.xyz is not None:
+                seen.prints["cloud"].add(cloud_print(cloud.xyz), row.data, place)
+        elif suffix == "npy":
+            found = check_array(row.data, modality)
+        elif suffix == "txt":
+            found, text = check_words(row.data)
+            if not row.negative:
+                seen.captions.setdefault(modality, Captions()).add(text, place.position)
+        else:
+            found = [(f"ignored/{modality}.{suffix}", "")]
+    except BadSample as error:
+        seen.findings.add(explain(error, modality), place, error.detail)
+        return
+    except Exception as error:  # a decoder's own; a check goes on where training would stop
+        seen.findings.add(f"{modality}/unreadable", place, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return
+    for reason, detail in found:
+        seen.findings.add(reason, place, detail)
+
+
+def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
+    """Label, group and weight, and what is wrong with them."""
+    meta, bad = read_meta(sample, shards.members)
+    place = at._replace(member="json")
+    for reason in bad:
+        seen.findings.add(reason, place, sample["json"][:80].decode("utf-8", "replace"))
+    if "json" in sample and not bad and not sample["json"].lstrip().startswith(b"{"):
+        bad = ["json/not-object"]
+        seen.findings.add(bad[0], place, sample["json"][:80].decode("utf-8", "replace"))
+    if meta.label is None and bad:
+        seen.labelled += 1  # it has one, of a kind; that was said
+    elif meta.label is None:
+        if len(seen.unlabelled) < seen.most:
+            seen.unlabelled.append(at)
+    else:
+        seen.labelled += 1
+    for attribute, value in attributes(meta.label).items():
+        for one in value if isinstance(value, list) else [value]:
+            kind = "number" if isinstance(one, int) else "name"
+            seen.labels.setdefault(attribute, Counter())[str(one)] += 1
+            seen.kinds.setdefault(attribute, {}).setdefault(kind, at)
+            seen.first.setdefault((attribute, str(one)), at)
+    if meta.group >= 0:
+        seen.groups.setdefault(meta.group, at.position)
+    return meta
+
+
+def is_media(name: str, shards: Shards) -> str | None:
+    """The modality of a member whose exact copies are duplicates: pictures, sounds, arrays; None of text and json."""
+    suffix = name.rpartition(".")[2]
+    if suffix in ("txt", "json", "cls") or suffix in CODE:
+        return None
+    row = row_name(name)
+    if row is not None:
+        return None if row.negative else row.modality
+    return next((m for m in shards.members if m != "label" and mapped(m, shards.members, [name]) == name), None)

@@ -1,0 +1,108 @@
+"""What a pass over samples gathers: findings, and what can only be judged when all have been seen."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from typing import final
+
+from align.curation.check.findings import Findings, Place
+from align.curation.check.prints import Prints
+
+KINDS = ("picture", "sound", "cloud")
+"""What is compared with its like."""
+
+
+@final
+class Odd:
+    """A property whose rare values are odd (a sample rate, a number of channels): how often each, and a few places."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.counts: Counter[str] = Counter()
+        self.places: dict[str, list[Place]] = {}
+
+    def add(self, value: str, place: Place) -> None:
+        self.counts[value] += 1
+        places = self.places.setdefault(value, [])
+        if len(places) < self.most:
+            places.append(place)
+
+    def merge(self, other: Odd) -> None:
+        self.counts.update(other.counts)
+        for value, places in other.places.items():
+            mine = self.places.setdefault(value, [])
+            mine += places[: self.most - len(mine)]
+
+    def report(self, reason: str, words: str, findings: Findings, usual: str | None = None) -> None:
+        """Every value but the usual one (default: the most frequent) becomes cases of ``reason``."""
+        if not self.counts:
+            return
+        usual = usual or min(self.counts, key=lambda value: (-self.counts[value], value))
+        for value, n in sorted(self.counts.items()):
+            if value == usual:
+                continue
+            detail = words.format(value, usual)
+            first, *rest = self.places[value]
+            findings.add(reason, first, detail, n=n - len(rest))
+            for place in rest:
+                findings.add(reason, place, detail)
+
+
+@final
+class Captions:
+    """Which captions repeat: 16 bytes for each."""
+
+    def __init__(self) -> None:
+        self.hashes, self.positions = array("Q"), array("q")
+
+    def add(self, text: str, position: int) -> None:
+        plain = " ".join(text.casefold().split())
+        self.hashes.append(int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest(), "little"))
+        self.positions.append(position)
+
+    def merge(self, other: Captions) -> None:
+        self.hashes.extend(other.hashes)
+        self.positions.extend(other.positions)
+
+
+@final
+class Seen:
+    """The gatherings of one stretch of positions; stretches are merged in order."""
+
+    def __init__(self, most: int = 12):
+        self.findings = Findings(most)
+        self.rates, self.channels, self.colours = Odd(most), Odd(most), Odd(most)
+        self.captions: dict[str, Captions] = {}
+        self.prints = {kind: Prints() for kind in KINDS}
+        self.labels: dict[str, Counter[str]] = {}  # attribute -> value -> samples
+        self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number", "name" -> where first
+        self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> where first
+        self.labelled = 0
+        self.unlabelled: list[Place] = []
+        self.groups: dict[int, int] = {}  # group -> the first position that has it
+        self.samples = 0
+        self.most = most
+
+    def merge(self, other: Seen) -> None:
+        """Take over the stretch that follows this one, in time that grows with that one alone."""
+        self.findings.merge(other.findings)
+        self.rates.merge(other.rates)
+        self.channels.merge(other.channels)
+        self.colours.merge(other.colours)
+        for modality, captions in other.captions.items():
+            self.captions.setdefault(modality, Captions()).merge(captions)
+        for kind, prints in other.prints.items():
+            self.prints[kind].extend(prints)
+        for attribute, counts in other.labels.items():
+            self.labels.setdefault(attribute, Counter()).update(counts)
+        for attribute, kinds in other.kinds.items():
+            self.kinds[attribute] = {**kinds, **self.kinds.get(attribute, {})}
+        for value, place in other.first.items():
+            self.first.setdefault(value, place)
+        self.labelled += other.labelled
+        self.unlabelled += other.unlabelled[: self.most - len(self.unlabelled)]
+        for group, position in other.groups.items():
+            self.groups.setdefault(group, position)
+        self.samples += other.samples

@@ -1,0 +1,1 @@
+"""Shards from shards: split, merged and filtered, their members byte for byte."""

@@ -1,0 +1,173 @@
+"""Samples from shards into other shards, member for member and byte for byte."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from align.curation.jobs.balance import balanced
+from align.curation.jobs.job import Fault, Job, Made, Progress
+from align.curation.jobs.production import make
+from align.curation.sources.foreign import mark, may_write, refused, walk
+from align.data.archive.coverage import repeated
+from align.data.archive.writer import check_name
+from align.data.meta import read_meta
+from align.data.names import CODE
+from align.data.places.urls import Place
+from align.data.shards import Shards
+
+
+class Copied(NamedTuple):
+    """A sample to write again under ``key``.
+
+    number: of its set. about: its json, where that becomes another one. pickles: members that are never read.
+    """
+
+    key: str
+    number: int
+    position: int
+    mark: str
+    pickles: tuple[str, ...]
+    about: bytes | None = None
+
+
+def copied(shards: Shards, number: int = 0) -> Iterator[Copied]:
+    """The samples of a set, as they stand; nothing is read but the indexes."""
+    for position, index, i in walk(shards):
+        pickles = tuple(name for name in index.members(i) if name.rpartition(".")[2] in CODE)
+        yield Copied(index.keys[i], number, position, mark(index, i), pickles)
+
+
+def whole(sets: Sequence[Shards], item: Copied) -> Made:
+    """A sample with every member that its shard has. Nothing, with the reason, where one cannot be read: the sample
+    would lose its bytes without a word. A member that no shard may hold is left out, as member/SUFFIX."""
+    sample, unread = sets[item.number].read(item.position)
+    gone = [bad for bad in unread if bad.member not in sample]
+    if gone:
+        return {}, [(gone[0].reason, gone[0].member)]
+    out: dict[str, bytes] = {}
+    bad: list[Fault] = [(refused(name), name) for name in item.pickles]
+    for name, data in sample.items():
+        if name.startswith("__"):
+            continue
+        if may_write(name):
+            out[name] = data
+        else:
+            bad.append((refused(name), name))
+    if item.about is not None:
+        out["json"] = item.about
+    wrong = read_meta(out, {})[1]
+    if wrong:
+        return {}, [*bad, (wrong[0], "json")]
+    return out, bad if out else [*bad, ("sample/empty", "")]
+
+
+def apart(out: str | Path, many: Iterable[Shards]) -> Path:
+    """The folder to write to. Raises ValueError where it holds what is read, NotADirectoryError for a file."""
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
+    for shards in many:
+        if any(Path(str(url)).parent.resolve() == out.resolve() for url in shards.urls):
+            raise ValueError(f"{out} holds the shards to read; write to another folder")
+    return out
+
+
+def check_split(splits: Iterable[str], per_shard: int) -> None:
+    """ValueError for splits or a number of samples that no shard can have; asked before anything is read."""
+    if per_shard < 1:
+        raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
+    for split in splits:
+        check_name(split)
+
+
+def check_keys(shards: Shards) -> None:
+    """ValueError where two shards have a sample of the same key, with both: no shard set holds a key twice."""
+    if not repeated(shards.indexes):
+        return
+    first: dict[str, Place] = {}
+    for url, index in zip(shards.urls, shards.indexes, strict=True):
+        for key in index.keys if len(index.name) else ():
+            if key in first:
+                raise ValueError(
+                    f"key {key!r} is in {first[key]} and again in {url}; `align shards merge SHARDS --out OUT "
+                    "--duplicates rename` makes shards of them with other keys"
+                )
+            first[key] = url
+
+
+def divide(
+    shards: Shards, part: Sequence[str | None], out: Path, *, per_shard: int, workers: int, progress: Progress | None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the sample at each position to the split that ``part`` names (None: to none), in the order of the shards.
+
+    Returns samples per split, and what was left out by reason.
+    """
+    planned = Counter(name for name in part if name is not None)
+    parts = {name: (n, _of(shards, part, name)) for name, n in planned.items()}
+    licence = (shards.manifest or {}).get("licence")
+    return copy(
+        [shards],
+        parts,
+        out,
+        per_shard=per_shard,
+        classes=shards.classes,
+        licence=licence,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _of(shards: Shards, part: Sequence[str | None], name: str) -> Iterator[Copied]:
+    return (item for item in copied(shards) if part[item.position] == name)
+
+
+def copy(
+    sets: Sequence[Shards],
+    parts: Mapping[str, tuple[int, Iterable[Copied]]],
+    out: Path,
+    *,
+    per_shard: int,
+    classes: Mapping[str, Sequence[str]] | None,
+    licence: str | None,
+    workers: int,
+    progress: Progress | None,
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write samples of the sets to splits. parts: split -> (how many, these), in shards of equally many, to one.
+
+    Returns samples per split, and what was left out by reason; ``OUT/SPLIT-bad.jsonl`` says which. What a killed call
+    finished is kept by the next one with the same samples.
+    """
+    total, before, jobs = sum(n for n, _ in parts.values()), 0, []
+    for split, (n, items) in parts.items():
+        jobs.append(
+            Job(
+                out,
+                split,
+                whole,
+                list(sets),
+                items,
+                header={"schema": 1, "copy": True, "per_shard": per_shard},
+                total=n,
+                counts=balanced([1] * n, per_shard),
+                lost=() if jobs else [gone for shards in sets for gone in shards.lost],
+                classes=classes,
+                licence=licence,
+                workers=workers,
+                chunk=4 if all(shards.block == 1 for shards in sets) else 64,
+                max_bad=1,
+                progress=progress and _after(progress, before, total),
+            )
+        )
+        before += n
+    written, dropped = {}, Counter[str]()
+    for job, (samples, bad) in zip(jobs, make(jobs), strict=True):
+        written[job.split] = samples
+        dropped.update(bad)
+    return written, dict(sorted(dropped.items()))
+
+
+def _after(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: progress(before + done, total)

@@ -1,0 +1,1 @@
+"""Members of a sample on their way into a shard: read, judged, re-encoded, grouped."""

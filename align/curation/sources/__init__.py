@@ -1,0 +1,1 @@
+"""Sources of a build: tables, folders, programs and shards of another make."""

@@ -1,0 +1,198 @@
+"""A table with a column per modality, and what its rows become in a shard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from align.curation.members.files import SUFFIXES, Member, held, member, words
+from align.curation.members.planned import Planned
+from align.curation.sources.readers import read_table
+from align.data.meta import read_meta
+from align.data.names import check_key
+
+MODALITIES = ("image", "audio", "points", "text")
+ABOUT = ("label", "group", "weight", "key")
+FITS = {
+    "label": "a label is an int, a str, a list of these, or a dict of attribute to one of these",
+    "weight": "a weight is a finite number of at least 0",
+}
+_slot = re.compile(r"(?P<modality>[a-z0-9_-]+)((\.neg)?(\.\d+)?)")
+
+
+class Table:
+    """A table with a column per modality: what its rows become.
+
+    Args:
+        path: the table; file names in it are relative to its folder.
+        modalities: the columns that are modalities, beside ``NAME.0``, ``NAME.neg``, … of each.
+        columns: other name -> column ("" leaves a column out).
+        literal: modalities whose cells are text, not files.
+        points, seed: how meshes are sampled.
+        rows: what to take in place of the file's rows; they are read once.
+        group: the column whose equal cells make a group, whatever else it is.
+        separator: of the cells of a .csv or .tsv.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        modalities: Sequence[str] = MODALITIES,
+        columns: Mapping[str, str] | None = None,
+        literal: Sequence[str] = ("text",),
+        points: int = 4096,
+        seed: int = 0,
+        rows: Iterable[dict[str, Any]] | None = None,
+        group: str | None = None,
+        separator: str | None = None,
+    ):
+        self.group, self.separator = group, separator
+        self.rows = rows
+        self.path, self.modalities, self.columns, self.literal = path, tuple(modalities), dict(columns or {}), literal
+        self.points, self.seed = points, seed
+        self.without = 0  # rows without any modality
+        self._known: set[str] = set()
+
+    def samples(self) -> Iterator[Planned]:
+        """What each row becomes; files are looked for, not read. Errors name the row."""
+        self.without = 0
+        self._known.clear()
+        seen: dict[str, int] = {}
+        number = 0
+        for number, row in enumerate(self._rows(), 1):
+            try:
+                planned = self._plan(number, self._named(row))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{self.path} row {number}: {error}") from None
+            except ValueError as error:
+                raise ValueError(f"{self.path} row {number}: {error}") from None
+            if planned is None:
+                self.without += 1
+                continue
+            if planned.key in seen:
+                raise ValueError(f"{self.path} row {number}: key {planned.key!r} is that of row {seen[planned.key]}")
+            seen[planned.key] = number
+            yield planned
+        if number == 0:
+            raise ValueError(f"{self.path} has no rows")
+        unused = sorted({*self.columns, *([] if self.group is None else [self.group])} - self._known)
+        if unused:
+            raise ValueError(
+                f"{self.path} has no column {', '.join(map(repr, unused))}; it has {', '.join(sorted(self._known))}"
+            )
+
+    def _rows(self) -> Iterable[dict[str, Any]]:
+        return read_table(self.path, self.separator) if self.rows is None else self.rows
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row under the names that mean something."""
+        self._known |= set(row)
+        named = {self.columns.get(name, name): cell for name, cell in row.items() if self.columns.get(name, name)}
+        if self.group is not None and self.group in row:
+            if self._modality(self.group) is None and self.group.partition(".")[0] not in ABOUT:
+                named.pop(self.group, None)
+            named["group"] = row[self.group]
+        unknown = [name for name in named if self._modality(name) is None and name.partition(".")[0] not in ABOUT]
+        if unknown:
+            known = ", ".join([*self.modalities, *ABOUT])
+            names = ", ".join(map(repr, unknown))
+            raise ValueError(
+                f"unknown column {names}; known are {known}. Say what it is with --columns {unknown[0]}=text "
+                f"(or =image, …; `{unknown[0]}=` leaves it out), or add it to --modalities"
+            )
+        if not any(self._modality(name) for name in named):
+            raise ValueError(f"no column of a modality ({', '.join(self.modalities)}); there are {', '.join(row)}")
+        return named
+
+    def _modality(self, column: str) -> str | None:
+        slot = _slot.fullmatch(column)
+        return slot["modality"] if slot is not None and slot["modality"] in self.modalities else None
+
+    def _plan(self, number: int, row: dict[str, Any]) -> Planned | None:
+        key = f"{number - 1:08d}" if _empty(row.get("key")) else str(row["key"])
+        check_key(key)
+        members: list[Member] = []
+        for column, cell in row.items():
+            modality = self._modality(column)
+            if modality is None or _empty(cell):
+                continue
+            if modality in self.literal:
+                caption = words(f"{column}.txt", cell)
+                members += [] if caption is None else [caption]
+                continue
+            cells = cell if isinstance(cell, list) else [cell]
+            slots = [column] if len(cells) == 1 else [f"{column}.{i}" for i in range(len(cells))]
+            for slot, one in zip(slots, cells, strict=True):
+                members.append(self._media(slot, one, key))
+        if not members:
+            return None
+        about = {name: cell for name, cell in row.items() if self._modality(name) is None and not _empty(cell)}
+        stated = _about(about)
+        if stated:
+            content = json.dumps(stated, ensure_ascii=False).encode()
+            for reason in read_meta({"json": content}, {})[1]:
+                name = reason.removeprefix("json/")
+                raise ValueError(f"{name} {stated[name]!r}: {FITS[name]}")
+            members.append(held("json", content))
+        return Planned(key, members)
+
+    def _media(self, slot: str, cell: Any, key: str) -> Member:
+        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):  # as Hugging Face's tables hold files
+            modality, suffix = (
+                slot.partition(".")[0],
+                Path(str(cell.get("path") or "")).suffix.lower().removeprefix("."),
+            )
+            if suffix not in SUFFIXES.get(modality, (suffix,)) or not suffix.isalnum():
+                raise ValueError(
+                    f"the bytes in column {slot!r} need a `path` whose suffix says what they are; got {suffix!r}"
+                )
+            return held(f"{slot}.{suffix}", cell["bytes"])
+        if not isinstance(cell, str):
+            raise ValueError(
+                f"column {slot!r} holds a {type(cell).__name__}; it takes the name of a file, or {{'bytes': …, 'path': "
+                "'NAME.SUFFIX'} (a program can also give whole samples: (key, {'image.png': …}))"
+            )
+        path, within = self.path.parent / cell.strip(), self.path.parent
+        return member(slot, path, key, points=self.points, seed=self.seed, within=_around(path, within))
+
+
+def _around(path: Path, folder: Path) -> Path | None:
+    """The table's folder for a file in it, else None: the file's own."""
+    return folder if path.absolute().is_relative_to(folder.absolute()) else None
+
+
+def _empty(cell: Any) -> bool:
+    return (
+        cell is None
+        or cell == []
+        or (isinstance(cell, str) and not cell.strip())
+        or (isinstance(cell, float) and cell != cell)
+    )
+
+
+def _about(cells: dict[str, Any]) -> dict[str, Any]:
+    """label, group and weight; ``label.shape`` is the attribute "shape" of the label."""
+    out: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    for name, cell in cells.items():
+        base, _, attribute = name.partition(".")
+        if name == "key":
+            continue
+        if base == "label" and attribute:
+            attributes[attribute] = cell
+        elif attribute:
+            raise ValueError(f"column {name!r}: only a label has attributes, such as label.shape")
+        elif base == "weight":
+            try:
+                out["weight"] = float(cell)
+            except (TypeError, ValueError):
+                raise ValueError(f"weight {cell!r} is not a number") from None
+        else:
+            out[base] = cell
+    if attributes and not isinstance(plain := out.setdefault("label", {}), dict):
+        raise ValueError(f"label is {plain!r} and has attributes too ({', '.join(attributes)}); keep one or the other")
+    return {**out, "label": {**out["label"], **attributes}} if attributes else out

@@ -1,1 +1,0 @@
-"""Shards out: from tables, folders and programs, and from other shards cut, joined and filtered."""

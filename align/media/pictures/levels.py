@@ -1,0 +1,99 @@
+"""From values of more than 8 bits to 0 … 255: which value is black, which is white, and who says so.
+
+The range is cut in 256 equal steps, so 16 bits keep their upper eight; what lies outside is black or white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from align.media.reading import bad
+
+ROWS = 1 << 20  # values that are converted at a time
+STEPS = 16  # values that a picture has at least, to be dark rather than of one colour
+SHARE = 4  # a picture uses the lowest part of its range where it leaves three quarters of it empty
+
+Range = tuple[float, float]
+
+
+class Used(NamedTuple):
+    """How the values of a picture of more than 8 bits became 0 to 255.
+
+    dtype: of the values. least, most: of the picture. low, high: black and white. by: who says so; "picture" where
+    nobody does and its smallest and largest value are taken.
+    """
+
+    dtype: np.dtype[Any]
+    least: float
+    most: float
+    low: float
+    high: float
+    by: Literal["levels", "file", "dtype", "picture"]
+
+
+def to_bytes(
+    values: np.ndarray, natural: Range | None, stated: Range | None, levels: Sequence[float] | None, source: Any
+) -> tuple[np.ndarray, Used]:
+    """Values of any shape as uint8, and how they were scaled.
+
+    The first of these says what is black and what is white: ``levels``; ``stated`` by the file, where no value lies
+    outside; ``natural``, the type's range (of floats 0 to 1, where no value lies outside); the picture's own smallest
+    and largest value. Raises BadSample image/non-finite.
+    """
+    if values.size == 0:
+        return values.astype(np.uint8), Used(values.dtype, 0, 0, 0, 0, "dtype")
+    least, most = float(values.min()), float(values.max())
+    if not np.isfinite([least, most]).all():
+        wrong = int((~np.isfinite(values)).sum())
+        raise bad("image/non-finite", source, f"{wrong} of {values.size} pixels are NaN or infinite")
+    floats = values.dtype.kind == "f"
+    if levels is not None:
+        low, high, by = float(levels[0]), float(levels[1]), "levels"
+    elif stated is not None and stated[0] <= least and most <= stated[1]:
+        (low, high), by = stated, "file"
+    elif natural is not None and (not floats or (natural[0] <= least and most <= natural[1])):
+        (low, high), by = natural, "dtype"
+    else:
+        low, high, by = least, most, "picture"
+    return _scaled(values, low, high, floats), Used(values.dtype, least, most, low, high, by)
+
+
+def _scaled(values: np.ndarray, low: float, high: float, floats: bool) -> np.ndarray:
+    if values.dtype == np.uint16 and (low, high) == (0, 65535):
+        return (values >> 8).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    flat_in, flat_out = np.ascontiguousarray(values).reshape(-1), out.reshape(-1)
+    width = high - low + (0 if floats else 1)
+    step = 256 / width if width > 0 else 0.0  # floats that are all the same: black
+    for at in range(0, len(flat_in), ROWS):  # float64 copies of a whole large picture would be its memory eight times
+        part = (flat_in[at : at + ROWS].astype(np.float64) - low) * step
+        flat_out[at : at + ROWS] = part.clip(0, 255)
+    return out
+
+
+def finding(used: Used) -> tuple[str, str] | None:
+    """(reason, detail) of a range that is hardly meant so: image/low-range, image/own-range, or None."""
+    if used.by == "picture" and used.least < used.most:
+        return "image/own-range", (
+            f"floats from {used.least:g} to {used.most:g}, and no range is stated: black and white are this picture's "
+            "own; Image(levels=(BLACK, WHITE)) puts all pictures on one scale"
+        )
+    integer = used.dtype.kind in "iu"
+    reach = max(abs(used.least), abs(used.most))
+    varied = used.most - used.least >= (STEPS if integer else used.high * STEPS / 65536)
+    if used.by not in ("dtype", "file") or reach >= (used.high + integer) / SHARE or not varied:
+        return None
+    if not integer:
+        return "image/low-range", (
+            f"values {used.least:g} to {used.most:g} of 0 to {used.high:g}; "
+            f"Image(levels=(0, {used.most:.3g})) says their range"
+        )
+    bits = next(b for b in (8, 10, 12, 14, 16, 20, 24, 28, 32) if reach < 1 << b)
+    low = -(1 << bits) if used.least < 0 else 0
+    return "image/low-range", (
+        f"values {used.least:.0f} to {used.most:.0f} of {used.low:.0f} to {used.high:.0f}; "
+        f"Image(levels=({low}, {(1 << bits) - 1})) says their range"
+    )

@@ -1,0 +1,104 @@
+"""One recording, or samples in memory, to a mono wave at a given rate; lengths and rates are refused by the header."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.media.reading import bad
+from align.media.sounds.recording import check_rate, recording, too_large
+
+ENCODED = bytes | bytearray | memoryview | str | Path
+LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
+
+
+def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
+    """(T,) float32 within [-1, 1], the mean of the channels, at ``sample_rate``.
+
+    source: bytes, a path, (array, rate), or an array at ``sample_rate``; arrays are (T,) or have their few channels in
+    the shorter dimension, floats within [-1, 1] or integers of full scale.
+    Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite, shape,
+    dtype.
+    """
+    if isinstance(source, ENCODED):
+        wave, rate = from_file(source, max_seconds)
+    elif isinstance(source, tuple | list) and len(source) == 2 and not np.ndim(source[1]):
+        wave, rate = from_array(source[0]), source[1]
+    elif isinstance(source, np.ndarray | Tensor):
+        wave, rate = from_array(source), sample_rate
+    else:
+        raise TypeError(
+            f"audio is read from bytes, a path, (array, rate), an ndarray or a tensor, not from {type(source).__name__}"
+        )
+    check_rate(source, rate)
+    if len(wave) > max_seconds * rate:
+        raise too_large(source, len(wave) / rate, max_seconds)
+    return resampled(checked(wave, source), int(rate), sample_rate)
+
+
+def checked(wave: np.ndarray, source: Any) -> Tensor:
+    """(T,) within [-1, 1], of samples that are there, finite and not absurdly loud; BadSample otherwise."""
+    if len(wave) == 0:
+        raise bad("audio/empty", source, "no samples")
+    peak = max(-float(wave.min()), float(wave.max()))  # of NaN is NaN
+    if not np.isfinite(peak):
+        raise bad("audio/non-finite", source, "NaN or infinity among the samples")
+    if peak > LOUDEST:
+        raise bad("audio/range", source, f"samples reach {peak:.3g}; full scale is 1 for floats")
+    out = torch.from_numpy(wave)
+    return out.clamp(-1, 1) if peak > 1 else out
+
+
+def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
+    """((T,) float32, rate) from an encoded file, channels averaged."""
+    with recording(source, max_seconds) as opened:
+        return opened.read(opened.frames), opened.rate
+
+
+def from_array(samples: Any) -> np.ndarray:
+    """(T,) float32 from an array of floats or integers, one or two dimensions."""
+    array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+    if array.ndim == 2:
+        array = array.T if array.shape[0] < array.shape[1] else array  # (T, channels)
+    elif array.ndim == 1:
+        array = array[:, None]
+    else:
+        raise bad("audio/shape", None, f"samples of shape {array.shape}; expected (T,), (T, channels) or (channels, T)")
+    if array.dtype == np.uint8:
+        wave = (array.astype(np.float32) - 128) / 128
+    elif array.dtype in (np.int16, np.int32):
+        wave = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
+    elif array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            wave = array.astype(np.float32)
+    else:
+        raise bad("audio/dtype", None, f"samples of {array.dtype}; expected floats, int16, int32 or uint8")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return wave.mean(1) if wave.shape[1] else wave.reshape(0)
+
+
+def resampled(wave: Tensor, rate: int, to: int) -> Tensor:
+    """(T,) at ``to`` Hz, by a windowed sinc."""
+    if rate == to:
+        return wave
+    from torchaudio.functional import resample
+
+    ratio = ratio_of(rate, to)
+    return resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+
+
+def ratio_of(rate: int, to: int) -> Fraction:
+    """Samples at ``to`` Hz for one at ``rate``.
+
+    Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes: their ratio is replaced by
+    the nearest fraction with a denominator up to 1000, whose error in pitch is below one cent.
+    """
+    ratio = Fraction(to, rate)
+    if max(ratio.numerator, ratio.denominator) > 1000:
+        ratio = ratio.limit_denominator(1000) if ratio < 1 else 1 / (1 / ratio).limit_denominator(1000)
+    return ratio

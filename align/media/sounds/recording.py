@@ -1,0 +1,105 @@
+"""An encoded recording, opened: its rate, its channels and its length as they are, whatever its header leaves out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from align.media.reading import bad, open_source
+from align.media.sounds.length import cut, sized, why_not
+from align.values import BadSample
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+RATES = (1000, 768_000)  # Hz: what a header may claim
+
+
+class Recording(NamedTuple):
+    """A recording that is open. frames: samples of each channel. stated: whether a header says so many, or they were
+    counted."""
+
+    sound: SoundFile
+    frames: int
+    stated: bool
+    source: Any
+
+    @property
+    def rate(self) -> int:
+        return self.sound.samplerate
+
+    def read(self, count: int) -> np.ndarray:
+        """(count,) float32 from where the file stands, channels averaged.
+
+        Raises BadSample: audio/truncated, no-length.
+        """
+        start = self.sound.tell() if self.sound.seekable() else 0  # a WAV of GSM 6.10 is not
+        samples = self.sound.read(count, dtype="float32", always_2d=True)  # (T, channels)
+        there = start + len(samples)
+        if len(samples) < count and self.stated:
+            raise cut(self.source, there, self.frames, "samples")
+        if len(samples) < count:
+            detail = f"no header states the length; of {self.frames} samples that were counted {there} could be read"
+            raise bad("audio/no-length", self.source, detail)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused, here they are no news
+            return samples[:, 0] if self.sound.channels == 1 else samples.mean(1)
+
+
+class Heading(NamedTuple):
+    """Facts about a recording that are known before it is decoded."""
+
+    rate: int
+    channels: int
+    frames: int
+    format: str  # as libsndfile calls it
+    stated: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+
+def heading(source: Any, max_seconds: float = float("inf")) -> Heading:
+    """Rate, channels and length of a file or its bytes. Raises BadSample as ``recording`` does."""
+    with recording(source, max_seconds) as it:
+        return Heading(it.rate, it.sound.channels, it.frames, it.sound.format, it.stated)
+
+
+@contextmanager
+def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
+    """An encoded file, open at its first sample, once its length is accepted; its errors while open are BadSamples."""
+    import soundfile
+
+    with open_source(source) as file:
+        given = sized(file, max_seconds, source)
+        try:
+            given.file.seek(0)
+            with soundfile.SoundFile(cast(Any, given.file)) as sound:
+                check_rate(source, sound.samplerate)
+                if sound.format == "MP3" and given.frames is None and not given.stated:
+                    raise bad("audio/no-length", source, "no header states the length; its frames cannot be counted")
+                frames = sound.frames if given.frames is None else given.frames
+                seconds = frames / sound.samplerate
+                if frames * sound.channels > max(max_seconds, 1) * sound.samplerate * 8 or seconds > max_seconds:
+                    counted = given.frames is not None and seconds > max_seconds  # no further than that
+                    raise too_large(source, None if counted else seconds, max_seconds, sound.channels)
+                yield Recording(sound, frames, given.stated, source)
+        except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
+            detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split())).rstrip(".")
+            raise why_not(file, given, detail, source) from None
+
+
+def check_rate(source: Any, rate: Any) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise bad("audio/rate", source, f"{rate} Hz; expected {RATES[0]} to {RATES[1]}")
+
+
+def too_large(source: Any, seconds: float | None, max_seconds: float, channels: int = 1) -> BadSample:
+    """seconds: None where no more were counted than are read."""
+    long = f"more than {max_seconds:g} s" if seconds is None else f"{seconds:.1f} s"
+    also = f" in {channels} channels" if channels > 1 else ""
+    return bad("audio/too-large", source, f"{long}{also}, at most {max_seconds:g} s are read")
