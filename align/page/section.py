@@ -34,7 +34,7 @@ class Bar:
 class Bars:
     """Values by row (an attribute) and column (a modality), each with a bar and a mark at chance.
 
-    rows: the word for a row ("Attribute"); metric: the name of the values ("accuracy"); notes: row -> a few words.
+    rows: the word for a row ("Attribute"). metric: the name of the values ("accuracy"). notes: row -> a few words.
     """
 
     rows: str
@@ -48,8 +48,8 @@ class Bars:
 class Matrix:
     """Values by query and answer, for each metric. Rows ask, columns answer; a composed query is "audio+image".
 
-    name: the prefix of its scores ("", "class/shape/"); hit: a hit in few words ("same object"); rule: the rule of a hit
-    ("sample", "shared class"); metrics: metric -> (query, answer) -> value, in the order in which they are offered.
+    name: the prefix of its scores ("", "class/shape/"). hit: a hit in few words ("same object"). rule: the rule of a
+    hit ("sample", "shared class"). metrics: metric -> (query, answer) -> value, in the order in which they are offered.
     """
 
     name: str
