@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from jsonargparse import ArgumentParser
 
+from align.checkpoint import build, describe
+from align.commands.shortened import shortened
 from align.media.sounds.read import resampled
-from align.preprocess import Audio
+from align.preprocess import Audio, Preprocess
+from align.preprocess.audio_groups import Augment, Limits, Spectrogram, Window
 from align.preprocess.spectrogram import mel_bands, spec_augment
 from align.values import BadSample
 
@@ -369,3 +373,44 @@ def test_real_recordings(real_data):
         assert out.shape == (len(paths), 1, 64, 101)
         assert out.isfinite().all()
         assert abs(out.mean()) < 1.5
+
+
+FLAT = {"n_mels": 40, "n_fft": 512, "window": "head", "windows": 2, "pad": "repeat", "gain": 3.0, "max_seconds": 9.0}
+GROUPS = {
+    "spectrogram": {"n_mels": 40, "n_fft": 512},
+    "window": {"place": "head", "count": 2, "pad": "repeat"},
+    "augment": {"gain": 3.0},
+    "limits": {"max_seconds": 9.0},
+}
+
+
+def parsed(*args: str) -> Audio:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--p", type=Preprocess)
+    found = parser.parse_args(["--p", "align.preprocess.Audio", *args])
+    return (getattr(parser, "instantiate", None) or parser.instantiate_classes)(found).p
+
+
+def test_groups_and_flat_names_say_the_same():
+    flat = Audio(8000, 1.0, **FLAT)
+    as_groups = Audio(8000, 1.0, Spectrogram(40, 512), Window("head", 2, "repeat"), Augment(3.0), Limits(9.0))
+    said = {"class_path": "align.preprocess.Audio", "init_args": {"sample_rate": 8000, "seconds": 1.0, **GROUPS}}
+    first = ["--p.sample_rate=8000", "--p.seconds=1.0"]
+    typed = parsed(*first, *(f"--p.{name}={value}" for name, value in FLAT.items()))
+    nested = parsed(*first, *(f"--p.{g}.{name}={value}" for g, some in GROUPS.items() for name, value in some.items()))
+    before = {**said, "init_args": {"sample_rate": 8000, "seconds": 1.0, **FLAT}}  # as older checkpoints have it
+    for other in (as_groups, build(said), build(describe(flat)), build(before), typed, nested):
+        assert repr(other) == repr(flat)
+    wave = torch.from_numpy(tone(0.4, 8000))
+    assert torch.equal(flat.device(flat.collate([flat.eval(wave)])), typed.device(typed.collate([typed.eval(wave)])))
+
+
+def test_an_option_stated_twice_is_refused():
+    assert Audio(n_mels=40, spectrogram=Spectrogram(n_fft=512)).spectrogram == Spectrogram(40, 512)
+    with pytest.raises(ValueError, match=r"n_mels=40 and spectrogram\.n_mels=48 state one option twice"):
+        Audio(n_mels=40, spectrogram=Spectrogram(n_mels=48))
+    with pytest.raises(TypeError, match="Audio has no argument 'n_mel'"):
+        Audio(n_mel=40)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(Exception, match="n_mel") as found:
+        parsed("--p.n_mel=40")
+    assert "Audio has no argument 'n_mel'; did you mean n_mels?" in shortened(found.value)

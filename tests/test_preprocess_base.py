@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import pickle
@@ -15,6 +14,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 import align.preprocess
+from align.checkpoint import describe
 from align.preprocess import Array, Audio, Bytes, Image, Points, Preprocess, Tokens
 
 
@@ -65,8 +65,7 @@ def test_training_leaves_the_global_generator_alone(preprocess, source, dtype, s
 
 @every
 def test_arguments_are_attributes_that_json_can_say(preprocess, source, dtype, shape):
-    names = list(inspect.signature(type(preprocess).__init__).parameters)[1:]
-    said = json.loads(json.dumps({name: getattr(preprocess, name) for name in names}))
+    said = json.loads(json.dumps(describe(preprocess)["init_args"]))
     again = type(preprocess)(**said)
     assert repr(again).replace("[", "(").replace("]", ")") == repr(preprocess)
     x = preprocess.decode(source)
@@ -77,8 +76,7 @@ def test_arguments_are_attributes_that_json_can_say(preprocess, source, dtype, s
 
 @every
 def test_yaml_says_it(preprocess, source, dtype, shape):
-    names = list(inspect.signature(type(preprocess).__init__).parameters)[1:]
-    said = json.loads(json.dumps({name: getattr(preprocess, name) for name in names}))
+    said = json.loads(json.dumps(describe(preprocess)["init_args"]))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--p", type=Preprocess)
     config = {"class_path": f"align.preprocess.{type(preprocess).__name__}", "init_args": said}

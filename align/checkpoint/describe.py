@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -56,6 +57,8 @@ def _plain(value: Any, where: str) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(v, where) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):  # a group of options
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, dict):
         return {str(k): _plain(v, where) for k, v in value.items()}
     if type(value).__module__.startswith("align."):  # a part within a part: the loss that a wrapper holds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from align.commands.errors import nearest
 
@@ -25,7 +25,7 @@ def shortened(error: Exception) -> str:
     text = " ".join(str(error).split())
     if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
         module, name, option = found.groups()
-        known = inspect.signature(getattr(import_module(module), name)).parameters
+        known = _arguments(getattr(import_module(module), name))
         return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
     if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
         module, name = found.groups()
@@ -41,6 +41,15 @@ def shortened(error: Exception) -> str:
     text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
     text = re.sub(r"\bType [\w.]+(\[.*?\])? (?=expects )", "", text)
     return _expected(text).replace(". Got value: ", "; got ")
+
+
+def _arguments(kind: Any) -> list[str]:
+    """Return the names of a class's arguments, those of an ``Unpack[TypedDict]`` among them."""
+    found = list(inspect.signature(kind).parameters.values())
+    packed = [p.name for p in found if p.kind is p.VAR_KEYWORD]
+    kinds = [part for name in packed for part in get_args(get_type_hints(kind.__init__).get(name))]
+    flat = [name for part in kinds for name in part.__annotations__]
+    return [p.name for p in found if p.name not in packed] + flat
 
 
 def _forms(found: re.Match[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -11,23 +11,25 @@ from torch import Tensor
 from align.media.sounds import SUFFIXES
 from align.media.sounds.read import read_sound
 from align.media.sounds.window import read_window, start_of
+from align.preprocess.audio_groups import Augment, Flat, Limits, Place, Spectrogram, Window, group
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.spectrogram import mel_bands, spec_augment
 
 
 class Audio(Preprocess):
-    """Windows of sound. Rows are int16 (or float32) waves (T,); ``device`` makes log-mel (n, 1, n_mels, frames).
+    """Windows of sound. Rows are int16 or float32 waves (T,); ``device`` makes log-mel (n, 1, n_mels, frames).
 
-    sample_rate: Hz, to which everything is resampled. seconds: the window's length. n_mels, n_fft, hop, f_min, f_max:
-    the spectrogram's bands, and in samples its window and step, in Hz its range (None: half the sample rate).
-    window: which part of a longer clip evaluation sees, its "head" or its "center", the same each time; training takes
-    a random one. windows: more than 1 make evaluation hear the whole of a clip: so many windows, evenly spread from its
-    start to its end, of which the tower averages the features; ``window`` then says nothing. Training takes one.
-    pad: a shorter clip is filled with silence ("zero": at its end for "head", on both sides for "center", at random in
-    training) or repeated ("repeat"). gain: training changes the level by up to so many decibels either way.
-    freq_mask, time_mask: SpecAugment's largest masks (bands, frames), ``masks`` of each, in training.
-    dtype: what a worker ships. floor, mean, std: (log(max(mel power, floor)) - mean) / std, fixed numbers, so silence
-    is a constant and not a division by zero. max_seconds: a longer recording is refused by its header.
+    The options of the groups are accepted by their flat names too: ``Audio(n_mels=40, pad="repeat")``.
+
+    Args:
+        sample_rate: Hz; everything is resampled to it.
+        seconds: length of the window.
+        spectrogram: bands and scale of the log-mel spectrogram.
+        window: the part of a longer clip that is heard, and the filling of a shorter one; "head" and "center" alone
+            state its place.
+        augment: changes that training makes.
+        limits: recordings that are refused.
+        dtype: of the waves that a worker ships.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -36,61 +38,35 @@ class Audio(Preprocess):
         self,
         sample_rate: int = 16000,
         seconds: float = 5.0,
-        n_mels: int = 64,
-        n_fft: int = 400,
-        hop: int = 160,
-        window: Literal["head", "center"] = "center",
-        pad: Literal["zero", "repeat"] = "zero",
-        f_min: float = 0.0,
-        f_max: float | None = None,
-        gain: float = 0.0,
-        freq_mask: int = 8,
-        time_mask: int = 16,
-        masks: int = 2,
+        spectrogram: Spectrogram = Spectrogram(),
+        window: Window | Place = Window(),
+        augment: Augment = Augment(),
+        limits: Limits = Limits(),
         dtype: Literal["int16", "float32"] = "int16",
-        floor: float = 1e-6,
-        mean: float = -6.0,
-        std: float = 5.0,
-        max_seconds: float = 600.0,
-        windows: int = 1,
+        **flat: Unpack[Flat],
     ):
         check_at_least("sample_rate", sample_rate, 1000)
         check_at_least("seconds", seconds, 2 / sample_rate)
-        check_at_least("std", std, 1e-6)
-        check_at_least("floor", floor, 1e-30)
-        for name, value in {"n_mels": n_mels, "n_fft": n_fft, "hop": hop, "windows": windows}.items():
-            check_at_least(name, value, 1)
-        for name, value in {"gain": gain, "freq_mask": freq_mask, "time_mask": time_mask, "masks": masks}.items():
-            check_at_least(name, value, 0)
-        check_choice("window", window, ("head", "center"))
-        check_choice("pad", pad, ("zero", "repeat"))
         check_choice("dtype", dtype, ("int16", "float32"))
-        if not 0 <= f_min < (sample_rate / 2 if f_max is None else f_max) <= sample_rate / 2:
-            raise ValueError(f"f_min={f_min}, f_max={f_max}: expected 0 <= f_min < f_max <= {sample_rate / 2} Hz")
-        self.sample_rate = sample_rate
-        self.seconds = seconds
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop = hop
-        self.window = window
-        self.pad = pad
-        self.f_min = f_min
-        self.f_max = f_max
-        self.gain = gain
-        self.freq_mask = freq_mask
-        self.time_mask = time_mask
-        self.masks = masks
-        self.dtype = dtype
-        self.floor = floor
-        self.mean = mean
-        self.std = std
-        self.max_seconds = max_seconds
-        self.windows = windows
+        if unknown := set(flat) - set(Flat.__annotations__):
+            raise TypeError(f"Audio has no argument {sorted(unknown)[0]!r}")
+        self.sample_rate, self.seconds, self.dtype = sample_rate, seconds, dtype
+        self.spectrogram = group(Spectrogram, spectrogram, flat)
+        self.window = group(Window, Window(window) if isinstance(window, str) else window, flat, count="windows")
+        self.augment = group(Augment, augment, flat)
+        self.limits = group(Limits, limits, flat)
+        low, high = self.spectrogram.f_min, self.spectrogram.f_max
+        if not 0 <= low < (sample_rate / 2 if high is None else high) <= sample_rate / 2:
+            raise ValueError(f"f_min={low}, f_max={high}: expected 0 <= f_min < f_max <= {sample_rate / 2} Hz")
+        self.n_mels, self.max_seconds = self.spectrogram.n_mels, self.limits.max_seconds
         self.samples = round(sample_rate * seconds)  # T of a window
-        self.frames = 1 + self.samples // hop
+        self.frames = 1 + self.samples // self.spectrogram.hop
         self.channels = 1
         if empty := int((self._bands().sum(1) == 0).sum()):
-            raise ValueError(f"{empty} of n_mels={n_mels} bands are narrower than n_fft={n_fft} resolves; raise n_fft")
+            raise ValueError(
+                f"{empty} of n_mels={self.n_mels} bands are narrower than n_fft={self.spectrogram.n_fft} resolves; "
+                "raise n_fft"
+            )
 
     def decode(self, source: Any) -> Tensor:
         """(T,) float32 within [-1, 1] at ``sample_rate``, of any length, from bytes, a path, (array, rate) or an array.
@@ -98,7 +74,7 @@ class Audio(Preprocess):
         Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
         shape, dtype.
         """
-        return read_sound(source, self.sample_rate, self.max_seconds)
+        return read_sound(source, self.sample_rate, self.limits.max_seconds)
 
     def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
         """As ``Preprocess.row``, but of a longer WAV or FLAC only the window is decoded.
@@ -107,23 +83,23 @@ class Audio(Preprocess):
         """
         if type(self) is not Audio:  # its decode, train or eval may be other ones
             return super().row(source, generator)
-        if generator is None and self.windows > 1:
+        if generator is None and self.window.count > 1:
             return self.eval(self.decode(source))
         place, level = (self._place(), 0.5) if generator is None else torch.rand(2, generator=generator).tolist()
-        x = read_window(source, self.sample_rate, self.max_seconds, self.samples, place)
+        x = read_window(source, self.sample_rate, self.limits.max_seconds, self.samples, place)
         return self.eval(x) if generator is None else self._trained(x, place, level)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self._trained(x, *torch.rand(2, generator=generator).tolist())
 
     def eval(self, x: Tensor) -> Tensor:
-        if self.windows > 1 and len(x) > self.samples:
-            places = [w / (self.windows - 1) for w in range(self.windows)]
+        if self.window.count > 1 and len(x) > self.samples:
+            places = [w / (self.window.count - 1) for w in range(self.window.count)]
             return self._shipped(torch.cat([self._fitted(x, place) for place in places]))
-        return self._shipped(self._fitted(x, 0.0 if self._repeats(x) else self._place())).repeat(self.windows)
+        return self._shipped(self._fitted(x, 0.0 if self._repeats(x) else self._place())).repeat(self.window.count)
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
-        return stack(rows, (self.windows * self.samples,), getattr(torch, self.dtype))
+        return stack(rows, (self.window.count * self.samples,), getattr(torch, self.dtype))
 
     def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(n, T) waves -> (n, 1, n_mels, frames) float32 log-mel, masked by SpecAugment where a generator is given.
@@ -136,19 +112,20 @@ class Audio(Preprocess):
         with torch.autocast(values.device.type, enabled=False):  # half precision would flatten the quiet bands
             mel = self._log_mel(values.float() / 32768 if values.dtype == torch.int16 else values.float())
         if generator is not None:
-            mel = spec_augment(mel, self.freq_mask, self.time_mask, self.masks, generator)
+            augment = self.augment
+            mel = spec_augment(mel, augment.freq_mask, augment.time_mask, augment.masks, generator)
         return mel[:, None]
 
     def _place(self) -> float:
-        return 0.0 if self.window == "head" else 0.5
+        return 0.0 if self.window.place == "head" else 0.5
 
     def _trained(self, x: Tensor, place: float, level: float) -> Tensor:
         x = self._fitted(x, place)
-        x = self._shipped(x * 10 ** (self.gain * (2 * level - 1) / 20) if self.gain else x)
-        return x.repeat(self.windows)  # rows are as long as in evaluation; ``device`` takes one
+        x = self._shipped(x * 10 ** (self.augment.gain * (2 * level - 1) / 20) if self.augment.gain else x)
+        return x.repeat(self.window.count)  # rows are as long as in evaluation; ``device`` takes one
 
     def _repeats(self, x: Tensor) -> bool:
-        return self.pad == "repeat" and len(x) < self.samples
+        return self.window.pad == "repeat" and len(x) < self.samples
 
     def _fitted(self, x: Tensor, place: float) -> Tensor:
         """(T,) from a wave of any length; ``place`` in [0, 1] says where it is cut, or where it lies in the silence."""
@@ -170,15 +147,22 @@ class Audio(Preprocess):
 
     def _log_mel(self, waves: Tensor) -> Tensor:
         """(n, T) -> (n, n_mels, frames): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
-        hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.n_fft))
+        hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.spectrogram.n_fft))
         bands = self.constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
         # padded with silence: reflection needs T > n_fft / 2
         spectrum = torch.stft(
-            waves, self.n_fft, self.hop, window=hann, center=True, pad_mode="constant", return_complex=True
+            waves,
+            self.spectrogram.n_fft,
+            self.spectrogram.hop,
+            window=hann,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
         )  # (n, n_fft // 2 + 1, frames)
         mel = bands @ (spectrum.real.square() + spectrum.imag.square())
-        return (mel.clamp(min=self.floor).log() - self.mean) / self.std
+        return (mel.clamp(min=self.spectrogram.floor).log() - self.spectrogram.mean) / self.spectrogram.std
 
     def _bands(self) -> Tensor:
-        f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
-        return mel_bands(self.sample_rate, self.n_fft, self.n_mels, self.f_min, f_max)
+        spectrogram = self.spectrogram
+        f_max = self.sample_rate / 2 if spectrogram.f_max is None else spectrogram.f_max
+        return mel_bands(self.sample_rate, spectrogram.n_fft, self.n_mels, spectrogram.f_min, f_max)

@@ -74,7 +74,7 @@ class Preprocess(ABC):
         return {k: v for k, v in dict(self.__dict__).items() if k != "_constants"}
 
     def __repr__(self) -> str:
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
