@@ -1,4 +1,4 @@
-"""Raw bytes -> tensors; one file a modality; named presets."""
+"""Preprocessing: raw bytes become tensors. One file a modality, with named presets."""
 
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio

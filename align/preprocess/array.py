@@ -18,9 +18,9 @@ DTYPES = ("float16", "float32", "float64", "int64", "uint8")
 
 
 class Array(Preprocess):
-    """A numeric array of one fixed shape, from .npy bytes, a path, an ndarray or a tensor; nothing is changed in it.
+    """Numeric arrays of one fixed shape, from .npy bytes, a path, an ndarray or a tensor. Their values stay.
 
-    shape: of one row. dtype: what the rows are; floats are cast to it, integers must fit it exactly.
+    shape: of one row. dtype: of the rows. Floats are cast to it, integers must fit it exactly.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("npy",)

@@ -17,16 +17,16 @@ from align.preprocess.spectrogram import mel_bands, spec_augment
 
 
 class Audio(Preprocess):
-    """Windows of sound. Rows are int16 or float32 waves (T,); ``device`` makes log-mel (n, 1, n_mels, frames).
+    """Windows of sound. Rows are int16 or float32 waves (T,), and ``device`` makes log-mel (n, 1, n_mels, frames).
 
     The options of the groups are accepted by their flat names too: ``Audio(n_mels=40, pad="repeat")``.
 
     Args:
-        sample_rate: Hz; everything is resampled to it.
+        sample_rate: in Hz. Everything is resampled to it.
         seconds: length of the window.
         spectrogram: bands and scale of the log-mel spectrogram.
-        window: the part of a longer clip that is heard, and the filling of a shorter one; "head" and "center" alone
-            state its place.
+        window: the part of a longer clip that is heard, and the filling of a shorter one. A plain "head" or "center" is
+            its place.
         augment: changes that training makes.
         limits: recordings that are refused.
         dtype: of the waves that a worker ships.
@@ -69,7 +69,7 @@ class Audio(Preprocess):
             )
 
     def decode(self, source: Any) -> Tensor:
-        """(T,) float32 within [-1, 1] at ``sample_rate``, of any length, from bytes, a path, (array, rate) or an array.
+        """Return (T,) float32 in [-1, 1] at ``sample_rate``, of any length, from bytes, a path, an array or (array, rate).
 
         Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
         shape, dtype.
@@ -77,9 +77,9 @@ class Audio(Preprocess):
         return read_sound(source, self.sample_rate, self.limits.max_seconds)
 
     def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
-        """As ``Preprocess.row``, but of a longer WAV or FLAC only the window is decoded.
+        """Return a row as ``Preprocess.row`` does. Only the window of a longer WAV or FLAC is decoded.
 
-        NaN, infinity and samples out of range then count where they lie in the window or a few samples beside it.
+        There NaN, infinity and samples out of range count in the window and a few samples beside it only.
         """
         if type(self) is not Audio:  # its decode, train or eval may be other ones
             return super().row(source, generator)
@@ -87,24 +87,24 @@ class Audio(Preprocess):
             return self.eval(self.decode(source))
         place, level = (self._place(), 0.5) if generator is None else torch.rand(2, generator=generator).tolist()
         x = read_window(source, self.sample_rate, self.limits.max_seconds, self.samples, place)
-        return self.eval(x) if generator is None else self._trained(x, place, level)
+        return self.eval(x) if generator is None else self._augment(x, place, level)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self._trained(x, *torch.rand(2, generator=generator).tolist())
+        return self._augment(x, *torch.rand(2, generator=generator).tolist())
 
     def eval(self, x: Tensor) -> Tensor:
         if self.window.count > 1 and len(x) > self.samples:
             places = [w / (self.window.count - 1) for w in range(self.window.count)]
-            return self._shipped(torch.cat([self._fitted(x, place) for place in places]))
-        return self._shipped(self._fitted(x, 0.0 if self._repeats(x) else self._place())).repeat(self.window.count)
+            return self._ship(torch.cat([self._fit(x, place) for place in places]))
+        return self._ship(self._fit(x, 0.0 if self._repeats(x) else self._place())).repeat(self.window.count)
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (self.window.count * self.samples,), getattr(torch, self.dtype))
 
     def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(n, T) waves -> (n, 1, n_mels, frames) float32 log-mel, masked by SpecAugment where a generator is given.
+        """Return log-mel (n, 1, n_mels, frames) float32 of (n, T) waves. With a generator SpecAugment masks them.
 
-        Without a generator (n, windows · T) -> (n · windows, 1, n_mels, frames), those of a row one after the other.
+        Without a generator (n, windows · T) gives (n · windows, 1, n_mels, frames), a row's windows side by side.
         """
         values = values.reshape(-1, self.samples) if generator is None else values[:, : self.samples]
         if len(values) == 0:
@@ -119,16 +119,16 @@ class Audio(Preprocess):
     def _place(self) -> float:
         return 0.0 if self.window.place == "head" else 0.5
 
-    def _trained(self, x: Tensor, place: float, level: float) -> Tensor:
-        x = self._fitted(x, place)
-        x = self._shipped(x * 10 ** (self.augment.gain * (2 * level - 1) / 20) if self.augment.gain else x)
+    def _augment(self, x: Tensor, place: float, level: float) -> Tensor:
+        x = self._fit(x, place)
+        x = self._ship(x * 10 ** (self.augment.gain * (2 * level - 1) / 20) if self.augment.gain else x)
         return x.repeat(self.window.count)  # rows are as long as in evaluation; ``device`` takes one
 
     def _repeats(self, x: Tensor) -> bool:
         return self.window.pad == "repeat" and len(x) < self.samples
 
-    def _fitted(self, x: Tensor, place: float) -> Tensor:
-        """(T,) from a wave of any length; ``place`` in [0, 1] says where it is cut, or where it lies in the silence."""
+    def _fit(self, x: Tensor, place: float) -> Tensor:
+        """Cut or fill a wave of any length to (T,). ``place`` in [0, 1]: the cut, or its place in the silence."""
         T = self.samples
         if self._repeats(x):
             turned = x.roll(-int(place * len(x)))
@@ -140,13 +140,13 @@ class Audio(Preprocess):
         out[start : start + len(x)] = x
         return out
 
-    def _shipped(self, x: Tensor) -> Tensor:
+    def _ship(self, x: Tensor) -> Tensor:
         if self.dtype == "int16":
             return (x * 32768).round_().clamp_(-32768, 32767).to(torch.int16)
         return x.clamp(-1, 1)
 
     def _log_mel(self, waves: Tensor) -> Tensor:
-        """(n, T) -> (n, n_mels, frames): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
+        """Return (n, n_mels, frames) of (n, T): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
         hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.spectrogram.n_fft))
         bands = self.constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
         # padded with silence: reflection needs T > n_fft / 2

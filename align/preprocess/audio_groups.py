@@ -15,14 +15,14 @@ Group = TypeVar("Group")
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """The log-mel spectrogram: (log(max(mel power, floor)) - mean) / std, so silence is a constant.
+    """The log-mel spectrogram: (log(max(mel power, floor)) - mean) / std. Silence is a constant.
 
     Args:
         n_mels: bands.
         n_fft: samples of the Hann window.
         hop: samples from one window to the next.
         f_min: lower end of the bands, in Hz.
-        f_max: upper end of the bands, in Hz; none: half the sample rate.
+        f_max: upper end of the bands, in Hz. None: half the sample rate.
         floor: the least power.
         mean: subtracted from the logarithm.
         std: divides it.
@@ -49,7 +49,7 @@ class Window:
     """The part of a recording that makes a row.
 
     Args:
-        place: the part of a longer clip that evaluation hears, always the same; training hears a random one.
+        place: the part of a longer clip that evaluation hears, always the same. Training hears a random one.
         count: windows that evaluation hears of a clip. Several are spread evenly from its start to its end, `place`
             has no effect, and the tower averages their features. Training hears one.
         pad: fills a shorter clip: with silence ("zero": at its end for "head", on both sides for "center", at random in
@@ -92,14 +92,14 @@ class Limits:
     """Recordings that are refused.
 
     Args:
-        max_seconds: the longest recording that is read; its header is asked first.
+        max_seconds: the longest recording that is read. Its header is asked first.
     """
 
     max_seconds: float = 600.0
 
 
 class Flat(TypedDict, total=False):
-    """Options of the groups by their flat names; `windows` is the count of the window."""
+    """Options of the groups by their flat names. `windows` is the count of the window."""
 
     n_mels: int
     n_fft: int

@@ -1,4 +1,4 @@
-"""The promise of every preprocess: raw bytes become rows on the CPU, rows become the encoder's input on its device."""
+"""The interface of every preprocess: bytes become rows on the CPU, rows become the encoder's input on its device."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from align.values import Values
 
 
 class Preprocess(ABC):
-    """From a member of a shard to what an encoder reads, for one modality.
+    """The way of one modality from a member of a shard to the input of an encoder.
 
-    ``row`` (``decode``, then ``train`` or ``eval``) and ``collate`` run on the CPU, in a data worker; ``device`` runs
-    batched on the encoder's device. Nothing mixes rows. Evaluation is deterministic; in training every draw comes from
-    the generator.
-    A subclass keeps each constructor argument as an attribute of that name, with values that JSON can say: this is what
-    a checkpoint writes.
+    ``row`` (``decode``, then ``train`` or ``eval``) and ``collate`` run on the CPU, in a data worker. ``device`` runs
+    on the encoder's device, for a whole batch. Nothing mixes rows. Evaluation is deterministic. In training every draw
+    comes from the generator.
+    A subclass keeps each constructor argument as an attribute of that name, with values that JSON can hold: a
+    checkpoint writes these attributes.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -28,7 +28,7 @@ class Preprocess(ABC):
 
     @abstractmethod
     def decode(self, source: Any) -> Tensor | str:
-        """One row, as it stands, from bytes, a path or an object.
+        """Return one row, as it stands, from bytes, a path or an object.
 
         Raises BadSample(reason) for content that cannot become a row, FileNotFoundError for a path that is not there,
         TypeError for an object of a kind that is never read.
@@ -36,34 +36,33 @@ class Preprocess(ABC):
 
     @abstractmethod
     def train(self, x: Any, generator: torch.Generator) -> Tensor:
-        """One augmented row of the preset's shape; all randomness is drawn from ``generator``, on the CPU."""
+        """Return one augmented row of the preset's shape. Every draw comes from ``generator``, on the CPU."""
 
     @abstractmethod
     def eval(self, x: Any) -> Tensor:
-        """One row of the preset's shape, always the same for the same ``x``."""
+        """Return one row of the preset's shape, always the same for the same ``x``."""
 
     def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
-        """``eval(decode(source))``, or with a generator ``train(decode(source), generator)``: what data workers call.
+        """Return ``eval(decode(source))``, with a generator ``train(decode(source), generator)``. Data workers call it.
 
-        A preprocess whose rows need only a part of a source reads no more than that here. Raises what ``decode`` does.
+        A preprocess whose rows need only a part of a source reads no more than that part here. Raises as ``decode``.
         """
         x = self.decode(source)
         return self.eval(x) if generator is None else self.train(x, generator)
 
     @abstractmethod
     def collate(self, rows: Sequence[Tensor]) -> Values:
-        """(n, ...) values; their shape beyond n is fixed by the preset, so also for n = 0."""
+        """Join rows to values (n, ...). The preset fixes the shape beyond n, for n = 0 too."""
 
     def device(self, values: Any, generator: torch.Generator | None = None) -> Any:
-        """What the encoder reads, computed on the device of ``values``; augmented only when a generator is given."""
+        """Return the encoder's input, computed on the device of ``values``. With a generator it is augmented."""
         return values
 
     def ready(self) -> None:  # noqa: B027  most have nothing to load
-        """Called before data workers are forked: what is loaded here, they need not load again."""
+        """Load shared resources. It is called before data workers are forked, so that none of them loads again."""
 
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
-        """A constant tensor on a device, one for each and for all threads; it is neither pickled nor part of a
-        checkpoint."""
+        """Return a constant tensor on a device. It is made at its first use, for all threads, and never saved."""
         kept: dict[tuple[str, torch.device], Tensor] = vars(self).setdefault("_constants", {})
         if (name, device) not in kept:
             with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
@@ -79,9 +78,9 @@ class Preprocess(ABC):
 
 
 def stack(rows: Sequence[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """(n, *shape) from n rows of that shape, n = 0 included.
+    """Return (n, *shape) of n rows of that shape, n = 0 included.
 
-    Raises ValueError when a row has another shape: ``train`` and ``eval`` deliver the preset's.
+    Raises ValueError for a row of another shape: ``train`` and ``eval`` return the preset's.
     """
     out = torch.empty((len(rows), *shape), dtype=dtype)
     for i, row in enumerate(rows):
@@ -94,12 +93,12 @@ def stack(rows: Sequence[Tensor], shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """ValueError unless ``value`` is one of ``choices``."""
+    """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name}={value!r} is not known; it may be {', '.join(map(repr, choices))}")
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """ValueError when ``value`` is below ``least`` (or is not a number)."""
+    """Raise ValueError where ``value`` is below ``least``, or is no number."""
     if not value >= least:
         raise ValueError(f"{name}={value!r} is too small; it must be at least {least}")

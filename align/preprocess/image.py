@@ -28,17 +28,21 @@ STDS = {
 
 
 class Image(Preprocess):
-    """RGB images of size x size. Rows are uint8 (3, size, size); ``device`` makes them float32, normalised.
+    """RGB images of size x size. Rows are uint8 (3, size, size), and ``device`` makes them float32, normalised.
 
-    size: pixels a side. mean, std: a preset's name ("clip", "imagenet", "half") or three numbers for values in [0, 1];
-    std=None means the preset that mean names. crop_scale: share of the area that a random crop keeps in training, and
-    crop_ratio its width / height; crop_scale=(1, 1) trains on what evaluation sees. flip: mirror half of the training
-    images; off, because digits, letters and gestures do not survive it. resize: "crop" scales the short side to size
-    and takes the centre, "squash" scales both sides. max_pixels: a larger picture is refused by its header.
-    levels: the values of black and white in pictures of more than 8 bits or of floats, as (0, 4095) for 12 bits stored
-    in 16. None means the range that the file states (SMin- and SMaxSampleValue, Min- and MaxSampleValue or OME's
-    SignificantBits of a TIFF, sBIT of a PNG), else that of the type (floats: 0 to 1), else, for floats beyond, the
-    picture's smallest and largest value. `align shards check` names pictures for which this is hardly right.
+    Args:
+        size: pixels a side.
+        mean, std: the name of a preset ("clip", "imagenet", "half"), or three numbers for values in [0, 1]. std=None
+            takes the preset that mean names.
+        crop_scale: share of the area that a random crop keeps in training. (1, 1) trains on evaluation's crop.
+        crop_ratio: width / height of that crop.
+        flip: mirror half of the training images. It is off, because digits, letters and gestures do not survive it.
+        resize: "crop" scales the short side to size and takes the centre, "squash" scales both sides.
+        max_pixels: a larger picture is refused by its header.
+        levels: the values of black and white in pictures of more than 8 bits or of floats, as (0, 4095) for 12 bits
+            stored in 16. None takes the range that the file states (SMin- and SMaxSampleValue, Min- and MaxSampleValue
+            or OME's SignificantBits of a TIFF, sBIT of a PNG), else the type's (floats: 0 to 1), else, for floats
+            beyond, the picture's smallest and largest value. `align shards check` names pictures that this hardly fits.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -80,11 +84,10 @@ class Image(Preprocess):
         self._std = three("std", std or mean, STDS)
 
     def decode(self, source: Any) -> Tensor:
-        """(3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or a tensor (3, H, W).
+        """Return (3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or tensor (3, H, W).
 
-        Of an animation the first frame counts, of a TIFF the first page. Raises BadSample: image/empty, not-an-image,
-        format, too-large, truncated, corrupt, non-finite, shape, dtype,
-        range.
+        The first frame of an animation counts, and the first page of a TIFF. Raises BadSample: image/empty,
+        not-an-image, format, too-large, truncated, corrupt, non-finite, shape, dtype, range.
         """
         return read_picture(source, self.max_pixels, self.levels)
 
@@ -94,7 +97,7 @@ class Image(Preprocess):
         else:
             H, W = x.shape[-2:]
             top, left, height, width = random_box(H, W, self.crop_scale, self.crop_ratio, generator)
-            out = scaled(x[:, top : top + height, left : left + width], self.size, self.size)
+            out = resize(x[:, top : top + height, left : left + width], self.size, self.size)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             out = out.flip(-1)
         return out
@@ -102,19 +105,19 @@ class Image(Preprocess):
     def eval(self, x: Tensor) -> Tensor:
         size = self.size
         if self.resize == "squash":
-            return scaled(x, size, size)
+            return resize(x, size, size)
         H, W = x.shape[-2:]
         short = min(H, W)
         if max(H, W) > 8 * short:  # scaled whole, a 1 x 100,000 strip would need gigabytes
             x = centre(x, min(H, 8 * short), min(W, 8 * short))
             H, W = x.shape[-2:]
-        return centre(scaled(x, max(size, int(size * H / short)), max(size, int(size * W / short))), size, size)
+        return centre(resize(x, max(size, int(size * H / short)), max(size, int(size * W / short))), size, size)
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (3, self.size, self.size), torch.uint8)
 
     def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(n, 3, size, size) uint8 -> float32, (value / 255 - mean) / std."""
+        """Return (n, 3, size, size) float32 of uint8 values: (value / 255 - mean) / std."""
         mean = self.constant("mean", values.device, lambda: 255 * torch.tensor(self._mean).view(3, 1, 1))
         std = self.constant("std", values.device, lambda: 255 * torch.tensor(self._std).view(3, 1, 1))
         if values.device.type == "cpu":  # numpy asks for huge pages: of 64 pictures, twice as fast as fresh small ones
@@ -125,7 +128,7 @@ class Image(Preprocess):
 
 
 def three(name: str, value: str | Sequence[float], presets: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """A preset's three numbers, or the three that were given."""
+    """Return a preset's three numbers, or the three that were given."""
     if isinstance(value, str):
         check_choice(name, value, tuple(presets))
         return presets[value]
@@ -134,15 +137,15 @@ def three(name: str, value: str | Sequence[float], presets: dict[str, tuple[floa
     return tuple(float(v) for v in value)
 
 
-def scaled(x: Tensor, height: int, width: int) -> Tensor:
-    """(3, H, W) uint8 -> (3, height, width), bicubic with antialiasing."""
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Scale (3, H, W) uint8 to (3, height, width), bicubic with antialiasing."""
     if tuple(x.shape[-2:]) == (height, width):
         return x
     return F.interpolate(x[None], (height, width), mode="bicubic", antialias=True)[0]
 
 
 def centre(x: Tensor, height: int, width: int) -> Tensor:
-    """The middle height x width of (3, H, W), rounded as torchvision's CenterCrop."""
+    """Return the middle height x width of (3, H, W), rounded as torchvision's CenterCrop."""
     H, W = x.shape[-2:]
     top, left = round((H - height) / 2), round((W - width) / 2)
     return x[:, top : top + height, left : left + width]
@@ -151,7 +154,7 @@ def centre(x: Tensor, height: int, width: int) -> Tensor:
 def random_box(
     H: int, W: int, scale: Sequence[float], ratio: Sequence[float], generator: torch.Generator
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a crop with a random share of the area and a random shape.
+    """Return (top, left, height, width) of a crop with a random share of the area and a random shape.
 
     Szegedy et al. 2015, section 6, as torchvision's RandomResizedCrop: ten tries, then the largest central box.
     """

@@ -22,19 +22,25 @@ FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
 
 
 class Points(Preprocess):
-    """Clouds of ``points`` points. Rows are (points, 6) float32: xyz and rgb in [0, 1]; (points, 3) without colour.
+    """Clouds of ``points`` points. Rows are (points, 6) float32, xyz and rgb in [0, 1]. Without colour: (points, 3).
 
-    preset: "unit_sphere" moves the centroid to 0 and scales the farthest point to 1; "absolute" keeps place and size,
-    for objects whose size says something. scale: a constant that multiplies absolute coordinates. color: whether rgb is
-    read; where there is none it is 0.4. up: the axis that points up, about which ``rotate="up"`` turns; "any" turns
-    about any axis. In training only: rotate; jitter, a normal shift of each point as a share of the cloud's radius;
-    scale_jitter, up to so much larger or smaller (0.2: a factor of 1/1.2 to 1.2); drop, how often a cloud loses its
-    colours. max_points: a larger array is refused by its header.
+    Args:
+        points: in a row.
+        preset: "unit_sphere" moves the centroid to 0 and scales the farthest point to 1. "absolute" keeps place and
+            size, for objects whose size matters.
+        color: read rgb. A cloud without colour has 0.4 everywhere.
+        up: the axis that points up.
+        rotate: in training: about the up axis ("up"), about any axis ("any"), or not at all.
+        jitter: in training: a normal shift of each point, as a share of the cloud's radius.
+        scale_jitter: in training: up to so much larger or smaller (0.2: a factor of 1/1.2 to 1.2).
+        drop: in training: how often a cloud loses its colours.
+        scale: multiplies absolute coordinates.
+        max_points: a larger array is refused by its header.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("npy",)
     files: ClassVar[tuple[str, ...]] = SUFFIXES
-    """What ``decode`` reads from a path besides .npy: meshes and scans."""
+    """Suffixes of meshes and scans, which ``decode`` reads from a path."""
 
     def __init__(
         self,
@@ -70,12 +76,12 @@ class Points(Preprocess):
         self.channels = 6 if color else 3
 
     def decode(self, source: Any) -> Tensor:
-        """(P, 6 or 3) float32, placed and scaled, P as it comes: from .npy bytes, a path, an ndarray or a tensor.
+        """Return (P, 6 or 3) float32, placed and scaled, P as it comes, from .npy bytes, a path, an array or a tensor.
 
         In memory its columns are contiguous, not its rows: ``train`` and ``eval`` copy only the rows they draw.
 
         Raises BadSample: points/empty, not-npy, dtype, too-large, truncated, shape, non-finite, range, colour,
-        unreadable, corrupt, incomplete. Warns of a mesh whose texture or material is not there: it has no colour.
+        unreadable, corrupt, incomplete. Warns of a mesh whose texture or material is missing: it has no colour.
         """
         if isinstance(source, str | Path) and Path(source).suffix.lower().lstrip(".") in self.files:
             array, notes = read_cloud(source, max(4 * self.points, 4096))
@@ -154,7 +160,7 @@ def has_colour(array: np.ndarray) -> bool:
 
 
 def unit_sphere(xyz: np.ndarray) -> np.ndarray:
-    """(3, P) float64 with its centroid at 0, its farthest point at distance 1; identical points become zeros."""
+    """Return (3, P) float64 with its centroid at 0 and its farthest point at distance 1. Identical points become 0."""
     xyz = xyz.astype(np.float64, copy=False)
     centred = xyz - xyz.mean(1, keepdims=True)
     radius = float(np.sqrt(np.einsum("cp,cp->p", centred, centred).max()))
@@ -164,7 +170,7 @@ def unit_sphere(xyz: np.ndarray) -> np.ndarray:
 
 
 def spread(P: int, count: int) -> Tensor:
-    """``count`` indices below P: the same each time, evenly spread, each point as often as the next (± 1).
+    """Return ``count`` indices below P: the same each time, evenly spread, each point as often as the next (± 1).
 
     Multiples of the golden ratio mod 1 leave no gap and follow no grid (Weyl's sequence), so a scan that lies in memory
     row by row is thinned evenly.
@@ -175,7 +181,7 @@ def spread(P: int, count: int) -> Tensor:
 
 
 def turn(kind: str, up: str, generator: torch.Generator) -> Tensor:
-    """(3, 3): no rotation, one about the up axis, or one that is uniform over all (Shoemake 1992, quaternions)."""
+    """Return (3, 3): no rotation, one about the up axis, or one uniform over all (Shoemake 1992, quaternions)."""
     draws = torch.rand(3, generator=generator).tolist()
     if kind == "none":
         return torch.eye(3)

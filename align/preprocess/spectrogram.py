@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
-    """(n_mels, n_fft // 2 + 1) float32: triangles of height 1, evenly spaced on the mel scale from f_min to f_max Hz.
+    """Return (n_mels, n_fft // 2 + 1) float32: triangles of height 1, evenly spaced in mel from f_min to f_max Hz.
 
     mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), without normalisation, as HTK and torchaudio's default.
     """
@@ -19,7 +19,7 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: fl
 
 
 def spec_augment(mel: Tensor, bands: int, frames: int, masks: int, generator: torch.Generator) -> Tensor:
-    """(n, n_mels, frames) with random bands and stretches set to 0, the mean; each row has its own.
+    """Set random bands and stretches of (n, n_mels, frames) to 0, the mean. Each row has its own.
 
     Park et al. 2019, section 2, without time warping: widths uniform up to ``bands`` and ``frames``.
     """
@@ -35,7 +35,7 @@ def spec_augment(mel: Tensor, bands: int, frames: int, masks: int, generator: to
 
 
 def span(draws: Tensor, length: int, widest: int) -> Tensor:
-    """(n, length) bool, one run a row; draws (n, 2) uniform: of its width up to ``widest``, and of its place."""
+    """Return (n, length) bool, one run a row. draws: (n, 2) uniform, of its width up to ``widest`` and of its place."""
     width = (draws[:, 0] * (min(widest, length) + 1)).floor()
     start = (draws[:, 1] * (length - width + 1)).floor()
     at = torch.arange(length, device=draws.device)

@@ -16,7 +16,7 @@ PER_TOKEN = 16  # characters of the text read for each token of context: byte pa
 
 
 class Text(Preprocess):
-    """What tokenizers have in common; a leaf says in ``eval`` how a string becomes (context,) int64 ids."""
+    """The part that all tokenizers share. A leaf's ``eval`` turns a string into (context,) int64 ids."""
 
     suffixes: ClassVar[tuple[str, ...]] = ("txt",)
 
@@ -52,11 +52,11 @@ class Tokens(Text):
 
 
 class Bytes(Text):
-    """The text's UTF-8 bytes: needs no vocabulary file, knows every language and every typing error.
+    """The text's UTF-8 bytes. They need no vocabulary file and hold every language and every typing error.
 
     A row is (context,) int64: start (1), each byte + 3, end (2), then 0. A long text is cut and keeps its end.
 
-    context: ids in a row. lower: whether upper and lower case are the same.
+    context: ids in a row. lower: read upper case as lower case.
     """
 
     def __init__(self, context: int = 64, lower: bool = True):
@@ -72,7 +72,7 @@ class Bytes(Text):
 
 @cache
 def bpe() -> Any:
-    """open_clip's tokenizer, made once a process: its merges are half a second to read."""
+    """Return open_clip's tokenizer. It is made at its first use: reading its merges takes 0.5 s."""
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
