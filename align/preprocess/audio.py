@@ -69,7 +69,7 @@ class Audio(Preprocess):
             )
 
     def decode(self, source: Any) -> Tensor:
-        """Return (T,) float32 in [-1, 1] at ``sample_rate``, of any length, from bytes, a path, an array or (array, rate).
+        """Return (T,) float32 in [-1, 1] at ``sample_rate``, from bytes, a path, an array or (array, rate).
 
         Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
         shape, dtype.
@@ -146,7 +146,7 @@ class Audio(Preprocess):
         return x.clamp(-1, 1)
 
     def _log_mel(self, waves: Tensor) -> Tensor:
-        """Return (n, n_mels, frames) of (n, T): power spectrum by a Hann window, triangular bands on the HTK mel scale."""
+        """Return (n, n_mels, frames) of (n, T): power spectrum by a Hann window, triangular HTK mel bands."""
         hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.spectrogram.n_fft))
         bands = self.constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
         # padded with silence: reflection needs T > n_fft / 2
