@@ -13,9 +13,11 @@ import torch
 
 from align.checkpoint import choose, index
 from align.data.loader import check_batch
+from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
+from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
 from align.lit.negatives import Schedule, Scheduled, check
@@ -77,32 +79,33 @@ def fit(
     """
     run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
-    data.open(model, seed)
-    if data.val_shards is not None:
-        checkpoint.check(columns(objective.infos()))
-    steps = steps_of(options, data.steps_per_epoch)
     earlier = find(run, fresh=fresh)
+    opened = data.open(model, seed, earlier.state)
+    if opened.val is not None:
+        checkpoint.check(columns(objective.infos()))
+    steps = steps_of(options, opened.steps_per_epoch)
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
-    validates = data.val_shards is not None and options.get("limit_val_batches") != 0
+    validates = opened.val is not None and options.get("limit_val_batches") != 0
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
-    data.start_step, data.steps = earlier.step, max(steps, earlier.step)
-    data.standing.resume(earlier.step, earlier.state.get("data", {}))
-    if "ledger" in earlier.state.get("bad", {}):
-        data.go_on(earlier.state["bad"])
     planned = earlier.planned(steps, optim.replan)
-    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=data.standing.due)
-    log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
-    checkpoint.start(run, log, earlier.state)
-    stop = Stop(checkpoint)
+    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
+    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps)
+    log, progress, quarantine = (
+        Log(run, module, loaders),
+        Progress(module, loaders),
+        Quarantine(run, module, opened.ledger),
+    )
+    saver = checkpoint.callback(run, module, opened, flush=log.flush, state=earlier.state)
+    stop = Stop(saver.save)
     callbacks = [
-        Resume(earlier.folder),
-        Repeats(),
-        Scheduled(negatives or {}),
+        Resume(earlier.folder, module),
+        Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
+        Scheduled(negatives or {}, module),
         quarantine,
         log,
-        checkpoint,
+        saver,
         progress,
         stop,
     ]
@@ -112,25 +115,25 @@ def fit(
     lightning = make_trainer(options, run, steps=steps, validates=validates, callbacks=callbacks)
     if earlier.step >= steps and not owes:
         return _end(run, earlier, steps, quarantine, lightning)
-    check_batch(data.batch, lightning.world_size)  # now: the other ranks are not started yet
+    check_batch(opened.batch, lightning.world_size)  # now: the other ranks are not started yet
     if lightning.is_global_zero:
         earlier.forget(run)
-        for line in earlier.changes(run, data.order(), optim, steps):
+        for line in earlier.changes(run, opened.order, optim, steps):
             print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
     with quiet():
         try:
-            lightning.fit(module, datamodule=data)
+            lightning.fit(module, datamodule=loaders)
         except Interrupted:
             pass
         finally:
             stop.restore()
             progress.close()
-            data.close()
+            loaders.close()
     quarantine.count(lightning)
     if lightning.is_global_zero and not stop.received:
         _finish(run)
-    return Fitted(module.step, stop.received, data.ledger.reasons, lightning.global_rank)
+    return Fitted(module.step, stop.received, opened.ledger.reasons, lightning.global_rank)
 
 
 def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, trainer: L.Trainer) -> Fitted:

@@ -16,8 +16,8 @@ import lightning as L
 import torch
 
 from align.files import atomic_write
-from align.lit.data import own_data
-from align.lit.module import AlignModule, own
+from align.lit.loaders import Loaders
+from align.lit.module import AlignModule
 from align.lit.recalls import columns
 
 
@@ -31,25 +31,24 @@ class Log(L.Callback):
     empty. A run that goes on with more to log (a source, a validation) gets more columns.
     """
 
-    def __init__(self, run: Path, *, block: int = 20):
-        self.path, self.block = run / "metrics.csv", block
+    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20):
+        self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
         self.pending: list[dict[str, Any]] = []
         self.columns: list[str] = []  # once it is known what a row has
         self._last: tuple[int, dict[str, Any]] | None = None  # where the last row begins, and the row
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._before = keep_until(self.path, own(pl_module).step)
+            self._before = keep_until(self.path, self.module.step)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._clock, self._waited = time.perf_counter(), own_data(trainer).waited
+        self._clock, self._waited = time.perf_counter(), self.loaders.waited
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
-        data = own_data(trainer)
-        now, waited = time.perf_counter(), data.waited
+        module, data = self.module, self.loaders.data
+        now, waited = time.perf_counter(), self.loaders.waited
         seconds = max(1e-9, now - self._clock)
         row = {"step": module.step, **module.values, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {
@@ -57,17 +56,17 @@ class Log(L.Callback):
             "wait": (waited - self._waited) / seconds,
             "bad": data.ledger.faults,
         }
-        row |= data.standing.given(module.step)
+        row |= data.standing.columns(module.step)
         self._clock, self._waited = now, waited
         self.pending.append(row)
         if len(self.pending) >= self.block:
-            self.flush(trainer, module)
+            self.flush(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.flush(trainer, own(pl_module))
+        self.flush(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+        module = self.module
         if not trainer.sanity_checking:
             if not self.pending and self._last is not None and trainer.is_global_zero:  # written already: take it back
                 offset, row = self._last
@@ -82,16 +81,16 @@ class Log(L.Callback):
                     logger.log_metrics(module.validation, step=module.step)
         self._clock = time.perf_counter()
 
-    def flush(self, trainer: L.Trainer, module: AlignModule) -> None:
+    def flush(self, trainer: L.Trainer) -> None:
         """Write what is pending."""
         rows, self.pending = self.pending, []
         if not rows or not trainer.is_global_zero:
             return
-        data = own_data(trainer)
+        data = self.loaders.data
         rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
         if not self.columns:
             losses = [f"source/{name}/loss" for name in data.standing.logged]
-            known = [] if data.val_shards is None else columns(module.objective.infos())
+            known = [] if data.val is None else columns(self.module.objective.infos())
             self.columns = list(dict.fromkeys([*self._before, *rows[0], *losses, *known]))
             if self._before not in ([], self.columns):
                 _widen(self.path, self.columns)

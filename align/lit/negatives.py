@@ -7,7 +7,7 @@ from typing import Any, cast, final
 
 import lightning as L
 
-from align.lit.module import AlignModule, own
+from align.lit.module import AlignModule
 from align.losses import Loss
 from align.objective import Objective
 
@@ -44,20 +44,18 @@ class Scheduled(L.Callback):
     """Sets each scheduled term's kind of negatives before a step. Validation has the last kind, so that its losses can
     be compared."""
 
-    def __init__(self, schedule: Schedule):
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, module: AlignModule):
+        self.schedule, self.module = schedule, module
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
         for name, table in self.schedule.items():
-            _set(module, name, at(table, module.step))
+            self._set(name, at(table, self.module.step))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, table in self.schedule.items():
-            _set(own(pl_module), name, table[max(table)])
+            self._set(name, table[max(table)])
 
-
-def _set(module: AlignModule, term: str, kind: int | str) -> None:
-    cast(Loss, module.objective.losses[term]).set_negatives(kind)
+    def _set(self, term: str, kind: int | str) -> None:
+        cast(Loss, self.module.objective.losses[term]).set_negatives(kind)

@@ -10,7 +10,7 @@ import lightning as L
 
 from align.data.ledger import Ledger
 from align.files import atomic_write, json_text, write_json
-from align.lit.module import own
+from align.lit.module import AlignModule
 
 
 class Quarantine(L.Callback):
@@ -22,21 +22,21 @@ class Quarantine(L.Callback):
     are of readings: what is met in five epochs, or in five validations, counts five times.
     """
 
-    def __init__(self, run: Path, ledger: Ledger):
-        self.run, self.ledger = run, ledger
+    def __init__(self, run: Path, module: AlignModule, ledger: Ledger):
+        self.run, self.module, self.ledger = run, module, ledger
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.ledger.listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
+            self.ledger.listed(keep_until(self.run / "bad.jsonl", self.module.step))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        self._write(trainer, own(pl_module).step)
+        self._write(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, own(pl_module).step)
+        self._write(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._write(trainer, own(pl_module).step)  # what was too much is on the list
+        self._write(trainer)  # what was too much is on the list
         self.count(trainer)
 
     def count(self, trainer: L.Trainer) -> None:
@@ -45,13 +45,15 @@ class Quarantine(L.Callback):
             write_json(self.run / "bad.json", self.ledger.reasons)
             write_json(self.run / "bad-shards.json", self.ledger.shards)
 
-    def _write(self, trainer: L.Trainer, step: int) -> None:
+    def _write(self, trainer: L.Trainer) -> None:
         lines = self.ledger.take()
         if not lines or not trainer.is_global_zero:
             return
         with (self.run / "bad.jsonl").open("a", encoding="utf-8") as f:
             for line in lines:
-                place = {} if line["split"] == "train" else {"step": step}  # validation has steps of its own
+                place = (
+                    {} if line["split"] == "train" else {"step": self.module.step}
+                )  # validation has steps of its own
                 f.write(json_text({**line, **place}) + "\n")
 
 

@@ -10,9 +10,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from align.data.mixing.sources import Sources
-from align.lit.data import own_data
-from align.lit.module import own
+from align.model import JointModel
+from align.objective import Objective
 from align.values import Batch, Rows
 
 SHARE = 0.1  # of a modality's rows in the batch: fewer equal ones hardly move the loss
@@ -21,7 +20,8 @@ SHARE = 0.1  # of a modality's rows in the batch: fewer equal ones hardly move t
 class Repeats(L.Callback):
     """Looks at the first batch that this process trains on: equal captions in it are negatives of each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: JointModel, objective: Objective, *, mixed: bool):
+        self.model, self.objective, self.mixed = model, objective, mixed
         self.seen = False
 
     def on_train_batch_start(
@@ -32,14 +32,13 @@ class Repeats(L.Callback):
         self.seen = True
         if not trainer.is_global_zero:
             return
-        mixed = isinstance(own_data(trainer).train_shards, Sources)
-        module = own(pl_module)
-        for modality in sorted(module.objective.contrasted):
-            if "txt" in module.model.preprocess[modality].suffixes and (line := said(batch, modality, mixed)):
+        for modality in sorted(self.objective.contrasted):
+            reads_text = "txt" in self.model.preprocess[modality].suffixes
+            if reads_text and (line := describe_repeats(batch, modality, self.mixed)):
                 print(line, file=sys.stderr, flush=True)
 
 
-def said(batch: Batch, modality: str, mixed: bool) -> str:
+def describe_repeats(batch: Batch, modality: str, mixed: bool) -> str:
     """The line about a modality's rows in a batch; "" where less than a tenth is repeated. mixed: the batch's sources
     have names."""
     rows = batch.get(modality)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import lightning as L
 
 from align.distributed import exchange
-from align.lit.checkpoints import Checkpoints
-from align.lit.module import own
 
 
 class Stop(L.Callback):
     """Turns a signal, whichever rank got it, into a checkpoint at the step's end; `received` then holds its number."""
 
-    def __init__(self, checkpoints: Checkpoints):
-        self.checkpoints = checkpoints
+    def __init__(self, save: Callable[[L.Trainer], None]):
+        self.save = save
         self.received = self._own = 0
         self._before: dict[int, Any] = {}
 
@@ -50,7 +49,7 @@ class Stop(L.Callback):
             f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True
         )
 
-    def _agreed(self) -> int:
+    def _agree(self) -> int:
         """The first signal that any rank got. Every rank asks after the same steps: one that stopped alone would leave
         the others waiting for it."""
         said = exchange(str(self._own).encode() if self._own else b"")
@@ -60,18 +59,16 @@ class Stop(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
-        if self._agreed():
+        if self._agree():
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
-            self.checkpoints.save(trainer, module)
+            self.save(trainer)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        module = own(pl_module)
-        if self._agreed():  # between two steps: what is in memory is the step's end
-            self.checkpoints.save(trainer, module)
+        if self._agree():  # between two steps: what is in memory is the step's end
+            self.save(trainer)
             raise Interrupted(self.received)
 
 

@@ -38,7 +38,7 @@ class Standing:
             if isinstance(shards, Resampled) and name in state:
                 shards.resume(position, epoch, state[name])
 
-    def given(self, step: int) -> dict[str, int]:
+    def columns(self, step: int) -> dict[str, int]:
         """For metrics.csv, of named sources after a step: samples and epoch of each."""
         out: dict[str, int] = {}
         if isinstance(self.shards, Mixture):
