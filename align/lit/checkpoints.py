@@ -23,11 +23,11 @@ class Checkpoints:
     """Times at which ``RUN/checkpoints`` gets a folder of safetensors and JSON, without a pickle.
 
     Args:
-        every_steps: save after every so many steps; none: only by time, at validation and at the end.
+        every_steps: save after every so many steps. None: only by time, at validation and at the end.
         every_minutes: save at the first step after so many minutes.
-        keep: how many of the newest checkpoints stay; the best stays too.
-        monitor: the value that says which checkpoint is best: a validation column of metrics.csv.
-        mode: whether a smaller ("min") or larger ("max") value is better.
+        keep: number of the newest checkpoints that stay. The best stays too.
+        monitor: the value that tells the best checkpoint, a validation column of metrics.csv.
+        mode: "min" where a smaller value is better, "max" where a larger one is.
     """
 
     every_steps: int | None = None
@@ -43,21 +43,9 @@ class Checkpoints:
             )
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise ValueError where the monitored value is none of these, the validation's columns."""
+        """Raise ValueError where the monitored value is none of the validation's columns."""
         if self.monitor not in columns:
             raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
-
-    def callback(
-        self,
-        run: Path,
-        module: AlignModule,
-        data: Opened,
-        *,
-        flush: Callable[[L.Trainer], None],
-        state: Mapping[str, Any],
-    ) -> Saver:
-        """Return the callback that saves at these times; see `Saver` for the arguments."""
-        return Saver(self, run, module, data, flush=flush, state=state)
 
 
 @final
@@ -68,7 +56,7 @@ class Saver(L.Callback):
         when: the times.
         run: the run folder.
         flush: writes the rows of metrics.csv that still wait. Rows of a saved step are on disk before the step is.
-        state: of the checkpoint that the run goes on from; {"step": 0}: none.
+        state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
     """
 
     def __init__(
@@ -77,7 +65,6 @@ class Saver(L.Callback):
         run: Path,
         module: AlignModule,
         data: Opened,
-        *,
         flush: Callable[[L.Trainer], None],
         state: Mapping[str, Any],
     ):

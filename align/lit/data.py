@@ -21,24 +21,24 @@ class AlignData:
     """Training and validation shards.
 
     Args:
-        train: a path, glob or brace pattern of training shards, or a list of them; or an ``align.data.Pipeline``, by
-            class path; or named sources that are mixed,
-            ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see ``align.lit.sources.Source``.
-        val: the same for validation (named sources follow one another); none: no validation.
-        batch: samples in a step, over all ranks, a multiple of their number. What is left over at an epoch's end is
-            dropped (another order brings it back); a validation has every sample, in a smaller last batch.
+        train: a path, glob or brace pattern of training shards, a list of them, an ``align.data.Pipeline`` by class
+            path, or named sources that are mixed: ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see
+            ``align.lit.sources.Source``.
+        val: the same for validation, where named sources follow one another. None: no validation.
+        batch: samples in a step, over all ranks, a multiple of their number. A rest at the end of an epoch is dropped
+            (another order brings it back). A validation has every sample, in a smaller last batch.
         workers: processes that decode, per rank. Their number changes no bit of the result.
         members: modality -> member names, for shards that do not name their members by modality.
         streams: the order of samples is a round robin over this many streams.
-        block: neighbouring samples of a shard that are shuffled, and fetched, together; none: 1 for local files, which
-            is a full shuffle, and 256 where a shard is remote. A block goes anywhere in an epoch; its samples stay
+        block: neighbouring samples of a shard that are shuffled, and fetched, together. None: 1 for local files, which
+            is a full shuffle, and 256 where a shard is remote. A block goes anywhere in an epoch, and its samples stay
             within 8 x block x streams positions of each other (98,304 for 256 and 48).
         max_bad: the run stops above max(10, max_bad x seen) bad samples, and at an epoch's end above max(1, max_bad x
-            its samples); 1 never stops it.
-        mix: how named sources are mixed.
+            its samples). With 1 it never does.
+        mix: rules by which named sources are mixed.
         resampled: draw training shards with replacement, without counting them: for very large sets. Needs samples.
-        samples: how many samples an epoch of resampled shards has.
-        allow_pipe: run ``pipe:COMMAND`` among the shards in a shell; refused otherwise.
+        samples: number of samples in an epoch of resampled shards.
+        allow_pipe: run ``pipe:COMMAND`` among the shards in a shell, which is refused otherwise.
     """
 
     def __init__(

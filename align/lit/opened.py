@@ -42,7 +42,7 @@ class Opened:
 
     @property
     def order(self) -> dict[str, int]:
-        """Numbers that the order of samples follows from, for a checkpoint: where one differs, a step is elsewhere."""
+        """Numbers that fix the order of samples, for a checkpoint. With another one a step has other samples."""
         numbers = {"samples": len(self.train), "data.streams": self.train.streams, "data.block": self.train.block}
         return {"seed": self.seed, "data.batch": self.batch, **numbers}
 
@@ -66,8 +66,10 @@ def check(train: Part | Mixture, val: Part | Concat | None, modalities: Sequence
 def open_account(
     train: Part | Mixture, val: Part | Concat | None, max_bad: float, earlier: Mapping[str, Any]
 ) -> tuple[Ledger, Budget]:
-    """Return the counts that a run begins with: those of ``earlier``, an `Opened.account`, or of samples lost before
-    the first read."""
+    """Return the counts that a run begins with.
+
+    They are those of ``earlier``, an `Opened.account`, or else of the samples lost before the first read.
+    """
     ledger = Ledger()
     if "ledger" in earlier:
         ledger.resume(earlier["ledger"])

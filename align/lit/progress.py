@@ -1,4 +1,4 @@
-"""What a training run says while it goes: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training run on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from align.lit.module import AlignModule
 
 
 class Progress(L.Callback):
-    """A bar on stderr where that is a terminal; elsewhere a line every tenth of the run, or every 15 s."""
+    """A bar on stderr where that is a terminal. Elsewhere a line every tenth of the run, or every 15 s."""
 
     def __init__(self, module: AlignModule, loaders: Loaders):
         self.module, self.loaders = module, loaders
@@ -86,7 +86,7 @@ class Progress(L.Callback):
 
 
 def _bad(samples: int, seen: int) -> str:
-    """``  3 bad (0.2%)``: samples with a bad member, of those seen so far; empty for none."""
+    """Return ``  3 bad (0.2%)``: samples with a bad member, of those seen so far. It is empty for none."""
     if not samples:
         return ""
     share = samples / seen

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, save, stop, all ranks in the same step. A second signal stops at once."""
+"""SIGINT and SIGTERM: all ranks finish the step, save and stop in the same step. A second signal stops at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from align.distributed import exchange
 
 
 class Stop(L.Callback):
-    """Turns a signal, whichever rank got it, into a checkpoint at the step's end; `received` then holds its number."""
+    """Handler that turns a signal to any rank into a checkpoint at the step's end.
+
+    save: writes it. `received` holds the number of the signal, or 0.
+    """
 
     def __init__(self, save: Callable[[L.Trainer], None]):
         self.save = save
@@ -28,11 +31,11 @@ class Stop(L.Callback):
         self.install()  # Lightning has put a handler before ours
 
     def install(self) -> None:
-        """Take the two signals over; only the main thread can."""
+        """Handle the two signals from now on. Only the main thread can."""
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before.setdefault(number, signal.signal(number, self._receive))
-            except ValueError:  # not the main thread: whoever runs us there handles signals
+            except ValueError:  # not the main thread: the program around this run handles signals
                 return
 
     def restore(self) -> None:
@@ -50,8 +53,10 @@ class Stop(L.Callback):
         )
 
     def _agree(self) -> int:
-        """The first signal that any rank got. Every rank asks after the same steps: one that stopped alone would leave
-        the others waiting for it."""
+        """Return the first signal that any rank got, or 0.
+
+        Every rank asks after the same steps. One that stopped alone would leave the others waiting for it.
+        """
         said = exchange(str(self._own).encode() if self._own else b"")
         self.received = next((int(number) for number in said if number), 0)
         return self.received
@@ -73,4 +78,4 @@ class Stop(L.Callback):
 
 
 class Interrupted(Exception):
-    """Training stopped by a signal; the checkpoint is written."""
+    """End of training by a signal, with its checkpoint written."""
