@@ -1,7 +1,6 @@
-"""What the ranks of a run do together: gather rows with their gradients, and merge partial results,
-exchange what one of them found.
+"""Collective calls of the ranks of a run: gather rows with their gradients, merge partial results, exchange news.
 
-On one process all of it is the identity. Every rank must call in the same order, with the same trailing shape.
+On one process each is the identity. Every rank must call in the same order, with the same trailing shape.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from torch import Tensor
 
 
 def rank() -> int:
-    """This process's number, 0 where there is only one."""
+    """Return the number of this process, 0 where there is only one."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes there are, 1 where nothing was started."""
+    """Return the number of processes, 1 where no others were started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gather(x: Tensor) -> Tensor:
-    """All ranks' rows in rank order: (n_0 + n_1 + ..., ...) from each rank's (n_r, ...), n_r = 0 included.
+    """Return the rows of all ranks in rank order: (n_0 + n_1 + ..., ...) from (n_r, ...) of each. n_r may be 0.
 
-    Its gradient is the sum over the ranks of their gradients to this rank's rows: so where every rank computes the
-    same loss of the gathered rows, DDP's mean over ranks is the gradient of a single process.
+    The gradient of this rank's rows is the sum of all ranks' gradients to them. So where every rank computes the same
+    loss of the gathered rows, DDP's mean over ranks is the gradient of a single process.
     """
     if world() == 1:
         return x
@@ -36,7 +35,10 @@ def gather(x: Tensor) -> Tensor:
 
 
 def merge(x: Tensor, how: Literal["sum", "logsumexp"]) -> Tensor:
-    """x summed over the ranks, or its logs of sums joined, elementwise and without gradient. The same shape on all."""
+    """Return the sum of x over the ranks, or of its exponentials as a log, elementwise and without gradient.
+
+    x has the same shape on all ranks. Raises ValueError for another ``how``.
+    """
     if how not in ("sum", "logsumexp"):
         raise ValueError(f"merge takes 'sum' or 'logsumexp'; got {how!r}")
     x = x.detach()
@@ -51,16 +53,16 @@ def merge(x: Tensor, how: Literal["sum", "logsumexp"]) -> Tensor:
 
 
 def exchange(content: bytes) -> list[bytes]:
-    """Every rank's bytes in rank order, on all of them: for news that are nearly always empty. Nothing is unpickled.
+    """Return the bytes of every rank, in rank order: for news that are nearly always empty. Nothing is unpickled.
 
-    Goes from host to host (gloo) also where tensors go from GPU to GPU, so no stream is waited for.
+    They go from host to host (gloo), also where tensors go from GPU to GPU. So the call waits for no stream.
     """
     if world() == 1:
         return [content]
     group = _hosts(dist.group.WORLD)
-    mine = torch.tensor([len(content)])
-    lengths = [torch.empty_like(mine) for _ in range(world())]
-    dist.all_gather(lengths, mine, group=group)
+    length = torch.tensor([len(content)])
+    lengths = [torch.empty_like(length) for _ in range(world())]
+    dist.all_gather(lengths, length, group=group)
     longest = max(map(int, lengths))
     if not longest:
         return [b""] * world()
@@ -72,7 +74,7 @@ def exchange(content: bytes) -> list[bytes]:
 
 @cache
 def _hosts(everyone: Any) -> Any:
-    """A group of all ranks that works on host memory; made by the first call, which all ranks make together."""
+    """Return a group of all ranks that works on host memory. All ranks make the first call together."""
     return everyone if dist.get_backend(everyone) == "gloo" else dist.new_group(backend="gloo")
 
 
@@ -83,9 +85,9 @@ def _sum(x: Tensor) -> Tensor:
 
 
 def _lengths(x: Tensor) -> list[int]:
-    mine = torch.tensor([len(x)], device=x.device)
-    everyone = [torch.empty_like(mine) for _ in range(world())]
-    dist.all_gather(everyone, mine)
+    length = torch.tensor([len(x)], device=x.device)
+    everyone = [torch.empty_like(length) for _ in range(world())]
+    dist.all_gather(everyone, length)
     return [int(n) for n in torch.cat(everyone)]
 
 

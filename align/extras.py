@@ -9,7 +9,7 @@ DISTRIBUTION = "align-multimodal"
 
 
 def pip_install(extra: str) -> str:
-    """Return the command that installs an extra: into the checkout that this package lies in, else from the index.
+    """Return the command that installs an extra, into the checkout that this package lies in or else from the index.
 
     Outside the checkout's folder it names the folder in which the command works.
     """
@@ -20,7 +20,7 @@ def pip_install(extra: str) -> str:
 
 
 def checkout() -> Path | None:
-    """Return the folder of the repository that this package lies in; None for an installed copy."""
+    """Return the folder of the repository that this package lies in, or None for an installed copy."""
     root = Path(__file__).resolve().parent.parent
     try:
         text = (root / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every random draw is a function of what it is for: one seed, a step or position, and a name."""
+"""Seeds of the random draws: each follows from one seed, a step or position, and the name of its use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def derive(*parts: int | str) -> int:
-    """A 63-bit seed from integers and names, the same on every machine.
+    """Return a 63-bit seed from integers and names, the same on every machine.
 
     >>> derive(0, 7, "image") == derive(0, 7, "image"), derive(0, 7, "image") == derive(0, 7, "audio")
     (True, False)
@@ -18,5 +18,5 @@ def derive(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded with ``derive(*parts)``."""
+    """Return a generator seeded with ``derive(*parts)``."""
     return torch.Generator(device=device).manual_seed(derive(*parts))

@@ -1,4 +1,4 @@
-"""What flows: Sample, Rows, Batch, Features, Embeddings, TermInfo, Scores and BadSample.
+"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Scores and BadSample.
 
 Letters, used everywhere: B samples on this rank, N samples on all ranks, n rows of a modality, D shared dim, W encoder
 width, L tokens, T time, C H W as torch has them, P points.
@@ -24,7 +24,7 @@ Scores = dict[str, float]
 
 
 class BadSample(Exception):
-    """A member that cannot become a row. ``reason`` is a short name with its modality: ``image/truncated``."""
+    """Error of a member that cannot become a row. ``reason`` is a short name with its modality: ``image/truncated``."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -36,12 +36,13 @@ class BadSample(Exception):
 
 
 class Rows(NamedTuple):
-    """n rows of one modality.
+    """n rows of one modality, in the order of their samples.
 
     values: (n, ...), or a dict of such tensors.
-    sample: (n,) int64, the sample 0..B-1 of this rank that each row belongs to; -1 matches nothing (a hard negative).
-    tokens: (n, L, D) and mask: (n, L) bool, true where a token is real; present where a loss asked for them.
-    content: (n,) int64, equal where two rows were read from equal content; present where an evaluation asked for it.
+    sample: (n,) int64, the sample 0..B-1 of this rank that each row belongs to. A hard negative has -1, which matches
+    nothing. It stands behind a row of its sample.
+    tokens: (n, L, D) and mask: (n, L) bool, true where a token is real, where a loss asked for them.
+    content: (n,) int64, equal for rows that were read from equal content, where an evaluation asked for it.
     """
 
     values: Values
@@ -52,12 +53,30 @@ class Rows(NamedTuple):
 
     @property
     def n(self) -> int:
-        """How many rows (``len`` counts the tuple's fields)."""
+        """Number of rows; ``len`` counts the tuple's fields."""
         return len(self.sample)
+
+    @property
+    def owner(self) -> Tensor:
+        """(n,) the sample that each row travels with. For a hard negative it is that of the rows before it, or -1."""
+        return torch.where(self.sample >= 0, self.sample, self.sample.cummax(0).values)
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Return the rows of the samples start..stop-1, numbered from 0.
+
+        A hard negative goes with its owner. Those before the first row go with sample 0, so that no row is lost.
+        """
+        owner = self.owner.clamp(min=0)
+        inside = (owner >= start) & (owner < stop)  # (n,)
+        rows = Rows(*(_map(part, lambda x: x[inside]) for part in self))
+        return rows._replace(sample=torch.where(rows.sample >= 0, rows.sample - start, rows.sample))
 
 
 class Features(NamedTuple):
-    """What an encoder returns. pooled: (n, W); tokens: (n, L, W) or None; mask: (n, L) bool or None, true = real."""
+    """Output of an encoder.
+
+    pooled: (n, W). tokens: (n, L, W) or None. mask: (n, L) bool or None, true where a token is real.
+    """
 
     pooled: Tensor
     tokens: Tensor | None = None
@@ -65,7 +84,7 @@ class Features(NamedTuple):
 
 
 class TermInfo(NamedTuple):
-    """What scoring needs to know of a trained term of the objective."""
+    """Facts of a trained term of the objective that scoring needs."""
 
     modalities: tuple[str, ...]
     kind: str  # "pairwise" or "symile" (scale·<a, b, ...> + bias), "volume" or "area" (-scale·it), "tokens" (no score)
@@ -75,9 +94,9 @@ class TermInfo(NamedTuple):
 
 @dataclass
 class Table:
-    """A sparse table of B samples: a mapping modality -> Rows, and what is known of each sample.
+    """A sparse table of B samples: a mapping modality -> Rows, and the facts of each sample.
 
-    No subclass of dict: Lightning's precision plugins rebuild those and drop what hangs on them.
+    It is no subclass of dict: Lightning's precision plugins rebuild those and drop their attributes.
     """
 
     rows: dict[str, Rows]
@@ -86,11 +105,11 @@ class Table:
     labels: list[Any] = field(default_factory=list)  # B labels as the shard has them, None where it has none
     source: list[str] = field(default_factory=list)  # B names of the source each sample came from
     group: Tensor | None = None  # (B,) int64; samples of one group are never each other's negatives; -1: no group
-    weight: Tensor | None = None  # (B,) float32: how much an anchor counts
+    weight: Tensor | None = None  # (B,) float32, the factor of each anchor in a loss
 
     @property
     def size(self) -> int:
-        """B, the number of positions, empty ones included."""
+        """B, the number of positions, with the empty ones."""
         return len(self.ids)
 
     def __getitem__(self, modality: str) -> Rows:
@@ -117,20 +136,24 @@ class Table:
     def get(self, modality: str, default: Rows | None = None) -> Rows | None:
         return self.rows.get(modality, default)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        def walk(x: Any) -> Any:
-            if isinstance(x, Tensor):
-                return function(x)
-            if isinstance(x, Rows):
-                return Rows(*(walk(part) for part in tuple(x)))
-            if isinstance(x, dict):
-                return {k: walk(v) for k, v in x.items()}
-            return x
+    def slice(self, start: int, stop: int) -> Self:
+        """Return the samples start..stop-1 with their rows, numbered from 0.
 
-        return type(self)(**{f.name: walk(getattr(self, f.name)) for f in fields(self)})
+        A stop past the end is the end. Every attribute is cut, and a modality without a row there has n = 0 rows.
+        Raises ValueError for a start below 0 or past the stop.
+        """
+        if not 0 <= start <= stop:
+            raise ValueError(f"a slice of a batch has 0 <= start <= stop; got {start} and {stop}")
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts |= {name: x[start:stop] for name, x in parts.items() if name != "rows" and x is not None}
+        parts["rows"] = {m: rows.slice(start, stop) for m, rows in self.items()}
+        return type(self)(**parts)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """As ``Tensor.to``; a dtype is given only to floating tensors."""
+        """Return the table as ``Tensor.to`` does. A dtype is given only to floating tensors."""
 
         def move(x: Tensor) -> Tensor:
             if x.is_floating_point():
@@ -149,9 +172,20 @@ class Table:
 
 @final
 class Batch(Table):
-    """What the towers read: rows as ``preprocess.collate`` made them."""
+    """Input of the towers: rows as ``preprocess.collate`` made them."""
 
 
 @final
 class Embeddings(Table):
-    """What the towers return: rows whose values are (n, D), L2-normalised unless the model says otherwise."""
+    """Output of the towers: rows whose values are (n, D), L2-normalised unless the model says otherwise."""
+
+
+def _map(x: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to every tensor in rows and dicts. Anything else stays as it is."""
+    if isinstance(x, Tensor):
+        return function(x)
+    if isinstance(x, Rows):
+        return Rows(*(_map(part, function) for part in x))
+    if isinstance(x, dict):
+        return {k: _map(v, function) for k, v in x.items()}
+    return x

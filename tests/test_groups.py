@@ -14,7 +14,7 @@ from tiny_data import png
 from align.commands import main
 from align.curation import build
 from align.data import ShardWriter
-from align.lit.repeats import repeats
+from align.lit.repeats import find_repeats
 from align.values import Rows
 
 
@@ -113,12 +113,12 @@ def test_repeats_by_hand():
     def rows(values, sample):
         return Rows(torch.tensor(values)[:, None], torch.tensor(sample))
 
-    assert repeats(rows([7, 7, 8, 9, 9], [0, 1, 2, 3, 3]), None) == [0, 1]  # two rows of one sample are no repeat
-    assert repeats(rows([7, 7, 7], [0, 1, -1]), None) == [0, 1]  # nor is a hard negative
-    assert repeats(rows([7, 7, 8], [0, 1, -1]), torch.tensor([5, 5])) == []
-    assert repeats(rows([7, 7, 7], [0, 1, 2]), torch.tensor([5, 5, -1])) == [0, 1, 2]
-    assert repeats(rows([7, 7], [0, 1]), torch.tensor([5, 6])) == []  # two stated groups: somebody said so
-    assert repeats(rows([7], [0]), None) == []
+    assert find_repeats(rows([7, 7, 8, 9, 9], [0, 1, 2, 3, 3]), None) == [0, 1]  # two rows of one sample are no repeat
+    assert find_repeats(rows([7, 7, 7], [0, 1, -1]), None) == [0, 1]  # nor is a hard negative
+    assert find_repeats(rows([7, 7, 8], [0, 1, -1]), torch.tensor([5, 5])) == []
+    assert find_repeats(rows([7, 7, 7], [0, 1, 2]), torch.tensor([5, 5, -1])) == [0, 1, 2]
+    assert find_repeats(rows([7, 7], [0, 1]), torch.tensor([5, 6])) == []  # two stated groups: somebody said so
+    assert find_repeats(rows([7], [0]), None) == []
 
 
 CONFIG = {

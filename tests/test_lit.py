@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut import Cut, Kill
 from tiny import Dense, made, write
 
 import align
@@ -83,17 +84,8 @@ def test_the_model_folder_is_the_best_checkpoint(straight):
 
 
 def test_a_stopped_run_continues_to_the_bit(shards, straight, tmp_path, capsys):
-    class Cut(RuntimeError):
-        pass
-
-    class Kill(Checkpoints):
-        def on_train_batch_end(self, trainer, module, *args):
-            super().on_train_batch_end(trainer, module, *args)
-            if module.step == 7:
-                raise Cut
-
     with pytest.raises(Cut):
-        train(shards, tmp_path, 10, checkpoint=Kill(every_steps=3))
+        train(shards, tmp_path, 10, checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(7)]})
     assert index(tmp_path)["last"] == "step-00000006"
     train(shards, tmp_path, 10)
     assert "continuing at step 6" in capsys.readouterr().err

@@ -20,7 +20,6 @@ from align.data import Loader, Shards, TooManyBad
 from align.data.bad import Bad
 from align.data.ledger import Ledger, everyones
 from align.distributed import exchange, rank
-from align.lit import Checkpoints
 from align.lit.progress import _bad
 from align.lit.quarantine import keep_until
 from align.lit.signals import Stop
@@ -62,11 +61,11 @@ def case_stopped() -> list:
 
 def case_signalled() -> list:
     """Only the second rank gets a signal."""
-    stop = Stop(Checkpoints())
-    before = stop._agreed()
+    stop = Stop(lambda trainer: None)
+    before = stop._agree()
     if rank() == 1:
         stop._receive(15, None)
-    return [before, stop._agreed(), stop.received]
+    return [before, stop._agree(), stop.received]
 
 
 def test_every_rank_knows_what_all_ranks_read_and_stops_with_them(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cut import Cut, Kill
 from test_lit import exact, trainer
 from tiny import dim, made, modalities, write
 
@@ -36,7 +37,7 @@ def train(shards, run, steps, **options):
     seen: list = []
     total.terms["three"].loss.register_forward_pre_hook(lambda loss, _: seen.append((loss.training, loss.negatives)))
     data = AlignData(str(shards / "train-*.tar"), str(shards / "test-*.tar"), batch=12, workers=0)
-    given = {**trainer, "max_steps": steps}
+    given = {**trainer, "max_steps": steps, "callbacks": options.pop("callbacks", [])}
     fit(model, total, data, run, optim=AdamW(lr=0.01), trainer=given, negatives=schedule, **options)
     return seen
 
@@ -48,17 +49,8 @@ def test_each_step_has_its_kind_and_a_stopped_run_continues_with_it(shards, tmp_
     validated = {kind for training, kind in seen if not training}
     assert validated == {7}  # the last kind, so that validation losses can be compared
 
-    class Cut(RuntimeError):
-        pass
-
-    class Kill(Checkpoints):
-        def on_train_batch_end(self, trainer, module, *args):
-            super().on_train_batch_end(trainer, module, *args)
-            if module.step == 5:
-                raise Cut
-
     with pytest.raises(Cut):
-        train(shards, tmp_path / "cut", 8, checkpoint=Kill(every_steps=4))
+        train(shards, tmp_path / "cut", 8, checkpoint=Checkpoints(every_steps=4), callbacks=[Kill(5)])
     assert index(tmp_path / "cut")["last"] == "step-00000004"
     seen = train(shards, tmp_path / "cut", 8)
     assert [kind for training, kind in seen if training] == ["partial"] + [7] * 3

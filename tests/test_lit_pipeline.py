@@ -206,8 +206,7 @@ def test_it_takes_the_datas_defaults_and_keeps_what_it_states():
         members={"image": ["other"]},
         max_bad=0.5,
     )
-    data.open(made()[0], seed=0)
-    parts = data.train_shards.sources
+    parts = data.open(made()[0], seed=0).train.sources
     assert [part.members["image"] for part in parts.values()] == [["picture"], ["other"]]
     assert [part.max_bad for part in parts.values()] == [0.5, 0.5]
     with pytest.raises(ValueError, match="a pipeline only trains"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from cut import Cut, Kill
 from test_commands_train import changed, refused
 from test_lit import exact, rows
 from tiny import Dense, made, write
@@ -19,6 +20,7 @@ from align.commands import main
 from align.data import Concat, Mixture, Resampled, Shards
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.by_source import losses
+from align.lit.opened import Opened
 from align.lit.sources import Mix, Source
 from align.losses import InfoNCE
 from align.objective import Objective, Term
@@ -47,17 +49,15 @@ def data(train, *, batch: int = 12, **options) -> AlignData:
     return AlignData(train, batch=batch, workers=options.pop("workers", 0), **options)
 
 
-def opened(train, **options) -> AlignData:
-    out = data(train, **options)
-    out.open(made()[0], seed=0)
-    return out
+def opened(train, **options) -> Opened:
+    return data(train, **options).open(made()[0], seed=0)
 
 
 def train(source, run: Path, steps: int, **options):
     model, objective = made(dropout=0.2)
     mix = options.pop("mix", Mix())
     workers = options.pop("workers", 0)
-    given = {**trainer, "max_steps": steps}
+    given = {**trainer, "max_steps": steps, **options.pop("trainer", {})}
     return fit(
         model, objective, data(source, mix=mix, workers=workers), run, optim=AdamW(lr=0.01), trainer=given, **options
     )
@@ -65,17 +65,17 @@ def train(source, run: Path, steps: int, **options):
 
 def test_a_plain_pattern_stays_one_set(folder):
     pattern = str(folder / "a" / "train-*.tar")
-    assert isinstance(opened(pattern).train_shards, Shards)
-    assert isinstance(opened([pattern]).train_shards, Shards)
+    assert isinstance(opened(pattern).train, Shards)
+    assert isinstance(opened([pattern]).train, Shards)
     drawn = opened(pattern, resampled=True, samples=96)
-    assert isinstance(drawn.train_shards, Resampled)
+    assert isinstance(drawn.train, Resampled)
     assert drawn.steps_per_epoch == 8
 
 
 def test_named_sources_become_a_mixture(folder):
     sources = named(folder, members={"text": ["json:caption"]}, preprocess={"image": Array((6,))})
     sources["c"] = Source(str(folder / "a" / "train-*.tar"), resampled=True, samples=48)
-    mixture = opened(sources, mix=Mix(alpha=0.0), members={"text": ["txt"]}, streams=12).train_shards
+    mixture = opened(sources, mix=Mix(alpha=0.0), members={"text": ["txt"]}, streams=12).train
     assert isinstance(mixture, Mixture)
     assert [type(source) for source in mixture.sources.values()] == [Shards, Shards, Resampled]
     assert mixture.sources["b"].members["text"] == ["json:caption"]
@@ -86,15 +86,15 @@ def test_named_sources_become_a_mixture(folder):
     weighted = {
         name: Source(source.urls, weight=w) for (name, source), w in zip(named(folder).items(), (2, 1), strict=True)
     }
-    assert opened(weighted).train_shards.given(5) == {"a": 40, "b": 20}
+    assert opened(weighted).train.given(5) == {"a": 40, "b": 20}
     late = Mix(weights={0: {"a": 1}, 2: {"a": 1, "b": 3}}, until="last", unit="batch")
-    assert opened(named(folder), mix=late).train_shards.given(6) == {"a": 36, "b": 36}
+    assert opened(named(folder), mix=late).train.given(6) == {"a": 36, "b": 36}
 
 
 def test_validation_may_have_named_sources_too(folder, tmp_path):
     test = str(folder / "test-*.tar")
     named_val = {"x": Source(test, preprocess={"image": Array((6,))}), "y": Source(test, members={"text": ["txt"]})}
-    val = opened(test, val=named_val).val_shards
+    val = opened(test, val=named_val).val
     assert isinstance(val, Concat)
     assert len(val) == 40
     assert list(val.overrides) == ["x"]
@@ -199,15 +199,6 @@ def test_a_run_that_goes_on_in_another_order_says_so(folder, tmp_path, capsys):
 def test_a_mixture_continues_to_the_bit(folder, tmp_path, unit, capsys):
     """Straight against stopped after step 7, saved at 6; a curriculum, a resampled source, and other workers."""
 
-    class Cut(RuntimeError):
-        pass
-
-    class Kill(Checkpoints):
-        def on_train_batch_end(self, trainer, module, *args):
-            super().on_train_batch_end(trainer, module, *args)
-            if module.step == 7:
-                raise Cut
-
     def go(run, **options):
         sources = {**named(folder), "c": Source(str(folder / "a" / "train-*.tar"), resampled=True, samples=48)}
         mix = Mix(weights={0: {"a": 2, "b": 1}, 4: {"a": 1, "b": 1, "c": 2}}, unit=unit)
@@ -215,7 +206,7 @@ def test_a_mixture_continues_to_the_bit(folder, tmp_path, unit, capsys):
 
     go(tmp_path / "straight")
     with pytest.raises(Cut):
-        go(tmp_path / "cut", checkpoint=Kill(every_steps=3))
+        go(tmp_path / "cut", checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(7)]})
     last = tmp_path / "cut" / "checkpoints" / index(tmp_path / "cut")["last"]
     state = json.loads((last / "training" / "state.json").read_text())
     assert state["step"] == 6

@@ -18,8 +18,7 @@ from test_lit import rows, train
 from tiny import write
 
 from align.checkpoint import choose, index
-from align.lit import Checkpoints, Fitted
-from align.lit.module import own
+from align.lit import AlignModule, Checkpoints, Fitted
 from align.optim import AdamW
 
 STEPS, EVERY, BATCHES = 6, 2, 2  # steps of the run, of a validation; batches of a validation
@@ -44,13 +43,15 @@ class Stop(L.Callback):
         signal.raise_signal(self.number)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        if self.batch is None and own(pl_module).step == self.step - 1:
+        assert isinstance(pl_module, AlignModule)
+        if self.batch is None and pl_module.step == self.step - 1:
             self._stop()
 
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if own(pl_module).step == self.step and self.batch == batch_idx:
+        assert isinstance(pl_module, AlignModule)
+        if pl_module.step == self.step and self.batch == batch_idx:
             self._stop()
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from align import BadSample, Batch, Features, JointModel, Rows, Tower
 from align.encoders import ImageCNN, PointNet, Precomputed, SpectrogramCNN, TransformerText
 from align.heads import MLP, AttentionPool, Linear
-from align.model.tower import _averaged
+from align.model.tower import _average
 from align.preprocess import Array, Audio, Bytes, Image, Points, Tokens
 
 D = 6
@@ -87,11 +87,11 @@ def test_a_tower_averages_the_windows_of_a_row():
 def test_tokens_of_all_windows_of_a_row_are_its_tokens():
     """(n, L, W) of (n * windows, L, W), with their mask."""
     seen = Features(torch.arange(4.0)[:, None], torch.arange(24.0).view(4, 3, 2), torch.ones(4, 3, dtype=torch.bool))
-    found = _averaged(seen, 2)
+    found = _average(seen, 2)
     assert found.pooled.tolist() == [[0.5], [2.5]]
     assert torch.equal(found.tokens, torch.arange(24.0).view(2, 6, 2))
     assert found.mask.shape == (2, 6)
-    assert _averaged(seen, 4) is seen
+    assert _average(seen, 4) is seen
 
 
 def test_without_normalize_the_heads_speak():

@@ -67,6 +67,60 @@ def test_to_gives_a_dtype_to_floating_tensors_only():
     assert type(Embeddings({}, [], torch.zeros(0)).to("cpu")) is Embeddings
 
 
+def wide() -> Batch:
+    """Seven samples, some without a row, several rows a sample, hard negatives at the start, in the middle and last."""
+    owners = {"image": [0, 1, 1, 3, 4, 6], "text": [-1, 0, -1, -1, 2, 2, -1, 5, 6, -1], "audio": []}
+    rows = {}
+    for m, sample in owners.items():
+        n = len(sample)
+        tokens, mask = torch.rand(n, 2, 3), torch.rand(n, 2) > 0.5
+        values = {"ids": torch.arange(n), "wave": torch.rand(n, 2)} if m == "text" else torch.rand(n, 4)
+        rows[m] = Rows(values, torch.tensor(sample, dtype=torch.long), tokens, mask, content=torch.arange(n) % 3)
+    extra = {"labels": [*"abcdefg"], "source": [*"uvwxyzu"], "group": torch.arange(7) % 3, "weight": torch.rand(7)}
+    return Batch(rows, [str(i) if i != 3 else "" for i in range(7)], torch.arange(7) + 70, **extra)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 7), (0, 3), (2, 3), (3, 6), (4, 7), (5, 99), (3, 3), (9, 12)])
+def test_a_slice_of_a_batch_is_a_loop_over_its_rows(start, stop):
+    b = wide()
+    got = b.slice(start, stop)
+    assert type(got) is Batch
+    assert (got.ids, got.labels, got.source) == (b.ids[start:stop], b.labels[start:stop], b.source[start:stop])
+    for name in ("position", "group", "weight"):
+        assert torch.equal(getattr(got, name), getattr(b, name)[start:stop])
+    for m, rows in b.items():
+        kept, sample, owner = [], [], 0  # hard negatives before the first row go with sample 0
+        for i, s in enumerate(rows.sample.tolist()):
+            owner = owner if s < 0 else s
+            if start <= owner < stop:
+                kept.append(i)
+                sample.append(s if s < 0 else s - start)
+        assert got[m].sample.tolist() == sample
+        for name in ("tokens", "mask", "content"):
+            assert torch.equal(getattr(got[m], name), getattr(rows, name)[kept])
+        ours, theirs = (x if isinstance(x, dict) else {"": x} for x in (got[m].values, rows.values))
+        for name, x in theirs.items():
+            assert torch.equal(ours[name], x[kept])
+
+
+def test_consecutive_slices_have_every_row_and_keep_gradients():
+    b = wide()
+    b["image"].values.requires_grad_()
+    parts = [b.slice(i, i + 2) for i in range(0, 7, 2)]
+    for m in b:
+        assert torch.equal(torch.cat([part[m].tokens for part in parts]), b[m].tokens)
+    sum(part["image"].values.sum() for part in parts).backward()
+    assert torch.equal(b["image"].values.grad, torch.ones(6, 4))
+
+
+def test_a_slice_says_what_it_cannot_cut():
+    bare = Embeddings({}, ["x", "y"], torch.arange(2))
+    assert bare.slice(1, 2) == Embeddings({}, ["y"], torch.arange(1, 2))
+    for start, stop in ((-1, 1), (2, 1)):
+        with pytest.raises(ValueError, match=f"0 <= start <= stop; got {start} and {stop}"):
+            bare.slice(start, stop)
+
+
 def test_a_bad_sample_survives_the_way_from_a_worker():
     back = pickle.loads(pickle.dumps(BadSample("image/truncated", "a.jpg")))
     assert (back.reason, back.detail, str(back)) == ("image/truncated", "a.jpg", "image/truncated: a.jpg")

@@ -229,27 +229,29 @@ def test_a_checkpoint_holds_the_queue(tmp_path):
 
 @pytest.mark.slow  # imports lightning
 def test_a_run_that_was_killed_goes_on_to_the_bit(tmp_path):
-    from align.lit import AlignData, Checkpoints, fit
+    from cut import Cut, Kill
 
-    class Kill(Checkpoints):
-        def on_train_batch_end(self, trainer, module, *args):
-            super().on_train_batch_end(trainer, module, *args)
-            if module.step == 5:
-                raise InterruptedError
+    from align.lit import AlignData, Checkpoints, fit
 
     shards = write(tmp_path / "shards")
 
-    def train(run, checkpoint):
+    def train(run, *callbacks):
         model, objective, _ = pieces()
         data = AlignData(str(shards / "train-*.tar"), batch=12, workers=0)
-        options = {"accelerator": "cpu", "precision": "64-true", "logger": False, "max_steps": 8}
-        fit(model, objective, data, run, optim=AdamW(lr=0.01), trainer=options, checkpoint=checkpoint)
+        options = {
+            "accelerator": "cpu",
+            "precision": "64-true",
+            "logger": False,
+            "max_steps": 8,
+            "callbacks": [*callbacks],
+        }
+        fit(model, objective, data, run, optim=AdamW(lr=0.01), trainer=options, checkpoint=Checkpoints(every_steps=3))
         return objective.state_dict(), model.state_dict()
 
-    straight = train(tmp_path / "straight", Checkpoints())
-    with pytest.raises(InterruptedError):
-        train(tmp_path / "killed", Kill(every_steps=3))
-    resumed = train(tmp_path / "killed", Checkpoints())
+    straight = train(tmp_path / "straight")
+    with pytest.raises(Cut):
+        train(tmp_path / "killed", Kill(5))
+    resumed = train(tmp_path / "killed")
     assert any("rows/" in key for key in straight[0])
     torch.testing.assert_close(resumed, straight, rtol=0, atol=0)
     losses = [

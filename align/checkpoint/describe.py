@@ -13,7 +13,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from align.model.inside import unwrapped
+from align.model.inside import unwrap
 
 plain = (str, int, float, bool, type(None))
 
@@ -23,7 +23,7 @@ def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError where an argument was not kept, or is not plain data.
     """
-    thing = unwrapped(thing)
+    thing = unwrap(thing)
     kind = _written_class(thing)
     name = f"{kind.__module__}.{kind.__qualname__}"
     init_args = {}

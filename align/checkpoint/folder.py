@@ -17,7 +17,7 @@ from align.checkpoint.run import choose
 from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
-from align.model.inside import model_inside, sharded, unwrapped, weights
+from align.model.inside import is_sharded, model_inside, unwrap, weights
 from align.model.tensors import read_tensors
 from align.values import TermInfo
 
@@ -32,7 +32,7 @@ def transcript(model: JointModel) -> dict[str, Any]:
             "encoder": None if name in (model.share or {}) else describe(tower.encoder),
             "head": describe(tower.head, skip=("width", "dim")),
         }
-        for name, tower in ((m, unwrapped(model.towers[m])) for m in model.modalities)
+        for name, tower in ((m, unwrap(model.towers[m])) for m in model.modalities)
     }
     return {"dim": model.dim, "normalize": model.normalize, "share": dict(model.share or {}), "towers": towers}
 
@@ -47,7 +47,7 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     Raises TypeError where there is no JointModel, ValueError where a part cannot be described.
     """
     inside = model_inside(model)
-    if not sharded(inside):
+    if not is_sharded(inside):
         with atomic_folder(folder) as work:
             write_model(inside, work)
         return Path(folder)

@@ -6,3 +6,12 @@ from align.lit.fit import Fitted, fit
 from align.lit.module import AlignModule
 
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
+
+FLOORS = (
+    ("by_source", "recalls", "sources", "standing"),
+    ("module", "opened", "source_keys"),
+    ("data", "loaders"),
+    ("checkpoints", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
+    ("fit",),
+)
+"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a run."""

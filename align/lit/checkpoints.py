@@ -1,124 +1,127 @@
-"""When a run is saved: every so many steps or minutes, where validation is best, at the end and when asked to stop."""
+"""Checkpoints of a run: every so many steps or minutes, where validation is best, at the end and when asked to stop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import lightning as L
 import torch
 
 import align
 from align.checkpoint import index, save_state, save_training
-from align.lit.data import own_data
-from align.lit.log import Log
-from align.lit.module import AlignModule, own
+from align.lit.module import AlignModule
+from align.lit.opened import Opened
 
 
-class Checkpoints(L.Callback):
-    """Writes ``RUN/checkpoints``: folders of safetensors and JSON, no pickle.
+@final
+@dataclass(frozen=True)
+class Checkpoints:
+    """Times at which ``RUN/checkpoints`` gets a folder of safetensors and JSON, without a pickle.
 
     Args:
-        every_steps: save after every so many steps; none: only by time, at validation and at the end.
+        every_steps: save after every so many steps. None: only by time, at validation and at the end.
         every_minutes: save at the first step after so many minutes.
-        keep: how many of the newest checkpoints stay; the best stays too.
-        monitor: the value that says which checkpoint is best: a validation column of metrics.csv.
-        mode: whether a smaller ("min") or larger ("max") value is better.
+        keep: number of the newest checkpoints that stay. The best stays too.
+        monitor: the value that tells the best checkpoint, a validation column of metrics.csv.
+        mode: "min" where a smaller value is better, "max" where a larger one is.
+    """
+
+    every_steps: int | None = None
+    every_minutes: float = 10.0
+    keep: int = 2
+    monitor: str = "val/loss"
+    mode: Literal["min", "max"] = "min"
+
+    def __post_init__(self) -> None:
+        if self.keep < 1 or (self.every_steps is not None and self.every_steps < 1):
+            raise ValueError(
+                f"checkpoint.keep and checkpoint.every_steps must be at least 1; got {self.keep} and {self.every_steps}"
+            )
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise ValueError where the monitored value is none of the validation's columns."""
+        if self.monitor not in columns:
+            raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
+
+
+@final
+class Saver(L.Callback):
+    """Writer of a run's checkpoints.
+
+    Args:
+        when: the times.
+        run: the run folder.
+        flush: writes the rows of metrics.csv that still wait. Rows of a saved step are on disk before the step is.
+        state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
     """
 
     def __init__(
         self,
-        every_steps: int | None = None,
-        every_minutes: float = 10.0,
-        keep: int = 2,
-        monitor: str = "val/loss",
-        mode: Literal["min", "max"] = "min",
+        when: Checkpoints,
+        run: Path,
+        module: AlignModule,
+        data: Opened,
+        flush: Callable[[L.Trainer], None],
+        state: Mapping[str, Any],
     ):
-        if keep < 1 or (every_steps is not None and every_steps < 1):
-            raise ValueError(
-                f"checkpoint.keep and checkpoint.every_steps must be at least 1; got {keep} and {every_steps}"
-            )
-        self.every_steps, self.every_minutes, self.keep, self.monitor, self.mode = (
-            every_steps,
-            every_minutes,
-            keep,
-            monitor,
-            mode,
-        )
-        self.run = Path()
-        self.metrics: Log | None = None
-        self._saved = self._validated = -1  # the last step of which that is true
-        self._account: dict[str, Any] | None = None
-        self._clock = time.monotonic()
-
-    def start(self, run: Path, metrics: Log, state: Mapping[str, Any]) -> None:
-        """Save into this run folder, which has a checkpoint of this state; {"step": 0}: none."""
-        self.run, self.metrics, self._clock = run, metrics, time.monotonic()
-        self._saved = state["step"] or -1
+        self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
+        self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1
-
-    def check(self, columns: Sequence[str]) -> None:
-        """Raise ValueError where the monitored value is none of these, the validation's columns."""
-        if self.monitor not in columns:
-            raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
+        self._account: dict[str, Any] | None = None  # of bad samples, before a validation
+        self._clock = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
-        due = self.every_steps is not None and module.step % self.every_steps == 0
-        if due or time.monotonic() - self._clock > 60 * self.every_minutes:
-            self.save(trainer, module)
+        due = self.when.every_steps is not None and self.module.step % self.when.every_steps == 0
+        if due or time.monotonic() - self._clock > 60 * self.when.every_minutes:
+            self.save(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._account = own_data(trainer).account()  # a validation that is cut short is made again, and counted then
+        self._account = self.data.account()  # a validation that is cut short is made again, and counted then
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
         if trainer.sanity_checking:
             return
-        self._account, self._validated = None, module.step
-        value, known = module.validation[self.monitor], index(self.run)
-        best = (
-            known.get("value") if known.get("monitor") == self.monitor else None
-        )  # of another monitor it says nothing
-        better = best is None or (value < best if self.mode == "min" else value > best)
-        self._write(trainer, module, value=value, better=better)
+        self._account, self._validated = None, self.module.step
+        value, known = self.module.validation[self.when.monitor], index(self.run)
+        best = known.get("value") if known.get("monitor") == self.when.monitor else None  # another's value is no match
+        better = best is None or (value < best if self.when.mode == "min" else value > best)
+        self._write(trainer, value=value, better=better)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.save(trainer, own(pl_module))
+        self.save(trainer)
 
-    def save(self, trainer: L.Trainer, module: AlignModule) -> None:
-        """Save this step, if it is not saved. Every rank calls it; the first one writes."""
-        if self._saved != module.step:
-            self._write(trainer, module)
+    def save(self, trainer: L.Trainer) -> None:
+        """Save this step, if it is not saved. Every rank calls it and the first one writes."""
+        if self._saved != self.module.step:
+            self._write(trainer)
 
-    def _write(
-        self, trainer: L.Trainer, module: AlignModule, *, value: float | None = None, better: bool | None = None
-    ) -> None:
-        if self.metrics is not None:  # rows of saved steps are on disk, with their validation
-            self.metrics.flush(trainer, module)
+    def _write(self, trainer: L.Trainer, *, value: float | None = None, better: bool | None = None) -> None:
+        self.flush(trainer)
         if trainer.is_global_zero:
+            module, data, keep = self.module, self.data, self.when.keep
             module.model.terms = module.objective.infos()
-            data = own_data(trainer)
             state = {
                 "schema": 1,
                 "step": module.step,
                 "steps": module.steps,
                 "planned": module.planned,
                 "validated": self._validated == module.step,
-                "order": data.order(),
+                "order": data.order,
                 "data": data.standing.state(module.step),
                 "bad": self._account or data.account(),
-                "monitor": self.monitor,
+                "monitor": self.when.monitor,
                 "value": value,
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
             }
             if self._saved == module.step:  # a validation changes no weight
-                save_state(self.run, state, keep=self.keep, better=better)
+                save_state(self.run, state, keep=keep, better=better)
             else:
                 parts = module.model, module.objective, trainer.optimizers[0]
-                save_training(self.run, *parts, state, keep=self.keep, better=better)
-        self._saved, self._clock = module.step, time.monotonic()
+                save_training(self.run, *parts, state, keep=keep, better=better)
+        self._saved, self._clock = self.module.step, time.monotonic()

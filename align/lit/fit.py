@@ -1,4 +1,4 @@
-"""One run: model, objective and data in; a run folder with checkpoints, metrics and the best model out."""
+"""One run: from model, objective and data to a folder with checkpoints, metrics and the best model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 
 from align.checkpoint import choose, index
 from align.data.loader import check_batch
+from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
-from align.lit.checkpoints import Checkpoints
+from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
+from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
 from align.lit.negatives import Schedule, Scheduled, check
@@ -35,7 +37,10 @@ MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a mod
 
 
 class Fitted(NamedTuple):
-    """step: where the run stands; signal: the number that stopped it, or 0; bad: bad members by reason; rank: whose."""
+    """End of a run.
+
+    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process.
+    """
 
     step: int
     signal: int
@@ -58,51 +63,49 @@ def fit(
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
-    A run that was stopped first makes the validation that was due then. A trained run gets what its end makes, where
-    that is missing, and no step.
+    A run that was stopped first makes the validation that was due then. A trained run takes no step, and gets the files
+    of its end where they are missing.
 
     Args:
-        run: gets ``checkpoints/``, ``metrics.csv``, what was bad (``bad.jsonl`` by name, ``bad.json`` and
+        run: gets ``checkpoints/``, ``metrics.csv``, the bad members (``bad.jsonl`` by name, ``bad.json`` and
             ``bad-shards.json`` in numbers) and, at the end, ``model/``, the best checkpoint.
-        optim: how to train; default `AdamW()`.
-        trainer: arguments of Lightning's Trainer. ``max_epochs`` or ``max_steps`` says how long (default: 10 epochs);
+        optim: optimiser and learning rate. Default: `AdamW()`.
+        trainer: arguments of Lightning's Trainer. ``max_epochs`` or ``max_steps`` is the length (default: 10 epochs).
             ``val_check_interval`` is in epochs where it is a float, in steps where it is an int (default: 1.0).
-        checkpoint: when to save; default `Checkpoints()`.
+        checkpoint: times of saving. Default: `Checkpoints()`.
         seed: order, augmentation, dropout and draws follow from it.
-        negatives: kinds of negatives by step, for terms whose loss has them; see ``align.lit.negatives``.
+        negatives: kinds of negatives by step, for terms whose loss has them. See ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
 
-    Raises ValueError or FileNotFoundError, before a step is taken, where data, model and objective do not fit;
+    Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.
     """
     run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
-    data.open(model, seed)
-    if data.val_shards is not None:
-        checkpoint.check(columns(objective.infos()))
-    steps = steps_of(options, data.steps_per_epoch)
     earlier = find(run, fresh=fresh)
+    opened = data.open(model, seed, earlier.state)
+    if opened.val is not None:
+        checkpoint.check(columns(objective.infos()))
+    steps = steps_of(options, opened.steps_per_epoch)
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
-    validates = data.val_shards is not None and options.get("limit_val_batches") != 0
+    validates = opened.val is not None and options.get("limit_val_batches") != 0
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
-    data.start_step, data.steps = earlier.step, max(steps, earlier.step)
-    data.standing.resume(earlier.step, earlier.state.get("data", {}))
-    if "ledger" in earlier.state.get("bad", {}):
-        data.go_on(earlier.state["bad"])
     planned = earlier.planned(steps, optim.replan)
-    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=data.standing.due)
-    log, progress, quarantine = Log(run), Progress(), Quarantine(run, data.ledger)
-    checkpoint.start(run, log, earlier.state)
-    stop = Stop(checkpoint)
+    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
+    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps)
+    log, progress = Log(run, module, loaders), Progress(module, loaders)
+    quarantine = Quarantine(run, module, opened.ledger)
+    saver = Saver(checkpoint, run, module, opened, log.flush, earlier.state)
+    stop = Stop(saver.save)
     callbacks = [
-        Resume(earlier.folder),
-        Repeats(),
-        Scheduled(negatives or {}),
+        Resume(earlier.folder, module),
+        Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
+        Scheduled(negatives or {}, module),
         quarantine,
         log,
-        checkpoint,
+        saver,
         progress,
         stop,
     ]
@@ -112,25 +115,25 @@ def fit(
     lightning = make_trainer(options, run, steps=steps, validates=validates, callbacks=callbacks)
     if earlier.step >= steps and not owes:
         return _end(run, earlier, steps, quarantine, lightning)
-    check_batch(data.batch, lightning.world_size)  # now: the other ranks are not started yet
+    check_batch(opened.batch, lightning.world_size)  # now: the other ranks are not started yet
     if lightning.is_global_zero:
         earlier.forget(run)
-        for line in earlier.changes(run, data.order(), optim, steps):
+        for line in earlier.changes(run, opened.order, optim, steps):
             print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
     with quiet():
         try:
-            lightning.fit(module, datamodule=data)
+            lightning.fit(module, datamodule=loaders)
         except Interrupted:
             pass
         finally:
             stop.restore()
             progress.close()
-            data.close()
+            loaders.close()
     quarantine.count(lightning)
     if lightning.is_global_zero and not stop.received:
         _finish(run)
-    return Fitted(module.step, stop.received, data.ledger.reasons, lightning.global_rank)
+    return Fitted(module.step, stop.received, opened.ledger.reasons, lightning.global_rank)
 
 
 def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, trainer: L.Trainer) -> Fitted:
@@ -146,7 +149,7 @@ def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, traine
 
 
 def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
-    """True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
+    """Return True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
     model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
     if not all((model / name).is_file() for name in MODEL):
         return False
@@ -155,7 +158,7 @@ def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
 
 
 def _finish(run: Path) -> None:
-    """RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
+    """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = choose(run, "best")
     with atomic_folder(run / "model") as work:
         for name in MODEL:

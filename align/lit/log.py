@@ -1,6 +1,6 @@
-"""``RUN/metrics.csv``: one flat file, one row per step, ``step,loss`` first, full precision.
+"""``RUN/metrics.csv``: one flat file, one row per step, ``step,loss`` first, in full precision.
 
-Values stay on the device and are written in blocks, so that logging every step makes nothing wait.
+Values stay on the device and are written in blocks, so that no step waits for its log.
 """
 
 from __future__ import annotations
@@ -16,40 +16,42 @@ import lightning as L
 import torch
 
 from align.files import atomic_write
-from align.lit.data import own_data
-from align.lit.module import AlignModule, own
+from align.lit.loaders import Loaders
+from align.lit.module import AlignModule
 from align.lit.recalls import columns
 
 
 class Log(L.Callback):
-    """Writes metrics.csv, and TensorBoard's files where the trainer has that logger.
+    """Writer of metrics.csv, and of TensorBoard's files where the trainer has that logger.
 
-    Columns: step, loss, each term with its scale and, of several pairs, each pair, grad_norm, lr, samples_per_second,
-    wait (the share of time spent waiting for data), bad (bad members so far, of all ranks); of named sources,
-    source/NAME/samples and source/NAME/epoch so far, and source/NAME/loss, in which only its samples are anchors (in
-    mixed batches every ``data.mix.losses_every`` steps); then the validation's. A value that a step does not have is
-    empty. A run that goes on with more to log (a source, a validation) gets more columns.
+    Columns: step, loss, each term with its scale and, where it has several pairs, each pair, grad_norm, lr,
+    samples_per_second, wait (the share of time spent waiting for data) and bad (bad members so far, of all ranks).
+    Named sources add source/NAME/samples and source/NAME/epoch so far, and source/NAME/loss, in which only its samples
+    are anchors (in mixed batches every ``data.mix.losses_every`` steps). The columns of the validation come last. A
+    value that a step does not have is empty. A run that goes on with more to log (a source, a validation) gets more
+    columns.
     """
 
-    def __init__(self, run: Path, *, block: int = 20):
-        self.path, self.block = run / "metrics.csv", block
+    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20):
+        self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
         self.pending: list[dict[str, Any]] = []
-        self.columns: list[str] = []  # once it is known what a row has
-        self._last: tuple[int, dict[str, Any]] | None = None  # where the last row begins, and the row
+        self.columns: list[str] = []  # empty until the first rows are written
+        self._last: tuple[int, dict[str, Any]] | None = (
+            None  # the last row in the file, and the byte at which it begins
+        )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._before = keep_until(self.path, own(pl_module).step)
+            self._before = keep_until(self.path, self.module.step)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._clock, self._waited = time.perf_counter(), own_data(trainer).waited
+        self._clock, self._waited = time.perf_counter(), self.loaders.waited
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
-        data = own_data(trainer)
-        now, waited = time.perf_counter(), data.waited
+        module, data = self.module, self.loaders.data
+        now, waited = time.perf_counter(), self.loaders.waited
         seconds = max(1e-9, now - self._clock)
         row = {"step": module.step, **module.values, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {
@@ -57,41 +59,43 @@ class Log(L.Callback):
             "wait": (waited - self._waited) / seconds,
             "bad": data.ledger.faults,
         }
-        row |= data.standing.given(module.step)
+        row |= data.standing.columns(module.step)
         self._clock, self._waited = now, waited
         self.pending.append(row)
         if len(self.pending) >= self.block:
-            self.flush(trainer, module)
+            self.flush(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.flush(trainer, own(pl_module))
+        self.flush(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+        module = self.module
         if not trainer.sanity_checking:
-            if not self.pending and self._last is not None and trainer.is_global_zero:  # written already: take it back
+            if (
+                not self.pending and self._last is not None and trainer.is_global_zero
+            ):  # it is in the file: take it back
                 offset, row = self._last
                 with self.path.open("r+b") as f:
                     f.truncate(offset)
                 self.pending.append(row)
             if self.pending:
                 self.pending[-1] |= module.validation
-            elif trainer.is_global_zero:  # the row is of the run before a stop
+            elif trainer.is_global_zero:  # the row is from before a stop
                 self._before = _amend(self.path, module.step, module.validation)
                 for logger in trainer.loggers:
                     logger.log_metrics(module.validation, step=module.step)
         self._clock = time.perf_counter()
 
-    def flush(self, trainer: L.Trainer, module: AlignModule) -> None:
-        """Write what is pending."""
+    def flush(self, trainer: L.Trainer) -> None:
+        """Write the rows that wait."""
         rows, self.pending = self.pending, []
         if not rows or not trainer.is_global_zero:
             return
-        data = own_data(trainer)
+        data = self.loaders.data
         rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
         if not self.columns:
             losses = [f"source/{name}/loss" for name in data.standing.logged]
-            known = [] if data.val_shards is None else columns(module.objective.infos())
+            known = [] if data.val is None else columns(self.module.objective.infos())
             self.columns = list(dict.fromkeys([*self._before, *rows[0], *losses, *known]))
             if self._before not in ([], self.columns):
                 _widen(self.path, self.columns)
@@ -112,14 +116,14 @@ class Log(L.Callback):
 
 
 def _widen(path: Path, header: list[str]) -> None:
-    """Give the file a header of more columns, which are empty in the rows that it has."""
+    """Give the file a header with more columns, which are empty in its rows."""
     with path.open(newline="", encoding="utf-8") as f:
         rows = list(csv.reader(f))[1:]
     _write(path, [header, *([*row, *[""] * (len(header) - len(row))] for row in rows)])
 
 
 def _amend(path: Path, step: int, values: Mapping[str, float]) -> list[str]:
-    """Put values into the row of a step, if the file has one. Returns the columns."""
+    """Put values into the row of a step, where the file has one, and return the columns."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as f:
@@ -135,7 +139,7 @@ def _amend(path: Path, step: int, values: Mapping[str, float]) -> list[str]:
 
 
 def keep_until(path: Path, step: int) -> list[str]:
-    """Drop the rows past `step`, so that every step of a resumed run stands in the file once. Returns the columns."""
+    """Drop the rows past `step`, so that a resumed run has each step in the file once, and return the columns."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as f:

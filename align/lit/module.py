@@ -102,10 +102,3 @@ class AlignModule(L.LightningModule):
         loss = sum(float(value) * size for value, size in self._losses) / max(1, total)
         self.validation = {"val/loss": loss} | recalls(self._held, self.objective.infos())
         self._held, self._losses = [], []
-
-
-def own(module: L.LightningModule) -> AlignModule:
-    """The module of a callback's hook, which is ours. Raises TypeError for another."""
-    if not isinstance(module, AlignModule):
-        raise TypeError(f"this callback belongs to AlignModule, got {type(module).__name__}")
-    return module

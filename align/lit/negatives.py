@@ -1,4 +1,4 @@
-"""The kind of negatives of a loss by the step: from easy to hard, or the other way."""
+"""Schedule of the kinds of negatives of a loss, by step: from easy to hard, or the other way."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import Any, cast, final
 
 import lightning as L
 
-from align.lit.module import AlignModule, own
+from align.lit.module import AlignModule
 from align.losses import Loss
 from align.objective import Objective
 
 Schedule = dict[str, dict[int, int | str]]
-"""Term -> first step -> the kind of negatives from there on: ``{three: {0: shuffled, 500: partial}}``. The kinds are
-those of the term's loss, its ``negative_kinds``."""
+"""Term -> first step -> the kind of negatives from there on: ``{three: {0: shuffled, 500: partial}}``. The loss of a
+term lists its kinds as ``negative_kinds``."""
 
 
 def at(table: Mapping[int, int | str], step: int) -> int | str:
-    """The kind in force at a step: a pure function, so a resumed run needs no state for it."""
+    """Return the kind in force at a step. It follows from the step alone, so a resumed run needs no state for it."""
     return table[max(first for first in table if first <= step)]
 
 
 def check(schedule: Schedule, objective: Objective) -> None:
-    """Raises ValueError for a term that is not there or takes no kinds, a table without step 0, or a kind that the
-    term's loss does not know."""
+    """Raise ValueError for a schedule that an objective cannot follow.
+
+    A term is not there or has no kinds, a table lacks step 0, or a term's loss does not know a kind.
+    """
     losses = {name: cast(Loss, loss) for name, loss in objective.losses.items()}
     for name, table in schedule.items():
         if name not in losses or not losses[name].negative_kinds:
@@ -41,23 +43,23 @@ def check(schedule: Schedule, objective: Objective) -> None:
 
 @final
 class Scheduled(L.Callback):
-    """Sets each scheduled term's kind of negatives before a step. Validation has the last kind, so that its losses can
-    be compared."""
+    """Setter of each scheduled term's kind of negatives before a step.
 
-    def __init__(self, schedule: Schedule):
-        self.schedule = schedule
+    Validation has the last kind, so that its losses can be compared.
+    """
+
+    def __init__(self, schedule: Schedule, module: AlignModule):
+        self.schedule, self.module = schedule, module
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
         for name, table in self.schedule.items():
-            _set(module, name, at(table, module.step))
+            self._set(name, at(table, self.module.step))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, table in self.schedule.items():
-            _set(own(pl_module), name, table[max(table)])
+            self._set(name, table[max(table)])
 
-
-def _set(module: AlignModule, term: str, kind: int | str) -> None:
-    cast(Loss, module.objective.losses[term]).set_negatives(kind)
+    def _set(self, term: str, kind: int | str) -> None:
+        cast(Loss, self.module.objective.losses[term]).set_negatives(kind)

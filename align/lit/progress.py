@@ -1,4 +1,4 @@
-"""What a training run says while it goes: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training run on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 import lightning as L
 
-from align.lit.data import own_data
-from align.lit.module import AlignModule, own
+from align.lit.loaders import Loaders
+from align.lit.module import AlignModule
 
 
 class Progress(L.Callback):
-    """A bar on stderr where that is a terminal; elsewhere a line every tenth of the run, or every 15 s."""
+    """A bar on stderr where that is a terminal. Elsewhere a line every tenth of the run, or every 15 s."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: AlignModule, loaders: Loaders):
+        self.module, self.loaders = module, loaders
         self.bar = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+        module = self.module
         self._said, self._start, self._first = time.monotonic(), time.monotonic(), module.step
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
@@ -39,7 +40,7 @@ class Progress(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
+        module = self.module
         if not trainer.is_global_zero:
             return
         now, last = time.monotonic(), module.step >= module.steps
@@ -47,22 +48,22 @@ class Progress(L.Callback):
         if self.bar is not None:
             self.bar.update(self._task, completed=module.step)
             if now - self._said > 0.5 or last:
-                self.bar.update(self._task, text=self._text(trainer, module))
+                self.bar.update(self._task, text=self._text())
                 self._said = now
         elif last or tenth or now - self._said > 15:
-            print(f"step {module.step}/{module.steps}  {self._text(trainer, module)}", file=sys.stderr, flush=True)
+            print(f"step {module.step}/{module.steps}  {self._text()}", file=sys.stderr, flush=True)
             self._said = now
 
-    def _text(self, trainer: L.Trainer, module: AlignModule) -> str:
-        data = own_data(trainer)
+    def _text(self) -> str:
+        module, data = self.module, self.loaders.data
         seconds = time.monotonic() - self._start
         speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
-        wait = data.waited / max(1e-9, seconds)
+        wait = self.loaders.waited / max(1e-9, seconds)
         text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
         return text + _bad(data.ledger.spoiled, data.ledger.seen)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+        module = self.module
         if trainer.is_global_zero and not trainer.sanity_checking and module.validation:
             recall = [v for k, v in module.validation.items() if k.endswith("recall@1")]
             mean = f"  mean recall@1 {sum(recall) / len(recall):.3f}" if recall else ""
@@ -85,7 +86,7 @@ class Progress(L.Callback):
 
 
 def _bad(samples: int, seen: int) -> str:
-    """``  3 bad (0.2%)``: samples with a bad member, of those seen so far; empty for none."""
+    """Return ``  3 bad (0.2%)``: samples with a bad member, of those seen so far. It is empty for none."""
     if not samples:
         return ""
     share = samples / seen

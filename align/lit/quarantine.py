@@ -1,4 +1,7 @@
-"""``RUN/bad.jsonl``: the bad members of a run by name, one a line; ``bad.json`` and ``bad-shards.json``: its counts."""
+"""Quarantine list of a run: ``RUN/bad.jsonl`` has its bad members by name, one a line.
+
+``bad.json`` and ``bad-shards.json`` have their counts.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,33 @@ import lightning as L
 
 from align.data.ledger import Ledger
 from align.files import atomic_write, json_text, write_json
-from align.lit.module import own
+from align.lit.module import AlignModule
 
 
 class Quarantine(L.Callback):
-    """The first rank, which knows what every rank read, writes after each step that met something bad.
+    """Writer of the list after each step that met a bad member, on the first rank, which knows them all.
 
-    A line has shard, key, member, reason, position (in its epoch), split, epoch and step (that of metrics.csv; of a
-    validation the one after which it ran). A member has one line; after ``align.data.ledger.LIMIT`` of them a last line
-    says ``more``. A resumed run keeps the lines up to its step, so what it meets again stands there once. The counts
-    are of readings: what is met in five epochs, or in five validations, counts five times.
+    A line has shard, key, member, reason, position (in its epoch), split, epoch and step: that of metrics.csv, or the
+    one before a validation. A member has one line, and after ``align.data.ledger.LIMIT`` of them a last line says
+    ``more``. A resumed run keeps the lines up to its step, so a member that it meets again has one line. The counts are
+    of readings: a member that is met in five epochs, or in five validations, counts five times.
     """
 
-    def __init__(self, run: Path, ledger: Ledger):
-        self.run, self.ledger = run, ledger
+    def __init__(self, run: Path, module: AlignModule, ledger: Ledger):
+        self.run, self.module, self.ledger = run, module, ledger
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.ledger.listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
+            self.ledger.listed(keep_until(self.run / "bad.jsonl", self.module.step))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        self._write(trainer, own(pl_module).step)
+        self._write(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, own(pl_module).step)
+        self._write(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._write(trainer, own(pl_module).step)  # what was too much is on the list
+        self._write(trainer)  # the members over the budget too
         self.count(trainer)
 
     def count(self, trainer: L.Trainer) -> None:
@@ -45,18 +48,20 @@ class Quarantine(L.Callback):
             write_json(self.run / "bad.json", self.ledger.reasons)
             write_json(self.run / "bad-shards.json", self.ledger.shards)
 
-    def _write(self, trainer: L.Trainer, step: int) -> None:
+    def _write(self, trainer: L.Trainer) -> None:
         lines = self.ledger.take()
         if not lines or not trainer.is_global_zero:
             return
         with (self.run / "bad.jsonl").open("a", encoding="utf-8") as f:
             for line in lines:
-                place = {} if line["split"] == "train" else {"step": step}  # validation has steps of its own
+                place = (
+                    {} if line["split"] == "train" else {"step": self.module.step}
+                )  # validation has steps of its own
                 f.write(json_text({**line, **place}) + "\n")
 
 
 def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the lines past ``step``, and one that a crash cut. Returns those that stay."""
+    """Drop the lines past ``step``, and one that a crash cut, and return those that stay."""
     if not path.is_file():
         return []
     kept = []

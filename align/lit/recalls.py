@@ -14,7 +14,7 @@ from align.values import Embeddings, TermInfo
 
 
 def directions(infos: Sequence[TermInfo]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(query modalities, candidate modality): both ways of a pair; for Symile, all others composed against each."""
+    """Yield (query modalities, candidate modality): both ways of a pair, and for Symile each against all others."""
     seen = set()
     for info in infos:
         for of in info.modalities:
@@ -29,14 +29,15 @@ def name(query: tuple[str, ...], of: str) -> str:
 
 
 def columns(infos: Sequence[TermInfo]) -> list[str]:
-    """The names of everything that a validation measures."""
+    """Return the names of all values of a validation."""
     return ["val/loss", *(name(query, of) for query, of in directions(infos))]
 
 
 def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
-    """Recall@1 over the first `most` query rows. A row of the same group hits, or of the same sample where it has none.
+    """Return recall@1 over the first `most` query rows, for every direction.
 
-    Composed queries multiply, the reading of Symile, or where the term is a volume or an area are scored by it.
+    A row of the same group hits, or one of the same sample where that has no group. The scores of a composed query are
+    products, as Symile reads them. Where the term is a volume or an area, that scores it.
     """
     table = {m: _all_rows(batches, m) for m in sorted({m for info in infos for m in info.modalities})}
     terms = {frozenset(info.modalities): info for info in reversed(infos)}
@@ -44,7 +45,7 @@ def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: i
 
 
 def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (n, D), sample (n,), hit key (n,), of all ranks; without rows that match nothing."""
+    """Return values (n, D), sample (n,) and hit key (n,) of all ranks, without rows that match nothing."""
     values, samples, keys, offset = [], [], [], 0
     for batch in batches:
         rows = batch[modality]

@@ -1,4 +1,4 @@
-"""One line at the start of a run whose captions repeat in a batch where nothing says that they belong together."""
+"""Warning of equal captions in a batch that no group joins, one line at the start of a run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from align.data.mixing.sources import Sources
-from align.lit.data import own_data
-from align.lit.module import own
+from align.model import JointModel
+from align.objective import Objective
 from align.values import Batch, Rows
 
 SHARE = 0.1  # of a modality's rows in the batch: fewer equal ones hardly move the loss
 
 
 class Repeats(L.Callback):
-    """Looks at the first batch that this process trains on: equal captions in it are negatives of each other."""
+    """Reader of the first batch that this process trains on: equal captions in it are negatives of each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: JointModel, objective: Objective, *, mixed: bool):
+        self.model, self.objective, self.mixed = model, objective, mixed
         self.seen = False
 
     def on_train_batch_start(
@@ -32,18 +32,19 @@ class Repeats(L.Callback):
         self.seen = True
         if not trainer.is_global_zero:
             return
-        mixed = isinstance(own_data(trainer).train_shards, Sources)
-        module = own(pl_module)
-        for modality in sorted(module.objective.contrasted):
-            if "txt" in module.model.preprocess[modality].suffixes and (line := said(batch, modality, mixed)):
+        for modality in sorted(self.objective.contrasted):
+            reads_text = "txt" in self.model.preprocess[modality].suffixes
+            if reads_text and (line := describe_repeats(batch, modality, self.mixed)):
                 print(line, file=sys.stderr, flush=True)
 
 
-def said(batch: Batch, modality: str, mixed: bool) -> str:
-    """The line about a modality's rows in a batch; "" where less than a tenth is repeated. mixed: the batch's sources
-    have names."""
+def describe_repeats(batch: Batch, modality: str, mixed: bool) -> str:
+    """Return the line about a modality's rows in a batch, or "" where less than a tenth is repeated.
+
+    mixed: the batch's sources have names.
+    """
     rows = batch.get(modality)
-    repeated = [] if rows is None else repeats(rows, batch.group)
+    repeated = [] if rows is None else find_repeats(rows, batch.group)
     if rows is None or len(repeated) <= SHARE * rows.n:
         return ""
     sources = Counter(batch.source[i] for i in rows.sample[repeated].tolist()) if mixed else Counter[str]()
@@ -55,10 +56,10 @@ def said(batch: Batch, modality: str, mixed: bool) -> str:
     )
 
 
-def repeats(rows: Rows, group: Tensor | None) -> list[int]:
-    """The rows that equal one of another sample where no group says anything of one of the two.
+def find_repeats(rows: Rows, group: Tensor | None) -> list[int]:
+    """Return the rows that equal a row of another sample, where one of the two samples has no group.
 
-    Samples of two stated groups are negatives because somebody said so. Hard negatives are none of the rows.
+    Samples of two stated groups are negatives on purpose. Hard negatives do not count.
     """
     values = rows.values
     if not isinstance(values, Tensor) or len(values) < 2:
@@ -70,7 +71,7 @@ def repeats(rows: Rows, group: Tensor | None) -> list[int]:
     owners: dict[int, set[Any]] = {}
     for number, mark in zip(numbers, owner, strict=True):
         owners.setdefault(number, set()).update([] if mark is None else [mark])
-    unsaid = {
+    without = {
         number for number, marks in owners.items() if len(marks) > 1 and any(mark[0] == "sample" for mark in marks)
     }
-    return [i for i, number in enumerate(numbers) if owner[i] is not None and number in unsaid]
+    return [i for i, number in enumerate(numbers) if owner[i] is not None and number in without]

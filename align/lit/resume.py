@@ -11,7 +11,7 @@ import lightning as L
 
 from align.checkpoint import load_training, mended
 from align.files import read_json, write_json
-from align.lit.module import AlignModule, own
+from align.lit.module import AlignModule
 from align.optim import AdamW
 
 
@@ -99,11 +99,11 @@ def find(run: Path, *, fresh: bool) -> Earlier:
 class Resume(L.Callback):
     """Puts a checkpoint in place, once the optimiser exists, and tells Lightning where the run stands."""
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    def __init__(self, folder: Path | None, module: AlignModule):
+        self.folder, self.module = folder, module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = own(pl_module)
+        module = self.module
         if self.folder is None:
             return
         state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
@@ -119,8 +119,7 @@ class Resume(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module: AlignModule = own(pl_module)
-        if module.step >= module.steps:  # Lightning validates once more before it stops
+        if self.module.step >= self.module.steps:  # Lightning validates once more before it stops
             trainer.should_stop = True
 
 

@@ -1,24 +1,26 @@
-"""SIGINT and SIGTERM: finish the step, save, stop, all ranks in the same step. A second signal stops at once."""
+"""SIGINT and SIGTERM: all ranks finish the step, save and stop in the same step. A second signal stops at once."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import lightning as L
 
 from align.distributed import exchange
-from align.lit.checkpoints import Checkpoints
-from align.lit.module import own
 
 
 class Stop(L.Callback):
-    """Turns a signal, whichever rank got it, into a checkpoint at the step's end; `received` then holds its number."""
+    """Handler that turns a signal to any rank into a checkpoint at the step's end.
 
-    def __init__(self, checkpoints: Checkpoints):
-        self.checkpoints = checkpoints
+    save: writes it. `received` holds the number of the signal, or 0.
+    """
+
+    def __init__(self, save: Callable[[L.Trainer], None]):
+        self.save = save
         self.received = self._own = 0
         self._before: dict[int, Any] = {}
 
@@ -29,11 +31,11 @@ class Stop(L.Callback):
         self.install()  # Lightning has put a handler before ours
 
     def install(self) -> None:
-        """Take the two signals over; only the main thread can."""
+        """Handle the two signals from now on. Only the main thread can."""
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before.setdefault(number, signal.signal(number, self._receive))
-            except ValueError:  # not the main thread: whoever runs us there handles signals
+            except ValueError:  # not the main thread: the program around this run handles signals
                 return
 
     def restore(self) -> None:
@@ -50,9 +52,11 @@ class Stop(L.Callback):
             f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True
         )
 
-    def _agreed(self) -> int:
-        """The first signal that any rank got. Every rank asks after the same steps: one that stopped alone would leave
-        the others waiting for it."""
+    def _agree(self) -> int:
+        """Return the first signal that any rank got, or 0.
+
+        Every rank asks after the same steps. One that stopped alone would leave the others waiting for it.
+        """
         said = exchange(str(self._own).encode() if self._own else b"")
         self.received = next((int(number) for number in said if number), 0)
         return self.received
@@ -60,20 +64,18 @@ class Stop(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = own(pl_module)
-        if self._agreed():
+        if self._agree():
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning validates once more before it stops; the checkpoint does not wait
-            self.checkpoints.save(trainer, module)
+            self.save(trainer)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        module = own(pl_module)
-        if self._agreed():  # between two steps: what is in memory is the step's end
-            self.checkpoints.save(trainer, module)
+        if self._agree():  # between two steps: what is in memory is the step's end
+            self.save(trainer)
             raise Interrupted(self.received)
 
 
 class Interrupted(Exception):
-    """Training stopped by a signal; the checkpoint is written."""
+    """End of training by a signal, with its checkpoint written."""

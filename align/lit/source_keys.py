@@ -1,4 +1,4 @@
-"""The keys of named sources in a config: a mistyped one is refused with the nearest right one."""
+"""Check of the keys of named sources in a config: a mistyped one is refused with the nearest right one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from align.lit.sources import Source
 
 
 def unknown_source_key(data: Any) -> str | None:
-    """A line naming the first mistyped key of a source in a config's ``data``, with the nearest right one."""
+    """Return a line with the first mistyped key of a source in a config's ``data`` and the nearest right one."""
     content = data if isinstance(data, Mapping) else {}
     named = [(key, content[key]) for key in ("train", "val") if is_named(content.get(key))]
     for where, name, source in ((key, name, source) for key, sources in named for name, source in sources.items()):
@@ -26,12 +26,15 @@ def unknown_source_key(data: Any) -> str | None:
 
 
 def is_named(value: Any) -> bool:
-    """Whether ``data.train`` or ``data.val`` holds named sources; else it is shards, or a pipeline by class path."""
+    """Return True where ``data.train`` or ``data.val`` is named sources, not shards or a pipeline by class path."""
     return isinstance(value, Mapping) and "class_path" not in value
 
 
 def unknown_source_option(option: str) -> str | None:
-    """The same for one dotted name: ``data.train.NAME.KEY``, or a deeper one; None for what is no key of a source."""
+    """Return the same line for one dotted name, ``data.train.NAME.KEY`` or a deeper one.
+
+    It is None for a name that is no key of a source.
+    """
     known, parts = [f.name for f in fields(Source)], option.split(".")
     if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4 or parts[2] == "init_args":
         return None

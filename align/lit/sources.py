@@ -18,16 +18,16 @@ Urls = str | list[str] | Pipeline
 
 @dataclass
 class Source:
-    """One source of a mixture: its shards, its weight, and what it has of its own.
+    """One source of a mixture: its shards, its weight, and its names and preprocessing where they differ.
 
     Args:
-        urls: a path, glob or brace pattern of shards, or a list of them; or a ``align.data.Pipeline``, by class path.
-        weight: its share of the samples is weight / the sum of the weights; give all sources one, or none.
-        members: modality -> member names of this source; none: ``data.members``.
-        preprocess: modality -> what decodes and augments this source's members; none: the model's own. Its rows must
-            have the shape and dtype of the model's.
-        resampled: draw shards with replacement, without counting them; needs samples.
-        samples: how many samples an epoch of a resampled source has.
+        urls: a path, glob or brace pattern of shards, a list of them, or a ``align.data.Pipeline`` by class path.
+        weight: its share of the samples is weight / the sum of the weights. Give all sources one, or none.
+        members: modality -> member names of this source. None: ``data.members``.
+        preprocess: modality -> the preprocess that decodes and augments this source's members. None: the model's. Its
+            rows must have the shape and dtype of the model's.
+        resampled: draw shards with replacement, without counting them. Needs samples.
+        samples: number of samples in an epoch of a resampled source.
     """
 
     urls: Urls
@@ -40,17 +40,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Mix:
-    """How named sources are mixed; see ``align.data.Mixture``.
+    """Rules by which named sources are mixed, see ``align.data.Mixture``.
 
     Args:
-        weights: first step -> source -> weight, a curriculum; instead of the sources' own weights.
-        alpha: without weights, p proportional to n^alpha of the n samples of a source; none: 1.
+        weights: first step -> source -> weight, a curriculum, in place of the sources' own weights.
+        alpha: without weights, the share of a source is proportional to n^alpha of its n samples. None: 1.
         unit: "sample" mixes inside each batch, "batch" takes each batch from one source.
-        until: an epoch ends when the "first" or the "last" source is exhausted; the others go on
-            with their next epoch meanwhile.
-        losses_every: of mixed batches, how many steps lie between those whose losses are logged by source (see
-            ``align.lit.by_source``; each costs a forward pass of the losses a source); of batches of one source every
-            step's is. 0: none.
+        until: an epoch ends when the "first" or the "last" source is exhausted. The others go on with their next epoch
+            meanwhile.
+        losses_every: mixed batches have their losses logged by source every so many steps, each for one more forward
+            pass of the losses a source (see ``align.lit.by_source``). Batches of one source have them at every step.
+            With 0 none has.
     """
 
     weights: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ Named = str | list[str] | dict[str, Source] | Pipeline
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens every source of a run in the same way; see ``AlignData`` for what the fields mean."""
+    """Opener of all sources of a run in the same way. ``AlignData`` explains the fields."""
 
     streams: int
     block: int | None
@@ -77,7 +77,7 @@ class Opener:
     allow_pipe: bool
 
     def one(self, source: Source, seed: int, *, shuffle: bool = True) -> Part:
-        """The samples of one source. Raises ValueError where resampled and samples do not go together."""
+        """Return the samples of one source. Raises ValueError where resampled and samples do not go together."""
         members = self.members if source.members is None else source.members
         if isinstance(source.urls, Pipeline):
             if source.resampled or source.samples is not None:
@@ -103,25 +103,25 @@ class Opener:
         return Shards(source.urls, shuffle=shuffle, **alike)
 
     def mixture(self, sources: Mapping[str, Source], mix: Mix, *, batch: int, seed: int) -> Mixture:
-        """The mixture of named sources; each is shuffled by a seed of its own, made of ``seed`` and its name.
+        """Return the mixture of named sources. Each is shuffled by a seed made of ``seed`` and its name.
 
         Raises ValueError where only some sources have a weight, or where weights are given twice.
         """
-        own = {name: source.weight for name, source in sources.items() if source.weight is not None}
-        if own and len(own) < len(sources):
+        weights = {name: source.weight for name, source in sources.items() if source.weight is not None}
+        if weights and len(weights) < len(sources):
             raise ValueError(
-                f"sources {', '.join(n for n in sources if n not in own)} have no weight and {', '.join(own)} have "
-                "one: give every source a weight, or none"
+                f"sources {', '.join(n for n in sources if n not in weights)} have no weight and "
+                f"{', '.join(weights)} have one: give every source a weight, or none"
             )
-        if own and mix.weights:
+        if weights and mix.weights:
             raise ValueError("the sources have weights and data.mix.weights too: give one of them")
         shards = {}
         for name, source in sources.items():
-            with _saying(name):
+            with _name_source(name):
                 shards[name] = self.one(source, derive(seed, "source", name))
         return Mixture(
             shards,
-            mix.weights or own or None,
+            mix.weights or weights or None,
             batch=batch,
             alpha=mix.alpha,
             unit=mix.unit,
@@ -130,7 +130,7 @@ class Opener:
         )
 
     def concat(self, sources: Mapping[str, Source]) -> Concat:
-        """The named sources of a validation, one after another, as they stand.
+        """Return the named sources of a validation, one after another, unshuffled.
 
         Raises ValueError for a weight or for resampling, which belong to training.
         """
@@ -140,14 +140,14 @@ class Opener:
                 raise ValueError(
                     f"source {name!r} of data.val: weight and resampled belong to data.train; leave them out"
                 )
-            with _saying(name):
+            with _name_source(name):
                 shards[name] = self.one(source, 0, shuffle=False)
         return Concat(shards, _overrides(sources))
 
 
 @contextmanager
-def _saying(name: str) -> Iterator[None]:
-    """Errors name the source."""
+def _name_source(name: str) -> Iterator[None]:
+    """Put the name of a source in front of the message of an error in this block."""
     try:
         yield
     except FileNotFoundError as error:

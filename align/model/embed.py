@@ -1,4 +1,4 @@
-"""Lists of raw inputs on their way into a tower; what is wrong with one is said by its place in the list."""
+"""Lists of raw inputs on their way into a tower. Errors name an input by its place in the list."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from align.preprocess.base import Preprocess
 from align.values import Values
 
 
-def listed(name: str, given: Any, modalities: Sequence[str]) -> list[Any]:
-    """The inputs of a modality as a list. Raises ValueError for no modality of the model, TypeError for a single
-    input."""
+def as_list(name: str, given: Any, modalities: Sequence[str]) -> list[Any]:
+    """Return the inputs of a modality as a list.
+
+    Raises ValueError for a name that is no modality of the model, and TypeError for a single input.
+    """
     if name not in modalities:
         near = difflib.get_close_matches(name, modalities, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -26,8 +28,8 @@ def listed(name: str, given: Any, modalities: Sequence[str]) -> list[Any]:
     return list(given)
 
 
-def collated(name: str, given: list[Any], preprocess: Preprocess, size: int) -> Iterator[Values]:
-    """The inputs as rows, ``size`` at a time; none at all are n = 0 rows once."""
+def collate(name: str, given: list[Any], preprocess: Preprocess, size: int) -> Iterator[Values]:
+    """Yield the inputs as rows, ``size`` at a time. An empty list gives n = 0 rows, one time."""
     for start in range(0, max(len(given), 1), size):
         rows = []
         for i, x in enumerate(given[start : start + size], start):

@@ -1,4 +1,4 @@
-"""The model inside what torch, Lightning or Fabric wrap around it; weights under the names that they have without."""
+"""The model inside the wrappers of torch, Lightning and Fabric, and its weights under their names without those."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRAPPERS = {  # class -> the attribute that holds the module; by name, as their
 
 
 def model_inside(module: nn.Module) -> JointModel:
-    """The JointModel that a module is or holds: compiled, parallel, set up by Fabric, in a LightningModule.
+    """Return the JointModel that a module is or holds: compiled, parallel, set up by Fabric, in a LightningModule.
 
     Raises TypeError where it holds none, ValueError where it holds several, or FSDP's first version is around it.
     """
@@ -37,19 +37,19 @@ def model_inside(module: nn.Module) -> JointModel:
     return found[0]
 
 
-def unwrapped(module: Any) -> Any:
-    """A module without the wrappers around it; anything else as it is."""
+def unwrap(module: Any) -> Any:
+    """Return a module without the wrappers around it, and anything else as it is."""
     while type(module).__name__ in _WRAPPERS:
         module = getattr(module, _WRAPPERS[type(module).__name__])
     return module
 
 
 def weights(module: nn.Module, *, gather: bool = False) -> dict[str, Tensor]:
-    """The state dict, under the names that it has without wrappers around the module or its parts.
+    """Return the state dict, with the names of a module that has no wrappers around it or its parts.
 
-    gather: makes whole what FSDP2 has sharded; every rank calls it. Raises ValueError for sharded weights without it.
+    gather: join weights that FSDP2 has sharded, on every rank. Raises ValueError for sharded weights without it.
     """
-    if sharded(module) and not gather:
+    if is_sharded(module) and not gather:
         raise ValueError("FSDP has sharded the weights, no rank has them whole; align.save on all ranks gathers them")
     plain = plain_name(module)
     state: dict[str, Any] = module.state_dict()
@@ -57,7 +57,7 @@ def weights(module: nn.Module, *, gather: bool = False) -> dict[str, Tensor]:
 
 
 def put(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Loads what ``weights`` gave. Raises RuntimeError, as torch does, for weights of another module."""
+    """Load a state dict of ``weights``. Raises RuntimeError, as torch does, for weights of another module."""
     plain = plain_name(module)
     paths = {plain(path): path for path, _ in module.named_modules(remove_duplicate=False)}  # of several the innermost
     named = {}
@@ -67,8 +67,8 @@ def put(module: nn.Module, state: dict[str, Tensor]) -> None:
     module.load_state_dict(named)
 
 
-def sharded(module: nn.Module) -> bool:
-    """Whether FSDP2 has sharded a parameter."""
+def is_sharded(module: nn.Module) -> bool:
+    """Return True where FSDP2 has sharded a parameter."""
     return any(_in_shards(p) for p in module.parameters())
 
 
@@ -77,7 +77,7 @@ def _in_shards(x: Any) -> bool:
 
 
 def plain_name(module: nn.Module) -> Callable[[str], str]:
-    """The name of a parameter or buffer without the wrappers that are between it and the module."""
+    """Return a function that drops the wrappers around a module's parts from the name of a parameter or buffer."""
     wrapped = {
         f"{path}.{_WRAPPERS[type(part).__name__]}".removeprefix(".")
         for path, part in module.named_modules(remove_duplicate=False)

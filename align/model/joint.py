@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.model.embed import collated, listed
+from align.model.embed import as_list, collate
 from align.model.eval_view import EvalReader
 from align.model.naming import naming
 from align.model.tower import Tower
@@ -20,13 +20,13 @@ from align.values import Batch, Embeddings, Rows, TermInfo, Values
 
 @final
 class JointModel(nn.Module):
-    """One tower a modality, into one space of ``dim`` dimensions.
+    """Towers of all modalities, one each, into one space of ``dim`` dimensions.
 
     share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
-    ``terms`` says what the model was trained for; scoring reads it.
+    ``terms`` holds the trained terms of the objective, which scoring reads.
 
-    Raises ValueError for a modality's name that is not made of letters, digits and underscores, for a tower without an
-    encoder, and for towers that have one encoder without ``share`` saying so.
+    Raises ValueError for a modality's name with other characters than letters, digits and underscores, for a tower
+    without an encoder, and for two towers with one encoder that ``share`` does not name.
     """
 
     def __init__(self, towers: dict[str, Tower], dim: int, share: dict[str, str] | None = None, normalize: bool = True):
@@ -70,7 +70,7 @@ class JointModel(nn.Module):
 
     @property
     def preprocess(self) -> dict[str, Preprocess]:
-        """Each modality's preprocess: what a data loader needs of the model."""
+        """Modality -> its preprocess, for a data loader."""
         return {name: tower.preprocess for name, tower in self.towers.items()}
 
     @property
@@ -84,10 +84,10 @@ class JointModel(nn.Module):
         generators: Mapping[str, torch.Generator] | None = None,
         tokens: Sequence[str] = (),
     ) -> Embeddings:
-        """Runs every tower, on n = 0 rows where the batch has none: so no gradient is None, here or on another rank.
+        """Run every tower, on n = 0 rows where the batch has none. So no gradient is None, here or on another rank.
 
-        generators: one a modality, for the augmentation on the device. tokens: modalities whose tokens are wanted too.
-        Raises ValueError, naming the tower, for one whose encoder gives none.
+        generators: one for each modality, for the augmentation on the device. tokens: modalities whose rows get tokens.
+        Raises ValueError, with the tower's name, for an encoder that gives no tokens.
         """
         rows = {}
         for name, tower in self.towers.items():
@@ -104,7 +104,7 @@ class JointModel(nn.Module):
         )
 
     def _no_rows(self, name: str) -> Rows:
-        """n = 0 rows of a modality, as its preprocess collates them."""
+        """Return n = 0 rows of a modality, as its preprocess collates them."""
         values = self._on_device(self.towers[name].preprocess.collate([]))
         return Rows(values, torch.zeros(0, dtype=torch.long, device=self.device))
 
@@ -114,29 +114,31 @@ class JointModel(nn.Module):
         return values.to(self.device)
 
     def _unit(self, x: Tensor) -> Tensor:
-        """Unit vectors (..., D), in float32 at least: losses and rankings do not inherit bfloat16's steps. Zero stays
-        zero."""
+        """Return unit vectors (..., D). Zero stays zero.
+
+        They are float32 at least, so that losses and rankings do not inherit bfloat16's steps.
+        """
         x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         return F.normalize(x, dim=-1, eps=1e-6) if self.normalize else x
 
     @torch.no_grad()
     def embed(self, /, batch_size: int = 64, **inputs: Sequence[Any]) -> dict[str, Tensor]:
-        """``model.embed(image=["a.png", ...], text=["a cat", ...])`` -> {modality: (n, D)}, row i for input i.
+        """Return {modality: (n, D)} for lists of raw inputs, row i for input i.
 
-        An input is what the modality's preprocess decodes: a path, bytes, a PIL image, an array, a string. The model
-        runs in evaluation mode, without gradients, and its own mode is not touched: several threads may embed, and one
-        may train meanwhile.
+        ``model.embed(image=["a.png", ...], text=["a cat", ...])``: an input is a path, bytes, a PIL image, an array, a
+        string, or anything else that the modality's preprocess decodes. The model is read in evaluation mode, without
+        gradients. Its own mode does not change, so several threads may embed while one trains.
 
         Raises ValueError for a modality without a tower, TypeError for one input where a list belongs, and BadSample
-        or FileNotFoundError that names the input which is no good.
+        or FileNotFoundError with the name of a bad input.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        lists = {name: listed(name, given, self.modalities) for name, given in inputs.items()}
+        lists = {name: as_list(name, given, self.modalities) for name, given in inputs.items()}
         reader, out = EvalReader(self), {}
         for name, given in lists.items():
             rows = []
-            for piece in collated(name, given, self.towers[name].preprocess, batch_size):
+            for piece in collate(name, given, self.towers[name].preprocess, batch_size):
                 values = self._on_device(piece)
                 rows.append(reader.read(lambda model, name=name, x=values: model.towers[name](x)))
             out[name] = self._unit(torch.cat(rows))

@@ -14,13 +14,15 @@ from align.preprocess.base import Preprocess
 from align.values import Features, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "n_mels")
-"""What a preprocess and an encoder must not disagree on, where both say it."""
+"""Attributes that must be equal in a preprocess and an encoder, where both have them."""
 
 
 @final
 class Tower(nn.Module):
-    """preprocess + encoder + head. ``head`` is called with (encoder.width, dim) by ``build``; from then on it is the
-    head itself. ``encoder=None`` is for a tower that shares another's encoder (``JointModel(share=...)``).
+    """Preprocess, encoder and head of one modality.
+
+    ``build`` calls ``head`` with (encoder.width, dim), and from then on ``head`` is the result. ``encoder=None`` is for
+    a tower that shares another's encoder (``JointModel(share=...)``).
 
     Raises ValueError if the preprocess and the encoder disagree on size, channels, vocabulary or context.
     """
@@ -39,25 +41,27 @@ class Tower(nn.Module):
             _agree(preprocess, encoder)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "encoder" and "_lender" in self.__dict__:  # only asked for what is not the tower's own
+        if (
+            name == "encoder" and "_lender" in self.__dict__
+        ):  # called only for attributes that the tower itself does not have
             return self._modules["encoder"] if "encoder" in self._modules else self.__dict__["_lender"].encoder
         return super().__getattr__(name)
 
     def borrow(self, lender: Tower) -> None:
-        """Uses the encoder of another tower without holding it: it stands in a state dict once, under the lender.
+        """Use the encoder of another tower without holding it, so that a state dict has it under the lender alone.
 
-        ``tower.encoder = tower.encoder`` makes it the tower's own again. Raises ValueError where the tower brought
+        ``tower.encoder = tower.encoder`` gives the tower its encoder again. Raises ValueError where the tower brought
         another encoder, or where its preprocess does not suit the lender's.
         """
-        own = self.encoder
-        if own is not None and own is not lender.encoder and built(own) != built(lender.encoder):
-            raise ValueError(f"has the encoder {_say(own)}, the one it shares is {_say(lender.encoder)}; leave it out")
-        _agree(self.preprocess, lender.encoder)
+        brought, lent = self.encoder, lender.encoder
+        if brought is not None and brought is not lent and read_arguments(brought) != read_arguments(lent):
+            raise ValueError(f"has the encoder {_say(brought)}, the one it shares is {_say(lent)}; leave it out")
+        _agree(self.preprocess, lent)
         del self.encoder
         self.__dict__["_lender"] = lender  # past nn.Module, which would make it a child
 
     def build(self, dim: int) -> None:
-        """Makes the head, of ``dim`` outputs. Raises ValueError where there is one, of another dim."""
+        """Make the head, of ``dim`` outputs. Raises ValueError where there is one, of another dim."""
         if isinstance(self.head, nn.Module):
             made = getattr(self.head, "dim", dim)
             if made != dim:
@@ -69,16 +73,18 @@ class Tower(nn.Module):
         self.head = self.head(width, dim)
 
     def features(self, values: Values, *, generator: torch.Generator | None = None) -> Features:
-        """Collated values -> what the encoder makes of them, averaged where the preprocess shows it a row in several
-        windows. The generator, for the augmentation on the device, counts in training mode only."""
+        """Return the encoder's features of collated values, averaged over the windows of a row where it has several.
+
+        The generator is for the augmentation on the device, and counts in training mode only.
+        """
         n = len(next(iter(values.values())) if isinstance(values, dict) else values)
         values = self.preprocess.device(values, generator if self.training else None)
-        return _averaged(self.encoder(_cast(values, self.dtype)), n)
+        return _average(self.encoder(_cast(values, self.dtype)), n)
 
     def forward(self, values: Values, *, generator: torch.Generator | None = None, tokens: bool = False) -> Any:
-        """Collated values, n first -> (n, D), not normalised; with ``tokens`` also (n, L, D) and their mask (n, L).
+        """Return (n, D), not normalised, for collated values, n first, and with ``tokens`` (n, L, D) and a mask (n, L).
 
-        Raises ValueError where tokens are asked of an encoder that gives none.
+        Raises ValueError for tokens of an encoder that gives none.
         """
         features = self.features(values, generator=generator)
         if not tokens:
@@ -95,18 +101,18 @@ class Tower(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The encoder's precision; the head's, where the encoder has no weights."""
+        """Precision of the encoder, or of the head where the encoder has no weights."""
         return next((p.dtype for part in (self.encoder, self.head) for p in part.parameters()), torch.float32)
 
 
-def built(module: Any) -> tuple[type, dict[str, Any]]:
-    """A module's class and the arguments that it was built with, which it keeps as attributes."""
+def read_arguments(module: Any) -> tuple[type, dict[str, Any]]:
+    """Return a module's class and the arguments of its constructor, which it keeps as attributes."""
     names = [name for name in inspect.signature(type(module)).parameters if hasattr(module, name)]
     return type(module), {name: getattr(module, name) for name in names}
 
 
 def _say(module: Any) -> str:
-    kind, arguments = built(module)
+    kind, arguments = read_arguments(module)
     return f"{kind.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
 
 
@@ -122,8 +128,8 @@ def _agree(preprocess: Any, encoder: Any) -> None:
             raise ValueError(f"{says}; they have to agree")
 
 
-def _averaged(features: Features, n: int) -> Features:
-    """(n, W) from (n · windows, W), those of a row one after the other; its tokens are those of all its windows."""
+def _average(features: Features, n: int) -> Features:
+    """Return (n, W) from (n · windows, W), the windows of a row side by side. A row has the tokens of all of them."""
     if n == 0 or len(features.pooled) == n:
         return features
     tokens, mask = (
@@ -133,7 +139,7 @@ def _averaged(features: Features, n: int) -> Features:
 
 
 def _cast(values: Values, dtype: torch.dtype) -> Values:
-    """Floating tensors in the encoder's precision; tokens and other integers as they are."""
+    """Return floating tensors in the encoder's precision, and integers as they are."""
     if isinstance(values, dict):
         return {name: x.to(dtype) if x.is_floating_point() else x for name, x in values.items()}
     return values.to(dtype) if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""The rows of all ranks, in the order in which a single process would have them."""
+"""Rows of all ranks, in the order in which a single process would have them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from align.values import Embeddings, Rows
 
 
 class Everyone(NamedTuple):
-    """All ranks' rows of one modality, sorted by global sample id."""
+    """Rows of one modality on all ranks, sorted by global sample id."""
 
     values: Tensor  # (n, D)
     sample: Tensor  # (n,) global ids: local * world + rank
@@ -23,19 +23,17 @@ class Everyone(NamedTuple):
 
 
 def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Everyone:
-    """The rows of one modality on all ranks. Collective: every rank calls it for the same modalities in one order.
+    """Return the rows of one modality on all ranks. Every rank must call it, for the same modalities in one order.
 
-    tokens: with the rows' tokens and their mask. Raises ValueError where these rows have none.
+    tokens: return the rows' tokens and their mask too. Raises ValueError where these rows have none.
     """
     rows: Rows = embeddings[modality]
     if not isinstance(rows.values, Tensor):
         raise ValueError(f"embeddings are tensors (n, D); {modality} has a dict")
     if tokens and (rows.tokens is None or rows.mask is None):
         raise ValueError(f"a loss reads the tokens of {modality}; call model(batch, tokens=objective.tokens)")
-    real = rows.sample >= 0
-    # A hard negative has no id; it sorts with the sample before it, so that rows stand as on a single process.
-    place = torch.where(real, rows.sample, rows.sample.cummax(0).values) * world() + rank()
-    sample = torch.where(real, rows.sample * world() + rank(), -1)
+    place = rows.owner * world() + rank()  # a hard negative has no id, and sorts with its owner as on a single process
+    sample = torch.where(rows.sample >= 0, rows.sample * world() + rank(), -1)
     group = _of_rows(embeddings.group, rows.sample, -1)
     weight = _of_rows(embeddings.weight, rows.sample, 1.0)
     if world() > 1:  # one rank may have groups or weights where another has none

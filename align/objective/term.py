@@ -23,12 +23,12 @@ class Term:
     Args:
         loss: a loss module of ``align.losses``, or anyone's: a ``Loss``, or any module with a ``kind`` and its
             ``forward``.
-        between: which modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
+        between: the modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
             more than two (Symile, GRAM), or every three (TRIANGLE). ``[image, text, audio]``: every pair of these, or
             these at once. ``[[image, text], [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight
             at the end where it is not 1. ``{image-text: 1.0, image-audio: 0.5}``: the same by name. Distillation wants
             its students first and then its teachers, so it takes no ``all``.
-        weight: what the term's value counts in the sum.
+        weight: factor of the term's value in the sum.
     """
 
     loss: nn.Module
@@ -48,9 +48,10 @@ class Contrast(NamedTuple):
 
 
 def contrasts(name: str, term: Term, modalities: Sequence[str] | None) -> list[Contrast]:
-    """The calls that a term asks for. modalities: those of the model, None where they are not known.
+    """Return the calls that a term asks for. modalities: those of the model, None where they are not known.
 
-    Raises ValueError naming the term for what cannot be meant, and the nearest right name for an unknown modality.
+    Raises ValueError, with the term's name, for a ``between`` that fits no call of its loss, and with the nearest right
+    name for an unknown modality.
     """
     kind = KINDS[str(term.loss.kind)]
     between: Iterable[list[str | float]]
@@ -91,7 +92,7 @@ def _contrast(name: str, part: list[str | float], kind: Kind, known: Sequence[st
 
 
 def check_known(name: str, modality: str, known: Iterable[str] | None) -> None:
-    """Raises ValueError, with the nearest right name, where a term's modality is none of the known."""
+    """Raise ValueError, with the nearest right name, where a term's modality is none of the known."""
     if known is None or modality in known:
         return
     nearest = difflib.get_close_matches(modality, known, n=1)

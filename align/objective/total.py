@@ -18,16 +18,17 @@ from align.values import Embeddings, TermInfo
 
 @final
 class Objective(nn.Module):
-    """The weighted sum of named terms; holds the losses and so their learned temperatures.
+    """The weighted sum of named terms. It holds the losses, and so their learned temperatures.
 
     Args:
         terms: name -> Term. A term's value is the weighted sum over its contrasts.
-        dim: D, and batch: N, the samples on all ranks: what each loss's ``start`` is told.
+        dim: D, for the ``start`` of each loss.
+        batch: N, the samples on all ranks, for the same.
         modalities: those of the model, for ``between: all`` and for the names' check.
 
     ``tokens`` names the modalities whose tokens a loss reads: ``objective(model(batch, tokens=objective.tokens))``.
 
-    Raises ValueError for terms that cannot be meant.
+    Raises ValueError for terms that fit no call of their losses.
     """
 
     empty: Tensor
@@ -55,12 +56,13 @@ class Objective(nn.Module):
     def forward(
         self, embeddings: Embeddings, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The 0-d total, and detached for the log: ``TERM``, ``TERM/scale`` and, of several, each ``TERM/a-b``.
+        """Return the 0-d total, and values for the log without gradient.
 
-        Every rank gathers the rows of all, sorted by sample, and computes its share of the tiles of a loss that is
-        ``in_parts``, or all of another: after DDP's mean the gradient is that of a single process. A term that nothing
-        fits adds a zero with zero gradients, and is counted.
-        generator: for losses that draw; equal on all ranks. Raises ValueError for a modality that is not there.
+        Those are ``TERM``, ``TERM/scale`` and, of a term with several contrasts, each ``TERM/a-b``. Every rank gathers
+        the rows of all, sorted by sample. It computes its share of the tiles of a loss that is ``in_parts``, and all of
+        any other, so after DDP's mean the gradient is that of a single process. A term without a sample that has all
+        its modalities adds a zero with zero gradients, and is counted.
+        generator: for losses that draw, equal on all ranks. Raises ValueError for a modality that is not there.
         """
         for name, contrast in self._calls():
             for modality in contrast.modalities:
@@ -110,17 +112,20 @@ class Objective(nn.Module):
 
     @property
     def contrasted(self) -> set[str]:
-        """The modalities whose rows are one another's negatives in a term."""
+        """Modalities whose rows are one another's negatives in a term."""
         return {
             m for name, contrast in self._calls() if KINDS[self._loss(name).kind].contrasts for m in contrast.modalities
         }
 
     def counts(self) -> dict[str, int]:
-        """How many training steps had no sample with all of a term's modalities, by term, in this process's life."""
+        """Return the number of training steps without a sample that has all modalities of a term, by term.
+
+        They are counted since this process began.
+        """
         return dict(zip(self.terms, self.empty.tolist(), strict=True))
 
     def infos(self) -> list[TermInfo]:
-        """What scoring needs to know: one TermInfo a contrast, at the present scale and bias; none of a regulariser."""
+        """Return one TermInfo for each contrast, at the present scale and bias. A regulariser has none."""
         return [
             TermInfo(
                 contrast.modalities[:2] if read == "pairwise" else contrast.modalities,  # the students of four
@@ -134,7 +139,7 @@ class Objective(nn.Module):
         ]
 
     def clamp_(self) -> None:
-        """Clamps every temperature. Call it after the optimiser's step."""
+        """Clamp every temperature. Call it after the optimiser's step."""
         for name in self.terms:
             self._loss(name).clamp_()
 
