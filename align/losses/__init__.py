@@ -58,3 +58,26 @@ __all__ = [
     "variance",
     "vicreg",
 ]
+
+FLOORS = (
+    ("kernels", "kinds"),  # the machinery, and the facts about each kind of loss
+    ("loss",),  # the interface of every module
+    ("temperature",),  # and its learned scale
+    ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
+    (
+        "distillation",
+        "gram",
+        "infonce",
+        "late_interaction",
+        "mip",
+        "ranking",
+        "regression",
+        "siglip",
+        "symile",
+        "transport",
+        "triangle",
+        "vicreg",
+    ),
+    ("wrappers",),
+)
+"""Files and folders of this room, the lowest floor first. A file imports lower floors only."""

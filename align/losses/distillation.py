@@ -9,18 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import (
-    Scale,
-    at_least_float32,
-    check_embeddings,
-    exact,
-    nothing,
-    one_number,
-    row_ids,
-    row_weights,
-    same,
-    weighted_mean,
-)
+from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.temperature import ClipTemperature
 
 
@@ -88,13 +79,6 @@ def _direction(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     p = teacher.log_softmax(1)
     losses = (p.exp() * (p - student.log_softmax(1))).sum(1)
     return weighted_mean(losses, weight, torch.ones_like(weight, dtype=torch.bool))
-
-
-def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """(P,) rows and (P,) rows of the teacher: the k-th of a sample with the teacher's k-th of it."""
-    turn, turn_of_teacher = (same(ids, ids).tril(-1).sum(1) for ids in (sample, teacher))
-    rows, rows_of_teacher = (same(sample, teacher) & (turn[:, None] == turn_of_teacher)).nonzero(as_tuple=True)
-    return rows, rows_of_teacher
 
 
 @final

@@ -9,8 +9,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.anchored import Anchor, Anchored, anchored, root
-from align.losses.pairing import Scale, at_least_float32, exact
+from align.losses.anchored import Anchored
+from align.losses.kernels.anchors import Anchor, contrast_anchors, root
+from align.losses.kernels.inputs import Scale
+from align.losses.kernels.numerics import at_least_float32, exact
 
 
 def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
@@ -114,7 +116,7 @@ def gram(
     Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
     """
-    return anchored(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+    return contrast_anchors(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
 
 
 @final

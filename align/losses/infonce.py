@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from align.losses.candidates import Alike, mean_candidate
-from align.losses.pairing import (
+from align.losses.kernels.candidates import Alike, mean_candidate
+from align.losses.kernels.inputs import (
     Scale,
-    at_least_float32,
     both_or_neither,
-    by_anchor,
     check_embeddings,
-    exact,
-    log_sum_by_anchor,
-    nothing,
     one_number,
     per_row,
     row_ids,
     row_weights,
     sides,
-    together,
-    weighted_mean,
 )
-from align.losses.parts import Merge, check_part, mine
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, detach_others
+from align.losses.kernels.tiles import log_sums
+from align.losses.kernels.two_way import Positives, check_positives
 from align.losses.temperature import ClipTemperature
-from align.losses.tiles import log_sums
-
-Positives = Literal["mean", "inside", "sum"]
 
 
 def infonce(
@@ -82,8 +76,7 @@ def infonce(
     fit.
     """
     check_embeddings([a, b])
-    if positives not in ("mean", "inside", "sum"):
-        raise ValueError(f"positives is 'mean', 'inside' or 'sum'; got {positives!r}")
+    check_positives(positives)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is at least 0 and below 1; got {label_smoothing}")
     if not 0 <= focal < math.inf:
@@ -102,25 +95,25 @@ def infonce(
         weights = [row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")]
         if not len(a) or not len(b):
             return nothing(a, b, scale)
-        pairs = together(samples)  # (C, 2)
+        pairs = complete_tuples(samples)  # (C, 2)
         alike = None if groups is None else Alike(samples, groups)
-        sums, own = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
+        sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
         total = a.new_zeros(())
         for m, share in enumerate(directions):
             if not share:
                 continue
-            count, mean = by_anchor(own, pairs[:, m], len(sums[m]))
+            count, mean = by_anchor(logits, pairs[:, m], len(sums[m]))
             if positives == "mean":
                 right = mean
             else:
-                right = log_sum_by_anchor(own, pairs[:, m], len(sums[m]))
+                right = log_sum_by_anchor(logits, pairs[:, m], len(sums[m]))
                 right = right - count.clamp(min=1).log() if positives == "inside" else right
             losses = sums[m] - right  # (n_m,)
             if focal:
                 losses = (1 - (-losses).exp()).clamp(min=0) ** focal * losses
             if label_smoothing:
                 anyone = scale * mean_candidate([a, b], m, samples, groups)
-                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - mine(anyone, part))
+                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - detach_others(anyone, part))
             total = total + share * weighted_mean(losses, weights[m], count > 0)
         return total / sum(directions)
 

@@ -8,10 +8,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import Scale, at_least_float32, exact, nothing, one_number, sides
+from align.losses.kernels.inputs import Scale, one_number, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.token_pairs import Comparison, check_chunk, check_tokens, compare
+from align.losses.kernels.two_way import Positives, check_positives, match_rows, two_way
 from align.losses.temperature import ClipTemperature
-from align.losses.token_pairs import Comparison, check_chunk, check_tokens, compare
-from align.losses.two_way import Positives, belonging, check_positives, two_way
 
 
 def late_interaction(
@@ -59,7 +60,7 @@ def late_interaction(
     with exact(tokens_a):
         a, b = at_least_float32([tokens_a, tokens_b])
         scale = one_number(scale, a)
-        who = belonging(
+        matches = match_rows(
             a,
             b,
             mask_a.any(1),
@@ -71,10 +72,10 @@ def late_interaction(
             weight_a=weight_a,
             weight_b=weight_b,
         )
-        if not who.positive.numel():
+        if not matches.positive.numel():
             return nothing(a, b, scale)
         there, back = compare(a, b, mask_a, mask_b, _MaxMean(), chunk)  # (n_a, n_b) each
-        return two_way(scale * there, scale * back.T, who, positives)
+        return two_way(scale * there, scale * back.T, matches, positives)
 
 
 @final

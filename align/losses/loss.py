@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from align.losses.kernels.numerics import nothing
+from align.losses.kernels.parts import Merge
 from align.losses.kinds import KINDS
-from align.losses.pairing import nothing
-from align.losses.parts import Merge
 
 
 class Loss(nn.Module, ABC):
@@ -96,7 +96,7 @@ def apply(loss: Loss, given: Given) -> Tensor:
         more["tokens"] = given.tokens
     if loss.in_parts:
         more |= {"part": given.part, "merge": given.merge}
-    if not loss.takes_unpaired and not paired(given.samples):
+    if not loss.takes_unpaired and not has_complete(given.samples):
         return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
     value = loss(
         given.embeddings,
@@ -112,7 +112,7 @@ def apply(loss: Loss, given: Given) -> Tensor:
     return value.reshape(())
 
 
-def paired(samples: Sequence[Tensor]) -> Tensor:
+def has_complete(samples: Sequence[Tensor]) -> Tensor:
     """0-d bool: whether a sample has a row in each of M tensors (n_m,) of ids."""
     first, *rest = samples
     meeting = first >= 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from align.losses.pairing import at_least_float32
+from align.losses.kernels.numerics import at_least_float32
 
 
 def mip(embeddings: Sequence[Tensor]) -> Tensor:

@@ -9,20 +9,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import both_or_neither, check_embeddings, per_row, row_ids, row_weights, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import same, weighted_mean
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    both_or_neither,
-    check_embeddings,
-    exact,
-    nothing,
-    per_row,
-    row_ids,
-    row_weights,
-    same,
-    sides,
-    weighted_mean,
-)
 
 Against = Literal["hardest", "sum"]
 Sides = Literal["both", "a", "b"]
@@ -88,13 +78,13 @@ def hinge(
 def _direction(
     s: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, margin: float, negatives: Against
 ) -> Tensor:
-    anchor, own = positive.nonzero(as_tuple=True)  # one entry a positive pair
+    anchor, right = positive.nonzero(as_tuple=True)  # one entry a positive pair
     count = positive.sum(1)  # (n,)
     against = s.masked_fill(~negative, -math.inf)
     if negatives == "hardest":
-        costs = (margin - s[anchor, own] + against.amax(1)[anchor]).relu()
+        costs = (margin - s[anchor, right] + against.amax(1)[anchor]).relu()
     else:
-        costs = (margin - s[anchor, own][:, None] + against[anchor]).relu().sum(1)
+        costs = (margin - s[anchor, right][:, None] + against[anchor]).relu().sum(1)
     losses = s.new_zeros(len(s)).index_add(0, anchor, costs) / count.clamp(min=1)
     return weighted_mean(losses, weight, count > 0)
 

@@ -8,17 +8,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from align.losses.distillation import counterparts
+from align.losses.kernels.inputs import check_embeddings, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    check_embeddings,
-    exact,
-    nothing,
-    row_ids,
-    row_weights,
-    weighted_mean,
-)
 
 Distance = Literal["cosine", "squared"]
 
@@ -54,11 +47,11 @@ def regress(
         a, t = at_least_float32([a, teacher])
         weight = row_weights(weight_a, a, "weight_a")
         of_a, of_teacher = counterparts(row_ids(sample_a, a, "sample_a"), row_ids(sample_teacher, t, "sample_teacher"))
-        mine, theirs = a[of_a], t.detach()[of_teacher]  # (P, D)
+        student, target = a[of_a], t.detach()[of_teacher]  # (P, D)
         if distance == "cosine":
-            losses = 1 - torch.cosine_similarity(mine, theirs, dim=1)
+            losses = 1 - torch.cosine_similarity(student, target, dim=1)
         else:
-            losses = (mine - theirs).square().sum(1)
+            losses = (student - target).square().sum(1)
         mean = weighted_mean(losses, weight[of_a], torch.ones_like(losses, dtype=torch.bool))
         return mean + nothing(a, t)
 

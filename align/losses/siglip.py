@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, final
+from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.losses.candidates import Alike
-from align.losses.pairing import (
+from align.losses.kernels.candidates import Alike
+from align.losses.kernels.inputs import (
     Scale,
-    at_least_float32,
     both_or_neither,
     check_embeddings,
-    exact,
-    nothing,
     one_number,
     per_row,
-    refuse_second_derivative,
     row_ids,
     row_weights,
     sides,
-    together,
 )
-from align.losses.parts import Merge, check_part, share, wide
-from align.losses.slabs import ROWS, TILE, Forbid, Slab
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import complete_tuples
+from align.losses.kernels.parts import Merge, check_part
+from align.losses.kernels.sigmoid import SigmoidPlan, sigmoid_sum
+from align.losses.kernels.slabs import ROWS, TILE
 from align.losses.temperature import CLIP_LIMIT, Temperature
 
 START_SCALE = 10.0
@@ -84,67 +80,8 @@ def siglip(
         total = torch.where(total == 0, 1, total)
         weights = None if weight_a is None and weight_b is None else (w_a / total, w_b / total)
         height = max(ROWS, TILE // len(b)) if tile is None else tile
-        how = _How(together(samples), weights, 2 / total, forbid, part, merge, height)
-        return _Sigmoid.apply(how, a, b, scale, bias)
-
-
-class _How(NamedTuple):
-    positives: Tensor  # (C, 2), sorted by the row of a
-    weights: tuple[Tensor, Tensor] | None  # a pair counts w_a[i] + w_b[j]
-    weight: Tensor  # or this, where all count alike
-    forbid: Forbid | None
-    part: tuple[int, int]
-    merge: Merge | None
-    height: int
-
-
-class _Sigmoid(torch.autograd.Function):
-    """A pair's loss needs no other pair: its gradient is taken with it, and the logits are made once."""
-
-    @staticmethod
-    def forward(ctx: Any, how: _How, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
-        of_a, of_b = torch.zeros_like(a), torch.zeros_like(b)
-        of_scale, of_bias, total = (scale.new_zeros((), dtype=wide(scale)) for _ in range(3))
-        first, last = share(len(a), how.part)
-        starts = list(range(first, last, how.height))
-        edges = torch.tensor([*starts, last], device=a.device)
-        edges = torch.searchsorted(how.positives[:, 0].contiguous(), edges).tolist()
-        room = a.new_empty(min(how.height, max(last - first, 1)), len(b))
-        with exact(scale):
-            for start, (here, there) in zip(starts, pairwise(edges), strict=True):
-                stop = min(start + how.height, last)
-                rows = a[start:stop] * scale
-                logits = torch.mm(rows, b.T, out=room[: stop - start]).add_(bias)  # (t, n_b)
-                if how.forbid:
-                    how.forbid(logits[None], 0, Slab(0, 1, start, stop, {}))
-                i, j = how.positives[here:there, 0] - start, how.positives[here:there, 1]
-                logits[i, j] = -logits[i, j]
-                slope = logits.sigmoid()  # of softplus, the loss of a pair
-                losses = F.logsigmoid(logits.neg_())  # minus it
-                if how.weights:
-                    weight = how.weights[0][start:stop, None] + how.weights[1]
-                    losses, slope = losses * weight, slope.mul_(weight)
-                total -= losses.sum(dtype=total.dtype)
-                if not wanted:
-                    continue
-                slope[i, j] = -slope[i, j]
-                of_bias += slope.sum(dtype=total.dtype)
-                down = slope @ b  # (t, D)
-                of_b.addmm_(slope.T, rows)
-                of_scale += (down * a[start:stop]).sum()
-                of_a[start:stop] = down.mul_(scale)
-            if how.merge:
-                total = how.merge(total, "sum")
-        weight = 1 if how.weights else how.weight
-        ctx.save_for_backward(of_a, of_b, of_scale.to(scale.dtype), of_bias.to(scale.dtype), torch.as_tensor(weight))
-        return (total * weight).to(scale.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
-        *slopes, weight = ctx.saved_tensors
-        return (None, *(grads[0] * weight * x for x in slopes))
+        plan = SigmoidPlan(complete_tuples(samples), weights, 2 / total, forbid, part, merge, height)
+        return sigmoid_sum(plan, a, b, scale, bias)
 
 
 @final

@@ -10,22 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.losses.candidates import Alike
-from align.losses.missing import filled
-from align.losses.pairing import (
-    Scale,
-    by_anchor,
-    exact,
-    nothing,
-    one_number,
-    sets,
-    weighted_mean,
-)
-from align.losses.parts import Merge, check_part, mine
-from align.losses.spread import spread
+from align.losses.kernels.candidates import Alike
+from align.losses.kernels.inputs import Scale, one_number, sets
+from align.losses.kernels.missing import fill_missing
+from align.losses.kernels.numerics import exact, nothing
+from align.losses.kernels.pairing import by_anchor, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, detach_others
+from align.losses.kernels.spread import spread
+from align.losses.kernels.tiles import log_sums
+from align.losses.kernels.tuples import Tuples, draw_rows, shuffle_rows
 from align.losses.temperature import Temperature
-from align.losses.tiles import log_sums
-from align.losses.tuples import Tuples, sampled, shuffled
 
 Negatives = Literal["all", "shuffled", "partial"] | int
 
@@ -84,7 +78,7 @@ def symile(
         if missing == "learned":
             if stand_ins is None or [x.shape for x in stand_ins] != [x.shape[1:] for x in xs]:
                 raise ValueError(f"missing='learned' takes stand_ins: a tensor (D,) for each of {len(xs)} modalities")
-            xs, ids, kinds, counts = filled(xs, ids, kinds, counts, stand_ins)
+            xs, ids, kinds, counts = fill_missing(xs, ids, kinds, counts, stand_ins)
         elif missing != "complete":
             raise ValueError(f"missing is 'complete' or 'learned'; got {missing!r}")
         if not all(len(x) for x in xs):
@@ -92,23 +86,24 @@ def symile(
         tuples = Tuples(xs, scale, ids, kinds, part, merge, tile)
         if negatives == "all" or (negatives == "partial" and len(xs) == 2):
             alike = None if kinds is None else Alike(ids, kinds)
-            sums, own = log_sums(xs, scale, tuples.complete, forbid=alike, part=part, merge=merge, tile=tile)
+            sums, logits = log_sums(xs, scale, tuples.complete, forbid=alike, part=part, merge=merge, tile=tile)
         else:
-            sums, own = tuples.partial() if negatives == "partial" else None, mine(tuples.own, part)
+            sums = tuples.partial() if negatives == "partial" else None
+            logits = detach_others(tuples.complete_logits, part)
         losses = []
         for m, weight in enumerate(counts):
-            count, mean = by_anchor(own, tuples.complete[:, m], len(weight))
+            count, mean = by_anchor(logits, tuples.complete[:, m], len(weight))
             if sums is not None:
                 losses.append(weighted_mean(sums[m] - mean, weight, count > 0))
                 continue
             if negatives == "shuffled":
-                drawn = shuffled(m, [len(x) for x in xs], generator)
+                rows = shuffle_rows(m, [len(x) for x in xs], generator)
             else:
-                drawn = sampled(m, [len(x) for x in xs], int(negatives), generator)
+                rows = draw_rows(m, [len(x) for x in xs], int(negatives), generator)
             weight = torch.where(count > 0, weight, 0)
             total = weight.sum()
             weight = weight / torch.where(total == 0, 1, total)
-            every = tuples.drawn(m, drawn, weight, published=negatives == "shuffled")
+            every = tuples.sum_drawn(m, rows, weight, published=negatives == "shuffled")
             losses.append(every - (weight * mean).sum())
         return torch.stack(losses).mean()
 
@@ -206,7 +201,9 @@ class Symile(Temperature):
             merge=merge,
         )
         return (
-            loss + self.spread * torch.stack([spread(mine(x, part)) for x in embeddings]).sum() if self.spread else loss
+            loss + self.spread * torch.stack([spread(detach_others(x, part)) for x in embeddings]).sum()
+            if self.spread
+            else loss
         )
 
 

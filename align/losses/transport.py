@@ -8,11 +8,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import Scale, at_least_float32, exact, nothing, one_number, sides, weighted_mean
-from align.losses.sinkhorn import Entropic, check_sinkhorn, sinkhorn
+from align.losses.kernels.entropic import Entropic, check_sinkhorn
+from align.losses.kernels.inputs import Scale, one_number, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import weighted_mean
+from align.losses.kernels.token_pairs import check_chunk, check_tokens, compare
+from align.losses.kernels.two_way import Matches, Positives, check_positives, match_rows, two_way
+from align.losses.sinkhorn import sinkhorn
 from align.losses.temperature import ClipTemperature
-from align.losses.token_pairs import check_chunk, check_tokens, compare
-from align.losses.two_way import Belonging, Positives, belonging, check_positives, two_way
 
 Negatives = Literal["all", "none"]
 
@@ -68,7 +71,7 @@ def transport(
     with exact(tokens_a):
         a, b = at_least_float32([tokens_a, tokens_b])
         scale = one_number(scale, a)
-        who = belonging(
+        matches = match_rows(
             a,
             b,
             mask_a.any(1),
@@ -80,13 +83,13 @@ def transport(
             weight_a=weight_a,
             weight_b=weight_b,
         )
-        if not who.positive.numel():
+        if not matches.positive.numel():
             return nothing(a, b, scale)
         if negatives == "none":
-            return _matched(a, b, mask_a, mask_b, who, epsilon, steps) + nothing(scale)
+            return _pull_positives(a, b, mask_a, mask_b, matches, epsilon, steps) + nothing(scale)
         (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (n_a, n_b)
         logits = -scale * cost
-        return two_way(logits, logits.T, who, positives)
+        return two_way(logits, logits.T, matches, positives)
 
 
 def _check(negatives: Negatives, epsilon: float, steps: int, positives: Positives, chunk: int | None) -> None:
@@ -97,15 +100,18 @@ def _check(negatives: Negatives, epsilon: float, steps: int, positives: Positive
     check_chunk(chunk)
 
 
-def _matched(
-    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, who: Belonging, epsilon: float, steps: int
+def _pull_positives(
+    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, matches: Matches, epsilon: float, steps: int
 ) -> Tensor:
-    i, j = who.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
+    i, j = matches.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
     cost, _ = sinkhorn(1 - a[i] @ b[j].mT, mask_a[i], mask_b[j], epsilon=epsilon, steps=steps)  # (P,)
     directions = []
-    for rows, weight, count in ((i, who.weight_a, who.positive.sum(1)), (j, who.weight_b, who.positive.sum(0))):
-        own = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
-        directions.append(weighted_mean(own, weight, count > 0))
+    for rows, weight, count in (
+        (i, matches.weight_a, matches.positive.sum(1)),
+        (j, matches.weight_b, matches.positive.sum(0)),
+    ):
+        means = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
+        directions.append(weighted_mean(means, weight, count > 0))
     return (directions[0] + directions[1]) / 2
 
 

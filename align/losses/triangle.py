@@ -8,8 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.anchored import Anchor, Anchored, anchored, root
-from align.losses.pairing import Scale, at_least_float32, exact
+from align.losses.anchored import Anchored
+from align.losses.kernels.anchors import Anchor, contrast_anchors, root
+from align.losses.kernels.inputs import Scale
+from align.losses.kernels.numerics import at_least_float32, exact
 
 
 def triangle_area(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def triangle(
     """
     if len(embeddings) != 3:
         raise ValueError(f"a triangle has three modalities; got {len(embeddings)}")
-    return anchored(areas, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+    return contrast_anchors(areas, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
 
 
 @final

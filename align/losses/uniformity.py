@@ -9,18 +9,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import check_embeddings, per_row, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, log_sum, nothing
+from align.losses.kernels.pairing import same
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    check_embeddings,
-    exact,
-    log_sum,
-    nothing,
-    per_row,
-    row_ids,
-    row_weights,
-    same,
-)
 
 
 def alignment(

@@ -9,8 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import check_embeddings, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact
 from align.losses.loss import Loss
-from align.losses.pairing import at_least_float32, check_embeddings, exact, row_weights
 from align.losses.uniformity import alignment
 
 
@@ -26,7 +27,7 @@ def variance(x: Tensor, *, target: float = 1.0, eps: float = 1e-4, weight: Tenso
     """
     check_embeddings([x])
     with exact(x):
-        centred, share, unbiased = _centred(x, weight)
+        centred, share, unbiased = _centre(x, weight)
         deviation = ((share[:, None] * centred * centred).sum(0) / unbiased + eps).sqrt()  # (D,)
         return torch.where(share.count_nonzero() > 1, (target - deviation).relu().mean(), 0)
 
@@ -39,12 +40,12 @@ def covariance(x: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """
     check_embeddings([x])
     with exact(x):
-        centred, share, unbiased = _centred(x, weight)
+        centred, share, unbiased = _centre(x, weight)
         C = (share[:, None] * centred).T @ centred / unbiased  # (D, D)
         return (C.square().sum() - C.diagonal().square().sum()) / max(1, x.shape[1])
 
 
-def _centred(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _centre(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Rows less their mean (n, D), each row's share of the weight (n,), and 1 - Σ share²: (n-1)/n where all count
     alike."""
     (x,) = at_least_float32([x])

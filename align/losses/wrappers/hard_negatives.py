@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from align.losses.infonce import InfoNCE
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32, exact
 from align.losses.loss import Given, apply
-from align.losses.pairing import at_least_float32, check_embeddings, exact
 from align.losses.siglip import SigLIP
 from align.losses.symile import Symile
 from align.losses.wrappers.wrapper import Wrapper
@@ -67,17 +68,17 @@ class HardNegatives(Wrapper):
     def around(self, given: Given) -> Tensor:
         """The inner loss of rows with M coordinates more, where the weight is not 1."""
         if self.weight != 1:
-            given = given._replace(embeddings=self._weighed(given.embeddings, given.samples))
+            given = given._replace(embeddings=self._add_coordinates(given.embeddings, given.samples))
         return apply(self.loss, given)
 
-    def _weighed(self, embeddings: Sequence[Tensor], samples: Sequence[Tensor]) -> list[Tensor]:
+    def _add_coordinates(self, embeddings: Sequence[Tensor], samples: Sequence[Tensor]) -> list[Tensor]:
         check_embeddings(embeddings)
         with exact(embeddings[0]):
             xs = at_least_float32(embeddings)
             more = math.log(self.weight) / self.scale.to(xs[0])  # (1,)
             wider = []
             for m, (x, sample) in enumerate(zip(xs, samples, strict=True)):
-                mine = torch.where(sample.to(x.device) < 0, more, 0)  # (n_m,)
-                columns = [mine if k == m else torch.ones_like(mine) for k in range(len(xs))]
+                extra = torch.where(sample.to(x.device) < 0, more, 0)  # (n_m,)
+                columns = [extra if k == m else torch.ones_like(extra) for k in range(len(xs))]
                 wider.append(torch.cat([x, torch.stack(columns, dim=1)], dim=1))  # (n_m, D + M)
             return wider

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32
 from align.losses.loss import Given, Loss, apply
-from align.losses.pairing import at_least_float32, check_embeddings
 from align.losses.wrappers.wrapper import Wrapper
 
 

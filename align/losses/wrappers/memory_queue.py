@@ -8,10 +8,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32
 from align.losses.kinds import KINDS
 from align.losses.loss import Given, apply, number
-from align.losses.pairing import at_least_float32, check_embeddings
-from align.losses.wrappers.negatives import stacked, with_negatives
+from align.losses.wrappers.negatives import stack_tokens, with_negatives
 from align.losses.wrappers.wrapper import Wrapper
 
 _ROWS, _GROUPS, _TOKENS, _MASK = "rows/", "groups/", "tokens/", "mask/"
@@ -82,14 +83,14 @@ class MemoryQueue(Wrapper):
         check_embeddings(given.embeddings)
         names = [f"{'-'.join(self._names(len(given.samples)))}/{m}" for m in self._names(len(given.samples))]
         fresh = [x.detach() for x in at_least_float32(given.embeddings)]
-        past = [self._held(_ROWS + name, x[:0]) for name, x in zip(names, fresh, strict=True)]
-        past_groups = [self._held(_GROUPS + name, ids[:0]) for name, ids in zip(names, given.samples, strict=True)]
+        past = [self._read(_ROWS + name, x[:0]) for name, x in zip(names, fresh, strict=True)]
+        past_groups = [self._read(_GROUPS + name, ids[:0]) for name, ids in zip(names, given.samples, strict=True)]
         if past[0].shape[1] != fresh[0].shape[1]:
             raise ValueError(f"the queue holds rows of D = {past[0].shape[1]}; got D = {fresh[0].shape[1]}")
         tokens, past_tokens = self._tokens(given), None
         if tokens is not None:
             past_tokens = [
-                (self._held(_TOKENS + name, x[:0]), self._held(_MASK + name, mask[:0]))
+                (self._read(_TOKENS + name, x[:0]), self._read(_MASK + name, mask[:0]))
                 for name, (x, mask) in zip(names, tokens, strict=True)
             ]
         loss = apply(self.loss, with_negatives(given, past, past_groups, past_tokens))
@@ -99,7 +100,7 @@ class MemoryQueue(Wrapper):
             self._keep(_ROWS + name, torch.cat([past[m], rows]))
             self._keep(_GROUPS + name, torch.cat([past_groups[m], kinds]))
             if tokens is not None and past_tokens is not None:
-                for kept, x in zip((_TOKENS, _MASK), stacked(past_tokens[m], tokens[m]), strict=True):
+                for kept, x in zip((_TOKENS, _MASK), stack_tokens(past_tokens[m], tokens[m]), strict=True):
                     self._keep(kept + name, x)
         return loss
 
@@ -115,7 +116,7 @@ class MemoryQueue(Wrapper):
     def _names(self, count: int) -> tuple[str, ...]:
         return self._modalities or tuple(str(m) for m in range(count))
 
-    def _held(self, name: str, empty: Tensor) -> Tensor:
+    def _read(self, name: str, empty: Tensor) -> Tensor:
         if name not in self._buffers:
             self.register_buffer(name, empty.clone())
         return getattr(self, name).to(empty.device)

@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32, exact
+from align.losses.kernels.pairing import complete_tuples
 from align.losses.loss import Given, apply
-from align.losses.pairing import at_least_float32, check_embeddings, exact
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.negatives import with_negatives
 from align.losses.wrappers.wrapper import Wrapper
@@ -87,10 +89,10 @@ class MixGeodesic(Wrapper):
         check_embeddings(given.embeddings)
         with exact(given.embeddings[0]):
             a, b = at_least_float32(given.embeddings)
-            rows_a, rows_b = pairs(*given.samples)
+            rows_a, rows_b = complete_tuples(given.samples).unbind(1)  # (C,): the pairs of one sample
             share = shares(self.alpha, len(rows_a), given.generator).to(a)
             mixed = geodesic(a[rows_a], b[rows_b], share)  # (C, D)
-            alike_a, alike_b = alike(given.samples, given.groups)
+            alike_a, alike_b = group_ids(given.samples, given.groups)
             # Beside b the mixed rows meet a's anchors, so there they carry the groups of a; and the other way round.
             both = with_negatives(
                 given._replace(embeddings=[a, b], groups=[alike_a, alike_b]),
@@ -100,16 +102,6 @@ class MixGeodesic(Wrapper):
         return apply(self.loss, both)
 
 
-def pairs(sample_a: Tensor, sample_b: Tensor) -> tuple[Tensor, Tensor]:
-    """(C,) and (C,): the rows of all pairs of one sample, in the order of a."""
-    sorted_b, order = sample_b.sort(stable=True)
-    first, last = (torch.searchsorted(sorted_b, sample_a, right=right) for right in (False, True))
-    count = torch.where(sample_a >= 0, last - first, 0)  # (n_a,) partners of each row
-    rows_a = torch.arange(len(sample_a), device=sample_a.device).repeat_interleave(count)
-    before = torch.arange(len(rows_a), device=rows_a.device) - (count.cumsum(0) - count)[rows_a]
-    return rows_a, order[first[rows_a] + before]
-
-
 def shares(alpha: float, count: int, generator: torch.Generator | None) -> Tensor:
     """(count,) float64 draws from Beta(alpha, alpha): one number of the generator seeds them."""
     device = None if generator is None else generator.device
@@ -117,13 +109,13 @@ def shares(alpha: float, count: int, generator: torch.Generator | None) -> Tenso
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, count))
 
 
-def alike(samples: Sequence[Tensor], groups: Sequence[Tensor] | None) -> list[Tensor]:
+def group_ids(samples: Sequence[Tensor], groups: Sequence[Tensor] | None) -> list[Tensor]:
     """M tensors (n_m,) of group ids: the row's group, a group of its sample's own where it has none, else -1."""
     lengths = [len(ids) for ids in samples]
     sample = torch.cat(list(samples))
     # Counted through, as a group's id may be any 63 bits.
-    own = torch.where(sample >= 0, sample.unique(return_inverse=True)[1], -1)
+    kinds = torch.where(sample >= 0, sample.unique(return_inverse=True)[1], -1)
     if groups is not None:
         group = torch.cat(list(groups))
-        own = torch.where(group >= 0, len(sample) + group.unique(return_inverse=True)[1], own)
-    return list(own.split(lengths))
+        kinds = torch.where(group >= 0, len(sample) + group.unique(return_inverse=True)[1], kinds)
+    return list(kinds.split(lengths))

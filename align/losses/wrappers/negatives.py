@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.losses.kernels.inputs import row_weights
 from align.losses.loss import Given
-from align.losses.pairing import row_weights
 
 
 def with_negatives(
@@ -29,7 +29,7 @@ def with_negatives(
     plain = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(embeddings)]
     tokens = given.tokens
     if tokens is not None and added_tokens is not None:
-        tokens = [stacked(*pair) for pair in zip(tokens, added_tokens, strict=True)]
+        tokens = [stack_tokens(*pair) for pair in zip(tokens, added_tokens, strict=True)]
     return given._replace(
         embeddings=[torch.cat([x, more]) for x, more in zip(embeddings, added, strict=True)],
         samples=[torch.cat([ids, ids.new_full((len(more),), -1)]) for ids, more in zip(samples, added, strict=True)],
@@ -39,7 +39,7 @@ def with_negatives(
     )
 
 
-def stacked(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def stack_tokens(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Two sets of rows of tokens (n, L, D) with masks (n, L) as one; the shorter rows are filled up with tokens that
     are not real."""
     length = max(first[1].shape[1], second[1].shape[1])

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from align.losses.kernels.parts import Merge
 from align.losses.loss import Given, Loss, as_loss
-from align.losses.parts import Merge
 
 
 class Wrapper(Loss, ABC):

@@ -8,12 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from align.losses.pairing import both_or_neither, per_row, row_ids, row_weights, same, weighted_mean
+from align.losses.kernels.inputs import both_or_neither, per_row, row_ids, row_weights
+from align.losses.kernels.pairing import same, weighted_mean
 
 Positives = Literal["mean", "inside", "sum"]
 
 
-class Belonging(NamedTuple):
+class Matches(NamedTuple):
     """Which rows of two sides belong together, and which pairs are left out."""
 
     positive: Tensor  # (n_a, n_b) bool: rows of one sample
@@ -22,7 +23,7 @@ class Belonging(NamedTuple):
     weight_b: Tensor  # (n_b,)
 
 
-def belonging(
+def match_rows(
     a: Tensor,
     b: Tensor,
     real_a: Tensor,
@@ -34,7 +35,7 @@ def belonging(
     group_b: Tensor | None,
     weight_a: Tensor | None,
     weight_b: Tensor | None,
-) -> Belonging:
+) -> Matches:
     """Ids, groups and weights as in ``infonce``. A row that is not real (real_a (n_a,), real_b (n_b,)) pairs with
     nothing: it is no anchor, no positive and no negative. Raises ValueError for shapes that do not fit."""
     both_or_neither(group_a, group_b, "group")
@@ -44,17 +45,17 @@ def belonging(
     if group_a is not None and group_b is not None:
         alike = same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b"))
         left_out = left_out | (alike & ~positive)
-    return Belonging(positive, left_out, row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b"))
+    return Matches(positive, left_out, row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b"))
 
 
-def two_way(there: Tensor, back: Tensor, who: Belonging, positives: Positives) -> Tensor:
+def two_way(there: Tensor, back: Tensor, matches: Matches, positives: Positives) -> Tensor:
     """The two directions added and halved, as ``infonce`` has them; a 0-d tensor.
 
     there: (n_a, n_b) finite logits of anchors a over candidates b; back: (n_b, n_a) those of anchors b over a, which
     need not be its transpose. positives: "mean", "inside" or "sum", as in ``infonce``.
     """
-    first = _direction(there, who.positive, who.left_out, who.weight_a, positives)
-    second = _direction(back, who.positive.T, who.left_out.T, who.weight_b, positives)
+    first = _direction(there, matches.positive, matches.left_out, matches.weight_a, positives)
+    second = _direction(back, matches.positive.T, matches.left_out.T, matches.weight_b, positives)
     return (first + second) / 2
 
 
@@ -70,8 +71,8 @@ def _direction(logits: Tensor, positive: Tensor, left_out: Tensor, weight: Tenso
     # An anchor without a positive keeps all its candidates: it counts for nothing, and might have none otherwise.
     every = logits.masked_fill(left_out & found[:, None], -math.inf).logsumexp(1)
     if positives == "mean":
-        own = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
+        right = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
     else:
-        own = logits.masked_fill(~positive & found[:, None], -math.inf).logsumexp(1)
-        own = own - count.clamp(min=1).to(own).log() if positives == "inside" else own
-    return weighted_mean(every - own, weight, found)
+        right = logits.masked_fill(~positive & found[:, None], -math.inf).logsumexp(1)
+        right = right - count.clamp(min=1).to(right).log() if positives == "inside" else right
+    return weighted_mean(every - right, weight, found)

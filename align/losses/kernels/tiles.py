@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
-from align.losses.parts import Merge, wide
-from align.losses.running import Sums, Weigh
-from align.losses.slabs import Forbid, Maker, Plan, plan_of, product
-from align.losses.tuple_logits import add_own, logits_of
+from align.losses.kernels.numerics import exact, refuse_second_derivative, sum_dtype
+from align.losses.kernels.parts import Merge
+from align.losses.kernels.running import Slopes, Sums
+from align.losses.kernels.slabs import Forbid, Maker, Plan, plan_of, product
+from align.losses.kernels.tuple_logits import add_tuple_gradients, logits_of
 
 
 def log_sums(
@@ -43,8 +43,8 @@ def log_sums(
     tile: rows of a slab; None: as many as make about a million logits.
     """
     plan = plan_of(xs, scale, anchors, forbid, part, merge, tile)
-    *sums, own = _LogSums.apply(plan, tuples, scale, *xs)
-    return sums, own
+    *sums, given = _LogSums.apply(plan, tuples, scale, *xs)
+    return sums, given
 
 
 class _LogSums(torch.autograd.Function):
@@ -57,11 +57,11 @@ class _LogSums(torch.autograd.Function):
             logs = torch.cat(sums.logs())
             if plan.merge:
                 logs = plan.merge(logs, "logsumexp")
-            own = logits_of(tuples, scale, xs, plan.tile)
+            given = logits_of(tuples, scale, xs, plan.tile)
         ctx.plan = plan
         ctx.save_for_backward(tuples, scale, logs, *xs)
         parts = logs.to(scale.dtype).split([plan.lengths[m] for m in plan.anchors])
-        return (*parts, own)
+        return (*parts, given)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,12 +69,12 @@ class _LogSums(torch.autograd.Function):
         plan: Plan = ctx.plan
         tuples, scale, logs, *xs = ctx.saved_tensors
         with exact(scale):
-            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))
+            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=sum_dtype(scale))
             maker = Maker(plan, scale, xs)
-            weigh = Weigh(plan, logs.split([plan.lengths[m] for m in plan.anchors]), grads[:-1])
+            slopes = Slopes(plan, logs.split([plan.lengths[m] for m in plan.anchors]), grads[:-1])
             for slab in plan.slabs(scale.device):
                 factor, rows = maker.rows(slab)
-                slope = weigh(maker.logits(slab, rows), slab).flatten(0, 1)  # (J·t, n_v)
+                slope = slopes(maker.logits(slab, rows), slab).flatten(0, 1)  # (J·t, n_v)
                 down = (slope @ xs[slab.v]).unflatten(0, (len(factor), -1))  # (J, t, D)
                 out[slab.v].addmm_(slope.T, rows)
                 inner = (down * xs[slab.u][slab.start : slab.stop]).sum(1)  # (J, D)
@@ -84,5 +84,5 @@ class _LogSums(torch.autograd.Function):
                 for m, index in slab.rest.items():
                     others = [x for o, x in rest.items() if o != m]
                     out[m].index_add_(0, index, product([scale * inner, *others]))
-            add_own(tuples, grads[-1], scale, xs, out, steep, plan.part, plan.tile)
+            add_tuple_gradients(tuples, grads[-1], scale, xs, out, steep, plan.part, plan.tile)
         return None, None, steep.to(scale.dtype), *out

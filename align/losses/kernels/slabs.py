@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from align.losses.parts import Merge, share
+from align.losses.kernels.parts import Merge, share
 
 TILE = 2**20  # entries of a slab, more where that were fewer than ROWS rows
 ROWS = 128

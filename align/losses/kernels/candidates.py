@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.slabs import Slab
+from align.losses.kernels.pairing import equal
+from align.losses.kernels.slabs import Slab
 
 
 @final
@@ -25,12 +26,12 @@ class Alike:
     def __call__(self, logits: Tensor, m: int, slab: Slab) -> None:
         """logits (J, t, n_v) of a slab, seen by anchor modality m."""
         place = {o: slab.rows(o, len(x), logits.device) for o, x in enumerate(self.samples)}
-        own, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
+        positive, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
         for o in place.keys() - {m}:
-            belongs = _equal(self.samples[m][place[m]], self.samples[o][place[o]])
-            own = own & belongs
-            alike = alike & (belongs | _equal(self.groups[m][place[m]], self.groups[o][place[o]]))
-        logits.masked_fill_(alike & ~own, -torch.inf)
+            belongs = equal(self.samples[m][place[m]], self.samples[o][place[o]])
+            positive = positive & belongs
+            alike = alike & (belongs | equal(self.groups[m][place[m]], self.groups[o][place[o]]))
+        logits.masked_fill_(alike & ~positive, -torch.inf)
 
 
 def mean_candidate(
@@ -51,14 +52,10 @@ def mean_candidate(
 def _sum_of_equals(keys: Tensor, others: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """(n, D) the sum of the rows y (n_y, D) whose key (n_y, K) is a row's key (n, K), and (n,) how many they are."""
     _, index = torch.cat([keys, others]).unique(dim=0, return_inverse=True)
-    mine, theirs = index[: len(keys)], index[len(keys) :]
+    row, other = index[: len(keys)], index[len(keys) :]
     real = (others >= 0).all(1).to(y.dtype)
     size = len(index)
-    total = y.new_zeros(size, y.shape[1]).index_add(0, theirs, y * real[:, None])
-    count = y.new_zeros(size).index_add(0, theirs, real)
+    total = y.new_zeros(size, y.shape[1]).index_add(0, other, y * real[:, None])
+    count = y.new_zeros(size).index_add(0, other, real)
     valid = (keys >= 0).all(1).to(y.dtype)
-    return total[mine] * valid[:, None], count[mine] * valid
-
-
-def _equal(a: Tensor, b: Tensor) -> Tensor:
-    return (a == b) & (a >= 0)
+    return total[row] * valid[:, None], count[row] * valid

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from align.losses.pairing import at_least_float32, check_embeddings, exact, nothing
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
 
 
 def spread(x: Tensor) -> Tensor:

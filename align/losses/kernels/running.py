@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from align.losses.parts import wide
-from align.losses.slabs import Plan, Slab, axes, spread_over
+from align.losses.kernels.numerics import sum_dtype
+from align.losses.kernels.slabs import Plan, Slab, axes, spread_over
 
 
 class Sums:
@@ -18,7 +18,7 @@ class Sums:
 
     def __init__(self, plan: Plan, like: Tensor):
         self.plan = plan
-        self.sums = {m: like.new_zeros(plan.lengths[m], dtype=wide(like)) for m in plan.anchors}
+        self.sums = {m: like.new_zeros(plan.lengths[m], dtype=sum_dtype(like)) for m in plan.anchors}
         self.tops = {m: torch.full_like(x, -math.inf) for m, x in self.sums.items()} if plan.shifted else {}
 
     def add(self, logits: Tensor, slab: Slab) -> None:
@@ -37,7 +37,7 @@ class Sums:
                 each = logits.clone()
                 forbid(each, m, slab)
             if self.plan.shifted:
-                each = each - spread_over(self._raised(m, each.amax(axes(m, slab)), slab), m, slab).to(each.dtype)
+                each = each - spread_over(self._raise_tops(m, each.amax(axes(m, slab)), slab), m, slab).to(each.dtype)
             self._put(m, each.exp_().sum(axes(m, slab)), slab)
 
     def logs(self) -> list[Tensor]:
@@ -52,7 +52,7 @@ class Sums:
         else:
             self.sums[m].index_add_(0, slab.rest[m], more.to(self.sums[m].dtype))
 
-    def _raised(self, m: int, seen: Tensor, slab: Slab) -> Tensor:
+    def _raise_tops(self, m: int, seen: Tensor, slab: Slab) -> Tensor:
         """The largest logit of each anchor so far, with these; the sums now stand over it."""
         top, seen = self.tops[m].clone(), seen.to(self.tops[m].dtype)
         if m == slab.u:
@@ -66,7 +66,7 @@ class Sums:
         return _finite(top)
 
 
-class Weigh:
+class Slopes:
     """d loss / d logits of a slab: Σ_m g_m·exp(logit - log Σ exp of anchor m)."""
 
     def __init__(self, plan: Plan, logs: Sequence[Tensor], grads: Sequence[Tensor]):

@@ -28,14 +28,9 @@ def check_part(part: tuple[int, int], merge: Merge | None, tile: int | None) -> 
         raise ValueError(f"tile is at least one row; got {tile}")
 
 
-def mine(x: Tensor, part: tuple[int, int]) -> Tensor:
+def detach_others(x: Tensor, part: tuple[int, int]) -> Tensor:
     """x (n, ...), whose gradient flows through this part's rows alone."""
     if part[1] == 1:
         return x
     start, stop = share(len(x), part)
     return torch.cat([x[:start].detach(), x[start:stop], x[stop:].detach()])
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """What sums over many tiles are kept in."""
-    return torch.float32 if x.device.type == "mps" else torch.float64

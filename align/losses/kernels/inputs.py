@@ -1,37 +1,17 @@
-"""What every loss does with rows: exact dtype, who belongs with whom, and means over the anchors that count."""
+"""Inputs of the losses: checks, and defaults for what is not given."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
+from align.losses.kernels.numerics import at_least_float32
+
 Scale = float | Tensor
 """The multiplier itself, already exponentiated: a float or a tensor of one element."""
-
-
-def exact(x: Tensor) -> AbstractContextManager:
-    """A block without autocast: bfloat16 logits of a scale of 100 are wrong in the second digit."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def refuse_second_derivative() -> None:
-    """Called in a backward pass that makes no graph of itself. Raises RuntimeError where one is asked for."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError(
-            "this loss takes its gradient in tiles and cannot differentiate twice: call backward or autograd.grad "
-            "without create_graph=True"
-        )
-
-
-def at_least_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors in their common dtype, float32 or wider."""
-    dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors], torch.float32)
-    return [x.to(dtype) for x in tensors]
 
 
 def check_embeddings(embeddings: Sequence[Tensor]) -> None:
@@ -129,60 +109,3 @@ def sets(
         [per_row(groups[m], x, f"groups[{m}]") for m, x in enumerate(xs)] if groups else None,
         [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(xs)],
     )
-
-
-def same(a: Tensor, b: Tensor) -> Tensor:
-    """(n_a, n_b) bool: equal ids. A negative id equals nothing, not even itself."""
-    return (a[:, None] == b[None, :]) & (a[:, None] >= 0)
-
-
-def together(samples: Sequence[Tensor]) -> Tensor:
-    """(C, M) int64: the rows of every tuple whose rows all belong to one sample, the first modality's row slowest.
-
-    samples: M tensors (n_m,) of ids; a negative id belongs to none. By sorting: memory C·M, no matrix.
-    """
-    rows = (samples[0] >= 0).nonzero()  # (C, 1)
-    for sample in samples[1:]:
-        wanted = samples[0][rows[:, 0]]
-        ordered, order = sample.sort(stable=True)
-        first = torch.searchsorted(ordered, wanted)
-        count = torch.searchsorted(ordered, wanted, right=True) - first
-        before = count.cumsum(0) - count
-        left = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
-        right = order[first[left] + torch.arange(len(left), device=rows.device) - before[left]]
-        rows = torch.cat([rows[left], right[:, None]], dim=1)
-    return rows
-
-
-def by_anchor(values: Tensor, anchor: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """(n,) how many of the values (C,) each anchor (C,) in 0..n-1 has, and their mean, 0 where it has none."""
-    count = values.new_zeros(n).index_add(0, anchor, torch.ones_like(values))
-    total = values.new_zeros(n).index_add(0, anchor, values)
-    return count, total / count.clamp(min=1)
-
-
-def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
-    """(n,) log Σ exp of the logits (C,) of each anchor (C,) in 0..n-1; the smallest number where it has none."""
-    bounds = torch.finfo(logits.dtype)
-    top = logits.new_full((n,), bounds.min).scatter_reduce(0, anchor, logits.detach(), "amax")
-    total = logits.new_zeros(n).index_add(0, anchor, (logits - top[anchor]).exp())
-    return total.clamp(min=bounds.tiny).log() + top
-
-
-def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
-    """Σ w·l / Σ w over the anchors that were found, all (n,); a differentiable zero where none counts."""
-    weights = torch.where(found, weights, 0)
-    total = weights.sum()
-    return (weights * torch.where(found, losses, 0)).sum() / torch.where(total == 0, 1, total)
-
-
-def nothing(*tensors: Tensor) -> Tensor:
-    """A zero whose gradient to each tensor is zeros, never None."""
-    return torch.stack([x.reshape(-1)[:0].sum() for x in tensors]).sum()
-
-
-def log_sum(logits: Tensor, dim: int = -1) -> Tensor:
-    """log Σ exp over dim, where a row of nothing but -inf gives the smallest number and zero gradients, never NaN."""
-    bounds = torch.finfo(logits.dtype)
-    top = logits.detach().amax(dim, keepdim=True).clamp(min=bounds.min)
-    return (logits - top).exp().sum(dim).clamp(min=bounds.tiny).log() + top.squeeze(dim)

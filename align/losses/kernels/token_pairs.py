@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
+from align.losses.kernels.numerics import exact, refuse_second_derivative
 
 TILE = 2**22
 """Similarities of tokens in a tile where nothing else is said: 16 MiB in float32."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def filled(
+def fill_missing(
     xs: Sequence[Tensor],
     samples: Sequence[Tensor],
     groups: Sequence[Tensor] | None,
