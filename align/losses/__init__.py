@@ -1,6 +1,6 @@
-"""One loss a file: arithmetic over dense tensors and sample ids, usable in anyone's training loop.
+"""Losses, one a file: arithmetic over dense tensors and sample ids, for any training loop.
 
-Functions take the multiplier ``scale``; the modules of the same names hold a learned one.
+Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
 from align.losses.distillation import Distill, distill
@@ -62,7 +62,7 @@ __all__ = [
 FLOORS = (
     ("kernels", "kinds"),  # the machinery, and the facts about each kind of loss
     ("loss",),  # the interface of every module
-    ("temperature",),  # and its learned scale
+    ("temperature",),  # the learned scale
     ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
     (
         "distillation",

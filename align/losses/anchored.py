@@ -1,4 +1,4 @@
-"""Modules of losses that hold an anchor modality against tuples of the others."""
+"""Modules of losses that contrast an anchor modality with tuples of the others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from align.losses.temperature import ClipTemperature
 
 
 class Anchored(ClipTemperature):
-    """Abstract: the module form of such a loss, with a learned temperature.
+    """Abstract: a loss module over an anchor and tuples, with a learned temperature.
 
-    anchor: "all", or the place of the anchor in ``between``. start_scale, max_scale, learn_scale: None takes CLIP's.
+    anchor: "all", or the place of the anchor in ``between``.
+    start_scale, max_scale, learn_scale: None takes CLIP's values.
     """
 
     modalities: ClassVar[int | None] = None  # in one call; None: any number

@@ -47,32 +47,35 @@ def infonce(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> Tensor:
-    """The contrastive loss of two sets of rows, both directions added and halved; a 0-d tensor.
+    """Return the contrastive loss of two sets of rows, the mean of both directions; a 0-d tensor.
 
     With s_ij = scale·<a_i, b_j> and P(i) the rows of the other side that share anchor i's sample, an anchor costs
-    -1/|P(i)| Σ_{p∈P(i)} log( exp s_ip / Σ_k exp s_ik ); a direction is the mean over the anchors with |P(i)| >= 1.
-    Without sample ids it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020, figure 3); with several positives it
-    is supervised contrastive learning's L_out (Khosla et al. 2020, arXiv 2004.11362, equation 2).
+    -1/|P(i)| Σ_{p∈P(i)} log( exp s_ip / Σ_k exp s_ik ). A direction is the mean over the anchors with |P(i)| >= 1.
+    Without sample ids it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020, figure 3). With several positives it is
+    supervised contrastive learning's L_out (Khosla et al. 2020, arXiv 2004.11362, equation 2).
 
     a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
     scale: the multiplier, already exponentiated.
-    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 belongs to no sample and
-        is a negative for everyone.
-    positives: "mean" as above; "inside" averages inside the log: -log( 1/|P| Σ_p exp s_ip / Σ_k exp s_ik ) (L_in,
-        equation 3 there); "sum" sums inside it.
-    label_smoothing: ε in [0, 1): (1 - ε) of the loss above and ε of the mean of -log p over all candidates that remain.
-    group_a, group_b: (n,) ids; rows of one group (>= 0) are never each other's negatives; a positive stays a positive.
+    sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 belongs to no sample and is a
+        negative for everyone.
+    positives: how an anchor reads several positives. "mean" is the formula above. "inside" averages inside the log:
+        -log( 1/|P| Σ_p exp s_ip / Σ_k exp s_ik ) (L_in, equation 3 there). "sum" sums inside the log.
+    label_smoothing: ε in [0, 1). The cost is (1 - ε) of the one above and ε of the mean of -log p over all candidates
+        that remain.
+    group_a, group_b: (n,) ids. Rows of one group (>= 0) are never each other's negatives. A positive stays a positive.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
-    directions: how much the direction from a to b, and that from b to a, count; their mean is the loss.
-    focal: γ >= 0; an anchor that finds its own with probability p counts (1 - p)^γ: hard ones lead (Lin et al. 2017,
-        arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
-    part, merge, tile: as in ``align.losses.tiles.log_sums``: the share (i, n) of the tiles that this call computes,
-        what joins the shares, and the rows of a tile. The value is the whole loss, its gradient this part's share.
+    directions: weights of the direction from a to b and of that from b to a. The loss is their weighted mean.
+    focal: γ >= 0. An anchor that finds its positives with probability p counts (1 - p)^γ, so hard ones lead (Lin et al.
+        2017, arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
+    part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``: the share (i, n) of the tiles that this call
+        computes, the function that joins the shares, and the rows of a tile. The value is the whole loss, its gradient
+        this part's share.
 
-    The (n_a, n_b) logits are never all there: tiles of them are made once going forward and once going back, for both
-    directions, 8·n_a·n_b·D operations in all against 12 of two cross-entropies; extra memory grows with (n_a + n_b)·D.
+    The (n_a, n_b) logits never stand in memory at once. Tiles of them are made once going forward and once going back,
+    for both directions: 8·n_a·n_b·D operations in all, against 12 of two cross-entropies. Extra memory grows with (n_a
+    + n_b)·D.
 
-    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
     """
     check_embeddings([a, b])
@@ -123,8 +126,8 @@ class InfoNCE(ClipTemperature):
     """``infonce`` with a learned temperature that starts at CLIP's 1/0.07 and ends at CLIP's 100 (arXiv 2103.00020,
     section 2.5).
 
-    positives, label_smoothing, directions, focal: as in ``infonce``. A term's pairs share the temperature: for one a
-    pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.
+    positives, label_smoothing, directions, focal: as in ``infonce``. The pairs of a term share the temperature: for one
+    a pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.
     """
 
     kind = "pairwise"
@@ -158,7 +161,7 @@ class InfoNCE(ClipTemperature):
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         a, b = embeddings
         return infonce(
             a,

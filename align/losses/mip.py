@@ -1,4 +1,4 @@
-"""The multilinear inner product: what Symile calls the similarity of a tuple."""
+"""The multilinear inner product, Symile's similarity of a tuple."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from align.losses.kernels.numerics import at_least_float32
 
 
 def mip(embeddings: Sequence[Tensor]) -> Tensor:
-    """Σ_d Π_m x_m[..., d]: the inner product of two, multiplied out to M (Saporta et al. 2024, arXiv 2411.01053,
-    section 3.2).
+    """Return Σ_d Π_m x_m[..., d], the inner product of two vectors extended to M (Saporta et al. 2024, arXiv
+    2411.01053, section 3.2).
 
-    embeddings: M >= 1 tensors (..., D) of shapes that broadcast; returns (...), float32 at least. Raises ValueError
+    embeddings: M >= 1 tensors (..., D) of shapes that broadcast. Returns (...), float32 at least. Raises ValueError
     where there is none.
     """
     if not embeddings:

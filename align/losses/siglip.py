@@ -1,4 +1,4 @@
-"""SigLIP: each pair of rows is its own yes-or-no question."""
+"""SigLIP: each pair of rows is a yes-or-no question by itself."""
 
 from __future__ import annotations
 
@@ -46,20 +46,21 @@ def siglip(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> Tensor:
-    """The sigmoid loss of two sets of rows (Zhai et al. 2023, arXiv 2303.15343, equation 1); a 0-d tensor.
+    """Return the sigmoid loss of two sets of rows (Zhai et al. 2023, arXiv 2303.15343, equation 1); a 0-d tensor.
 
-    -Σ_ij logsigmoid(±(s_ij + bias)) / ((n_a + n_b) / 2) with s_ij = scale·<a_i, b_j>, + for every pair of rows of one
-    sample and - for all others: a batch without a positive still learns from its negatives.
+    -Σ_ij logsigmoid(±(s_ij + bias)) / ((n_a + n_b) / 2) with s_ij = scale·<a_i, b_j>. The sign is + for every pair of
+    rows of one sample and - for all others, so a batch without a positive still learns from its negatives.
 
     a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
-    scale, bias: the multiplier, already exponentiated, and what is added to it.
-    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 is everyone's negative.
-    group_a, group_b: (n,) ids; a pair of one group (>= 0) that is no positive is left out.
-    weight_a, weight_b: (n,) weights; a pair counts (w_i + w_j) / 2, and the divisor is (Σ w_a + Σ w_b) / 2.
-    part, merge, tile: as in ``align.losses.tiles.log_sums``; a tile is so many rows of a.
+    scale: the multiplier, already exponentiated.
+    bias: a number added to the logits.
+    sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 is everyone's negative.
+    group_a, group_b: (n,) ids. A pair of one group (>= 0) that is no positive is left out.
+    weight_a, weight_b: (n,) weights. A pair counts (w_i + w_j) / 2, and the divisor is (Σ w_a + Σ w_b) / 2.
+    part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``. A tile is this many rows of a.
 
-    The gradient is taken in the forward pass, a tile at a time: 6·n_a·n_b·D operations, extra memory that grows with
-    (n_a + n_b)·D.
+    The gradient is taken in the forward pass, a tile at a time: 6·n_a·n_b·D operations, and extra memory that grows
+    with (n_a + n_b)·D.
 
     Without a pair the loss is zero and so are all gradients. Raises ValueError for shapes that do not fit.
     """
@@ -86,11 +87,13 @@ def siglip(
 
 @final
 class SigLIP(Temperature):
-    """``siglip`` with a learned scale and a learned bias of shape (1,). The scale starts at the paper's 10 (arXiv
-    2303.15343, section 3.2), the bias at -log(N - 1) for N samples in a batch: of a row's N pairs one is right, and so
-    it is the first guess for pairs that say nothing yet. At the paper's batch of 32,768 that is -10.4; it took -10.
+    """``siglip`` with a learned scale and a learned bias of shape (1,).
 
-    start_scale, start_bias, max_scale, learn_scale: None takes these, and the limit 100.
+    The scale starts at the paper's 10 (arXiv 2303.15343, section 3.2), the bias at -log(N - 1) for N samples in a
+    batch. One of a row's N pairs is right, so this is the best guess while the pairs say nothing. At the paper's batch
+    of 32,768 it is -10.4, and the paper took -10.
+
+    start_scale, start_bias, max_scale, learn_scale: None takes these values, and 100 as the limit.
     """
 
     kind = "pairwise"
@@ -111,7 +114,7 @@ class SigLIP(Temperature):
 
     @torch.no_grad()
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """The paper's scale, whatever D is, and the bias from N = batch."""
+        """Set the paper's scale, whatever D is, and the bias from N = batch."""
         self._set(START_SCALE, CLIP_LIMIT)
         assert self.bias is not None  # made above
         self.bias.fill_(-math.log(max(batch - 1, 1)) if self.start_bias is None else self.start_bias)
@@ -127,7 +130,7 @@ class SigLIP(Temperature):
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         a, b = embeddings
         assert self.bias is not None  # made above
         return siglip(

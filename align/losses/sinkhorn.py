@@ -17,21 +17,22 @@ def sinkhorn(
     epsilon: float = 0.1,
     steps: int = 20,
 ) -> tuple[Tensor, Tensor]:
-    """What it costs to carry the mass of a onto b, (...), and the plan that does, (..., L_a, L_b).
+    """Return the cost of carrying the mass of a onto b, (...), and the plan that carries it, (..., L_a, L_b).
 
     The mass is uniform over the real tokens of a, mu, and of b, nu. The cost is min_P <P, C> + epsilon · KL(P | mu nu')
-    over the plans P with these marginals (Cuturi 2013, arXiv 1306.0895, equations 2 and 4; Peyre & Cuturi 2019, arXiv
-    1803.00567, equation 4.2), by Sinkhorn's updates of the two potentials in the log domain (section 4.4 there). As
-    epsilon goes to 0 it falls to the cost of the best assignment, as epsilon grows it rises to the mean of C.
+    over the plans P with these marginals (Cuturi 2013, arXiv 1306.0895, equations 2 and 4, and Peyre & Cuturi 2019,
+    arXiv 1803.00567, equation 4.2), by Sinkhorn's updates of the two potentials in the log domain (section 4.4 there).
+    As epsilon goes to 0, it falls to the cost of the best assignment. As epsilon grows, it rises to the mean of C.
 
-    cost: (..., L_a, L_b). mask_a: (..., L_a), mask_b: (..., L_b) bool, true where a token is real; None: all are.
-    epsilon: in the cost's units. steps: updates of each potential; about (range of C) / epsilon of them, or more.
+    cost: (..., L_a, L_b). mask_a: (..., L_a), mask_b: (..., L_b) bool, true where a token is real. None: all are.
+    epsilon: in the cost's units.
+    steps: updates of each potential. Take about (range of C) / epsilon of them, or more.
 
-    The plan ends with an update of b's potential: its sums over a are nu exactly, its sums over b are mu once the steps
+    The plan ends with an update of b's potential. Its sums over a are nu exactly, its sums over b are mu once the steps
     have converged. The cost is the dual's value at these potentials. Its gradient is the plan (Danskin), to rounding,
-    with a's potential held fixed: so no step is kept for the backward pass. The plan has no gradient.
+    with a's potential held fixed, so no step is kept for the backward pass. The plan has no gradient.
 
-    Where one side has no real token, cost and plan are zero. Costs about 2·steps exponentials an entry. Raises
+    Where one side has no real token, cost and plan are zero. It costs about 2·steps exponentials an entry. Raises
     ValueError for epsilon <= 0, steps < 1 and masks that do not fit.
     """
     check_sinkhorn(epsilon, steps)

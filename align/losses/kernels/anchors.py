@@ -1,4 +1,4 @@
-"""An anchor modality against tuples of all the others: what GRAM and TRIANGLE contrast."""
+"""An anchor modality contrasted with tuples of all the others, for GRAM and TRIANGLE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from align.losses.kernels.two_way import Matches, two_way
 Anchor = Literal["all"] | int
 
 Measure = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""(n, D) anchors and M-1 tensors (C, D), the rows of C tuples -> (n, C): how far apart each anchor and tuple are."""
+"""Distance of anchors (n, D) from C tuples, given as M-1 tensors (C, D) of rows, as (n, C)."""
 
 
 def contrast_anchors(
@@ -29,15 +29,17 @@ def contrast_anchors(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """``infonce`` over the logits -scale·measure between the anchor's rows and the complete tuples of the others, both
-    directions added and halved; "all": the mean over every modality as anchor. A 0-d tensor.
+    """Return ``infonce`` over the logits -scale·measure between the anchor's rows and the complete tuples of the
+    others; a 0-d tensor.
 
-    A tuple takes one row of every other modality, all of one sample, and belongs to that sample; of several rows of a
-    sample every combination is one. An anchor's tuples and a tuple's anchors are those of its sample, several averaged
-    outside the log; all others are its negatives. A row of id -1 is in no tuple: it is a negative where its modality is
-    the anchor (for M = 2 always).
+    It is the mean of both directions, and with anchor "all" the mean over every modality as anchor.
 
-    groups: a tuple whose rows all are of the anchor's group (>= 0) is not its negative, nor the other way round.
+    A tuple takes one row of every other modality, all of one sample, and belongs to that sample. Every combination of a
+    sample's rows is a tuple. An anchor's tuples and a tuple's anchors are those of its sample, several averaged outside
+    the log. All others are its negatives. A row of id -1 is in no tuple: it is a negative where its modality is the
+    anchor (for M = 2 always).
+
+    groups: a tuple whose rows are all of the anchor's group (>= 0) is not its negative, nor the other way round.
     weights: an anchor counts by its weight, a tuple by the mean of its rows'.
 
     Raises ValueError for shapes and options that do not fit.
@@ -49,7 +51,7 @@ def contrast_anchors(
         losses = []
         for m in range(M) if anchor == "all" else [anchor]:
             others = [o for o in range(M) if o != m]
-            # A single other modality stands as it is, rows of id -1 included: there is nothing for them to complete.
+            # A single other modality keeps its rows of id -1: they have no tuple to complete.
             every = torch.arange(len(xs[others[0]]), device=scale.device)
             rows = (
                 complete_tuples([ids[o] for o in others]).unbind(1) if M > 2 else [every]
@@ -69,14 +71,16 @@ def contrast_anchors(
 
 
 def check_anchor(anchor: Anchor, M: int | None = None) -> None:
-    """Raises ValueError unless anchor is "all" or a place among M modalities."""
+    """Raise ValueError unless anchor is "all" or a place among M modalities."""
     if anchor != "all" and not (type(anchor) is int and anchor >= 0 and (M is None or anchor < M)):
         known = "" if M is None else f" of the {M}, 0 to {M - 1}"
         raise ValueError(f"anchor is 'all' or the place of one modality{known}; got {anchor!r}")
 
 
 def root(squared: Tensor, error: Tensor | float) -> Tensor:
-    """√x where x is above its own rounding error, else zero with zero gradient: the slope of √ at 0 is infinite, that
-    of a volume is not."""
+    """Return √x where x is above its rounding error, else zero with zero gradient.
+
+    The slope of √ at 0 is infinite, that of a volume is not.
+    """
     safe = squared > error
     return torch.where(safe, torch.where(safe, squared, 1).sqrt(), 0)

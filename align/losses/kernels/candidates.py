@@ -1,4 +1,4 @@
-"""Who is no candidate of an anchor: rows of its group that are not its sample's."""
+"""Candidates that an anchor does not meet: rows of its group that are not its sample's."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from align.losses.kernels.slabs import Slab
 
 @final
 class Alike:
-    """Forbids an anchor the tuples whose every row shares its sample or its group, unless all share its sample: those
-    are its positives.
+    """A rule that forbids an anchor the tuples whose every row shares its sample or its group.
 
-    samples, groups: M tensors (n_m,) of ids; a negative id equals nothing.
+    Tuples whose every row shares its sample are the anchor's positives and stay.
+
+    samples, groups: M tensors (n_m,) of ids. A negative id equals nothing.
     """
 
     def __init__(self, samples: Sequence[Tensor], groups: Sequence[Tensor]):
         self.samples, self.groups = samples, groups
 
     def __call__(self, logits: Tensor, m: int, slab: Slab) -> None:
-        """logits (J, t, n_v) of a slab, seen by anchor modality m."""
+        """Set the logits (J, t, n_v) of a slab that anchor modality m must not see to -inf, in place."""
         place = {o: slab.rows(o, len(x), logits.device) for o, x in enumerate(self.samples)}
         positive, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
         for o in place.keys() - {m}:
@@ -37,8 +38,10 @@ class Alike:
 def mean_candidate(
     embeddings: Sequence[Tensor], m: int, samples: Sequence[Tensor], groups: Sequence[Tensor] | None
 ) -> Tensor:
-    """(n_m,) the mean of <x_i, y_j> over anchor i's candidates j on the other of two sides, by sums over groups: no
-    matrix."""
+    """Return the mean of <x_i, y_j> over anchor i's candidates j on the other of two sides, (n_m,).
+
+    It takes sums over groups, and no matrix.
+    """
     x, y = embeddings[m], embeddings[1 - m]
     if groups is None:
         return x @ y.mean(0)
@@ -50,7 +53,8 @@ def mean_candidate(
 
 
 def _sum_of_equals(keys: Tensor, others: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, D) the sum of the rows y (n_y, D) whose key (n_y, K) is a row's key (n, K), and (n,) how many they are."""
+    """Return the sum of the rows y (n_y, D) whose key (n_y, K) is a row's key (n, K), as (n, D), and their number,
+    (n,)."""
     _, index = torch.cat([keys, others]).unique(dim=0, return_inverse=True)
     row, other = index[: len(keys)], index[len(keys) :]
     real = (others >= 0).all(1).to(y.dtype)

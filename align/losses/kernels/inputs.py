@@ -1,4 +1,4 @@
-"""Inputs of the losses: checks, and defaults for what is not given."""
+"""Inputs of the losses: checks, and defaults for those that are not given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Scale = float | Tensor
 
 
 def check_embeddings(embeddings: Sequence[Tensor]) -> None:
-    """Raises ValueError unless all are (n_m, D) floating tensors with one D."""
+    """Raise ValueError unless all are (n_m, D) floating tensors with one D."""
     shapes = ", ".join(str(tuple(x.shape)) for x in embeddings)
     if any(x.ndim != 2 or not x.is_floating_point() for x in embeddings) or len({x.shape[1] for x in embeddings}) > 1:
         kinds = ", ".join(str(x.dtype) for x in embeddings)
@@ -23,7 +23,7 @@ def check_embeddings(embeddings: Sequence[Tensor]) -> None:
 
 
 def one_number(scale: Scale, like: Tensor, name: str = "scale") -> Tensor:
-    """scale as a 0-d tensor in like's dtype and device. Raises ValueError where it is more than one number."""
+    """Return scale as a 0-d tensor in like's dtype and device. Raises ValueError where it is more than one number."""
     number = torch.as_tensor(scale, dtype=like.dtype, device=like.device)
     if number.numel() != 1:
         raise ValueError(f"{name} is one number; got a tensor of shape {tuple(number.shape)}")
@@ -31,30 +31,30 @@ def one_number(scale: Scale, like: Tensor, name: str = "scale") -> Tensor:
 
 
 def row_ids(given: Tensor | None, x: Tensor, name: str) -> Tensor:
-    """(n,) int64 sample ids of x's rows; without ids, row i belongs to sample i."""
+    """Return sample ids of x's rows, (n,) int64. Without ids, row i belongs to sample i."""
     return torch.arange(len(x), device=x.device) if given is None else per_row(given, x, name)
 
 
 def per_row(given: Tensor, x: Tensor, name: str) -> Tensor:
-    """given on x's device. Raises ValueError unless it has one entry a row."""
+    """Return given on x's device. Raises ValueError unless it has one entry a row."""
     if given.shape != x.shape[:1]:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; its rows need ({len(x)},)")
     return given.to(x.device)
 
 
 def row_weights(given: Tensor | None, x: Tensor, name: str) -> Tensor:
-    """(n,) weights in x's dtype; ones where none are given."""
+    """Return weights in x's dtype, (n,), all 1 where none are given."""
     return x.new_ones(len(x)) if given is None else per_row(given, x, name).to(x.dtype)
 
 
 def both_or_neither(a: object, b: object, name: str) -> None:
-    """Raises ValueError where only one side of a pair has groups."""
+    """Raise ValueError where only one side of a pair has groups."""
     if (a is None) != (b is None):
         raise ValueError(f"{name}_a and {name}_b come together; only {name}_{'b' if a is None else 'a'} was given")
 
 
 class Sides(TypedDict):
-    """What a function of two sides is told of their rows."""
+    """Keywords of a function of two sides: the ids, groups and weights of their rows."""
 
     sample_a: Tensor
     sample_b: Tensor
@@ -65,7 +65,7 @@ class Sides(TypedDict):
 
 
 def sides(samples: Sequence[Tensor], groups: Sequence[Tensor] | None, weights: Sequence[Tensor] | None) -> Sides:
-    """What a loss module is told of two sets of rows, as the keywords of its function."""
+    """Return the samples, groups and weights of a loss module's call as keywords of its function of two sides."""
     sample_a, sample_b = samples
     group_a, group_b = groups or (None, None)
     weight_a, weight_b = weights or (None, None)
@@ -80,7 +80,7 @@ def sides(samples: Sequence[Tensor], groups: Sequence[Tensor] | None, weights: S
 
 
 class Sets(NamedTuple):
-    """The rows of M modalities, as a loss over all of them reads them."""
+    """Rows of M modalities, as a loss over all of them reads them."""
 
     values: list[Tensor]  # (n_m, D), of one dtype
     samples: list[Tensor]  # (n_m,)
@@ -94,7 +94,7 @@ def sets(
     groups: Sequence[Tensor] | None,
     weights: Sequence[Tensor] | None,
 ) -> Sets:
-    """Checks and fills in what was given of M >= 2 sets of rows. Raises ValueError for what does not fit."""
+    """Return M >= 2 sets of rows, with defaults for samples and weights. Raises ValueError for wrong shapes."""
     check_embeddings(embeddings)
     M = len(embeddings)
     if M < 2:

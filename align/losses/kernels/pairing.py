@@ -1,4 +1,4 @@
-"""What every loss does with rows: exact dtype, who belongs with whom, and means over the anchors that count."""
+"""Pairing of rows by their ids: tuples of one sample, sums over each anchor's tuples, and means over the anchors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ def equal(a: Tensor, b: Tensor) -> Tensor:
 
 
 def same(a: Tensor, b: Tensor) -> Tensor:
-    """(n_a, n_b) bool: equal ids. A negative id equals nothing, not even itself."""
+    """Return (n_a, n_b) bool: equal ids. A negative id equals nothing, not even itself."""
     return equal(a[:, None], b[None, :])
 
 
 def complete_tuples(samples: Sequence[Tensor]) -> Tensor:
-    """(C, M) int64: the rows of every tuple whose rows all belong to one sample, the first modality's row slowest.
+    """Return the rows of every tuple whose rows all belong to one sample, (C, M) int64, the first modality's row
+    slowest.
 
-    samples: M tensors (n_m,) of ids; a negative id belongs to none. By sorting: memory C·M, no matrix.
+    samples: M tensors (n_m,) of ids. A negative id belongs to no sample. It sorts: memory C·M, no matrix.
     """
     rows = (samples[0] >= 0).nonzero()  # (C, 1)
     for sample in samples[1:]:
@@ -37,21 +38,22 @@ def complete_tuples(samples: Sequence[Tensor]) -> Tensor:
 
 
 def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """(P,) rows and (P,) rows of the teacher: the k-th of a sample with the teacher's k-th of it."""
+    """Return rows (P,) and the teacher's rows (P,): the k-th of a sample with the teacher's k-th of it."""
     turn, turn_of_teacher = (same(ids, ids).tril(-1).sum(1) for ids in (sample, teacher))
     rows, rows_of_teacher = (same(sample, teacher) & (turn[:, None] == turn_of_teacher)).nonzero(as_tuple=True)
     return rows, rows_of_teacher
 
 
 def by_anchor(values: Tensor, anchor: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """(n,) how many of the values (C,) each anchor (C,) in 0..n-1 has, and their mean, 0 where it has none."""
+    """Return how many of the values (C,) each anchor (C,) in 0..n-1 has, (n,), and their mean, (n,), 0 where it has
+    none."""
     count = values.new_zeros(n).index_add(0, anchor, torch.ones_like(values))
     total = values.new_zeros(n).index_add(0, anchor, values)
     return count, total / count.clamp(min=1)
 
 
 def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
-    """(n,) log Σ exp of the logits (C,) of each anchor (C,) in 0..n-1; the smallest number where it has none."""
+    """Return log Σ exp of the logits (C,) of each anchor (C,) in 0..n-1, (n,), the smallest number for none."""
     bounds = torch.finfo(logits.dtype)
     top = logits.new_full((n,), bounds.min).scatter_reduce(0, anchor, logits.detach(), "amax")
     total = logits.new_zeros(n).index_add(0, anchor, (logits - top[anchor]).exp())
@@ -59,7 +61,7 @@ def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
-    """Σ w·l / Σ w over the anchors that were found, all (n,); a differentiable zero where none counts."""
+    """Return Σ w·l / Σ w over the anchors that were found, all (n,), or a differentiable zero where none counts."""
     weights = torch.where(found, weights, 0)
     total = weights.sum()
     return (weights * torch.where(found, losses, 0)).sum() / torch.where(total == 0, 1, total)

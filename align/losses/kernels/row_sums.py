@@ -1,6 +1,6 @@
 """One set of anchors against one set of candidates: the sum of each anchor's log Σ exp, in blocks of whole rows.
 
-A block of anchors sees all its candidates at once, and nothing later changes its softmax: so the gradient is taken in
+A block of anchors sees all its candidates at once, and nothing later changes its softmax. So the gradient is taken in
 the forward pass, and the logits are made once. 6·n·K·D operations, memory for one block.
 """
 
@@ -17,7 +17,7 @@ from align.losses.kernels.parts import Merge, share
 from align.losses.kernels.slabs import ROWS, TILE
 
 ForbidRows = Callable[[Tensor, int], None]
-"""Sets to -inf, in place, the logits (t, K) of anchors start..start+t that are no candidates of theirs."""
+"""Rule that sets to -inf, in place, the logits (t, K) of candidates that anchors start..start+t do not meet."""
 
 
 def row_log_sums(
@@ -32,11 +32,12 @@ def row_log_sums(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> Tensor:
-    """Σ_i weight_i·log( exp beside_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d; differentiable once.
+    """Return Σ_i weight_i·log( exp beside_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d, differentiable once.
 
-    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least. beside: (n,) logits that each
-    anchor has beside its candidates. weight: (n,), constant; an anchor of weight 0 is not looked at.
-    part, merge, tile: as in ``align.losses.tiles.log_sums``; a tile is so many anchors.
+    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least.
+    beside: (n,) a logit that each anchor has beside its candidates'.
+    weight: (n,), constant. An anchor of weight 0 is not looked at.
+    part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``. A tile is this many anchors.
     """
     height = max(ROWS, TILE // max(len(candidates), 1)) if tile is None else tile
     return _RowLogSums.apply((forbid, part, merge, height), anchors, candidates, scale, beside, weight)

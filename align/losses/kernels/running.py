@@ -1,4 +1,4 @@
-"""Sums of exp over slabs, for every anchor at once: going forward, and as weights going back."""
+"""Sums of exp over slabs for every anchor at once, and their slopes going back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from align.losses.kernels.slabs import Plan, Slab, axes, spread_over
 
 
 class Sums:
-    """Running sums of exp for the anchors, each (n_m,): plain ones, or with the largest logit so far beside them."""
+    """Running sums of exp for the anchors, each (n_m,), with the largest logit so far beside them where a shift is
+    needed."""
 
     def __init__(self, plan: Plan, like: Tensor):
         self.plan = plan
@@ -22,7 +23,7 @@ class Sums:
         self.tops = {m: torch.full_like(x, -math.inf) for m, x in self.sums.items()} if plan.shifted else {}
 
     def add(self, logits: Tensor, slab: Slab) -> None:
-        """logits (J, t, n_v), overwritten."""
+        """Add the logits of a slab, (J, t, n_v), which are overwritten."""
         forbid, alone = self.plan.forbid, bool(self.plan.rest)
         if forbid and not alone:
             forbid(logits, self.plan.anchors[0], slab)
@@ -41,7 +42,7 @@ class Sums:
             self._put(m, each.exp_().sum(axes(m, slab)), slab)
 
     def logs(self) -> list[Tensor]:
-        """(n_m,) of each anchor."""
+        """Return the log of each anchor modality's sums, (n_m,)."""
         return [x.log() + (_finite(self.tops[m]) if self.tops else 0) for m, x in self.sums.items()]
 
     def _put(self, m: int, more: Tensor, slab: Slab) -> None:
@@ -53,7 +54,7 @@ class Sums:
             self.sums[m].index_add_(0, slab.rest[m], more.to(self.sums[m].dtype))
 
     def _raise_tops(self, m: int, seen: Tensor, slab: Slab) -> Tensor:
-        """The largest logit of each anchor so far, with these; the sums now stand over it."""
+        """Return the largest logit of each anchor so far, with these, after rescaling the sums to it."""
         top, seen = self.tops[m].clone(), seen.to(self.tops[m].dtype)
         if m == slab.u:
             top[slab.start : slab.stop] = torch.maximum(top[slab.start : slab.stop], seen)
@@ -67,7 +68,7 @@ class Sums:
 
 
 class Slopes:
-    """d loss / d logits of a slab: Σ_m g_m·exp(logit - log Σ exp of anchor m)."""
+    """Slopes of the loss by the logits of a slab: Σ_m g_m·exp(logit - log Σ exp of anchor m)."""
 
     def __init__(self, plan: Plan, logs: Sequence[Tensor], grads: Sequence[Tensor]):
         self.plan = plan
@@ -78,7 +79,7 @@ class Slopes:
         self.room: Tensor | None = None
 
     def __call__(self, logits: Tensor, slab: Slab) -> Tensor:
-        """(J, t, n_v), which overwrites the logits."""
+        """Return the slopes, (J, t, n_v), written over the logits."""
         forbid, alone = self.plan.forbid, bool(self.plan.rest)
         if forbid and not alone:
             forbid(logits, self.plan.anchors[0], slab)

@@ -1,4 +1,7 @@
-"""The sigmoid loss of all pairs of rows, in tiles of whole rows."""
+"""The sigmoid loss of all pairs of rows, in tiles of whole rows.
+
+A pair's loss needs no other pair. So its gradient is taken with it in the forward pass, and the logits are made once.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from align.losses.kernels.slabs import Forbid, Slab
 
 
 class SigmoidPlan(NamedTuple):
+    """Arguments of the sum besides the rows: positives, weights and tiles."""
+
     positives: Tensor  # (C, 2), sorted by the row of a
     weights: tuple[Tensor, Tensor] | None  # a pair counts w_a[i] + w_b[j]
     weight: Tensor  # or this, where all count alike
@@ -25,13 +30,11 @@ class SigmoidPlan(NamedTuple):
 
 
 def sigmoid_sum(plan: SigmoidPlan, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Return the 0-d weighted sum of the pairs' losses. It can be differentiated once."""
+    """Return the 0-d weighted sum of the pairs' losses, differentiable once."""
     return _SigmoidSum.apply(plan, a, b, scale, bias)
 
 
 class _SigmoidSum(torch.autograd.Function):
-    """A pair's loss needs no other pair: its gradient is taken with it, and the logits are made once."""
-
     @staticmethod
     def forward(ctx: Any, plan: SigmoidPlan, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         wanted = any(ctx.needs_input_grad)
@@ -51,8 +54,8 @@ class _SigmoidSum(torch.autograd.Function):
                     plan.forbid(logits[None], 0, Slab(0, 1, start, stop, {}))
                 i, j = plan.positives[here:there, 0] - start, plan.positives[here:there, 1]
                 logits[i, j] = -logits[i, j]
-                slope = logits.sigmoid()  # of softplus, the loss of a pair
-                losses = F.logsigmoid(logits.neg_())  # minus it
+                slope = logits.sigmoid()  # the slope of softplus, a pair's loss
+                losses = F.logsigmoid(logits.neg_())  # minus the pairs' losses
                 if plan.weights:
                     weight = plan.weights[0][start:stop, None] + plan.weights[1]
                     losses, slope = losses * weight, slope.mul_(weight)

@@ -1,9 +1,9 @@
-"""log Σ exp over every tuple of rows, for every anchor at once, in tiles: what InfoNCE and Symile are made of.
+"""log Σ exp over every tuple of rows, for every anchor at once, in tiles. InfoNCE and Symile are made of it.
 
 The logit of a tuple that takes one row of each of M modalities is scale·Σ_d Π_m x_m[d]. All anchors see the same cube
-of logits (for M = 2 the matrix of similarities, for both directions), only the set that normalises differs: so a slab
-of the cube is one matrix product, and its row sums, column sums and total serve all anchors. Going back, the slab is
-made again: 8·Π n_m·D operations in all, and memory for one slab.
+of logits (for M = 2 the matrix of similarities, for both directions), and only the set that normalises differs. So a
+slab of the cube is one matrix product, and its row sums, column sums and total serve all anchors. Going back, the slab
+is made again: 8·Π n_m·D operations in all, and memory for one slab.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ def log_sums(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """For each anchor modality m, (n_m,) log Σ exp of its rows' logits over all other modalities' tuples, -inf where
-    nothing is left of them; and the logits (C,) of the given tuples. Both are differentiable, once.
+    """Return log Σ exp of each anchor modality's rows, (n_m,), and the logits (C,) of the given tuples. Both are
+    differentiable, once.
+
+    The sum of a row is over its logits with all tuples of the other modalities. It is -inf where no tuple is left.
 
     xs: M >= 2 tensors (n_m, D) of one dtype, float32 at least, none empty. scale: 0-d, of that dtype.
-    tuples: (C, M) rows. anchors: which modalities; all by default. forbid: what each leaves out; for M = 2 it is asked
-    once, for the first anchor, and holds for both.
-    part, merge: this call computes its share of the rows of one modality; ``merge`` joins the parts' sums in the middle
-    of the forward pass. Values are whole everywhere, gradients this part's share.
-    tile: rows of a slab; None: as many as make about a million logits.
+    tuples: (C, M) rows.
+    anchors: the anchor modalities, all by default.
+    forbid: sets the logits that an anchor must not see to -inf. For M = 2 it is asked for the first anchor only, and
+        holds for both.
+    part, merge: this call computes its share of the rows of one modality. ``merge`` joins the parts' sums in the middle
+        of the forward pass. Values are whole everywhere, gradients are this part's share.
+    tile: rows of a slab. None: as many as make about a million logits.
     """
     plan = plan_of(xs, scale, anchors, forbid, part, merge, tile)
     *sums, given = _LogSums.apply(plan, tuples, scale, *xs)

@@ -14,7 +14,7 @@ from align.losses.kernels.slabs import ROWS, product
 
 
 def tuple_logits(xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, tile: int | None = None) -> Tensor:
-    """(C,) the logits of the given tuples (C, M), in chunks; differentiable once."""
+    """Return the logits (C,) of the given tuples (C, M), in chunks, differentiable once."""
     return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)
 
 
@@ -37,6 +37,7 @@ class _TupleLogits(torch.autograd.Function):
 
 
 def logits_of(tuples: Tensor, scale: Tensor, xs: Sequence[Tensor], tile: int) -> Tensor:
+    """Return the logits (C,) of the given tuples (C, M), ``tile`` at a time, without a graph of their own."""
     logits = [scale * product([x[t[:, m]] for m, x in enumerate(xs)]).sum(1) for t in tuples.split(tile)]
     return torch.cat(logits) if logits else scale.new_zeros(0)
 
@@ -51,7 +52,7 @@ def add_tuple_gradients(
     part: tuple[int, int],
     tile: int,
 ) -> None:
-    """Adds the gradients of this part's share of the tuples' logits."""
+    """Add the gradients of this part's share of the tuples' logits to ``out`` and ``steep``."""
     start, stop = share(len(tuples), part)
     for picked, g in zip(tuples[start:stop].split(tile), grad[start:stop].split(tile), strict=True):
         rows = [x[picked[:, m]] for m, x in enumerate(xs)]

@@ -1,6 +1,7 @@
-"""Which tuples Symile holds an anchor against, where not against all of them: drawn ones, or one modality swapped.
+"""Tuples that Symile contrasts an anchor with where it does not take all: drawn ones, or those with one modality
+swapped.
 
-A tuple takes one row of each of M modalities; lengths are n_1, ..., n_M and ids (n_m,).
+A tuple takes one row of each of M modalities. Lengths are n_1, ..., n_M and ids (n_m,).
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from align.losses.kernels.tuple_logits import tuple_logits
 
 
 def shuffle_rows(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
-    """(K,) rows of each other modality, K the largest length: one randperm(n_m) each, in index order, repeated to K."""
+    """Return rows of each other modality, (K,) each with K the largest length: a randperm(n_m), in index order,
+    repeated to K."""
     longest = max(lengths)
     draws = [torch.randperm(n, generator=generator, device=_home(generator)) for n in _others(lengths, anchor)]
     return [draw.repeat(-(-longest // len(draw)))[:longest] for draw in draws]
 
 
 def draw_rows(anchor: int, lengths: Sequence[int], count: int, generator: torch.Generator | None) -> list[Tensor]:
-    """(count,) rows of each other modality: one uniform draw with replacement each, in index order."""
+    """Return rows of each other modality, (count,) each: one uniform draw with replacement, in index order."""
     home = _home(generator)
     return [torch.randint(n, (count,), generator=generator, device=home) for n in _others(lengths, anchor)]
 
@@ -43,7 +45,7 @@ def _home(generator: torch.Generator | None) -> torch.device:
 
 @dataclass(frozen=True)
 class Tuples:
-    """The rows of M modalities, for one scale, and their complete tuples."""
+    """Rows of M modalities, for one scale, and their complete tuples."""
 
     embeddings: Sequence[Tensor]
     scale: Tensor
@@ -55,23 +57,25 @@ class Tuples:
 
     @functools.cached_property
     def complete(self) -> Tensor:
-        """(C, M) the tuples whose rows all belong to one sample."""
+        """The tuples whose rows all belong to one sample, (C, M)."""
         return complete_tuples(self.samples)
 
     @functools.cached_property
     def complete_logits(self) -> Tensor:
-        """(C,) their logits."""
+        """Their logits, (C,)."""
         return tuple_logits(self.embeddings, self.scale, self.complete, tile=self.tile)
 
     def complete_log_sum(self, m: int, logits: Tensor) -> Tensor:
-        """(n_m,) log Σ exp over each anchor's complete tuples; the smallest number where it has none."""
+        """Return log Σ exp over each anchor's complete tuples, (n_m,), the smallest number where it has none."""
         return log_sum_by_anchor(logits, self.complete[:, m], len(self.embeddings[m]))
 
     def sum_drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
-        """Σ_i weight_i·log Σ exp over anchor i's own complete tuples and K drawn ones, the same for all anchors; 0-d.
+        """Return Σ_i weight_i·log Σ exp over anchor i's complete tuples and K drawn ones, the same for all anchors;
+        0-d.
 
-        rows: (K,) of each other modality. published: as the published code has it, column i gives way to anchor i's
-        own tuples and a drawn tuple that happens to be one of those counts again; else the latter is left out.
+        rows: (K,) of each other modality.
+        published: as the published code has it, column i gives way to anchor i's complete tuples, and a drawn tuple
+            that happens to be one of those counts again. Else such a tuple is left out.
         """
         others = [o for o in range(len(self.embeddings)) if o != m]
         picked = [row.to(self.scale.device) for row in rows]
@@ -98,9 +102,7 @@ class Tuples:
             self.embeddings[m],
             product,
             self.scale,
-            self.complete_log_sum(
-                m, self.complete_logits
-            ),  # whole: of an anchor's gradient this takes this part's share
+            self.complete_log_sum(m, self.complete_logits),  # not detached: the sum takes this part's rows only
             weight,
             forbid,
             part=self.part,
@@ -109,8 +111,8 @@ class Tuples:
         )
 
     def partial(self) -> list[Tensor]:
-        """(n_m,) of each modality: log Σ exp over the tuples in which at most one row, and not the anchor, belongs to
-        another sample.
+        """Return log Σ exp of each modality's anchors, (n_m,), over the tuples in which at most one row is of another
+        sample, and not the anchor.
 
         The tuples with modality o swapped are the same for all other anchors: M matrices, not M·(M - 1).
         """
@@ -134,7 +136,7 @@ class Tuples:
         return [torch.stack(part).logsumexp(0) for part in parts]
 
     def _sum_swapped(self, product: Tensor, o: int, sample: Tensor, group: Tensor | None) -> Tensor:
-        """(C',) log Σ exp of each product (C', D) with the rows of o that are of another sample and group."""
+        """Return log Σ exp of each product (C', D) with the rows of o that are of another sample and group, (C',)."""
 
         def forbid(logits: Tensor, m: int, slab: Slab) -> None:
             place = [slab.rows(0, len(product), logits.device), slab.rows(1, len(self.samples[o]), logits.device)]
@@ -153,4 +155,4 @@ class Tuples:
             merge=self.merge,
             tile=self.tile,
         )
-        return sums[0].clamp(min=torch.finfo(product.dtype).min)  # nobody to swap with: -inf has no gradient here
+        return sums[0].clamp(min=torch.finfo(product.dtype).min)  # no row to swap with: -inf would have no gradient

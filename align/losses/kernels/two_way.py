@@ -1,4 +1,4 @@
-"""A contrastive loss over similarities that are already there: who belongs to whom, and both directions of it."""
+"""A contrastive loss over similarities that are already computed: the matches of two sides, and both directions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Positives = Literal["mean", "inside", "sum"]
 
 
 class Matches(NamedTuple):
-    """Which rows of two sides belong together, and which pairs are left out."""
+    """Rows of two sides that belong together, and pairs that are left out."""
 
     positive: Tensor  # (n_a, n_b) bool: rows of one sample
     left_out: Tensor  # (n_a, n_b) bool: neither positive nor negative
@@ -36,8 +36,11 @@ def match_rows(
     weight_a: Tensor | None,
     weight_b: Tensor | None,
 ) -> Matches:
-    """Ids, groups and weights as in ``infonce``. A row that is not real (real_a (n_a,), real_b (n_b,)) pairs with
-    nothing: it is no anchor, no positive and no negative. Raises ValueError for shapes that do not fit."""
+    """Return the matches of two sides, with ids, groups and weights as in ``infonce``.
+
+    A row that is not real (real_a (n_a,), real_b (n_b,)) pairs with nothing: it is no anchor, no positive and no
+    negative. Raises ValueError for shapes that do not fit.
+    """
     both_or_neither(group_a, group_b, "group")
     there = real_a[:, None] & real_b[None, :]  # (n_a, n_b)
     positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")) & there
@@ -49,9 +52,9 @@ def match_rows(
 
 
 def two_way(there: Tensor, back: Tensor, matches: Matches, positives: Positives) -> Tensor:
-    """The two directions added and halved, as ``infonce`` has them; a 0-d tensor.
+    """Return the mean of the two directions, as ``infonce`` has them; a 0-d tensor.
 
-    there: (n_a, n_b) finite logits of anchors a over candidates b; back: (n_b, n_a) those of anchors b over a, which
+    there: (n_a, n_b) finite logits of anchors a over candidates b. back: (n_b, n_a) those of anchors b over a, which
     need not be its transpose. positives: "mean", "inside" or "sum", as in ``infonce``.
     """
     first = _direction(there, matches.positive, matches.left_out, matches.weight_a, positives)
@@ -60,7 +63,7 @@ def two_way(there: Tensor, back: Tensor, matches: Matches, positives: Positives)
 
 
 def check_positives(positives: Positives) -> None:
-    """Raises ValueError for what is no way to read several positives."""
+    """Raise ValueError for an unknown way to read several positives."""
     if positives not in ("mean", "inside", "sum"):
         raise ValueError(f"positives is 'mean', 'inside' or 'sum'; got {positives!r}")
 

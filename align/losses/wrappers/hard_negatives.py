@@ -1,4 +1,4 @@
-"""HardNegatives: how much a row that was made to be mistaken counts."""
+"""HardNegatives: a weight for rows that were made to mislead."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from align.losses.wrappers.wrapper import Wrapper
 
 @final
 class HardNegatives(Wrapper):
-    """Rows of sample id -1 at a weight: the shard's hard negatives, ``0001.text.neg.txt``, a line a row.
+    """A loss that counts rows of sample id -1 by a weight: the shard's hard negatives, ``0001.text.neg.txt``, a line a
+    row.
 
     Every loss takes such rows for negatives of all anchors, which is NegCLIP's objective (Yuksekgonul et al. 2023,
-    arXiv 2210.01936, section 4): an image meets all captions and all altered captions, its own among them; an altered
-    caption is no anchor. The wrapper adds log(weight) to their logits: in a softmax each then counts as ``weight``
-    rows, in SigLIP exp(s + bias) counts so often, and a tuple of Symile with k such rows weight^k times. Use it where
-    they are few against the batch. It costs M more coordinates.
+    arXiv 2210.01936, section 4). An image meets all captions and all altered captions, those of its own caption among
+    them. An altered caption is no anchor. The wrapper adds log(weight) to their logits. In a softmax each then counts
+    as ``weight`` rows, in SigLIP exp(s + bias) counts ``weight`` times, and a tuple of Symile with k such rows counts
+    weight^k times. Use it where they are few against the batch. It costs M more coordinates.
 
     In a config:
 
@@ -38,14 +39,16 @@ class HardNegatives(Wrapper):
               loss: {class_path: align.losses.InfoNCE}
           between: [image, text]
 
-    How: the logit is a product of rows, so each modality m gets a coordinate of its own, log(weight) / scale in its
-    rows of id -1, 0 in its other rows, and 1 in all other modalities. That holds for InfoNCE, SigLIP and Symile and for
-    nothing that stores, cuts or mixes rows, so this wrapper is the innermost. Rows of id -1 that wrappers around it add
-    (a queue's, mixed ones) get the weight too.
+    The logit is a product of rows, so each modality m gets one more coordinate: log(weight) / scale in its rows of id
+    -1, 0 in its other rows, and 1 in all other modalities. That holds for InfoNCE, SigLIP and Symile and for no wrapper
+    that stores, cuts or mixes rows, so this one is the innermost. Rows of id -1 that wrappers around it add (a queue's,
+    mixed ones) get the weight too.
 
-    Not here: holding a hard negative against its own sample's anchor alone. A row of id -1 does not say whose it is.
+    It cannot hold a hard negative against the anchor of its sample alone: a row of id -1 does not say whose it is.
 
-    loss: InfoNCE, SigLIP or Symile without stand-ins and ``spread``. weight: above 0; 1 is the loss itself.
+    loss: InfoNCE, SigLIP or Symile without stand-ins and ``spread``.
+    weight: above 0. At 1 the loss is unchanged.
+
     Raises ValueError for another loss or weight.
     """
 
@@ -66,12 +69,13 @@ class HardNegatives(Wrapper):
         self.weight = weight
 
     def around(self, given: Given) -> Tensor:
-        """The inner loss of rows with M coordinates more, where the weight is not 1."""
+        """Return the inner loss of rows with M more coordinates, where the weight is not 1."""
         if self.weight != 1:
             given = given._replace(embeddings=self._add_coordinates(given.embeddings, given.samples))
         return apply(self.loss, given)
 
     def _add_coordinates(self, embeddings: Sequence[Tensor], samples: Sequence[Tensor]) -> list[Tensor]:
+        """Return the rows (n_m, D + M) with the coordinates that carry the weight."""
         check_embeddings(embeddings)
         with exact(embeddings[0]):
             xs = at_least_float32(embeddings)
