@@ -13,8 +13,7 @@ from align.values import Features
 
 
 class Encoder(nn.Module, ABC):
-    """Abstract: an encoder. A leaf sets ``width`` (W), writes ``encode`` and keeps each constructor argument as an
-        attribute.
+    """Abstract: a leaf sets ``width`` (W), writes ``encode`` and keeps each constructor argument as an attribute.
 
     Any ``nn.Module`` with ``width`` and ``forward(values) -> Features`` is an encoder. This class adds two things that
     are easily forgotten: n = 0 rows and batch normalisation.
@@ -35,8 +34,7 @@ class Encoder(nn.Module, ABC):
         return Features(one.pooled[:0], tokens, mask)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, but keep batch normalisation, which only models of others have, in evaluation with its
-        statistics."""
+        """Set the mode. Batch normalisation, which only others' models have, stays in evaluation."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm):
@@ -45,8 +43,10 @@ class Encoder(nn.Module, ABC):
 
 
 def freeze_batch_norm(encoder: Encoder, name: str) -> None:
-    """Put the batch norms of another library's model into evaluation mode, with a warning. Call it once the model is
-    there."""
+    """Put the batch norms of another library's model into evaluation mode, with a warning.
+
+    Call it when the model is in place.
+    """
     if any(isinstance(module, _BatchNorm) for module in encoder.modules()):
         warnings.warn(
             f"{name} has batch normalisation; its statistics stay as they are (evaluation mode), so that no row's "

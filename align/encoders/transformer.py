@@ -26,8 +26,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the tokens (n, L, W) of x (n, L, W). mask: (n, L) bool, true where a token may be seen, at least one a
-        row."""
+        """Return the output for x, (n, L, W). mask: (n, L) bool, true where a token is seen, at least one a row."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, h, L, W / h)
         seen = None if mask is None else mask[:, None, None]  # (n, 1, 1, L)
         dropout = self.dropout if self.training else 0.0

@@ -83,8 +83,7 @@ def _direction(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
 
 @final
 class Distill(ClipTemperature):
-    """``distill`` with a learned temperature of the student, which starts at CLIP's 1/0.07 and ends at 100. In a
-    config::
+    """``distill`` with a learned student temperature, from CLIP's 1/0.07 up to 100. In a config::
 
         terms:
           learn: {loss: align.losses.Distill, between: [image, text, teacher_image, teacher_text]}

@@ -16,12 +16,12 @@ from align.losses.kernels.numerics import at_least_float32, exact
 
 
 def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
-    """Return √det G with G_kl = <x_k, x_l>, the M-dimensional volume that M vectors span (Cicchetti et al. 2025, GRAM,
-    arXiv 2412.11959, section 3).
+    """Return √det G with G_kl = <x_k, x_l>, the M-dimensional volume that M vectors span.
 
-    For unit vectors it is 1 where all are orthogonal and 0 where one lies in the span of the others. For two vectors it
-    is the sine of their angle. It does not tell a vector from its opposite: antiparallel vectors have volume 0 as
-    identical ones have. Where G is singular to within rounding, value and gradient are zero.
+    It is the volume of GRAM (Cicchetti et al. 2025, arXiv 2412.11959, section 3). For unit vectors it is 1 where all
+    are orthogonal and 0 where one lies in the span of the others. For two vectors it is the sine of their angle. It
+    does not tell a vector from its opposite: antiparallel vectors have volume 0 as identical ones have. Where G is
+    singular to within rounding, value and gradient are zero.
 
     embeddings: M >= 1 tensors (..., D) of shapes that broadcast. Returns (...), float32 at least. Raises ValueError
     where there is none.
@@ -99,12 +99,12 @@ def gram(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Return the contrastive loss of M >= 2 sets of rows over minus the volume that they span (Cicchetti et al. 2025,
-    arXiv 2412.11959, section 3); a 0-d tensor.
+    """Return the contrastive loss of M >= 2 sets of rows over minus the volume that they span; a 0-d tensor.
 
-    The logit of anchor i and the other modalities' rows of sample j is -scale·gram_volume. The loss is the mean of two
-    cross-entropies: each anchor against all such tuples, and each tuple against all anchors. The paper fixes one
-    anchor, the text. "all" is the mean over every modality as anchor.
+    It is GRAM (Cicchetti et al. 2025, arXiv 2412.11959, section 3). The logit of anchor i and the other modalities'
+    rows of sample j is -scale·gram_volume. The loss is the mean of two cross-entropies: each anchor against all such
+    tuples, and each tuple against all anchors. The paper fixes one anchor, the text. "all" is the mean over every
+    modality as anchor.
 
     When to use it: for three or more modalities that say the same thing and are to meet at one point. It cannot learn
     what only the combination says, as ``symile`` can. A volume counts a vector and its opposite as aligned, so a cosine

@@ -123,8 +123,7 @@ def infonce(
 
 @final
 class InfoNCE(ClipTemperature):
-    """``infonce`` with a learned temperature that starts at CLIP's 1/0.07 and ends at CLIP's 100 (arXiv 2103.00020,
-    section 2.5).
+    """``infonce`` with a learned temperature, from CLIP's 1/0.07 up to CLIP's 100 (arXiv 2103.00020, section 2.5).
 
     positives, label_smoothing, directions, focal: as in ``infonce``. The pairs of a term share the temperature: for one
     a pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.

@@ -51,8 +51,7 @@ class Loss(nn.Module, ABC):
 
     @property
     def scale(self) -> Tensor:
-        """Return the multiplier, (1,). Without a temperature it is 1: scoring reads the bare cosines, and the log shows
-        1."""
+        """Return the multiplier, (1,). It is 1 without a temperature: scoring reads cosines, the log shows 1."""
         return cast(Tensor, self._one)
 
     def start(self, dim: int, modalities: int, batch: int) -> None:

@@ -15,12 +15,12 @@ from align.losses.kernels.numerics import at_least_float32, exact
 
 
 def triangle_area(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Return ½·√(|u|²|v|² - <u, v>²) with u = b - a and v = c - a, the area of the triangle whose corners are the ends
-    of three vectors (Cicchetti et al. 2025, TRIANGLE, arXiv 2509.24734).
+    """Return the area of the triangle whose corners are the ends of three vectors, ½·√(|u|²|v|² - <u, v>²).
 
-    For unit vectors it is at most 3√3/4, and 0 where two of them coincide, whatever the third is. Antiparallel vectors
-    do not coincide: unlike a volume, an area tells a vector from its opposite. Where the triangle is flat to within
-    rounding, value and gradient are zero.
+    Here u = b - a and v = c - a (Cicchetti et al. 2025, TRIANGLE, arXiv 2509.24734). For unit vectors it is at most
+    3√3/4, and 0 where two of them coincide, whatever the third is. Antiparallel vectors do not coincide: unlike a
+    volume, an area tells a vector from its opposite. Where the triangle is flat to within rounding, value and gradient
+    are zero.
 
     a, b, c: (..., D) of shapes that broadcast. Returns (...), float32 at least.
     """
@@ -58,10 +58,9 @@ def triangle(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Return the contrastive loss of three sets of rows over minus the area between them (Cicchetti et al. 2025, arXiv
-    2509.24734); a 0-d tensor.
+    """Return the contrastive loss of three sets of rows over minus the area between them; a 0-d tensor.
 
-    It is ``gram`` with ``triangle_area`` in place of the volume.
+    It is TRIANGLE (Cicchetti et al. 2025, arXiv 2509.24734): ``gram`` with ``triangle_area`` in place of the volume.
 
     When to use it: for three modalities that say the same thing. An area is 0 as soon as two of the three coincide, so
     a sample can look aligned while one modality is not. The paper adds cosine terms, and so should you (``infonce``, in

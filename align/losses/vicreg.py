@@ -147,8 +147,7 @@ class VICReg(Loss):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the 0-d value of two sets of rows: embeddings (n_m, D), samples (n_m,), weights likewise. Groups are
-        not read."""
+        """Return the 0-d value of two sets of rows: embeddings (n_m, D), samples and weights (n_m,), no groups."""
         a, b = at_least_float32(embeddings)
         if self.unit:
             a, b = (math.sqrt(x.shape[-1]) * x for x in (a, b))

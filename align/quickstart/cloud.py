@@ -37,8 +37,7 @@ def surface(name: str, n: int = 8192) -> tuple[np.ndarray, np.ndarray]:
 
 
 def points(solid: Solid, n: int = 1024) -> np.ndarray:
-    """Return a cloud of a solid that stands upright, turned by any azimuth: (n, 6) float16, xyz (z up) and rgb in [0,
-    1]."""
+    """Return a cloud of an upright solid, turned by any azimuth: (n, 6) float16, xyz (z up) and rgb in [0, 1]."""
     rng = solid.generator(2)
     body = solid.body()
     p, normal = surface(solid.shape)

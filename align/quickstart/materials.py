@@ -97,8 +97,7 @@ def albedo(material: str, color: str, pattern: np.ndarray) -> np.ndarray:
 
 
 def surroundings(up: np.ndarray, glow: np.ndarray) -> np.ndarray:
-    """Return the brightness of a studio towards a height up (n,): floor, horizon, ceiling and a lamp at cosine glow
-    (n,)."""
+    """Return a studio's brightness towards a height up (n,): floor, horizon, ceiling, a lamp at cosine glow (n,)."""
     sky = 1.15 - 0.85 * np.clip(up, 0, 1)
     floor = 0.04 + 0.34 * np.clip(-up, 0, 1)
     edge = np.clip(up * 7 + 0.5, 0, 1)

@@ -26,8 +26,7 @@ class View(NamedTuple):
 
 
 def view(azimuth: float, elevation: float, scale: float, place: np.ndarray) -> View:
-    """Return the fixed camera and lamp as seen by an object that is turned by azimuth and stands at place (2,).
-    Radians."""
+    """Return the fixed camera and lamp as an object at place (2,), turned by azimuth, sees them. Radians."""
     ce, se = np.cos(elevation), np.sin(elevation)
     axes = np.array([[1, 0, 0], [0, se, ce], [0, ce, -se]])
     eye = np.array([0, 0, TARGET]) - DISTANCE * axes[2]

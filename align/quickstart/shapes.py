@@ -53,8 +53,7 @@ def tube(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def star(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return the distance of a five-pointed prism: five folds of the plane, then the distance to an edge from tip to
-    notch."""
+    """Return the distance of a five-pointed prism: the plane folded five times, then one edge from tip to notch."""
     angle = np.abs(np.mod(np.arctan2(y, x) + np.pi / 5, 2 * np.pi / 5) - np.pi / 5)
     radius = np.sqrt(x * x + y * y)
     u, v = radius * np.cos(angle), radius * np.sin(angle)

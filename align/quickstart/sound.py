@@ -1,5 +1,4 @@
-"""Sounds of solids that are struck once. Modal synthesis: partials from shape and size, damping and brightness from
-material.
+"""Sounds of solids that are struck: modal synthesis, where shape and size give the partials, the material their decay.
 
 Each mode rings as a decaying sine (van den Doel and Pai 1998, "The sounds of physical shapes", equation 1).
 """

@@ -29,8 +29,7 @@ def contrast_anchors(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Return ``infonce`` over the logits -scale·measure between the anchor's rows and the complete tuples of the
-    others; a 0-d tensor.
+    """Return ``infonce`` over the logits -scale·measure between anchors and tuples of the others; a 0-d tensor.
 
     It is the mean of both directions, and with anchor "all" the mean over every modality as anchor.
 
@@ -53,9 +52,8 @@ def contrast_anchors(
             others = [o for o in range(M) if o != m]
             # A single other modality keeps its rows of id -1: they have no tuple to complete.
             every = torch.arange(len(xs[others[0]]), device=scale.device)
-            rows = (
-                complete_tuples([ids[o] for o in others]).unbind(1) if M > 2 else [every]
-            )  # (C,) of each other modality
+            # (C,) rows of each other modality
+            rows = complete_tuples([ids[o] for o in others]).unbind(1) if M > 2 else [every]
             if not len(xs[m]) or not len(rows[0]):
                 continue
             tuples = [xs[o][row] for o, row in zip(others, rows, strict=True)]

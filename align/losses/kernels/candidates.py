@@ -14,7 +14,7 @@ from align.losses.kernels.slabs import Slab
 
 @final
 class Alike:
-    """A rule that forbids an anchor the tuples whose every row shares its sample or its group.
+    """Rule that forbids an anchor the tuples whose every row shares its sample or its group.
 
     Tuples whose every row shares its sample are the anchor's positives and stay.
 
@@ -53,8 +53,7 @@ def mean_candidate(
 
 
 def _sum_of_equals(keys: Tensor, others: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of the rows y (n_y, D) whose key (n_y, K) is a row's key (n, K), as (n, D), and their number,
-    (n,)."""
+    """Return the sum (n, D) and number (n,) of the rows y (n_y, D) whose key (n_y, K) is a row's key (n, K)."""
     _, index = torch.cat([keys, others]).unique(dim=0, return_inverse=True)
     row, other = index[: len(keys)], index[len(keys) :]
     real = (others >= 0).all(1).to(y.dtype)

@@ -19,8 +19,7 @@ def same(a: Tensor, b: Tensor) -> Tensor:
 
 
 def complete_tuples(samples: Sequence[Tensor]) -> Tensor:
-    """Return the rows of every tuple whose rows all belong to one sample, (C, M) int64, the first modality's row
-    slowest.
+    """Return the rows of every tuple of one sample, (C, M) int64, the first modality's row slowest.
 
     samples: M tensors (n_m,) of ids. A negative id belongs to no sample. It sorts: memory C·M, no matrix.
     """
@@ -45,8 +44,7 @@ def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_anchor(values: Tensor, anchor: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return how many of the values (C,) each anchor (C,) in 0..n-1 has, (n,), and their mean, (n,), 0 where it has
-    none."""
+    """Return the number (n,) of values (C,) that each anchor (C,) in 0..n-1 has, and their mean (n,), 0 for none."""
     count = values.new_zeros(n).index_add(0, anchor, torch.ones_like(values))
     total = values.new_zeros(n).index_add(0, anchor, values)
     return count, total / count.clamp(min=1)
@@ -61,7 +59,7 @@ def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
-    """Return Σ w·l / Σ w over the anchors that were found, all (n,), or a differentiable zero where none counts."""
+    """Return Σ w·l / Σ w over the anchors that were found, all (n,). It is a differentiable zero where none counts."""
     weights = torch.where(found, weights, 0)
     total = weights.sum()
     return (weights * torch.where(found, losses, 0)).sum() / torch.where(total == 0, 1, total)

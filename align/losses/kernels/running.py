@@ -14,8 +14,7 @@ from align.losses.kernels.slabs import Plan, Slab, axes, spread_over
 
 
 class Sums:
-    """Running sums of exp for the anchors, each (n_m,), with the largest logit so far beside them where a shift is
-    needed."""
+    """Running sums of exp for the anchors, each (n_m,). A shifted plan keeps the largest logit so far too."""
 
     def __init__(self, plan: Plan, like: Tensor):
         self.plan = plan

@@ -9,10 +9,10 @@ from align.losses.kernels.numerics import at_least_float32, exact, nothing
 
 
 def spread(x: Tensor) -> Tensor:
-    """Return the mean of <x_i, x_j>² over all i ≠ j, the frame potential of unit rows (Benedetto & Fickus 2003, "Finite
-    normalized tight frames"); a 0-d tensor.
+    """Return the mean of <x_i, x_j>² over all i ≠ j; a 0-d tensor.
 
-    It is the second term of the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, equation 6).
+    It is the frame potential of unit rows (Benedetto & Fickus 2003, "Finite normalized tight frames"), and the second
+    term of the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, equation 6).
 
     x: (n, D). The mean is 1 where all rows are one, 1/D where they fill all directions alike. By ||XᵀX||² it costs n·D²
     operations and no (n, n) matrix. With fewer than two rows it is a differentiable zero.

@@ -32,15 +32,15 @@ def log_sums(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """Return log Σ exp of each anchor modality's rows, (n_m,), and the logits (C,) of the given tuples. Both are
-    differentiable, once.
+    """Return log Σ exp of each anchor modality's rows, (n_m,), and the logits (C,) of the given tuples.
 
-    The sum of a row is over its logits with all tuples of the other modalities. It is -inf where no tuple is left.
+    Both are differentiable, once. The sum of a row is over its logits with all tuples of the other modalities. It is
+    -inf where no tuple is left.
 
     xs: M >= 2 tensors (n_m, D) of one dtype, float32 at least, none empty. scale: 0-d, of that dtype.
     tuples: (C, M) rows.
     anchors: the anchor modalities, all by default.
-    forbid: sets the logits that an anchor must not see to -inf. For M = 2 it is asked for the first anchor only, and
+    forbid: sets the logits that an anchor must not see to -inf. For M = 2 it is called for the first anchor only, and
         holds for both.
     part, merge: this call computes its share of the rows of one modality. ``merge`` joins the parts' sums in the middle
         of the forward pass. Values are whole everywhere, gradients are this part's share.

@@ -39,8 +39,9 @@ class Comparison(ABC):
 def compare(
     tokens_a: Tensor, tokens_b: Tensor, mask_a: Tensor, mask_b: Tensor, comparison: Comparison, chunk: int | None
 ) -> Tensor:
-    """Return the comparison of all pairs of rows, (K, n_a, n_b), differentiable once. A row without a real token gets
-    finite numbers that mean nothing.
+    """Return the comparison of all pairs of rows, (K, n_a, n_b), differentiable once.
+
+    A row without a real token gets finite numbers that mean nothing.
 
     tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), masks (n, L).
     chunk: pairs of rows in a tile. None: as many as have ``TILE`` similarities.
@@ -53,8 +54,7 @@ def compare(
 
 
 def check_tokens(a: Tensor, b: Tensor, mask_a: Tensor | None, mask_b: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the two masks, (n, L) bool, where every token is real by default. Raises ValueError for shapes that do not
-    fit."""
+    """Return the two masks, (n, L) bool, where every token is real by default. Raises ValueError for wrong shapes."""
     shapes = f"{tuple(a.shape)}, {tuple(b.shape)}"
     if any(x.ndim != 3 or not x.is_floating_point() for x in (a, b)) or a.shape[2] != b.shape[2]:
         raise ValueError(f"tokens are floating tensors (n, L, D) of one D; got {shapes} of {a.dtype}, {b.dtype}")

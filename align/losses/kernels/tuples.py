@@ -1,5 +1,4 @@
-"""Tuples that Symile contrasts an anchor with where it does not take all: drawn ones, or those with one modality
-swapped.
+"""Tuples that Symile contrasts an anchor with where it does not take all: drawn ones, or one modality swapped.
 
 A tuple takes one row of each of M modalities. Lengths are n_1, ..., n_M and ids (n_m,).
 """
@@ -22,15 +21,14 @@ from align.losses.kernels.tuple_logits import tuple_logits
 
 
 def shuffle_rows(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
-    """Return rows of each other modality, (K,) each with K the largest length: a randperm(n_m), in index order,
-    repeated to K."""
+    """Return K rows of each other modality, a randperm(n_m) each in index order, repeated to K, the largest length."""
     longest = max(lengths)
     draws = [torch.randperm(n, generator=generator, device=_home(generator)) for n in _others(lengths, anchor)]
     return [draw.repeat(-(-longest // len(draw)))[:longest] for draw in draws]
 
 
 def draw_rows(anchor: int, lengths: Sequence[int], count: int, generator: torch.Generator | None) -> list[Tensor]:
-    """Return rows of each other modality, (count,) each: one uniform draw with replacement, in index order."""
+    """Return ``count`` rows of each other modality, a uniform draw with replacement each, in index order."""
     home = _home(generator)
     return [torch.randint(n, (count,), generator=generator, device=home) for n in _others(lengths, anchor)]
 
@@ -66,12 +64,11 @@ class Tuples:
         return tuple_logits(self.embeddings, self.scale, self.complete, tile=self.tile)
 
     def complete_log_sum(self, m: int, logits: Tensor) -> Tensor:
-        """Return log Σ exp over each anchor's complete tuples, (n_m,), the smallest number where it has none."""
+        """Return log Σ exp of each anchor's complete tuples, (n_m,). It is the smallest number where there is none."""
         return log_sum_by_anchor(logits, self.complete[:, m], len(self.embeddings[m]))
 
     def sum_drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
-        """Return Σ_i weight_i·log Σ exp over anchor i's complete tuples and K drawn ones, the same for all anchors;
-        0-d.
+        """Return Σ_i weight_i·log Σ exp over anchor i's complete tuples and K drawn ones; 0-d. All anchors share the K.
 
         rows: (K,) of each other modality.
         published: as the published code has it, column i gives way to anchor i's complete tuples, and a drawn tuple
@@ -111,10 +108,10 @@ class Tuples:
         )
 
     def partial(self) -> list[Tensor]:
-        """Return log Σ exp of each modality's anchors, (n_m,), over the tuples in which at most one row is of another
-        sample, and not the anchor.
+        """Return each modality's log Σ exp, (n_m,), over complete tuples and those with one other row swapped.
 
-        The tuples with modality o swapped are the same for all other anchors: M matrices, not M·(M - 1).
+        A swapped row is of another sample. The tuples with modality o swapped are the same for all other anchors: M
+        matrices, not M·(M - 1).
         """
         M = len(self.embeddings)
         right = detach_others(self.complete_logits, self.part)
@@ -129,9 +126,8 @@ class Tuples:
             swapped: Tensor | None = None
             for i, m in enumerate(kept):
                 if swapped is None or (groups is not None and not torch.equal(groups[i], groups[i - 1])):
-                    swapped = self._sum_swapped(
-                        product, o, self.samples[m][rows[:, i]], groups[i] if groups else None
-                    )  # (C',)
+                    sample, group = self.samples[m][rows[:, i]], groups[i] if groups else None  # (C',)
+                    swapped = self._sum_swapped(product, o, sample, group)
                 parts[m].append(log_sum_by_anchor(swapped, rows[:, i], len(self.embeddings[m])))
         return [torch.stack(part).logsumexp(0) for part in parts]
 

@@ -20,14 +20,14 @@ from align.losses.wrappers.wrapper import Wrapper
 
 @final
 class HardNegatives(Wrapper):
-    """A loss that counts rows of sample id -1 by a weight: the shard's hard negatives, ``0001.text.neg.txt``, a line a
-    row.
+    """A loss that counts rows of sample id -1 by a weight. They are the shard's hard negatives, ``0001.text.neg.txt``.
 
-    Every loss takes such rows for negatives of all anchors, which is NegCLIP's objective (Yuksekgonul et al. 2023,
-    arXiv 2210.01936, section 4). An image meets all captions and all altered captions, those of its own caption among
-    them. An altered caption is no anchor. The wrapper adds log(weight) to their logits. In a softmax each then counts
-    as ``weight`` rows, in SigLIP exp(s + bias) counts ``weight`` times, and a tuple of Symile with k such rows counts
-    weight^k times. Use it where they are few against the batch. It costs M more coordinates.
+    Each line of the file is a row. Every loss takes such rows for negatives of all anchors, which is NegCLIP's
+    objective (Yuksekgonul et al. 2023, arXiv 2210.01936, section 4). An image meets all captions and all altered
+    captions, those of its own caption among them. An altered caption is no anchor. The wrapper adds log(weight) to
+    their logits. In a softmax each then counts as ``weight`` rows, in SigLIP exp(s + bias) counts ``weight`` times, and
+    a tuple of Symile with k such rows counts weight^k times. Use it where they are few against the batch. It costs M
+    more coordinates.
 
     In a config:
 

@@ -108,8 +108,10 @@ class MemoryQueue(Wrapper):
         return loss
 
     def _tokens(self, given: Given) -> list[tuple[Tensor, Tensor]] | None:
-        """Return the tokens as the queue keeps them, where the inner loss reads them: without gradient, a row that is
-        not finite as zeros."""
+        """Return the tokens as the queue keeps them, without gradient, or None where the inner loss reads none.
+
+        A row that is not finite becomes zeros.
+        """
         if not self.needs_tokens or given.tokens is None:
             return None
         xs = at_least_float32([x.detach() for x, _ in given.tokens])

@@ -24,7 +24,7 @@ NEARLY = 1e-5
 
 
 def geodesic(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Return the point of the arc from b to a at ``share`` of its length, (n, D) (arXiv 2203.03897, section 4, and
+    """Return the point of the arc from b to a at ``share`` of its length, (n, D) (arXiv 2203.03897, section 4, after
     Shoemake 1985):
 
         m = a·sin(λθ)/sin(θ) + b·sin((1-λ)θ)/sin(θ),  λ = share, θ the angle between a and b
