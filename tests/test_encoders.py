@@ -20,7 +20,7 @@ from align.encoders import (
     TimmImage,
     TransformerText,
 )
-from align.encoders.patches import farthest, neighbours
+from align.encoders.patches import farthest_points, neighbours
 from align.preprocess import Bytes
 
 tiny = {
@@ -240,7 +240,7 @@ def test_odd_clouds_are_finite():
 def test_farthest_points_are_those_of_the_plain_loop():
     torch.manual_seed(0)
     clouds = torch.rand(4, 30, 3, dtype=torch.float64)
-    for cloud, chosen in zip(clouds, farthest(clouds, 9).tolist(), strict=True):
+    for cloud, chosen in zip(clouds, farthest_points(clouds, 9).tolist(), strict=True):
         want = [max(range(30), key=lambda j: (cloud[j] - cloud.mean(0)).norm().item())]
         while len(want) < 9:
             gap = [min((cloud[j] - cloud[c]).norm().item() for c in want) for j in range(30)]

@@ -19,10 +19,9 @@ from align.embedding.embed import concatenate
 from align.evaluation import evaluate, retrieval, write_results, zeroshot
 from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships
-from align.evaluation.precision import mean_precision
 from align.evaluation.retrieval import retrieval_shards
 from align.evaluation.zeroshot import class_prompts, rule
-from align.metrics import mean_average_precision
+from align.metrics import mean_average_precision, mean_precision
 from align.metrics import ranks as best_ranks
 from align.values import Embeddings, Rows, TermInfo
 

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from align import metrics
 from align.metrics import (
     accuracy,
     accuracy_at,
@@ -15,6 +14,7 @@ from align.metrics import (
     mean_reciprocal_rank,
     median_rank,
     ranks,
+    recall,
     recall_at,
 )
 
@@ -50,7 +50,7 @@ def loop_precision(scores: list[float], hits: list[bool]) -> float:
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 22])
 def test_equal_the_loops(chunk, monkeypatch):
-    monkeypatch.setattr(metrics, "CHUNK", chunk)
+    monkeypatch.setattr(recall, "CHUNK", chunk)
     scores, hits = table()
     rows = list(zip(scores.tolist(), hits.tolist(), strict=True))
     expected = [loop_rank(s, h) for s, h in rows]

@@ -12,7 +12,8 @@ from test_infonce import loop as infonce_loop
 from test_siglip import loop as siglip_loop
 
 from align.losses import InfoNCE, MixGeodesic, SigLIP
-from align.losses.wrappers.mix_geodesic import geodesic, pairs, shares
+from align.losses.kernels.pairing import complete_tuples
+from align.losses.wrappers.mix_geodesic import geodesic, shares
 
 ids = [ragged["sample_a"], ragged["sample_b"]]
 groups = [ragged["group_a"], ragged["group_b"]]
@@ -120,7 +121,7 @@ def test_pairs_are_those_of_a_double_loop():
     for n_a, n_b in ((9, 12), (0, 3), (3, 0), (0, 0), (5, 5)):
         a, b = (torch.randint(-1, 4, (n,), generator=draw) for n in (n_a, n_b))
         expected = [(i, j) for i in range(n_a) for j in range(n_b) if a[i] >= 0 and a[i] == b[j]]
-        assert [*zip(*(x.tolist() for x in pairs(a, b)), strict=True)] == expected
+        assert [*zip(*(x.tolist() for x in complete_tuples([a, b]).unbind(1)), strict=True)] == expected
 
 
 def test_shares_are_beta_and_come_from_the_generator():

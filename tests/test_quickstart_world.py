@@ -15,8 +15,8 @@ from align.quickstart.cloud import points, surface
 from align.quickstart.materials import FINISH, RGB
 from align.quickstart.render import picture, render
 from align.quickstart.shapes import SOLIDS, normals
-from align.quickstart.sound import DAMPING, MODES, RATE, struck
-from align.quickstart.world import caption, captions, combinations, held_out
+from align.quickstart.sound import DAMPING, MODES, RATE, strike
+from align.quickstart.world import caption, captions, combinations, is_held_out
 from align.quickstart.write import make, members
 
 SAMPLE = draw("train", 84, seed=3)
@@ -40,7 +40,7 @@ def test_train_and_test_share_no_parameters():
 
 
 def test_the_split_of_a_combination_never_moves():
-    assert held_out(Solid("cube", "metal", "orange", "small")) == held_out(
+    assert is_held_out(Solid("cube", "metal", "orange", "small")) == is_held_out(
         Solid("cube", "metal", "orange", "small", (9,))
     )
     assert sorted(s.group for s in combinations("test"))[:2] == [
@@ -149,7 +149,7 @@ def test_size_and_color_show_in_every_face():
         cloud = points(solid).astype(np.float32)
         extent.append(np.ptp(cloud[:, 2]))
         assert cloud[:, 3].mean() > 2 * cloud[:, 4].mean()
-        pitch.append(np.abs(np.fft.rfft(struck(solid))).argmax())
+        pitch.append(np.abs(np.fft.rfft(strike(solid))).argmax())
     assert covered[0] * 1.3 < covered[1] < covered[2] / 1.3
     assert extent[0] * 1.12 < extent[1] < extent[2] / 1.12
     assert pitch[0] > pitch[1] > pitch[2]
@@ -178,7 +178,7 @@ def test_points():
 
 def test_sounds_are_finite_and_do_not_clip():
     for solid in SAMPLE:
-        wave = struck(solid)
+        wave = strike(solid)
         assert wave.dtype == np.float32
         assert wave.shape == (12_000,)
         assert np.isfinite(wave).all()
@@ -188,7 +188,7 @@ def test_sounds_are_finite_and_do_not_clip():
 
 def test_materials_ring_differently():
     def ring(material: str) -> float:
-        wave = struck(Solid("cube", material, "red", "medium", (2,))) ** 2
+        wave = strike(Solid("cube", material, "red", "medium", (2,))) ** 2
         left = np.cumsum(wave[::-1])[::-1]
         return float((left > 1e-3 * left[0]).sum() / RATE)
 
@@ -199,7 +199,7 @@ def test_materials_ring_differently():
 
 def test_partials_are_where_the_shape_puts_them():
     solid = Solid("tube", "metal", "red", "medium", (4,))
-    spectrum = np.abs(np.fft.rfft(struck(solid)))
+    spectrum = np.abs(np.fft.rfft(strike(solid)))
     hertz = np.fft.rfftfreq(12_000, 1 / RATE)
     base = hertz[spectrum.argmax()]
     assert 270 < base < 400  # 240 Hz x (1 / 0.75)^1.2, give or take

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import align.losses
 from align.losses import gram, hinge, infonce, late_interaction, siglip, symile, transport
-from align.losses.tuple_logits import tuple_logits
+from align.losses.kernels.tuple_logits import tuple_logits
 
 root = Path(align.losses.__file__).parent
 

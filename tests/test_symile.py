@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from test_infonce import equal, rows
 
 from align.losses import Symile, infonce, mip, symile
-from align.losses.spread import spread
-from align.losses.tuples import sampled, shuffled
+from align.losses.kernels.spread import spread
+from align.losses.kernels.tuples import draw_rows, shuffle_rows
 
 reference = json.loads((Path(__file__).parent / "reference" / "symile.json").read_text())["cases"]
 
@@ -173,7 +173,7 @@ def test_equals_the_published_code(case):
     assert grads[0][0, :4].tolist() == pytest.approx(case["symile_n_squared_grad0_row0_first4"], **close)
 
     draw = torch.Generator().manual_seed(1000 + case["seed"])
-    drawn = [p.tolist() for m in range(case["M"]) for p in shuffled(m, [16] * case["M"], draw)]
+    drawn = [p.tolist() for m in range(case["M"]) for p in shuffle_rows(m, [16] * case["M"], draw)]
     assert drawn == case["symile_n_perms_in_call_order"]
     draw.manual_seed(1000 + case["seed"])
     assert symile(xs, scale, negatives="shuffled", generator=draw).item() == pytest.approx(case["symile_n"], **close)
@@ -202,12 +202,12 @@ def test_mip():
 
 def test_the_draws():
     draw = torch.Generator().manual_seed(0)
-    first, second = shuffled(1, [3, 5, 7], draw)  # of modalities 0 and 2
+    first, second = shuffle_rows(1, [3, 5, 7], draw)  # of modalities 0 and 2
     assert sorted(first[:3].tolist()) == [0, 1, 2]
     assert first[3:6].tolist() == first[:3].tolist()
     assert sorted(second.tolist()) == list(range(7))
     assert len(first) == 7
-    one, two = sampled(0, [3, 5, 7], 200, draw)
+    one, two = draw_rows(0, [3, 5, 7], 200, draw)
     assert (set(one.tolist()), set(two.tolist())) == (set(range(5)), set(range(7)))
     xs = three_rows()
     values = {symile(xs, 5.0, negatives="shuffled", generator=draw.manual_seed(s)).item() for s in (1, 1, 2)}

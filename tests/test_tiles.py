@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from align.losses import infonce, siglip, symile
-from align.losses.slabs import plan_of
-from align.losses.tiles import _LogSums, log_sums
+from align.losses.kernels.slabs import plan_of
+from align.losses.kernels.tiles import _LogSums, log_sums
 
 tiles = [1, 2, 3, 7, None]
 

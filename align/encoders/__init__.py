@@ -1,4 +1,4 @@
-"""Tensors -> features; one source a file."""
+"""Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
 from align.encoders.image_cnn import ImageCNN

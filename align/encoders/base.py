@@ -13,20 +13,20 @@ from align.values import Features
 
 
 class Encoder(nn.Module, ABC):
-    """A leaf sets ``width`` (W) and writes ``encode``. It keeps each constructor argument as an attribute of that name.
+    """Abstract: a leaf sets ``width`` (W), writes ``encode`` and keeps each constructor argument as an attribute.
 
-    Any ``nn.Module`` with ``width`` and ``forward(values) -> Features`` is an encoder; this class adds the two things
-    that are easily forgotten, n = 0 rows and batch normalisation.
+    Any ``nn.Module`` with ``width`` and ``forward(values) -> Features`` is an encoder. This class adds two things that
+    are easily forgotten: n = 0 rows and batch normalisation.
     """
 
     width: int
 
     @abstractmethod
     def encode(self, values: Tensor) -> Features:
-        """(n, ...) values, n >= 1 -> Features(pooled (n, W), tokens (n, L, W) or None, mask (n, L) or None)."""
+        """Return features of n >= 1 values (n, ...): pooled (n, W), tokens (n, L, W) or None, mask (n, L) or None."""
 
     def forward(self, values: Tensor) -> Features:
-        """As ``encode``, and n = 0 too: then every parameter's gradient is zero, not None."""
+        """Return ``encode``'s features, for n = 0 too. Then every parameter's gradient is zero, not None."""
         if len(values):
             return self.encode(values)
         one = self.encode(values.new_zeros(1, *values.shape[1:]))
@@ -34,7 +34,7 @@ class Encoder(nn.Module, ABC):
         return Features(one.pooled[:0], tokens, mask)
 
     def train(self, mode: bool = True) -> Self:
-        """Batch normalisation, which only other people's models have, keeps its statistics: it stays in evaluation."""
+        """Set the mode. Batch normalisation, which only others' models have, stays in evaluation."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm):
@@ -43,7 +43,10 @@ class Encoder(nn.Module, ABC):
 
 
 def freeze_batch_norm(encoder: Encoder, name: str) -> None:
-    """To be called once another library's model is in place: evaluation mode for its batch norms, with a warning."""
+    """Put the batch norms of another library's model into evaluation mode, with a warning.
+
+    Call it when the model is in place.
+    """
     if any(isinstance(module, _BatchNorm) for module in encoder.modules()):
         warnings.warn(
             f"{name} has batch normalisation; its statistics stay as they are (evaluation mode), so that no row's "

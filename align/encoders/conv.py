@@ -1,4 +1,4 @@
-"""The convolutional stages that ImageCNN and SpectrogramCNN share: made for 2 CPU cores."""
+"""Convolutional stages that ImageCNN and SpectrogramCNN share, made for 2 CPU cores."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 @final
 class Convolutions(nn.Module):
-    """(n, channels, H, W) -> (n, widths[-1], ceil(H / stride), ceil(W / stride)), stride = stem · 2^(stages - 1).
+    """A stack of strided convolutions: (n, channels, H, W) -> (n, widths[-1], ceil(H / stride), ceil(W / stride)).
 
-    A stage is a strided convolution and one residual 3x3 convolution (He et al. 2016, arXiv:1512.03385), each with
-    group normalisation (Wu & He 2018, arXiv:1803.08494) of 8 channels a group and ReLU. Plain convolutions: on a CPU
-    they are faster than depthwise ones with as many parameters. The first stage has no residual convolution, it would
-    cost as much as all the rest.
+    The stride is stem · 2^(stages - 1). A stage is a strided convolution and one residual 3x3 convolution (He et al.
+    2016, arXiv:1512.03385), each with group normalisation (Wu & He 2018, arXiv:1803.08494) of 8 channels a group and
+    ReLU. The convolutions are plain: on a CPU they are faster than depthwise ones with as many parameters. The first
+    stage has no residual convolution, which would cost as much as all the rest.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], stem: int):

@@ -15,13 +15,13 @@ from align.values import Features
 
 @final
 class ImageCNN(Encoder):
-    """(n, channels, H, W) -> mean and maximum over the last feature map; its positions are the tokens, row by row. A
-    token is what the pooled features would be, were its position the only one.
+    """A convolutional net: (n, channels, H, W) -> the mean and maximum over the last feature map.
 
-    The maximum matters: on 64-pixel renderings of solids, 350 steps give 0.90 of the shapes right, 0.74 without it.
+    The positions of the map are the tokens, row by row. A token equals the pooled features of its position alone. The
+    maximum matters: on 64-pixel renderings of solids, 350 steps give 0.90 of the shapes right, 0.74 without it.
 
-    widths: channels of each stage, multiples of 8; each stage after the first halves the map. stem: stride of the first
-    convolution: 4 for images of 64 pixels, 2 for 28.
+    widths: channels of each stage, multiples of 8. Each stage after the first halves the map.
+    stem: stride of the first convolution. Take 4 for images of 64 pixels, 2 for 28.
     """
 
     def __init__(self, width: int = 128, channels: int = 3, widths: Sequence[int] = (32, 64, 128), stem: int = 4):

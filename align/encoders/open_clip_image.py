@@ -13,10 +13,14 @@ from align.values import Features
 
 @final
 class OpenClipImage(Encoder):
-    """(n, 3, size, size) images, normalised with CLIP's mean -> the model's image features, its own projection
-    included; patches, through the same norm and projection, are tokens where the model is open_clip's own ViT.
+    """An open_clip image tower: (n, 3, size, size) images, normalised with CLIP's mean -> its image features.
 
-    pretrained: a tag, or the path of a file in open_clip's layout; None, random weights, and None once they are in.
+    They are those after the model's projection. Patches, through the same norm and projection, are tokens where the
+    model is open_clip's ViT.
+
+    pretrained: a tag, or the path of a file in open_clip's layout. None gives random weights. It is None again once the
+        weights are in.
+
     A model with batch normalisation keeps its statistics as they are, with a warning. Raises ValueError for a name, a
     tag or a file that does not fit, OSError where weights cannot be fetched.
     """

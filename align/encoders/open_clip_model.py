@@ -1,4 +1,4 @@
-"""open_clip's two-tower models for our encoders: made with random weights, or loaded from the hub or a file."""
+"""open_clip's two-tower models for our encoders, made with random weights, or loaded from the hub or a file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def create(name: str, pretrained: str | None) -> Any:
-    """An open_clip model whose text part is ``model.text`` and whose image part is ``model.visual``.
+    """Return an open_clip model whose text part is ``model.text`` and whose image part is ``model.visual``.
 
     pretrained: a tag of open_clip ("laion2b_s34b_b79k"), or the path of a file in open_clip's layout (.safetensors, or
-    .pt/.bin, of which nothing but tensors is read).
+        .pt/.bin, of which only tensors are read).
 
     Raises ValueError for a name, a tag or a layout that does not fit, OSError where weights cannot be fetched.
     """
@@ -27,7 +27,7 @@ def create(name: str, pretrained: str | None) -> Any:
         raise ValueError(f"pretrained={pretrained!r} is no file and no tag of {name}; its tags: {known}")
     if pretrained and pretrained in tags:
         _check_gelu(name, pretrained, config.get("quick_gelu", False))
-    path = _fetched(name, pretrained) if pretrained else None
+    path = _fetch(name, pretrained) if pretrained else None
     config.pop("custom_text", None)
     for part, library in (("vision_cfg", "timm_model"), ("text_cfg", "hf_model")):
         if f"{library}_name" in config[part]:
@@ -40,8 +40,10 @@ def create(name: str, pretrained: str | None) -> Any:
 
 
 def _check_gelu(name: str, tag: str, quick: bool) -> None:
-    """Some weights were trained with another GELU than their architecture has; open_clip only warns. The architecture
-    is not changed here, because a checkpoint would not know."""
+    """Raise ValueError where the weights were trained with another GELU than their architecture has.
+
+    open_clip only warns. The architecture is not changed here, because a checkpoint would not know.
+    """
     import open_clip
 
     if open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False) != quick:
@@ -49,8 +51,8 @@ def _check_gelu(name: str, tag: str, quick: bool) -> None:
         raise ValueError(f"the weights {tag!r} were trained with another GELU than {name} has; use {other}")
 
 
-def _fetched(name: str, pretrained: str) -> str:
-    """The path of a file with the weights."""
+def _fetch(name: str, pretrained: str) -> str:
+    """Return the path of a file with the weights, downloaded where ``pretrained`` is a tag."""
     import open_clip
 
     if Path(pretrained).is_file():
@@ -75,7 +77,7 @@ def _load(model: Any, name: str, path: str) -> None:
 
 
 def width(name: str) -> int:
-    """Of the joint space that the model was published with."""
+    """Return the dimension of the joint space that the model was published with."""
     import open_clip
 
     return (open_clip.get_model_config(name) or {})["embed_dim"]

@@ -14,12 +14,15 @@ from align.values import Features
 
 @final
 class OpenClipText(Encoder):
-    """(n, context) ids of ``align.preprocess.Tokens`` -> the model's text features, its own projection included, with
-    tokens through the same projection, and their mask.
+    """An open_clip text tower: (n, context) ids of ``align.preprocess.Tokens`` -> its text features.
 
-    pretrained: a tag, or the path of a file in open_clip's layout; None, random weights, and None once they are in.
+    They are those after the model's projection, as are the tokens, which come with their mask.
+
+    pretrained: a tag, or the path of a file in open_clip's layout. None gives random weights. It is None again once the
+        weights are in.
+
     Raises ValueError for a name, a tag or a file that does not fit, and for a model whose text part is not open_clip's
-    own transformer; OSError where weights cannot be fetched.
+    transformer. Raises OSError where weights cannot be fetched.
     """
 
     def __init__(self, name: str, pretrained: str | None = None):

@@ -1,4 +1,4 @@
-"""Point clouds in patches: farthest point sampling and nearest neighbours, in torch alone."""
+"""Patches of point clouds: farthest point sampling and nearest neighbours, in torch alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def farthest(xyz: Tensor, count: int) -> Tensor:
-    """(n, P, 3) -> (n, count) indices of points far from each other (Eldar et al. 1997, "The farthest point strategy").
+def farthest_points(xyz: Tensor, count: int) -> Tensor:
+    """Return the indices (n, count) of points of clouds (n, P, 3) that are far from each other (Eldar et al. 1997, "The
+    farthest point strategy").
 
-    Deterministic: the first is the point farthest from the cloud's mean, ties go to the lower index. Takes
-    n · P · count steps; where count is above the number of distinct points, points come again.
+    It is deterministic: the first is the point farthest from the cloud's mean, and ties go to the lower index. It takes
+    n · P · count steps. Where count is above the number of distinct points, points come again.
     """
     n = len(xyz)
     planes = xyz.detach().to(torch.promote_types(xyz.dtype, torch.float32)).permute(2, 0, 1).contiguous()  # (3, n, P)
@@ -29,9 +30,9 @@ def farthest(xyz: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def neighbours(centres: Tensor, xyz: Tensor, count: int, budget: int = 1 << 24) -> Tensor:
-    """(n, G, 3) and (n, P, 3) -> (n, G, count) indices of the points nearest to each centre.
+    """Return the indices (n, G, count) of the points of clouds (n, P, 3) nearest to each centre (n, G, 3).
 
-    budget: at most so many distances are held at a time (but always a whole centre's), whatever n and P are.
+    budget: the most distances held at a time, but at least those of one centre, whatever n and P are.
     """
     n, G, P = len(xyz), centres.shape[1], xyz.shape[1]
     kind = torch.promote_types(xyz.dtype, torch.float32)
@@ -44,7 +45,7 @@ def neighbours(centres: Tensor, xyz: Tensor, count: int, budget: int = 1 << 24) 
             distance = torch.cdist(
                 centres[i : i + rows, g : g + some],
                 xyz[i : i + rows],
-                compute_mode="donot_use_mm_for_euclid_dist",  # exact, and the same for a cloud alone or in company
+                compute_mode="donot_use_mm_for_euclid_dist",  # exact, and the same whatever clouds are beside it
             )
             out[i : i + rows, g : g + some] = distance.topk(count, largest=False, sorted=False).indices
     return out

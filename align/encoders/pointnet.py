@@ -1,4 +1,4 @@
-"""PointNet: one MLP over every point, then the maximum over the points. Small, and fast on a CPU."""
+"""PointNet: one MLP over every point, then the maximum over the points. It is small, and fast on a CPU."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from align.values import Features
 
 @final
 class PointNet(Encoder):
-    """(n, P, channels) xyz, or xyz and rgb -> pooled features; no tokens (Qi et al. 2017, arXiv:1612.00593, equation 1,
-    without its alignment networks; layer normalisation for batch normalisation).
+    """A PointNet: (n, P, channels) xyz, or xyz and rgb -> pooled features without tokens (Qi et al. 2017,
+    arXiv:1612.00593, equation 1, without its alignment networks, and with layer in place of batch normalisation).
 
-    A point is its coordinates, their sines and cosines at ``bands`` frequencies (Mildenhall et al. 2020, NeRF,
-    arXiv:2003.08934, equation 4: without them small nets see shapes as blobs), and what else there is, taken to lie in
+    A point is given by its coordinates, their sines and cosines at ``bands`` frequencies (Mildenhall et al. 2020, NeRF,
+    arXiv:2003.08934, equation 4: without them small nets see shapes as blobs), and its other channels, taken to lie in
     [0, 1]. The order of the points does not matter, nor does a repeated one.
 
-    hidden: widths of the MLP over each point; the last is what the maximum is taken over.
+    hidden: widths of the MLP over each point. The maximum is taken over the last.
     """
 
     def __init__(self, width: int = 128, channels: int = 6, hidden: Sequence[int] = (32, 64, 128), bands: int = 2):
@@ -44,7 +44,7 @@ class PointNet(Encoder):
         return Features(self.all(self._maximum(self._waves(values))))
 
     def _waves(self, values: Tensor) -> Tensor:
-        """(n, P, channels) -> (n, P, channels + 6 bands)."""
+        """Return points with their waves: (n, P, channels) -> (n, P, channels + 6 bands)."""
         xyz, rest = values[..., :3], values[..., 3:]
         waves = [
             wave for k in range(self.bands) for wave in ((xyz * torch.pi * 2**k).sin(), (xyz * torch.pi * 2**k).cos())
@@ -52,8 +52,11 @@ class PointNet(Encoder):
         return torch.cat([xyz, (rest - 0.5) * 4, *waves], -1)
 
     def _maximum(self, values: Tensor) -> Tensor:
-        """(n, P, C) -> (n, hidden[-1]). Only the points that hold a maximum get a gradient: so they alone are run with
-        one, which is the same gradient for half the time and a fraction of the memory."""
+        """Return the maximum over points, (n, P, C) -> (n, hidden[-1]).
+
+        Only the points that hold a maximum get a gradient, so only they are run with one. The gradient is the same, for
+        half the time and a fraction of the memory.
+        """
         critical = self.hidden[-1]
         if not torch.is_grad_enabled() or values.shape[1] <= critical:
             return self.each(values).amax(1)

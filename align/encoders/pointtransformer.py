@@ -8,21 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
-from align.encoders.patches import farthest, neighbours
+from align.encoders.patches import farthest_points, neighbours
 from align.encoders.transformer import Block
 from align.values import Features
 
 
 @final
 class PointTransformer(Encoder):
-    """(n, P, channels) xyz, or xyz and rgb -> Features with one token a patch (Yu et al. 2022, Point-BERT,
-    arXiv:2111.14819, section 3.1, as ULIP, arXiv:2212.05171, uses it; layer for batch normalisation).
+    """A transformer over patches: (n, P, channels) xyz, or xyz and rgb -> features with one token a patch (Yu et al.
+    2022, Point-BERT, arXiv:2111.14819, section 3.1, as in ULIP, arXiv:2212.05171, with layer in place of batch
+    normalisation).
 
-    Centres by farthest point sampling, their nearest points relative to them, a small PointNet over each patch, the
-    centre's place through an MLP as position, pre-LN blocks. Pooled: the class token beside the maximum of the tokens.
+    Farthest point sampling gives the centres. A small PointNet reads the nearest points of each, relative to it. The
+    centre's place goes through an MLP and is the token's position. Pre-LN blocks follow. Pooled are the class token
+    and, beside it, the maximum of the tokens.
 
     groups: patches of a cloud. neighbours: points of a patch. Both are cut to P where the cloud is smaller.
-    patch_width: inside the patch's PointNet.
+    patch_width: width inside the patch's PointNet.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class PointTransformer(Encoder):
         self.groups, self.neighbours, self.patch_width, self.dropout = groups, neighbours, patch_width, dropout
         self.patch = _PatchNet(channels, patch_width, width)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
-        self.start = nn.Parameter(torch.randn(width) * 0.02)  # the class token, and its place in one
+        self.start = nn.Parameter(torch.randn(width) * 0.02)  # the class token and its position
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(2 * width, width)
@@ -54,7 +56,7 @@ class PointTransformer(Encoder):
         n, P, _ = values.shape
         xyz = values[..., :3]
         rows = torch.arange(n, device=values.device)[:, None]
-        centres = xyz[rows, farthest(xyz, min(self.groups, P))]  # (n, G, 3)
+        centres = xyz[rows, farthest_points(xyz, min(self.groups, P))]  # (n, G, 3)
         near = neighbours(centres, xyz, min(self.neighbours, P))  # (n, G, K)
         points = values[rows[..., None], near]  # (n, G, K, channels)
         points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
@@ -69,7 +71,8 @@ class PointTransformer(Encoder):
 
 @final
 class _PatchNet(nn.Module):
-    """(n, G, K, channels) -> (n, G, width): every point beside the patch's maximum, twice (Point-BERT, equation 1)."""
+    """A PointNet of patches: (n, G, K, channels) -> (n, G, width), every point beside the patch's maximum, twice
+    (Point-BERT, equation 1)."""
 
     def __init__(self, channels: int, hidden: int, width: int):
         super().__init__()

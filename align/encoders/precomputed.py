@@ -12,7 +12,7 @@ from align.values import Features
 
 @final
 class Precomputed(Encoder):
-    """(n, W) pooled features, or (n, L, W) tokens, which are pooled by their mean. No parameters.
+    """Features from the shard, pooled (n, W), or tokens (n, L, W) that are pooled by their mean. No parameters.
 
     Raises ValueError for values whose last dimension is not ``width``.
     """

@@ -15,10 +15,12 @@ from align.values import Features
 
 @final
 class SpectrogramCNN(Encoder):
-    """(n, 1, n_mels, T) -> mean and maximum over time; a time step of the last feature map, all its frequencies, is
-    a token: what the pooled features would be, were it the only one.
+    """A convolutional net: (n, 1, n_mels, T) -> the mean and maximum over time of the last feature map.
 
-    Any T. Frequencies are not pooled: unlike a place in an image, a pitch has a meaning. widths, stem: as ImageCNN.
+    A time step of the map, with all its frequencies, is a token. A token equals the pooled features of its step alone.
+    Any T. Frequencies are not pooled: unlike a place in an image, a pitch has a meaning.
+
+    widths, stem: as in ImageCNN.
     """
 
     def __init__(

@@ -13,10 +13,13 @@ from align.values import Features
 
 @final
 class SpectrogramViT(Encoder):
-    """(n, 1, n_mels, T) -> features, patches as tokens (Gong et al. 2021, AST, arXiv:2104.01778, section 2).
+    """A vision transformer of timm: (n, 1, n_mels, T) -> features, with patches as tokens (Gong et al. 2021, AST,
+    arXiv:2104.01778, section 2).
 
-    Any T: the position embedding, made for ``frames``, is resized to what comes, and the spectrogram is padded to whole
-    patches. name, pretrained: as TimmImage; the colour channels of image weights are summed.
+    Any T: the position embedding, made for ``frames``, is resized to the input, and the spectrogram is padded to whole
+    patches.
+
+    name, pretrained: as in TimmImage. The colour channels of image weights are summed.
     """
 
     def __init__(

@@ -13,11 +13,11 @@ from align.values import Features
 
 @final
 class TimmImage(Encoder):
-    """(n, 3, H, W) normalised images -> a timm model's features before its classifier, its patches as tokens.
+    """A timm model: (n, 3, H, W) normalised images -> its features before the classifier, with patches as tokens.
 
-    name: as timm has it, "vit_tiny_patch16_224" or with a tag, "vit_base_patch16_224.augreg_in21k".
-    pretrained: True, a tag, or the path of a file in timm's layout; None once the weights are in.
-    size: of the images, where the model asks for a fixed one; None takes the model's own.
+    name: a name of timm, "vit_tiny_patch16_224" or with a tag, "vit_base_patch16_224.augreg_in21k".
+    pretrained: True, a tag, or the path of a file in timm's layout. It is None again once the weights are in.
+    size: of the images, where the model asks for a fixed one. None takes the model's.
 
     A model with batch normalisation keeps its statistics as they are, with a warning. Raises ValueError for a name or
     a tag that timm does not have, OSError where weights cannot be fetched.

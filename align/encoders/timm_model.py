@@ -12,10 +12,10 @@ from align.values import Features
 
 
 def create(name: str, pretrained: bool | str | None, **options: Any) -> Any:
-    """A timm model without its classifier.
+    """Return a timm model without its classifier.
 
     pretrained: True for timm's default weights, a tag ("augreg_in21k") for others, or the path of a file with weights
-    in timm's layout (.safetensors, or a .pth, of which nothing but tensors is read).
+        in timm's layout (.safetensors, or a .pth, of which only tensors are read).
 
     Raises ValueError for a name, a tag or a layout that does not fit, OSError where weights cannot be fetched.
     """
@@ -53,7 +53,10 @@ def _check_tag(arch: str, tag: str) -> None:
 
 
 def _from_file(name: str, path: str, options: dict[str, Any]) -> Any:
-    """timm checks every key of what it takes for the whole model: a classifier in the file is loaded, then dropped."""
+    """Return a model with the weights of a file.
+
+    timm takes the file for the whole model and checks every key. So a classifier in it is loaded, then dropped.
+    """
     import timm
     from timm.models import load_state_dict
 
@@ -76,7 +79,7 @@ def _from_file(name: str, path: str, options: dict[str, Any]) -> Any:
 
 
 def features(model: Any, x: Tensor) -> Features:
-    """Pooled before the classifier; tokens, without class and register tokens, where they are as wide."""
+    """Return the features before the classifier, with tokens where they are as wide, less class and register tokens."""
     maps = model.forward_features(x)
     pooled = model.forward_head(maps, pre_logits=True)  # (n, W)
     tokens = None
@@ -91,5 +94,5 @@ def features(model: Any, x: Tensor) -> Features:
 
 
 def width(model: Any) -> int:
-    """Of the pooled features: some models widen theirs after the last map."""
+    """Return the width of the pooled features. Some models widen theirs after the last map."""
     return getattr(model, "head_hidden_size", None) or model.num_features

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 @final
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745, figure 1b). heads divide
-    width; the MLP is four times as wide."""
+    """A block: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745, figure 1b).
+
+    heads: a divisor of ``width``. The MLP is four times as wide.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
@@ -24,7 +26,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x: (n, L, W); mask: (n, L) bool, true where a token may be looked at, at least one a row."""
+        """Return the output for x, (n, L, W). mask: (n, L) bool, true where a token is seen, at least one a row."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, h, L, W / h)
         seen = None if mask is None else mask[:, None, None]  # (n, 1, 1, L)
         dropout = self.dropout if self.training else 0.0

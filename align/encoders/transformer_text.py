@@ -15,13 +15,13 @@ from align.values import Features
 
 @final
 class TransformerText(Encoder):
-    """(n, context) token ids, 0 = padding -> Features with tokens (n, context, W) and their mask.
+    """A text transformer: (n, context) token ids, 0 = padding -> features with tokens (n, context, W) and their mask.
 
-    Pre-LN blocks that look in both directions, learned positions (Vaswani et al. 2017, arXiv:1706.03762, section 3).
-    The defaults fit ``align.preprocess.Bytes``.
+    Its pre-LN blocks look in both directions, its positions are learned (Vaswani et al. 2017, arXiv:1706.03762, section
+    3). The defaults fit ``align.preprocess.Bytes``.
 
-    vocabulary: ids go from 0 to vocabulary - 1. pool: "mean" over the real tokens, or "last", the last real token (the
-    end mark).
+    vocabulary: ids go from 0 to vocabulary - 1.
+    pool: "mean" over the real tokens, or "last", the last real token (the end mark).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TransformerText(Encoder):
         mask[:, 0] = True  # a row of padding alone is read as its first token
         place = torch.arange(1, self.context + 1, device=values.device)
         last = (mask * place).amax(1)  # (n,) real length
-        L = int(last.max())  # columns that are padding in every row cost nothing and change nothing
+        L = int(last.max())  # columns of padding in every row are left out, which changes nothing
         mask = mask[:, :L]
         x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
         for block in self.blocks:

@@ -11,9 +11,8 @@ from torch import Tensor
 from align.embedding.embed import vectors
 from align.evaluation.composed import composed, reading, tuples
 from align.evaluation.hits import Captions, Rule
-from align.evaluation.precision import mean_precision
 from align.evaluation.zeroshot import rule
-from align.metrics import mean_reciprocal_rank, median_rank, ranks, recall_at
+from align.metrics import mean_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
 from align.scoring import How, score
 from align.values import Embeddings, Scores, TermInfo
 

@@ -1,6 +1,6 @@
-"""One loss a file: arithmetic over dense tensors and sample ids, usable in anyone's training loop.
+"""Losses, one a file: arithmetic over dense tensors and sample ids, for any training loop.
 
-Functions take the multiplier ``scale``; the modules of the same names hold a learned one.
+Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
 from align.losses.distillation import Distill, distill
@@ -58,3 +58,26 @@ __all__ = [
     "variance",
     "vicreg",
 ]
+
+FLOORS = (
+    ("kernels", "kinds"),  # the machinery, and the facts about each kind of loss
+    ("loss",),  # the interface of every module
+    ("temperature",),  # the learned scale
+    ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
+    (
+        "distillation",
+        "gram",
+        "infonce",
+        "late_interaction",
+        "mip",
+        "ranking",
+        "regression",
+        "siglip",
+        "symile",
+        "transport",
+        "triangle",
+        "vicreg",
+    ),
+    ("wrappers",),
+)
+"""Files and folders of this room, the lowest floor first. A file imports lower floors only."""

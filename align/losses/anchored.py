@@ -1,82 +1,18 @@
-"""An anchor modality against tuples of all the others: what GRAM and TRIANGLE contrast."""
+"""Modules of losses that contrast an anchor modality with tuples of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from align.losses.pairing import (
-    Scale,
-    exact,
-    nothing,
-    one_number,
-    same,
-    sets,
-    together,
-)
+from align.losses.kernels.anchors import Anchor, check_anchor
 from align.losses.temperature import ClipTemperature
-from align.losses.two_way import Belonging, two_way
-
-Anchor = Literal["all"] | int
-
-Measure = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""(n, D) anchors and M-1 tensors (C, D), the rows of C tuples -> (n, C): how far apart each anchor and tuple are."""
-
-
-def anchored(
-    measure: Measure,
-    embeddings: Sequence[Tensor],
-    scale: Scale,
-    *,
-    anchor: Anchor = "all",
-    samples: Sequence[Tensor] | None = None,
-    groups: Sequence[Tensor] | None = None,
-    weights: Sequence[Tensor] | None = None,
-) -> Tensor:
-    """``infonce`` over the logits -scale·measure between the anchor's rows and the complete tuples of the others, both
-    directions added and halved; "all": the mean over every modality as anchor. A 0-d tensor.
-
-    A tuple takes one row of every other modality, all of one sample, and belongs to that sample; of several rows of a
-    sample every combination is one. An anchor's tuples and a tuple's anchors are those of its sample, several averaged
-    outside the log; all others are its negatives. A row of id -1 is in no tuple: it is a negative where its modality is
-    the anchor (for M = 2 always).
-
-    groups: a tuple whose rows all are of the anchor's group (>= 0) is not its negative, nor the other way round.
-    weights: an anchor counts by its weight, a tuple by the mean of its rows'.
-
-    Raises ValueError for shapes and options that do not fit.
-    """
-    xs, ids, kinds, counts = sets(embeddings, samples, groups, weights)
-    check_anchor(anchor, len(xs))
-    with exact(xs[0]):
-        M, scale = len(xs), one_number(scale, xs[0])
-        losses = []
-        for m in range(M) if anchor == "all" else [anchor]:
-            others = [o for o in range(M) if o != m]
-            # A single other modality stands as it is, rows of id -1 included: there is nothing for them to complete.
-            every = torch.arange(len(xs[others[0]]), device=scale.device)
-            rows = together([ids[o] for o in others]).unbind(1) if M > 2 else [every]  # (C,) of each other modality
-            if not len(xs[m]) or not len(rows[0]):
-                continue
-            tuples = [xs[o][row] for o, row in zip(others, rows, strict=True)]
-            positive = same(ids[m], ids[others[0]][rows[0]])  # (n_m, C)
-            alike = torch.zeros_like(positive)
-            if kinds:
-                of_group = [same(kinds[m], kinds[o][row]) for o, row in zip(others, rows, strict=True)]
-                alike = torch.stack(of_group).all(0) & ~positive
-            weight = torch.stack([counts[o][row] for o, row in zip(others, rows, strict=True)]).mean(0)
-            logits = -scale * measure(xs[m], tuples)  # (n_m, C)
-            losses.append(two_way(logits, logits.T, Belonging(positive, alike, counts[m], weight), "mean"))
-        return torch.stack([*losses, nothing(*xs, scale)]).sum() / max(1, len(losses))
 
 
 class Anchored(ClipTemperature):
-    """Abstract: the module form of such a loss, with a learned temperature.
+    """Abstract: a loss module over an anchor and tuples, with a learned temperature.
 
-    anchor: "all", or the place of the anchor in ``between``. start_scale, max_scale, learn_scale: None takes CLIP's.
+    anchor: "all", or the place of the anchor in ``between``.
+    start_scale, max_scale, learn_scale: None takes CLIP's values.
     """
 
     modalities: ClassVar[int | None] = None  # in one call; None: any number
@@ -91,17 +27,3 @@ class Anchored(ClipTemperature):
         super().__init__(start_scale, max_scale, learn_scale)
         check_anchor(anchor, self.modalities)
         self.anchor: Anchor = anchor
-
-
-def check_anchor(anchor: Anchor, M: int | None = None) -> None:
-    """Raises ValueError unless anchor is "all" or a place among M modalities."""
-    if anchor != "all" and not (type(anchor) is int and anchor >= 0 and (M is None or anchor < M)):
-        known = "" if M is None else f" of the {M}, 0 to {M - 1}"
-        raise ValueError(f"anchor is 'all' or the place of one modality{known}; got {anchor!r}")
-
-
-def root(squared: Tensor, error: Tensor | float) -> Tensor:
-    """√x where x is above its own rounding error, else zero with zero gradient: the slope of √ at 0 is infinite, that
-    of a volume is not."""
-    safe = squared > error
-    return torch.where(safe, torch.where(safe, squared, 1).sqrt(), 0)

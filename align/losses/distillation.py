@@ -1,4 +1,4 @@
-"""Learning from a frozen teacher's similarities between two sets of rows."""
+"""Distillation of a frozen teacher's similarities between two sets of rows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import (
-    Scale,
-    at_least_float32,
-    check_embeddings,
-    exact,
-    nothing,
-    one_number,
-    row_ids,
-    row_weights,
-    same,
-    weighted_mean,
-)
+from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.temperature import ClipTemperature
 
 
@@ -36,28 +27,28 @@ def distill(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
 ) -> Tensor:
-    """How far the student's similarities between two sets of rows are from a teacher's; a 0-d tensor.
+    """Return the divergence of the student's similarities between two sets of rows from a teacher's; a 0-d tensor.
 
-    With p_i = softmax_j(teacher_scale·<ta_i, tb_j>) and q_i = softmax_j(scale·<a_i, b_j>) an anchor costs
-    KL(p_i ‖ q_i) = Σ_j p_ij (log p_ij - log q_ij), and a direction is the mean over its anchors; both directions are
-    added and halved. It is the affinity mimicking of TinyCLIP (Wu et al. 2023, arXiv 2309.12314) and the relational
-    distillation of CLIP-KD (Yang et al. 2023, arXiv 2307.12732), less the teacher's entropy, which has no gradient: so
-    0 is reached.
+    With p_i = softmax_j(teacher_scale·<ta_i, tb_j>) and q_i = softmax_j(scale·<a_i, b_j>) an anchor costs KL(p_i ‖ q_i)
+    = Σ_j p_ij (log p_ij - log q_ij). A direction is the mean over its anchors, and the loss is the mean of both
+    directions. This is the affinity mimicking of TinyCLIP (Wu et al. 2023, arXiv 2309.12314) and the relational
+    distillation of CLIP-KD (Yang et al. 2023, arXiv 2307.12732), less the teacher's entropy. The entropy has no
+    gradient, and without it the loss can reach 0.
 
-    When to use it: a small student of a large pretrained pair of towers, or pairs so noisy that the teacher knows
-    better than the file which of them belong together. Costs two n×n matrices and the teacher's features, which can be
-    computed once and stand in the shard.
+    When to use it: to train a small student of a large pretrained pair of towers, or on pairs so noisy that the teacher
+    knows better than the file which of them belong together. It costs two n×n matrices and the teacher's features,
+    which can be computed once and stored in the shard.
 
-    a: (n_a, D), b: (n_b, D), teacher_a, teacher_b: (n, E) with an E of their own, which get no gradient. Logits are
-        float32 at least, autocast or not.
-    scale, teacher_scale: the multipliers, already exponentiated; 100 is where CLIP's own ends.
-    samples: four tensors of ids, of a, b, teacher_a and teacher_b; row i belongs to sample i where none are given. The
-        k-th row of a sample and the teacher's k-th row of it are of one input; rows without a counterpart are left out,
-        those of id -1 too.
+    a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
+    teacher_a, teacher_b: (n, E), where E need not be D. They get no gradient.
+    scale, teacher_scale: the multipliers, already exponentiated. CLIP's ends at 100.
+    samples: four tensors of ids, of a, b, teacher_a and teacher_b. Without ids, row i belongs to sample i. The k-th row
+        of a sample and the teacher's k-th row of it are of one input. Rows without a counterpart are left out, as are
+        rows of id -1.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
 
-    Groups are not asked for: which rows are alike is what the teacher says. Where nothing pairs the loss is zero and so
-    are all gradients. Raises ValueError for shapes that do not fit.
+    There are no groups: the teacher says which rows are alike. Where nothing pairs, the loss is zero and so are all
+    gradients. Raises ValueError for shapes that do not fit.
     """
     check_embeddings([a, b])
     check_embeddings([teacher_a, teacher_b])
@@ -90,26 +81,19 @@ def _direction(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(losses, weight, torch.ones_like(weight, dtype=torch.bool))
 
 
-def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """(P,) rows and (P,) rows of the teacher: the k-th of a sample with the teacher's k-th of it."""
-    turn, turn_of_teacher = (same(ids, ids).tril(-1).sum(1) for ids in (sample, teacher))
-    rows, rows_of_teacher = (same(sample, teacher) & (turn[:, None] == turn_of_teacher)).nonzero(as_tuple=True)
-    return rows, rows_of_teacher
-
-
 @final
 class Distill(ClipTemperature):
-    """``distill`` with a learned student's temperature that starts at CLIP's 1/0.07 and ends at 100. In a config::
+    """``distill`` with a learned student temperature, from CLIP's 1/0.07 up to 100. In a config::
 
         terms:
           learn: {loss: align.losses.Distill, between: [image, text, teacher_image, teacher_text]}
 
     ``between`` names the student's two modalities and then the teacher's two, in the same order. A teacher is two more
     modalities of the model: its embeddings stand in the shard (``0001.teacher_image.npy``), and its towers are
-    ``align.preprocess.Array``, ``align.encoders.Precomputed`` and the head ``align.heads.Identity``, so the model's dim
+    ``align.preprocess.Array``, ``align.encoders.Precomputed`` and the head ``align.heads.Identity``. So the model's dim
     is the teacher's width. Scoring reads the student's two by cosine.
 
-    teacher_scale: the teacher's own multiplier. start_scale, max_scale, learn_scale: None takes the values above.
+    teacher_scale: the teacher's multiplier. start_scale, max_scale, learn_scale: None takes the values above.
     """
 
     kind = "distill"
@@ -136,8 +120,10 @@ class Distill(ClipTemperature):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of four sets of rows, the student's two and the teacher's two: embeddings (n_m, D), samples
-        (n_m,), weights likewise. Groups are not read."""
+        """Return the 0-d loss of four sets of rows, the student's two and the teacher's two.
+
+        embeddings: (n_m, D). samples: (n_m,). weights likewise. Groups are not read.
+        """
         a, b, teacher_a, teacher_b = embeddings
         weight_a, weight_b = weights[:2] if weights else (None, None)
         return distill(

@@ -9,19 +9,21 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.anchored import Anchor, Anchored, anchored, root
-from align.losses.pairing import Scale, at_least_float32, exact
+from align.losses.anchored import Anchored
+from align.losses.kernels.anchors import Anchor, contrast_anchors, root
+from align.losses.kernels.inputs import Scale
+from align.losses.kernels.numerics import at_least_float32, exact
 
 
 def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
-    """√det G with G_kl = <x_k, x_l>: the M-dimensional volume that M vectors span (Cicchetti et al. 2025, GRAM, arXiv
-    2412.11959, section 3).
+    """Return √det G with G_kl = <x_k, x_l>, the M-dimensional volume that M vectors span.
 
-    Of unit vectors it is 1 where all are orthogonal and 0 where one lies in the span of the others: for two vectors the
-    sine of their angle. It knows no sign: antiparallel vectors have volume 0 as identical ones have. Where G is
+    It is the volume of GRAM (Cicchetti et al. 2025, arXiv 2412.11959, section 3). For unit vectors it is 1 where all
+    are orthogonal and 0 where one lies in the span of the others. For two vectors it is the sine of their angle. It
+    does not tell a vector from its opposite: antiparallel vectors have volume 0 as identical ones have. Where G is
     singular to within rounding, value and gradient are zero.
 
-    embeddings: M >= 1 tensors (..., D) of shapes that broadcast; returns (...), float32 at least. Raises ValueError
+    embeddings: M >= 1 tensors (..., D) of shapes that broadcast. Returns (...), float32 at least. Raises ValueError
     where there is none.
     """
     if not embeddings:
@@ -32,14 +34,19 @@ def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
 
 
 def volumes(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
-    """(n, C): ``gram_volume`` of each anchor (n, D) with each of C tuples, given as M-1 tensors (C, D). M-1 matrix
-    products, and (M-1)² numbers a pair."""
+    """Return (n, C): ``gram_volume`` of each anchor (n, D) with each of C tuples, given as M-1 tensors (C, D).
+
+    It takes M-1 matrix products, and (M-1)² numbers a pair.
+    """
     square = (anchors * anchors).sum(-1)[:, None]  # (n, 1)
     return _volume(square, [anchors @ x.T for x in tuples], _gram(tuples, anchors))
 
 
 def _gram(xs: Sequence[Tensor], like: Tensor) -> Tensor:
-    """(..., m, m) of m tensors (..., D), in float64 where there is one: its determinant is a difference of products."""
+    """Return the Gram matrix (..., m, m) of m tensors (..., D).
+
+    It is in float64 where the device has it: the determinant is a difference of products.
+    """
     wide = like.dtype if like.device.type == "mps" else torch.float64
     if not xs:
         return like.new_zeros(0, 0, dtype=wide)
@@ -48,17 +55,17 @@ def _gram(xs: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 def _volume(square: Tensor, cosines: Sequence[Tensor], rest: Tensor) -> Tensor:
-    """The volume of one vector of this squared length, with these products with the others, whose Gram matrix is rest.
+    """Return the volume of a vector and others, from its squared length, its products with them and their Gram matrix.
 
-    By the bordered determinant det G = det R·|x|² - vᵀ adj(R) v, which divides by nothing and so is right for a
-    singular R too.
+    By the bordered determinant det G = det R·|x|² - vᵀ adj(R) v, with R = ``rest``. It divides by nothing, so it is
+    right for a singular R too.
     """
     adjugate, determinant = (x.to(square.dtype) for x in _adjugate(rest))
     places = range(len(cosines))
     squared = determinant * square
     for i, j in itertools.product(places, places):
         squared = squared - adjugate[..., i, j] * cosines[i] * cosines[j]
-    with torch.no_grad():  # what rounding can amount to: the sum without its signs
+    with torch.no_grad():  # the bound of the rounding error: the sum without its signs
         terms = determinant.abs() * square
         for i, j in itertools.product(places, places):
             terms = terms + (adjugate[..., i, j] * cosines[i] * cosines[j]).abs()
@@ -68,8 +75,10 @@ def _volume(square: Tensor, cosines: Sequence[Tensor], rest: Tensor) -> Tensor:
 
 
 def _adjugate(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """adj A (..., m, m) and det A (...), by Faddeev and LeVerrier's recursion: products only, so that values and
-    gradients are finite where A is singular."""
+    """Return adj A (..., m, m) and det A (...), by Faddeev and LeVerrier's recursion.
+
+    It uses products only, so values and gradients are finite where A is singular.
+    """
     m = matrix.shape[-1]
     one = torch.eye(m, dtype=matrix.dtype, device=matrix.device)
     coefficient = matrix.new_ones(matrix.shape[:-2])
@@ -90,31 +99,31 @@ def gram(
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """The contrastive loss of M >= 2 sets of rows over minus the volume that they span (Cicchetti et al. 2025, arXiv
-    2412.11959, section 3); a 0-d tensor.
+    """Return the contrastive loss of M >= 2 sets of rows over minus the volume that they span; a 0-d tensor.
 
-    The logit of anchor i and the other modalities' rows of sample j is -scale·gram_volume: cross-entropy of each
-    anchor against all such tuples and of each tuple against all anchors, added and halved. The paper fixes one anchor,
-    the text; "all" is the mean over every modality as anchor.
+    It is GRAM (Cicchetti et al. 2025, arXiv 2412.11959, section 3). The logit of anchor i and the other modalities'
+    rows of sample j is -scale·gram_volume. The loss is the mean of two cross-entropies: each anchor against all such
+    tuples, and each tuple against all anchors. The paper fixes one anchor, the text. "all" is the mean over every
+    modality as anchor.
 
-    When to use it: three or more modalities that say the same thing, all to be drawn to one point. It cannot learn what
-    only the combination says, as ``symile`` can; and as a volume knows no sign, a vector and its opposite count as
-    aligned, so a cosine between two rows means less here: read the space by the volume (``how="objective"``) or add an
-    ``infonce`` term. Costs M-1 products (n×D)·(D×n) and about M² n×n matrices for each anchor.
+    When to use it: for three or more modalities that say the same thing and are to meet at one point. It cannot learn
+    what only the combination says, as ``symile`` can. A volume counts a vector and its opposite as aligned, so a cosine
+    between two rows means less here. Read the space by the volume (``how="objective"``) or add an ``infonce`` term. It
+    costs M-1 products (n×D)·(D×n) and about M² n×n matrices for each anchor.
 
     embeddings: M tensors (n_m, D), unit vectors. Logits are float32 at least, autocast or not.
     scale: the multiplier, already exponentiated.
     anchor: "all", or the place in embeddings of the one modality to anchor.
-    samples: M tensors (n_m,) of ids; row i belongs to sample i where none are given; -1 belongs to no sample and is a
+    samples: M tensors (n_m,) of ids. Without ids, row i belongs to sample i. Id -1 belongs to no sample and is a
         negative where its modality is the anchor (for M = 2 always). A sample that lacks a modality still serves as
         negative where it can.
-    groups: M tensors (n_m,) of ids; an anchor and a tuple of one group (>= 0) are never each other's negatives.
-    weights: M tensors (n_m,): how much each anchor counts; a tuple counts the mean of its rows.
+    groups: M tensors (n_m,) of ids. An anchor and a tuple of one group (>= 0) are never each other's negatives.
+    weights: M tensors (n_m,): how much each anchor counts. A tuple counts the mean of its rows.
 
-    Where nothing is complete the loss is zero and so are all gradients. Raises ValueError for shapes and options that
+    Where nothing is complete, the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
     """
-    return anchored(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+    return contrast_anchors(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
 
 
 @final
@@ -124,8 +133,8 @@ class Gram(Anchored):
         terms:
           volume: {loss: {class_path: align.losses.Gram, init_args: {anchor: 2}}, between: [audio, image, text]}
 
-    anchor: "all", or the place of the anchor in ``between``: 2 is the text here. start_scale, max_scale, learn_scale:
-    None takes the values above.
+    anchor: "all", or the place of the anchor in ``between``: here 2 is the text.
+    start_scale, max_scale, learn_scale: None takes the values above.
     """
 
     kind = "volume"
@@ -140,5 +149,5 @@ class Gram(Anchored):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         return gram(embeddings, self.scale, anchor=self.anchor, samples=samples, groups=groups, weights=weights)

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from align.losses.candidates import Alike, mean_candidate
-from align.losses.pairing import (
+from align.losses.kernels.candidates import Alike, mean_candidate
+from align.losses.kernels.inputs import (
     Scale,
-    at_least_float32,
     both_or_neither,
-    by_anchor,
     check_embeddings,
-    exact,
-    log_sum_by_anchor,
-    nothing,
     one_number,
     per_row,
     row_ids,
     row_weights,
     sides,
-    together,
-    weighted_mean,
 )
-from align.losses.parts import Merge, check_part, mine
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, detach_others
+from align.losses.kernels.tiles import log_sums
+from align.losses.kernels.two_way import Positives, check_positives
 from align.losses.temperature import ClipTemperature
-from align.losses.tiles import log_sums
-
-Positives = Literal["mean", "inside", "sum"]
 
 
 def infonce(
@@ -53,37 +47,39 @@ def infonce(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> Tensor:
-    """The contrastive loss of two sets of rows, both directions added and halved; a 0-d tensor.
+    """Return the contrastive loss of two sets of rows, the mean of both directions; a 0-d tensor.
 
     With s_ij = scale·<a_i, b_j> and P(i) the rows of the other side that share anchor i's sample, an anchor costs
-    -1/|P(i)| Σ_{p∈P(i)} log( exp s_ip / Σ_k exp s_ik ); a direction is the mean over the anchors with |P(i)| >= 1.
-    Without sample ids it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020, figure 3); with several positives it
-    is supervised contrastive learning's L_out (Khosla et al. 2020, arXiv 2004.11362, equation 2).
+    -1/|P(i)| Σ_{p∈P(i)} log( exp s_ip / Σ_k exp s_ik ). A direction is the mean over the anchors with |P(i)| >= 1.
+    Without sample ids it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020, figure 3). With several positives it is
+    supervised contrastive learning's L_out (Khosla et al. 2020, arXiv 2004.11362, equation 2).
 
     a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
     scale: the multiplier, already exponentiated.
-    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 belongs to no sample and
-        is a negative for everyone.
-    positives: "mean" as above; "inside" averages inside the log: -log( 1/|P| Σ_p exp s_ip / Σ_k exp s_ik ) (L_in,
-        equation 3 there); "sum" sums inside it.
-    label_smoothing: ε in [0, 1): (1 - ε) of the loss above and ε of the mean of -log p over all candidates that remain.
-    group_a, group_b: (n,) ids; rows of one group (>= 0) are never each other's negatives; a positive stays a positive.
+    sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 belongs to no sample and is a
+        negative for everyone.
+    positives: how an anchor reads several positives. "mean" is the formula above. "inside" averages inside the log:
+        -log( 1/|P| Σ_p exp s_ip / Σ_k exp s_ik ) (L_in, equation 3 there). "sum" sums inside the log.
+    label_smoothing: ε in [0, 1). The cost is (1 - ε) of the one above and ε of the mean of -log p over all candidates
+        that remain.
+    group_a, group_b: (n,) ids. Rows of one group (>= 0) are never each other's negatives. A positive stays a positive.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
-    directions: how much the direction from a to b, and that from b to a, count; their mean is the loss.
-    focal: γ >= 0; an anchor that finds its own with probability p counts (1 - p)^γ: hard ones lead (Lin et al. 2017,
-        arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
-    part, merge, tile: as in ``align.losses.tiles.log_sums``: the share (i, n) of the tiles that this call computes,
-        what joins the shares, and the rows of a tile. The value is the whole loss, its gradient this part's share.
+    directions: weights of the direction from a to b and of that from b to a. The loss is their weighted mean.
+    focal: γ >= 0. An anchor that finds its positives with probability p counts (1 - p)^γ, so hard ones lead (Lin et al.
+        2017, arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
+    part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``: the share (i, n) of the tiles that this call
+        computes, the function that joins the shares, and the rows of a tile. The value is the whole loss, its gradient
+        this part's share.
 
-    The (n_a, n_b) logits are never all there: tiles of them are made once going forward and once going back, for both
-    directions, 8·n_a·n_b·D operations in all against 12 of two cross-entropies; extra memory grows with (n_a + n_b)·D.
+    The (n_a, n_b) logits never stand in memory at once. Tiles of them are made once going forward and once going back,
+    for both directions: 8·n_a·n_b·D operations in all, against 12 of two cross-entropies. Extra memory grows with (n_a
+    + n_b)·D.
 
-    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
     """
     check_embeddings([a, b])
-    if positives not in ("mean", "inside", "sum"):
-        raise ValueError(f"positives is 'mean', 'inside' or 'sum'; got {positives!r}")
+    check_positives(positives)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is at least 0 and below 1; got {label_smoothing}")
     if not 0 <= focal < math.inf:
@@ -102,36 +98,35 @@ def infonce(
         weights = [row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")]
         if not len(a) or not len(b):
             return nothing(a, b, scale)
-        pairs = together(samples)  # (C, 2)
+        pairs = complete_tuples(samples)  # (C, 2)
         alike = None if groups is None else Alike(samples, groups)
-        sums, own = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
+        sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
         total = a.new_zeros(())
         for m, share in enumerate(directions):
             if not share:
                 continue
-            count, mean = by_anchor(own, pairs[:, m], len(sums[m]))
+            count, mean = by_anchor(logits, pairs[:, m], len(sums[m]))
             if positives == "mean":
                 right = mean
             else:
-                right = log_sum_by_anchor(own, pairs[:, m], len(sums[m]))
+                right = log_sum_by_anchor(logits, pairs[:, m], len(sums[m]))
                 right = right - count.clamp(min=1).log() if positives == "inside" else right
             losses = sums[m] - right  # (n_m,)
             if focal:
                 losses = (1 - (-losses).exp()).clamp(min=0) ** focal * losses
             if label_smoothing:
                 anyone = scale * mean_candidate([a, b], m, samples, groups)
-                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - mine(anyone, part))
+                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - detach_others(anyone, part))
             total = total + share * weighted_mean(losses, weights[m], count > 0)
         return total / sum(directions)
 
 
 @final
 class InfoNCE(ClipTemperature):
-    """``infonce`` with a learned temperature that starts at CLIP's 1/0.07 and ends at CLIP's 100 (arXiv 2103.00020,
-    section 2.5).
+    """``infonce`` with a learned temperature, from CLIP's 1/0.07 up to CLIP's 100 (arXiv 2103.00020, section 2.5).
 
-    positives, label_smoothing, directions, focal: as in ``infonce``. A term's pairs share the temperature: for one a
-    pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.
+    positives, label_smoothing, directions, focal: as in ``infonce``. The pairs of a term share the temperature: for one
+    a pair, write one term a pair. start_scale, max_scale, learn_scale: None takes CLIP's values.
     """
 
     kind = "pairwise"
@@ -165,7 +160,7 @@ class InfoNCE(ClipTemperature):
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         a, b = embeddings
         return infonce(
             a,

@@ -1,4 +1,4 @@
-"""The kinds of losses: with how many modalities each is called, and how scoring reads it."""
+"""Kinds of losses: how many modalities a call takes, and how scoring reads the term."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Kind(NamedTuple):
 
     least: int  # modalities in one call
     most: int | None  # None: any number
-    read: str | None  # the kind that its TermInfo has; None: scoring knows nothing of it
-    ordered: bool = False  # students before teachers: ``between`` says which is which
+    read: str | None  # the kind in its TermInfo. None: scoring does not read it
+    ordered: bool = False  # ``between`` names students before teachers
     contrasts: bool = True  # a row of id -1 is a negative
 
 
@@ -21,7 +21,7 @@ KINDS = {
     "symile": Kind(2, None, "symile"),
     "volume": Kind(2, None, "volume"),
     "area": Kind(3, 3, "area"),
-    # a, b, teacher_a, teacher_b: a with b is what scoring reads
+    # a, b, teacher_a, teacher_b: scoring reads a with b
     "distill": Kind(4, 4, "pairwise", ordered=True, contrasts=False),
     "regress": Kind(2, 2, "pairwise", ordered=True, contrasts=False),  # a, teacher
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser

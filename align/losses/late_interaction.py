@@ -8,10 +8,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import Scale, at_least_float32, exact, nothing, one_number, sides
+from align.losses.kernels.inputs import Scale, one_number, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.token_pairs import Comparison, check_chunk, check_tokens, compare
+from align.losses.kernels.two_way import Positives, check_positives, match_rows, two_way
 from align.losses.temperature import ClipTemperature
-from align.losses.token_pairs import Comparison, check_chunk, check_tokens, compare
-from align.losses.two_way import Positives, belonging, check_positives, two_way
 
 
 def late_interaction(
@@ -30,28 +31,29 @@ def late_interaction(
     weight_b: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """The contrastive loss of two sets of rows that are compared token by token (FILIP: Yao et al. 2021, arXiv
+    """Return the contrastive loss of two sets of rows that are compared token by token (FILIP: Yao et al. 2021, arXiv
     2111.07783, equations 3 to 5); a 0-d tensor.
 
-    For anchors a, s_ij = scale · mean_k max_l <a_ik, b_jl> over the real tokens k of row i and l of row j; for anchors
-    b, the mean is over b's tokens and the maximum over a's. With these logits, ``infonce``'s loss (equation 2 there, no
-    text prompts).
+    For anchors a, s_ij = scale · mean_k max_l <a_ik, b_jl> over the real tokens k of row i and l of row j. For anchors
+    b, the mean is over b's tokens and the maximum over a's. The loss is ``infonce``'s with these logits (equation 2
+    there, without text prompts).
 
     tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), unit vectors as a rule. Similarities are float32 at least.
     scale: the multiplier, already exponentiated.
-    mask_a: (n_a, L_a), mask_b: (n_b, L_b) bool, true where a token is real; None: all are. A row whose every token is
+    mask_a: (n_a, L_a), mask_b: (n_b, L_b) bool, true where a token is real. None: all are. A row whose every token is
         masked pairs with nothing: it is no anchor, no positive and no negative.
     sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``.
-    chunk: how many pairs of rows are compared at once; None: as many as have 2^22 similarities, 16 MiB.
+    chunk: how many pairs of rows are compared at once. None: as many as have 2^22 similarities, 16 MiB.
 
     When to use it: where a caption's words belong to places of an image or moments of a sound, and the order of results
-    may cost L_a·L_b products a pair. Pooled embeddings, which search and zero-shot read, learn from it only what the
-    tokens share with them: put a term with ``InfoNCE`` beside it.
+    may cost L_a·L_b products a pair. Pooled embeddings, which search and zero-shot read, learn from it only through the
+    weights that they share with the tokens: put a term with ``InfoNCE`` beside it.
 
-    Costs 8·n_a·n_b·L_a·L_b·D operations, forward and backward. Extra memory: a few tiles of chunk·L_a·L_b, some
-    (n_a, n_b) matrices, and gradients as large as the tokens. Never n_a·n_b·L_a·L_b: the backward pass computes the
-    similarities again. Of equal best tokens one gets the gradient. Where nothing pairs the loss is zero and so are
-    all gradients. Raises ValueError for shapes and options that do not fit, RuntimeError for a second derivative.
+    It costs 8·n_a·n_b·L_a·L_b·D operations, forward and backward. Extra memory: a few tiles of chunk·L_a·L_b, some
+    (n_a, n_b) matrices, and gradients as large as the tokens. It is never n_a·n_b·L_a·L_b, as the backward pass
+    computes the similarities again. Of equal best tokens one gets the gradient. Where nothing pairs, the loss is zero
+    and so are all gradients. Raises ValueError for shapes and options that do not fit, RuntimeError for a second
+    derivative.
     """
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
     check_positives(positives)
@@ -59,7 +61,7 @@ def late_interaction(
     with exact(tokens_a):
         a, b = at_least_float32([tokens_a, tokens_b])
         scale = one_number(scale, a)
-        who = belonging(
+        matches = match_rows(
             a,
             b,
             mask_a.any(1),
@@ -71,10 +73,10 @@ def late_interaction(
             weight_a=weight_a,
             weight_b=weight_b,
         )
-        if not who.positive.numel():
+        if not matches.positive.numel():
             return nothing(a, b, scale)
         there, back = compare(a, b, mask_a, mask_b, _MaxMean(), chunk)  # (n_a, n_b) each
-        return two_way(scale * there, scale * back.T, who, positives)
+        return two_way(scale * there, scale * back.T, matches, positives)
 
 
 @final
@@ -101,14 +103,15 @@ class _MaxMean(Comparison):
 
 
 def _hide(sim: Tensor, mask_a: Tensor, mask_b: Tensor) -> None:
-    """Takes the similarities of tokens that are not real out of every maximum."""
-    sim.add_(mask_a.to(sim).log()[:, :, None, None]).add_(mask_b.to(sim).log())  # 0 or -inf; faster than masked_fill_
+    """Take the similarities of tokens that are not real out of every maximum."""
+    sim.add_(mask_a.to(sim).log()[:, :, None, None]).add_(mask_b.to(sim).log())  # 0 or -inf, faster than masked_fill_
 
 
 @final
 class LateInteraction(ClipTemperature):
-    """``late_interaction`` with a learned temperature, which starts and ends as CLIP's (FILIP starts at 0.07 too). It
-    reads the towers' tokens: their encoders must give some.
+    """``late_interaction`` with a learned temperature, which starts and ends as CLIP's (FILIP starts at 0.07 too).
+
+    It reads the tokens of the towers, so their encoders must give some.
 
     objective:
       terms:
@@ -117,8 +120,8 @@ class LateInteraction(ClipTemperature):
 
     Args:
         positives: as in ``infonce``.
-        start_scale: the scale at the start; None: 1/0.07.
-        max_scale: the largest scale; None: 100.
+        start_scale: the scale at the start. None: 1/0.07.
+        max_scale: the largest scale. None: 100.
         learn_scale: False keeps the scale at its start.
         chunk: pairs of rows compared at once, as in ``late_interaction``.
     """
@@ -151,8 +154,10 @@ class LateInteraction(ClipTemperature):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m), samples (n_m,), groups and
-        weights likewise. embeddings (n_m, D) get zero gradients."""
+        """Return the 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m).
+
+        samples: (n_m,), groups and weights likewise. embeddings (n_m, D) get zero gradients.
+        """
         (a, mask_a), (b, mask_b) = tokens
         loss = late_interaction(
             a,

@@ -1,4 +1,4 @@
-"""The interface of every loss module, ours or anyone's, with its defaults; and the one way to call it."""
+"""The interface of every loss module, with its defaults, and the one function that calls a loss."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from align.losses.kernels.numerics import nothing
+from align.losses.kernels.parts import Merge
 from align.losses.kinds import KINDS
-from align.losses.pairing import nothing
-from align.losses.parts import Merge
 
 
 class Loss(nn.Module, ABC):
-    """Abstract: all that objectives, wrappers and schedules ask of a loss module. A leaf says its ``kind`` and has::
+    """Abstract: a loss module as objectives, wrappers and schedules use it. A leaf sets its ``kind`` and has::
 
         forward(embeddings, samples, *, groups=None, weights=None, generator=None) -> 0-d tensor
 
-    embeddings: M tensors (n_m, D), samples: M tensors (n_m,) of ids; groups and weights: the same, or None.
-    With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]; with ``in_parts`` also
-    part= and merge=, as ``infonce`` has them.
+    embeddings: M tensors (n_m, D). samples: M tensors (n_m,) of ids. groups, weights: M tensors (n_m,), or None.
+    With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]. With ``in_parts`` it also
+    takes part= and merge=, as ``infonce`` does.
     """
 
     kind: str
@@ -31,20 +31,19 @@ class Loss(nn.Module, ABC):
 
     needs_tokens: bool = False
     in_parts: bool = False
-    """Each rank computes a share of the tiles; a loss that is not runs whole on every rank."""
+    """Each rank computes a share of the tiles. Otherwise the loss runs whole on every rank."""
 
     takes_unpaired: bool = False
-    """It gives a zero with zero gradients by itself where no sample has a row of every modality. Another loss is not
-    called then, and counts such a zero: its mean of nothing would be NaN."""
+    """The loss itself gives a zero with zero gradients where no sample has a row of every modality. For another loss
+    ``apply`` gives that zero, as the loss's mean of nothing would be NaN."""
 
     negative_kinds: tuple[str, ...] = ()
-    """The kinds of negatives that a schedule may name; "K" stands for any number above 0."""
+    """The kinds of negatives that a schedule may name. "K" stands for any number above 0."""
 
     bias: nn.Parameter | None
-    """(1,), added to the logits; None without one."""
+    """(1,), added to the logits, or None."""
 
-    # A leaf with a temperature of its own defines the property ``scale`` anew; ``self.scale = nn.Parameter(...)`` would
-    # meet the property here.
+    # A leaf with a temperature overrides the property ``scale``. ``self.scale = nn.Parameter(...)`` would fail on it.
     def __init__(self):
         super().__init__()
         self.register_parameter("bias", None)
@@ -52,27 +51,31 @@ class Loss(nn.Module, ABC):
 
     @property
     def scale(self) -> Tensor:
-        """(1,) the multiplier. Without a temperature it is 1: scoring reads the bare cosines, and the log shows 1."""
+        """Return the multiplier, (1,). It is 1 without a temperature: scoring reads cosines, the log shows 1."""
         return cast(Tensor, self._one)
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """Sets the scale for embeddings of D = dim, M = modalities at once and N = batch samples. ``Objective`` calls
-        it; by default nothing depends on them."""
+        """Set the scale for embeddings of D = dim, M = modalities at once and N = batch samples.
+
+        ``Objective`` calls it. By default nothing depends on them.
+        """
 
     def clamp_(self) -> None:
-        """Keeps the temperature within its limit; called after the optimiser's step. By default there is none."""
+        """Keep the temperature within its limit, after the optimiser's step. By default there is no limit."""
 
     def between(self, modalities: Sequence[str]) -> None:
-        """Names the modalities of the next calls, for losses that remember something of each. ``Objective`` calls it,
-        and so does a training loop of one's own that calls one loss for several pairs."""
+        """Name the modalities of the next calls, for losses that remember something of each.
+
+        ``Objective`` calls it. So does any training loop that calls one loss for several pairs.
+        """
 
     def set_negatives(self, kind: str | int) -> None:
-        """Sets the kind of negatives of the next calls, one of ``negative_kinds``."""
+        """Set the kind of negatives of the next calls, one of ``negative_kinds``."""
         self.negatives = kind
 
 
 class Given(NamedTuple):
-    """All that a loss may be called with: M sets of rows and what is known of them."""
+    """Arguments of a call of a loss: M sets of rows, with their ids, groups, weights and tokens."""
 
     embeddings: Sequence[Tensor]  # (n_m, D)
     samples: Sequence[Tensor]  # (n_m,)
@@ -85,9 +88,9 @@ class Given(NamedTuple):
 
 
 def apply(loss: Loss, given: Given) -> Tensor:
-    """The 0-d loss: called with tokens where it needs them, and with its part where it is computed in parts.
+    """Return the 0-d loss, called with tokens where it needs them and with its part where it is computed in parts.
 
-    Raises ValueError where it needs tokens and there are none, TypeError where it returns something else.
+    Raises ValueError where it needs tokens and there are none, TypeError where it returns more than one number.
     """
     more: dict[str, Any] = {}
     if loss.needs_tokens:
@@ -96,7 +99,7 @@ def apply(loss: Loss, given: Given) -> Tensor:
         more["tokens"] = given.tokens
     if loss.in_parts:
         more |= {"part": given.part, "merge": given.merge}
-    if not loss.takes_unpaired and not paired(given.samples):
+    if not loss.takes_unpaired and not has_complete(given.samples):
         return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
     value = loss(
         given.embeddings,
@@ -112,8 +115,8 @@ def apply(loss: Loss, given: Given) -> Tensor:
     return value.reshape(())
 
 
-def paired(samples: Sequence[Tensor]) -> Tensor:
-    """0-d bool: whether a sample has a row in each of M tensors (n_m,) of ids."""
+def has_complete(samples: Sequence[Tensor]) -> Tensor:
+    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids."""
     first, *rest = samples
     meeting = first >= 0
     for other in rest:
@@ -122,16 +125,18 @@ def paired(samples: Sequence[Tensor]) -> Tensor:
 
 
 def number(value: Tensor | float) -> Tensor:
-    """0-d, without gradient: a loss's scale or bias, which one of another class may keep as a plain number."""
+    """Return a loss's scale or bias as a 0-d tensor without gradient. Another class may keep it as a plain number."""
     return torch.as_tensor(value).detach().reshape(())
 
 
 def as_loss(module: nn.Module) -> Loss:
-    """The module as a Loss. One of another class needs a ``kind`` and Loss's ``forward``; what else it does not have,
-    it gets: this is the one place that asks.
+    """Return the module as a Loss.
+
+    A module of another class needs a ``kind`` and Loss's ``forward``. The other attributes that it lacks are added
+    here, and nowhere else.
 
     Raises ValueError for a module without a known kind, TypeError where it is no module, where one of Loss's methods
-    takes something else, or where its scale or bias is no number.
+    takes other arguments, or where its scale or bias is no number.
     """
     if not isinstance(module, nn.Module):
         got = f"the class {module.__name__}, not one of its objects" if isinstance(module, type) else repr(module)[:80]
@@ -162,7 +167,7 @@ _CALLS = {
     "between": ("modalities",),
     "set_negatives": ("kind",),
 }
-"""Methods that others call, with what they give."""
+"""Methods that others call, with their arguments."""
 
 
 def _check_call(loss: Loss, method: str, *words: str) -> None:

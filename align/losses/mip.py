@@ -1,4 +1,4 @@
-"""The multilinear inner product: what Symile calls the similarity of a tuple."""
+"""The multilinear inner product, Symile's similarity of a tuple."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from align.losses.pairing import at_least_float32
+from align.losses.kernels.numerics import at_least_float32
 
 
 def mip(embeddings: Sequence[Tensor]) -> Tensor:
-    """Σ_d Π_m x_m[..., d]: the inner product of two, multiplied out to M (Saporta et al. 2024, arXiv 2411.01053,
-    section 3.2).
+    """Return Σ_d Π_m x_m[..., d], the inner product of two vectors extended to M.
 
-    embeddings: M >= 1 tensors (..., D) of shapes that broadcast; returns (...), float32 at least. Raises ValueError
+    It is Symile's (Saporta et al. 2024, arXiv 2411.01053, section 3.2).
+
+    embeddings: M >= 1 tensors (..., D) of shapes that broadcast. Returns (...), float32 at least. Raises ValueError
     where there is none.
     """
     if not embeddings:

@@ -1,4 +1,4 @@
-"""Hinge ranking between two modalities: a row's own counterpart beats all others, or the hardest, by a margin."""
+"""Hinge ranking: a row's counterpart beats all other rows, or the hardest of them, by a margin."""
 
 from __future__ import annotations
 
@@ -9,20 +9,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import both_or_neither, check_embeddings, per_row, row_ids, row_weights, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import same, weighted_mean
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    both_or_neither,
-    check_embeddings,
-    exact,
-    nothing,
-    per_row,
-    row_ids,
-    row_weights,
-    same,
-    sides,
-    weighted_mean,
-)
 
 Against = Literal["hardest", "sum"]
 Sides = Literal["both", "a", "b"]
@@ -42,26 +32,26 @@ def hinge(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
 ) -> Tensor:
-    """The triplet ranking loss of two sets of rows (Faghri et al. 2018, VSE++, arXiv 1707.05612, equations 4 to 6); a
-    0-d tensor.
+    """Return the triplet ranking loss of two sets of rows (Faghri et al. 2018, VSE++, arXiv 1707.05612, equations 4 to
+    6); a 0-d tensor.
 
     With s_ij = <a_i, b_j>, P(i) the rows of the other side that share anchor i's sample and N(i) all others, an anchor
-    costs 1/|P(i)| Σ_{p∈P(i)} Σ_{k∈N(i)} max(0, margin - s_ip + s_ik), the sum of hinges; "hardest" takes the largest
-    of them in place of the inner sum. A direction is the mean over the anchors with |P(i)| >= 1; the paper adds them
-    up, so its value for n pairs is 2n times this one.
+    costs 1/|P(i)| Σ_{p∈P(i)} Σ_{k∈N(i)} max(0, margin - s_ip + s_ik), the sum of hinges. "hardest" takes the largest of
+    them in place of the inner sum. A direction is the mean over the anchors with |P(i)| >= 1. The paper adds the
+    anchors up, so its value for n pairs is 2n times this one.
 
-    When to use it: small sets and fine-tuning, where it needs no temperature and stops pushing what is far enough
-    apart. "hardest" ranks better at the top than "sum" on clean data, but starts slowly and chases mislabelled rows;
-    for large noisy batches take ``infonce``. Costs one n_a×n_b matrix.
+    When to use it: for small sets and fine-tuning. It needs no temperature and stops pushing rows that are far enough
+    apart. "hardest" ranks better at the top than "sum" on clean data, but starts slowly and chases mislabelled rows.
+    For large noisy batches take ``infonce``. It costs one n_a×n_b matrix.
 
     a: (n_a, D), b: (n_b, D), unit vectors for cosines. Similarities are float32 at least, autocast or not.
-    sides: which rows are anchors: "a" ranks the rows of b for each row of a, "b" the other way, "both" adds and halves.
-    sample_a: (n_a,), sample_b: (n_b,) ids; row i belongs to sample i where none are given; -1 belongs to no sample and
-        is a negative for everyone.
-    group_a, group_b: (n,) ids; rows of one group (>= 0) are never each other's negatives; a positive stays a positive.
+    sides: which rows are anchors. "a" ranks the rows of b for each row of a, "b" the other way, "both" is their mean.
+    sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 belongs to no sample and is a
+        negative for everyone.
+    group_a, group_b: (n,) ids. Rows of one group (>= 0) are never each other's negatives. A positive stays a positive.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
 
-    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
     """
     check_embeddings([a, b])
@@ -88,13 +78,13 @@ def hinge(
 def _direction(
     s: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, margin: float, negatives: Against
 ) -> Tensor:
-    anchor, own = positive.nonzero(as_tuple=True)  # one entry a positive pair
+    anchor, right = positive.nonzero(as_tuple=True)  # one entry a positive pair
     count = positive.sum(1)  # (n,)
     against = s.masked_fill(~negative, -math.inf)
     if negatives == "hardest":
-        costs = (margin - s[anchor, own] + against.amax(1)[anchor]).relu()
+        costs = (margin - s[anchor, right] + against.amax(1)[anchor]).relu()
     else:
-        costs = (margin - s[anchor, own][:, None] + against[anchor]).relu().sum(1)
+        costs = (margin - s[anchor, right][:, None] + against[anchor]).relu().sum(1)
     losses = s.new_zeros(len(s)).index_add(0, anchor, costs) / count.clamp(min=1)
     return weighted_mean(losses, weight, count > 0)
 
@@ -110,12 +100,12 @@ def _check(margin: float, negatives: str, sides: str) -> None:
 
 @final
 class Hinge(Loss):
-    """``hinge`` for the objective. In a config::
+    """``hinge`` as a module. In a config::
 
         terms:
           rank: {loss: {class_path: align.losses.Hinge, init_args: {negatives: hardest}}, between: [image, text]}
 
-    margin, negatives, sides: as in ``hinge``; side "a" is the modality that ``between`` names first.
+    margin, negatives, sides: as in ``hinge``. Side "a" is the modality that ``between`` names first.
     """
 
     kind = "pairwise"
@@ -138,7 +128,7 @@ class Hinge(Loss):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         a, b = embeddings
         return hinge(
             a,

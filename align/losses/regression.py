@@ -1,4 +1,4 @@
-"""Learning a frozen teacher's embedding of the same input."""
+"""Regression onto a frozen teacher's embedding of the same input."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from align.losses.distillation import counterparts
+from align.losses.kernels.inputs import check_embeddings, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    check_embeddings,
-    exact,
-    nothing,
-    row_ids,
-    row_weights,
-    weighted_mean,
-)
 
 Distance = Literal["cosine", "squared"]
 
@@ -32,20 +25,21 @@ def regress(
     sample_teacher: Tensor | None = None,
     weight_a: Tensor | None = None,
 ) -> Tensor:
-    """How far each row is from the teacher's embedding of the same input, on average; a 0-d tensor.
+    """Return the mean distance of each row from the teacher's embedding of the same input; a 0-d tensor.
 
     "cosine": 1 - cos(a_i, t_i). "squared": |a_i - t_i|², the feature distillation of CLIP-KD (Yang et al. 2023, arXiv
-    2307.12732) summed over D; of unit vectors it is twice the other.
+    2307.12732) summed over D. For unit vectors it is twice the other.
 
-    When to use it: the student is to live in the teacher's own space, so that it can be searched with the teacher's
-    other towers; ``distill`` leaves it its own. Needs no negatives, so any batch size will do, and costs n·D.
+    When to use it: where the student is to live in the teacher's space, so that it can be searched with the teacher's
+    other towers. ``distill`` leaves the student a space of its own. It needs no negatives, so any batch size will do,
+    and it costs n·D.
 
-    a: (n, D), teacher: (n', D), which gets no gradient. Distances are float32 at least, autocast or not.
-    sample_a, sample_teacher: ids; row i belongs to sample i where none are given. The k-th row of a sample and the
-        teacher's k-th row of it are of one input; rows without a counterpart are left out, those of id -1 too.
+    a: (n, D). teacher: (n', D), which gets no gradient. Distances are float32 at least, autocast or not.
+    sample_a, sample_teacher: ids. Without ids, row i belongs to sample i. The k-th row of a sample and the teacher's
+        k-th row of it are of one input. Rows without a counterpart are left out, as are rows of id -1.
     weight_a: (n,) how much each row counts in the mean.
 
-    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
     """
     check_embeddings([a, teacher])
@@ -54,11 +48,11 @@ def regress(
         a, t = at_least_float32([a, teacher])
         weight = row_weights(weight_a, a, "weight_a")
         of_a, of_teacher = counterparts(row_ids(sample_a, a, "sample_a"), row_ids(sample_teacher, t, "sample_teacher"))
-        mine, theirs = a[of_a], t.detach()[of_teacher]  # (P, D)
+        student, target = a[of_a], t.detach()[of_teacher]  # (P, D)
         if distance == "cosine":
-            losses = 1 - torch.cosine_similarity(mine, theirs, dim=1)
+            losses = 1 - torch.cosine_similarity(student, target, dim=1)
         else:
-            losses = (mine - theirs).square().sum(1)
+            losses = (student - target).square().sum(1)
         mean = weighted_mean(losses, weight[of_a], torch.ones_like(losses, dtype=torch.bool))
         return mean + nothing(a, t)
 
@@ -70,13 +64,13 @@ def _check_distance(distance: str) -> None:
 
 @final
 class Regress(Loss):
-    """``regress`` for the objective. In a config::
+    """``regress`` as a module. In a config::
 
         terms:
           copy: {loss: align.losses.Regress, between: [[image, teacher_image], [text, teacher_text]]}
 
-    Each pair names the student first and then its teacher, which may be any modality of the model: a precomputed one,
-    as for ``Distill``, or another tower, which this term leaves as it is.
+    Each pair names the student first and then its teacher. The teacher may be any modality of the model: a precomputed
+    one, as for ``Distill``, or another tower, which this term leaves as it is.
 
     distance: as in ``regress``.
     """
@@ -98,8 +92,10 @@ class Regress(Loss):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows, the student's and the teacher's: embeddings (n_m, D), samples (n_m,),
-        weights likewise. Groups are not read."""
+        """Return the 0-d loss of two sets of rows, the student's and the teacher's.
+
+        embeddings: (n_m, D). samples: (n_m,). weights likewise. Groups are not read.
+        """
         (a, teacher), (sample_a, sample_teacher) = embeddings, samples
         return regress(
             a,

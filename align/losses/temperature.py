@@ -1,4 +1,4 @@
-"""The learned temperature that every loss module has: a scale, where it starts and where it ends."""
+"""The learned temperature of the losses: its start and its limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIP_LIMIT = 100.0
 class Temperature(Loss, ABC):
     """Abstract: a loss over embeddings with a learned scale.
 
-    Where each starts, so that it trains (a test: the loss falls within 50 steps for M = 2 to 5, D = 16 to 2048):
+    Each starts so that it trains (a test: the loss falls within 50 steps for M = 2 to 5, D = 16 to 2048):
 
         loss                            scale at the start             limit            bias at the start
         InfoNCE, LateInteraction, Gram  1 / 0.07 = 14.3 (CLIP)         100
@@ -30,11 +30,11 @@ class Temperature(Loss, ABC):
             M = 4         160     640     11585       92682
             M = 5         640    5120    262144     4194304
 
-    The parameter is ``log_scale`` of shape (1,) (FSDP2 refuses scalars). ``clamp_`` is called after the optimiser's
-    step: a clamp in the forward pass has no gradient once above its limit.
+    The parameter is ``log_scale`` of shape (1,), as FSDP2 refuses scalars. ``clamp_`` is called after the optimiser's
+    step: a clamp in the forward pass has no gradient above its limit.
 
-    start_scale: the scale at the start; None: what ``start`` derives.
-    max_scale: the largest scale; None: what ``start`` derives.
+    start_scale: the scale at the start. None takes the value that ``start`` derives.
+    max_scale: the largest scale. None takes the value that ``start`` derives.
     learn_scale: False keeps the scale at its start.
     """
 
@@ -52,16 +52,16 @@ class Temperature(Loss, ABC):
 
     @property
     def scale(self) -> Tensor:
-        """(1,) the multiplier, float32 at least."""
+        """Return the multiplier, (1,), in float32 at least."""
         return self.log_scale.to(torch.promote_types(self.log_scale.dtype, torch.float32)).exp()
 
     @abstractmethod
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """Sets the scale and its limit for embeddings of D = dim, M = modalities at once and N = batch samples."""
+        """Set the scale and its limit for embeddings of D = dim, M = modalities at once and N = batch samples."""
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Keeps the scale at or below its limit. Call it after the optimiser's step."""
+        """Keep the scale at or below its limit. Call it after the optimiser's step."""
         self.log_scale.clamp_(max=math.log(self.limit))
 
     @torch.no_grad()
@@ -72,9 +72,11 @@ class Temperature(Loss, ABC):
 
 
 class ClipTemperature(Temperature):
-    """Abstract: a temperature as CLIP's, 1/0.07 at the start and 100 at the end, whatever D, M and N are: for logits
-    that differ as cosines do (cosines themselves, means of their maxima, volumes and areas between unit vectors)."""
+    """Abstract: a temperature with CLIP's start, 1/0.07, and CLIP's limit, 100, whatever D, M and N are.
+
+    It fits logits that differ as cosines do: cosines, means of their maxima, volumes and areas between unit vectors.
+    """
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """CLIP's scale."""
+        """Set CLIP's scale and limit."""
         self._set(CLIP_START, CLIP_LIMIT)

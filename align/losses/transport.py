@@ -8,11 +8,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from align.losses.pairing import Scale, at_least_float32, exact, nothing, one_number, sides, weighted_mean
-from align.losses.sinkhorn import Entropic, check_sinkhorn, sinkhorn
+from align.losses.kernels.entropic import Entropic, check_sinkhorn
+from align.losses.kernels.inputs import Scale, one_number, sides
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.pairing import weighted_mean
+from align.losses.kernels.token_pairs import check_chunk, check_tokens, compare
+from align.losses.kernels.two_way import Matches, Positives, check_positives, match_rows, two_way
+from align.losses.sinkhorn import sinkhorn
 from align.losses.temperature import ClipTemperature
-from align.losses.token_pairs import check_chunk, check_tokens, compare
-from align.losses.two_way import Belonging, Positives, belonging, check_positives, two_way
 
 Negatives = Literal["all", "none"]
 
@@ -36,31 +39,32 @@ def transport(
     weight_b: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """The loss of two sets of rows whose distance is the entropic transport cost of their tokens; a 0-d tensor.
+    """Return the loss of two sets of rows whose distance is the entropic transport cost of their tokens; a 0-d tensor.
 
     W_ij = ``sinkhorn`` of C_kl = 1 - <a_ik, b_jl> over the real tokens k of row i and l of row j (Cuturi 2013, arXiv
     1306.0895; between words and image regions: Chen et al. 2020, UNITER, arXiv 1909.11740, section 3.2, there without
     negatives).
 
-    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), unit vectors as a rule. float32 at least.
-    scale: the multiplier, already exponentiated; "none" does not use it.
-    mask_a: (n_a, L_a), mask_b: (n_b, L_b) bool, true where a token is real; None: all are. A row whose every token is
+    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), unit vectors as a rule. Costs are float32 at least.
+    scale: the multiplier, already exponentiated. "none" does not use it.
+    mask_a: (n_a, L_a), mask_b: (n_b, L_b) bool, true where a token is real. None: all are. A row whose every token is
         masked pairs with nothing.
     negatives: "all": ``infonce``'s loss with the logits -scale · W_ij. "none": the mean of W over the rows of one
-        sample: for each anchor over its positives, over the anchors, both directions halved. It only pulls together,
-        and alone makes all tokens equal: a regulariser beside a term that contrasts.
-    epsilon, steps: as in ``sinkhorn``; C lies in [0, 2] for unit vectors.
-    sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``; "none" has no use for groups
-        and for ``positives``.
-    chunk: how many pairs of rows "all" compares at once; None: as many as have 2^22 costs, 16 MiB.
+        sample, for each anchor over its positives, then over the anchors, then over both directions. "none" only pulls
+        together, and alone it makes all tokens equal. It is a regulariser beside a term that contrasts.
+    epsilon, steps: as in ``sinkhorn``. C lies in [0, 2] for unit vectors.
+    sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``. "none" does not use groups
+        and ``positives``.
+    chunk: how many pairs of rows "all" compares at once. None: as many as have 2^22 costs, 16 MiB.
 
-    When to use it: as ``late_interaction``, where every token should find a place, not only the best ones: the plan
+    When to use it: as ``late_interaction``, where every token should find a place, not only the best ones. The plan
     shares each token's mass out, so one token cannot serve all others.
 
     "all" costs n_a·n_b·L_a·L_b·(2·steps exponentials + 8·D operations), dearer than ``late_interaction`` for its steps.
-    Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and
-    gradients as large as the tokens. "none" costs time and memory by matching pairs: (L_a + L_b)·D + L_a·L_b each.
-    Where nothing pairs the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
+    Extra memory: a few tiles of chunk·L_a·L_b, one number a pair of rows and token of a (n_a·n_b·L_a), and gradients as
+    large as the tokens. "none" costs time and memory by matching pairs, (L_a + L_b)·D + L_a·L_b each.
+
+    Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit, RuntimeError for a second derivative of "all".
     """
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
@@ -68,7 +72,7 @@ def transport(
     with exact(tokens_a):
         a, b = at_least_float32([tokens_a, tokens_b])
         scale = one_number(scale, a)
-        who = belonging(
+        matches = match_rows(
             a,
             b,
             mask_a.any(1),
@@ -80,13 +84,13 @@ def transport(
             weight_a=weight_a,
             weight_b=weight_b,
         )
-        if not who.positive.numel():
+        if not matches.positive.numel():
             return nothing(a, b, scale)
         if negatives == "none":
-            return _matched(a, b, mask_a, mask_b, who, epsilon, steps) + nothing(scale)
+            return _pull_positives(a, b, mask_a, mask_b, matches, epsilon, steps) + nothing(scale)
         (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (n_a, n_b)
         logits = -scale * cost
-        return two_way(logits, logits.T, who, positives)
+        return two_way(logits, logits.T, matches, positives)
 
 
 def _check(negatives: Negatives, epsilon: float, steps: int, positives: Positives, chunk: int | None) -> None:
@@ -97,22 +101,27 @@ def _check(negatives: Negatives, epsilon: float, steps: int, positives: Positive
     check_chunk(chunk)
 
 
-def _matched(
-    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, who: Belonging, epsilon: float, steps: int
+def _pull_positives(
+    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, matches: Matches, epsilon: float, steps: int
 ) -> Tensor:
-    i, j = who.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
+    """Return the mean transport cost of the pairs of one sample, over both directions; a 0-d tensor."""
+    i, j = matches.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
     cost, _ = sinkhorn(1 - a[i] @ b[j].mT, mask_a[i], mask_b[j], epsilon=epsilon, steps=steps)  # (P,)
     directions = []
-    for rows, weight, count in ((i, who.weight_a, who.positive.sum(1)), (j, who.weight_b, who.positive.sum(0))):
-        own = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
-        directions.append(weighted_mean(own, weight, count > 0))
+    for rows, weight, count in (
+        (i, matches.weight_a, matches.positive.sum(1)),
+        (j, matches.weight_b, matches.positive.sum(0)),
+    ):
+        means = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
+        directions.append(weighted_mean(means, weight, count > 0))
     return (directions[0] + directions[1]) / 2
 
 
 @final
 class Transport(ClipTemperature):
-    """``transport`` with a learned temperature, which starts and ends as CLIP's. It reads the towers' tokens: their
-    encoders must give some.
+    """``transport`` with a learned temperature, which starts and ends as CLIP's.
+
+    It reads the tokens of the towers, so their encoders must give some.
 
     objective:
       terms:
@@ -123,12 +132,12 @@ class Transport(ClipTemperature):
           weight: 0.1
 
     Args:
-        negatives: "all" contrasts; "none" only pulls the rows of a sample together, and leaves the temperature alone.
-        epsilon: the entropy's weight; a token's cost is 1 - cosine.
+        negatives: "all" contrasts. "none" only pulls the rows of a sample together, and leaves the temperature alone.
+        epsilon: the entropy's weight. A token's cost is 1 - cosine.
         steps: Sinkhorn's updates.
         positives: as in ``infonce``.
-        start_scale: the scale at the start; None: 1/0.07.
-        max_scale: the largest scale; None: 100.
+        start_scale: the scale at the start. None: 1/0.07.
+        max_scale: the largest scale. None: 100.
         learn_scale: False keeps the scale at its start.
         chunk: pairs of rows compared at once, as in ``transport``.
     """
@@ -166,8 +175,10 @@ class Transport(ClipTemperature):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m), samples (n_m,), groups and
-        weights likewise. embeddings (n_m, D) get zero gradients."""
+        """Return the 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m).
+
+        samples: (n_m,), groups and weights likewise. embeddings (n_m, D) get zero gradients.
+        """
         (a, mask_a), (b, mask_b) = tokens
         loss = transport(
             a,

@@ -9,18 +9,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import check_embeddings, per_row, row_ids, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact, log_sum, nothing
+from align.losses.kernels.pairing import same
 from align.losses.loss import Loss
-from align.losses.pairing import (
-    at_least_float32,
-    check_embeddings,
-    exact,
-    log_sum,
-    nothing,
-    per_row,
-    row_ids,
-    row_weights,
-    same,
-)
 
 
 def alignment(
@@ -33,15 +25,17 @@ def alignment(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
 ) -> Tensor:
-    """The mean of |a_i - b_j|^α over the pairs of rows of one sample (Wang and Isola 2020, arXiv 2005.10242, equation
-    1); a 0-d tensor. Costs P·D for P pairs.
+    """Return the mean of |a_i - b_j|^α over the pairs of rows of one sample (Wang and Isola 2020, arXiv 2005.10242,
+    equation 1); a 0-d tensor.
+
+    It costs P·D for P pairs.
 
     a: (n_a, D), b: (n_b, D), unit vectors. Distances are float32 at least, autocast or not.
-    alpha: α > 0; the paper's is 2. Where two rows coincide the gradient is zero.
-    sample_a, sample_b: ids; row i belongs to sample i where none are given; a row of id -1 is in no pair.
-    weight_a, weight_b: (n,) weights; a pair counts (w_i + w_j) / 2.
+    alpha: α > 0. The paper's is 2. Where two rows coincide, the gradient is zero.
+    sample_a, sample_b: ids. Without ids, row i belongs to sample i. A row of id -1 is in no pair.
+    weight_a, weight_b: (n,) weights. A pair counts (w_i + w_j) / 2.
 
-    Where nothing pairs it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
+    Where nothing pairs, it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
     """
     check_embeddings([a, b])
     _check_positive("alpha", alpha)
@@ -65,14 +59,16 @@ def uniformity(
     group: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """log of the mean of exp(-t·|x_i - x_j|²) over the pairs of different rows (Wang and Isola 2020, arXiv 2005.10242,
-    equation 2); a 0-d tensor, lower where the rows are spread more evenly. Costs one n×n matrix.
+    """Return the log of the mean of exp(-t·|x_i - x_j|²) over the pairs of different rows (Wang and Isola 2020, arXiv
+    2005.10242, equation 2); a 0-d tensor.
+
+    It is lower where the rows are spread more evenly. It costs one n×n matrix.
 
     x: (n, D), unit vectors. Distances are float32 at least, autocast or not.
-    t: > 0; the paper's is 2.
-    sample, group: (n,) ids; a pair of one sample or of one group (>= 0) is left out: it need not be apart. Row i
-        belongs to sample i where none are given.
-    weight: (n,) weights; a pair counts w_i·w_j.
+    t: > 0. The paper's is 2.
+    sample, group: (n,) ids. A pair of one sample or of one group (>= 0) is left out, as it need not be far apart.
+        Without ids, row i belongs to sample i.
+    weight: (n,) weights. A pair counts w_i·w_j.
 
     Without a pair it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
     """
@@ -102,16 +98,17 @@ def _check_positive(name: str, value: float) -> None:
 
 @final
 class AlignUniform(Loss):
-    """alignment_weight·``alignment``(a, b) + uniformity_weight·(``uniformity``(a) + ``uniformity``(b)) / 2, the sum of
-    the paper's section 5. In a config::
+    """The weighted sum of ``alignment``(a, b) and the mean of ``uniformity``(a) and ``uniformity``(b), as in the
+    paper's section 5. In a config::
 
         terms:
           clip: {loss: align.losses.InfoNCE, between: [image, text]}
           spread: {loss: align.losses.AlignUniform, between: [image, text], weight: 0.1}
 
-    When to use it: beside a contrastive term, to spread a space whose modalities crowd into a cone or lie apart; alone
-    it trains too, without a temperature, and scoring then reads the space by cosine: no term stands for it.
+    When to use it: beside a contrastive term, to spread a space whose modalities crowd into a cone or lie apart. It
+    trains alone too, without a temperature. Scoring then reads the space by cosine, as no term stands for it.
 
+    alignment_weight, uniformity_weight: the weights of the two parts.
     alpha, t: as in ``alignment`` and ``uniformity``.
     """
 
@@ -138,7 +135,7 @@ class AlignUniform(Loss):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d value of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
+        """Return the 0-d value of two sets of rows: embeddings (n_m, D), samples, groups and weights (n_m,)."""
         (a, b), (sample_a, sample_b) = embeddings, samples
         group_a, group_b = groups or (None, None)
         weight_a, weight_b = weights or (None, None)

@@ -1,4 +1,4 @@
-"""VICReg: coordinates that vary, each in its own way, so that a space cannot collapse."""
+"""VICReg: coordinates that vary, and differ from each other, so that a space cannot collapse."""
 
 from __future__ import annotations
 
@@ -9,44 +9,52 @@ from typing import final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.inputs import check_embeddings, row_weights
+from align.losses.kernels.numerics import at_least_float32, exact
 from align.losses.loss import Loss
-from align.losses.pairing import at_least_float32, check_embeddings, exact, row_weights
 from align.losses.uniformity import alignment
 
 
 def variance(x: Tensor, *, target: float = 1.0, eps: float = 1e-4, weight: Tensor | None = None) -> Tensor:
-    """1/D Σ_d max(0, γ - √(Var(x_d) + ε)) over the rows (Bardes et al. 2022, VICReg, arXiv 2105.04906, equations 1 and
-    2); a 0-d tensor. Costs n·D.
+    """Return 1/D Σ_d max(0, γ - √(Var(x_d) + ε)) over the rows (Bardes et al. 2022, VICReg, arXiv 2105.04906, equations
+    1 and 2); a 0-d tensor.
+
+    It costs n·D.
 
     x: (n, D), not normalised, or unit vectors times √D. Computed in float32 at least, autocast or not.
-    target, eps: γ, the standard deviation that is asked of every coordinate, and ε.
-    weight: (n,) how much each row counts; variances are unbiased.
+    target: γ, the standard deviation asked of every coordinate.
+    eps: ε.
+    weight: (n,) how much each row counts. Variances are unbiased.
 
-    Of fewer than two rows it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
+    With fewer than two rows it is zero and so are all gradients. Raises ValueError for shapes that do not fit.
     """
     check_embeddings([x])
     with exact(x):
-        centred, share, unbiased = _centred(x, weight)
+        centred, share, unbiased = _centre(x, weight)
         deviation = ((share[:, None] * centred * centred).sum(0) / unbiased + eps).sqrt()  # (D,)
         return torch.where(share.count_nonzero() > 1, (target - deviation).relu().mean(), 0)
 
 
 def covariance(x: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """1/D Σ_{d≠e} C_de² with C the covariance of the coordinates over the rows (Bardes et al. 2022, arXiv 2105.04906,
-    equations 3 and 4); a 0-d tensor. Costs n·D², and one D×D matrix.
+    """Return 1/D Σ_{d≠e} C_de² with C the covariance of the coordinates over the rows (Bardes et al. 2022, arXiv
+    2105.04906, equations 3 and 4); a 0-d tensor.
 
-    x, weight: as in ``variance``. Of fewer than two rows it is zero and so are all gradients.
+    It costs n·D², and one D×D matrix.
+
+    x, weight: as in ``variance``. With fewer than two rows it is zero and so are all gradients.
     """
     check_embeddings([x])
     with exact(x):
-        centred, share, unbiased = _centred(x, weight)
+        centred, share, unbiased = _centre(x, weight)
         C = (share[:, None] * centred).T @ centred / unbiased  # (D, D)
         return (C.square().sum() - C.diagonal().square().sum()) / max(1, x.shape[1])
 
 
-def _centred(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows less their mean (n, D), each row's share of the weight (n,), and 1 - Σ share²: (n-1)/n where all count
-    alike."""
+def _centre(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows less their mean (n, D), each row's share of the weight (n,), and 1 - Σ share².
+
+    The last is (n-1)/n where all rows count alike.
+    """
     (x,) = at_least_float32([x])
     share = row_weights(weight, x, "weight")
     total = share.sum()
@@ -69,21 +77,23 @@ def vicreg(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
 ) -> Tensor:
-    """λ·s(a, b) + μ·(v(a) + v(b)) + ν·(c(a) + c(b)) (Bardes et al. 2022, arXiv 2105.04906, equation 6); a 0-d tensor.
+    """Return λ·s(a, b) + μ·(v(a) + v(b)) + ν·(c(a) + c(b)) (Bardes et al. 2022, arXiv 2105.04906, equation 6); a 0-d
+    tensor.
 
-    v is ``variance``, c is ``covariance``, and s the mean of |a_i - b_j|² / D over the pairs of rows of one sample:
+    v is ``variance``, c is ``covariance``, and s is the mean of |a_i - b_j|² / D over the pairs of rows of one sample:
     equation 5 per coordinate, as the other two are.
 
-    When to use it: beside a contrastive term where the batch is small or the space collapses to few dimensions; it
-    compares no row with any other, so there are no false negatives. Costs (n_a + n_b)·D².
+    When to use it: beside a contrastive term where the batch is small or the space collapses to few dimensions. It
+    compares no row with any other, so there are no false negatives. It costs (n_a + n_b)·D².
 
     a: (n_a, D), b: (n_b, D), not normalised, or unit vectors times √D.
-    invariance_weight, variance_weight, covariance_weight: λ, μ, ν. target, eps: as in ``variance``.
-    sample_a, sample_b: ids; row i belongs to sample i where none are given; a row of id -1 is in no pair, and varies
-        with the others.
-    weight_a, weight_b: (n,) how much each row counts; a pair counts the mean of its two.
+    invariance_weight, variance_weight, covariance_weight: λ, μ, ν.
+    target, eps: as in ``variance``.
+    sample_a, sample_b: ids. Without ids, row i belongs to sample i. A row of id -1 is in no pair, and varies with the
+        others.
+    weight_a, weight_b: (n,) how much each row counts. A pair counts the mean of its two.
 
-    Groups are not asked for: nothing is pushed from anything. Raises ValueError for shapes that do not fit.
+    There are no groups, as nothing is pushed from anything. Raises ValueError for shapes that do not fit.
     """
     pull = alignment(a, b, sample_a=sample_a, sample_b=sample_b, weight_a=weight_a, weight_b=weight_b) / max(
         1, a.shape[-1]
@@ -95,7 +105,7 @@ def vicreg(
 
 @final
 class VICReg(Loss):
-    """``vicreg`` for the objective. In a config::
+    """``vicreg`` as a module. In a config::
 
         terms:
           clip: {loss: align.losses.InfoNCE, between: [image, text]}
@@ -103,9 +113,9 @@ class VICReg(Loss):
 
     Scoring does not read it: alone, its space is read by cosine.
 
-    unit: the embeddings are unit vectors, as a JointModel's are unless it says ``normalize: false``: they are
+    unit: the embeddings are unit vectors, as a JointModel's are unless it says ``normalize: false``. They are
         multiplied by √D first, so that every coordinate can have a standard deviation of 1.
-    The others: as in ``vicreg``.
+    The other arguments: as in ``vicreg``.
     """
 
     kind = "none"
@@ -137,8 +147,7 @@ class VICReg(Loss):
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The 0-d value of two sets of rows: embeddings (n_m, D), samples (n_m,), weights likewise. Groups are not
-        read."""
+        """Return the 0-d value of two sets of rows: embeddings (n_m, D), samples and weights (n_m,), no groups."""
         a, b = at_least_float32(embeddings)
         if self.unit:
             a, b = (math.sqrt(x.shape[-1]) * x for x in (a, b))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
 from align.losses.kinds import KINDS
-from align.losses.loss import Given, Loss, apply, as_loss, number, paired
+from align.losses.loss import Given, Loss, apply, as_loss, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
@@ -99,7 +99,7 @@ class Objective(nn.Module):
             if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
                 part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
-            fits.append(paired(samples))
+            fits.append(has_complete(samples))
             if len(self.contrasts[name]) > 1:
                 values[f"{name}/{contrast.name}"] = part.detach()
         total = torch.stack(parts).sum()

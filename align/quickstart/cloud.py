@@ -1,4 +1,4 @@
-"""The point cloud: samples of a solid's surface with their colour, at absolute scale."""
+"""Point clouds of solids: samples of the surface with their colour, at absolute scale."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LAMP = np.array([[0.28], [-0.21], [0.937]], np.float32)
 
 @cache
 def surface(name: str, n: int = 8192) -> tuple[np.ndarray, np.ndarray]:
-    """n points (3, n) spread over the surface of a unit solid, about evenly by area, and their normals (3, n).
+    """Return n points (3, n) spread over the surface of a unit solid, about evenly by area, and their normals (3, n).
 
-    Those of many random points that lie in a thin shell under the surface, moved onto it along the gradient.
+    Of many random points, those in a thin shell under the surface are moved onto it along the gradient.
     """
     shape = SOLIDS[name]
     rng = np.random.default_rng(sorted(SOLIDS).index(name))
@@ -37,7 +37,7 @@ def surface(name: str, n: int = 8192) -> tuple[np.ndarray, np.ndarray]:
 
 
 def points(solid: Solid, n: int = 1024) -> np.ndarray:
-    """A cloud of a solid that stands upright, turned by any azimuth: (n, 6) float16, xyz (z up) and rgb in [0, 1]."""
+    """Return a cloud of an upright solid, turned by any azimuth: (n, 6) float16, xyz (z up) and rgb in [0, 1]."""
     rng = solid.generator(2)
     body = solid.body()
     p, normal = surface(solid.shape)
@@ -57,7 +57,7 @@ def points(solid: Solid, n: int = 1024) -> np.ndarray:
 
 
 def cloud(solid: Solid, n: int = 1024) -> bytes:
-    """The cloud of a solid as an .npy file."""
+    """Return the cloud of a solid as an .npy file."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(points(solid, n)))
     return file.getvalue()

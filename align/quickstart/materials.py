@@ -1,4 +1,4 @@
-"""What a material looks like: its colour from point to point, and how it answers light. Linear RGB, float32, (3, n)."""
+"""Looks of materials: colour from point to point, and answer to light. Linear RGB, float32, (3, n)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RGB = {  # as a screen shows them, 0..1
 
 
 class Finish(NamedTuple):
-    """How a surface answers light."""
+    """Answer of a surface to light."""
 
     diffuse: float
     gloss: float  # strength of the highlight
     sharp: float  # its Blinn-Phong exponent
     mirror: float  # share of the surroundings reflected face on
-    rim: float  # and more of it at grazing angles
+    rim: float  # the further share at grazing angles
     clear: float  # share of the backdrop seen through it
     bump: float  # how much the grain tilts the normal
 
@@ -42,12 +42,12 @@ FINISH = {
 
 
 def linear(rgb: tuple[float, float, float]) -> np.ndarray:
-    """A screen colour as light: (3, 1)."""
+    """Return a screen colour as light, (3, 1)."""
     return np.array(rgb, np.float32)[:, None] ** 2.2
 
 
 def lattice(p: np.ndarray, cell: float) -> np.ndarray:
-    """A random number in 0..1 for each point's cell of a cubic lattice: (n,)."""
+    """Return a random number in 0..1 for each point's cell of a cubic lattice, (n,)."""
     i = np.floor(p / cell).astype(np.int32).view(np.uint32)
     h = i[0] * np.uint32(73856093) ^ i[1] * np.uint32(19349663) ^ i[2] * np.uint32(83492791)
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
@@ -55,7 +55,7 @@ def lattice(p: np.ndarray, cell: float) -> np.ndarray:
 
 
 def grain(material: str, p: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """The pattern of a material at grain coordinates p (3, n) and heights above the ground (n,): 0..1."""
+    """Return the pattern of a material at grain coordinates p (3, n) and heights above the ground (n,), in 0..1."""
     x, y, z = p
     if material == "wood":  # year rings about an axis that leans, wavering
         waver = 0.10 * np.sin(2.3 * z + 1.7 * np.sin(1.1 * y)) + 0.05 * np.sin(5 * x + 3 * z)
@@ -75,7 +75,7 @@ def grain(material: str, p: np.ndarray, height: np.ndarray) -> np.ndarray:
 
 
 def albedo(material: str, color: str, pattern: np.ndarray) -> np.ndarray:
-    """The colour of a surface of that pattern (n,): (3, n)."""
+    """Return the colour of a surface of this pattern (n,), as (3, n)."""
     base = linear(RGB[color])
     if material == "wood":
         light = 0.62 * base + 0.38 * linear((0.80, 0.60, 0.38))
@@ -97,7 +97,7 @@ def albedo(material: str, color: str, pattern: np.ndarray) -> np.ndarray:
 
 
 def surroundings(up: np.ndarray, glow: np.ndarray) -> np.ndarray:
-    """How bright a studio is towards a height up (n,): floor, horizon, ceiling and a lamp at cosine glow (n,)."""
+    """Return a studio's brightness towards a height up (n,): floor, horizon, ceiling, a lamp at cosine glow (n,)."""
     sky = 1.15 - 0.85 * np.clip(up, 0, 1)
     floor = 0.04 + 0.34 * np.clip(-up, 0, 1)
     edge = np.clip(up * 7 + 0.5, 0, 1)
@@ -115,11 +115,12 @@ def shade(
     height: np.ndarray,
     depth: np.ndarray,
 ) -> np.ndarray:
-    """Light that leaves a surface: (3, n).
+    """Return the light that leaves a surface, (3, n).
 
-    tint: (3, n) albedo; n: (3, n) normals; view: (3, n) towards the eye; light: (3, 1) towards the lamp; shadow: (n,)
-    1 where open to the sky; backdrop: (3, n) what is seen through clear matter, whose thickness is depth (n,), 0..1;
-    height: (n,) above the ground, by which a flat face too mirrors now more, now less of the ceiling.
+    tint: (3, n) albedo. n: (3, n) normals. view: (3, n) towards the eye. light: (3, 1) towards the lamp.
+    shadow: (n,), 1 where the surface is open to the sky.
+    backdrop: (3, n), the light seen through clear matter. depth: (n,) in 0..1, the thickness of that matter.
+    height: (n,) above the ground. By it a flat face, too, mirrors more or less of the ceiling.
     """
     f = FINISH[material]
     facing = np.clip((n * view).sum(0), 0, 1)
@@ -134,7 +135,7 @@ def shade(
             color = color + (f.mirror * tint + f.rim * fresnel) * studio
         else:
             color = color + (f.mirror + f.rim * fresnel) * studio
-    if f.clear:  # the thicker, the more of the colour is taken up; thin edges catch light
+    if f.clear:  # thick matter takes up more of the colour, thin edges catch light
         color = color + f.clear * backdrop * tint ** (0.5 + 1.6 * depth) + 0.30 * tint * (1 - depth) ** 3
     if f.gloss:
         half = view + light

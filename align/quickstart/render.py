@@ -1,4 +1,4 @@
-"""The image: a solid on a studio floor, ray-marched with numpy."""
+"""Pictures of solids on a studio floor, ray-marched with numpy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from align.quickstart.materials import FINISH, albedo, grain, lattice, shade
 from align.quickstart.shapes import SOLIDS, Shape, normals
 from align.quickstart.world import Solid
 
-DISTANCE = 5.2  # of the camera, which never moves: so a large solid looks large
+DISTANCE = 5.2  # of the camera. It never moves, so a large solid looks large
 TARGET = 0.74  # the height it looks at
 FIELD = 0.255  # tangent of half its field of view
 BACKDROPS = ((0.76, 0.76, 0.78), (0.71, 0.75, 0.80), (0.80, 0.76, 0.72), (0.73, 0.77, 0.74), (0.77, 0.74, 0.79))
 
 
 class View(NamedTuple):
-    """Where the object stands and how it is seen, in the object's own units and axes (its size is 1)."""
+    """The place of the eye and the lamp, in the object's units and axes (its size is 1)."""
 
     eye: np.ndarray  # (3,)
     axes: np.ndarray  # (3, 3): right, up, forward
@@ -26,7 +26,7 @@ class View(NamedTuple):
 
 
 def view(azimuth: float, elevation: float, scale: float, place: np.ndarray) -> View:
-    """The fixed camera and lamp as an object sees them that is turned by azimuth and stands at place (2,). Radians."""
+    """Return the fixed camera and lamp as an object at place (2,), turned by azimuth, sees them. Radians."""
     ce, se = np.cos(elevation), np.sin(elevation)
     axes = np.array([[1, 0, 0], [0, se, ce], [0, ce, -se]])
     eye = np.array([0, 0, TARGET]) - DISTANCE * axes[2]
@@ -39,7 +39,7 @@ def view(azimuth: float, elevation: float, scale: float, place: np.ndarray) -> V
 
 
 def rays(v: View, pixels: int) -> np.ndarray:
-    """Unit directions (3, pixels * pixels), row by row from the top left."""
+    """Return unit directions (3, pixels * pixels), row by row from the top left."""
     u = (np.arange(pixels, dtype=np.float32) + 0.5) / pixels * 2 - 1
     right, up = np.tile(u, pixels) * FIELD, np.repeat(-u, pixels) * FIELD
     d = v.axes[0][:, None] * right + v.axes[1][:, None] * up + v.axes[2][:, None]
@@ -47,7 +47,7 @@ def rays(v: View, pixels: int) -> np.ndarray:
 
 
 def march(shape: Shape, eye: np.ndarray, d: np.ndarray, steps: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Sphere tracing: which rays (n,) hit, and at what distance, in the order of the hits."""
+    """Return the rays (n,) that hit, and their distances in the order of the hits, by sphere tracing."""
     middle = eye - np.array([0, 0, shape.middle], np.float32)
     b = middle[0] * d[0] + middle[1] * d[1] + middle[2] * d[2]
     inside = b * b - (float(middle @ middle) - shape.radius**2)
@@ -72,7 +72,7 @@ def march(shape: Shape, eye: np.ndarray, d: np.ndarray, steps: int = 40) -> tupl
 
 
 def floor(shape: Shape, v: View, pixels: int) -> np.ndarray:
-    """How much light reaches the floor seen through each pixel: (pixels, pixels), 1 where nothing stands in its way."""
+    """Return the light on the floor seen through each pixel, (pixels, pixels), 1 where nothing stands in its way."""
     d = rays(v, pixels)
     down = np.minimum(d[2], -0.02)
     t = -v.eye[2] / down
@@ -89,7 +89,7 @@ def floor(shape: Shape, v: View, pixels: int) -> np.ndarray:
 
 
 def enlarge(a: np.ndarray, pixels: int) -> np.ndarray:
-    """(m, m) -> (pixels, pixels), bilinear."""
+    """Return an image (m, m) enlarged to (pixels, pixels), bilinear."""
     m = len(a)
     at = np.clip((np.arange(pixels, dtype=np.float32) + 0.5) * m / pixels - 0.5, 0, m - 1)
     low = np.minimum(at.astype(np.int64), m - 2)
@@ -99,7 +99,7 @@ def enlarge(a: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def render(solid: Solid, size: int = 64, *, oversample: int = 2) -> np.ndarray:
-    """The picture of a solid: (size, size, 3) uint8. Its azimuth is any, its elevation 15 to 50 degrees."""
+    """Return the picture of a solid, (size, size, 3) uint8. Its azimuth is any, its elevation 15 to 50 degrees."""
     rng = solid.generator(1)
     body = solid.body()
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(15, 50))
@@ -143,7 +143,7 @@ def render(solid: Solid, size: int = 64, *, oversample: int = 2) -> np.ndarray:
 
 
 def picture(solid: Solid, size: int = 64) -> bytes:
-    """The picture of a solid as a PNG file."""
+    """Return the picture of a solid as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

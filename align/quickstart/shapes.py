@@ -1,4 +1,4 @@
-"""The twelve unit solids as signed distances, resting on z = 0; image and cloud are both made of these.
+"""The ten unit solids as signed distances, resting on z = 0. Image and cloud are made of these.
 
 A distance may be too small (a bound) but never too large, so a ray can step by it (sphere tracing: Hart 1996).
 Formulas after Inigo Quilez, https://iquilezles.org/articles/distfunctions/, written anew.
@@ -15,14 +15,14 @@ Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def box(x: np.ndarray, y: np.ndarray, z: np.ndarray, a: float, b: float, c: float, r: float) -> np.ndarray:
-    """Box of half sides a, b, c about the origin with edges rounded by r."""
+    """Return the distance of a box of half sides a, b, c about the origin with edges rounded by r."""
     qx, qy, qz = np.abs(x) - (a - r), np.abs(y) - (b - r), np.abs(z) - (c - r)
     outside = np.sqrt(np.maximum(qx, 0) ** 2 + np.maximum(qy, 0) ** 2 + np.maximum(qz, 0) ** 2)
     return outside + np.minimum(np.maximum(np.maximum(qx, qy), qz), 0) - r
 
 
 def flat(d: np.ndarray, z: np.ndarray, half: float, r: float) -> np.ndarray:
-    """A 2-D distance d extruded to +-half in z, with edges rounded by r."""
+    """Return a 2-D distance d extruded to +-half in z, with edges rounded by r."""
     qd, qz = d + r, np.abs(z) - (half - r)
     return np.sqrt(np.maximum(qd, 0) ** 2 + np.maximum(qz, 0) ** 2) + np.minimum(np.maximum(qd, qz), 0) - r
 
@@ -53,7 +53,7 @@ def tube(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def star(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """A five-pointed prism: fold the plane five times, then the distance to one edge from tip to notch."""
+    """Return the distance of a five-pointed prism: the plane folded five times, then one edge from tip to notch."""
     angle = np.abs(np.mod(np.arctan2(y, x) + np.pi / 5, 2 * np.pi / 5) - np.pi / 5)
     radius = np.sqrt(x * x + y * y)
     u, v = radius * np.cos(angle), radius * np.sin(angle)
@@ -70,7 +70,7 @@ def octahedron(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def spring(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """A helix of three turns, radius 0.62, pitch 0.48, wire 0.14, with a ball at each end."""
+    """Return the distance of a helix of three turns, radius 0.62, pitch 0.48, wire 0.14, with a ball at each end."""
     radius, pitch, wire, turns, foot = 0.62, 0.48, 0.14, 3, 0.14
     theta = np.arctan2(y, x) / (2 * np.pi) + 0.5  # 0..1, the seam at -x
     rise = z - foot - pitch * theta
@@ -82,7 +82,7 @@ def spring(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def cross(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Three bars at right angles."""
+    """Return the distance of three bars at right angles."""
     z = z - 0.9
     a, b, r = 0.9, 0.25, 0.04
     return np.minimum(np.minimum(box(x, y, z, a, b, b, r), box(x, y, z, b, a, b, r)), box(x, y, z, b, b, a, r))
@@ -111,7 +111,7 @@ SOLIDS: dict[str, Shape] = {
 
 
 def normals(distance: Distance, p: np.ndarray, step: float = 0.01) -> np.ndarray:
-    """Unit normals (3, n) at points (3, n): the distance's gradient from the four corners of a tetrahedron."""
+    """Return unit normals (3, n) at points (3, n): the distance's gradient from the four corners of a tetrahedron."""
     corners = np.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], np.float32)
     q = (p[:, None, :] + step * corners.T[:, :, None]).reshape(3, -1)
     d = distance(q[0], q[1], q[2]).reshape(4, -1)

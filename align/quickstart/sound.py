@@ -1,4 +1,4 @@
-"""The sound: a solid struck once. Modal synthesis: partials from shape and size, damping and brightness from material.
+"""Sounds of solids that are struck: modal synthesis, where shape and size give the partials, the material their decay.
 
 Each mode rings as a decaying sine (van den Doel and Pai 1998, "The sounds of physical shapes", equation 1).
 """
@@ -29,7 +29,7 @@ MODES: dict[str, tuple[float, tuple[float, ...]]] = {  # fundamental of the unit
 
 
 class Damping(NamedTuple):
-    """How a material rings."""
+    """Sound of a material: its pitch, its decay and its strike."""
 
     pitch: float  # speed of sound in it, over metal's
     ring: float  # seconds until a mode at 500 Hz has fallen by 60 dB
@@ -50,8 +50,8 @@ DAMPING = {
 }
 
 
-def struck(solid: Solid) -> np.ndarray:
-    """The sound of a solid: (12000,) float32 at 16 kHz, 0.75 s, within +-0.9."""
+def strike(solid: Solid) -> np.ndarray:
+    """Return the sound of a solid, (12000,) float32 at 16 kHz, 0.75 s, within +-0.9."""
     rng = solid.generator(3)
     base, ratios = MODES[solid.shape]
     m = DAMPING[solid.material]
@@ -76,9 +76,9 @@ def struck(solid: Solid) -> np.ndarray:
 
 
 def sound(solid: Solid) -> bytes:
-    """The sound of a solid as a FLAC file, mono, 16 bits."""
+    """Return the sound of a solid as a FLAC file, mono, 16 bits."""
     import soundfile
 
     file = io.BytesIO()
-    soundfile.write(file, struck(solid), RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, strike(solid), RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What there is in the world: the parameters of its solids, which of them are kept for the test, and what is said."""
+"""The world: the parameters of its solids, the combinations kept for the test, and the captions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FULL = (
     "this {shape} is {size}, {color} and {material}",
     "a {color} {shape}, {size}, {material}",
 )
-PARTIAL = (  # of one attribute, of two, of three
+PARTIAL = (  # captions of one attribute, of two, of three
     (
         ("a {shape}", "the {shape}", "{shape}"),
         ("something {material}", "a {material} object", "{material}"),
@@ -75,9 +75,9 @@ SCALE = {"small": 0.70, "medium": 0.84, "large": 0.98}  # of the unit solids in 
 
 
 class Body(NamedTuple):
-    """What the seed adds to the parameters and every face shares."""
+    """Scale and grain of a solid. The seed adds them to the parameters, and every face shares them."""
 
-    scale: float  # world units; the size's own, give or take 3 %
+    scale: float  # world units: that of the size, within 3 %
     offset: np.ndarray  # (3,) where in the material's grain this solid was cut
 
 
@@ -101,34 +101,34 @@ class Solid(NamedTuple):
         return f"{self.size} {self.color} {self.material} {self.shape}"
 
     def generator(self, face: int) -> np.random.Generator:
-        """The random numbers of one face: 0 body, 1 image, 2 points, 3 sound, 4 text."""
+        """Return the random numbers of one face: 0 body, 1 image, 2 points, 3 sound, 4 text."""
         return np.random.default_rng([*self.seed, face])
 
     def body(self) -> Body:
-        """Scale and grain, the same for every face."""
+        """Return scale and grain, the same for every face."""
         rng = self.generator(0)
         scale = SCALE[self.size] * float(rng.uniform(0.97, 1.03))
         return Body(scale, rng.uniform(-40, 40, 3).astype(np.float32))
 
 
-def held_out(solid: Solid) -> bool:
-    """Whether this combination of parameters is kept for the test: one in six, by the CRC-32 of its name.
+def is_held_out(solid: Solid) -> bool:
+    """Return True for a combination of parameters that is kept for the test: one in six, by the CRC-32 of its name.
 
-    The choice does not depend on the seed, so no world trains on what another one tests.
+    The choice does not depend on the seed, so no world trains on a combination that another one tests.
     """
     return zlib.crc32(solid.group.encode()) % 6 == 0
 
 
 def combinations(split: str) -> list[Solid]:
-    """Every combination of parameters of a split: "test" has the held-out ones, "train" the others."""
+    """Return every combination of parameters of a split. "test" has the held-out ones, "train" the others."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     every = (Solid(*parameters) for parameters in product(SHAPES, MATERIALS, COLORS, SIZES))
-    return [solid for solid in every if held_out(solid) == (split == "test")]
+    return [solid for solid in every if is_held_out(solid) == (split == "test")]
 
 
 def draw(split: str, n: int, seed: int = 0) -> list[Solid]:
-    """n solids of a split: its combinations in a random order, again and again, each with a seed of its own."""
+    """Return n solids of a split: its combinations in a random order, again and again, each with another seed."""
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must not be negative, got n={n} and seed={seed}")
     deck = combinations(split)
@@ -140,7 +140,7 @@ def draw(split: str, n: int, seed: int = 0) -> list[Solid]:
 
 
 def caption(solid: Solid, rng: np.random.Generator, *, partial: bool = False) -> str:
-    """One caption of a solid. Partial: it leaves out one to three of the four parameters."""
+    """Return one caption of a solid. A partial one leaves out one to three of the four parameters."""
     if partial:
         kind = PARTIAL[rng.choice(3, p=SAYS)]
         templates = kind[rng.integers(len(kind))]
@@ -154,8 +154,10 @@ def caption(solid: Solid, rng: np.random.Generator, *, partial: bool = False) ->
 
 
 def captions(solid: Solid, *, train: bool) -> list[str]:
-    """The lines of a solid's text member: in the test a full caption; in train a second one too, two thirds of those
-    partial, so that a third of all are."""
+    """Return the lines of a solid's text member: in the test a full caption, in train a second caption too.
+
+    Two thirds of the second captions are partial, so that a third of all captions are.
+    """
     rng = solid.generator(4)
     lines = [caption(solid, rng)]
     return [*lines, caption(solid, rng, partial=bool(rng.random() < 2 / 3))] if train else lines

@@ -1,4 +1,4 @@
-"""From parameters to shards: every object's four faces, made in a few processes, written in order."""
+"""From parameters to shards: the four faces of every object, made in a few processes, written in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from align.quickstart.world import ATTRIBUTES, Solid, captions, draw
 
 
 def members(solid: Solid, *, train: bool) -> dict[str, bytes]:
-    """One sample: member name -> content."""
+    """Return one sample: member name -> content."""
     about = {"label": solid.label, "group": solid.group}
     return {
         "image.png": picture(solid),
@@ -30,7 +30,7 @@ def _make(solids: list[Solid], train: bool) -> list[dict[str, bytes]]:
 
 
 def make(solids: list[Solid], *, train: bool, workers: int = 1, piece: int = 25) -> Iterator[dict[str, bytes]]:
-    """The samples of the solids in their order, made in that many processes (0 and 1: in this one)."""
+    """Yield the samples of the solids in their order, made in ``workers`` processes (0 and 1: in this one)."""
     pieces = [solids[i : i + piece] for i in range(0, len(solids), piece)]
     if workers < 2 or len(pieces) < 2:
         for part in pieces:
@@ -39,7 +39,7 @@ def make(solids: list[Solid], *, train: bool, workers: int = 1, piece: int = 25)
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    # spawned, not forked: the caller may hold torch's threads, and these processes need no torch
+    # spawned, not forked: the caller may have torch's threads, and these processes need no torch
     with ProcessPoolExecutor(min(workers, len(pieces)), multiprocessing.get_context("spawn")) as pool:
         for samples in pool.map(_make, pieces, repeat(train)):
             yield from samples
@@ -56,13 +56,14 @@ def write_world(
 ) -> None:
     """Write ``train-*.tar``, ``test-*.tar`` and ``manifest.json``: objects that are seen, touched, heard and described.
 
-    Train and test share no combination of shape, material, color and size: one in six occurs in the test only, whatever
-    the seed, though each of its four words is met in train; so the test asks for composition, not memory. Test captions
+    Train and test share no combination of shape, material, color and size. One in six occurs in the test only, whatever
+    the seed, though each of its four words is met in train. So the test asks for composition, not memory. Test captions
     say all four. Samples of one ``group`` (equal parameters) are hits for each other.
 
-    train, test: how many objects. workers: processes; the bytes are the same for any number.
-    progress: called with (objects written, objects in all). Called from a script with workers > 1, the script needs
-    the usual ``if __name__ == "__main__":``.
+    train, test: how many objects. workers: processes. The bytes are the same for any number.
+    progress: called with (objects written, objects in all).
+
+    A script that calls it with workers > 1 needs the usual ``if __name__ == "__main__":``.
     """
     if workers < 0:
         raise ValueError(f"workers must be 0 or more, got {workers}")

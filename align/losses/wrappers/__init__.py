@@ -1,4 +1,4 @@
-"""Losses around losses: each takes any loss module and is one itself, so they nest.
+"""Wrappers: losses around losses. Each takes any loss module and is one itself, so they nest.
 
 | wrapper | adds | goes around |
 |---|---|---|
@@ -7,7 +7,7 @@
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
 
-What does not go together is refused where it is built.
+Wrappers that do not fit together are refused where they are built.
 """
 
 from align.losses.wrappers.hard_negatives import HardNegatives

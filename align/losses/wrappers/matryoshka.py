@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32
 from align.losses.loss import Given, Loss, apply
-from align.losses.pairing import at_least_float32, check_embeddings
 from align.losses.wrappers.wrapper import Wrapper
 
 
@@ -25,8 +26,8 @@ class Matryoshka(Wrapper):
         Σ_d w_d · loss(x[:d] / ‖x[:d]‖)
 
     Use it where one model serves several sizes of index: after training, cut the embeddings to d coordinates and
-    normalise them. It costs the loss once a prefix, Σ d / D as much arithmetic. (Prefixes over the encoder's layers as
-    well, arXiv 2402.14776, need every layer's embedding: not here.)
+    normalise them. It costs one loss a prefix, Σ d / D as much arithmetic. Prefixes over the encoder's layers as well
+    (arXiv 2402.14776) need every layer's embedding and are not here.
 
     In a config:
 
@@ -38,17 +39,18 @@ class Matryoshka(Wrapper):
               loss: {class_path: align.losses.InfoNCE}
           between: all
 
-    Each prefix has its own temperature, as it has its own geometry: the smaller ones are copies of ``loss``, started
-    with their d. So Symile, whose scale depends on D, begins with live gradients at each size; a ``start_scale`` given
-    by hand holds for all of them. ``scale`` and ``bias`` are those of the whole embeddings, which scoring reads. A loss
+    Each prefix has a temperature, as it has a geometry. The smaller prefixes hold copies of ``loss``, started with
+    their d. So Symile, whose scale depends on D, begins with live gradients at each size. A ``start_scale`` given by
+    hand holds for all of them. ``scale`` and ``bias`` are those of the whole embeddings, which scoring reads. A loss
     that draws does so anew for each prefix.
 
-    Prefixes are normalised where all rows of the call are unit vectors (to within 1 %, bfloat16's rounding); of a model
-    that does not normalise they are taken as they are. The whole embeddings are never touched.
+    Prefixes are normalised where all rows of the call are unit vectors (to within 1 %, bfloat16's rounding). For a
+    model that does not normalise they are taken as they are. The whole embeddings are never changed.
 
     loss: the loss of the whole embeddings.
-    dims: the prefixes, growing; the last is D itself.
-    weights: one for each prefix, the paper's relative importance; None: 1 each.
+    dims: the prefixes, growing. The last is D itself.
+    weights: one for each prefix, the paper's relative importance. None: 1 each.
+
     Raises ValueError for dims and weights that do not fit, at the start and in the forward pass where the last of dims
     is not D.
     """
@@ -65,28 +67,28 @@ class Matryoshka(Wrapper):
         self.prefixes = nn.ModuleList(copy.deepcopy(loss) for _ in dims[:-1])
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """Starts each prefix's loss with its own size."""
+        """Start each prefix's loss with its size."""
         self._check(dim)
         for size, loss in self._each():
             loss.start(size, modalities, batch)
 
     def clamp_(self) -> None:
-        """Clamps every prefix's temperature. Call it after the optimiser's step."""
+        """Clamp every prefix's temperature. Call it after the optimiser's step."""
         for _, loss in self._each():
             loss.clamp_()
 
     def between(self, modalities: Sequence[str]) -> None:
-        """Tells every prefix's loss which modalities the next calls are about."""
+        """Name the modalities of the next calls to every prefix's loss."""
         for _, loss in self._each():
             loss.between(modalities)
 
     def set_negatives(self, kind: str | int) -> None:
-        """Sets the kind of negatives of every prefix's loss."""
+        """Set the kind of negatives of every prefix's loss."""
         for _, loss in self._each():
             loss.set_negatives(kind)
 
     def around(self, given: Given) -> Tensor:
-        """The weighted sum of the prefixes' losses."""
+        """Return the weighted sum of the prefixes' losses."""
         check_embeddings(given.embeddings)
         self._check(given.embeddings[0].shape[1])
         xs = at_least_float32(given.embeddings)
@@ -111,11 +113,11 @@ class Matryoshka(Wrapper):
 
 
 def _are_unit(xs: Sequence[Tensor]) -> Tensor:
-    """0-d bool, on the device: whether every row has norm 1."""
+    """Return a 0-d bool on the device: every row has norm 1."""
     return torch.stack([((x.detach().norm(dim=1) - 1).abs() < 0.01).all() for x in xs]).all()
 
 
 def _prefix(x: Tensor, size: int, unit: Tensor) -> Tensor:
-    """The first coordinates of rows (n, D) or tokens (n, L, D), normalised where the rows are unit vectors."""
+    """Return the first coordinates of rows (n, D) or tokens (n, L, D), normalised where the rows are unit vectors."""
     cut = x.to(torch.promote_types(x.dtype, torch.float32))[..., :size]
     return torch.where(unit, F.normalize(cut, dim=-1, eps=1e-6), cut)

@@ -11,28 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.numerics import at_least_float32, exact
+from align.losses.kernels.pairing import complete_tuples
 from align.losses.loss import Given, apply
-from align.losses.pairing import at_least_float32, check_embeddings, exact
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.negatives import with_negatives
 from align.losses.wrappers.wrapper import Wrapper
 
 NEARLY = 1e-5
-"""How near to 1 or -1 a cosine has no arc of its own: closer, a float32's angle is off by more than 1 %."""
+"""Distance of a cosine from 1 or -1 below which there is no arc: a float32 angle is then off by more than 1 %."""
 
 
 def geodesic(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """(n, D) the point of the arc from b to a at ``share`` of its length (arXiv 2203.03897, section 4; Shoemake 1985):
+    """Return the point of the arc from b to a at ``share`` of its length, (n, D) (arXiv 2203.03897, section 4, after
+    Shoemake 1985):
 
         m = a·sin(λθ)/sin(θ) + b·sin((1-λ)θ)/sin(θ),  λ = share, θ the angle between a and b
 
-    a, b: (n, D), share: (n,) in [0, 1]. Unit vectors give unit vectors. At θ = 0 it is the line λa + (1-λ)b, to which
-    the arc tends; so it is at θ = π, where there is no one arc. Values and gradients are finite everywhere.
+    a, b: (n, D). share: (n,) in [0, 1]. Unit vectors give unit vectors. At θ = 0 it is the line λa + (1-λ)b, to which
+    the arc tends. At θ = π, where there is no one arc, it is that line too. Values and gradients are finite everywhere.
     """
     share = share[:, None]  # (n, 1)
     cosine = (F.normalize(a, dim=1, eps=1e-6) * F.normalize(b, dim=1, eps=1e-6)).sum(1, keepdim=True)
     bent = cosine.abs() < 1 - NEARLY
-    angle = torch.where(bent, cosine, 0).acos()  # of a safe cosine: the branch not taken has a gradient too
+    angle = torch.where(bent, cosine, 0).acos()  # of a safe cosine, as the branch not taken has a gradient too
     on_a, on_b = (torch.sin(part * angle) / torch.sin(angle) for part in (share, 1 - share))
     return torch.where(bent, on_a, share) * a + torch.where(bent, on_b, 1 - share) * b
 
@@ -40,12 +43,14 @@ def geodesic(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 @final
 class MixGeodesic(Wrapper):
     """m²-Mix: a loss between two modalities that also meets rows between them (Oh et al. 2023, arXiv 2203.03897,
-    section 4): every pair (a_i, b_i) gives m_i = ``geodesic(a_i, b_i, λ_i)``, λ_i drawn from Beta(alpha, alpha), which
-    is a negative on both sides for all anchors but those of its own sample and group.
+    section 4).
 
-    Two modalities trained contrastively keep to cones of their own; the empty arc between them holds negatives that
-    are harder than any row. Use it to fine-tune a model from such a gap. The paper adds the loss with mixed negatives
-    to the plain loss; here one softmax holds both kinds. It costs the loss of twice the rows.
+    Every pair (a_i, b_i) gives m_i = ``geodesic(a_i, b_i, λ_i)`` with λ_i drawn from Beta(alpha, alpha). On both sides
+    m_i is a negative for all anchors but those of its sample and group.
+
+    Two modalities trained contrastively keep to two cones. The empty arc between them holds negatives that are harder
+    than any row. Use it to fine-tune a model from such a gap. The paper adds the loss with mixed negatives to the plain
+    loss. Here one softmax holds both kinds. It costs the loss of twice the rows.
 
     In a config:
 
@@ -60,10 +65,12 @@ class MixGeodesic(Wrapper):
     Several rows of a sample give a mixed row for every pair of them. λ comes from the generator of the call, the same
     on all ranks. In eval mode it is the loss itself, so validation compares with runs that do not mix.
 
-    Symile is refused: the rows of its tuples agree by their product, not two by two, and what lies between two of them
-    is no harder than any other row. A queue goes outside: rows mixed here belong to the groups of this batch only.
+    Symile is refused: the rows of its tuples agree by their product, not two by two, and a row between two of them is
+    no harder than any other row. A queue goes outside, as rows mixed here belong to the groups of this batch only.
 
-    loss: of kind "pairwise". alpha: above 0; small ones mix near a row, large ones near the middle, 1 evenly.
+    loss: of kind "pairwise".
+    alpha: above 0. Small ones mix near a row, large ones near the middle, 1 evenly.
+
     Raises ValueError for another loss or alpha.
     """
 
@@ -81,17 +88,17 @@ class MixGeodesic(Wrapper):
         self.alpha = alpha
 
     def around(self, given: Given) -> Tensor:
-        """The inner loss of the rows and those mixed of them; in eval mode of the rows alone."""
+        """Return the inner loss of the rows and the mixed rows. In eval mode it is that of the rows alone."""
         if not self.training:
             return apply(self.loss, given)
         check_embeddings(given.embeddings)
         with exact(given.embeddings[0]):
             a, b = at_least_float32(given.embeddings)
-            rows_a, rows_b = pairs(*given.samples)
+            rows_a, rows_b = complete_tuples(given.samples).unbind(1)  # (C,): the pairs of one sample
             share = shares(self.alpha, len(rows_a), given.generator).to(a)
             mixed = geodesic(a[rows_a], b[rows_b], share)  # (C, D)
-            alike_a, alike_b = alike(given.samples, given.groups)
-            # Beside b the mixed rows meet a's anchors, so there they carry the groups of a; and the other way round.
+            alike_a, alike_b = group_ids(given.samples, given.groups)
+            # Beside b the mixed rows meet a's anchors, so there they carry the groups of a, and beside a those of b.
             both = with_negatives(
                 given._replace(embeddings=[a, b], groups=[alike_a, alike_b]),
                 [mixed, mixed],
@@ -100,30 +107,20 @@ class MixGeodesic(Wrapper):
         return apply(self.loss, both)
 
 
-def pairs(sample_a: Tensor, sample_b: Tensor) -> tuple[Tensor, Tensor]:
-    """(C,) and (C,): the rows of all pairs of one sample, in the order of a."""
-    sorted_b, order = sample_b.sort(stable=True)
-    first, last = (torch.searchsorted(sorted_b, sample_a, right=right) for right in (False, True))
-    count = torch.where(sample_a >= 0, last - first, 0)  # (n_a,) partners of each row
-    rows_a = torch.arange(len(sample_a), device=sample_a.device).repeat_interleave(count)
-    before = torch.arange(len(rows_a), device=rows_a.device) - (count.cumsum(0) - count)[rows_a]
-    return rows_a, order[first[rows_a] + before]
-
-
 def shares(alpha: float, count: int, generator: torch.Generator | None) -> Tensor:
-    """(count,) float64 draws from Beta(alpha, alpha): one number of the generator seeds them."""
+    """Return draws from Beta(alpha, alpha), (count,) float64. One number of the generator seeds them."""
     device = None if generator is None else generator.device
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, count))
 
 
-def alike(samples: Sequence[Tensor], groups: Sequence[Tensor] | None) -> list[Tensor]:
-    """M tensors (n_m,) of group ids: the row's group, a group of its sample's own where it has none, else -1."""
+def group_ids(samples: Sequence[Tensor], groups: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return M tensors (n_m,) of group ids: the row's group, one made for its sample where it has none, else -1."""
     lengths = [len(ids) for ids in samples]
     sample = torch.cat(list(samples))
-    # Counted through, as a group's id may be any 63 bits.
-    own = torch.where(sample >= 0, sample.unique(return_inverse=True)[1], -1)
+    # Ids are renumbered, as a group's id may be any 63 bits.
+    kinds = torch.where(sample >= 0, sample.unique(return_inverse=True)[1], -1)
     if groups is not None:
         group = torch.cat(list(groups))
-        own = torch.where(group >= 0, len(sample) + group.unique(return_inverse=True)[1], own)
-    return list(own.split(lengths))
+        kinds = torch.where(group >= 0, len(sample) + group.unique(return_inverse=True)[1], kinds)
+    return list(kinds.split(lengths))

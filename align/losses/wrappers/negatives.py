@@ -1,4 +1,4 @@
-"""Rows that a wrapper adds as negatives: no sample's, and no anchors."""
+"""Rows that a wrapper adds as negatives: they belong to no sample and are no anchors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.losses.kernels.inputs import row_weights
 from align.losses.loss import Given
-from align.losses.pairing import row_weights
 
 
 def with_negatives(
@@ -18,18 +18,20 @@ def with_negatives(
     added_groups: Sequence[Tensor],
     added_tokens: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> Given:
-    """The rows with k_m more after them: of sample id -1 and weight 0.
+    """Return the rows with k_m more after them, of sample id -1 and weight 0.
 
-    Weight 0 is for losses that sum over pairs, as SigLIP does: a pair of two added rows then counts nothing, a pair of
-    a real and an added row the real row's half, and the divisor stays that of the real rows.
-    added: M tensors (k_m, D), added_groups: (k_m,); the groups are dropped where the rows have none. added_tokens:
-    (k_m, L, D) with masks (k_m, L), where the rows have tokens; L may differ from theirs.
+    Weight 0 is for losses that sum over pairs, as SigLIP does. A pair of two added rows then counts nothing, a pair of
+    a real and an added row counts the real row's half, and the divisor stays that of the real rows.
+
+    added: M tensors (k_m, D).
+    added_groups: M tensors (k_m,). They are dropped where the rows have no groups.
+    added_tokens: (k_m, L, D) with masks (k_m, L), where the rows have tokens. L may differ from theirs.
     """
     embeddings, samples, weights = given.embeddings, given.samples, given.weights
     plain = [row_weights(weights[m] if weights else None, x, f"weights[{m}]") for m, x in enumerate(embeddings)]
     tokens = given.tokens
     if tokens is not None and added_tokens is not None:
-        tokens = [stacked(*pair) for pair in zip(tokens, added_tokens, strict=True)]
+        tokens = [stack_tokens(*pair) for pair in zip(tokens, added_tokens, strict=True)]
     return given._replace(
         embeddings=[torch.cat([x, more]) for x, more in zip(embeddings, added, strict=True)],
         samples=[torch.cat([ids, ids.new_full((len(more),), -1)]) for ids, more in zip(samples, added, strict=True)],
@@ -39,9 +41,11 @@ def with_negatives(
     )
 
 
-def stacked(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Two sets of rows of tokens (n, L, D) with masks (n, L) as one; the shorter rows are filled up with tokens that
-    are not real."""
+def stack_tokens(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return two sets of rows of tokens (n, L, D) with masks (n, L) as one set.
+
+    The shorter rows are filled up with tokens that are not real.
+    """
     length = max(first[1].shape[1], second[1].shape[1])
     more = [length - mask.shape[1] for _, mask in (first, second)]
     tokens = [F.pad(tokens, (0, 0, 0, k)) for (tokens, _), k in zip((first, second), more, strict=True)]

@@ -1,4 +1,4 @@
-"""What all wrappers are: a loss module that passes everything but its arithmetic on to the loss that it holds."""
+"""The base of all wrappers: a loss module that passes everything but its arithmetic on to the loss inside it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from align.losses.kernels.parts import Merge
 from align.losses.loss import Given, Loss, as_loss
-from align.losses.parts import Merge
 
 
 class Wrapper(Loss, ABC):
-    """Abstract: a loss module around another, ``loss``. All that ``Loss`` declares is the inner loss's, which alone
-    learns a scale and a bias; a leaf delivers ``around``.
+    """Abstract: a loss module around another, ``loss``. A leaf delivers ``around``.
+
+    All that ``Loss`` declares is passed on to the inner loss, which alone learns a scale and a bias.
 
     Raises ValueError where ``loss`` is no loss module, or already holds a wrapper of this class.
     """
 
     loss: Loss
-    takes_unpaired = True  # the inner loss is asked when it is called
+    takes_unpaired = True  # ``apply`` reads the inner loss's
 
     def __init__(self, loss: nn.Module):
         nn.Module.__init__(self)  # not Loss's, whose scale and bias would hide the inner loss's
@@ -38,28 +39,28 @@ class Wrapper(Loss, ABC):
 
     @property
     def scale(self) -> Tensor:
-        """(1,) the inner loss's multiplier."""
+        """Return the inner loss's multiplier, (1,)."""
         return self.loss.scale
 
     @property
     def bias(self) -> nn.Parameter | None:  # pyright: ignore[reportIncompatibleVariableOverride]  passed on, not held
-        """(1,) the inner loss's bias, where it has one."""
+        """Return the inner loss's bias, (1,), where it has one."""
         return self.loss.bias
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
-        """Starts the inner loss."""
+        """Start the inner loss."""
         self.loss.start(dim, modalities, batch)
 
     def clamp_(self) -> None:
-        """Clamps the inner loss's temperature. Call it after the optimiser's step."""
+        """Clamp the inner loss's temperature. Call it after the optimiser's step."""
         self.loss.clamp_()
 
     def between(self, modalities: Sequence[str]) -> None:
-        """Names the modalities of the next calls to the inner loss."""
+        """Name the modalities of the next calls to the inner loss."""
         self.loss.between(modalities)
 
     def set_negatives(self, kind: str | int) -> None:
-        """Sets the inner loss's kind of negatives."""
+        """Set the inner loss's kind of negatives."""
         self.loss.set_negatives(kind)
 
     def forward(
@@ -74,11 +75,12 @@ class Wrapper(Loss, ABC):
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
-        """The 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
+        """Return the 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
 
-        tokens, part and merge: as the inner loss takes them."""
+        tokens, part, merge: as the inner loss takes them.
+        """
         return self.around(Given(embeddings, samples, groups, weights, generator, tokens, part, merge))
 
     @abstractmethod
     def around(self, given: Given) -> Tensor:
-        """The 0-d loss, by calls of the inner one: ``align.losses.loss.apply(self.loss, ...)``."""
+        """Return the 0-d loss, by calls of the inner one: ``align.losses.loss.apply(self.loss, ...)``."""

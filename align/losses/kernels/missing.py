@@ -1,4 +1,4 @@
-"""Learned rows that stand in for what a sample lacks."""
+"""Learned rows that stand in for the modalities that a sample lacks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 
-def filled(
+def fill_missing(
     xs: Sequence[Tensor],
     samples: Sequence[Tensor],
     groups: Sequence[Tensor] | None,
     weights: Sequence[Tensor],
     stand_ins: Sequence[Tensor],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None, list[Tensor]]:
-    """The rows with, for every sample that has two modalities or more, a stand-in (D,) of each that it lacks.
+    """Return the rows with a stand-in (D,) for each modality that a sample lacks, where the sample has two or more.
 
-    xs: M tensors (n_m, D); samples, groups, weights: M tensors (n_m,). An added row is of the sample, and has the group
-    and the weight of the sample's first row in the first other modality that has one.
+    xs: M tensors (n_m, D). samples, groups, weights: M tensors (n_m,). An added row belongs to the sample. It has the
+    group and the weight of the sample's first row in the first other modality that has one.
     """
     every = torch.cat([s[s >= 0] for s in samples]).unique()  # (U,)
     has = torch.stack([torch.isin(every, s) for s in samples])  # (M, U)
@@ -29,10 +29,10 @@ def filled(
 
     def of_samples(columns: Sequence[Tensor]) -> list[Tensor]:
         known = columns[0].new_zeros(len(every))
-        for sample, column in reversed([*zip(samples, columns, strict=True)]):  # the first modality has the last word
+        for sample, column in reversed([*zip(samples, columns, strict=True)]):  # the first modality wins
             place = torch.searchsorted(every, sample.clamp(min=0)).clamp(max=max(len(every) - 1, 0))
             real = sample >= 0
-            known[place[real].flip(0)] = column[real].flip(0)  # and its first row
+            known[place[real].flip(0)] = column[real].flip(0)  # as does its first row
         return [torch.cat([c, known[row]]) for c, row in zip(columns, lacks, strict=True)]
 
     return rows, ids, None if groups is None else of_samples(groups), of_samples(weights)

@@ -1,4 +1,4 @@
-"""Sums of exp over slabs, for every anchor at once: going forward, and as weights going back."""
+"""Sums of exp over slabs for every anchor at once, and their slopes going back."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from align.losses.parts import wide
-from align.losses.slabs import Plan, Slab, axes, spread_over
+from align.losses.kernels.numerics import sum_dtype
+from align.losses.kernels.slabs import Plan, Slab, axes, spread_over
 
 
 class Sums:
-    """Running sums of exp for the anchors, each (n_m,): plain ones, or with the largest logit so far beside them."""
+    """Running sums of exp for the anchors, each (n_m,). A shifted plan keeps the largest logit so far too."""
 
     def __init__(self, plan: Plan, like: Tensor):
         self.plan = plan
-        self.sums = {m: like.new_zeros(plan.lengths[m], dtype=wide(like)) for m in plan.anchors}
+        self.sums = {m: like.new_zeros(plan.lengths[m], dtype=sum_dtype(like)) for m in plan.anchors}
         self.tops = {m: torch.full_like(x, -math.inf) for m, x in self.sums.items()} if plan.shifted else {}
 
     def add(self, logits: Tensor, slab: Slab) -> None:
-        """logits (J, t, n_v), overwritten."""
+        """Add the logits of a slab, (J, t, n_v), which are overwritten."""
         forbid, alone = self.plan.forbid, bool(self.plan.rest)
         if forbid and not alone:
             forbid(logits, self.plan.anchors[0], slab)
@@ -37,11 +37,11 @@ class Sums:
                 each = logits.clone()
                 forbid(each, m, slab)
             if self.plan.shifted:
-                each = each - spread_over(self._raised(m, each.amax(axes(m, slab)), slab), m, slab).to(each.dtype)
+                each = each - spread_over(self._raise_tops(m, each.amax(axes(m, slab)), slab), m, slab).to(each.dtype)
             self._put(m, each.exp_().sum(axes(m, slab)), slab)
 
     def logs(self) -> list[Tensor]:
-        """(n_m,) of each anchor."""
+        """Return the log of each anchor modality's sums, (n_m,)."""
         return [x.log() + (_finite(self.tops[m]) if self.tops else 0) for m, x in self.sums.items()]
 
     def _put(self, m: int, more: Tensor, slab: Slab) -> None:
@@ -52,8 +52,8 @@ class Sums:
         else:
             self.sums[m].index_add_(0, slab.rest[m], more.to(self.sums[m].dtype))
 
-    def _raised(self, m: int, seen: Tensor, slab: Slab) -> Tensor:
-        """The largest logit of each anchor so far, with these; the sums now stand over it."""
+    def _raise_tops(self, m: int, seen: Tensor, slab: Slab) -> Tensor:
+        """Return the largest logit of each anchor so far, with these, after rescaling the sums to it."""
         top, seen = self.tops[m].clone(), seen.to(self.tops[m].dtype)
         if m == slab.u:
             top[slab.start : slab.stop] = torch.maximum(top[slab.start : slab.stop], seen)
@@ -66,8 +66,8 @@ class Sums:
         return _finite(top)
 
 
-class Weigh:
-    """d loss / d logits of a slab: Σ_m g_m·exp(logit - log Σ exp of anchor m)."""
+class Slopes:
+    """Slopes of the loss by the logits of a slab: Σ_m g_m·exp(logit - log Σ exp of anchor m)."""
 
     def __init__(self, plan: Plan, logs: Sequence[Tensor], grads: Sequence[Tensor]):
         self.plan = plan
@@ -78,7 +78,7 @@ class Weigh:
         self.room: Tensor | None = None
 
     def __call__(self, logits: Tensor, slab: Slab) -> Tensor:
-        """(J, t, n_v), which overwrites the logits."""
+        """Return the slopes, (J, t, n_v), written over the logits."""
         forbid, alone = self.plan.forbid, bool(self.plan.rest)
         if forbid and not alone:
             forbid(logits, self.plan.anchors[0], slab)

@@ -1,6 +1,6 @@
 """One set of anchors against one set of candidates: the sum of each anchor's log Σ exp, in blocks of whole rows.
 
-A block of anchors sees all its candidates at once, and nothing later changes its softmax: so the gradient is taken in
+A block of anchors sees all its candidates at once, and nothing later changes its softmax. So the gradient is taken in
 the forward pass, and the logits are made once. 6·n·K·D operations, memory for one block.
 """
 
@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
-from align.losses.parts import Merge, share, wide
-from align.losses.slabs import ROWS, TILE
+from align.losses.kernels.numerics import exact, refuse_second_derivative, sum_dtype
+from align.losses.kernels.parts import Merge, share
+from align.losses.kernels.slabs import ROWS, TILE
 
 ForbidRows = Callable[[Tensor, int], None]
-"""Sets to -inf, in place, the logits (t, K) of anchors start..start+t that are no candidates of theirs."""
+"""Rule that sets to -inf, in place, the logits (t, K) of candidates that anchors start..start+t do not meet."""
 
 
 def row_log_sums(
     anchors: Tensor,
     candidates: Tensor,
     scale: Tensor,
-    own: Tensor,
+    beside: Tensor,
     weight: Tensor,
     forbid: ForbidRows | None = None,
     *,
@@ -32,46 +32,47 @@ def row_log_sums(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> Tensor:
-    """Σ_i weight_i·log( exp own_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d; differentiable once.
+    """Return Σ_i weight_i·log( exp beside_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d, differentiable once.
 
-    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least. own: (n,) logits that each
-    anchor has beside its candidates. weight: (n,), constant; an anchor of weight 0 is not looked at.
-    part, merge, tile: as in ``align.losses.tiles.log_sums``; a tile is so many anchors.
+    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least.
+    beside: (n,) a logit that each anchor has beside its candidates'.
+    weight: (n,), constant. An anchor of weight 0 is not looked at.
+    part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``. A tile is this many anchors.
     """
     height = max(ROWS, TILE // max(len(candidates), 1)) if tile is None else tile
-    return _RowLogSums.apply((forbid, part, merge, height), anchors, candidates, scale, own, weight)
+    return _RowLogSums.apply((forbid, part, merge, height), anchors, candidates, scale, beside, weight)
 
 
 class _RowLogSums(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, how: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, own: Tensor, weight: Tensor
+        ctx: Any, how: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, beside: Tensor, weight: Tensor
     ) -> Tensor:
         forbid, part, merge, height = how
         wanted = any(ctx.needs_input_grad)
         of_anchors, of_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
-        of_own, of_scale = torch.zeros_like(own), scale.new_zeros((), dtype=wide(scale))
-        total = scale.new_zeros((), dtype=wide(scale))
+        of_beside, of_scale = torch.zeros_like(beside), scale.new_zeros((), dtype=sum_dtype(scale))
+        total = scale.new_zeros((), dtype=sum_dtype(scale))
         first, last = share(len(anchors), part)
         room = anchors.new_empty(min(height, max(last - first, 1)), len(candidates))
         with exact(scale):
             for start in range(first, last, height):
                 stop = min(start + height, last)
-                rows, w, mine = anchors[start:stop] * scale, weight[start:stop], own[start:stop]
+                rows, w, other = anchors[start:stop] * scale, weight[start:stop], beside[start:stop]
                 logits = torch.mm(rows, candidates.T, out=room[: stop - start])  # (t, K)
                 if forbid:
                     forbid(logits, start)
-                top = torch.maximum(logits.amax(1), mine)
+                top = torch.maximum(logits.amax(1), other)
                 top = torch.where(top.isinf(), 0, top)
                 exps = logits.sub_(top[:, None]).exp_()
-                beside = (mine - top).exp()
-                sums = exps.sum(1) + beside
+                extra = (other - top).exp()
+                sums = exps.sum(1) + extra
                 counts = w != 0
                 total += torch.where(counts, w * (sums.log() + top), 0).sum(dtype=total.dtype)
                 if not wanted:
                     continue
                 factor = torch.where(counts, w / sums, 0)
-                of_own[start:stop] = factor * beside
+                of_beside[start:stop] = factor * extra
                 slope = exps.mul_(factor[:, None])
                 down = slope @ candidates  # (t, D)
                 of_candidates.addmm_(slope.T, rows)
@@ -79,7 +80,7 @@ class _RowLogSums(torch.autograd.Function):
                 of_anchors[start:stop] = down.mul_(scale)
             if merge:
                 total = merge(total, "sum")
-        ctx.save_for_backward(of_anchors, of_candidates, of_scale.to(scale.dtype), of_own)
+        ctx.save_for_backward(of_anchors, of_candidates, of_scale.to(scale.dtype), of_beside)
         return total.to(scale.dtype)
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Which tuples Symile holds an anchor against, where not against all of them: drawn ones, or one modality swapped.
+"""Tuples that Symile contrasts an anchor with where it does not take all: drawn ones, or one modality swapped.
 
-A tuple takes one row of each of M modalities; lengths are n_1, ..., n_M and ids (n_m,).
+A tuple takes one row of each of M modalities. Lengths are n_1, ..., n_M and ids (n_m,).
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from align.losses.pairing import log_sum_by_anchor, same, together
-from align.losses.parts import Merge, mine
-from align.losses.row_sums import row_log_sums
-from align.losses.slabs import Slab
-from align.losses.tiles import log_sums
-from align.losses.tuple_logits import tuple_logits
+from align.losses.kernels.pairing import complete_tuples, equal, log_sum_by_anchor, same
+from align.losses.kernels.parts import Merge, detach_others
+from align.losses.kernels.row_sums import row_log_sums
+from align.losses.kernels.slabs import Slab
+from align.losses.kernels.tiles import log_sums
+from align.losses.kernels.tuple_logits import tuple_logits
 
 
-def shuffled(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
-    """(K,) rows of each other modality, K the largest length: one randperm(n_m) each, in index order, repeated to K."""
+def shuffle_rows(anchor: int, lengths: Sequence[int], generator: torch.Generator | None) -> list[Tensor]:
+    """Return K rows of each other modality, a randperm(n_m) each in index order, repeated to K, the largest length."""
     longest = max(lengths)
     draws = [torch.randperm(n, generator=generator, device=_home(generator)) for n in _others(lengths, anchor)]
     return [draw.repeat(-(-longest // len(draw)))[:longest] for draw in draws]
 
 
-def sampled(anchor: int, lengths: Sequence[int], count: int, generator: torch.Generator | None) -> list[Tensor]:
-    """(count,) rows of each other modality: one uniform draw with replacement each, in index order."""
+def draw_rows(anchor: int, lengths: Sequence[int], count: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Return ``count`` rows of each other modality, a uniform draw with replacement each, in index order."""
     home = _home(generator)
     return [torch.randint(n, (count,), generator=generator, device=home) for n in _others(lengths, anchor)]
 
@@ -43,7 +43,7 @@ def _home(generator: torch.Generator | None) -> torch.device:
 
 @dataclass(frozen=True)
 class Tuples:
-    """The rows of M modalities, for one scale, and their complete tuples."""
+    """Rows of M modalities, for one scale, and their complete tuples."""
 
     embeddings: Sequence[Tensor]
     scale: Tensor
@@ -55,23 +55,24 @@ class Tuples:
 
     @functools.cached_property
     def complete(self) -> Tensor:
-        """(C, M) the tuples whose rows all belong to one sample."""
-        return together(self.samples)
+        """The tuples whose rows all belong to one sample, (C, M)."""
+        return complete_tuples(self.samples)
 
     @functools.cached_property
-    def own(self) -> Tensor:
-        """(C,) their logits."""
+    def complete_logits(self) -> Tensor:
+        """Their logits, (C,)."""
         return tuple_logits(self.embeddings, self.scale, self.complete, tile=self.tile)
 
-    def own_log_sum(self, m: int, own: Tensor) -> Tensor:
-        """(n_m,) log Σ exp over each anchor's complete tuples; the smallest number where it has none."""
-        return log_sum_by_anchor(own, self.complete[:, m], len(self.embeddings[m]))
+    def complete_log_sum(self, m: int, logits: Tensor) -> Tensor:
+        """Return log Σ exp of each anchor's complete tuples, (n_m,). It is the smallest number where there is none."""
+        return log_sum_by_anchor(logits, self.complete[:, m], len(self.embeddings[m]))
 
-    def drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
-        """Σ_i weight_i·log Σ exp over anchor i's own complete tuples and K drawn ones, the same for all anchors; 0-d.
+    def sum_drawn(self, m: int, rows: Sequence[Tensor], weight: Tensor, published: bool) -> Tensor:
+        """Return Σ_i weight_i·log Σ exp over anchor i's complete tuples and K drawn ones; 0-d. All anchors share the K.
 
-        rows: (K,) of each other modality. published: as the published code has it, column i gives way to anchor i's
-        own tuples and a drawn tuple that happens to be one of those counts again; else the latter is left out.
+        rows: (K,) of each other modality.
+        published: as the published code has it, column i gives way to anchor i's complete tuples, and a drawn tuple
+            that happens to be one of those counts again. Else such a tuple is left out.
         """
         others = [o for o in range(len(self.embeddings)) if o != m]
         picked = [row.to(self.scale.device) for row in rows]
@@ -83,22 +84,22 @@ class Tuples:
                 if self.groups is None:
                     return
             anchors = slice(start, start + len(logits))
-            own, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
+            positive, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
             for o, row in zip(others, picked, strict=True):
                 belongs = same(self.samples[m][anchors], self.samples[o][row])
-                own = own & belongs
+                positive = positive & belongs
                 if self.groups is not None:
                     alike = alike & (belongs | same(self.groups[m][anchors], self.groups[o][row]))
             if self.groups is not None:
-                logits.masked_fill_(alike & ~own, -torch.inf)
+                logits.masked_fill_(alike & ~positive, -torch.inf)
             if not published:
-                logits.masked_fill_(own, -torch.inf)
+                logits.masked_fill_(positive, -torch.inf)
 
         return row_log_sums(
             self.embeddings[m],
             product,
             self.scale,
-            self.own_log_sum(m, self.own),  # whole: of an anchor's gradient this takes this part's share
+            self.complete_log_sum(m, self.complete_logits),  # not detached: the sum takes this part's rows only
             weight,
             forbid,
             part=self.part,
@@ -107,17 +108,17 @@ class Tuples:
         )
 
     def partial(self) -> list[Tensor]:
-        """(n_m,) of each modality: log Σ exp over the tuples in which at most one row, and not the anchor, belongs to
-        another sample.
+        """Return each modality's log Σ exp, (n_m,), over complete tuples and those with one other row swapped.
 
-        The tuples with modality o swapped are the same for all other anchors: M matrices, not M·(M - 1).
+        A swapped row is of another sample. The tuples with modality o swapped are the same for all other anchors: M
+        matrices, not M·(M - 1).
         """
         M = len(self.embeddings)
-        own = mine(self.own, self.part)
-        parts = [[self.own_log_sum(m, own)] for m in range(M)]
+        right = detach_others(self.complete_logits, self.part)
+        parts = [[self.complete_log_sum(m, right)] for m in range(M)]
         for o in range(M):
             kept = [k for k in range(M) if k != o]
-            rows = together([self.samples[k] for k in kept])  # (C', M - 1)
+            rows = complete_tuples([self.samples[k] for k in kept])  # (C', M - 1)
             if not len(rows):
                 continue
             product = functools.reduce(torch.mul, [self.embeddings[k][rows[:, i]] for i, k in enumerate(kept)])
@@ -125,20 +126,19 @@ class Tuples:
             swapped: Tensor | None = None
             for i, m in enumerate(kept):
                 if swapped is None or (groups is not None and not torch.equal(groups[i], groups[i - 1])):
-                    swapped = self._swapped(
-                        product, o, self.samples[m][rows[:, i]], groups[i] if groups else None
-                    )  # (C',)
+                    sample, group = self.samples[m][rows[:, i]], groups[i] if groups else None  # (C',)
+                    swapped = self._sum_swapped(product, o, sample, group)
                 parts[m].append(log_sum_by_anchor(swapped, rows[:, i], len(self.embeddings[m])))
         return [torch.stack(part).logsumexp(0) for part in parts]
 
-    def _swapped(self, product: Tensor, o: int, sample: Tensor, group: Tensor | None) -> Tensor:
-        """(C',) log Σ exp of each product (C', D) with the rows of o that are of another sample and group."""
+    def _sum_swapped(self, product: Tensor, o: int, sample: Tensor, group: Tensor | None) -> Tensor:
+        """Return log Σ exp of each product (C', D) with the rows of o that are of another sample and group, (C',)."""
 
         def forbid(logits: Tensor, m: int, slab: Slab) -> None:
             place = [slab.rows(0, len(product), logits.device), slab.rows(1, len(self.samples[o]), logits.device)]
-            alike = _equal(sample[place[0]], self.samples[o][place[1]])
+            alike = equal(sample[place[0]], self.samples[o][place[1]])
             if group is not None and self.groups is not None:
-                alike = alike | _equal(group[place[0]], self.groups[o][place[1]])
+                alike = alike | equal(group[place[0]], self.groups[o][place[1]])
             logits.masked_fill_(alike, -torch.inf)
 
         sums, _ = log_sums(
@@ -151,8 +151,4 @@ class Tuples:
             merge=self.merge,
             tile=self.tile,
         )
-        return sums[0].clamp(min=torch.finfo(product.dtype).min)  # nobody to swap with: -inf has no gradient here
-
-
-def _equal(a: Tensor, b: Tensor) -> Tensor:
-    return (a == b) & (a >= 0)
+        return sums[0].clamp(min=torch.finfo(product.dtype).min)  # no row to swap with: -inf would have no gradient

@@ -1,4 +1,4 @@
-"""A contrastive loss over similarities that are already there: who belongs to whom, and both directions of it."""
+"""A contrastive loss over similarities that are already computed: the matches of two sides, and both directions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from align.losses.pairing import both_or_neither, per_row, row_ids, row_weights, same, weighted_mean
+from align.losses.kernels.inputs import both_or_neither, per_row, row_ids, row_weights
+from align.losses.kernels.pairing import same, weighted_mean
 
 Positives = Literal["mean", "inside", "sum"]
 
 
-class Belonging(NamedTuple):
-    """Which rows of two sides belong together, and which pairs are left out."""
+class Matches(NamedTuple):
+    """Rows of two sides that belong together, and pairs that are left out."""
 
     positive: Tensor  # (n_a, n_b) bool: rows of one sample
     left_out: Tensor  # (n_a, n_b) bool: neither positive nor negative
@@ -22,7 +23,7 @@ class Belonging(NamedTuple):
     weight_b: Tensor  # (n_b,)
 
 
-def belonging(
+def match_rows(
     a: Tensor,
     b: Tensor,
     real_a: Tensor,
@@ -34,9 +35,12 @@ def belonging(
     group_b: Tensor | None,
     weight_a: Tensor | None,
     weight_b: Tensor | None,
-) -> Belonging:
-    """Ids, groups and weights as in ``infonce``. A row that is not real (real_a (n_a,), real_b (n_b,)) pairs with
-    nothing: it is no anchor, no positive and no negative. Raises ValueError for shapes that do not fit."""
+) -> Matches:
+    """Return the matches of two sides, with ids, groups and weights as in ``infonce``.
+
+    A row that is not real (real_a (n_a,), real_b (n_b,)) pairs with nothing: it is no anchor, no positive and no
+    negative. Raises ValueError for shapes that do not fit.
+    """
     both_or_neither(group_a, group_b, "group")
     there = real_a[:, None] & real_b[None, :]  # (n_a, n_b)
     positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")) & there
@@ -44,22 +48,22 @@ def belonging(
     if group_a is not None and group_b is not None:
         alike = same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b"))
         left_out = left_out | (alike & ~positive)
-    return Belonging(positive, left_out, row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b"))
+    return Matches(positive, left_out, row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b"))
 
 
-def two_way(there: Tensor, back: Tensor, who: Belonging, positives: Positives) -> Tensor:
-    """The two directions added and halved, as ``infonce`` has them; a 0-d tensor.
+def two_way(there: Tensor, back: Tensor, matches: Matches, positives: Positives) -> Tensor:
+    """Return the mean of the two directions, as ``infonce`` has them; a 0-d tensor.
 
-    there: (n_a, n_b) finite logits of anchors a over candidates b; back: (n_b, n_a) those of anchors b over a, which
+    there: (n_a, n_b) finite logits of anchors a over candidates b. back: (n_b, n_a) those of anchors b over a, which
     need not be its transpose. positives: "mean", "inside" or "sum", as in ``infonce``.
     """
-    first = _direction(there, who.positive, who.left_out, who.weight_a, positives)
-    second = _direction(back, who.positive.T, who.left_out.T, who.weight_b, positives)
+    first = _direction(there, matches.positive, matches.left_out, matches.weight_a, positives)
+    second = _direction(back, matches.positive.T, matches.left_out.T, matches.weight_b, positives)
     return (first + second) / 2
 
 
 def check_positives(positives: Positives) -> None:
-    """Raises ValueError for what is no way to read several positives."""
+    """Raise ValueError for an unknown way to read several positives."""
     if positives not in ("mean", "inside", "sum"):
         raise ValueError(f"positives is 'mean', 'inside' or 'sum'; got {positives!r}")
 
@@ -70,8 +74,8 @@ def _direction(logits: Tensor, positive: Tensor, left_out: Tensor, weight: Tenso
     # An anchor without a positive keeps all its candidates: it counts for nothing, and might have none otherwise.
     every = logits.masked_fill(left_out & found[:, None], -math.inf).logsumexp(1)
     if positives == "mean":
-        own = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
+        right = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
     else:
-        own = logits.masked_fill(~positive & found[:, None], -math.inf).logsumexp(1)
-        own = own - count.clamp(min=1).to(own).log() if positives == "inside" else own
-    return weighted_mean(every - own, weight, found)
+        right = logits.masked_fill(~positive & found[:, None], -math.inf).logsumexp(1)
+        right = right - count.clamp(min=1).to(right).log() if positives == "inside" else right
+    return weighted_mean(every - right, weight, found)

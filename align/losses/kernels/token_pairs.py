@@ -1,4 +1,4 @@
-"""What is computed of the tokens of two rows, for all pairs of rows: in tiles, and again in the backward pass."""
+"""Comparisons of all pairs of rows by the similarities of their tokens, in tiles that the backward pass makes again."""
 
 from __future__ import annotations
 
@@ -9,47 +9,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
+from align.losses.kernels.numerics import exact, refuse_second_derivative
 
 TILE = 2**22
-"""Similarities of tokens in a tile where nothing else is said: 16 MiB in float32."""
+"""Similarities of tokens in a tile, unless ``chunk`` says otherwise: 16 MiB in float32."""
 
 
 class Comparison(ABC):
     """Abstract: K numbers for a pair of rows, of the similarities of their tokens.
 
-    A tile has sim (p, L_a, q, L_b), mask_a (p, L_a), mask_b (q, L_b), true where a token is real; every row has a real
-    token. ``sim`` is the comparison's own: it may write into it.
+    A tile has sim (p, L_a, q, L_b), mask_a (p, L_a), mask_b (q, L_b), true where a token is real. Every row has a real
+    token. A comparison may write into ``sim``.
     """
 
     outputs: int  # K
 
     @abstractmethod
     def value(self, sim: Tensor, mask_a: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(K, p, q) finite numbers, and what ``slope`` wants to be kept."""
+        """Return (K, p, q) finite numbers, and a tensor to keep for ``slope``, or None."""
 
     @abstractmethod
     def slope(self, sim: Tensor, mask_a: Tensor, mask_b: Tensor, grad: Tensor, kept: Tensor | None) -> Tensor:
-        """grad (K, p, q) -> the derivative of Σ grad · value by sim, shaped like it and zero where a token is not real.
-        kept: what ``value`` gave for this tile."""
+        """Return the derivative of Σ grad · value by sim, shaped like it and zero where a token is not real.
+
+        grad: (K, p, q). kept: the tensor that ``value`` gave for this tile.
+        """
 
 
 def compare(
     tokens_a: Tensor, tokens_b: Tensor, mask_a: Tensor, mask_b: Tensor, comparison: Comparison, chunk: int | None
 ) -> Tensor:
-    """(K, n_a, n_b) the comparison of all pairs of rows, differentiable once; what a row without a real token gets is
-    finite and means nothing.
+    """Return the comparison of all pairs of rows, (K, n_a, n_b), differentiable once.
 
-    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), masks (n, L). chunk: pairs of rows in a tile; None: as many as
-    have ``TILE`` similarities. Extra memory: a few tiles of chunk·L_a·L_b, gradients as large as the tokens, and what
-    the comparison keeps; the similarities are computed again in the backward pass, four products in all.
+    A row without a real token gets finite numbers that mean nothing.
+
+    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), masks (n, L).
+    chunk: pairs of rows in a tile. None: as many as have ``TILE`` similarities.
+
+    Extra memory: a few tiles of chunk·L_a·L_b, gradients as large as the tokens, and the tensors that the comparison
+    keeps. The similarities are computed again in the backward pass, four products in all.
     """
-    alive = [mask | ~mask.any(1, keepdim=True) for mask in (mask_a, mask_b)]  # a dead row reads all its tokens
+    alive = [mask | ~mask.any(1, keepdim=True) for mask in (mask_a, mask_b)]  # a row without a real token reads all
     return _Compare.apply(tokens_a, tokens_b, *alive, comparison, chunk)
 
 
 def check_tokens(a: Tensor, b: Tensor, mask_a: Tensor | None, mask_b: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The two masks, (n, L) bool; without one every token is real. Raises ValueError for shapes that do not fit."""
+    """Return the two masks, (n, L) bool, where every token is real by default. Raises ValueError for wrong shapes."""
     shapes = f"{tuple(a.shape)}, {tuple(b.shape)}"
     if any(x.ndim != 3 or not x.is_floating_point() for x in (a, b)) or a.shape[2] != b.shape[2]:
         raise ValueError(f"tokens are floating tensors (n, L, D) of one D; got {shapes} of {a.dtype}, {b.dtype}")
@@ -66,13 +71,13 @@ def check_tokens(a: Tensor, b: Tensor, mask_a: Tensor | None, mask_b: Tensor | N
 
 
 def check_chunk(chunk: int | None) -> None:
-    """Raises ValueError for a tile of no pairs."""
+    """Raise ValueError for a tile of no pairs."""
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk, the pairs of rows in a tile, is at least 1; got {chunk}")
 
 
 def _tiles(a: Tensor, b: Tensor, chunk: int | None) -> Iterator[tuple[slice, slice]]:
-    """Rows of a and rows of b, as square as they go, at most ``chunk`` pairs."""
+    """Yield rows of a and rows of b, as square as they go, at most ``chunk`` pairs."""
     pairs = chunk or max(1, TILE // (a.shape[1] * b.shape[1]))
     p = min(len(a), max(int(pairs**0.5), pairs // max(1, len(b)), 1))
     q = max(1, pairs // max(1, p))
@@ -82,7 +87,7 @@ def _tiles(a: Tensor, b: Tensor, chunk: int | None) -> Iterator[tuple[slice, sli
 
 
 def _similarities(x: Tensor, y: Tensor) -> Tensor:
-    """(p, L_a, D), (q, L_b, D) -> (p, L_a, q, L_b)."""
+    """Return the products of (p, L_a, D) and (q, L_b, D) as (p, L_a, q, L_b)."""
     return (x.flatten(0, 1) @ y.flatten(0, 1).T).view(*x.shape[:2], *y.shape[:2])
 
 

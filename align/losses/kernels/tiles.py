@@ -1,9 +1,9 @@
-"""log Σ exp over every tuple of rows, for every anchor at once, in tiles: what InfoNCE and Symile are made of.
+"""log Σ exp over every tuple of rows, for every anchor at once, in tiles. InfoNCE and Symile are made of it.
 
 The logit of a tuple that takes one row of each of M modalities is scale·Σ_d Π_m x_m[d]. All anchors see the same cube
-of logits (for M = 2 the matrix of similarities, for both directions), only the set that normalises differs: so a slab
-of the cube is one matrix product, and its row sums, column sums and total serve all anchors. Going back, the slab is
-made again: 8·Π n_m·D operations in all, and memory for one slab.
+of logits (for M = 2 the matrix of similarities, for both directions), and only the set that normalises differs. So a
+slab of the cube is one matrix product, and its row sums, column sums and total serve all anchors. Going back, the slab
+is made again: 8·Π n_m·D operations in all, and memory for one slab.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
-from align.losses.parts import Merge, wide
-from align.losses.running import Sums, Weigh
-from align.losses.slabs import Forbid, Maker, Plan, plan_of, product
-from align.losses.tuple_logits import add_own, logits_of
+from align.losses.kernels.numerics import exact, refuse_second_derivative, sum_dtype
+from align.losses.kernels.parts import Merge
+from align.losses.kernels.running import Slopes, Sums
+from align.losses.kernels.slabs import Forbid, Maker, Plan, plan_of, product
+from align.losses.kernels.tuple_logits import add_tuple_gradients, logits_of
 
 
 def log_sums(
@@ -32,19 +32,23 @@ def log_sums(
     merge: Merge | None = None,
     tile: int | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """For each anchor modality m, (n_m,) log Σ exp of its rows' logits over all other modalities' tuples, -inf where
-    nothing is left of them; and the logits (C,) of the given tuples. Both are differentiable, once.
+    """Return log Σ exp of each anchor modality's rows, (n_m,), and the logits (C,) of the given tuples.
+
+    Both are differentiable, once. The sum of a row is over its logits with all tuples of the other modalities. It is
+    -inf where no tuple is left.
 
     xs: M >= 2 tensors (n_m, D) of one dtype, float32 at least, none empty. scale: 0-d, of that dtype.
-    tuples: (C, M) rows. anchors: which modalities; all by default. forbid: what each leaves out; for M = 2 it is asked
-    once, for the first anchor, and holds for both.
-    part, merge: this call computes its share of the rows of one modality; ``merge`` joins the parts' sums in the middle
-    of the forward pass. Values are whole everywhere, gradients this part's share.
-    tile: rows of a slab; None: as many as make about a million logits.
+    tuples: (C, M) rows.
+    anchors: the anchor modalities, all by default.
+    forbid: sets the logits that an anchor must not see to -inf. For M = 2 it is called for the first anchor only, and
+        holds for both.
+    part, merge: this call computes its share of the rows of one modality. ``merge`` joins the parts' sums in the middle
+        of the forward pass. Values are whole everywhere, gradients are this part's share.
+    tile: rows of a slab. None: as many as make about a million logits.
     """
     plan = plan_of(xs, scale, anchors, forbid, part, merge, tile)
-    *sums, own = _LogSums.apply(plan, tuples, scale, *xs)
-    return sums, own
+    *sums, given = _LogSums.apply(plan, tuples, scale, *xs)
+    return sums, given
 
 
 class _LogSums(torch.autograd.Function):
@@ -57,11 +61,11 @@ class _LogSums(torch.autograd.Function):
             logs = torch.cat(sums.logs())
             if plan.merge:
                 logs = plan.merge(logs, "logsumexp")
-            own = logits_of(tuples, scale, xs, plan.tile)
+            given = logits_of(tuples, scale, xs, plan.tile)
         ctx.plan = plan
         ctx.save_for_backward(tuples, scale, logs, *xs)
         parts = logs.to(scale.dtype).split([plan.lengths[m] for m in plan.anchors])
-        return (*parts, own)
+        return (*parts, given)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,12 +73,12 @@ class _LogSums(torch.autograd.Function):
         plan: Plan = ctx.plan
         tuples, scale, logs, *xs = ctx.saved_tensors
         with exact(scale):
-            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))
+            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=sum_dtype(scale))
             maker = Maker(plan, scale, xs)
-            weigh = Weigh(plan, logs.split([plan.lengths[m] for m in plan.anchors]), grads[:-1])
+            slopes = Slopes(plan, logs.split([plan.lengths[m] for m in plan.anchors]), grads[:-1])
             for slab in plan.slabs(scale.device):
                 factor, rows = maker.rows(slab)
-                slope = weigh(maker.logits(slab, rows), slab).flatten(0, 1)  # (J·t, n_v)
+                slope = slopes(maker.logits(slab, rows), slab).flatten(0, 1)  # (J·t, n_v)
                 down = (slope @ xs[slab.v]).unflatten(0, (len(factor), -1))  # (J, t, D)
                 out[slab.v].addmm_(slope.T, rows)
                 inner = (down * xs[slab.u][slab.start : slab.stop]).sum(1)  # (J, D)
@@ -84,5 +88,5 @@ class _LogSums(torch.autograd.Function):
                 for m, index in slab.rest.items():
                     others = [x for o, x in rest.items() if o != m]
                     out[m].index_add_(0, index, product([scale * inner, *others]))
-            add_own(tuples, grads[-1], scale, xs, out, steep, plan.part, plan.tile)
+            add_tuple_gradients(tuples, grads[-1], scale, xs, out, steep, plan.part, plan.tile)
         return None, None, steep.to(scale.dtype), *out

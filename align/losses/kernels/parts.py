@@ -1,4 +1,4 @@
-"""Shares of a loss: which rows a part computes, and what joins the parts."""
+"""Parts of a loss: the rows that each rank computes, and the function that joins the parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Merge = Callable[[Tensor, Literal["sum", "logsumexp"]], Tensor]
 
 
 def share(n: int, part: tuple[int, int]) -> tuple[int, int]:
-    """Rows start..stop of n that part (i, of) computes; the parts are as equal as can be. Raises ValueError."""
+    """Return the rows start..stop of n that part (i, of) computes. Parts are as equal as can be. Raises ValueError."""
     i, of = part
     if not 0 <= i < of:
         raise ValueError(f"part is (i, n) with 0 <= i < n; got {part}")
@@ -20,7 +20,7 @@ def share(n: int, part: tuple[int, int]) -> tuple[int, int]:
 
 
 def check_part(part: tuple[int, int], merge: Merge | None, tile: int | None) -> None:
-    """Raises ValueError for a part that nothing merges, or a tile below one row."""
+    """Raise ValueError for a part that nothing merges, or a tile below one row."""
     share(1, part)
     if part[1] > 1 and merge is None:
         raise ValueError(f"part={part} is one share of several: merge= must join the partial results of all parts")
@@ -28,14 +28,9 @@ def check_part(part: tuple[int, int], merge: Merge | None, tile: int | None) -> 
         raise ValueError(f"tile is at least one row; got {tile}")
 
 
-def mine(x: Tensor, part: tuple[int, int]) -> Tensor:
-    """x (n, ...), whose gradient flows through this part's rows alone."""
+def detach_others(x: Tensor, part: tuple[int, int]) -> Tensor:
+    """Return x (n, ...), whose gradient flows through this part's rows alone."""
     if part[1] == 1:
         return x
     start, stop = share(len(x), part)
     return torch.cat([x[:start].detach(), x[start:stop], x[stop:].detach()])
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """What sums over many tiles are kept in."""
-    return torch.float32 if x.device.type == "mps" else torch.float64

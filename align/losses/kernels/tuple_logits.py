@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.losses.pairing import exact, refuse_second_derivative
-from align.losses.parts import share, wide
-from align.losses.slabs import ROWS, product
+from align.losses.kernels.numerics import exact, refuse_second_derivative, sum_dtype
+from align.losses.kernels.parts import share
+from align.losses.kernels.slabs import ROWS, product
 
 
 def tuple_logits(xs: Sequence[Tensor], scale: Tensor, tuples: Tensor, *, tile: int | None = None) -> Tensor:
-    """(C,) the logits of the given tuples (C, M), in chunks; differentiable once."""
+    """Return the logits (C,) of the given tuples (C, M), in chunks, differentiable once."""
     return _TupleLogits.apply(tile or ROWS, tuples, scale, *xs)
 
 
@@ -31,17 +31,18 @@ class _TupleLogits(torch.autograd.Function):
         refuse_second_derivative()
         tuples, scale, *xs = ctx.saved_tensors
         with exact(scale):
-            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=wide(scale))
-            add_own(tuples, grads[0], scale, xs, out, steep, (0, 1), ctx.tile)
+            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=sum_dtype(scale))
+            add_tuple_gradients(tuples, grads[0], scale, xs, out, steep, (0, 1), ctx.tile)
         return None, None, steep.to(scale.dtype), *out
 
 
 def logits_of(tuples: Tensor, scale: Tensor, xs: Sequence[Tensor], tile: int) -> Tensor:
-    own = [scale * product([x[t[:, m]] for m, x in enumerate(xs)]).sum(1) for t in tuples.split(tile)]
-    return torch.cat(own) if own else scale.new_zeros(0)
+    """Return the logits (C,) of the given tuples (C, M), ``tile`` at a time, without a graph of their own."""
+    logits = [scale * product([x[t[:, m]] for m, x in enumerate(xs)]).sum(1) for t in tuples.split(tile)]
+    return torch.cat(logits) if logits else scale.new_zeros(0)
 
 
-def add_own(
+def add_tuple_gradients(
     tuples: Tensor,
     grad: Tensor,
     scale: Tensor,
@@ -51,7 +52,7 @@ def add_own(
     part: tuple[int, int],
     tile: int,
 ) -> None:
-    """Adds the gradients of this part's share of the tuples' logits."""
+    """Add the gradients of this part's share of the tuples' logits to ``out`` and ``steep``."""
     start, stop = share(len(tuples), part)
     for picked, g in zip(tuples[start:stop].split(tile), grad[start:stop].split(tile), strict=True):
         rows = [x[picked[:, m]] for m, x in enumerate(xs)]

@@ -1,0 +1,10 @@
+"""Machinery of the losses: checks, pairing, and sums over all tuples of rows in tiles. No file here is a loss."""
+
+FLOORS = (
+    ("missing", "numerics", "pairing", "parts"),
+    ("inputs", "slabs", "token_pairs"),
+    ("candidates", "entropic", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
+    ("anchors", "tiles"),
+    ("tuples",),
+)
+"""Files of this folder, the lowest floor first. A file imports lower floors only."""

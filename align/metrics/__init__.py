@@ -1,0 +1,20 @@
+"""Numbers from scores. Ties never help: rank = 1 + strictly better + equal and wrong.
+
+An embedding that says nothing scores 0 in every metric. A row whose scores are all the same, or all NaN, has found
+nothing. A single NaN is worse than any number for a hit and better than any for a wrong candidate.
+"""
+
+from align.metrics.accuracy import accuracy, accuracy_at
+from align.metrics.precision import mean_average_precision, mean_precision
+from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at
+
+__all__ = [
+    "accuracy",
+    "accuracy_at",
+    "mean_average_precision",
+    "mean_precision",
+    "mean_reciprocal_rank",
+    "median_rank",
+    "ranks",
+    "recall_at",
+]
