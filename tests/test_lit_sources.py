@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import align
 from align.checkpoint import index
 from align.commands import main
 from align.data import Concat, Mixture, Resampled, Shards
+from align.data.bad import Bad
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.by_source import losses
 from align.lit.opened import Opened
@@ -51,6 +53,19 @@ def data(train, *, batch: int = 12, **options) -> AlignData:
 
 def opened(train, **options) -> Opened:
     return data(train, **options).open(made()[0], seed=0)
+
+
+def test_opened_data_go_on_from_an_account_and_stay_as_they_are(folder):
+    pattern = str(folder / "a" / "train-*.tar")
+    first = opened(pattern)
+    first.ledger.lost("a.tar", "sample/cut", 3)
+    first.budget.add([Bad("image/truncated", "a.tar", "k", "image.png", 0)], seen=12)
+    assert first.account() != opened(pattern).account()
+    again = data(pattern).open(made()[0], 0, {"step": 1, "bad": first.account()})
+    assert again.account() == first.account()
+    assert again.order == {"seed": 0, "samples": 48, "data.batch": 12, "data.streams": 48, "data.block": 1}
+    with pytest.raises(FrozenInstanceError):
+        again.batch = 6
 
 
 def train(source, run: Path, steps: int, **options):
