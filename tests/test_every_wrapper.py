@@ -114,7 +114,7 @@ def test_it_works_or_is_refused_at_construction(name, chain):
         return
     loss, inner = make(), bare[name]()
     if name == "Foreign":
-        inner = losses.loss.as_loss(inner)
+        inner = losses.adopt.as_loss(inner)
     count = KINDS[loss.kind].most or 3
     assert (loss.kind, loss.needs_tokens, loss.in_parts, loss.negative_kinds) == (
         inner.kind, inner.needs_tokens, inner.in_parts, inner.negative_kinds,

@@ -62,7 +62,7 @@ __all__ = [
 FLOORS = (
     ("kernels", "kinds"),  # the machinery, and the facts about each kind of loss
     ("loss",),  # the interface of every module
-    ("temperature",),  # the learned scale
+    ("adopt", "temperature"),  # modules of other classes, and the learned scale
     ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
     (
         "distillation",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from align.losses.kernels.candidates import Alike
 from align.losses.kernels.inputs import Scale, one_number, sets
-from align.losses.kernels.missing import fill_missing
+from align.losses.kernels.missing import fill_missing, match_lengths
 from align.losses.kernels.numerics import exact, nothing
 from align.losses.kernels.pairing import by_anchor, weighted_mean
 from align.losses.kernels.parts import Merge, check_part, detach_others
@@ -191,7 +191,7 @@ class Symile(Temperature):
             raise ValueError(
                 "Symile's scale depends on D and M: call start(dim, modalities, batch) once before training"
             )
-        stand_ins = None if self.stand_ins is None else _as_long_as(self.stand_ins, embeddings)
+        stand_ins = None if self.stand_ins is None else match_lengths(self.stand_ins, embeddings)
         loss = symile(
             embeddings,
             self.scale,
@@ -210,11 +210,3 @@ class Symile(Temperature):
             if self.spread
             else loss
         )
-
-
-def _as_long_as(stand_ins: Tensor, embeddings: Sequence[Tensor]) -> list[Tensor]:
-    """Return the directions (M, D) at the mean length of each modality's rows, or of all rows where it has none."""
-    lengths = [x.detach().norm(dim=1) for x in embeddings]
-    every = torch.cat(lengths)
-    means = [(n if len(n) else every).mean() if len(every) else every.new_ones(()) for n in lengths]
-    return [F.normalize(x, dim=0) * mean for x, mean in zip(stand_ins, means, strict=True)]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
+from align.losses.adopt import as_loss
 from align.losses.kinds import KINDS
-from align.losses.loss import Given, Loss, apply, as_loss, has_complete, number
+from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -36,3 +37,11 @@ def fill_missing(
         return [torch.cat([c, known[row]]) for c, row in zip(columns, lacks, strict=True)]
 
     return rows, ids, None if groups is None else of_samples(groups), of_samples(weights)
+
+
+def match_lengths(stand_ins: Tensor, embeddings: Sequence[Tensor]) -> list[Tensor]:
+    """Return the directions (M, D) at the mean length of each modality's rows, or of all rows where it has none."""
+    lengths = [x.detach().norm(dim=1) for x in embeddings]
+    every = torch.cat(lengths)
+    means = [(n if len(n) else every).mean() if len(every) else every.new_ones(()) for n in lengths]
+    return [F.normalize(x, dim=0) * mean for x, mean in zip(stand_ins, means, strict=True)]

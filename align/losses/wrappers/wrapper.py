@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from align.losses.adopt import as_loss
 from align.losses.kernels.parts import Merge
-from align.losses.loss import Given, Loss, as_loss
+from align.losses.loss import Given, Loss
 
 
 class Wrapper(Loss, ABC):
