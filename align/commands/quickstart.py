@@ -88,7 +88,7 @@ def _train(folder: Path, shards: Path, steps: int | None, seed: int, workers: in
 
 def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align import evaluate, load
-    from align.commands.evaluate import typed, write_page
+    from align.commands.evaluate import command_line, write_page
     from align.commands.progress import progress as bar
     from align.data import Shards
     from align.data.places.patterns import inside
@@ -98,7 +98,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.search import write_index
 
     model, tests = load(folder), Shards(inside(shards, "test-*.tar"), shuffle=False)
-    command = typed() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
+    command = command_line() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
     with bar("evaluating") as said:
         results = evaluate(model, tests, workers=workers, templates=TEMPLATES, command=command, progress=said)
     results.protocol["note"] = (
