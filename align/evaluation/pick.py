@@ -59,4 +59,5 @@ def _build(name: str, known: dict[str, type[Evaluator]]) -> Evaluator:
     try:
         return kind()
     except TypeError as error:
-        raise ValueError(f"{name}() cannot be built without arguments: {error}; give evaluate(…) one that is") from None
+        hint = "evaluate(…, with_=[…]) takes one that is built"
+        raise ValueError(f"evaluator {name!r} cannot be built without arguments ({error}); {hint}") from None
