@@ -295,9 +295,9 @@ def test_sections_have_the_numbers_of_results(shards):
     (tile,) = retrieved.tiles
     assert tile.value == pytest.approx(sum(ways) / 6)
     assert tile.note.startswith(f"lowest {min(ways):.3f}, ")
-    best = max((bar.value, bar.column) for bar in zero.blocks[0].bars if bar.row == "kind")
+    best = max((bar.value, bar.column) for bar in zero.blocks[0].bars if bar.row == "half")
     assert zero.tiles[0].value == best[0]
-    assert zero.tiles[0].name == f"kind from {best[1].replace('+', ' + ')}"
+    assert zero.tiles[0].name == f"half from {best[1].replace('+', ' + ')}"
 
 
 # from outside

@@ -43,16 +43,16 @@ def evaluate(
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: the folder of results.json and report.html; default: the folder MODEL
+        out: the folder of results.json and report.html (without it, the folder MODEL)
         templates: of class prompts: one, a list '["{}", "a {}"]', a file with one a line, or for each attribute
             '{"shape": ["a {}"]}'
         classes: class names instead of the shards' own: a list '["a", "b"]', a file with one name a line, names with
             commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'
-        hit: the rule by which a retrieved row counts; caption: equal texts are one answer; default: group where
-            samples have groups, else sample
+        hit: the rule by which a retrieved row counts. With caption, equal texts are one answer. Without the option,
+            group where samples have groups, else sample
         attribute: the label's attribute, for --hit label and for --classes where there are several
         members: names in shards that name no modality, as in text=json:caption|txt
-        max_bad: the share of samples with something unreadable above which nothing is measured; 1 never
+        max_bad: the share of samples with something unreadable above which nothing is measured (1: always measured)
         batch: samples at a time
         workers: processes that read and decode
         json: print results.json instead of tables
@@ -62,7 +62,7 @@ def evaluate(
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        allow_pipe: run shards named pipe:COMMAND in a shell, which is refused without this option
     """
     from align import load
     from align.commands.classes import read_classes, read_templates

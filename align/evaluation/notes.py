@@ -44,7 +44,7 @@ def label_facts(space: Space, text: str = "") -> dict[str, Any]:
 
 
 def zeroshot_facts(space: Space, scores: Scores, text: str) -> dict[str, Any]:
-    """Return ``label_facts``, and notes of what zero-shot does not measure."""
+    """Return ``label_facts``, and notes about numbers that zero-shot does not measure."""
     facts, table = label_facts(space, text), space.table()
     modalities = space.model.modalities
     if text not in modalities:

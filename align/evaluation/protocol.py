@@ -45,7 +45,7 @@ def protocol(
     version, command, seed (of the shards' order), model (SHA-256 of its weights), shards (name -> samples), classes,
     templates, hit rule, tie rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed),
     members (modality -> names in the shards) and bad (reason -> members that were left out). classes: attribute ->
-    label -> its name in prompts; the protocol has lists where all labels are their own names.
+    label -> its name in prompts. The protocol has lists where all labels are their own names.
     """
     return {
         "version": align.__version__,

@@ -25,7 +25,7 @@ from align.values import Embeddings, Scores, TermInfo
 
 
 class Direction(NamedTuple):
-    """Retrieval of one modality by another. rank: (q,) of the queries with a hit; row: (q,) which queries these are."""
+    """Retrieval of one modality by another. rank, row: (q,) of the queries that have a hit."""
 
     scores: Scores
     rank: Tensor
@@ -141,7 +141,7 @@ def retrieval_shards(
 def directions(
     embeddings: Embeddings, hits: Rule | Captions, *, terms: Sequence[TermInfo], ks: Sequence[int], precision: bool
 ) -> dict[tuple[str, str], Direction]:
-    """Return (query, answer) -> what was found, for all ordered pairs of modalities where a query has a hit.
+    """Return (query, answer) -> the scores, for all ordered pairs of modalities where a query has a hit.
 
     ``row`` is the sample of each query. A Symile term of three or more modalities adds ``audio+image``: for each of its
     modalities, the others together ask for it, by the multilinear inner product, over the samples that have them all.

@@ -38,7 +38,7 @@ _makers: dict[str, Callable[[JointModel, Batch], Embeddings]] = {
 class Space:
     """A model and shards. ``table`` and ``hit`` are computed when they are first asked for, and then kept.
 
-    Args: those of ``align.evaluate``. seed: of evaluators' draws; it is that of the shards' order.
+    Args: those of ``align.evaluate``. seed: of evaluators' draws, which is that of the shards' order.
 
     Raises ValueError where the shards are not as their manifest says, for classes that come twice and for attributes
     that the shards do not have.
