@@ -16,8 +16,9 @@ from align.checkpoint import save
 from align.commands import commands, main
 from align.commands.pairs import pairs
 from align.commands.search import search
-from align.commands.tables import blocks, matrix
+from align.commands.tables import lines, print_tables
 from align.model import JointModel, Tower
+from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
 from align.preprocess import Image
 from align.values import TermInfo
 
@@ -101,14 +102,40 @@ def test_templates_are_one_or_a_list(place, tmp_path, capsys, said, means):
     assert json.loads(out)["protocol"]["templates"]["kind"] == means
 
 
-def test_tables_of_scores():
-    scores = {"a_to_b/recall@1": 0.5, "b_to_a/recall@1": 0.25, "a+c_to_b/recall@1": 1.0, "a_to_b/recall@10": 0.75}
-    scores |= {"class/a_to_b/recall@1": 0.1, "class/k/a_to_b/recall@1": 0.2, "zeroshot/k/a/accuracy": 0.3}
-    assert blocks(scores) == ["", "class/", "class/k/"]
-    head, lines = matrix(scores, "")
-    assert head == ["", "a", "b"]
-    assert lines == [["a", "", "0.500 / 0.750"], ["b", "0.250", ""], ["a+c", "", "1.000"]]
-    assert matrix(scores, "class/") == (["", "b"], [["a", "0.100"]])
+def test_a_matrix_has_queries_as_rows_and_composed_ones_last():
+    first = {("a+c", "b"): 1.0, ("a", "b"): 0.5, ("b", "a"): 0.25}
+    metrics = {"recall@1": first, "recall@5": first, "recall@10": {("a", "b"): 0.75}}
+    found = lines("Retrieval", Matrix("class/", "same class", "shared class", metrics, ["recall@1", "recall@10"]))
+    assert found.title == "class/retrieval: recall@1 / recall@10 by shared class; rows ask, columns answer"
+    assert found.head == ["", "a", "b"]
+    assert found.rows == [["a", "", "0.500 / 0.750"], ["b", "0.250", ""], ["a+c", "", "1.000"]]
+
+
+def test_every_block_is_a_table(capsys):
+    bars = Bars(
+        "Attribute", "accuracy", [Bar("shape", "image", 0.5, 0.25, {"accuracy@5": 0.9})], {}, more=["accuracy@5"]
+    )
+    curve = Curve("Recall by noise", "noise", "recall", {"image": [(0, 0.5), (1, 0.25)], "text": [(1, 0.125)]})
+    blocks = [bars, curve, Table(["name", "n"], [["[red]", 1200]]), Gallery(["0001"], {"0001": "a cone"})]
+    print_tables([Section("Mine", "", blocks)])
+    assert capsys.readouterr().out.splitlines() == [
+        "mine",
+        "attribute  modality  accuracy  accuracy@5  chance",
+        "shape      image        0.500       0.900   0.250",
+        "",
+        "Recall by noise: recall",
+        "noise  image   text",
+        "    0  0.500       ",
+        "    1  0.250  0.125",
+        "",
+        "mine",
+        "name       n",
+        "[red]  1,200",
+        "",
+        "mine",
+        "sample        ",
+        "0001    a cone",
+    ]
 
 
 # zeroshot

@@ -6,7 +6,7 @@ import pytest
 from jsonargparse import ArgumentError
 
 from align.commands.config import make_parser
-from align.commands.shortened import shortened
+from align.commands.shortened import shorten
 
 configs = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
@@ -49,6 +49,6 @@ def test_a_value_of_no_known_form_is_refused_without_a_dump(options, says):
     parser = make_parser()
     with pytest.raises((ArgumentError, ValueError, TypeError)) as refused:
         parser.instantiate(parser.parse_args(["--config", str(configs[0]), "--run", "runs/x", *options]))
-    line = shortened(refused.value)
+    line = shorten(refused.value)
     assert says in line
     assert not any(word in line for word in ("Union", "Subtypes", "Namespace", "<class", "typing.", "Parser key"))

@@ -91,7 +91,7 @@ def test_hit_rules():
 
 @pytest.mark.parametrize("how", ["sample", "label"])
 def test_retrieval_is_the_plain_loop(how, monkeypatch):
-    monkeypatch.setattr(sys.modules["align.evaluation.retrieval"], "cells", 40)  # chunks of two queries
+    monkeypatch.setattr(sys.modules["align.evaluation.blocks"], "cells", 40)  # chunks of two queries
     labels = [i % 3 for i in range(15)]
     sample_a = torch.tensor([0, 0, 1, 2, 3, 4, 5, 6, 9, -1])
     sample_b = torch.tensor([0, 1, 1, 3, 4, 5, 7, 8, 9, 9, 14, -1, 2])

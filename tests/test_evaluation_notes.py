@@ -18,7 +18,7 @@ from align.embedding import embed_shards
 from align.embedding.content import number
 from align.evaluation import class_prompts, evaluate
 from align.evaluation.hits import by_caption, by_group, by_label, by_sample, equal_answers
-from align.evaluation.labels import memberships, spelled
+from align.evaluation.labels import memberships, spell_labels
 from align.evaluation.prompts import equal_prompts
 from align.evaluation.retrieval import retrieval_shards
 from align.metrics import ranks
@@ -160,8 +160,8 @@ def test_a_number_is_a_name_or_a_position_and_never_both():
     assert memberships([7, 0, "cat"], "label", ["7", "cat"]).int().tolist() == [[1, 0], [0, 0], [0, 1]]
     assert memberships([1, 0, 2], "label", ["cat", "dog"]).int().tolist() == [[0, 1], [1, 0], [0, 0]]
     known = {"label": ["plane", "bird", "car"], "digit": ["0", "1"], "mixed": ["1", "x"]}
-    assert spelled([2, "bird", None, [0, 1], 9], known) == ["car", "bird", None, ["plane", "bird"], 9]
-    assert spelled([{"label": 1, "digit": 1, "mixed": 1}], known) == [{"label": "bird", "digit": 1, "mixed": 1}]
+    assert spell_labels([2, "bird", None, [0, 1], 9], known) == ["car", "bird", None, ["plane", "bird"], 9]
+    assert spell_labels([{"label": 1, "digit": 1, "mixed": 1}], known) == [{"label": "bird", "digit": 1, "mixed": 1}]
 
 
 def test_chosen_classes_of_numbered_labels_are_the_sets_own(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from tiny_data import holed, members, npy, png, wav, write
 
 from align.commands import main
-from align.commands.shown import quoted
+from align.commands.shown import quote
 from align.commands.sizes import size
 from align.curation.look import describe
 from align.curation.stats import measure
@@ -139,7 +139,7 @@ def test_what_cannot_be_described_says_why():
 
 
 def test_names_whose_ends_would_not_be_seen_are_quoted():
-    assert [quoted(name) for name in ("cat", "cat ", "")] == ["cat", "'cat '", "''"]
+    assert [quote(name) for name in ("cat", "cat ", "")] == ["cat", "'cat '", "''"]
 
 
 def test_a_drawing_is_whole_on_a_narrow_terminal(tmp_path, monkeypatch, capsys):

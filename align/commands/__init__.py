@@ -56,8 +56,11 @@ commands = {  # name -> module:function, in the order of a first visit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 1 a file, config or folder is wrong, 2 the command line is wrong,
-    3 data or run fell below a stated threshold, 130 and 143 after SIGINT and SIGTERM."""
+    """Run one command and return the exit code.
+
+    0 done, 1 a file, config or folder is wrong, 2 the command line is wrong, 3 data or run fell below a stated
+    threshold, 130 and 143 after SIGINT and SIGTERM.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
@@ -95,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """The text of ``align --help``."""
+    """Return the text of ``align --help``."""
     return "\n".join(
         [
             "usage: align COMMAND [options]",
@@ -103,7 +106,7 @@ def overview() -> str:
             "One embedding space over images, audio, 3D points and text, and then your own",
             "modality.",
             "",
-            *_listed(commands, "  "),
+            *_describe(commands, "  "),
             "",
             "align COMMAND --help tells the whole story of each. Start with: align quickstart",
             "RUN (the folder of a training run) is accepted wherever MODEL is. --debug",
@@ -114,8 +117,8 @@ def overview() -> str:
     )
 
 
-def _listed(names: Iterable[str], start: str) -> list[str]:
-    """Each command and what it does, in lines that fit the terminal."""
+def _describe(names: Iterable[str], start: str) -> list[str]:
+    """Return each command with its summary, in lines that fit the terminal."""
     heads = {name: f"{start}{name:<15}" for name in names}
     columns = get_terminal_size().columns
     return [
@@ -132,7 +135,7 @@ def _choose(args: list[str]) -> tuple[str, list[str]]:
     family = [name for name in commands if name.startswith(args[0] + " ")]
     if family:
         if len(args) == 1 or args[1] in ("-h", "--help"):
-            print("\n".join(_listed(family, "align ")))
+            print("\n".join(_describe(family, "align ")))
             raise SystemExit(0)
         raise Refused(f"no command {' '.join(args[:2])!r}; {nearest(' '.join(args[:2]), family)}", code=2)
     raise Refused(f"no command {args[0]!r}; {nearest(args[0], commands)} (align --help lists them all)", code=2)
@@ -149,9 +152,9 @@ def _summary(function: Callable[..., Any]) -> str:
 
 def _run(name: str, args: list[str]) -> int:
     function = _load(name)
-    own = getattr(function, "parse", None)  # train builds its parser from the library's classes
-    if own is not None:
-        return own(args) or 0
+    parse = getattr(function, "parse", None)  # train builds its parser from the library's classes
+    if parse is not None:
+        return parse(args) or 0
     from align.commands.arguments import arguments  # which needs jsonargparse
 
     positionals, options = arguments(function, f"align {name}", args)

@@ -1,4 +1,4 @@
-"""A typed function as a command line: its parser, what ``--help`` says, and one line on what was typed wrongly."""
+"""A typed function as a command line: its parser, its ``--help``, and one line for a typing error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from align.commands.errors import Refused, nearest
 def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
     """Parse ``args`` into ``function``'s positionals and options. Raises Refused (code 2) with the nearest name.
 
-    The folder that a command writes to, where it is a positional, can be given as ``--out`` too, as of all commands.
+    A positional that is the folder to write to can be given as ``--out`` too, as in all commands.
     """
     doc = parse(inspect.getdoc(function) or "")
     helps = {p.arg_name: p.description or "" for p in doc.params}
@@ -32,7 +32,7 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
         hint = str if hints[p.name] == str | None else hints[p.name]  # else YAML reads "#a" and "null" as None
         given: dict[str, Any] = {"help": helps.get(p.name, "")}
         if p.name == folder and by_name:
-            parser.add_argument(*flags, type=hint, dest=p.name, metavar=p.name.upper(), **given, **_needed(p))
+            parser.add_argument(*flags, type=hint, dest=p.name, metavar=p.name.upper(), **given, **_default(p))
             continue
         if p.name == folder:
             given["help"] = f"{given['help'].rstrip('.')}; --out takes it too"
@@ -47,25 +47,25 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
         if hint is bool:
             parser.add_argument(flag, dest=p.name, action="store_true", default=p.default, **given)
             continue
-        given |= _needed(p)
+        given |= _default(p)
         if words := choices(hint):
             given["choices"] = words
         else:
             given |= {"type": hint, "metavar": p.name.rstrip("_").upper()}
         parser.add_argument(flag, dest=p.name, **given)
-    values = _parsed(parser, args, flags)
+    values = _parse(parser, args, flags)
     positional = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY]
     return [values[name] for name in positional], {
         p.name: values[p.name] for p in signature if p.name not in positional
     }
 
 
-def _needed(p: inspect.Parameter) -> dict[str, Any]:
+def _default(p: inspect.Parameter) -> dict[str, Any]:
     return {"required": True} if p.default is p.empty else {"default": p.default}
 
 
-def _parsed(parser: Any, args: Sequence[str], flags: Sequence[str]) -> Any:
-    """``parser.parse_args(args)``; what is wrong with them becomes one line and code 2. flags: names beside its own."""
+def _parse(parser: Any, args: Sequence[str], flags: Sequence[str]) -> Any:
+    """Parse the arguments. A wrong one becomes one line and code 2. flags: names beside the parser's."""
     known = [*flags, *(option for action in parser._actions for option in action.option_strings)]
     for arg in args:
         if arg == "--":
@@ -85,8 +85,7 @@ FOLDERS = ("out", "run")
 
 @final
 class Help(DefaultHelpFormatter):
-    """A command's story paragraph by paragraph, where argparse makes one of all; and of an option whether it must be
-    given, and its default where that is a value."""
+    """Help that keeps a command's paragraphs apart. It marks options that are required and prints default values."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fold = super()._fill_text
@@ -101,7 +100,7 @@ class Help(DefaultHelpFormatter):
 
 
 def choices(hint: Any) -> list[str]:
-    """The words that an option can be; none where it is anything else.
+    """Return the words that an option can be, none where it takes other values.
 
     >>> choices(Literal["cosine", "mip"] | None), choices(str)
     (['cosine', 'mip'], [])

@@ -23,24 +23,25 @@ Names = list[str] | dict[str, str]
 def read_classes(text: str, option: str = "--classes") -> Names | dict[str, Names]:
     """Return the names in ``text``: a list of names, label -> name in prompts, or attribute -> one of these.
 
-    ``[`` or ``{`` begins JSON, whose names may hold commas. Otherwise it is an existing file, with one name a line or
-    with JSON, or two names or more with commas between them. Raises Refused for any other form, for a name that comes
-    twice and for fewer than two names: code 2 for the option, 1 for a file.
+    ``[`` or ``{`` begins JSON, whose names may hold commas. Otherwise the text is an existing file, with one name a
+    line or with JSON, or two names or more with commas between them. Raises Refused for any other form, for a name that
+    comes twice and for fewer than two names: code 2 for the option, 1 for a file.
     """
-    return _read(text, option, _classes)
+    return _read(text, option, _parse_classes)
 
 
 def read_templates(text: str, option: str = "--templates") -> list[str] | dict[str, list[str]]:
-    """Templates of prompts, each with one ``{}``: a list, or attribute -> list.
+    """Return templates of prompts, each with one ``{}``: a list, or attribute -> list.
 
-    ``[``, or ``{`` with more than ``{}`` behind it, begins JSON; otherwise it is an existing file, with one template a
-    line or with JSON, or a single template. Raises Refused for any other form: code 2 for the option, 1 for a file.
+    ``[``, or ``{`` with more than ``{}`` behind it, begins JSON. Otherwise the text is an existing file, with one
+    template a line or with JSON, or a single template. Raises Refused for any other form: code 2 for the option, 1 for
+    a file.
     """
-    return _read(text, option, _worded)
+    return _read(text, option, _parse_templates)
 
 
 def read_captions(text: str, option: str = "--template") -> list[str]:
-    """Templates of captions: several with ``|`` between them, none in an empty text, or a form of ``read_templates``.
+    """Return templates of captions, [""] for an empty text. Several have ``|`` between them, or are a list or a file.
 
     Raises Refused as ``read_templates`` does, and for templates of attributes.
     """
@@ -61,7 +62,7 @@ def _read(text: str, option: str, form: Callable[[str, str, str], Any]) -> Any:
         raise Refused(str(error), 2 if where == option else 1) from None
 
 
-def _classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
+def _parse_classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
     if not text.startswith(("[", "{")):
         lines = text.splitlines() if where != option or "\n" in text else text.split(",")
         names = [line.strip() for line in lines if line.strip()]
@@ -78,7 +79,7 @@ def _classes(text: str, where: str, option: str) -> Names | dict[str, Names]:
     return _names(found, where)
 
 
-def _worded(text: str, where: str, option: str) -> list[str] | dict[str, list[str]]:
+def _parse_templates(text: str, where: str, option: str) -> list[str] | dict[str, list[str]]:
     if not text.startswith("[") and not (text.startswith("{") and not text.startswith("{}")):
         lines = text.splitlines() if where != option else [text]
         return _templates([line.strip() for line in lines if line.strip()], where)
@@ -90,7 +91,7 @@ def _worded(text: str, where: str, option: str) -> list[str] | dict[str, list[st
 
 
 def _content(text: str, option: str) -> tuple[str, str]:
-    """(the text, or that of the file which it names; the option or the file, for messages)."""
+    """Return (the text, or the content of the file that it names), and the option or the file, for messages."""
     text = text.strip()
     if text.startswith(("[", "{")) or not os.path.exists(text):  # of Path, a long list would be a name too long
         return text, option

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from align.commands.errors import Refused, nearest
-from align.commands.shortened import shortened
+from align.commands.shortened import shorten
 
 OURS: set[str | int] = {
     "accumulate_grad_batches",
@@ -105,7 +105,7 @@ def check_config(parser: Any, config: str) -> None:
     try:
         parser.parse_args(["--config", config])
     except (ArgumentError, ValueError, TypeError) as error:
-        raise Refused(f"{config}: {shortened(error)}") from error
+        raise Refused(f"{config}: {shorten(error)}") from error
 
 
 def _keys(parser: Any) -> set[str]:
@@ -159,4 +159,4 @@ def parse_args(parser: Any, args: list[str]) -> Any:
     try:
         return parser.parse_args(args)
     except ArgumentError as error:
-        raise Refused(shortened(error), code=2) from error
+        raise Refused(shorten(error), code=2) from error

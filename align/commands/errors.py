@@ -1,4 +1,4 @@
-"""What the user gets when something is wrong: one line, and the exit code."""
+"""Errors as the user sees them: one line on stderr, and the exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class Refused(Exception):
-    """Stop with one line on stderr and this exit code."""
+    """An end of the command with one line on stderr and this exit code."""
 
     def __init__(self, message: str, code: int = 1):
         super().__init__(message)
@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``did you mean NAME?``, or the list of names when none is near.
+    """Return ``did you mean NAME?``, or the list of names where none is near.
 
     >>> nearest("--hlep", ["--help", "--json"])
     'did you mean --help?'
@@ -26,7 +26,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def explain(error: Exception) -> tuple[str | None, int]:
-    """The line and the exit code for an error; (None, 1) for one that is a bug of ours."""
+    """Return the line and the exit code for an error, (None, 1) for a bug of ours."""
     if isinstance(error, Refused):
         return str(error), error.code
     code = getattr(error, "exit_code", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,41 +25,48 @@ def evaluate(
     workers: int = 0,
     json: bool = False,
     no_report: bool = False,
+    with_: str = "zeroshot,retrieval",
+    train: str | None = None,
     checkpoint: str = "best",
     allow: str | None = None,
     allow_pipe: bool = False,
 ) -> None:
     """Measure a model on shards: zero-shot and retrieval
 
-    Zero-shot classification for every attribute of the labels and every modality; retrieval for every ordered pair of
-    modalities, by sample or group, and by label. Writes results.json with the protocol, and report.html.
+    Zero-shot classification is measured for every attribute of the labels and every modality, retrieval for every
+    ordered pair of modalities, by sample or group, and by label. Writes results.json with the protocol, and
+    report.html.
 
-    Says below the tables what changes how they are read: samples that are not scored, classes that no sample has or
-    that have the same prompts, answers that equal another, and what is not measured.
+    Lines below the tables say how to read them: samples that are not scored, classes that no sample has or that have
+    the same prompts, answers that equal another, and numbers that are not measured.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: where results.json and report.html go; default: the folder MODEL
+        out: the folder of results.json and report.html (without it, the folder MODEL)
         templates: of class prompts: one, a list '["{}", "a {}"]', a file with one a line, or for each attribute
             '{"shape": ["a {}"]}'
         classes: class names instead of the shards' own: a list '["a", "b"]', a file with one name a line, names with
             commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'
-        hit: when a retrieved row counts; caption: equal texts are one answer; default: group where samples have
-            groups, else sample
+        hit: the rule by which a retrieved row counts. With caption, equal texts are one answer. Without the option,
+            group where samples have groups, else sample
         attribute: the label's attribute, for --hit label and for --classes where there are several
         members: names in shards that name no modality, as in text=json:caption|txt
-        max_bad: the share of samples with something unreadable above which nothing is measured; 1 never
+        max_bad: the share of samples with something unreadable above which nothing is measured (1: always measured)
         batch: samples at a time
         workers: processes that read and decode
         json: print results.json instead of tables
         no_report: write results.json only
+        with_: the evaluators, separated by commas: zeroshot, retrieval, or the import path of your own
+            (my.module.MyEvaluator)
+        train: training shards or patterns, separated by commas, for evaluators that learn from them
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        allow_pipe: run shards named pipe:COMMAND in a shell, which is refused without this option
     """
     from align import load
     from align.commands.classes import read_classes, read_templates
+    from align.commands.errors import Refused
     from align.commands.named import device, split
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
@@ -66,10 +74,16 @@ def evaluate(
     from align.data import Shards
     from align.evaluation import evaluate as measure
     from align.evaluation import write_results
+    from align.evaluation.pick import pick
 
+    try:
+        evaluators = pick(split(with_))
+    except ValueError as error:
+        raise Refused(f"--with: {error}", code=2) from None
     asked = None if classes is None else read_classes(classes)
     worded = None if templates is None else read_templates(templates)
-    opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
+    read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
+    opened = read(shards)
     loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
@@ -84,8 +98,10 @@ def evaluate(
             templates=worded,
             hit=hit,
             attribute=attribute,
-            command=typed(),
+            command=command_line(),
             progress=say,
+            with_=evaluators,
+            train=read(split(train)) if train else None,
         )
     path = write_results(results, folder)
     notes = results.protocol["notes"]
@@ -95,7 +111,7 @@ def evaluate(
     else:
         from align.commands.tables import print_notes, print_tables
 
-        print_tables(results.scores, results.protocol)
+        print_tables(results.sections)
         print_notes(notes)
     written = [str(path)]
     if not no_report:
@@ -104,13 +120,13 @@ def evaluate(
     print("wrote", *written, file=sys.stderr)
 
 
-def typed() -> str:
-    """The command line that this process was started with."""
+def command_line() -> str:
+    """Return the command line that this process was started with."""
     return shlex.join(["align", *sys.argv[1:]])
 
 
 def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str) -> Path:
-    """FOLDER/report.html, with the curves of the run where there are any."""
+    """Write FOLDER/report.html, with the curves of the run where there are any. Return its path."""
     from align.report import build_gallery, write_report
 
     curves = run / "metrics.csv"
@@ -123,4 +139,5 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str) -
         protocol=results.protocol,
         curves=curves if curves.is_file() else None,
         gallery=gallery,
+        sections=results.sections,
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def split(names: str | None) -> list[str]:
-    """``a, b`` or ``["a", "b"]`` -> ["a", "b"]; None -> []. A comma in braces parts nothing: ``{a,b}.tar`` is one name.
+    """Return the names in ``a, b`` or ``["a", "b"]``, none for None. ``{a,b}.tar`` is one name.
 
     Raises ValueError for a JSON object, and for a list of anything but words.
     """
@@ -26,10 +26,10 @@ def split(names: str | None) -> list[str]:
 
 
 def structure(text: str, where: str) -> Any:
-    """The list or the object that ``text`` writes, as JSON or in YAML's flow form, which needs no quotes.
+    """Return the list or the object that ``text`` writes, as JSON or in YAML's flow form, which needs no quotes.
 
     where: the option or the file, for the message. Raises ValueError for text that is neither, and for a key that comes
-    twice: one of its values would be lost.
+    twice, because one of its values would be lost.
     """
     import json
 
@@ -73,7 +73,7 @@ def _flow(text: str, where: str) -> Any:
 
 
 def short(text: str, most: int = 80) -> str:
-    """A value for a message, on one line, cut where it is long.
+    """Return a value for a message, on one line, cut where it is long.
 
     >>> short("a" * 9, 5)
     "'aaaa…'"
@@ -83,7 +83,7 @@ def short(text: str, most: int = 80) -> str:
 
 
 def device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
+    """Return the first GPU where there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Bad samples in the words of a command: their counts, and the option that allows more of them."""
+"""Messages about bad samples: their counts, and the option that allows more of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def budget(option: str) -> Iterator[None]:
 
 
 def over(error: Exception, option: str) -> Refused:
-    """The error with a line that names the option."""
+    """Return the error with a line that names the option."""
     return Refused(f"{error}\nto leave them out and go on, allow a larger share: {option} 0.1, or 1 for any number", 3)
 
 

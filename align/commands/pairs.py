@@ -1,4 +1,4 @@
-"""Options that hold several NAME=VALUE."""
+"""Options with several NAME=VALUE in one text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ EXAMPLES = {
 
 
 def mapping(members: str) -> dict[str, list[str]]:
-    """What --members says: modality -> names in the shards."""
+    """Return modality -> names in the shards, as --members gives them."""
     return {name: value.split("|") for name, value in pairs(members, "--members").items()}
 
 
 def pairs(text: str, option: str) -> dict[str, str]:
-    """ "a=x, b=y" or '{"a": "x", "b": "y"}' -> {a: x, b: y}; of --members a list is its names with | between them.
+    """Return {a: x, b: y} for ``a=x, b=y`` or ``{"a": "x", "b": "y"}``.
 
-    Raises ValueError where a part is not of that form, and for a name that comes twice.
+    A list of names, in --members, becomes one text with | between them. Raises ValueError where a part is not of that
+    form, and for a name that comes twice.
     """
     found: dict[str, str] = {}
     if text.strip().startswith("{"):
@@ -46,7 +47,7 @@ def _value(value: Any, option: str) -> str:
 
 
 def two_numbers(text: str, option: str) -> tuple[float, float] | None:
-    """ "0,4095" -> (0.0, 4095.0), None of nothing. Raises ValueError for anything else."""
+    """Return (0.0, 4095.0) for "0,4095", and None for an empty text. Raises ValueError for anything else."""
     if not text:
         return None
     try:

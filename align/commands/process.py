@@ -1,4 +1,4 @@
-"""The process of a command: its memory, its threads, and what it may print."""
+"""The process of a command: its memory, its threads, and the bytes that it may print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a long command says while it works: a bar on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress of a long command on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call as ``say(done, total)``. Where stderr is no terminal, it prints a line every 15 seconds."""
+    """Give the block a function ``say(done, total)``. It prints a line every 15 seconds where there is no terminal."""
     if not sys.stderr.isatty():
         started = said = time.monotonic()
 

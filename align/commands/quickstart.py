@@ -1,4 +1,4 @@
-"""``align quickstart``: a generated world, a trained joint space, its report, and what to try next."""
+"""``align quickstart``: a generated world, a trained joint space, its report, and commands to try next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def quickstart(
     workers: int = 1,
     fresh: bool = False,
 ) -> int:
-    """Make a small world, train four towers on it, evaluate, write a report, and say what to try next
+    """Make a small world, train four towers on it, evaluate, write a report, and suggest what to try next
 
     The world is generated: solids that one can see (image), turn (points), strike (audio) and describe (text). Nothing
     is downloaded. About four minutes on two cores. A stopped quickstart continues with the same command.
@@ -29,8 +29,8 @@ def quickstart(
     Args:
         run: the folder for everything: shards, checkpoints, model, results.json, report.html.
         objects: how many objects to train on, at least 500.
-        test: how many to test on; their combinations of shape, material, colour and size are not in training.
-        steps: how long to train; none: as the quickstart's config says.
+        test: how many to test on. Their combinations of shape, material, colour and size are not in training.
+        steps: how long to train. Without it, as the quickstart's config says.
         seed: of the world and of the training.
         workers: processes that decode the world for the training.
         fresh: start over, even where the folder has a run.
@@ -88,7 +88,7 @@ def _train(folder: Path, shards: Path, steps: int | None, seed: int, workers: in
 
 def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align import evaluate, load
-    from align.commands.evaluate import typed, write_page
+    from align.commands.evaluate import command_line, write_page
     from align.commands.progress import progress as bar
     from align.data import Shards
     from align.data.places.patterns import inside
@@ -98,7 +98,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.search import write_index
 
     model, tests = load(folder), Shards(inside(shards, "test-*.tar"), shuffle=False)
-    command = typed() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
+    command = command_line() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
     with bar("evaluating") as said:
         results = evaluate(model, tests, workers=workers, templates=TEMPLATES, command=command, progress=said)
     results.protocol["note"] = (
@@ -112,7 +112,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
 
 
 def _examples(folder: Path, shards: Path) -> dict[str, Path]:
-    """The first test object's members as files, to ask with."""
+    """Write members of the first test objects as files to ask with. Return modality -> the first file."""
     from align.data import Shards
     from align.data.places.patterns import inside
     from align.files import atomic_write
@@ -135,8 +135,8 @@ def _examples(folder: Path, shards: Path) -> dict[str, Path]:
 def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], seconds: float) -> None:
     import resource
 
-    own = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"\ndone in {seconds:.0f} s; largest process {own / 1024**2:.1f} GiB")
+    largest = max(resource.getrusage(of).ru_maxrss for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"\ndone in {seconds:.0f} s; largest process {largest / 1024**2:.1f} GiB")
     print("\nzero-shot accuracy on objects never seen:")
     for key in ("shape/image", "shape/points", "material/audio", "color/image"):
         if f"zeroshot/{key}/accuracy" in scores:

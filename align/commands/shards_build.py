@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from align.commands.sizes import counted
+from align.commands.sizes import count_text
 
 EQUAL = (
     "have the same caption as another sample of their shard, and no group joins the two: in training each is the "
@@ -141,7 +141,7 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
 
     counts = {name: written.pop(name, 0) for name in ("left out", "bad", "ignored", "blank", "misnamed", "noted")}
     for name, n in written.items():
-        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')}")
+        print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')}")
     lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
     if n := counts["left out"]:
         print(f"left out: {n} (rows without any modality, files of unknown suffix)")
@@ -149,13 +149,13 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
     if n := counts["ignored"]:
         print(f"ignored: {n} members that name no modality; `align shards show {shlex.quote(source)}` says which")
     if n := counts["misnamed"]:
-        print(f"left out: {counted(n, 'member')} whose name no shard may hold: {FIRST_DOT}; see {lists}")
+        print(f"left out: {count_text(n, 'member')} whose name no shard may hold: {FIRST_DOT}; see {lists}")
     if n := counts["blank"]:
         print(f"blank captions: {n}, left out as holes; see {lists}")
     if n := counts["bad"]:
-        print(f"unreadable: {counted(n, 'member')}, left out; see {lists}")
+        print(f"unreadable: {count_text(n, 'member')}, left out; see {lists}")
     if n := counts["noted"]:
-        print(f"noted: {counted(n, 'member')}, written; see {lists}, and `align shards check` for what to do")
+        print(f"noted: {count_text(n, 'member')}, written; see {lists}, and `align shards check` for what to do")
     for name, about in read_json(Path(out) / "manifest.json")["splits"].items():
         if name in written and (n := about.get("repeated")):
             print(f"equal captions: {n} of the {about['samples']} {name} samples {EQUAL}")

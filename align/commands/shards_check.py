@@ -91,12 +91,12 @@ def _print(found: Any, html: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from align.commands.shown import console, plain, quoted
-    from align.commands.sizes import counted, size
+    from align.commands.shown import console, plain, quote
+    from align.commands.sizes import count_text, size
 
     out = console()
     coverage = ", ".join(f"{m} {n / max(1, found.samples):.0%}" for m, n in found.modalities.items())
-    held = f"{counted(found.samples, 'sample')} in {counted(len(found.shards), 'shard')}"
+    held = f"{count_text(found.samples, 'sample')} in {count_text(len(found.shards), 'shard')}"
     out.print(Text(f"{held}, {size(found.bytes)}: {coverage or '-'}"))
     if not found.findings:
         out.print(Text("nothing found: every member could be read, and nothing stands out"))
@@ -120,7 +120,7 @@ def _print(found: Any, html: str | None) -> None:
         out.print(table)
     for attribute, counts in found.labels.items():
         ranked = list(counts.items())
-        shown = ", ".join(f"{quoted(name)} {n:,}" for name, n in ranked[:8]) + (", …" if len(ranked) > 8 else "")
+        shown = ", ".join(f"{quote(name)} {n:,}" for name, n in ranked[:8]) + (", …" if len(ranked) > 8 else "")
         out.print(plain(f"{attribute}: {len(ranked)} classes: {shown}"))
     errors = f"{found.errors:,} error" + ("" if found.errors == 1 else "s")
     verdict = f"{errors}; --max-bad {found.max_bad:g} of {found.samples:,} samples allows {found.allowed:,}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from align.commands.sizes import counted
+from align.commands.sizes import count_text
 
 if TYPE_CHECKING:
     from align.data import Shards
@@ -64,7 +64,7 @@ def split(
         )
     total = sum(written.values())
     for name, n in written.items():
-        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')} ({n / total:.1%})")
+        print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')} ({n / total:.1%})")
     report(dropped)
 
 
@@ -114,7 +114,7 @@ def merge(
             workers=workers,
             progress=say,
         )
-    print(f"{typeable(out, f'{split}-*.tar')}: {counted(samples, 'sample')} of {counted(len(shards), 'set')}")
+    print(f"{typeable(out, f'{split}-*.tar')}: {count_text(samples, 'sample')} of {count_text(len(shards), 'set')}")
     if changed["renamed"]:
         print(f"renamed: {changed['renamed']} keys that an earlier sample has")
     if changed["relabelled"]:
@@ -190,7 +190,7 @@ def filter_(
         )
     total = sum(kept.values()) + sum(n for reason, n in dropped.items() if not reason.startswith("member/"))
     for name, n in kept.items():
-        print(f"{typeable(out, f'{name}-*.tar')}: {counted(n, 'sample')} kept")
+        print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')} kept")
     print(f"kept {sum(kept.values())} of {total}")
     report(dropped)
 

@@ -51,12 +51,12 @@ def show(
     found = look(opened, each)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if html is not None:
-        from align.commands.shown import chosen
+        from align.commands.shown import choose_positions
         from align.report import write_look
 
         facts = {"set": ", ".join(shards), "samples": f"{len(opened):,}", "shards": f"{len(opened.urls):,}"}
         facts["licence"] = found["licence"] or "not stated"
-        write_look(html, opened, chosen(len(opened), samples, seed), facts=facts, up=up)
+        write_look(html, opened, choose_positions(len(opened), samples, seed), facts=facts, up=up)
     if json:
         print(json_text({**found, "saved": files}, 2, str))
         return
@@ -72,11 +72,11 @@ def _print(found: dict[str, Any], shards: Any) -> None:
     from rich.text import Text
 
     from align.commands.shown import console as wide
-    from align.commands.shown import plain, quoted
-    from align.commands.sizes import counted
+    from align.commands.shown import plain, quote
+    from align.commands.sizes import count_text
 
     console = wide()
-    held = f"{counted(found['samples'], 'sample')} in {counted(found['shards'], 'shard')}"
+    held = f"{count_text(found['samples'], 'sample')} in {count_text(found['shards'], 'shard')}"
     console.print(Text(f"{held}, licence: {found['licence'] or 'not stated'}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("modality", "samples", "share", "for example"):
@@ -88,7 +88,7 @@ def _print(found: dict[str, Any], shards: Any) -> None:
             first = ["", "", ""]
     console.print(table)
     for attribute, names in found["classes"].items():
-        shown = ", ".join(map(quoted, names[:12])) + (", …" if len(names) > 12 else "")
+        shown = ", ".join(map(quote, names[:12])) + (", …" if len(names) > 12 else "")
         console.print(Text(f"{attribute}: {len(names)} classes: {plain(shown)}"))
     for title in ("ignored", "bad"):
         if found[title]:
@@ -99,14 +99,14 @@ def _shown(example: dict[str, Any], shards: Any, console: Any) -> Any:
     """Where it is and its label, what it is, and a drawing."""
     from rich.text import Text
 
-    from align.commands.shown import drawn, plain
+    from align.commands.shown import draw, plain
     from align.data.labels import in_words
 
     label = in_words(example["label"], "=")
     out = plain(f"{example['key']}.{example['member']}" + (f" ({label})" if label else ""))
     out.stylize("dim")
     out = Text.assemble(out, "\n", plain(_words(example)))
-    drawing = drawn(shards, example, console)
+    drawing = draw(shards, example, console)
     return Text.assemble(out, "\n", drawing, "\n") if drawing else out
 
 

@@ -39,12 +39,12 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from align.commands.shown import console, plain, quoted
-    from align.commands.sizes import counted, size
+    from align.commands.shown import console, plain, quote
+    from align.commands.sizes import count_text, size
 
     out = console()
     licence = found["licence"] or "not stated"
-    held = f"{counted(found['samples'], 'sample')} in {counted(found['shards'], 'shard')}"
+    held = f"{count_text(found['samples'], 'sample')} in {count_text(found['shards'], 'shard')}"
     out.print(plain(f"{held}, {size(found['bytes'])} of content, licence: {licence}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("modality", "samples", "share", "rows", "bytes"):
@@ -70,7 +70,7 @@ def _print(found: dict[str, Any]) -> None:
     for attribute, of in found["labels"].items():
         ranked = list(of["classes"].items())
         counts = f"{ranked[-1][1]:,} to {ranked[0][1]:,} samples each" if ranked else ""
-        shown = ", ".join(f"{quoted(name)} {n:,}" for name, n in ranked[:12]) + (", …" if len(ranked) > 12 else "")
+        shown = ", ".join(f"{quote(name)} {n:,}" for name, n in ranked[:12]) + (", …" if len(ranked) > 12 else "")
         out.print(plain(f"{attribute}: {of['samples']:,} samples, {len(ranked)} classes, {counts}: {shown}"))
     for title in ("ignored", "bad"):
         if found[title]:

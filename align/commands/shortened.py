@@ -1,4 +1,4 @@
-"""One line of what a config's parser says of a value."""
+"""Messages of a config's parser about a value, in one line."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _problem = (
 )
 
 
-def shortened(error: Exception) -> str:
-    """One line; for a mistyped argument or class no more than that, with the nearest right name."""
+def shorten(error: Exception) -> str:
+    """Return the message in one line. A mistyped argument or class is named with the nearest right one."""
     text = " ".join(str(error).split())
     if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
         module, name, option = found.groups()
@@ -40,7 +40,7 @@ def shortened(error: Exception) -> str:
     text = re.sub(r"Problem with given class_path '([\w.]+)': ", r"\1, ", text)
     text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
     text = re.sub(r"\bType [\w.]+(\[.*?\])? (?=expects )", "", text)
-    return _expected(text).replace(". Got value: ", "; got ")
+    return _name_types(text).replace(". Got value: ", "; got ")
 
 
 def _arguments(kind: Any) -> list[str]:
@@ -53,25 +53,25 @@ def _arguments(kind: Any) -> list[str]:
 
 
 def _forms(found: re.Match[str]) -> str:
-    """The dump of a value that no form of a key takes: what its class says of it, else the forms."""
+    """Return a line for a value that no form of a key takes: the reason of its class, else the forms."""
     problems, value = found.groups()
     listed = problems.split(" - ")
     if said := [line for line in listed if not line.startswith(("Expected a", "Not a valid subclass", "a "))]:
         name = re.search(r"class_path='([\w.]+)'", value)
         return f"{name[1]}: {said[-1]}" if name else said[-1]
-    forms = [_expected(line) for line in listed if line.startswith("Expected a")]
+    forms = [_name_types(line) for line in listed if line.startswith("Expected a")]
     forms += re.findall(r"Not a valid subclass of (\w+)", problems)
     return f"expected {' or '.join(form.removeprefix('expected ') for form in forms)}; got {value}"
 
 
-def _expected(text: str) -> str:
-    """Types as a config names them: ``Expected a <class 'int'>`` is "expected int"."""
+def _name_types(text: str) -> str:
+    """Return the message with types as a config names them: ``Expected a <class 'int'>`` is "expected int"."""
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     text = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", text)
     return re.sub(r"\bexpected NoneType\b", "expected null", text)
 
 
 def _public(module: Any) -> list[str]:
-    """The names of a module that a config may mean: those in ``__all__``, else the classes that it defines."""
+    """Return the names of a module that a config may mean: those in ``__all__``, else the classes that it defines."""
     defined = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     return list(getattr(module, "__all__", [name for name in defined if not name.startswith("_")]))

@@ -1,4 +1,4 @@
-"""How shards are shown on a terminal: text without tricks, drawings in characters, which samples."""
+"""Shards on a terminal: safe text, drawings in characters, and the samples to show."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def within(names: Sequence[str]) -> list[str]:
-    """Patterns of shards; a folder stands for all shards in it. One without any stays, to be refused by its name."""
+    """Return patterns of shards, where a folder stands for its shards. One without any stays, to be refused by name."""
     from align.data.places.patterns import inside
 
     return [inside(name) if any(Path(name).glob("*.tar")) else name for name in names]
 
 
-def chosen(total: int, samples: int, seed: int | None) -> list[int]:
-    """Positions: the first, or as many drawn with a seed, in order."""
+def choose_positions(total: int, samples: int, seed: int | None) -> list[int]:
+    """Return the first positions, or as many that are drawn with a seed, in order."""
     if seed is None or samples >= total:
         return list(range(min(samples, total)))
     from random import Random
@@ -25,31 +25,31 @@ def chosen(total: int, samples: int, seed: int | None) -> list[int]:
 
 
 def console() -> Any:
-    """rich's console; where stdout is no terminal, lines are not folded at 80 characters."""
+    """Return rich's console. Where stdout is no terminal, lines are not folded at 80 characters."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def plain(text: str, most: int = 0) -> Any:
-    """Text from a shard for a terminal: no markup, no control characters; cut after ``most``, if that is given."""
+    """Return text from a shard for a terminal: no markup, no control characters, at most ``most`` characters."""
     from rich.text import Text
 
     text = text if not most or len(text) <= most else text[: most - 1] + "…"
     return Text("".join(c if c.isprintable() else " " for c in text))
 
 
-def quoted(name: str) -> str:
-    """A class's name, in quotes where its ends would not be seen.
+def quote(name: str) -> str:
+    """Return a class's name, in quotes where its ends would not be seen.
 
-    >>> quoted("cat"), quoted("cat "), quoted("")
+    >>> quote("cat"), quote("cat "), quote("")
     ('cat', "'cat '", "''")
     """
     return name if name and name == name.strip() else repr(name)
 
 
-def drawn(shards: Any, example: dict[str, Any] | None, console: Any) -> Any:
-    """A member as a few characters; a picture only where there are colours."""
+def draw(shards: Any, example: dict[str, Any] | None, console: Any) -> Any:
+    """Return a member as a few characters. A picture is drawn only where there are colours."""
     from rich.text import Text
 
     from align.media.sketch import sketch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def size(n: float) -> str:
-    """1536 -> "1.5 KiB".
+    """Return bytes as a text, with one digit after the point.
 
     >>> size(12), size(1536), size(3 * 2**30)
     ('12 B', '1.5 KiB', '3.0 GiB')
@@ -17,10 +17,10 @@ def size(n: float) -> str:
     return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
 
 
-def counted(n: int, what: str) -> str:
-    """1 -> "1 shard", else the plural with an s.
+def count_text(n: int, noun: str) -> str:
+    """Return a number with its noun, which has an s in the plural.
 
-    >>> counted(1, "shard"), counted(1200, "sample")
+    >>> count_text(1, "shard"), count_text(1200, "sample")
     ('1 shard', '1,200 samples')
     """
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,28 +1,33 @@
-"""Scores as tables on a terminal: a zero-shot block and retrieval matrices."""
+"""Sections of an evaluation as tables on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from align.page.section import Bars, Block, Curve, Matrix, Section
 
 
-def print_tables(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
-    """The zero-shot block, and a retrieval matrix for each hit rule: rows ask, columns answer."""
+class Lines(NamedTuple):
+    """A block as text. left: columns that are aligned to the left."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int
+
+
+def print_tables(sections: Sequence[Section]) -> None:
+    """Print a table for each block of each section, with an empty line between two."""
     from align.commands.shown import console
 
     out = console()
-    zero = zeroshot_lines(scores)
-    if zero:
-        out.print("zero-shot", style="italic")
-        out.print(_table(["attribute", "modality", "accuracy", "accuracy@5", "chance"], zero, left=2))
-    for n, prefix in enumerate(blocks(scores)):
-        rule = "shared class" if prefix else protocol["hit rule"].split(":")[0]
-        head, lines = matrix(scores, prefix)
-        title = f"{prefix}retrieval: recall@1 / recall@10 by {rule}; rows ask, columns answer"
-        if zero or n:
+    for number, block in enumerate(lines(section.title, block) for section in sections for block in section.blocks):
+        if number:
             out.print()
-        out.print(title, style="italic", markup=False, highlight=False)
-        out.print(_table(head, lines, left=1))
+        out.print(block.title, style="italic", markup=False, highlight=False)
+        out.print(_table(block))
 
 
 def print_notes(notes: Sequence[str]) -> None:
@@ -36,44 +41,67 @@ def print_notes(notes: Sequence[str]) -> None:
         out.print(plain(note))
 
 
-def zeroshot_lines(scores: Mapping[str, float]) -> list[list[str]]:
-    """A line for each attribute and modality."""
-    lines = []
-    for name in scores:
-        parts = name.split("/")
-        if parts[0] == "zeroshot" and parts[-1] == "accuracy":
-            base = name.removesuffix("accuracy")
-            values = [scores.get(base + key) for key in ("accuracy", "accuracy@5", "chance")]
-            lines.append([parts[1], parts[2], *("" if value is None else f"{value:.3f}" for value in values)])
-    return lines
+def lines(title: str, block: Block) -> Lines:
+    """Return a block as text. title: that of its section."""
+    from align.page.section import Bars, Curve, Matrix, Table
+
+    title = title.lower()
+    if isinstance(block, Bars):
+        return _bars(title, block)
+    if isinstance(block, Matrix):
+        return _matrix(title, block)
+    if isinstance(block, Curve):
+        return _curve(block)
+    if isinstance(block, Table):
+        return Lines(title, block.head, [[_text(cell) for cell in row] for row in block.rows], block.left)
+    return Lines(title, ["sample", ""], [[key, block.captions.get(key, "")] for key in block.keys], 2)
 
 
-def blocks(scores: Mapping[str, float]) -> list[str]:
-    """The prefixes of the retrieval scores: "" for the hit rule asked for, "class/", "class/shape/", …"""
-    found = [name.rpartition("/")[0].rpartition("/") for name in scores if name.endswith("/recall@1")]
-    return list(dict.fromkeys(head + slash for head, slash, _ in found))
+def _bars(title: str, block: Bars) -> Lines:
+    head = [block.rows.lower(), block.columns.lower(), block.metric, *block.more, "chance"]
+    rows = []
+    for bar in block.bars:
+        values = [bar.value, *((bar.more or {}).get(name) for name in block.more), bar.chance]
+        rows.append([bar.row, bar.column, *map(_text, values)])
+    return Lines(title, head, rows, 2)
 
 
-def matrix(scores: Mapping[str, float], prefix: str) -> tuple[list[str], list[list[str]]]:
-    """(column heads, lines) of one retrieval matrix; a composed query is a line too."""
-    pairs: dict[tuple[str, str], str] = {}
-    for name in scores:
-        head, _, key = name.rpartition("/")
-        if key == "recall@1" and head.startswith(prefix) and "/" not in head[len(prefix) :]:
-            query, _, of = head[len(prefix) :].rpartition("_to_")
-            values = [scores[f"{head}/{k}"] for k in ("recall@1", "recall@10") if f"{head}/{k}" in scores]
-            pairs[query, of] = " / ".join(f"{value:.3f}" for value in values)
+def _matrix(title: str, block: Matrix) -> Lines:
+    """Return the queries as rows and the answers as columns. A composed query comes after the others."""
+    shown = block.shown or list(block.metrics)
+    pairs = list(dict.fromkeys(pair for name in shown for pair in block.metrics.get(name, {})))
     answers = sorted({of for _, of in pairs})
-    asks = sorted({query for query, _ in pairs}, key=lambda query: (query.count("+"), query))
-    return ["", *answers], [[query, *(pairs.get((query, of), "") for of in answers)] for query in asks]
+    cells = {
+        pair: " / ".join(_text(block.metrics[name][pair]) for name in shown if pair in block.metrics.get(name, {}))
+        for pair in pairs
+    }
+    queries = sorted({query for query, _ in pairs}, key=lambda query: (query.count("+"), query))
+    title = f"{block.name}{title}: {' / '.join(shown)} by {block.rule}; rows ask, columns answer"
+    return Lines(title, ["", *answers], [[q, *(cells.get((q, of), "") for of in answers)] for q in queries], 1)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> Any:
+def _curve(block: Curve) -> Lines:
+    """Return a row for each x, with the y of each line there."""
+    lines = {name: dict(points) for name, points in block.lines.items()}
+    places = sorted({x for points in lines.values() for x in points})
+    rows = [[f"{x:g}", *(_text(points.get(x)) for points in lines.values())] for x in places]
+    return Lines(f"{block.title}: {block.y}", [block.x, *lines], rows, 0)
+
+
+def _text(value: str | float | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _table(block: Lines) -> Any:
     from rich.table import Table
 
+    from align.commands.shown import plain
+
     table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < left else "right")
-    for line in lines:
-        table.add_row(*line)
+    for i, name in enumerate(block.head):
+        table.add_column(plain(name), justify="left" if i < block.left else "right")
+    for row in block.rows:
+        table.add_row(*map(plain, row))
     return table

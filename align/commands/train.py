@@ -10,7 +10,7 @@ from typing import Any
 
 from align.commands.config import check_config, check_options, make_parser, parse_args
 from align.commands.errors import Refused
-from align.commands.shortened import shortened
+from align.commands.shortened import shorten
 
 
 def train(
@@ -50,7 +50,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     try:
         made = parser.instantiate(values)
     except (TypeError, ValueError, RuntimeError) as error:  # torch refuses sizes by the last
-        raise Refused(f"{config}: {shortened(error)}") from error
+        raise Refused(f"{config}: {shorten(error)}") from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
 

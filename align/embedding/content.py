@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -15,21 +16,20 @@ from align.values import Values
 VALUES, CONTENT = "content/values", "content/number"
 
 
-@final
-class Marked(Preprocess):
-    """A preprocess whose collated values carry a number for each row, equal where the rows' content is.
-
-    Texts are equal up to white space and case, anything else to the byte. The number is a 63-bit hash: it does not
-    depend on the tokenizer, so two models are asked about the same equal captions.
-    """
+class Around(Preprocess):
+    """A preprocess around another one, for the time of an evaluation. ``row`` is its own, all else the inner one's."""
 
     def __init__(self, inner: Preprocess):
         self.inner = inner
-        self.text = "txt" in inner.suffixes
 
     @property
     def suffixes(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.suffixes
+
+    @property
+    def text(self) -> bool:
+        """True where the members are texts."""
+        return "txt" in self.suffixes
 
     def decode(self, source: Any) -> Any:
         return self.inner.decode(source)
@@ -40,6 +40,27 @@ class Marked(Preprocess):
     def eval(self, x: Any) -> Tensor:
         return self.inner.eval(x)
 
+    @abstractmethod
+    def row(self, source: Any, generator: torch.Generator | None = None) -> Any: ...
+
+    def collate(self, rows: Sequence[Any]) -> Values:
+        return self.inner.collate(rows)
+
+    def device(self, values: Any, generator: torch.Generator | None = None) -> Any:
+        return self.inner.device(values, generator)
+
+    def ready(self) -> None:
+        self.inner.ready()
+
+
+@final
+class Marked(Around):
+    """A preprocess whose collated values carry a number for each row, equal where the rows' content is.
+
+    Texts are equal up to white space and case, anything else to the byte. The number is a 63-bit hash: it does not
+    depend on the tokenizer, so two models are asked about the same equal captions.
+    """
+
     def row(self, source: Any, generator: torch.Generator | None = None) -> Any:
         return self.inner.row(source, generator), number(source, self.text)
 
@@ -47,12 +68,6 @@ class Marked(Preprocess):
         values = self.inner.collate([row for row, _ in rows])
         numbers = {CONTENT: torch.tensor([found for _, found in rows], dtype=torch.int64)}
         return numbers | (values if isinstance(values, dict) else {VALUES: values})
-
-    def device(self, values: Any, generator: torch.Generator | None = None) -> Any:
-        return self.inner.device(values, generator)
-
-    def ready(self) -> None:
-        self.inner.ready()
 
 
 def number(source: Any, text: bool) -> int:

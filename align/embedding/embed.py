@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align.data import Loader, Shards
 from align.embedding.content import Marked, parted
 from align.model import JointModel
 from align.model.eval_view import EvalReader
+from align.preprocess import Preprocess
 from align.values import Batch, Embeddings, Rows
 
 Progress = Callable[[int, int], None]
@@ -26,6 +28,8 @@ def embed_shards(
     workers: int = 0,
     *,
     content: bool = False,
+    preprocess: Mapping[str, Preprocess] | None = None,
+    make: Callable[[JointModel, Batch], Embeddings] = lambda model, rows: model(rows),
     progress: Progress | None = None,
 ) -> Embeddings:
     """Embed all rows of all modalities, in evaluation mode, on the model's device.
@@ -34,13 +38,16 @@ def embed_shards(
     set; with ``content`` also each row's number of its content, see ``align.values.Rows``. Positions that a bad sample
     left empty are not in it; ``shards.report()`` counts them. The model's own mode is not touched.
 
+    preprocess: modality -> the reader of its members, where it is not the model's own. make: makes the table of a
+    batch, where it is not of embeddings: other values (n, W), or tokens beside them.
+
     Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite; TooManyBad
     above the shards' ``max_bad`` of all samples, wherever among them the bad ones are.
     """
     if not set(shards.modalities) & set(model.modalities):
         have = ", ".join(sorted(shards.modalities)) or "none"
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
-    readers = {m: Marked(reader) if content else reader for m, reader in model.preprocess.items()}
+    readers = {m: Marked(reader) if content else reader for m, reader in (preprocess or model.preprocess).items()}
     loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
     pieces: list[Embeddings] = []
     done, reader = 0, EvalReader(model)
@@ -49,7 +56,7 @@ def embed_shards(
             for rows in loader:
                 rows, numbers = _parted(rows) if content else (rows, {})
                 rows = rows.to(model.device)
-                piece = reader.read(lambda model, rows=rows: model(rows)).to("cpu")
+                piece = reader.read(lambda model, rows=rows: make(model, rows)).to("cpu")
                 for m, number in numbers.items():
                     piece.rows[m] = piece[m]._replace(content=number)
                 _finite(piece)
@@ -73,6 +80,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
     values: dict[str, list[Tensor]] = {m: [] for m in modalities}
     samples: dict[str, list[Tensor]] = {m: [] for m in modalities}
     content: dict[str, list[Tensor | None]] = {m: [] for m in modalities}
+    tokens: dict[str, list[tuple[Tensor, Tensor]]] = {m: [] for m in modalities}
     ids: list[str] = []
     labels: list[Any] = []
     source: list[str] = []
@@ -85,6 +93,8 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
             values[m].append(_tensor(rows))
             samples[m].append(place[rows.sample])
             content[m].append(rows.content)
+            if rows.tokens is not None and rows.mask is not None:
+                tokens[m].append((rows.tokens, rows.mask))
         rows_kept = kept.tolist()
         ids += [piece.ids[i] for i in rows_kept]
         labels += [piece.labels[i] if piece.labels else None for i in rows_kept]
@@ -94,7 +104,10 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
         weights.append(torch.ones(len(kept)) if piece.weight is None else piece.weight[kept])
     grouped = any(piece.group is not None for piece in pieces)
     weighted = any(piece.weight is not None for piece in pieces)
-    rows = {m: Rows(torch.cat(values[m]), torch.cat(samples[m]), content=_known(content[m])) for m in modalities}
+    rows = {
+        m: Rows(torch.cat(values[m]), torch.cat(samples[m]), *_pad_tokens(tokens[m]), content=_known(content[m]))
+        for m in modalities
+    }
     return type(first)(
         rows,
         ids,
@@ -124,6 +137,16 @@ def _parted(batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
 def _known(parts: Sequence[Tensor | None]) -> Tensor | None:
     found = [part for part in parts if part is not None]
     return torch.cat(found) if found and len(found) == len(parts) else None
+
+
+def _pad_tokens(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return tokens (n, L, D) and their mask (n, L) of all batches, as long as those of the longest batch."""
+    if not parts:
+        return None, None
+    length = max(mask.shape[1] for _, mask in parts)
+    more = [length - mask.shape[1] for _, mask in parts]
+    tokens = [F.pad(x, (0, 0, 0, k)) for (x, _), k in zip(parts, more, strict=True)]
+    return torch.cat(tokens), torch.cat([F.pad(mask, (0, k)) for (_, mask), k in zip(parts, more, strict=True)])
 
 
 def _tensor(rows: Rows) -> Tensor:

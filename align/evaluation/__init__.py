@@ -1,12 +1,20 @@
-"""What a joint space is worth: zero-shot classification and any-to-any retrieval, with the protocol that made them."""
+"""Measurements of a joint space, one evaluator a file, with the protocol that made their numbers."""
 
+from align.evaluation.findings import Evaluator, Findings
+from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
 from align.evaluation.results import Results, evaluate, write_results
-from align.evaluation.retrieval import retrieval
-from align.evaluation.zeroshot import class_prompts, zeroshot
+from align.evaluation.retrieval import Retrieval, retrieval
+from align.evaluation.space import Space
+from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
+    "Evaluator",
+    "Findings",
     "Results",
+    "Retrieval",
+    "Space",
+    "ZeroShot",
     "class_prompts",
     "evaluate",
     "protocol",
@@ -14,3 +22,14 @@ __all__ = [
     "write_results",
     "zeroshot",
 ]
+
+FLOORS = (
+    ("composed", "counts", "labels", "pairs", "precision", "prompts"),
+    ("altered", "blocks", "classes", "protocol", "readings"),
+    ("hits", "retrieval_section"),
+    ("space",),
+    ("findings", "notes"),
+    ("pick", "zeroshot"),
+    ("retrieval",),
+    ("results",),
+)

@@ -1,4 +1,4 @@
-"""The classes that an evaluation asks about: the shards' own, or those that the user gives."""
+"""Classes that an evaluation asks about: those of the shards, or those that the user gives."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from align.evaluation.labels import attribute as values_of
-from align.evaluation.labels import memberships
+from align.evaluation.labels import memberships, values_of
 from align.evaluation.prompts import default_templates
 
 Names = Sequence[str] | Mapping[str, str]
@@ -19,17 +18,17 @@ Classes = Mapping[str, Names] | Names
 Templates = Mapping[str, Sequence[str]] | Sequence[str]
 
 
-def named(
+def resolve_classes(
     known: Mapping[str, Sequence[str]], classes: Classes | None, attribute: str | None = None
 ) -> dict[str, dict[str, str]]:
-    """Attribute -> label -> its name in prompts.
+    """Return attribute -> label -> its name in prompts.
 
-    known: what the shards say, attribute -> labels. classes: what is asked instead; without attributes they are those
-    of ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and
-    for a name that comes twice.
+    known: attribute -> labels of the shards. classes: asked instead of them. Classes without an attribute are those of
+    ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and for a name
+    that comes twice.
     """
     if attribute is not None and attribute not in known:
-        raise ValueError(f"the shards have no attribute {attribute!r}; they have {listed(known)}")
+        raise ValueError(f"the shards have no attribute {attribute!r}; they have {list_attributes(known)}")
     if classes is None:
         return {a: {str(c): str(c) for c in names} for a, names in known.items()}
     by_attribute = isinstance(classes, Mapping) and not any(isinstance(value, str) for value in classes.values())
@@ -38,16 +37,17 @@ def named(
             attribute = next(iter(known))
         if attribute is None:
             example = f'{{"{next(iter(known), "NAME")}": …}}'
-            raise ValueError(f"say which attribute these classes are of: {example}; the shards have {listed(known)}")
+            there = list_attributes(known)
+            raise ValueError(f"say which attribute these classes are of: {example}; the shards have {there}")
         classes = {attribute: classes}  # pyright: ignore[reportAssignmentType]
     assert isinstance(classes, Mapping)
     unknown = sorted(set(classes) - set(known))
     if unknown:
-        raise ValueError(f"the shards have no attribute {unknown[0]!r}; they have {listed(known)}")
-    return {name: _words(name, names) for name, names in classes.items()}
+        raise ValueError(f"the shards have no attribute {unknown[0]!r}; they have {list_attributes(known)}")
+    return {name: _by_label(name, names) for name, names in classes.items()}
 
 
-def _words(attribute: str, names: Any) -> dict[str, str]:
+def _by_label(attribute: str, names: Any) -> dict[str, str]:
     if isinstance(names, Mapping):
         return {str(label): str(word) for label, word in names.items()}
     if isinstance(names, str):
@@ -59,22 +59,22 @@ def _words(attribute: str, names: Any) -> dict[str, str]:
     return {label: label for label in labels}
 
 
-def worded(named: Mapping[str, Any], templates: Templates | None) -> dict[str, list[str]]:
-    """Attribute -> its templates. Raises TypeError for a single string, ValueError for an unknown attribute."""
+def resolve_templates(classes: Mapping[str, Any], templates: Templates | None) -> dict[str, list[str]]:
+    """Return attribute -> its templates. Raises TypeError for a single string, ValueError for an unknown attribute."""
     if isinstance(templates, str):
         raise TypeError(f"templates are a list: [{templates!r}]")
     if not isinstance(templates, Mapping):
-        return {name: list(templates or default_templates) for name in named}
-    unknown = sorted(set(templates) - set(named))
+        return {name: list(templates or default_templates) for name in classes}
+    unknown = sorted(set(templates) - set(classes))
     if unknown:
-        raise ValueError(f"templates for {unknown[0]!r}, but the attributes are {listed(named)}")
+        raise ValueError(f"templates for {unknown[0]!r}, but the attributes are {list_attributes(classes)}")
     for name, some in templates.items():
         if isinstance(some, str):
             raise TypeError(f"templates of {name} are a list: [{some!r}]")
-    return {name: list(templates.get(name, default_templates)) for name in named}
+    return {name: list(templates.get(name, default_templates)) for name in classes}
 
 
-class Scored(NamedTuple):
+class LabelCounts(NamedTuple):
     """Counts of an attribute's samples: with a class, without a label, with labels of no class."""
 
     samples: int
@@ -84,8 +84,8 @@ class Scored(NamedTuple):
     absent: list[str]  # classes that no sample has
 
 
-def scored(labels: Sequence[Any], attribute: str, classes: Sequence[str]) -> Scored:
-    """Count the samples of an attribute that zero-shot scores, and name the others' labels."""
+def count_labels(labels: Sequence[Any], attribute: str, classes: Sequence[str]) -> LabelCounts:
+    """Count the samples that have a class of the attribute, and name the labels of the others."""
     table = memberships(labels, attribute, classes)
     has = table.any(dim=1).tolist()
     others: Counter[str] = Counter()
@@ -98,9 +98,9 @@ def scored(labels: Sequence[Any], attribute: str, classes: Sequence[str]) -> Sco
         elif not known:
             unlabelled += 1
     absent = [str(c) for c, there in zip(classes, table.any(dim=0).tolist(), strict=True) if not there]
-    return Scored(sum(has), unlabelled, outside, dict(others.most_common()), absent)
+    return LabelCounts(sum(has), unlabelled, outside, dict(others.most_common()), absent)
 
 
-def listed(names: Mapping[str, Any]) -> str:
-    """The attributes for a message."""
+def list_attributes(names: Mapping[str, Any]) -> str:
+    """Return the attributes for a message."""
     return ", ".join(names) or "none (no labels)"

@@ -1,4 +1,4 @@
-"""Whether a shard set is what its manifest says: a missing, foreign or cut shard stops an evaluation."""
+"""The check of shards against their manifest: a missing, foreign or cut shard stops an evaluation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from align.data.places.manifest import stated
 
 
 def counts(shards: Shards) -> dict[str, int]:
-    """Shard -> samples. A shard is named by its file, with its folder where two have one name."""
+    """Return shard -> samples. A shard is named by its file, with its folder where two have one name."""
     twice = {name for name, n in Counter(path.name for path in shards.urls).items() if n > 1}
-    named = [str(path) if path.name in twice else path.name for path in shards.urls]
-    return dict(zip(named, shards.lengths, strict=True))
+    names = [str(path) if path.name in twice else path.name for path in shards.urls]
+    return dict(zip(names, shards.lengths, strict=True))
 
 
 def check_counts(shards: Shards) -> None:
     """Compare with the manifest.json beside the shards, where there is one.
 
-    Raises ValueError where a shard has another number of samples than the manifest says, is not in it, or where one of
-    the same split (``test-*.tar``) is in it and not on the disk; and, manifest or none, where two shards share a sample
-    to the byte: one is a copy of the other, and what is counted twice gives no number.
+    Raises ValueError where a shard is not in it or has another number of samples than it says, and where one of the
+    same split (``test-*.tar``) is in it and not on the disk. With or without a manifest, two shards that share a sample
+    to the byte are refused: one is a copy of the other, and samples that count twice give a wrong number.
     """
     for folder in dict.fromkeys(place.parent for place in shards.urls):
         counted = stated(folder)
@@ -47,5 +47,5 @@ def check_counts(shards: Shards) -> None:
 
 
 def split(name: str) -> str:
-    """What stands before the number: ``test`` of ``test-000000.tar``."""
+    """Return the part of a shard's name before its number: ``test`` of ``test-000000.tar``."""
     return name.rpartition("-")[0]

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from align.evaluation.classes import list_attributes
 from align.evaluation.labels import memberships
 from align.values import Embeddings
 
+Hit = Literal["group", "sample", "label", "caption"]
 Rule = Callable[[Tensor, Tensor], Tensor]
 """(query samples (q,), candidate samples (c,)) -> (q, c) bool. Samples of -1 hit nothing."""
 
 
 def by_sample() -> Rule:
-    """A hit is a row of the same sample."""
+    """Return the rule that a hit is a row of the same sample."""
     return lambda a, b: (a[:, None] == b) & (a >= 0)[:, None] & (b >= 0)
 
 
 def by_group(embeddings: Embeddings) -> Rule:
-    """A hit is a row whose sample has the same group; samples without a group (-1) hit their own rows only."""
+    """Return the rule that a hit is a row whose sample has the same group, or without one (-1) is the same."""
     if embeddings.group is None:
         return by_sample()
-    own = -1 - torch.arange(embeddings.size)  # below zero, where no group is
-    mark = torch.where(embeddings.group.cpu() >= 0, embeddings.group.cpu(), own)
+    alone = -1 - torch.arange(embeddings.size)  # below zero, where no group is
+    mark = torch.where(embeddings.group.cpu() >= 0, embeddings.group.cpu(), alone)
     return lambda a, b: (mark[a][:, None] == mark[b]) & (a >= 0)[:, None] & (b >= 0)
 
 
 def by_label(embeddings: Embeddings, attribute: str, classes: Sequence[str]) -> Rule:
-    """A hit is a row whose sample shares a class of the attribute; samples without a label hit nothing."""
+    """Return the rule that a hit is a row whose sample shares a class of the attribute. No label, no hit."""
     table = memberships(embeddings.labels, attribute, classes).float()
     return lambda a, b: (table[a] @ table[b].T > 0) & (a >= 0)[:, None] & (b >= 0)
 
 
 @final
 class Captions:
-    """Equal texts are one answer: a hit is a row of text equal to one of the query's sample, or, asked by a text, a
-    row whose sample has an equal one. Between other modalities a hit is a row of the same sample.
+    """The hit rule by which equal texts are one answer.
 
-    A hard negative never asks, and is a hit where it equals a text of the query's sample: the model cannot tell the two
-    apart. A sample without a text asks for none.
+    Among texts, a hit is a row equal to a text of the query's sample. Asked by a text, a hit is a row whose sample has
+    an equal text. Between other modalities a hit is a row of the same sample. A hard negative never asks. It is a hit
+    where it equals a text of the query's sample: the model cannot tell the two apart. A sample without a text asks for
+    none.
 
     content: (n,) of the n rows of text, sample: (n,), of B samples in all.
     """
@@ -50,20 +53,20 @@ class Captions:
     def __init__(self, content: Tensor, sample: Tensor, size: int, text: str = "text"):
         self.text = text
         _, number = content.unique(return_inverse=True)
-        self.asks = torch.where(sample >= 0, number, -1)  # (n,) what a row of text asks with
-        self.answers = number  # (n,) and what it answers with
-        own = sample >= 0
-        order = sample[own].argsort(stable=True)
-        owner, said = sample[own][order], number[own][order]
+        self.asks = torch.where(sample >= 0, number, -1)  # (n,) keys of the texts as queries
+        self.answers = number  # (n,) keys of the texts as candidates
+        kept = sample >= 0
+        order = sample[kept].argsort(stable=True)
+        owner, said = sample[kept][order], number[kept][order]
         first = torch.searchsorted(owner, owner)  # where each row's sample begins
         place = torch.arange(len(owner)) - first
         self.said = torch.full((size, 1 + int(place.max()) if len(place) else 1), -1)  # (B, texts of a sample)
         self.said[owner, place] = said
 
     def between(self, asked: Sequence[str], sample: Tensor, of: str, rows: Tensor) -> tuple[Tensor, Tensor, Rule]:
-        """(keys of the queries (q,), keys of the candidates (c,), the rule over such keys).
+        """Return (keys of the queries (q,), keys of the candidates (c,), the rule over such keys).
 
-        asked: the query's modalities, whose rows are of the samples ``sample``; rows: the candidates' samples.
+        asked: the query's modalities, whose rows are of the samples ``sample``. rows: the candidates' samples.
         """
         if of == self.text:
             return sample, self.answers, self._meet
@@ -73,14 +76,14 @@ class Captions:
         return sample, rows, by_sample()
 
     def samples(self, sample: int) -> Tensor:
-        """(B,) bool: the samples that have a text of this one."""
+        """Return (B,) bool, true for the samples that have a text of this one."""
         found = torch.zeros(len(self.said), dtype=torch.bool)
         for text in self.said[sample][self.said[sample] >= 0].tolist():
             found |= (self.said == text).any(dim=1)
         return found
 
     def _meet(self, samples: Tensor, texts: Tensor) -> Tensor:
-        """(s, t) bool: the sample has the text."""
+        """Return (s, t) bool, true where the sample has the text."""
         found = torch.zeros(len(samples), len(texts), dtype=torch.bool)
         for column in self.said[samples].T:
             if bool((column >= 0).any()):
@@ -89,7 +92,7 @@ class Captions:
 
 
 def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
-    """A hit is a row of equal text, see ``Captions``; texts are equal up to white space and case.
+    """Return the rule that a hit is a row of equal text, up to white space and case. See ``Captions``.
 
     Raises ValueError where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
     """
@@ -103,7 +106,7 @@ def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
 
 
 def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:
-    """The rule between two samples in 0..size-1, for a gallery: whether one is a hit for the other."""
+    """Return a function of two samples in 0..size-1 that is True where one is a hit for the other, for a gallery."""
 
     @lru_cache(maxsize=1)  # a gallery asks about one sample and all others
     def row(sample: int) -> list[bool]:
@@ -115,7 +118,7 @@ def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:
 
 
 def equal_answers(embeddings: Embeddings, hits: Rule | Captions) -> dict[str, int]:
-    """Modality -> how many of its rows equal another row that is no hit where they are: ties, which never help."""
+    """Return modality -> number of rows that equal another row which is no hit where they are: ties never help."""
     found = {}
     for m, rows in embeddings.items():
         if rows.content is None or (isinstance(hits, Captions) and m == hits.text):
@@ -135,5 +138,38 @@ def equal_answers(embeddings: Embeddings, hits: Rule | Captions) -> dict[str, in
 
 
 def has_groups(embeddings: Embeddings) -> bool:
-    """Whether any sample carries a group."""
+    """Return True where any sample has a group."""
     return embeddings.group is not None and bool((embeddings.group >= 0).any())
+
+
+class HitRule(NamedTuple):
+    """A hit rule, and its text for the protocol."""
+
+    text: str
+    rule: Rule | Captions
+
+
+def choose_hits(
+    embeddings: Embeddings, classes: Mapping[str, Mapping[str, str]], hit: str | None, attribute: str | None
+) -> HitRule:
+    """Return the rule ``hit``, or by default "group" where samples have groups, else "sample".
+
+    classes: attribute -> classes, for "label", whose attribute is ``attribute`` or the only one. Raises ValueError for
+    another rule, for "label" without such an attribute and for "caption" without texts.
+    """
+    hit = hit or ("group" if has_groups(embeddings) else "sample")
+    if hit == "sample":
+        return HitRule(hit, by_sample())
+    if hit == "group":
+        return HitRule(hit if has_groups(embeddings) else "sample", by_group(embeddings))
+    if hit == "caption":
+        return HitRule(hit, by_caption(embeddings))
+    if hit != "label":
+        raise ValueError(f"hit is 'group', 'sample', 'label' or 'caption', not {hit!r}")
+    if attribute is None and len(classes) == 1:
+        attribute = next(iter(classes))
+    if attribute is None or attribute not in classes:
+        problem = "is needed" if attribute is None else f"{attribute!r} is unknown"
+        raise ValueError(f"hit 'label': an attribute {problem}; the shards have {list_attributes(classes)}")
+    rule = by_label(embeddings, attribute, list(classes[attribute]))
+    return HitRule(f"label: a row whose sample has the same {attribute}", rule)

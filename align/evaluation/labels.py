@@ -1,6 +1,6 @@
-"""Labels as the shards have them -> which class each sample belongs to.
+"""Labels of samples, read as members of classes.
 
-A label is an int, a str, a list of these, or a dict of attribute -> one of these; a plain one is the attribute "label".
+A label is an int, a str, a list of these, or a dict of attribute -> one of these. A plain one is the attribute "label".
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 
-def attribute(label: Any, name: str) -> list[Any]:
-    """What one sample's label says of the attribute, as a list; empty where it says nothing."""
+def values_of(label: Any, name: str) -> list[Any]:
+    """Return the values of an attribute in one sample's label. There are none where the label does not have it."""
     if isinstance(label, dict):
         label = label.get(name)
     elif name != "label":
@@ -24,13 +24,13 @@ def attribute(label: Any, name: str) -> list[Any]:
 
 
 def memberships(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Tensor:
-    """(B, C) bool: sample b is of class c. A row without a true value is a sample without a (known) label.
+    """Return (B, C) bool, true where sample b is of class c. A row of False is a sample without a known label.
 
-    A str is a class name. The ints of all labels are names too where the classes are numerals ("7") or where any of
-    them is such a name, else they are positions in `classes`: one or the other, never both.
+    A str is a class name. An int is a name too where the classes are numerals ("7"), or where any int of the labels is
+    a class name. Otherwise it is a position in `classes`. All labels are read in one of the two ways.
     """
     place = {str(c): i for i, c in enumerate(classes)}
-    values = [attribute(label, name) for label in labels]
+    values = [values_of(label, name) for label in labels]
     numbers = {value for some in values for value in some if isinstance(value, int)}
     positions = not numerals(classes) and not any(str(value) in place for value in numbers)
     table = torch.zeros(len(labels), len(classes), dtype=torch.bool)
@@ -45,7 +45,7 @@ def memberships(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Ten
 
 
 def numerals(classes: Sequence[str]) -> bool:
-    """Whether all class names are whole numbers.
+    """Return True where all class names are whole numbers.
 
     >>> numerals(["0", "17"]), numerals(["0", "cat"]), numerals([])
     (True, False, False)
@@ -53,14 +53,14 @@ def numerals(classes: Sequence[str]) -> bool:
     return bool(classes) and all(str(c).removeprefix("-").isdecimal() for c in classes)
 
 
-def spelled(labels: Sequence[Any], classes: Mapping[str, Sequence[str]]) -> list[Any]:
-    """The labels with positions in `classes` written as names, so that they mean the same among other classes.
+def spell_labels(labels: Sequence[Any], classes: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the labels with positions in `classes` written as names, which mean the same among other classes.
 
     Numbers stay where an attribute's classes are numerals, or hold one of its numbers as a name.
     """
     meant = {}
     for name, names in classes.items():
-        numbers = {str(v) for label in labels for v in attribute(label, name) if isinstance(v, int)}
+        numbers = {str(v) for label in labels for v in values_of(label, name) if isinstance(v, int)}
         if numbers and not numerals(names) and not numbers & set(map(str, names)):
             meant[name] = list(names)
 
@@ -76,7 +76,7 @@ def spelled(labels: Sequence[Any], classes: Mapping[str, Sequence[str]]) -> list
 
 
 def attributes(labels: Sequence[Any]) -> list[str]:
-    """The attributes that any of the labels has, in sorted order."""
+    """Return the attributes that any of the labels has, in sorted order."""
     names: set[str] = set()
     for label in labels:
         names |= set(label) if isinstance(label, dict) else {"label"} if label is not None else set()

@@ -1,4 +1,4 @@
-"""Facts that change how the numbers are read, for the protocol; and a line of each for people."""
+"""Facts that change how the numbers are read. The protocol has them, and its notes say each in a line for people."""
 
 from __future__ import annotations
 
@@ -6,65 +6,72 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
-from align.evaluation.classes import Scored, scored
-from align.evaluation.hits import Captions, Rule, equal_answers
+from align.evaluation.classes import LabelCounts, count_labels
+from align.evaluation.hits import equal_answers
 from align.evaluation.labels import numerals
 from align.evaluation.prompts import equal_prompts
-from align.model import JointModel
+from align.evaluation.space import Space
 from align.values import Embeddings, Scores
 
 LABELS = 100  # labels outside the classes that a protocol names, of an attribute
 
 
-def facts(
-    model: JointModel,
-    embeddings: Embeddings,
-    scores: Scores,
-    classes: Mapping[str, Mapping[str, str]],
-    templates: Mapping[str, Sequence[str]],
-    hits: Rule | Captions,
-    *,
-    known: Sequence[str],
-    total: int,
-    text: str = "text",
-) -> dict[str, Any]:
-    """Entries of the protocol; ``notes`` are their lines, [] where there is nothing to say.
+def label_facts(space: Space, text: str = "") -> dict[str, Any]:
+    """Return entries of the protocol about the labels. ``notes`` are their lines.
 
-    "scored": attribute -> samples with a class, with other labels (and which), without a label, classes without a
-    sample; "same prompts": attribute -> label -> the label whose prompts are the same; "equal answers": modality -> its
-    rows that equal another which is no hit where they are.
-
-    classes: attribute -> label -> name in prompts; known: the shards' attributes; total: the shards' samples.
+    "scored": attribute -> numbers of samples with a class, with other labels (and which) and without a label, and the
+    classes without a sample. text: the modality of the prompts. With it, "same prompts": attribute -> label -> the
+    label whose prompts are the same.
     """
-    labels = {a: scored(embeddings.labels, a, list(names)) for a, names in classes.items()}
+    found = {a: count_labels(space.table().labels, a, list(names)) for a, names in space.classes.items()}
     same: dict[str, dict[str, str]] = {}
-    if text in model.modalities:
-        for a, names in classes.items():
-            if labels[a].samples:
-                first = equal_prompts(model, list(names.values()), templates[a], text=text)
-                found = {label: list(names)[i] for label, i in zip(names, first, strict=True)}
-                same[a] = {label: kept for label, kept in found.items() if label != kept}
-    equal = {m: n for m, n in equal_answers(embeddings, hits).items() if n}
     notes: list[str] = []
-    if left := total - embeddings.size:
-        notes.append(f"{left:,} of {total:,} samples have no row that could be read: they are left out")
-    for a, names in classes.items():
-        notes += _labels(a, labels[a], same.get(a, {}))
+    for a, names in space.classes.items():
+        if text in space.model.modalities and found[a].samples:
+            first = equal_prompts(space.model, list(names.values()), space.templates[a], text=text)
+            kept = {label: list(names)[i] for label, i in zip(names, first, strict=True)}
+            same[a] = {label: one for label, one in kept.items() if label != one}
+        notes += _labels(a, found[a], same.get(a, {}))
         if a in same and numerals(list(names.values())):
-            notes.append(_numbers(a, list(names.values()), templates[a]))
-    if classes and (rest := [a for a in known if a not in classes]):
-        notes.append(f"measured for {', '.join(classes)} alone, by the classes given; the shards have {some(rest)} too")
-    notes += _zeroshot(model, embeddings, scores, labels, text) + _retrieval(embeddings, scores)
-    notes += [_equal(m, n, embeddings[m].n, m == text) for m, n in equal.items()]
-    return {
-        "scored": {a: _counts(found) for a, found in labels.items()},
-        "same prompts": {a: found for a, found in same.items() if found},
-        "equal answers": equal,
-        "notes": notes,
-    }
+            notes.append(_numbers(a, list(names.values()), space.templates[a]))
+    if space.classes and (rest := [a for a in space.known if a not in space.classes]):
+        asked = ", ".join(space.classes)
+        notes.append(f"measured for {asked} alone, by the classes given; the shards have {some(rest)} too")
+    facts: dict[str, Any] = {"scored": {a: _counts(counts) for a, counts in found.items()}}
+    if text:
+        facts["same prompts"] = {a: labels for a, labels in same.items() if labels}
+    return facts | {"notes": notes}
 
 
-def _counts(found: Scored) -> dict[str, Any]:
+def zeroshot_facts(space: Space, scores: Scores, text: str) -> dict[str, Any]:
+    """Return ``label_facts``, and notes about numbers that zero-shot does not measure."""
+    facts, table = label_facts(space, text), space.table()
+    modalities = space.model.modalities
+    if text not in modalities:
+        facts["notes"].append(
+            f"zero-shot is not measured: the model has no tower for {text}; it has {', '.join(modalities)}"
+        )
+    elif not space.classes:
+        facts["notes"].append("zero-shot is not measured: the shards have no labels")
+    else:
+        for a, counts in facts["scored"].items():
+            for m, rows in table.items():
+                if counts["samples"] and m != text and rows.n and f"zeroshot/{a}/{m}/accuracy" not in scores:
+                    facts["notes"].append(
+                        f"zero-shot of {a} from {m} is not measured: no sample with a class has a row of {m}"
+                    )
+    return facts
+
+
+def retrieval_facts(space: Space, scores: Scores, text: str) -> dict[str, Any]:
+    """Return ``label_facts``, "equal answers" (modality -> rows that equal another which is no hit) and notes."""
+    facts, table = label_facts(space), space.table()
+    equal = {m: n for m, n in equal_answers(table, space.hit.rule).items() if n}
+    facts["notes"] += _pairs(table, scores) + [_equal(m, n, table[m].n, m == text) for m, n in equal.items()]
+    return facts | {"equal answers": equal}
+
+
+def _counts(found: LabelCounts) -> dict[str, Any]:
     others = dict(list(found.others.items())[:LABELS])
     return {
         "samples": found.samples,
@@ -75,7 +82,7 @@ def _counts(found: Scored) -> dict[str, Any]:
     }
 
 
-def _labels(attribute: str, found: Scored, same: Mapping[str, str]) -> list[str]:
+def _labels(attribute: str, found: LabelCounts, same: Mapping[str, str]) -> list[str]:
     total, out = found.samples + found.outside + found.unlabelled, []
     absent = some(list(map(repr, found.absent)))
     if found.samples < total:
@@ -107,22 +114,7 @@ def _numbers(attribute: str, names: Sequence[str], templates: Sequence[str]) -> 
     )
 
 
-def _zeroshot(
-    model: JointModel, embeddings: Embeddings, scores: Scores, labels: Mapping[str, Scored], text: str
-) -> list[str]:
-    if text not in model.modalities:
-        return [f"zero-shot is not measured: the model has no tower for {text}; it has {', '.join(model.modalities)}"]
-    if not labels:
-        return ["zero-shot is not measured: the shards have no labels"]
-    out = []
-    for a, found in labels.items():
-        for m, rows in embeddings.items():
-            if found.samples and m != text and rows.n and f"zeroshot/{a}/{m}/accuracy" not in scores:
-                out.append(f"zero-shot of {a} from {m} is not measured: no sample with a class has a row of {m}")
-    return out
-
-
-def _retrieval(embeddings: Embeddings, scores: Scores) -> list[str]:
+def _pairs(embeddings: Embeddings, scores: Scores) -> list[str]:
     empty = [m for m, rows in embeddings.items() if not rows.n]
     out = [f"nothing is measured of {m}: the shards have no row of it" for m in empty]
     present = sorted(set(embeddings) - set(empty))
@@ -140,7 +132,7 @@ def _equal(modality: str, n: int, rows: int, text: bool) -> str:
 
 
 def some(names: Sequence[str], most: int = 8) -> str:
-    """The first names for a line, and how many more there are.
+    """Return the first names for a line, and how many more there are.
 
     >>> some(["a", "b", "c"], 2)
     'a, b and 1 more'

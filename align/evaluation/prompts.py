@@ -1,4 +1,4 @@
-"""The prompts of class names, and which of them a model cannot tell apart."""
+"""Prompts of class names, and the classes that a model cannot tell apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ default_templates = ("{}", "a {}")
 def class_prompts(
     model: JointModel, classes: Sequence[str], templates: Sequence[str] = default_templates, *, text: str = "text"
 ) -> Tensor:
-    """(C, D): each class as the mean of its prompts' embeddings, of length 1 again where the model's embeddings are.
+    """Return (C, D), each class as the mean of its prompts' embeddings, normalised where the model's embeddings are.
 
     A template has one ``{}`` for the class name, whose underscores become spaces. The ensemble of Radford et al. 2021
     (arXiv 2103.00020), section 3.1.4. Raises ValueError for a template without ``{}``, for no classes, and for a class
@@ -30,7 +30,7 @@ def class_prompts(
             one, other = str(classes[first]), str(classes[i])
             alike = f"the classes {one!r} and {other!r} have the same prompts; give one of them"
             raise ValueError(f"the class {one!r} comes twice" if one == other else alike)
-    prompts = [template.replace("{}", spoken(c)) for c in classes for template in templates]
+    prompts = [template.replace("{}", prompt_name(c)) for c in classes for template in templates]
     asked: dict[str, Any] = {text: prompts}
     rows = model.embed(**asked)[text].cpu()
     mean = rows.view(len(classes), len(templates), -1).mean(dim=1)
@@ -40,9 +40,10 @@ def class_prompts(
 def equal_prompts(
     model: JointModel, classes: Sequence[str], templates: Sequence[str] = default_templates, *, text: str = "text"
 ) -> list[int]:
-    """For each class the first class with the same prompts, as the model's tokenizer reads them: itself mostly.
+    """Return for each class the number of the first class with the same tokens in all prompts, mostly its own.
 
-    ``big_cone``, ``big cone`` and, for most tokenizers, ``Big cone`` are one; so are long names that are cut alike.
+    ``big_cone``, ``big cone`` and, for most tokenizers, ``Big cone`` are one class. So are long names that are cut
+    alike.
     Raises ValueError as ``class_prompts`` does.
     """
     if not classes:
@@ -67,14 +68,14 @@ def equal_prompts(
     return found
 
 
-def spoken(name: str) -> str:
-    """A class's name as a prompt says it.
+def prompt_name(name: str) -> str:
+    """Return a class's name as a prompt says it.
 
-    >>> spoken("traffic_cone")
+    >>> prompt_name("traffic_cone")
     'traffic cone'
     """
     return str(name).replace("_", " ")
 
 
 def _read(reader: Preprocess, template: str, name: str) -> bytes:
-    return reader.row(template.replace("{}", spoken(name))).numpy().tobytes()
+    return reader.row(template.replace("{}", prompt_name(name))).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""What made the numbers: the protocol that every result file carries."""
+"""The protocol that every result file carries: all that is needed to get its numbers again."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ hit_rules = {
 }
 
 
+def full_text(hit: str) -> str:
+    """Return a hit rule's name with its meaning."""
+    return f"{hit}: {hit_rules[hit]}" if hit in hit_rules else hit
+
+
 def protocol(
     model: JointModel,
     shards: Shards,
@@ -35,12 +40,12 @@ def protocol(
     command: str | None = None,
     bad: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """What a reader needs to get the numbers again, as plain data.
+    """Return all that a reader needs to get the numbers again, as plain data.
 
     version, command, seed (of the shards' order), model (SHA-256 of its weights), shards (name -> samples), classes,
     templates, hit rule, tie rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed),
     members (modality -> names in the shards) and bad (reason -> members that were left out). classes: attribute ->
-    label -> its name in prompts; the protocol has lists where all labels are their own names.
+    label -> its name in prompts. The protocol has lists where all labels are their own names.
     """
     return {
         "version": align.__version__,
@@ -50,7 +55,7 @@ def protocol(
         "shards": counts(shards),
         "classes": {a: list(m) if all(k == v for k, v in m.items()) else dict(m) for a, m in classes.items()},
         "templates": {a: list(names) for a, names in templates.items()},
-        "hit rule": hit if hit not in hit_rules else f"{hit}: {hit_rules[hit]}",
+        "hit rule": full_text(hit),
         "tie rule": tie_rule,
         "samples": embeddings.size,
         "rows": {m: rows.n for m, rows in embeddings.items()},

@@ -1,22 +1,34 @@
-"""Any-to-any retrieval: for each row of one modality, where the rows of another that belong to it come in the order."""
+"""Any-to-any retrieval: the rank of the right rows of one modality for each row of another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from align.embedding.embed import vectors
+from align.evaluation.blocks import score_blocks
 from align.evaluation.composed import composed, reading, tuples
-from align.evaluation.hits import Captions, Rule
+from align.evaluation.findings import Findings
+from align.evaluation.hits import Captions, Rule, by_label
+from align.evaluation.notes import retrieval_facts
+from align.evaluation.retrieval_section import retrieval_section
+from align.evaluation.space import Space
 from align.evaluation.zeroshot import rule
 from align.metrics import mean_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
-from align.scoring import How, score
+from align.scoring import How
 from align.values import Embeddings, Scores, TermInfo
 
-cells = 1 << 22  # scores held at a time
+
+class Direction(NamedTuple):
+    """Retrieval of one modality by another. rank, row: (q,) of the queries that have a hit."""
+
+    scores: Scores
+    rank: Tensor
+    row: Tensor
 
 
 def retrieval(
@@ -32,54 +44,80 @@ def retrieval(
     ks: Sequence[int] = (1, 5, 10),
     precision: bool = True,
 ) -> Scores:
-    """Scores of q queries against c candidates, in chunks; a query without a hit among the candidates does not count.
+    """Return scores of q queries against c candidates. A query without a hit among the candidates does not count.
 
     Args:
-        query: {modality: (q, D)}; with several modalities, row i of each is one query. Where the query is the modality
+        query: {modality: (q, D)}. Of several modalities, row i of each is one query. Where the query is the modality
             `of` itself, row i is candidate i, and never its own match.
         candidates: (c, D), of the modality `of`.
-        query_sample, candidate_sample: (q,) and (c,), the sample of each row; -1 is a distractor. A rule of one's own
-            may ask for other keys: what is below 0 does not ask.
-        hits: the hit rule, see ``align.evaluation.hits``.
+        query_sample, candidate_sample: (q,) and (c,), the sample of each row. -1 is a distractor. Another rule may take
+            other keys, where a query below 0 does not ask.
+        hits: the hit rule. See ``align.evaluation.hits``.
         how, terms: see ``align.score``.
-        precision: whether the mean average precision is wanted too; it costs a sort of every row of scores.
+        precision: measures the mean average precision too, which costs a sort of every row of scores.
 
-    Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order); {} where no query has a hit.
-    Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never helps.
+    Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order), or {} where no query has a
+    hit. Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never helps.
     """
+    return _retrieve(
+        query,
+        candidates,
+        query_sample,
+        candidate_sample,
+        hits,
+        of=of,
+        how=how,
+        terms=terms,
+        ks=ks,
+        precision=precision,
+    ).scores
+
+
+def _retrieve(
+    query: Mapping[str, Tensor],
+    candidates: Tensor,
+    query_sample: Tensor,
+    candidate_sample: Tensor,
+    hits: Rule,
+    *,
+    of: str,
+    how: How,
+    terms: Sequence[TermInfo],
+    ks: Sequence[int],
+    precision: bool,
+) -> Direction:
     asks = (query_sample >= 0).nonzero().flatten()
     itself = list(query) == [of]
-    found, chance, total, queries = [], 0.0, 0.0, 0
-    targets = candidates.double()
-    step = max(1, cells // max(1, len(candidates)))
-    for rows in asks.split(step):
-        part = {m: x[rows].double() for m, x in query.items()}
-        scores = score(part, targets, how, of=of, terms=terms).float()  # (q, c)
+    found, kept, chance, total, queries = [], [], 0.0, 0.0, 0
+    asking = {m: x[asks] for m, x in query.items()}
+    for block, scores in score_blocks(asking, candidates, how, of=of, terms=terms):
+        rows = asks[block]
         hit = hits(query_sample[rows], candidate_sample)
         if itself:
-            own = (torch.arange(len(rows)), rows)
-            scores[own], hit[own] = -torch.inf, False
+            at = (torch.arange(len(rows)), rows)
+            scores[at], hit[at] = -torch.inf, False
         has = hit.any(dim=1)
         if not has.any():
             continue
         scores, hit = scores[has], hit[has]
         found.append(ranks(scores, hit))
+        kept.append(rows[has])
         chance += float(hit.double().sum() / (len(candidates) - itself))
         queries += len(scores)
         if precision:
             total += _precision(scores, hit, found[-1]) * len(scores)
     if not found:
-        return {}
+        return Direction({}, asks[:0], asks[:0])
     place = torch.cat(found)
     out = {f"recall@{k}": recall_at(place, k) for k in ks}
     out["median_rank"] = median_rank(torch.where(place > 0, place, len(candidates)))  # nothing found: the last
     if precision:
         out["map"] = total / queries
-    return out | {"chance": chance / queries}
+    return Direction(out | {"chance": chance / queries}, place, torch.cat(kept))
 
 
 def _precision(scores: Tensor, hit: Tensor, place: Tensor) -> float:
-    """With one hit a query, the average precision is one over its rank: no sort is needed."""
+    """Return the mean average precision. With one hit a query it is one over the rank, and no sort is needed."""
     if bool((hit.sum(dim=1) == 1).all()):
         return mean_reciprocal_rank(place)
     return mean_precision(scores, hit, place)
@@ -94,13 +132,21 @@ def retrieval_shards(
     prefix: str = "",
     precision: bool = True,
 ) -> Scores:
-    """``PREFIX/image_to_text/recall@10``, … for all ordered pairs of different modalities.
+    """Return ``PREFIX/image_to_text/recall@10``, … for all ordered pairs of modalities. See ``directions``."""
+    found = directions(embeddings, hits, terms=terms, ks=ks, precision=precision)
+    return _flat(found, prefix)
 
-    A Symile term of three or more modalities adds ``audio+image_to_text/…``: for each of its modalities, the others
-    together ask for it, by the multilinear inner product, over the samples that have them all. A GRAM or TRIANGLE term
-    does so too, by the whole objective.
+
+def directions(
+    embeddings: Embeddings, hits: Rule | Captions, *, terms: Sequence[TermInfo], ks: Sequence[int], precision: bool
+) -> dict[tuple[str, str], Direction]:
+    """Return (query, answer) -> the scores, for all ordered pairs of modalities where a query has a hit.
+
+    ``row`` is the sample of each query. A Symile term of three or more modalities adds ``audio+image``: for each of its
+    modalities, the others together ask for it, by the multilinear inner product, over the samples that have them all.
+    A GRAM or TRIANGLE term does so too, by the whole objective.
     """
-    scores: Scores = {}
+    out: dict[tuple[str, str], Direction] = {}
     present = sorted(m for m in embeddings if embeddings[m].n)
     for of in present:
         rows = embeddings[of]
@@ -117,8 +163,46 @@ def retrieval_shards(
             asks, answers, same = samples, rows.sample, hits
             if isinstance(same, Captions):
                 asks, answers, same = same.between(list(query), samples, of, rows.sample)
-            found = retrieval(
+            found = _retrieve(
                 query, targets, asks, answers, same, of=of, how=how, terms=terms, ks=ks, precision=precision
             )
-            scores |= {f"{prefix}{name}_to_{of}/{key}": value for key, value in found.items()}
-    return scores
+            if found.scores:
+                out[name, of] = found._replace(row=samples[found.row])
+    return out
+
+
+@final
+class Retrieval:
+    """``image_to_text/recall@10``, … by the hit rule, and under ``class/`` by the classes of each attribute."""
+
+    name = "retrieval"
+    text = "text"
+
+    def run(self, space: Space) -> Findings:
+        """Return recall@k, median rank, mean average precision and chance of every ordered pair of modalities."""
+        table, ks = space.table(), space.ks
+        rules: dict[str, Rule | Captions] = {"": space.hit.rule}
+        for name, names in space.classes.items():
+            rules["class/" if len(space.classes) == 1 else f"class/{name}/"] = by_label(table, name, list(names))
+        found = {
+            prefix: directions(table, same, terms=space.model.terms, ks=ks, precision=not prefix)
+            for prefix, same in rules.items()
+        }
+        scores = {key: value for prefix, some in found.items() for key, value in _flat(some, prefix).items()}
+        samples = {
+            f"{prefix}{query}_to_{of}/recall@{k}": (((one.rank > 0) & (one.rank <= k)).float(), one.row)
+            for prefix, some in found.items()
+            for (query, of), one in some.items()
+            for k in ks
+        }
+        values = {prefix: {pair: one.scores for pair, one in some.items()} for prefix, some in found.items() if some}
+        section = retrieval_section(values, space.hit.text, space.ks) if values else None
+        return Findings(scores, retrieval_facts(space, scores, self.text), section, samples)
+
+
+def _flat(found: Mapping[tuple[str, str], Direction], prefix: str) -> Scores:
+    return {
+        f"{prefix}{query}_to_{of}/{key}": value
+        for (query, of), one in found.items()
+        for key, value in one.scores.items()
+    }

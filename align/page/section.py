@@ -35,12 +35,15 @@ class Bars:
     """Values by row (an attribute) and column (a modality), each with a bar and a mark at chance.
 
     rows: the word for a row ("Attribute"). metric: the name of the values ("accuracy"). notes: row -> a few words.
+    columns: the word for a column. more: names of further values ("accuracy@5") that a terminal shows beside the first.
     """
 
     rows: str
     metric: str
     bars: Sequence[Bar]
     notes: Mapping[str, str]
+    columns: str = "Modality"
+    more: Sequence[str] = ()
 
 
 @final
@@ -50,12 +53,14 @@ class Matrix:
 
     name: the prefix of its scores ("", "class/shape/"). hit: a hit in few words ("same object"). rule: the rule of a
     hit ("sample", "shared class"). metrics: metric -> (query, answer) -> value, in the order in which they are offered.
+    shown: the metrics that stand in a cell on a terminal, all of them by default.
     """
 
     name: str
     hit: str
     rule: str
     metrics: Mapping[str, Mapping[tuple[str, str], float]]
+    shown: Sequence[str] = ()
 
 
 @final

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from align.files import read_json
-from align.page.markup import Markup, block, choice, icon, join, tag
+from align.page.markup import Markup, block, choice, icon, join, table, tag
+from align.page.section import Section, Table
 from align.page.shell import write_page
 from align.report import curves as lines
 from align.report import scores as tables
@@ -31,6 +32,7 @@ def write_report(
     gallery: Gallery | None = None,
     summary: Mapping[str, str] | None = None,
     bad: Mapping[str, int] | None = None,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the page and return its path. What is not given is left out of it.
 
@@ -40,10 +42,12 @@ def write_report(
         summary: short facts, such as the time and the device.
         bad: what training could not read, reason -> count; default: the bad.json beside `curves`. What evaluation could
             not read is in the protocol.
+        sections: the evaluators' parts. Those of zero-shot and retrieval are read from the scores.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    sections = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
+    found = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
+    found[-1:-1] = [_drawn(section) for section in sections if section.title not in ("Zero-shot", "Retrieval")]
     model = str(protocol.get("model") or "")
     return write_page(
         path,
@@ -53,7 +57,7 @@ def write_report(
         model=tag("span", "model ", tag("code", model[:12], title=model)) if model else Markup(),
         summary=facts(summary or {}),
         headline=tables.headline(scores),
-        sections=sections,
+        sections=found,
         data=_data(gallery),
     )
 
@@ -81,6 +85,15 @@ def _sections(
         ("protocol", "Protocol", "What made these numbers.", _details(scores, protocol)),
     ]
     return [section for section in found if section[3]]
+
+
+def _drawn(section: Section) -> tuple[str, str, str, Markup]:
+    blocks = [
+        table([[f"{x:.3f}" if isinstance(x, float) else x for x in row] for row in block.rows], list(block.head))
+        for block in section.blocks
+        if isinstance(block, Table)
+    ]
+    return section.title.lower().replace(" ", "-"), section.title, section.note, join(blocks)
 
 
 def _details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> Markup:

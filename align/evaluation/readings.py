@@ -1,0 +1,34 @@
+"""Tables that are no embeddings: the encoders' features, and the tokens beside the embeddings."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from align.model import JointModel
+from align.values import Batch, Embeddings, Rows, Values
+
+
+def read_features(model: JointModel, batch: Batch) -> Embeddings:
+    """Return each modality's pooled features (n, W), as the encoder leaves them, in float32 at least."""
+    rows = {}
+    for m, tower in model.towers.items():
+        pooled: Tensor = tower.features(batch[m].values).pooled
+        rows[m] = Rows(pooled.float() if pooled.element_size() < 4 else pooled, batch[m].sample)
+    return Embeddings(
+        rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
+    )
+
+
+def read_tokens(model: JointModel, batch: Batch) -> Embeddings:
+    """Return the embeddings with their tokens (n, L, D) and mask (n, L), for the modalities whose encoder has tokens.
+
+    Raises ValueError for a model none of whose encoders has tokens.
+    """
+    having = [m for m, tower in model.towers.items() if tower.features(_no_rows(batch[m].values)).tokens is not None]
+    if not having:
+        raise ValueError(f"no tower gives tokens: the encoders of {', '.join(model.modalities)} pool them")
+    return model(batch, tokens=having)
+
+
+def _no_rows(values: Values) -> Values:
+    return {name: x[:0] for name, x in values.items()} if isinstance(values, dict) else values[:0]
