@@ -23,12 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from align.data import Shards, ShardWriter
+from align.page.chart import ticks
 from align.page.faces import PEAKS, cloud, face, picture
 from align.page.geometry import normal, scatter
-from align.page.svg import ticks
+from align.page.heat import first_metric
 from align.report import Gallery, Item, Query, build_gallery, write_report
 from align.report.curves import charts, read, smooth, thin
-from align.report.retrieval import first_metric
 from align.values import Embeddings, Rows
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & 'quoted'"
@@ -428,7 +428,8 @@ def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:
     columns = read(metrics(tmp_path / "metrics.csv"))
     assert columns["val/loss"] == [(10, 0.2), (20, 0.1), (30, 2 / 30), (40, 0.05)]
     assert len(columns["clip/image-text"]) == 39  # nan left out
-    figures = re.findall(r"<figcaption><b>(.*?)</b>.*?(\{.*?\})</script>", charts(columns), re.DOTALL)
+    text, _ = page_of(tmp_path / "report.html", curves=tmp_path / "metrics.csv")
+    figures = re.findall(r"<figcaption><b>(.*?)</b>.*?(\{.*?\})</script>", _section(text, "curves"), re.DOTALL)
     data = {title: {s["n"]: s["p"] for s in json.loads(text)["series"]} for title, text in figures}
     assert list(data) == [
         "Loss", "Loss per term", "Validation recall@1", "Scale", "Learning rate", "Samples per second",
@@ -443,7 +444,7 @@ def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has the columns a, b; curves need 'step'"):
         read(tmp_path / "other.csv")
     (tmp_path / "empty.csv").write_text("")
-    assert charts(read(tmp_path / "empty.csv")) == ""
+    assert charts(read(tmp_path / "empty.csv")) == []
 
 
 def test_smooth_thin_and_ticks() -> None:
