@@ -9,7 +9,7 @@ from align.page.section import Bar, Bars
 
 
 class BarRow(NamedTuple):
-    """One row. cells: a bar or None for each column; chance: nothing, the one value, or the lowest and the highest."""
+    """One row. cells: a bar or None for each column. chance: nothing, one value, or the lowest and the highest."""
 
     name: str
     note: str
@@ -24,7 +24,7 @@ class Grid(NamedTuple):
     rows: list[BarRow]
 
 
-def grid(bars: Bars) -> Grid:
+def arrange_bars(bars: Bars) -> Grid:
     """Return the bars by row, in the order in which they come, and by column."""
     columns = by_number_of_parts(bar.column for bar in bars.bars)
     rows = []

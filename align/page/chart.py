@@ -76,7 +76,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def short(value: float) -> str:
+def write_tick(value: float) -> str:
     """Return a tick's label: 0, 0.25, 1500, 20k, 1e-5."""
     if value == 0:
         return "0"
@@ -139,7 +139,7 @@ def plot(chart: Chart | Curve) -> Plot:
             for i, s in enumerate(chart.series)
         ],
     }
-    marks = [Tick(px(x), short(x)) for x in ticks(x0, x1)], [Tick(py(y), short(y)) for y in ticks(y0, y1)]
+    marks = [Tick(px(x), write_tick(x)) for x in ticks(x0, x1)], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
     return Plot(chart.title, chart.about, chart.x, *marks, lines, data)
 
 

@@ -11,7 +11,7 @@ LEVELS = 20  # colours of the heat map, as page.css has them
 
 
 class Cell(NamedTuple):
-    """A value. level: its colour, 0 to LEVELS, or None; linked: the gallery shows answers of this pair."""
+    """A value. level: its colour, 0 to LEVELS, or None. linked: the gallery shows answers of this pair."""
 
     answer: str
     value: float
@@ -28,7 +28,7 @@ class Ask(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One heat map. means: of each column; mean: of all values."""
+    """One heat map. means: of each column. mean: of all values."""
 
     hit: str
     metric: str
@@ -61,7 +61,7 @@ def first_metric(metrics: Iterable[str]) -> str:
     return "recall@10" if "recall@10" in seen else (recalls or seen)[-1]
 
 
-def heat(matrices: Sequence[Matrix], linked: set[tuple[str, str]]) -> Heat:
+def arrange_heat(matrices: Sequence[Matrix], linked: set[tuple[str, str]]) -> Heat:
     """Return the heat maps of matrices that are drawn in one place. linked: pairs that the gallery shows."""
     first = matrices[0].name, first_metric(matrices[0].metrics)
     panels = [

@@ -13,9 +13,9 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from align.page.bars import grid
+from align.page.bars import arrange_bars
 from align.page.chart import plot
-from align.page.heat import heat
+from align.page.heat import arrange_heat
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,13 +35,14 @@ def environment() -> Environment:
 
     env = Environment(loader=FunctionLoader(_load), autoescape=True, undefined=StrictUndefined)
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # `tojson` escapes <, >, & and all but ASCII
-    env.filters |= {f.__name__: f for f in (runs, plot, heat, grid, columns, worded, rounded, exact)}
+    env.filters |= {"runs": group_runs, "plot": plot, "heat": arrange_heat, "grid": arrange_bars}
+    env.filters |= {"columns": list_columns, "words": write_words, "rounded": write_rounded, "exact": write_exact}
     env.filters |= {"place": "{:.1f}".format, "thousands": "{:,}".format, "percent": "{:.1%}".format}
     env.tests["digest"] = is_digest
     return env
 
 
-def runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
+def group_runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
     """Return blocks that follow one another and are of one kind together, as (kind, blocks).
 
     A block's kind is the name of its class in lower case, and of the template in ``kit/blocks/`` that draws it.
@@ -49,22 +50,22 @@ def runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
     return [(kind, list(some)) for kind, some in groupby(blocks, lambda block: type(block).__name__.lower())]
 
 
-def worded(names: Iterable[str]) -> dict[str, str]:
-    """Return each name with spaces for its underscores, by the name."""
+def write_words(names: Iterable[str]) -> dict[str, str]:
+    """Return the text of each metric, which has spaces for underscores, by its name."""
     return {name: name.replace("_", " ") for name in names}
 
 
-def rounded(value: float) -> str:
+def write_rounded(value: float) -> str:
     """Return a score with three decimals, a number of 10 or more with one."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def exact(value: float) -> str:
+def write_exact(value: float) -> str:
     """Return all digits of a number."""
     return repr(float(value))
 
 
-def columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def list_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys of all records, each once, in the order in which they come."""
     return list(dict.fromkeys(key for record in records for key in record))
 

@@ -16,7 +16,7 @@ from align.report import curves as lines
 from align.report.facts import bad as bad_data
 from align.report.facts import details, notes
 from align.report.gallery import Gallery
-from align.report.stated import stated
+from align.report.stated import state_sections
 from align.values import Sample
 
 SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js", "cards.js")
@@ -48,10 +48,10 @@ def write_report(
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    sections = sections or stated(scores, protocol)
+    sections = sections or state_sections(scores, protocol)
     cards = Cards(up=gallery.up if gallery else "z")
     drawn = [
-        Chapter(_anchor(s.title), s.title, s.note, [_shown(block, samples or {}, cards) for block in s.blocks])
+        Chapter(_anchor(s.title), s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
         for s in sections
     ]
     chapters = [
@@ -89,7 +89,7 @@ def _tiles(sections: Sequence[Section]) -> list[Tile]:
     return [tile for section in sections for tile in section.tiles[:4]][:6]
 
 
-def _shown(block: Any, samples: Mapping[str, Sample], cards: Cards) -> Shown:
+def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> Shown:
     """Return the block, and a place for cards instead of a Gallery."""
     if not isinstance(block, Samples):
         return block

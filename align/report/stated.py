@@ -16,7 +16,7 @@ ZERO = re.compile(r"^zeroshot/(?P<attribute>.+)/(?P<modality>[^/]+)/(?P<metric>[
 PAIR = re.compile(r"^(?P<prefix>(?:[^/]+/)*)(?P<of>[^/]+?)_to_(?P<to>[^/]+)/(?P<metric>[^/]+)$")
 
 
-def stated(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[Section]:
+def state_sections(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[Section]:
     """Return the Sections of zero-shot and of retrieval, without those that have no score."""
     return [section for section in (_zeroshot(scores, protocol), _retrieval(scores, protocol)) if section]
 
