@@ -1,14 +1,20 @@
-"""An editable install shows `align` alone: the repository's other folders have names that other packages have."""
+"""An editable install shows `align` alone: the repository's other folders have names that other packages have.
+
+A wheel holds every file of `align`, also those that are not Python. `.ci/run` uses it away from the checkout.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
+from installed import tracked
 
 root = Path(__file__).resolve().parent.parent
 marks = {"datasets": "digits.py", "tests": "conftest.py", "configs": "digits.yaml", "notebooks": "retrieval.ipynb"}
@@ -52,3 +58,25 @@ def test_transformers_works_beside_an_editable_install(tmp_path):
     assert found(python, tmp_path) == {name: [] for name in marks}
     recipe = subprocess.run([python, root / "datasets" / "digits.py", "--help"], cwd=tmp_path, env=env, check=True)
     assert recipe.returncode == 0
+
+
+@pytest.mark.sweep
+def test_wheel_and_sdist_hold_every_file(tmp_path):
+    """The build fetches hatchling."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "build"], check=True)
+    subprocess.run([python, "-m", "build", "--outdir", tmp_path, root], check=True, capture_output=True)
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    kit = {"page.html", "macros.html", "blocks/matrix.html", "page.css", "cloud.js"}
+    wanted = {
+        "align/py.typed",
+        "align/__init__.pyi",
+        "align/quickstart/config.yaml",
+        *(f"align/page/kit/{f}" for f in kit),
+    }
+    assert wanted <= tracked(root)
+    assert tracked(root) - set(zipfile.ZipFile(wheel).namelist()) == set()
+    assert tracked(root) - packed == set()

@@ -11,24 +11,32 @@ import shutil
 import subprocess
 from base64 import b64decode, b64encode
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+from jinja2 import UndefinedError
 from PIL import Image
 from torch import Tensor
 
+from align.curation.check import diagnose
 from align.data import Shards, ShardWriter
+from align.page.blocks import Shown
+from align.page.chart import ticks
 from align.page.faces import PEAKS, cloud, face, picture
 from align.page.geometry import normal, scatter
-from align.page.svg import ticks
-from align.report import Gallery, Item, Query, build_gallery, write_report
+from align.page.heat import first_metric
+from align.page.section import Bar, Bars, Block, Curve, Matrix, Section, Table, Tile
+from align.page.section import Gallery as Samples
+from align.page.templates import environment
+from align.report import Gallery, Item, Query, build_gallery, write_diagnosis, write_look, write_report
 from align.report.curves import charts, read, smooth, thin
-from align.report.retrieval import first_metric
+from align.report.stated import state_sections
 from align.values import Embeddings, Rows
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & 'quoted'"
@@ -45,6 +53,39 @@ SCORES = {
     "class/image_to_text/recall@1": 0.7777,
     "audio+image_to_text/recall@10": 0.123,
 }
+SECTIONS = [
+    Section(
+        "Zero-shot",
+        "Classes told by their names alone.",
+        [
+            Bars(
+                "Attribute",
+                "accuracy",
+                [Bar("shape", "image", 0.91237, 0.25), Bar("shape", "audio", 0.5013, 0.25)],
+                {"shape": "4 classes"},
+            )
+        ],
+        [Tile("shape from image", 0.91237, "zero-shot accuracy", "chance 0.250")],
+    ),
+    Section(
+        "Retrieval",
+        "From every modality to every other. Hit: group.",
+        [
+            Matrix(
+                "",
+                "same object",
+                "group",
+                {
+                    "recall@1": {("image", "text"): 0.61111, ("image", "audio"): 0.3, ("text", "image"): 0.55},
+                    "recall@10": {("image", "text"): 0.98765, ("text", "image"): 0.87, ("audio+image", "text"): 0.123},
+                    "median_rank": {("image", "text"): 3.0},
+                },
+            ),
+            Matrix("class/", "same class", "shared class", {"recall@1": {("image", "text"): 0.7777}}),
+        ],
+        [Tile("recall@10", 0.928825, "mean of 2 directions", "lowest 0.870, text → image")],
+    ),
+]
 PROTOCOL = {
     "version": "0.1.0",
     "command": "align evaluate runs/a shards/'b <c>'.tar",
@@ -138,7 +179,7 @@ def metrics(path: Path, steps: int = 40) -> Path:
 
 
 def page_of(path: Path, **more: Any) -> tuple[str, Parsed]:
-    given = {"title": HOSTILE, "scores": SCORES, "protocol": PROTOCOL, **more}
+    given = {"title": HOSTILE, "scores": SCORES, "protocol": PROTOCOL, "sections": SECTIONS, **more}
     text = write_report(path, **given).read_text(encoding="utf-8")
     return text, Parsed(text)
 
@@ -348,8 +389,8 @@ def test_policy_comes_first_and_allows_this_script_and_style_only(tmp_path: Path
 def test_hostile_text_stays_text(tmp_path: Path, four: Gallery) -> None:
     items = [*four.items, Item(HOSTILE, {}, HOSTILE)]
     gallery = Gallery(items, [*four.queries, Query(len(items) - 1, "image", HOSTILE, [])])
-    scores = {**SCORES, f"{HOSTILE.replace('/', '|')}_to_text/recall@1": 0.5, f"zeroshot/{HOSTILE}/image/accuracy": 0.5}
-    text, page = page_of(tmp_path / "report.html", scores=scores, gallery=gallery, summary={HOSTILE: HOSTILE})
+    given: dict[str, Any] = {"scores": {HOSTILE: 0.5}, "sections": every_block(HOSTILE), "gallery": gallery}
+    text, page = page_of(tmp_path / "report.html", **given, summary={HOSTILE: HOSTILE})
     assert "<script>alert" not in text
     assert [attrs for tag, attrs in page.tags if tag == "img" or "onerror" in attrs] == []
     assert sum(tag == "script" and not attrs for tag, attrs in page.tags) == 1
@@ -397,10 +438,10 @@ def _numbers(html: str) -> list[float]:
 
 def test_what_is_not_given_is_not_on_the_page(tmp_path: Path) -> None:
     few = {"image_to_text/recall@1": 0.5, "text_to_image/recall@1": 0.25}
-    text, page = page_of(tmp_path / "report.html", scores=few, protocol={})
+    text, page = page_of(tmp_path / "report.html", scores=few, protocol={}, sections=SECTIONS[1:])
     assert re.findall(r'<section id="([^"]*)"', text) == ["retrieval", "protocol"]
     assert "gallery-data" not in [attrs.get("id") for _, attrs in page.tags]
-    text, _ = page_of(tmp_path / "empty.html", scores={}, protocol={})
+    text, _ = page_of(tmp_path / "empty.html", scores={}, protocol={}, sections=())
     assert re.findall(r'<section id="([^"]*)"', text) == []
 
 
@@ -428,7 +469,8 @@ def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:
     columns = read(metrics(tmp_path / "metrics.csv"))
     assert columns["val/loss"] == [(10, 0.2), (20, 0.1), (30, 2 / 30), (40, 0.05)]
     assert len(columns["clip/image-text"]) == 39  # nan left out
-    figures = re.findall(r"<figcaption><b>(.*?)</b>.*?(\{.*?\})</script>", charts(columns), re.DOTALL)
+    text, _ = page_of(tmp_path / "report.html", curves=tmp_path / "metrics.csv")
+    figures = re.findall(r"<figcaption><b>(.*?)</b>.*?(\{.*?\})</script>", _section(text, "curves"), re.DOTALL)
     data = {title: {s["n"]: s["p"] for s in json.loads(text)["series"]} for title, text in figures}
     assert list(data) == [
         "Loss", "Loss per term", "Validation recall@1", "Scale", "Learning rate", "Samples per second",
@@ -443,7 +485,7 @@ def test_curves_have_every_column_and_its_values(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has the columns a, b; curves need 'step'"):
         read(tmp_path / "other.csv")
     (tmp_path / "empty.csv").write_text("")
-    assert charts(read(tmp_path / "empty.csv")) == ""
+    assert charts(read(tmp_path / "empty.csv")) == []
 
 
 def test_smooth_thin_and_ticks() -> None:
@@ -472,6 +514,128 @@ def test_recall_at_10_is_shown_first() -> None:
     assert first_metric(["map", "median_rank"]) == "median_rank"
 
 
+def every_block(name: str) -> list[Section]:
+    """A section with every kind of block, in which every text is `name`."""
+    blocks: list[Block] = [
+        Table([name, name], [[name, 0.5], [name, name]]),
+        Bars(name, name, [Bar(name, name, 0.5, 0.25), Bar(name, f"{name}b", 0.25)], {name: name}),
+        Bars(name, "other", [Bar(name, name, 0.125)], {}),
+        Matrix(name, name, name, {name: {(name, f"{name}b"): 0.5, (f"{name}b", name): 0.75}}),
+        Curve(name, name, name, {name: [(0, 0.0), (1, 1.0)]}),
+        Samples(["s0", name], {"s0": name, name: name}),
+    ]
+    return [Section(name, name, blocks, [Tile(name, 0.5, name, name)])]
+
+
+def structure(page: Parsed) -> list[tuple[str, list[str]]]:
+    """All elements with the names of their attributes."""
+    return [(tag, sorted(attrs)) for tag, attrs in page.tags]
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "'\"><b>", "a\u2028b", "{{ 7 * 7 }}{% raw %}", "a\udc80", "&lt;"])
+def test_no_name_changes_the_structure_of_a_page(tmp_path: Path, name: str) -> None:
+    def written(name: str) -> tuple[str, Parsed]:
+        protocol: dict[str, Any] = {"version": name, "model": name, "notes": [name], "bad": {name: 1}, "command": name}
+        protocol |= {name: name, "records": [{name: name}], "nested": {name: [name]}, "list": [name]}
+        given: dict[str, Any] = {"sections": every_block(name), "scores": {name: 0.5}, "samples": {"s0": members(0)}}
+        return page_of(tmp_path / "x.html", title=name, protocol=protocol, summary={name: name}, **given)
+
+    (_, page), (_, plain) = written(name), written("plain")
+    assert structure(page) == structure(plain)
+    shown = name.replace("\udc80", "?")
+    assert sum(shown in part for texts in page.text.values() for part in texts) >= 30
+    data = next(x for x in page.text["script"] if x.startswith('{"up"'))
+    assert data.isascii()
+    assert [card["detail"] for card in json.loads(data)["groups"][0]] == [name, name]
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "'\"><b>", "a\u2028b", "{{ 7 * 7 }}"])
+def test_no_name_changes_the_structure_of_a_page_of_shards(tmp_path: Path, name: str) -> None:
+    def written(name: str, folder: Path) -> list[Parsed]:
+        with ShardWriter(folder) as writer:
+            for i in range(2):
+                about = json.dumps({"label": {name: name}}).encode()
+                writer.write(
+                    f"s{i}", {"image.png": png(), "text.txt": name.encode(), "audio.wav": b"no", "json": about}
+                )
+        shards, facts = Shards(f"{folder}/train-*.tar", shuffle=False), {name: name, "set": "a\udc80"}
+        paths = [
+            write_look(folder / "look.html", shards, [0, 1], title=name, facts=facts),
+            write_diagnosis(folder / "check.html", diagnose([f"{folder}/train-*.tar"]), title=name, facts=facts),
+        ]
+        return [Parsed(path.read_text(encoding="utf-8")) for path in paths]
+
+    for page, plain in zip(written(name, tmp_path / "a"), written("plain", tmp_path / "b"), strict=True):
+        assert structure(page) == structure(plain)
+        assert page.text["h1"] == [name]
+        assert "a?" in page.text["dd"]
+        cards = [card for group in json.loads(page.text["script"][0])["groups"] for card in group]
+        faces = [face for card in cards for _, face, _ in card["faces"] if face]
+        assert " ".join(name.split()) in [face["d"] for face in faces if face["k"] == "text"]
+
+
+def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
+    kinds = {kind.__name__.lower() for kind in get_args(Shown)} - {"gallery"}  # it becomes a group of cards
+    drawn = {path.stem for path in Path(str(files("align.page"))).glob("kit/blocks/*.html")}
+    assert drawn == kinds
+    kit = "".join(path.read_text() for path in Path(str(files("align.page"))).rglob("kit/**/*.html"))
+    assert re.findall(r"\w+\s*\|\s*safe", kit) == ["style|safe", "script|safe"]  # all else is escaped
+    with pytest.raises(UndefinedError, match="no attribute 'nothing'"):
+        environment().from_string("{{ page.nothing }}").render(page=SECTIONS)
+    text, page = page_of(tmp_path / "x.html", sections=every_block("shape"), samples={"s0": members(0)})
+    section = _section(text, "shape")
+    first, second = re.findall(r"<thead>.*?</tbody>", section)[0].split("</thead>")
+    assert re.findall(r"<th [^>]*>", first) == ['<th scope="col">', '<th scope="col" class="count">']
+    assert re.findall(r"<td[^>]*>", second) == ["<td>", '<td class="count">'] * 2
+    assert '<td class="count"><data value="0.5">0.500</data></td>' in section
+    panels = re.findall(r'<div class="scroll" data-hit="([^"]*)" data-metric="([^"]*)"( hidden)?>', section)
+    assert panels == [("", "shape", ""), ("", "other", " hidden"), ("shape", "shape", "")]
+    names = [attrs["name"] for tag, attrs in page.tags if tag == "input"]
+    assert names == ["shape-2-metric", "shape-2-metric", "shape-3-metric"]  # one row of buttons a place
+    assert '<text x="410.0" y="230.0" class="unit">shape</text>' in section
+    cards = json.loads(next(x for x in page.text["script"] if x.startswith('{"up"')))["groups"]
+    assert [(card["key"], [part[0] for part in card["faces"]], card["detail"]) for card in cards[0]] == [
+        ("s0", ["audio.wav", "image.png", "points.npy", "text.txt", "text.neg.txt"], "shape"),
+        ("shape", [], "shape"),
+    ]
+
+
+def test_the_elements_of_bars_and_of_a_matrix(tmp_path: Path, four: Gallery) -> None:
+    text, _ = page_of(tmp_path / "report.html", gallery=four)
+    icon = '<svg class="icon" aria-hidden="true" viewBox="0 0 16 16"><use href="#i-{0}"/></svg>'
+    name = '<span class="modality">' + icon + "<span>{0}</span></span>"
+    bar = (
+        '<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="100" height="6" class="track"/><rect width="{}" height="6" class="fill"/>'
+        '<rect x="24.4" width="1.2" height="6" class="chance"/></svg>'
+    )
+    assert _section(text, "zero-shot") == (
+        "<header><h2>Zero-shot</h2><p>Classes told by their names alone.</p></header>"
+        '<div class="scroll"><table class="bars"><thead><tr><th scope="col">Attribute</th>'
+        f'<th scope="col">{name.format("audio")}</th><th scope="col">{name.format("image")}</th>'
+        '<th scope="col">Chance</th></tr></thead><tbody><tr><th scope="row">shape<small>4 classes</small></th>'
+        f'<td><data value="0.5013">0.501</data>{bar.format("50.1")}</td>'
+        f'<td><data value="0.91237">0.912</data>{bar.format("91.2")}</td>'
+        '<td><data value="0.25">0.250</data></td></tr></tbody></table></div>'
+    )
+    cell = '"><a href="#image_to_text" title="see image → text"><data value="{}</data></a></td>'
+    assert '<td class="h h12' + cell.format('0.61111">0.611') in _section(text, "retrieval")
+    assert '<td class="h' + cell.format('3.0">3.000') in _section(text, "retrieval")  # a rank has no colour
+    tiles = re.findall(r'<div class="tile"><div class="big">(.*?)</div><div class="what">(.*?)</div>', text)
+    assert {name: _numbers(value) for value, name in tiles} == {"shape from image": [0.91237], "recall@10": [0.928825]}
+
+
+def test_sections_of_scores() -> None:
+    """Goes with ``report/stated.py``."""
+    found: list[Any] = state_sections(SCORES, PROTOCOL)
+    expected: list[Any] = SECTIONS
+    assert found[0].blocks == expected[0].blocks
+    assert [b.metrics for b in found[1].blocks] == [b.metrics for b in expected[1].blocks]
+    assert [tile.name for section in found for tile in section.tiles] == [
+        "shape from image", "recall@10", "class recall@1",
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -479,7 +643,8 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> 
         pytest.skip("there is no chromium here")
     path = write_report(
         tmp_path / "report.html", title="t", scores=SCORES, protocol=PROTOCOL, gallery=four,
-        curves=metrics(tmp_path / "metrics.csv"),
+        curves=metrics(tmp_path / "metrics.csv"), sections=[*SECTIONS, *every_block("shape")],
+        samples={"s0": members(0)},
     )  # fmt: skip
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
@@ -502,3 +667,6 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> 
         assert rows.count("card hit") == sum(a.hit for q in asked for a in q.answers)
         first = len([q for q in asked if q.answers[0].hit])
         assert f"right for {first} of these {len(asked)}" in done.stdout
+        assert done.stdout.count('class="card sample"') == 2
+        panels = re.findall(r'data-hit="[^"]*" data-metric="(\w+[^"]*)"( hidden="")?>', done.stdout)
+        assert [metric for metric, hidden in panels if not hidden] == ["recall@10", "shape", "shape"]

@@ -1,15 +1,12 @@
-"""Groups of samples as cards: what a check found, or simply what is there."""
+"""Samples of a page as cards: each with the faces of some of its members, in groups that the page's script draws."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, final
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, final
 
 from align.data.names import row_name
 from align.page.faces import Face, face_of
-from align.page.markup import Markup, block, name, table, tag
-from align.page.shell import Section
-from align.page.svg import bar
 from align.values import Sample
 
 SCRIPTS = ("cloud.js", "sound.js", "faces.js", "cards.js")
@@ -17,7 +14,7 @@ HEAD = 48  # bytes of a member that cannot be shown
 
 
 class Part(NamedTuple):
-    """One member. label: what stands under its face, or in its place where there is none."""
+    """One member. label: words under its face, or in its place where there is none."""
 
     name: str
     face: Face | None
@@ -25,7 +22,7 @@ class Part(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A sample, or a shard where ``key`` is empty. detail: what is said about it."""
+    """A sample, or a shard where ``key`` is empty. detail: a sentence about it."""
 
     key: str
     shard: str
@@ -34,27 +31,33 @@ class Card(NamedTuple):
     label: str = ""
 
 
+class Group(NamedTuple):
+    """The place on the page of a group of cards, by its number."""
+
+    number: int
+
+
 @final
 class Cards:
-    """The cards of a page, in groups; the page's script draws them.
+    """All cards of a page, in groups.
 
     Args:
         up: the axis of point clouds that stands upright, "y" or "z".
-        max_bytes: of all faces together; what comes later is shown without.
+        max_bytes: of all faces together. Members after that have no face.
     """
 
     def __init__(self, *, up: str = "z", max_bytes: int = 6_000_000):
         self.up, self.max_bytes = up, max_bytes
         self.size = 0
-        self._groups: list[list[Card]] = []
+        self.groups: list[list[Card]] = []
 
-    def group(self, cards: Iterable[Card]) -> Markup:
-        """The place where these cards will be drawn."""
-        self._groups.append(list(cards))
-        return tag("div", class_="cards", data_group=len(self._groups) - 1)
+    def group(self, cards: Iterable[Card]) -> Group:
+        """Add a group of cards and return its place."""
+        self.groups.append(list(cards))
+        return Group(len(self.groups) - 1)
 
     def part(self, name: str, data: bytes, label: str = "", *, show: bool = True) -> Part:
-        """A member with its face; its first bytes where it has none or ``show`` is False."""
+        """Return a member with its face, or with its first bytes where it has no face or ``show`` is False."""
         face = face_of(name, data) if show and self.size < self.max_bytes else None
         if face is None:
             head = data[:HEAD].decode("ascii", "replace")
@@ -64,42 +67,15 @@ class Cards:
         return Part(name, face, label)
 
     def parts(self, sample: Sample) -> list[Part]:
-        """All members of a sample that have a face."""
+        """Return all members of a sample that have a face."""
         names = [name for name in sample if not name.startswith("__")]
         found = [self.part(name, sample[name]) for name in sorted(names, key=_order)]
         return [part for part in found if part.face is not None]
 
-    def data(self) -> Markup:
-        """The block that the script reads."""
-        groups = [[_json(card) for card in cards] for cards in self._groups]
-        return block({"up": self.up, "groups": groups}, id="cards-data")
-
-
-def coverage(modalities: Mapping[str, int], samples: int, more: str = "") -> Section:
-    """How many samples have a row of each modality, as a section of the page. more: said beside it."""
-    rows = [(name(m), f"{n:,}", f"{n / max(1, samples):.1%}") for m, n in modalities.items()]
-    about = f"How many samples have a row of each modality.{more}"
-    return "coverage", "Coverage", about, table(rows, ["Modality", "Samples", "Share"])
-
-
-def balance(labels: Mapping[str, Mapping[str, int]], most: int = 24) -> Markup:
-    """For each attribute the counts of its classes as bars, the most frequent first."""
-    out = []
-    for attribute, counts in labels.items():
-        largest = max(counts.values(), default=1)
-        rows = [
-            tag(
-                "tr",
-                tag("th", name, scope="row"),
-                tag("td", bar(n / largest)),
-                tag("td", f"{n:,}", class_="count"),
-            )
-            for name, n in list(counts.items())[:most]
-        ]
-        left = f", the {most} most frequent" if len(counts) > most else ""
-        about = tag("figcaption", tag("b", attribute), tag("span", f"{len(counts)} classes{left}"))
-        out.append(tag("figure", about, tag("table", tag("tbody", *rows), class_="balance"), class_="chart"))
-    return tag("div", *out, class_="charts")
+    def data(self) -> dict[str, Any]:
+        """Return the cards as the JSON block of the page's script, by its id."""
+        groups = [[_json(card) for card in cards] for cards in self.groups]
+        return {"cards-data": {"up": self.up, "groups": groups}}
 
 
 def _order(name: str) -> tuple[bool, str]:

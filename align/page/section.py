@@ -10,7 +10,7 @@ from typing import final
 @final
 @dataclass(frozen=True)
 class Table:
-    """Plain rows under a head. A cell is a text or a number; the first `left` columns are aligned to the left."""
+    """Plain rows under a head. A cell is a text or a number. The first `left` columns are aligned to the left."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str | float]]
@@ -49,7 +49,7 @@ class Bars:
 @final
 @dataclass(frozen=True)
 class Matrix:
-    """Values by query and answer, for each metric. Rows ask, columns answer; a composed query is "audio+image".
+    """Values by query and answer, for each metric. Rows ask, columns answer. A composed query is "audio+image".
 
     name: the prefix of its scores ("", "class/shape/"). hit: a hit in few words ("same object"). rule: the rule of a
     hit ("sample", "shared class"). metrics: metric -> (query, answer) -> value, in the order in which they are offered.
@@ -100,9 +100,12 @@ class Tile:
 @final
 @dataclass(frozen=True)
 class Section:
-    """One evaluator's part of a page. Blocks of one kind that follow one another are drawn together, one chosen.
+    """One evaluator's part of a page.
 
-    title: its heading, which also names its anchor; note: one line below it; tiles: its headline numbers.
+    Blocks of one kind that follow one another are drawn together: Matrix and Bars in one place, where the reader
+    chooses one of them, and Curves side by side.
+
+    title: its heading, which also names its anchor. note: one line below it. tiles: its headline numbers.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""A run's metrics.csv as charts: loss, loss per term, validation, scales, and how the run went."""
+"""A run's metrics.csv as charts: loss, loss per term, validation, scales, and the pace of the run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from align.page.markup import Markup, join, tag
-from align.page.svg import Series, chart
+from align.page.blocks import Fold, Shown
+from align.page.chart import Chart, Series
 
 Points = list[tuple[float, float]]
 PACE = {
@@ -22,7 +22,7 @@ MOST = 300  # points of a line: more cannot be told apart at the size it is draw
 
 
 def read(path: Path) -> dict[str, Points]:
-    """Column -> (step, value), without the empty and the not finite ones; columns without any are left out.
+    """Return (step, value) by column, without empty and non-finite values. A column without any value is left out.
 
     Raises ValueError where the file has no column ``step``.
     """
@@ -48,7 +48,10 @@ def _float(text: str | None) -> float:
 
 
 def smooth(points: Points, share: float = 0.01) -> Points:
-    """A mean of the neighbours, whose weight halves over `share` of the points: both ways, so that no line lags."""
+    """Return the mean of each point's neighbours, whose weight halves over `share` of the points.
+
+    Points on both sides count, so that no line lags.
+    """
     keep = 0.5 ** (1 / max(1.0, share * len(points)))
 
     def behind(values: Sequence[float]) -> list[tuple[float, float]]:
@@ -65,7 +68,7 @@ def smooth(points: Points, share: float = 0.01) -> Points:
 
 
 def thin(points: Points, most: int = MOST) -> Points:
-    """At most `most` points: of each stretch the lowest and the highest, in order, so that no spike is lost."""
+    """Return at most `most` points: of each stretch the lowest and the highest, in order, so that no spike is lost."""
     if len(points) <= most:
         return points
     stretches = max(1, most // 2 - 1)
@@ -76,40 +79,39 @@ def thin(points: Points, most: int = MOST) -> Points:
     return [*out, points[-1]] if out[-1] != points[-1] else out
 
 
-def _trained(name: str, points: Points, *, strong: bool = False) -> Series:
+def _training_line(name: str, points: Points, *, strong: bool = False) -> Series:
     if len(points) < 20:
         return Series(name, points, strong=strong)
     return Series(name, thin(smooth(points)), thin(points), strong=strong)
 
 
 def _mean(columns: Iterable[Points]) -> Points:
-    """The mean at the steps where every column has a value."""
+    """Return the mean at the steps where every column has a value."""
     tables = [dict(points) for points in columns]
     return [(x, sum(t[x] for t in tables) / len(tables)) for x in sorted(set.intersection(*map(set, tables)))]
 
 
-def charts(columns: Mapping[str, Points]) -> Markup:
-    """All charts that these columns can fill; empty where there are none."""
-    out: list[Markup] = []
+def charts(columns: Mapping[str, Points]) -> list[Shown]:
+    """Return all charts that these columns can fill, those of the pace of the run folded."""
+    out: list[Shown] = []
 
     def add(title: str, series: list[Series], about: str = "", unit: tuple[float, float] | None = None) -> None:
         if series:
-            out.append(chart(title, series, key=str(len(out)), about=about, unit=unit))
+            out.append(Chart(title, series, about, unit=unit))
 
-    total = [_trained("training", columns["loss"], strong=True)] if "loss" in columns else []
+    total = [_training_line("training", columns["loss"], strong=True)] if "loss" in columns else []
     if "val/loss" in columns:
         total.append(Series("validation", thin(columns["val/loss"]), dots=True))
     add("Loss", total, "smoothed over the raw values")
-    known = {"loss", "epoch", "bad", *PACE}
-    own = [
-        c for c in columns if c not in known and not c.startswith("val/") and not c.endswith(tuple(LEARNED.values()))
-    ]
-    terms = [c for c in own if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
-    add("Loss per term", [_trained(c, columns[c]) for c in terms], "before weighting")
+    known, ends = {"loss", "epoch", "bad", *PACE}, tuple(LEARNED.values())
+    terms = [c for c in columns if c not in known and not c.startswith("val/") and not c.endswith(ends)]
+    shown = [c for c in terms if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
+    add("Loss per term", [_training_line(c, columns[c]) for c in shown], "before weighting")
     recalls = [c for c in columns if c.startswith("val/") and "/recall@" in c]
     for k in sorted({c.rsplit("@")[-1] for c in recalls}, key=lambda k: (len(k), k)):
-        series = [Series(_arrow(c), thin(columns[c]), dots=True) for c in recalls if c.endswith(f"/recall@{k}")]
-        mean = _mean(columns[c] for c in recalls if c.endswith(f"/recall@{k}"))
+        some = [c for c in recalls if c.endswith(f"/recall@{k}")]
+        series = [Series(_arrow(c), thin(columns[c]), dots=True) for c in some]
+        mean = _mean(columns[c] for c in some)
         if len(series) > 2 and mean:
             series.append(Series("mean", thin(mean), strong=True))
         add(f"Validation recall@{k}", series, "query → answer", (0.0, 1.02))
@@ -119,17 +121,10 @@ def charts(columns: Mapping[str, Points]) -> Markup:
     for c in columns:
         if c.startswith("val/") and c not in recalls and c != "val/loss":
             add(c, [Series(c.removeprefix("val/"), thin(columns[c]), dots=True)])
-    shown = join(out)
-    out.clear()
-    for c, title in PACE.items():
-        if c in columns:
-            out.append(chart(title, [_trained(c, columns[c])], key=c))
-    more = tag(
-        "details", tag("summary", "How the run went: gradient, learning rate, speed"), tag("div", *out, class_="charts")
-    )
-    return join([tag("div", shown, class_="charts") if shown else "", more if out else ""])
+    pace = [Chart(title, [_training_line(c, columns[c])]) for c, title in PACE.items() if c in columns]
+    return [*out, Fold("How the run went: gradient, learning rate, speed", pace)] if pace else out
 
 
 def _arrow(column: str) -> str:
-    """``val/audio+image_to_text/recall@1`` -> ``audio + image → text``."""
+    """Return "audio + image → text" for ``val/audio+image_to_text/recall@1``."""
     return column.split("/")[1].replace("+", " + ").replace("_to_", " → ")

@@ -1,16 +1,17 @@
-"""What a check of shards found, as a page: each finding with samples to see, hear and turn."""
+"""The findings of a check of shards as a page: each finding with samples to see, hear and turn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from align.curation.check import Diagnosis, Example, Finding, Place
+from align.curation.check import Diagnosis, Example, Place
+from align.curation.check import Finding as Found
 from align.data.shards import Shards
-from align.page.cards import SCRIPTS, Card, Cards, Part, balance, coverage
-from align.page.markup import Markup, table, tag
-from align.page.shell import Section, write_page
-from align.report.protocol import summary
+from align.page.blocks import Balance, Chapter, Finding, Fine, Reason, Reasons
+from align.page.cards import SCRIPTS, Card, Cards, Part
+from align.page.shell import Page, write_page
+from align.report.look import coverage
 
 TITLES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 ABOUT = {
@@ -29,31 +30,26 @@ def write_diagnosis(
     facts: Mapping[str, str] | None = None,
     up: str = "z",
 ) -> Path:
-    """Write the page and return its path. facts: shown under the title; up: of point clouds, "y" or "z"."""
+    """Write the page and return its path.
+
+    Args:
+        facts: names and values under the title.
+        up: the axis of point clouds that stands upright, "y" or "z".
+    """
     cards = Cards(up=up)
-    sections: list[Section] = [("findings", "Findings", _verdict(found), _table(found.findings))]
+    first = Reasons([_reason(finding) for finding in found.findings])
+    nothing = Fine("Nothing: every member could be read, and nothing stands out.")
+    chapters = [Chapter("findings", "Findings", _verdict(found), [first if found.findings else nothing])]
     for severity, heading in TITLES.items():
         some = [finding for finding in found.findings if finding.severity == severity]
         if some:
             blocks = [_finding(finding, found, cards) for finding in some]
-            sections.append((severity, heading, ABOUT[severity], tag("div", *blocks, class_="found")))
+            chapters.append(Chapter(severity, heading, ABOUT[severity], blocks))
     sounds = ", ".join(f"{n:,} at {rate} Hz" for rate, n in found.rates.items())
-    sections.append(coverage(found.modalities, found.samples, f" Sounds: {sounds}." if sounds else ""))
+    chapters.append(coverage(found.modalities, found.samples, f" Sounds: {sounds}." if sounds else ""))
     if found.labels:
-        sections.append(("labels", "Labels", "How many samples each class has.", balance(found.labels)))
-    return write_page(
-        path,
-        title=title,
-        scripts=SCRIPTS,
-        summary=summary(facts or {}),
-        sections=sections,
-        data=cards.data(),
-    )
-
-
-def anchor(reason: str) -> str:
-    """``image/truncated`` -> the name of its place on the page."""
-    return "of-" + reason.replace("/", "-")
+        chapters.append(Chapter("labels", "Labels", "How many samples each class has.", [Balance(found.labels)]))
+    return write_page(path, Page(title, SCRIPTS, chapters, facts=facts or {}, data=cards.data()))
 
 
 def _verdict(found: Diagnosis) -> str:
@@ -62,29 +58,15 @@ def _verdict(found: Diagnosis) -> str:
     return f"{errors} in {found.samples:,} samples; {room}."
 
 
-def _table(findings: list[Finding]) -> Markup:
-    if not findings:
-        return tag("p", "Nothing: every member could be read, and nothing stands out.", class_="fine")
-    rows = [
-        (
-            tag("span", finding.severity, class_=f"pill {finding.severity}"),
-            tag("a", tag("code", finding.reason), href=f"#{anchor(finding.reason)}"),
-            tag("span", f"{finding.count:,}", class_="count"),
-            finding.meaning,
-        )
-        for finding in findings
-    ]
-    return table(rows, ["", "Reason", "Count", "What it means"])
+def _reason(finding: Found) -> Reason:
+    anchor = "of-" + finding.reason.replace("/", "-")
+    return Reason(finding.severity, finding.reason, anchor, finding.count, finding.meaning)
 
 
-def _finding(finding: Finding, found: Diagnosis, cards: Cards) -> Markup:
+def _finding(finding: Found, found: Diagnosis, cards: Cards) -> Finding:
     shown = [_card(example, finding.reason, found, cards) for example in finding.examples]
-    left = finding.count - len(shown)
-    more = tag("small", f"{finding.count:,}" + (f", the first {len(shown)} are shown" if left > 0 else ""))
-    head = tag("h3", tag("code", finding.reason), more)
-    about = tag("p", finding.meaning, class_="about") if finding.meaning else Markup()
     width = len(shown) * (2 if any(len(card.parts) > 1 for card in shown) else 1)
-    return tag("div", head, about, cards.group(shown), class_=f"finding w{min(width, 5)}", id=anchor(finding.reason))
+    return Finding(_reason(finding), cards.group(shown), len(shown), min(width, 5))
 
 
 def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card:
@@ -100,7 +82,7 @@ def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card
 
 
 def _parts(place: Place, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
-    """The member that it is about; or what else the sample has, of which ``few`` shows two."""
+    """Return the member that a finding is about, or else all members that have a face. few: at most two of these."""
     sample, _ = shards.read(place.position)
     if place.member in sample and place.member != "json":
         return [cards.part(place.member, sample[place.member], show=show)]

@@ -1,4 +1,4 @@
-"""The gallery's data: queries, and for each ordered pair of modalities the answers that come nearest."""
+"""The data of the gallery: queries, and for each ordered pair of modalities their nearest answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from align.values import Embeddings, Sample
 
 
 class Item(NamedTuple):
-    """A sample. faces: modality -> what is shown of it, only where it is shown; caption: what stands under a face."""
+    """A sample. faces: by modality, those that the page shows. caption: the words under a face."""
 
     key: str
     faces: dict[str, Face]
@@ -22,7 +22,7 @@ class Item(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """item: index into ``Gallery.items``; score: its cosine; hit: whether it counts as right."""
+    """An answer. item: index into ``Gallery.items``. score: its cosine. hit: True if it counts as right."""
 
     item: int
     score: float
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One question: the item, asked in modality ``of`` among all rows of modality ``to``; best answer first."""
+    """An item, asked in modality ``of`` among all rows of modality ``to``. The best answer comes first."""
 
     item: int
     of: str
@@ -40,7 +40,7 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the page's gallery shows. up: the axis of point clouds that stands upright, "y" or "z"."""
+    """All items and queries of a gallery. up: the axis of point clouds that stands upright, "y" or "z"."""
 
     items: Sequence[Item]
     queries: Sequence[Query]
@@ -64,16 +64,16 @@ def build_gallery(
     up: str = "z",
     max_bytes: int = 5_500_000,
 ) -> Gallery:
-    """Queries spread over the samples, and their k nearest answers for each ordered pair of modalities.
+    """Return queries spread over the samples, and their k nearest answers for each ordered pair of modalities.
 
     Args:
-        embeddings: B samples; rows (n,D) per modality, normalised here again.
-        samples: the shards that were embedded, of which only what is shown is read; or samples by id, or anything that
-            yields samples.
-        hit: ``hit(i, j)`` of two samples in 0..B-1, or B groups of which equal ones hit (None or -1: none); default
-            ``embeddings.group``. A sample is always its own hit.
+        embeddings: of B samples. Rows (n,D) of each modality are normalised here again.
+        samples: the embedded shards, of which only the shown samples are read. Or samples by id, or an iterable of
+            samples.
+        hit: ``hit(i, j)`` of two samples in 0..B-1, or B groups of which equal ones hit (None or -1: no group).
+            Default: ``embeddings.group``. A sample always hits itself.
         up: the axis of point clouds that stands upright, "y" or "z".
-        max_bytes: of all faces together; queries past it are left out. The page is a third larger than that.
+        max_bytes: of all faces together. Queries past it are left out. The page is a third larger than that.
 
     Raises ValueError where no two modalities have rows, or the shards are not those that were embedded.
     """
@@ -101,7 +101,7 @@ def build_gallery(
 
 
 class _Shelf:
-    """The items so far, each sample once, with only the faces that are shown."""
+    """The items so far. Each sample comes once, with the faces that the page shows."""
 
     def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: Mapped):
         self.ids, self.labels, self.found, self.members = embeddings.ids, embeddings.labels, found, members
@@ -110,7 +110,7 @@ class _Shelf:
         self._place: dict[int, int] = {}
 
     def show(self, sample: int, modality: str) -> int:
-        """The sample's index among the items; its face of this modality is put there if it was not."""
+        """Return the sample's index among the items, and add the sample and its face where they are missing."""
         read = self.found.get(sample, {})
         if sample not in self._place:
             self._place[sample] = len(self.items)
@@ -126,7 +126,7 @@ class _Shelf:
 def _members(
     samples: Shards | Mapping[str, Sample] | Iterable[Sample], of: Embeddings, shown: set[int]
 ) -> dict[int, Sample]:
-    """Sample in 0..B-1 -> its members, for those that are shown."""
+    """Return the members of the shown samples, by the sample's number in 0..B-1."""
     if isinstance(samples, Shards):
         found = {s: samples.read(int(of.position[s]))[0] for s in sorted(shown)}
         for s, sample in found.items():

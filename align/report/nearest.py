@@ -1,7 +1,7 @@
-"""Which samples the gallery asks about, and which answers come nearest.
+"""The choice of the gallery's queries, and the search for their nearest answers.
 
-Answers are distinct samples (a sample's best row counts), by cosine; ties never help: of equal scores the wrong answer
-stands first.
+Answers are distinct samples by cosine, and a sample's best row counts. Ties never help: of equal scores the wrong
+answer stands first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Hit = Callable[[int, int], bool] | Sequence[Any] | Tensor
 
 
 class Found(NamedTuple):
-    """An answer: sample in 0..B-1, its cosine, whether it counts as right."""
+    """An answer: a sample in 0..B-1, its cosine, and True if it counts as right."""
 
     sample: int
     score: float
@@ -28,21 +28,21 @@ class Found(NamedTuple):
 
 
 def nearest(of: Rows, to: Rows, sample: int, right: Tensor, k: int) -> list[Found]:
-    """The k samples whose best row of ``to`` is nearest to the first row of ``sample`` in ``of``, the nearest first.
+    """Return the k samples whose best row of ``to`` is nearest to the first row of ``sample`` in ``of``, in order.
 
-    of.values, to.values: (n,D); right: (B,) bool, the samples that are hits.
+    of.values, to.values: (n,D). right: (B,) bool, the samples that are hits.
     """
-    a, b, kept = _tensor(of), _tensor(to), to.sample >= 0
+    a, b, known = _tensor(of), _tensor(to), to.sample >= 0
     query = F.normalize(a[of.sample == sample][0].float(), dim=0)  # (D,)
-    cosine = F.normalize(b[kept].float(), dim=1) @ query  # (n,)
-    best = cosine.new_full((len(right),), -torch.inf).scatter_reduce_(0, to.sample[kept], cosine, "amax")  # (B,)
+    cosine = F.normalize(b[known].float(), dim=1) @ query  # (n,)
+    best = cosine.new_full((len(right),), -torch.inf).scatter_reduce_(0, to.sample[known], cosine, "amax")  # (B,)
     order = right.long().argsort(stable=True)  # the wrong ones first: a stable sort leaves them before their equals
     order = order[best[order].argsort(descending=True, stable=True)][:k]
     return [Found(int(s), float(best[s]), bool(right[s])) for s in order if best[s] > -torch.inf]
 
 
 def hits(rule: Hit | None, B: int) -> Callable[[int], Tensor]:
-    """The rule as a function: sample -> (B,) bool, the samples that are hits for it; a sample always is its own."""
+    """Return the rule as a function: sample -> (B,) bool, the samples that hit. A sample always hits itself."""
     if rule is not None and not isinstance(rule, Tensor) and callable(rule):
         return lambda sample: torch.tensor([j == sample or bool(rule(sample, j)) for j in range(B)])
     group = [None] * B if rule is None else rule.tolist() if isinstance(rule, Tensor) else rule
@@ -61,7 +61,7 @@ def hits(rule: Hit | None, B: int) -> Callable[[int], Tensor]:
 
 
 def spread(table: Mapping[str, Rows], of: str, B: int, queries: int) -> list[int]:
-    """Samples to ask about in ``of``: those with the most modalities, evenly spread over the table."""
+    """Return the samples to ask about in ``of``: those with the most modalities, evenly spread over the table."""
     has = torch.zeros(len(table), B, dtype=torch.bool)
     for i, rows in enumerate(table.values()):
         has[i, rows.sample[rows.sample >= 0].cpu()] = True

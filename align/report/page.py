@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.files import read_json
-from align.page.markup import Markup, block, choice, icon, join, table, tag
-from align.page.section import Section, Table
-from align.page.shell import write_page
+from align.page.blocks import Chapter, Queries, Shown
+from align.page.cards import Card, Cards
+from align.page.heat import by_number_of_parts
+from align.page.section import Gallery as Samples
+from align.page.section import Section, Tile
+from align.page.shell import Page, write_page
 from align.report import curves as lines
-from align.report import scores as tables
+from align.report.facts import bad as bad_data
+from align.report.facts import details, notes
 from align.report.gallery import Gallery
-from align.report.protocol import bad as bad_table
-from align.report.protocol import notes as notes_block
-from align.report.protocol import protocol as protocol_block
-from align.report.protocol import summary as facts
-from align.report.retrieval import matrix, modalities
+from align.values import Sample
 
-SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js")
+SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js", "cards.js")
 
 
 def write_report(
@@ -28,130 +27,92 @@ def write_report(
     title: str,
     scores: Mapping[str, float],
     protocol: Mapping[str, Any],
+    sections: Sequence[Section] = (),
     curves: Path | None = None,
     gallery: Gallery | None = None,
+    samples: Mapping[str, Sample] | None = None,
     summary: Mapping[str, str] | None = None,
     bad: Mapping[str, int] | None = None,
-    sections: Sequence[Section] = (),
 ) -> Path:
-    """Write the page and return its path. What is not given is left out of it.
+    """Write the page and return its path. A part that is not given is left out of it.
 
     Args:
         scores, protocol: as in results.json.
+        sections: as evaluators state them. At most 4 headline numbers of a section are shown, and 6 in all.
         curves: a run's metrics.csv.
+        samples: key -> sample, for the Gallery blocks of `sections`. A key without a sample has its caption alone.
         summary: short facts, such as the time and the device.
-        bad: what training could not read, reason -> count; default: the bad.json beside `curves`. What evaluation could
-            not read is in the protocol.
-        sections: the evaluators' parts. Those of zero-shot and retrieval are read from the scores.
+        bad: counts of data that training could not read, by reason. Default: the bad.json beside `curves`. The counts
+            of the evaluation are in the protocol.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    found = _sections(scores, protocol, curves, gallery, _bad(bad, protocol, curves))
-    found[-1:-1] = [_drawn(section) for section in sections if section.title not in ("Zero-shot", "Retrieval")]
-    model = str(protocol.get("model") or "")
-    return write_page(
-        path,
+    cards = Cards(up=gallery.up if gallery else "z")
+    drawn = [
+        Chapter(_anchor(s.title), s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
+        for s in sections
+    ]
+    chapters = [
+        Chapter("notes", "Notes", "Facts that change how the numbers are read.", notes(protocol)),
+        *drawn,
+        Chapter("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _queries(gallery)),
+        Chapter(
+            "curves",
+            "Curves",
+            "Move over a chart to read it; click a name to hide its line.",
+            lines.charts(lines.read(curves)) if curves else [],
+        ),
+        Chapter("bad", "Bad data", "What could not be read was left out and counted.", bad_data(bad, protocol, curves)),
+        Chapter("protocol", "Protocol", "What made these numbers.", details(scores, protocol)),
+    ]
+    page = Page(
         title=title,
         scripts=SCRIPTS,
         version=str(protocol.get("version") or ""),
-        model=tag("span", "model ", tag("code", model[:12], title=model)) if model else Markup(),
-        summary=facts(summary or {}),
-        headline=tables.headline(scores),
-        sections=found,
-        data=_data(gallery),
+        model=str(protocol.get("model") or ""),
+        facts=summary or {},
+        tiles=_tiles(sections),
+        chapters=[chapter for chapter in chapters if chapter.blocks],
+        data=_data(gallery) | (cards.data() if cards.groups else {}),
+        linked={(q.of, q.to) for q in gallery.queries} if gallery else set(),
+    )
+    return write_page(path, page)
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _tiles(sections: Sequence[Section]) -> list[Tile]:
+    return [tile for section in sections for tile in section.tiles[:4]][:6]
+
+
+def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> Shown:
+    """Return the block, and a place for cards instead of a Gallery."""
+    if not isinstance(block, Samples):
+        return block
+    return cards.group(
+        Card(key, "", cards.parts(samples[key]) if key in samples else (), block.captions.get(key, ""))
+        for key in block.keys
     )
 
 
-def _sections(
-    scores: Mapping[str, float],
-    protocol: Mapping[str, Any],
-    curves: Path | None,
-    gallery: Gallery | None,
-    bad: Mapping[str, Mapping[str, Any]],
-) -> list[tuple[str, str, str, Markup]]:
-    """(anchor, title, one line about it, content) of what there is to show."""
-    asked = {(q.of, q.to) for q in gallery.queries} if gallery else set()
-    hit = str(protocol.get("hit rule") or "")
-    ways = "From every modality to every other." + (f" Hit: {hit}." if hit else "")
-    drawn = lines.charts(lines.read(curves)) if curves else Markup()
-    zeroshot = tables.zeroshot(scores, protocol)
-    found = [
-        ("notes", "Notes", "Facts that change how the numbers are read.", notes_block(protocol)),
-        ("zero-shot", "Zero-shot", "Classes told by their names alone. The mark on a bar is chance.", zeroshot),
-        ("retrieval", "Retrieval", ways, matrix(scores, asked)),
-        ("gallery", "Gallery", "Ask in one modality, see what comes nearest in another.", _gallery(gallery)),
-        ("curves", "Curves", "Move over a chart to read it; click a name to hide its line.", drawn),
-        ("bad", "Bad data", "What could not be read was left out and counted.", bad_table(bad)),
-        ("protocol", "Protocol", "What made these numbers.", _details(scores, protocol)),
-    ]
-    return [section for section in found if section[3]]
-
-
-def _drawn(section: Section) -> tuple[str, str, str, Markup]:
-    blocks = [
-        table([[f"{x:.3f}" if isinstance(x, float) else x for x in row] for row in block.rows], list(block.head))
-        for block in section.blocks
-        if isinstance(block, Table)
-    ]
-    return section.title.lower().replace(" ", "-"), section.title, section.note, join(blocks)
-
-
-def _details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> Markup:
-    blocks = []
-    if protocol:
-        blocks.append(
-            tag(
-                "details",
-                tag("summary", "Command, model, shards, classes, hit rule, tie rule"),
-                protocol_block(protocol),
-            )
-        )
-    if scores:
-        blocks.append(
-            tag(
-                "details",
-                tag("summary", f"All {len(scores)} scores, by their names in results.json"),
-                tables.everything(scores),
-            )
-        )
-    return join(blocks)
-
-
-def _bad(
-    training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None
-) -> Mapping[str, Mapping[str, Any]]:
-    """When -> reason -> count."""
-    beside = curves.with_name("bad.json") if curves else None
-    if training is None and beside and beside.is_file():
-        training = read_json(beside)
-    found = {"training": training, "evaluation": protocol.get("bad")}
-    return {when: counts for when, counts in found.items() if isinstance(counts, Mapping)}
-
-
-def _gallery(gallery: Gallery | None) -> Markup:
-    """The controls, and an empty place that the script fills."""
+def _queries(gallery: Gallery | None) -> list[Shown]:
+    """Return the controls of the gallery and its place, or nothing where there is no query."""
     if gallery is None or not gallery.queries:
-        return Markup()
-    of, to = gallery.queries[0].of, gallery.queries[0].to
-    choices = [
-        choice(key, legend, [(m, m, icon(m)) for m in modalities(names)], chosen)
-        for key, legend, names, chosen in (
-            ("of", "Ask with", [q.of for q in gallery.queries], of),
-            ("to", "Look among", [q.to for q in gallery.queries], to),
-        )
-    ]
-    tally = tag("p", class_="tally", id="tally", aria_live="polite")
-    none = tag("noscript", tag("p", "The gallery is drawn by this file's own script, which is switched off."))
-    return join([tag("div", *choices, tally, class_="controls"), none, tag("div", id="rows", class_="rows")])
+        return []
+    of, to = by_number_of_parts(q.of for q in gallery.queries), by_number_of_parts(q.to for q in gallery.queries)
+    return [Queries(of, to, (gallery.queries[0].of, gallery.queries[0].to))]
 
 
-def _data(gallery: Gallery | None) -> Markup:
+def _data(gallery: Gallery | None) -> dict[str, Any]:
+    """Return the JSON block of the gallery's script by its id, or nothing where there is no query."""
     if gallery is None or not gallery.queries:
-        return Markup()
+        return {}
     items = [
         {"key": i.key, "caption": i.caption, "faces": {m: f.json() for m, f in i.faces.items()}} for i in gallery.items
     ]
     queries = [
         [q.item, q.of, q.to, [[a.item, round(a.score, 4), int(a.hit)] for a in q.answers]] for q in gallery.queries
     ]
-    return block({"up": gallery.up, "items": items, "queries": queries}, id="gallery-data")
+    return {"gallery-data": {"up": gallery.up, "items": items, "queries": queries}}

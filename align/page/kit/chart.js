@@ -20,7 +20,7 @@
     const data = JSON.parse(figure.querySelector("script").textContent);
     const [left, right, top, bottom, width] = data.box, [x0, x1] = data.x, [y0, y1] = data.y;
     const plot = figure.querySelector(".plot"), svg = plot.querySelector("svg"), readout = plot.querySelector(".readout");
-    const cursor = svg.querySelector(".cursor"), line = cursor.querySelector("line");
+    const unit = svg.querySelector(".unit").textContent, cursor = svg.querySelector(".cursor"), line = cursor.querySelector("line");
     const groups = [...svg.querySelectorAll(".s")], off = new Set();
     const px = (x) => left + ((right - left) * (x - x0)) / (x1 - x0 || 1);
     const py = (y) => bottom - ((bottom - top) * (y - y0)) / (y1 - y0 || 1);
@@ -35,12 +35,12 @@
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
       cursor.querySelectorAll("circle").forEach((c) => c.remove());
-      readout.replaceChildren(element("div", "", `step ${anchor.toLocaleString("en")}`));
+      readout.replaceChildren(element("div", "", `${unit} ${anchor.toLocaleString("en")}`));
       for (const s of seen.sort((a, b) => b.point[1] - a.point[1])) {
         const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         for (const [k, v] of Object.entries({ class: s.c, cx: px(s.point[0]), cy: Math.max(top, Math.min(bottom, py(s.point[1]))), r: 3.5 })) dot.setAttribute(k, v);
         cursor.append(dot);
-        const far = Math.abs(s.point[0] - anchor) > 0.02 * (x1 - x0) ? ` (step ${s.point[0]})` : "";
+        const far = Math.abs(s.point[0] - anchor) > 0.02 * (x1 - x0) ? ` (${unit} ${s.point[0]})` : "";
         readout.append(element("div", "", element("i", s.c), s.n + far, element("b", "", number(s.point[1]))));
       }
       cursor.setAttribute("visibility", "visible");

@@ -61,7 +61,8 @@ const clouds = (() => {
 
   return {
     largest(radius) { largest = radius; },
-    clear() { watch.disconnect(); all.clear(); },
+    // Forget the canvases that are no longer on the page.
+    clear() { for (const c of all) if (!c.canvas.isConnected) { watch.unobserve(c.canvas); all.delete(c); } },
     // A canvas that shows the face {d, r}: drag or arrow keys turn it, a double click lets it turn by itself again.
     canvas(face, up, label) {
       const canvas = document.createElement("canvas"), raw = bytes(face.d), n = raw.length / 9;

@@ -40,13 +40,13 @@
 
   function render(of, to) {
     sounds.stop();
-    clouds.clear();
     const asked = queries.filter((q) => q[1] === of && q[2] === to);
     rows.replaceChildren(...asked.map(([index, , , answers]) => {
       const list = element("ol", "answers", ...answers.map((a, rank) => answer(a, rank, index, to)));
       list.style.setProperty("--k", String(Math.max(3, answers.length)));
       return element("article", "row", card("ask", items[index], of, [element("b", "", of), "asks"]), list);
     }));
+    clouds.clear();
     const first = asked.filter((q) => q[3].length && q[3][0][2]).length, any = asked.filter((q) => q[3].some((a) => a[2])).length;
     const k = Math.max(0, ...asked.map((q) => q[3].length));
     tally.textContent = asked.length

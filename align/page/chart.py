@@ -1,0 +1,147 @@
+"""A line chart in the units of its drawing: axes, ticks, lines, and the numbers behind it for the read-out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from align.page.section import Curve
+
+WIDTH, HEIGHT = 420.0, 232.0
+LEFT, RIGHT, TOP, BOTTOM = 38.0, 410.0, 12.0, 200.0  # of the plot, in the drawing's units
+
+
+class Series(NamedTuple):
+    """One line.
+
+    raw: the values that it smooths, drawn pale behind it. dots: a mark at each point. strong: the main line.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    raw: Sequence[tuple[float, float]] = ()
+    dots: bool = False
+    strong: bool = False
+
+
+class Chart(NamedTuple):
+    """Lines over a common axis. about: words beside the title. x: the axis. unit: limits of the y axis."""
+
+    title: str
+    series: Sequence[Series]
+    about: str = ""
+    x: str = "step"
+    unit: tuple[float, float] | None = None
+
+
+class Tick(NamedTuple):
+    """A mark on an axis, in the drawing's units."""
+
+    at: float
+    text: str
+
+
+class Line(NamedTuple):
+    """A series in the drawing's units. raw, path: their points as in SVG's `d`, or "". last: its last value."""
+
+    name: str
+    colour: str
+    raw: str
+    path: str
+    dots: Sequence[tuple[float, float]]
+    last: str
+
+
+class Plot(NamedTuple):
+    """A chart as it is drawn. data: for the page's script."""
+
+    title: str
+    about: str
+    x: str
+    xs: list[Tick]
+    ys: list[Tick]
+    lines: list[Line]
+    data: dict[str, Any]
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def write_tick(value: float) -> str:
+    """Return a tick's label: 0, 0.25, 1500, 20k, 1e-5."""
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    if abs(value) >= 1e4:
+        return f"{value / 1000:.6g}k"
+    return f"{value:.6g}"
+
+
+def limits(series: Sequence[Series]) -> tuple[float, float]:
+    """Return the ends of the y axis: all lines, and the raw values without the most extreme hundredth.
+
+    The axis begins at zero where the lowest value is positive and below half of the highest.
+    """
+    raw = sorted(y for s in series for _, y in s.raw)
+    cut = len(raw) // 100
+    values = [y for s in series for _, y in s.points] + raw[cut : len(raw) - cut]
+    low, high = min(values), max(values)
+    if 0 < low < 0.5 * high:
+        low = 0.0
+    pad = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    return (low if low == 0 else low - pad), high + pad
+
+
+def plot(chart: Chart | Curve) -> Plot:
+    """Return the drawing of a chart."""
+    if isinstance(chart, Curve):
+        chart = Chart(chart.title, [Series(*line) for line in chart.lines.items()], chart.y, chart.x)
+    xs = [x for s in chart.series for x, _ in (*s.points, *s.raw)]
+    x0, x1 = min(xs), max(xs)
+    y0, y1 = chart.unit or limits(chart.series)
+
+    def px(x: float) -> float:
+        return LEFT + (RIGHT - LEFT) * (x - x0) / ((x1 - x0) or 1)
+
+    def py(y: float) -> float:
+        return BOTTOM - (BOTTOM - TOP) * (y - y0) / ((y1 - y0) or 1)
+
+    def path(points: Sequence[tuple[float, float]]) -> str:
+        return "M" + " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in points) if points else ""
+
+    lines = [
+        Line(
+            s.name,
+            _colour(i, s),
+            path(s.raw),
+            path(s.points) if len(s.points) > 1 else "",
+            [(px(x), py(y)) for x, y in s.points] if s.dots or len(s.points) == 1 else [],
+            f"{s.points[-1][1]:.4g}",
+        )
+        for i, s in enumerate(chart.series)
+    ]
+    data = {
+        "box": [LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT],
+        "x": [x0, x1],
+        "y": [y0, y1],
+        "series": [
+            {"n": s.name, "c": _colour(i, s), "p": [[x, float(f"{y:.5g}")] for x, y in s.points]}
+            for i, s in enumerate(chart.series)
+        ],
+    }
+    marks = [Tick(px(x), write_tick(x)) for x in ticks(x0, x1)], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
+    return Plot(chart.title, chart.about, chart.x, *marks, lines, data)
+
+
+def _colour(i: int, s: Series) -> str:
+    return "strong" if s.strong else f"c{i % 8}" + (" dashed" if i >= 8 else "")

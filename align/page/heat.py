@@ -1,0 +1,97 @@
+"""The heat maps that Matrix blocks become: query × answer for each metric and each rule of a hit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from align.page.section import Matrix
+
+LEVELS = 20  # colours of the heat map, as page.css has them
+
+
+class Cell(NamedTuple):
+    """A value. level: its colour, 0 to LEVELS, or None. linked: the gallery shows answers of this pair."""
+
+    answer: str
+    value: float
+    level: int | None
+    linked: bool
+
+
+class Ask(NamedTuple):
+    """A query's row. cells: one for each column, None where nothing was measured."""
+
+    query: str
+    cells: list[Cell | None]
+    mean: float
+
+
+class Panel(NamedTuple):
+    """One heat map. means: of each column. mean: of all values."""
+
+    hit: str
+    metric: str
+    shown: bool
+    columns: list[str]
+    rows: list[Ask]
+    means: list[float]
+    mean: float
+
+
+class Heat(NamedTuple):
+    """All heat maps of one place, of which one is shown."""
+
+    metrics: list[str]
+    metric: str
+    hits: dict[str, str]
+    hit: str
+    panels: list[Panel]
+
+
+def by_number_of_parts(names: Iterable[str]) -> list[str]:
+    """Return each name once, in alphabetic order, composed ones ("audio+image") last."""
+    return sorted(set(names), key=lambda name: (name.count("+"), name))
+
+
+def first_metric(metrics: Iterable[str]) -> str:
+    """Return the metric to show first: recall@10, else the recall with the largest k, else the last one."""
+    seen = list(dict.fromkeys(metrics))
+    recalls = sorted((m for m in seen if m.startswith("recall@")), key=lambda m: int(m.rsplit("@")[-1]))
+    return "recall@10" if "recall@10" in seen else (recalls or seen)[-1]
+
+
+def arrange_heat(matrices: Sequence[Matrix], linked: set[tuple[str, str]]) -> Heat:
+    """Return the heat maps of matrices that are drawn in one place. linked: pairs that the gallery shows."""
+    first = matrices[0].name, first_metric(matrices[0].metrics)
+    panels = [
+        _panel(matrix.name, metric, cells, linked, (matrix.name, metric) == first)
+        for matrix in matrices
+        for metric, cells in matrix.metrics.items()
+    ]
+    metrics = list(dict.fromkeys(metric for matrix in matrices for metric in matrix.metrics))
+    return Heat(metrics, first[1], {matrix.name: matrix.hit for matrix in matrices}, first[0], panels)
+
+
+def _panel(
+    hit: str, metric: str, cells: Mapping[tuple[str, str], float], linked: set[tuple[str, str]], shown: bool
+) -> Panel:
+    queries, answers = by_number_of_parts(of for of, _ in cells), by_number_of_parts(to for _, to in cells)
+    is_share = all(0 <= v <= 1 for v in cells.values()) and "rank" not in metric.replace("reciprocal_rank", "")
+
+    def cell(of: str, to: str) -> Cell | None:
+        if (of, to) not in cells:
+            return None
+        value = cells[of, to]
+        return Cell(to, value, round(LEVELS * value) if is_share else None, (of, to) in linked)
+
+    rows = [
+        Ask(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))
+        for of in queries
+    ]
+    means = [_mean([v for (_, b), v in cells.items() if b == to]) for to in answers]
+    return Panel(hit, metric, shown, answers, rows, means, _mean(list(cells.values())))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

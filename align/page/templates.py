@@ -1,0 +1,81 @@
+"""The environment of the page's templates, which lie beside this file in ``kit/``.
+
+Python hands over values and no HTML: every value is escaped where it is printed, and a name that nobody gave raises. A
+line break beside a tag is layout of the template and does not reach the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from align.page.bars import arrange_bars
+from align.page.chart import plot
+from align.page.heat import arrange_heat
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LAYOUT = re.compile(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=<|\{[{%#])")
+
+
+def read_kit(name: str) -> str:
+    """Return the text of a file of ``kit/``."""
+    return files("align.page").joinpath("kit", *name.split("/")).read_text(encoding="utf-8").strip()
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of all templates, made at the first page: jinja2 is imported here alone."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    env = Environment(loader=FunctionLoader(_load), autoescape=True, undefined=StrictUndefined)
+    env.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # `tojson` escapes <, >, & and all but ASCII
+    env.filters |= {"runs": group_runs, "plot": plot, "heat": arrange_heat, "grid": arrange_bars}
+    env.filters |= {"columns": list_columns, "words": write_words, "rounded": write_rounded, "exact": write_exact}
+    env.filters |= {"place": "{:.1f}".format, "thousands": "{:,}".format, "percent": "{:.1%}".format}
+    env.tests["digest"] = is_digest
+    return env
+
+
+def group_runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
+    """Return blocks that follow one another and are of one kind together, as (kind, blocks).
+
+    A block's kind is the name of its class in lower case, and of the template in ``kit/blocks/`` that draws it.
+    """
+    return [(kind, list(some)) for kind, some in groupby(blocks, lambda block: type(block).__name__.lower())]
+
+
+def write_words(names: Iterable[str]) -> dict[str, str]:
+    """Return the text of each metric, which has spaces for underscores, by its name."""
+    return {name: name.replace("_", " ") for name in names}
+
+
+def write_rounded(value: float) -> str:
+    """Return a score with three decimals, a number of 10 or more with one."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def write_exact(value: float) -> str:
+    """Return all digits of a number."""
+    return repr(float(value))
+
+
+def list_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of all records, each once, in the order in which they come."""
+    return list(dict.fromkeys(key for record in records for key in record))
+
+
+def is_digest(value: object) -> bool:
+    """Return True for the 64 hexadecimal digits of a SHA-256."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _load(name: str) -> tuple[str, str, None]:
+    """Return a template without its layout, its name, and no test for changes. Line numbers stay as in the file."""
+    source = LAYOUT.sub(lambda layout: "{#" + "\n" * layout[0].count("\n") + "#}", read_kit(name))
+    return source, name, None

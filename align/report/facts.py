@@ -1,0 +1,48 @@
+"""The facts behind the numbers as blocks of the page: the protocol, its notes, and the data that could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align.files import read_json
+from align.page.blocks import Counts, Entries, Fine, Fold, Lines, Shown, Values
+
+
+def notes(protocol: Mapping[str, Any]) -> list[Shown]:
+    """Return the protocol's notes as a list, or nothing where there are none."""
+    lines = protocol.get("notes") or ()
+    return [Lines(lines)] if lines else []
+
+
+def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[Shown]:
+    """Return the protocol without notes and bad data, and every score by its name, both folded."""
+    out: list[Shown] = []
+    if protocol:
+        entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v is not None}
+        out.append(Fold("Command, model, shards, classes, hit rule, tie rule", [Entries(entries)]))
+    if scores:
+        out.append(Fold(f"All {len(scores)} scores, by their names in results.json", [Values(scores)]))
+    return out
+
+
+def bad(training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None) -> list[Shown]:
+    """Return the counts of bad data by reason, a column for each time the data was read.
+
+    training: of the training. Without it the bad.json beside `curves` is read, where there is one. The evaluation's
+    counts are in the protocol.
+    """
+    beside = curves.with_name("bad.json") if curves else None
+    if training is None and beside and beside.is_file():
+        training = read_json(beside)
+    given = {"training": training, "evaluation": protocol.get("bad")}
+    found = {
+        when: {reason: n for reason, n in counts.items() if isinstance(n, int) and n}
+        for when, counts in given.items()
+        if isinstance(counts, Mapping)
+    }
+    reasons = sorted({reason for counts in found.values() for reason in counts})
+    if found and not reasons:
+        return [Fine(f"None: every sample and member that {' and '.join(found)} read was good.")]
+    return [Counts("Reason", found, reasons)] if found else []
