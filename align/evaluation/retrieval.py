@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from align.embedding.embed import vectors
-from align.evaluation.composed import composed, reading, tuples
+from align.evaluation.composed import composed, tuples
 from align.evaluation.hits import Captions, Rule
 from align.evaluation.precision import mean_precision
-from align.evaluation.zeroshot import rule
 from align.metrics import mean_reciprocal_rank, median_rank, ranks, recall_at
-from align.scoring import How, score
+from align.scoring import How, choose, score
 from align.values import Embeddings, Scores, TermInfo
 
 cells = 1 << 22  # scores held at a time
@@ -28,7 +27,7 @@ def retrieval(
     hits: Rule,
     *,
     of: str,
-    how: How = "cosine",
+    how: How | None = None,
     terms: Sequence[TermInfo] = (),
     ks: Sequence[int] = (1, 5, 10),
     precision: bool = True,
@@ -42,12 +41,13 @@ def retrieval(
         query_sample, candidate_sample: (q,) and (c,), the sample of each row; -1 is a distractor. A rule of one's own
             may ask for other keys: what is below 0 does not ask.
         hits: the hit rule, see ``align.evaluation.hits``.
-        how, terms: see ``align.score``.
+        how, terms: see ``align.score``. None: as ``align.scoring.choose`` says.
         precision: whether the mean average precision is wanted too; it costs a sort of every row of scores.
 
     Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order); {} where no query has a hit.
     Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never helps.
     """
+    how = how or choose(terms, query, of)
     asks = (query_sample >= 0).nonzero().flatten()
     itself = list(query) == [of]
     found, chance, total, queries = [], 0.0, 0.0, 0
@@ -97,29 +97,26 @@ def retrieval_shards(
 ) -> Scores:
     """``PREFIX/image_to_text/recall@10``, … for all ordered pairs of different modalities.
 
-    A Symile term of three or more modalities adds ``audio+image_to_text/…``: for each of its modalities, the others
-    together ask for it, by the multilinear inner product, over the samples that have them all. A GRAM or TRIANGLE term
-    does so too, by the whole objective.
+    A term of three or more modalities (Symile, GRAM, TRIANGLE) adds ``audio+image_to_text/…``: for each of its
+    modalities, the others together ask for it, over the samples that have them all.
     """
     scores: Scores = {}
     present = sorted(m for m in embeddings if embeddings[m].n)
     for of in present:
         rows = embeddings[of]
         targets = vectors(embeddings, of)
-        asked: list[tuple[str, dict[str, Tensor], Tensor, How]] = [
-            (m, {m: vectors(embeddings, m)}, embeddings[m].sample, rule(terms, [m], of))
+        asked: list[tuple[str, dict[str, Tensor], Tensor]] = [
+            (m, {m: vectors(embeddings, m)}, embeddings[m].sample)
             for m, other in permutations(present, 2)
             if other == of
         ]
         for together in composed(terms, of):
             if set(together) <= set(present):
-                asked.append(("+".join(together), *tuples(embeddings, together), reading(terms, together, of)))
-        for name, query, samples, how in asked:
+                asked.append(("+".join(together), *tuples(embeddings, together)))
+        for name, query, samples in asked:
             asks, answers, same = samples, rows.sample, hits
             if isinstance(same, Captions):
                 asks, answers, same = same.between(list(query), samples, of, rows.sample)
-            found = retrieval(
-                query, targets, asks, answers, same, of=of, how=how, terms=terms, ks=ks, precision=precision
-            )
+            found = retrieval(query, targets, asks, answers, same, of=of, terms=terms, ks=ks, precision=precision)
             scores |= {f"{prefix}{name}_to_{of}/{key}": value for key, value in found.items()}
     return scores

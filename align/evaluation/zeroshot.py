@@ -13,15 +13,10 @@ from align.evaluation.labels import memberships
 from align.evaluation.prompts import class_prompts, equal_prompts
 from align.metrics import ranks, recall_at
 from align.model import JointModel
-from align.scoring import How, fits, score
+from align.scoring import choose, score
 from align.values import Embeddings, Scores, TermInfo
 
 chunk = 4096  # queries scored at a time
-
-
-def rule(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
-    """How to score: "objective" where a trained term joins the candidates with the query, else "cosine"."""
-    return "objective" if any(fits(term, query, of) for term in terms) else "cosine"
 
 
 def zeroshot(
@@ -39,7 +34,7 @@ def zeroshot(
         query: {modality: (n, D)}; with several modalities, row i of each belongs together.
         prompts: (C, D), from ``class_prompts``.
         members: (n, C) bool, the classes of each row; rows of no class are left out.
-        terms: the model's trained terms; see ``rule``.
+        terms: the model's trained terms; see ``align.scoring.choose``.
         text: the modality of the prompts.
         ks: ``accuracy@k`` is given for each k > 1 below C.
 
@@ -49,7 +44,7 @@ def zeroshot(
     n = int(known.sum())
     if n == 0:
         return {}
-    how = rule(terms, list(query), text)
+    how = choose(terms, query, text)
     members = members[known]
     found = []
     for start in range(0, n, chunk):
