@@ -20,6 +20,7 @@ from web import serving
 
 import align.data.places.ahead as ahead
 import align.data.places.servers as servers
+import align.files.retry as retry
 from align.data import Loader, Mixture, Resampled, Shards, TooManyBad
 from align.data.places.urls import resolve
 from align.data.places.window import Window
@@ -33,7 +34,7 @@ from align.preprocess import Bytes
 def _quick(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(servers, "PAUSE", 0.001)
+    monkeypatch.setattr(retry, "PAUSE", 0.001)
 
 
 def text(i):
@@ -395,8 +396,8 @@ def test_what_stays_is_quarantined(few, fault, caplog, monkeypatch):
 
 def test_attempts_wait_longer_and_longer(few, monkeypatch):
     waits = []
-    monkeypatch.setattr(servers.time, "sleep", waits.append)
-    monkeypatch.setattr(servers, "PAUSE", 1)
+    monkeypatch.setattr(retry.time, "sleep", waits.append)
+    monkeypatch.setattr(retry, "PAUSE", 1)
     few.faults["train-000000.tar"] = 503
     with pytest.raises(servers.Unreachable, match=r"train-000000.tar after 5 attempts: 503 Service Unavailable"):
         servers.fetch(servers.Remote(f"{few.url}/train-000000.tar"), 0, 10)

@@ -224,5 +224,5 @@ def test_where_nothing_can_be_locked_nobody_waits(tmp_path):
 
 
 def test_a_url_is_shown_without_secrets():
-    assert ranged.shown("https://me:pw@host:8/a/b.tar?X-Signature=1#x") == "https://host:8/a/b.tar?…"
-    assert ranged.shown("s3://bucket/a.tar") == "s3://bucket/a.tar"
+    assert ranged.display_url("https://me:pw@host:8/a/b.tar?X-Signature=1#x") == "https://host:8/a/b.tar?…"
+    assert ranged.display_url("s3://bucket/a.tar") == "s3://bucket/a.tar"
