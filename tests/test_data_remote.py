@@ -22,7 +22,7 @@ import align.data.places.ahead as ahead
 import align.data.places.servers as servers
 import align.files.retry as retry
 from align.data import Loader, Mixture, Resampled, Shards, TooManyBad
-from align.data.places.urls import resolve
+from align.data.places.urls import resolve_shards
 from align.data.places.window import Window
 from align.evaluation.counts import check_counts, counts
 from align.extras import pip_install
@@ -649,11 +649,11 @@ def test_a_remote_shard_is_scanned_as_strictly(tmp_path, caplog):
 
 
 def test_names_are_resolved_once():
-    found = resolve(["http://h/{a,b}.tar", "http://h/a.tar", "HTTP://h/a.tar", "http://[::1]:8/a.tar"])
+    found = resolve_shards(["http://h/{a,b}.tar", "http://h/a.tar", "HTTP://h/a.tar", "http://[::1]:8/a.tar"])
     assert [str(place) for place in found] == ["http://h/a.tar", "http://h/b.tar", "http://[::1]:8/a.tar"]
     assert [place.name for place in found] == ["a.tar", "b.tar", "a.tar"]
-    secret = resolve("http://me:secret@h/a.tar?key=1")
-    assert resolve(secret) == resolve(secret[0]) == secret
+    secret = resolve_shards("http://me:secret@h/a.tar?key=1")
+    assert resolve_shards(secret) == resolve_shards(secret[0]) == secret
 
 
 def test_logs_of_the_remote_reader_go_to_one_name():

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 
 if TYPE_CHECKING:
     from webdataset.compat import WebDataset
 
 
-def as_webdataset(places: Sequence[Place], shardshuffle: int, resampled: bool) -> WebDataset:
+def as_webdataset(places: Sequence[Location], shardshuffle: int, resampled: bool) -> WebDataset:
     """See ``Shards.webdataset``."""
     names = []
     for place in places:

@@ -99,7 +99,7 @@ class Budget:
         for bad in found:
             self.counts[bad.reason] = self.counts.get(bad.reason, 0) + 1
             self.first.setdefault(bad.reason, bad.where)
-        n = spoiled(found)
+        n = count_bad_samples(found)
         self.seen, self.bad = self.seen + seen, self.bad + n
         self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
         self._check(self.bad, max(10, self.max_bad * max(self.seen, self.total)), self.seen, "so far")
@@ -132,7 +132,7 @@ def is_fault(reason: str) -> bool:
     return not reason.startswith(("ignored/", "member/"))
 
 
-def spoiled(found: Iterable[Bad]) -> int:
+def count_bad_samples(found: Iterable[Bad]) -> int:
     """How many samples (positions) have at least one fault among these."""
     return len({bad.position for bad in found if is_fault(bad.reason)})
 

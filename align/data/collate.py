@@ -11,9 +11,9 @@ from align.data.bad import EMPTY, Bad
 from align.data.decoded import is_decoded
 from align.data.join import join, mark
 from align.data.meta import Meta, read_meta
-from align.data.mixing.overrides import Own
-from align.data.names import FOREIGN, Mapped
-from align.data.rows import Unusable, explain, sources
+from align.data.mixing.overrides import Decoding
+from align.data.names import FOREIGN, MemberNames
+from align.data.rows import UnusableMember, explain, find_rows
 from align.seeds import generator
 from align.values import BadSample, Batch, Rows, Sample
 
@@ -38,8 +38,8 @@ def collate(
     seed: int,
     epoch: int,
     shards: Counts | None = None,
-    members: Mapped | None = None,
-    own: Mapping[str, Own] | None = None,
+    members: MemberNames | None = None,
+    decodings: Mapping[str, Decoding] | None = None,
 ) -> Batch:
     """The batch of some positions of an epoch; a sample that is None leaves its position empty.
 
@@ -50,7 +50,14 @@ def collate(
     """
     mapping = members if members is not None else shards.members if shards is not None else FOREIGN
     marked, bad = piece(
-        samples, preprocess, positions=positions, train=train, seed=seed, epoch=epoch, members=mapping, own=own
+        samples,
+        preprocess,
+        positions=positions,
+        train=train,
+        seed=seed,
+        epoch=epoch,
+        members=mapping,
+        decodings=decodings,
     )
     if shards is not None:
         for found in bad:
@@ -66,8 +73,8 @@ def piece(
     train: bool,
     seed: int,
     epoch: int,
-    members: Mapped,
-    own: Mapping[str, Own] | None = None,
+    members: MemberNames,
+    decodings: Mapping[str, Decoding] | None = None,
 ) -> tuple[Batch, list[Bad]]:
     """As ``collate``, in the form that a worker sends: hard negatives still say whose they are (``join`` ends that)."""
     if len(samples) != len(positions):
@@ -77,19 +84,19 @@ def piece(
     rows: dict[str, list[Any]] = {m: [] for m in preprocess}
     owner: dict[str, list[int]] = {m: [] for m in preprocess}
     alive = [False] * len(samples)
-    usual = Own(members, preprocess)
+    usual = Decoding(members, preprocess)
     for i, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         if sample is None:
             metas.append(Meta())
             continue
-        mapping, readers = (own or {}).get(sample.get("__source__", ""), usual)
+        mapping, readers = (decodings or {}).get(sample.get("__source__", ""), usual)
         meta, reasons = read_meta(sample, mapping)
         metas.append(meta)
         bad += [_bad(reason, sample, "", position) for reason in reasons]
         for m, reader in readers.items():
             draws = generator("row", seed, epoch, position, m) if train else None
-            for source in sources(sample, m, reader.suffixes, mapping, meta.json):
-                if isinstance(source, Unusable):
+            for source in find_rows(sample, m, reader.suffixes, mapping, meta.json):
+                if isinstance(source, UnusableMember):
                     bad.append(_bad(source.reason, sample, source.member, position))
                     continue
                 try:

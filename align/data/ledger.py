@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
-from align.data.bad import Bad, is_fault, spoiled
+from align.data.bad import Bad, count_bad_samples, is_fault
 from align.distributed import exchange, world
 
 LIMIT = 10_000
@@ -26,7 +26,7 @@ class Ledger:
 
     def __init__(self, limit: int = LIMIT):
         self.limit = limit
-        self.seen = self.spoiled = 0  # samples, and those with a fault
+        self.seen = self.bad = 0  # samples, and those with a fault
         self._reasons: Counter[str] = Counter()
         self._shards: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._known: set[tuple[str, ...]] = set()
@@ -35,14 +35,14 @@ class Ledger:
 
     def add(self, found: Sequence[Bad], *, seen: int, split: str, epoch: int, step: int) -> None:
         """Account for the bad of a step's ``seen`` samples. step: as in metrics.csv, 1 is the first."""
-        self.seen, self.spoiled = self.seen + seen, self.spoiled + spoiled(found)
+        self.seen, self.bad = self.seen + seen, self.bad + count_bad_samples(found)
         for bad in found:
             self._reasons[bad.reason] += 1
             self._shards[bad.shard][bad.reason] += 1
             if is_fault(bad.reason):
                 self._list(bad, {"split": split, "epoch": epoch, "step": step})
 
-    def lost(self, shard: str, reason: str, n: int) -> None:
+    def add_lost(self, shard: str, reason: str, n: int) -> None:
         """Count what a shard had lost before it was read: samples that a cut or a damaged header took have no name."""
         self._reasons[reason] += n
         self._shards[shard][reason] += n
@@ -67,7 +67,7 @@ class Ledger:
         lines, self._lines = self._lines, []
         return lines
 
-    def listed(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def skip_listed(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """What a list holds already: it is not listed again."""
         for line in lines:
             if "more" in line:
@@ -92,11 +92,11 @@ class Ledger:
 
     def state(self) -> dict[str, Any]:
         """The counts, as JSON takes them, for a run that goes on from here."""
-        return {"samples": [self.seen, self.spoiled], "shards": self.shards}
+        return {"samples": [self.seen, self.bad], "shards": self.shards}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state`` said."""
-        self.seen, self.spoiled = state["samples"]
+        self.seen, self.bad = state["samples"]
         self._shards = defaultdict(Counter, {shard: Counter(counts) for shard, counts in state["shards"].items()})
         self._reasons = sum(self._shards.values(), Counter[str]())
 

@@ -16,7 +16,7 @@ from align.data.join import join
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces, start_worker
-from align.data.reading import Reading, check_by_position, say_what_is_read_twice, say_whose_order
+from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
 from align.values import Batch
 
 if TYPE_CHECKING:
@@ -79,24 +79,34 @@ class Loader:
             raise ValueError(
                 f"a batch of {batch} needs as many samples; {shards.name} … hold {len(shards)}: lower the batch"
             )
-        own = None
+        decodings = None
         if isinstance(shards, Sources):
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
-            own = shards.own(preprocess)
+            decodings = shards.decodings(preprocess)
         if not train:
             check_by_position(shards)
         elif rank == 0:
-            say_whose_order(shards)
+            warn_of_pipelines(shards)
         if rank == 0:
-            say_what_is_read_twice(shards, world * max(1, workers))
+            warn_of_double_reads(shards, world * max(1, workers))
         self.shards, self.batch, self.workers, self.train = shards, batch, workers, train
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
         self.start_step, self.steps = start_step, steps
         self._pieces = Pieces(
-            shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps, self.steps_per_epoch, own
+            shards,
+            dict(preprocess),
+            batch,
+            train,
+            seed,
+            rank,
+            world,
+            start_step,
+            steps,
+            self.steps_per_epoch,
+            decodings,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Piece | Exception] | None = None

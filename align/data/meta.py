@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from align.data.decoded import is_decoded, member_of, plain, read_json
-from align.data.names import Mapped
+from align.data.decoded import is_decoded, member_of, read_json, to_plain
+from align.data.names import MemberNames
 from align.values import Sample
 
 LARGEST = 3.4e38  # a batch has its weights in float32
@@ -22,7 +22,7 @@ class Meta(NamedTuple):
     json: dict[str, Any] | None = None
 
 
-def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
+def read_meta(sample: Sample, members: MemberNames) -> tuple[Meta, list[str]]:
     """What the sample says, and the reasons why parts of it could not be taken (``json/invalid``, …)."""
     content, bad = None, []
     if "json" in sample:
@@ -33,7 +33,7 @@ def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
     stated = content if isinstance(content, dict) else {}
     label = stated.get("label")
     if label is None and (name := member_of("label", members, sample)) is not None:
-        label = _mapped_label(sample, name, stated)
+        label = _read_label(sample, name, stated)
     if label is not None and not _is_label(label):
         bad.append("json/label")
         label = None
@@ -66,13 +66,13 @@ def group_number(group: Any) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def _mapped_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
+def _read_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
     member, _, key = name.partition(":")
     if key:
         return stated.get(key)
     data = sample[member]
     if is_decoded(data) and not isinstance(data, str):
-        return plain(data)
+        return to_plain(data)
     text = (data if isinstance(data, str) else data.decode("utf-8", "replace")).strip()
     return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text or None
 

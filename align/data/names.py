@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-Mapped = Mapping[str, Sequence[str]]
+MemberNames = Mapping[str, Sequence[str]]
 
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
@@ -20,8 +20,8 @@ FOREIGN: dict[str, list[str]] = {
 
 def with_foreign(members: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
     """A user's mapping, where a single name may stand for a list of one; the rest as in ``FOREIGN``."""
-    own = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
-    return {**FOREIGN, **own}
+    stated = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
+    return {**FOREIGN, **stated}
 
 
 FIRST_DOT = (
@@ -40,7 +40,7 @@ _member = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _row = re.compile(r"(?P<modality>[^.]+)(?P<negative>\.neg)?(\.(?P<number>\d+))?\.(?P<suffix>[^.]+)")
 
 
-def split(path: str) -> tuple[str, str] | None:
+def split_name(path: str) -> tuple[str, str] | None:
     """``class/0001.image.jpg`` -> ("class/0001", "image.jpg"): the key ends at the first dot of the base name.
 
     None for a hidden file, one without a suffix, a name that could leave a folder (absolute, "..", drive, NUL) or that
@@ -48,28 +48,28 @@ def split(path: str) -> tuple[str, str] | None:
     """
     folder, slash, base = re.sub(r"^(\./)+", "", path).rpartition("/")
     stem, dot, member = base.partition(".")
-    if not stem or not dot or not member or member.startswith("__") or not safe(folder + slash + base):
+    if not stem or not dot or not member or member.startswith("__") or not is_safe(folder + slash + base):
         return None
     return folder + slash + stem, member.lower()
 
 
-def safe(key: str) -> bool:
+def is_safe(key: str) -> bool:
     """Whether a key stays inside the folder it would be written to."""
     if not key or key.startswith("/") or "\0" in key or "\\" in key or re.match(r"[A-Za-z]:", key):
         return False
     return key.isprintable() and ".." not in key.split("/")
 
 
-def all_safe(keys: Sequence[str]) -> bool:
-    """Whether every key is ``safe``, by one look at all of them where nothing is odd."""
+def are_safe(keys: Sequence[str]) -> bool:
+    """Whether every key is ``is_safe``, by one look at all of them where nothing is odd."""
     every = "/".join(keys)
     odd = every.startswith("/") or any(mark in every for mark in ("//", "..", ":", "\\")) or not every.isprintable()
-    return all(keys) and (not odd or all(map(safe, keys)))
+    return all(keys) and (not odd or all(map(is_safe, keys)))
 
 
 def check_key(key: str) -> None:
     """ValueError unless ``key`` may be written: what is read back is the same key, and no other file's name."""
-    if not safe(key) or "." in key.rpartition("/")[2] or key.startswith("./"):
+    if not is_safe(key) or "." in key.rpartition("/")[2] or key.startswith("./"):
         raise ValueError(f"key {key!r}: use a relative name without dots, '..', backslashes or control characters")
 
 
@@ -104,7 +104,7 @@ def row_name(member: str) -> RowName | None:
     )
 
 
-def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:
+def find_mapped(modality: str, members: MemberNames, have: Iterable[str]) -> str | None:
     """The first of the names that ``members`` gives a modality which a sample has ("json:caption": it has a json)."""
     have = set(have)
     for name in members.get(modality, ()):
@@ -113,14 +113,14 @@ def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:
     return None
 
 
-def modalities(members: Iterable[str], mapping: Mapped) -> set[str]:
+def modalities(members: Iterable[str], mapping: MemberNames) -> set[str]:
     """The modalities that a sample with these members has."""
     members = set(members)
     found = {row.modality for row in map(row_name, members) if row is not None}
-    return found | {m for m in mapping if m != "label" and mapped(m, mapping, members) is not None}
+    return found | {m for m in mapping if m != "label" and find_mapped(m, mapping, members) is not None}
 
 
-def ignored(members: Iterable[str], mapping: Mapped) -> set[str]:
+def find_ignored(members: Iterable[str], mapping: MemberNames) -> set[str]:
     """The members that mean nothing here: no modality in the name, and no mapping."""
     used = {name.partition(":")[0] for names in mapping.values() for name in names} | {"json"}
     return {member for member in members if member not in used and row_name(member) is None}

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from align.data.bad import Bad
 from align.data.collate import piece
-from align.data.mixing.overrides import Own
+from align.data.mixing.overrides import Decoding
 from align.data.reading import Reading
 from align.values import Batch
 
@@ -39,15 +39,15 @@ class Pieces(IterableDataset[Piece | Exception]):
         start_step: int,
         steps: int | None,
         per_epoch: int,
-        own: Mapping[str, Own] | None,
+        decodings: Mapping[str, Decoding] | None,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
-        self.per_epoch, self.own = per_epoch, own
+        self.per_epoch, self.decodings = per_epoch, decodings
 
     def ready(self) -> None:
         """Load, before this is forked, what each worker would have to load by itself."""
-        for readers in (self.preprocess, *(own.preprocess for own in (self.own or {}).values())):
+        for readers in (self.preprocess, *(each.preprocess for each in (self.decodings or {}).values())):
             for reader in readers.values():
                 reader.ready()
 
@@ -72,19 +72,19 @@ class Pieces(IterableDataset[Piece | Exception]):
         epoch, within = divmod(step, self.per_epoch)
         first, end = within * self.batch, min((within + 1) * self.batch, len(self.shards))
         readers = self.world * workers
-        mine = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
+        positions = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
         modalities = frozenset(self.preprocess)
-        read = [self.shards.read(p, epoch, modalities, stride=readers) for p in mine]
-        unread = [bad._replace(position=p) for p, (_, some) in zip(mine, read, strict=True) for bad in some]
+        read = [self.shards.read(p, epoch, modalities, stride=readers) for p in positions]
+        unread = [bad._replace(position=p) for p, (_, some) in zip(positions, read, strict=True) for bad in some]
         part, bad = piece(
             [sample for sample, _ in read],
             self.preprocess,
-            positions=mine,
+            positions=positions,
             train=self.train,
             seed=self.seed,
             epoch=epoch,
             members=self.shards.members,
-            own=self.own,
+            decodings=self.decodings,
         )
         return part, unread + bad
 

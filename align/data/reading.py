@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, final
 
 from align.data.bad import Bad, Lost
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.values import Sample
 
 log = logging.getLogger("align.data")
@@ -27,7 +27,7 @@ class Reading(ABC):
 
     def __init__(
         self,
-        urls: Sequence[Place],
+        urls: Sequence[Location],
         members: dict[str, list[str]],
         *,
         streams: int,
@@ -108,7 +108,7 @@ class Reading(ABC):
         return self._first.get(reason, "")
 
 
-def say_what_is_read_twice(source: Reading, readers: int) -> None:
+def warn_of_double_reads(source: Reading, readers: int) -> None:
     """Log a warning where so many readers (ranks x workers) cannot own whole streams, which parts neighbours."""
     if source.block > 1 and source.streams % readers:
         log.warning(
@@ -129,7 +129,7 @@ def check_by_position(source: Reading) -> None:
         )
 
 
-def say_whose_order(source: Reading) -> None:
+def warn_of_pipelines(source: Reading) -> None:
     """Log a line where the order of samples is a pipeline's."""
     if source.pipelines:
         log.warning(

@@ -17,7 +17,7 @@ from typing import NamedTuple, final
 from align.data.bad import Bad, Lost
 from align.data.names import with_foreign
 from align.data.places.source import usual_block
-from align.data.places.urls import Place, resolve
+from align.data.places.urls import Location, resolve_shards
 from align.data.reading import Reading, log
 from align.data.shards import Shards
 from align.seeds import derive
@@ -53,7 +53,7 @@ class Resampled(Reading):
 
     def __init__(
         self,
-        urls: str | Place | Sequence[str | Place],
+        urls: str | Location | Sequence[str | Location],
         *,
         samples: int,
         seed: int = 0,
@@ -63,7 +63,7 @@ class Resampled(Reading):
         members: Mapping[str, Sequence[str]] | None = None,
         allow_pipe: bool = False,
     ):
-        places = resolve(urls, allow_pipe=allow_pipe)
+        places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         if samples < streams:
@@ -94,7 +94,7 @@ class Resampled(Reading):
             raise IndexError(f"position {position} of {len(self)}")
         k, stream = divmod(epoch * len(self) + position, self.streams)
         place = self._walk(stream, k)
-        while (drawn := self._drawn(stream, place.draw)) is None:
+        while (drawn := self._open_draw(stream, place.draw)) is None:
             place = self._walk(stream, k)
         every = lcm(self.streams, stride) // self.streams  # of the samples of this stream, this process reads
         sample, bad = drawn.read(place.offset, place.draw, modalities, stride=every)
@@ -166,10 +166,10 @@ class Resampled(Reading):
     def _length(self, stream: int, draw: int) -> int:
         number = self._number(stream, draw)
         if number not in self._lengths:
-            self._drawn(stream, draw)
+            self._open_draw(stream, draw)
         return self._lengths[number]
 
-    def _drawn(self, stream: int, draw: int) -> Shards | None:
+    def _open_draw(self, stream: int, draw: int) -> Shards | None:
         """The shard of a draw, in the order of that draw; a stream has one open at a time. None: it is out of reach."""
         before, shards = self._open.get(stream, (-1, None))
         if shards is not None and before == draw:

@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from align.data.archive.coverage import copied, coverage, modalities_of, readable, repeated, unused
+from align.data.archive.coverage import (
+    count_modalities,
+    count_repeated,
+    count_unused,
+    find_copy,
+    modalities_of,
+    select_members,
+)
 from align.data.as_webdataset import as_webdataset
 from align.data.bad import Bad, Lost
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
 from align.data.names import with_foreign
 from align.data.order import order
-from align.data.places.manifest import LOST_SAMPLES, manifest, short
+from align.data.places.manifest import LOST_SAMPLES, count_missing, read_manifest
 from align.data.places.opening import open_shards
 from align.data.places.servers import Unreachable
-from align.data.places.source import Reader, Source, usual_block
-from align.data.places.urls import Place, resolve
+from align.data.places.source import MemberReader, ReadOrder, usual_block
+from align.data.places.urls import Location, resolve_shards
 from align.data.reading import Reading
 from align.values import Sample
 
@@ -58,7 +65,7 @@ class Shards(Reading):
 
     def __init__(
         self,
-        urls: str | Place | Sequence[str | Place],
+        urls: str | Location | Sequence[str | Location],
         *,
         seed: int = 0,
         shuffle: bool = True,
@@ -72,14 +79,14 @@ class Shards(Reading):
     ):
         if cache < 0:
             raise ValueError(f"cache is a number of bytes, not {cache}")
-        places = resolve(urls, allow_pipe=allow_pipe)
+        places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         self.seed, self.shuffle, self.allow_pipe, self.cache = seed, shuffle, allow_pipe, cache
         self.indexes, about = open_shards(self.urls, cache, progress)
         self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
         self._wanted: dict[tuple[int, frozenset[str] | None], np.ndarray] = {}
-        self._source = Source(self.urls, about, self.indexes, cache, streams if shuffle else None, self.block)
+        self._source = MemberReader(self.urls, about, self.indexes, cache, streams if shuffle else None, self.block)
 
     def __len__(self) -> int:
         """How many samples, bad ones included: they keep their position."""
@@ -101,7 +108,7 @@ class Shards(Reading):
         shard, i = self.find(int(ordered[position]))
         index = self.indexes[shard]
         sample: Sample = {"__key__": index.keys[i], "__url__": str(self.urls[shard]), "__index__": position}
-        reader = Reader(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
+        reader = ReadOrder(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
         try:
             members, faults = self._source.sample(shard, i, reader)
         except Unreachable:
@@ -126,12 +133,12 @@ class Shards(Reading):
     @cached_property
     def modalities(self) -> dict[str, int]:
         """Modality -> how many samples have a row of it, by the names of their members (``json:…``: have a json)."""
-        return coverage(self.indexes, self.members)
+        return count_modalities(self.indexes, self.members)
 
     @cached_property
     def ignored(self) -> dict[str, int]:
         """Member name -> how many members of it mean nothing here (and are never opened)."""
-        return unused(self.indexes, self.members)
+        return count_unused(self.indexes, self.members)
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:
@@ -164,15 +171,15 @@ class Shards(Reading):
 
     @cached_property
     def _short(self) -> dict[str, int]:
-        return short(self.urls, self.indexes)
+        return count_missing(self.urls, self.indexes)
 
     @cached_property
     def _repeated(self) -> int:
-        return repeated(self.indexes)
+        return count_repeated(self.indexes)
 
     def copies(self) -> tuple[str, str, str] | None:
         """(shard, later shard, key) of a sample that two shards hold byte for byte, by their indexes; None: of none."""
-        found = copied(self.indexes)
+        found = find_copy(self.indexes)
         return None if found is None else (str(self.urls[found[0]]), str(self.urls[found[1]]), found[2])
 
     @property
@@ -217,12 +224,12 @@ class Shards(Reading):
     def _readable(self, shard: int, modalities: frozenset[str] | None) -> np.ndarray:
         key = (shard, modalities)
         if key not in self._wanted:
-            self._wanted[key] = readable(self.indexes[shard].names, self.members, modalities)
+            self._wanted[key] = select_members(self.indexes[shard].names, self.members, modalities)
         return self._wanted[key]
 
     def _kind(self, name: str) -> str:
         return min(modalities_of(name, self.members), default="") or name.rpartition(".")[2]
 
     def _manifests(self) -> list[dict[str, Any]]:
-        found = map(manifest, dict.fromkeys(place.parent for place in self.urls))
+        found = map(read_manifest, dict.fromkeys(place.parent for place in self.urls))
         return [content for content in found if content is not None]

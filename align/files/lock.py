@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """True while this process holds the lock file ``path``; False where another has it and ``wait`` is off.
 
     Where files cannot be locked (a folder that is read-only, a system without flock) it is True at once: what is

@@ -87,7 +87,7 @@ class AlignData(L.LightningDataModule):
             for part in shards.sources.values() if isinstance(shards, Sources) else [shards]:
                 check_modalities(part.modalities, model.modalities, part.name)
                 for shard, reason, n in part.lost:
-                    self.ledger.lost(shard, reason, n)
+                    self.ledger.add_lost(shard, reason, n)
         check_towers(self.train_shards, model.modalities)
         if len(self.train_shards) < self.batch:
             raise ValueError(

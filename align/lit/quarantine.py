@@ -27,7 +27,7 @@ class Quarantine(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.ledger.listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
+            self.ledger.skip_listed(keep_until(self.run / "bad.jsonl", own(pl_module).step))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         self._write(trainer, own(pl_module).step)

@@ -7,17 +7,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from align.data.archive.index import parse, places, stamp, store, stored
-from align.data.archive.members import Builder, Index
+from align.data.archive.index import find_index, index_paths, parse_index, stamp, write_index
+from align.data.archive.members import Builder, ShardIndex
 from align.data.archive.tar import Entry, Gap, scan
-from align.data.names import safe, split
+from align.data.names import is_safe, split_name
 from align.files import read_json
 
 GAPS = ("header", "truncated", "no-end")
 log = logging.getLogger("align.data")
 
 
-def index_of(shard: Path) -> Index:
+def read_index(shard: Path) -> ShardIndex:
     """The shard's index: the stored one where it can be trusted, else made by a strict scan and stored.
 
     Raises FileNotFoundError, and ValueError for a file that is no tar.
@@ -25,28 +25,28 @@ def index_of(shard: Path) -> Index:
     if not shard.is_file():
         raise FileNotFoundError(f"no shard {shard}")
     state = stamp(shard)
-    found = stored(shard)
+    found = find_index(shard)
     if found is not None:
         return found
     index = build_index(shard)
     warn(shard, index)
-    store(index, shard, state)
+    write_index(index, shard, state)
     return index
 
 
-def warn(shard: object, index: Index) -> None:
+def warn(shard: object, index: ShardIndex) -> None:
     """One line where the scan had to leave something out."""
     if index.notes:
         log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
 
 
-def build_index(shard: Path) -> Index:
+def build_index(shard: Path) -> ShardIndex:
     """Read the whole shard strictly. What touches a gap is left out whole, and counted in ``notes``.
 
     So are the samples without a trace ("sample/lost"), where an index from before the damage still names them.
     """
     builder = Builder()
-    before = _before(shard)
+    before = _read_earlier(shard)
     last, after_gap = None, False
     damaged: set[str] = set()
     with open(shard, "rb") as file:
@@ -57,7 +57,7 @@ def build_index(shard: Path) -> Index:
                 else:
                     builder.notes[f"shard/{found.kind}"] += 1
                     after_gap = found.kind == "header"
-                    damaged |= _touched(builder, found, last, before)
+                    damaged |= _find_damaged(builder, found, last, before)
         except ValueError as error:
             raise ValueError(f"{shard} {error}") from None
     for key in damaged:
@@ -72,11 +72,11 @@ def build_index(shard: Path) -> Index:
     return builder.build()
 
 
-def _before(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
+def _read_earlier(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
     """What the index beside a shard says of it as it was: key -> member -> (offset, size, CRC-32); {} without one."""
     try:
-        content: Any = read_json(places(shard)[0])
-        old = parse(content, int(content["shard"]["size"]))
+        content: Any = read_json(index_paths(shard)[0])
+        old = parse_index(content, int(content["shard"]["size"]))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     if old is None:
@@ -88,7 +88,7 @@ def _before(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
     }
 
 
-def _touched(
+def _find_damaged(
     builder: Builder, gap: Gap, last: str | None, before: dict[str, dict[str, tuple[int, int, int]]]
 ) -> set[str]:
     """The samples that may have lost a member to a gap.
@@ -96,7 +96,7 @@ def _touched(
     The last before it; not where the archive was cut and the index from before says that this was all of it, what is
     left of the next header names another sample, or the last has every member that any sample before it has.
     """
-    parts = split(gap.name) if gap.name else None
+    parts = split_name(gap.name) if gap.name else None
     if gap.kind == "truncated" and parts is not None:
         return {parts[0]}
     if last is None or last not in builder.samples or gap.harmless:
@@ -114,13 +114,13 @@ def _touched(
 def _add(
     builder: Builder, entry: Entry, last: str | None, after_gap: bool, damaged: set[str]
 ) -> tuple[str | None, bool]:
-    parts = split(entry.name)
+    parts = split_name(entry.name)
     if parts is None:
         base = entry.name.rpartition("/")[2]
         if base.startswith("__") and base.endswith("__"):  # webdataset's own notes
             return last, after_gap
         hidden = base.startswith(".") or "." not in base
-        builder.notes["shard/other-file" if hidden and safe(entry.name) else "shard/unsafe-name"] += 1
+        builder.notes["shard/other-file" if hidden and is_safe(entry.name) else "shard/unsafe-name"] += 1
         return last, after_gap
     key, member = parts
     if after_gap:

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from align.data.archive.members import Index
-from align.data.names import all_safe, split
+from align.data.archive.members import ShardIndex
+from align.data.names import are_safe, split_name
 from align.files import cache_dir, cache_name, read_json, write_json
 
 SCHEMA = 1
 
 
-def stored(shard: Path) -> Index | None:
+def find_index(shard: Path) -> ShardIndex | None:
     """The index that stands beside the shard or in the cache, where it can be trusted."""
     state = stamp(shard)
-    return next((found for path in places(shard) if (found := load(path, state)) is not None), None)
+    return next((found for path in index_paths(shard) if (found := load_index(path, state)) is not None), None)
 
 
 def stamp(shard: Path) -> dict[str, int]:
@@ -33,16 +33,16 @@ def stamp(shard: Path) -> dict[str, int]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def places(shard: Path) -> list[Path]:
+def index_paths(shard: Path) -> list[Path]:
     """Where the index of a shard may stand, the first choice first."""
     cached = cache_dir() / "index" / f"{cache_name(str(shard.resolve()))}.json"
     return [shard.with_name(shard.name + ".index.json"), cached]
 
 
-def store(index: Index, shard: Path, state: dict[str, int]) -> None:
+def write_index(index: ShardIndex, shard: Path, state: dict[str, int]) -> None:
     """Write the index beside the shard, else into the cache; where neither can be written it is only kept in memory."""
-    content = contents(index, state)
-    for path in places(shard):
+    content = index_json(index, state)
+    for path in index_paths(shard):
         if path.parent == shard.parent and not os.access(path.parent, os.W_OK):
             continue
         try:
@@ -52,7 +52,7 @@ def store(index: Index, shard: Path, state: dict[str, int]) -> None:
             continue
 
 
-def contents(index: Index, state: Mapping[str, Any]) -> dict[str, Any]:
+def index_json(index: ShardIndex, state: Mapping[str, Any]) -> dict[str, Any]:
     """The index as it is stored; ``state`` is what must agree when it is loaded."""
     return {
         "schema": SCHEMA,
@@ -67,16 +67,16 @@ def contents(index: Index, state: Mapping[str, Any]) -> dict[str, Any]:
 COLUMNS = {"first": np.int64, "name": np.int32, "offset": np.int64, "size": np.int64, "crc32": np.int64}
 
 
-def load(path: Path, state: Mapping[str, Any]) -> Index | None:
-    """A stored index that fits the shard as it is now, and can be read by ``parse``; else None."""
+def load_index(path: Path, state: Mapping[str, Any]) -> ShardIndex | None:
+    """A stored index that fits the shard as it is now, and can be read by ``parse_index``; else None."""
     try:
         content: Any = read_json(path)
-        return parse(content, state["size"]) if content["shard"] == state else None
+        return parse_index(content, state["size"]) if content["shard"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def parse(content: Any, size: int) -> Index | None:
+def parse_index(content: Any, size: int) -> ShardIndex | None:
     """An index from its JSON where it is whole and says nothing impossible of a shard of ``size`` bytes; else None.
 
     Nor has it a name that no scan would have let pass: it may come from where the shard comes from.
@@ -85,7 +85,7 @@ def parse(content: Any, size: int) -> Index | None:
         if content["schema"] != SCHEMA:
             return None
         columns = {column: np.array(content[column], dtype=dtype) for column, dtype in COLUMNS.items()}
-        index = Index(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
+        index = ShardIndex(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
         members = len(index.name)
         first = index.first.tolist()
         whole = isinstance(index.keys, list) and all(column.ndim == 1 for column in columns.values())
@@ -99,7 +99,7 @@ def parse(content: Any, size: int) -> Index | None:
             and index.name.min() >= 0
             and index.name.max() < len(index.names)
         )
-        named = all_safe(index.keys) and all(split(f"key.{name}") == ("key", name) for name in index.names)
+        named = are_safe(index.keys) and all(split_name(f"key.{name}") == ("key", name) for name in index.names)
         return index if whole and inside and named else None
     except (ValueError, KeyError, TypeError, IndexError, OverflowError):
         return None

@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Index:
+class ShardIndex:
     """The samples of a shard in columns: sample i has the members first[i] to first[i + 1]."""
 
     keys: list[str]
@@ -44,11 +44,13 @@ class Builder:
         else:
             members[member] = (offset, size, crc32)
 
-    def build(self) -> Index:
+    def build(self) -> ShardIndex:
         names = sorted({name for members in self.samples.values() for name in members})
         number = {name: i for i, name in enumerate(names)}
         flat = [(number[name], *place) for members in self.samples.values() for name, place in members.items()]
         columns = np.array(flat, dtype=np.int64).reshape(len(flat), 4)
         first = np.cumsum([0, *map(len, self.samples.values())], dtype=np.int64)
         name, offset, size, crc32 = columns.T.copy()
-        return Index(list(self.samples), first, names, name.astype(np.int32), offset, size, crc32, dict(self.notes))
+        return ShardIndex(
+            list(self.samples), first, names, name.astype(np.int32), offset, size, crc32, dict(self.notes)
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, final
 
-from align.data.archive.index import stamp, store
+from align.data.archive.index import stamp, write_index
 from align.data.archive.members import Builder
 from align.data.archive.tar import BLOCK, RECORD, header, padding
 from align.data.labels import attributes
@@ -63,7 +63,7 @@ class ShardFile:
         self._put(bytes(2 * BLOCK))  # the end of the archive
         self._put(padding(self.size, RECORD))
         self._context.__exit__(None, None, None)
-        store(self._index.build(), self.path, stamp(self.path))
+        write_index(self._index.build(), self.path, stamp(self.path))
         return {
             "samples": self.samples,
             "size": self.size,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.data.archive.build import index_of
+from align.data.archive.build import read_index
 from align.data.check.archive import check_archive, check_manifest
 from align.data.check.duplicates import check_captions, check_copies, check_keys, check_looks
 from align.data.check.findings import Finding, Findings, Place
@@ -17,7 +17,7 @@ from align.data.check.said import check_said
 from align.data.check.seen import Seen
 from align.data.check.survey import survey
 from align.data.names import CODE
-from align.data.places.urls import resolve
+from align.data.places.urls import resolve_shards
 from align.data.shards import Shards
 
 Progress = Callable[[int, int], None]
@@ -147,7 +147,7 @@ def diagnose(
 
 def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tuple[list[Any], Shards | None]:
     """All shards that are named, and those of them that can be read."""
-    paths = list(resolve(urls, allow_pipe=allow_pipe))
+    paths = list(resolve_shards(urls, allow_pipe=allow_pipe))
     try:
         return paths, Shards(urls, shuffle=False, members=members, allow_pipe=allow_pipe)
     except ValueError:
@@ -157,7 +157,7 @@ def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tup
         good = []
         for path in local:
             try:
-                index_of(path)
+                read_index(path)
                 good.append(path)
             except ValueError as error:
                 findings.add("shard/no-tar", Place(str(path)), str(error).removeprefix(f"{path} "))

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from align.data.archive.index import places
+from align.data.archive.index import index_paths
 from align.data.bad import BLANK, EMPTY, NOTED, Bad, Budget, Lost, TooManyBad, is_fault
 from align.data.making.job import Item, Job
 from align.data.making.journal import Journal
@@ -150,7 +150,7 @@ class _Run:
             return True
         if not path.is_file() or path.stat().st_size != said["size"]:
             return False
-        if path.stat().st_mtime_ns == entry["mtime_ns"] and places(path)[0].is_file():
+        if path.stat().st_mtime_ns == entry["mtime_ns"] and index_paths(path)[0].is_file():
             return True
         return sha256(path) == said["sha256"]
 

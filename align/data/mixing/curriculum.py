@@ -38,7 +38,7 @@ class Curriculum:
         self.deals = [Deal(parts(self._row(schedule[step]))) for step in self.first]
         self._before = [np.zeros(len(sizes), np.int64)]  # at the first step of each part of the schedule
         for deal, (begin, end) in zip(self.deals[:-1], pairwise(self.first), strict=True):
-            self._before.append(self._before[-1] + self._given(deal, end - begin))
+            self._before.append(self._before[-1] + self._count_given(deal, end - begin))
         for deal in self.deals:
             most = deal.largest(1) * batch if whole else deal.largest(batch)
             for name, size, need in zip(self.names, self.sizes, most.tolist(), strict=True):
@@ -52,7 +52,7 @@ class Curriculum:
     def before(self, step: int) -> np.ndarray:
         """(sources,) int64: samples that each source has given in the steps before this one."""
         part = bisect_right(self.first, step) - 1
-        return self._before[part] + self._given(self.deals[part], step - self.first[part])
+        return self._before[part] + self._count_given(self.deals[part], step - self.first[part])
 
     def epoch(self, source: int, step: int) -> tuple[int, int]:
         """The epoch that a source is in at a step, and the step at which this epoch began.
@@ -82,7 +82,7 @@ class Curriculum:
         given = self.deals[part].count(source, draws if self.whole else draws * self.batch)
         return int(self._before[part][source]) + given * (self.batch if self.whole else 1)
 
-    def _given(self, deal: Deal, steps: int) -> np.ndarray:
+    def _count_given(self, deal: Deal, steps: int) -> np.ndarray:
         return deal.before(steps) * self.batch if self.whole else deal.before(steps * self.batch)
 
     def _end(self, source: int, start: int) -> int:

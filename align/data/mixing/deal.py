@@ -54,8 +54,8 @@ class Deal:
         self.parts = list(parts)
         self.period = sum(self.parts)
         self.table = np.array(_assignment(self.parts), dtype=np.int64)  # (period,) source of each draw
-        mine = self.table[:, None] == np.arange(len(self.parts))
-        self._prefix = np.concatenate([np.zeros((1, len(self.parts)), np.int64), np.cumsum(mine, axis=0)])
+        goes_to = self.table[:, None] == np.arange(len(self.parts))
+        self._prefix = np.concatenate([np.zeros((1, len(self.parts)), np.int64), np.cumsum(goes_to, axis=0)])
         self._columns = self._prefix.T.tolist()  # for single questions: ten times as fast as an array
 
     def before(self, draws: int | np.ndarray) -> np.ndarray:

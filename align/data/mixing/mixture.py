@@ -97,7 +97,7 @@ class Mixture(Sources):
                 self._plans.popitem(last=False)
         return self._plans[step]
 
-    def given(self, step: int) -> dict[str, int]:
+    def count_given(self, step: int) -> dict[str, int]:
         """Source -> how many samples it has given before a step of the run, bad ones included."""
         return dict(zip(self.sources, self.curriculum.before(step).tolist(), strict=True))
 

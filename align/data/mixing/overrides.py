@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from align.data.names import Mapped
+from align.data.names import MemberNames
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
 
 
-class Own(NamedTuple):
+class Decoding(NamedTuple):
     """How the samples of one source of a mixture are read: its member names, and its preprocess for each modality."""
 
-    members: Mapped
+    members: MemberNames
     preprocess: Mapping[str, Preprocess]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from align.data.bad import Bad, Lost
 from align.data.labels import merge_classes
-from align.data.mixing.overrides import Own, check
+from align.data.mixing.overrides import Decoding, check
 from align.data.names import FOREIGN
 from align.data.pipeline import Pipeline
 from align.data.reading import Reading
@@ -112,14 +112,14 @@ class Sources(Reading):
             source.begin(rank, world)
 
     @final
-    def own(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Own]:
+    def decodings(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Decoding]:
         """Source -> how its samples are read: its member names, and ``preprocess`` with its overrides.
 
         Raises ValueError for an override of another modality, or one whose rows have another shape or dtype.
         """
         check(self.overrides, preprocess)
         return {
-            name: Own(source.members, {**preprocess, **self.overrides.get(name, {})})
+            name: Decoding(source.members, {**preprocess, **self.overrides.get(name, {})})
             for name, source in self.sources.items()
         }
 

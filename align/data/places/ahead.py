@@ -40,7 +40,7 @@ class Ahead:
     def read(
         self,
         remote: Remote,
-        what: Range,
+        member: Range,
         *,
         slot: tuple[int, int],
         window: tuple[int, object],
@@ -61,7 +61,7 @@ class Ahead:
             self._drop(lambda other, _: other == slot or (slot[0] > 0 and other[0] not in others))
             found = self._windows[slot] = Window(window, plan())
         try:
-            return self._member(remote, what, found)
+            return self._member(remote, member, found)
         except Unreachable as error:
             self.quarantine(remote, str(error))
             raise
@@ -76,18 +76,18 @@ class Ahead:
         """Forget what was fetched."""
         _close(self._windows)
 
-    def _member(self, remote: Remote, what: Range, window: Window) -> bytes:
-        i = bisect_right(window.starts, (what.shard, what.begin)) - 1
+    def _member(self, remote: Remote, member: Range, window: Window) -> bytes:
+        i = bisect_right(window.starts, (member.shard, member.begin)) - 1
         here = window.ranges[i] if i >= 0 else None
-        if here is None or here.shard != what.shard or here.end < what.end:
-            return fetch(remote, what.begin, what.end)
-        begin, end = what.begin - here.begin, what.end - here.begin
+        if here is None or here.shard != member.shard or here.end < member.end:
+            return fetch(remote, member.begin, member.end)
+        begin, end = member.begin - here.begin, member.end - here.begin
         if i not in window.at:
             held = sum(w.size for w in self._windows.values())
             if held + here.end - here.begin > self.limit:
                 self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
-                return fetch(remote, what.begin, what.end)
-            for j, data in _fetched(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
+                return fetch(remote, member.begin, member.end)
+            for j, data in _fetch_all(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
                 try:
                     window.write(j, data)
                 except OSError as error:  # the disk is full, or there are no more descriptors
@@ -121,7 +121,7 @@ def _next(window: Window, i: int, most: int) -> list[int]:
     return out
 
 
-def _fetched(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
+def _fetch_all(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
     """These ranges, fetched at the same time. Raises Unreachable where the first fails; another is only left out."""
     if len(asked) == 1:
         return [(asked[0], fetch(remote, window.ranges[asked[0]].begin, window.ranges[asked[0]].end))]

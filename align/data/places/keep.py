@@ -19,7 +19,7 @@ from typing import final
 from align.data.places.servers import Remote, Unreachable, fetch_whole
 from align.files import atomic_write, cache_dir, cache_name
 from align.files.http import Stat
-from align.files.lock import locked
+from align.files.lock import hold_lock
 
 PIECE = 1 << 20
 
@@ -45,7 +45,7 @@ class Pipe:
         return self
 
 
-def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
+def keep(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
     """The shard as a file in the cache, fetched or run where it is not there. Raises Unreachable.
 
     about: what the server said of it, for one that has no ranges. limit: bytes of the whole folder.
@@ -54,10 +54,10 @@ def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
     path = cache_dir() / "shards" / f"{cache_name(name)}.tar"
     if _touch(path):
         return path
-    with locked(path.with_suffix(".lock")):
+    with hold_lock(path.with_suffix(".lock")):
         if _touch(path):
             return path
-        chunks = _printed(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
+        chunks = _run(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
         with closing(chunks), atomic_write(path) as file:
             size = 0
             for chunk in chunks:
@@ -95,7 +95,7 @@ def _shrink(newest: Path, limit: int) -> None:
             total -= size
 
 
-def _printed(pipe: Pipe) -> Generator[bytes, None, None]:
+def _run(pipe: Pipe) -> Generator[bytes, None, None]:
     with subprocess.Popen(pipe.command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
         try:
             if running.stdout is not None:

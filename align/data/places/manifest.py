@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from align.data.archive.members import Index
+from align.data.archive.members import ShardIndex
 from align.data.places.keep import Pipe
 from align.data.places.servers import Remote, fetch_small
 from align.files import read_json
@@ -15,7 +15,7 @@ from align.files import read_json
 LOST_SAMPLES = ("sample/cut", "sample/lost")
 
 
-def manifest(folder: Path | Remote | Pipe) -> dict[str, Any] | None:
+def read_manifest(folder: Path | Remote | Pipe) -> dict[str, Any] | None:
     """The manifest of a folder of shards; None where there is none.
 
     Raises ValueError for a local one that is no JSON.
@@ -33,9 +33,9 @@ def manifest(folder: Path | Remote | Pipe) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def stated(folder: Path | Remote | Pipe) -> dict[str, int] | None:
+def read_counts(folder: Path | Remote | Pipe) -> dict[str, int] | None:
     """Shard name -> samples, as the folder's manifest says."""
-    shards = (manifest(folder) or {}).get("shards")
+    shards = (read_manifest(folder) or {}).get("shards")
     if not isinstance(shards, dict):
         return None
     return {
@@ -45,13 +45,13 @@ def stated(folder: Path | Remote | Pipe) -> dict[str, int] | None:
     }
 
 
-def short(places: Sequence[Path | Remote | Pipe], indexes: Sequence[Index]) -> dict[str, int]:
+def count_missing(places: Sequence[Path | Remote | Pipe], indexes: Sequence[ShardIndex]) -> dict[str, int]:
     """Damaged shard -> samples that it lacks of what its manifest says, besides those that the scan counted as lost.
 
     Only of shards that are empty or whose scan noted something: no manifest is asked for where nothing is amiss.
     """
     damaged = [(at, index) for at, index in zip(places, indexes, strict=True) if index.notes or not len(index)]
-    counted = {place.parent: stated(place.parent) or {} for place, _ in damaged}
+    counted = {place.parent: read_counts(place.parent) or {} for place, _ in damaged}
     out = {}
     for place, index in damaged:
         known = len(index) + sum(index.notes.get(reason, 0) for reason in LOST_SAMPLES)

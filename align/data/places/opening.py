@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from align.data.archive.build import build_index, index_of, warn
-from align.data.archive.index import contents, load, parse, stored
-from align.data.archive.members import Index
-from align.data.places.keep import Pipe, kept
-from align.data.places.manifest import stated
+from align.data.archive.build import build_index, read_index, warn
+from align.data.archive.index import find_index, index_json, load_index, parse_index
+from align.data.archive.members import ShardIndex
+from align.data.places.keep import Pipe, keep
+from align.data.places.manifest import read_counts
 from align.data.places.servers import Remote, Unreachable, fetch_small, fetch_whole, stat
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.files import atomic_write, cache_dir, cache_name, write_json
 from align.files.http import Stat
-from align.files.lock import locked
+from align.files.lock import hold_lock
 
 TOGETHER = 16  # questions to servers at a time
 Progress = Callable[[int, int], None]
@@ -35,8 +35,8 @@ log = logging.getLogger("align.data")
 
 
 def open_shards(
-    urls: Sequence[Place], cache: int, progress: Progress | None = None
-) -> tuple[list[Index], list[Stat | Unreachable | None]]:
+    urls: Sequence[Location], cache: int, progress: Progress | None = None
+) -> tuple[list[ShardIndex], list[Stat | Unreachable | None]]:
     """The index of each shard, and what its server said (None for one that is a file here).
 
     progress: called with (indexed, shards without an index); without it a line is logged every 15 seconds.
@@ -44,34 +44,34 @@ def open_shards(
     """
     say = progress or _Lines()
     about: list[Stat | Unreachable | None] = _ask(urls)
-    found: list[Index | None] = [_known(place, state) for place, state in zip(urls, about, strict=True)]
+    found: list[ShardIndex | None] = [_load_known(place, state) for place, state in zip(urls, about, strict=True)]
     missing = deque(i for i, index in enumerate(found) if index is None)
     total, turn = len(missing), len(missing)
     while missing:
         i = missing.popleft()
-        with locked(cache_dir() / "index" / f"{digest(urls[i])}.lock", wait=turn <= 0) as mine:
+        with hold_lock(cache_dir() / "index" / f"{digest(urls[i])}.lock", wait=turn <= 0) as ours:
             turn -= 1
-            if not mine:
+            if not ours:
                 missing.append(i)
                 continue
-            place, index = urls[i], _known(urls[i], about[i])
+            place, index = urls[i], _load_known(urls[i], about[i])
             try:
                 found[i] = _make(place, about[i], cache) if index is None else index
             except Unreachable as error:  # it answered, and then its bytes did not come
                 if not isinstance(place, Remote):
                     raise
-                found[i], about[i] = _of_unreachable(place, error), error
+                found[i], about[i] = _index_unreachable(place, error), error
         say(total - len(missing), total)
     return [index for index in found if index is not None], about
 
 
-def digest(place: Place) -> str:
+def digest(place: Location) -> str:
     """The name of a shard's files in the cache."""
     whole = place.url if isinstance(place, Remote) else str(place.resolve() if isinstance(place, Path) else place)
     return cache_name(whole)
 
 
-def _ask(urls: Sequence[Place]) -> list[Stat | Unreachable | None]:
+def _ask(urls: Sequence[Location]) -> list[Stat | Unreachable | None]:
     remote = [place for place in urls if isinstance(place, Remote)]
     if not remote:
         return [None] * len(urls)
@@ -87,29 +87,29 @@ def _stat(remote: Remote) -> Stat | Unreachable:
         return error
 
 
-def _known(place: Place, about: Stat | Unreachable | None) -> Index | None:
+def _load_known(place: Location, about: Stat | Unreachable | None) -> ShardIndex | None:
     """The index that is there already and can be trusted."""
     if isinstance(place, Path):
-        return stored(place)
+        return find_index(place)
     if isinstance(place, Remote) and isinstance(about, Stat):
-        return load(_path(place), _state(about))
+        return load_index(_path(place), _state(about))
     return None
 
 
-def _make(place: Place, about: Stat | Unreachable | None, cache: int) -> Index:
+def _make(place: Location, about: Stat | Unreachable | None, cache: int) -> ShardIndex:
     if isinstance(place, Path):
-        return index_of(place)
+        return read_index(place)
     if isinstance(place, Pipe):
-        return _of_kept(place, None, cache)
+        return _index_whole(place, None, cache)
     if not isinstance(about, Stat):
-        return _of_unreachable(place, about)
-    index = _beside(place, about.size) or _scanned(place, about, cache)
+        return _index_unreachable(place, about)
+    index = _fetch_index(place, about.size) or _scan_remote(place, about, cache)
     with suppress(OSError):  # it is only not remembered
-        write_json(_path(place), contents(index, _state(about)), indent=None)
+        write_json(_path(place), index_json(index, _state(about)), indent=None)
     return index
 
 
-def _beside(remote: Remote, size: int | None) -> Index | None:
+def _fetch_index(remote: Remote, size: int | None) -> ShardIndex | None:
     """The index on the server, where it speaks of a shard of this size; of any, where the size is not known."""
     data = fetch_small(remote.parent / (remote.name + ".index.json"))
     if data is None:
@@ -117,19 +117,19 @@ def _beside(remote: Remote, size: int | None) -> Index | None:
     try:
         content: Any = json.loads(data)
         said = int(content["shard"]["size"])
-        return parse(content, said) if size in (None, said) else None
+        return parse_index(content, said) if size in (None, said) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _of_kept(place: Remote | Pipe, about: Stat | None, cache: int) -> Index:
-    path = kept(place, about, cache)
-    with _named(path, place):
-        return index_of(path)
+def _index_whole(place: Remote | Pipe, about: Stat | None, cache: int) -> ShardIndex:
+    path = keep(place, about, cache)
+    with _rename_errors(path, place):
+        return read_index(path)
 
 
 @contextmanager
-def _named(path: Path, place: Place) -> Iterator[None]:
+def _rename_errors(path: Path, place: Location) -> Iterator[None]:
     """What is wrong with a file in the cache is said of the shard that it holds."""
     try:
         yield
@@ -137,16 +137,16 @@ def _named(path: Path, place: Place) -> Iterator[None]:
         raise ValueError(str(error).replace(str(path), str(place))) from None
 
 
-def _scanned(remote: Remote, about: Stat, cache: int) -> Index:
+def _scan_remote(remote: Remote, about: Stat, cache: int) -> ShardIndex:
     """Read the whole shard once, through a file in the cache that goes again."""
     if not about.ranges:
-        return _of_kept(remote, about, cache)
+        return _index_whole(remote, about, cache)
     path = cache_dir() / "index" / f"{digest(remote)}.scan"
     try:
         with atomic_write(path) as file:
             for chunk in fetch_whole(remote, about):
                 file.write(chunk)
-        with _named(path, remote):
+        with _rename_errors(path, remote):
             index = build_index(path)
     finally:
         path.unlink(missing_ok=True)
@@ -154,16 +154,16 @@ def _scanned(remote: Remote, about: Stat, cache: int) -> Index:
     return index
 
 
-def _of_unreachable(remote: Remote, error: Unreachable | None) -> Index:
+def _index_unreachable(remote: Remote, error: Unreachable | None) -> ShardIndex:
     """Its length from the index beside it or the manifest, so that the others keep their positions; else the error."""
-    index = _beside(remote, None)
+    index = _fetch_index(remote, None)
     if index is not None:
         return index
-    count = (stated(remote.parent) or {}).get(remote.name)
+    count = (read_counts(remote.parent) or {}).get(remote.name)
     if count is not None:
         none = np.zeros(0, dtype=np.int64)
         keys = [f"#{i}" for i in range(count)]
-        return Index(keys, np.zeros(count + 1, dtype=np.int64), [], none.astype(np.int32), none, none, none, {})
+        return ShardIndex(keys, np.zeros(count + 1, dtype=np.int64), [], none.astype(np.int32), none, none, none, {})
     kind = FileNotFoundError if error is not None and error.missing else OSError
     raise kind(f"{error}; how many samples it has is not known either: remove it from the list, or come back later")
 

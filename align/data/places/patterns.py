@@ -122,7 +122,7 @@ def typeable(folder: str | os.PathLike[str], pattern: str = "*.tar") -> str:
     return whole if shlex.quote(plain) == plain else shlex.quote(whole)
 
 
-def anchored(pattern: str) -> str | None:
+def anchor(pattern: str) -> str | None:
     """The pattern with its longest beginning that is a folder here taken as that folder; None where none is odd.
 
     ``set[12]/train-*.tar`` are the shards of the folder ``set[12]`` where there is one, not those of ``set1``.

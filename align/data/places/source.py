@@ -11,13 +11,13 @@ from typing import NamedTuple, final
 import numpy as np
 
 from align.data.archive.handles import Handles
-from align.data.archive.members import Index
+from align.data.archive.members import ShardIndex
 from align.data.archive.tar import BLOCK, sound
 from align.data.order import WINDOW
 from align.data.places.ahead import Ahead
-from align.data.places.keep import Pipe, kept
+from align.data.places.keep import Pipe, keep
 from align.data.places.servers import Remote, Unreachable
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.data.places.window import Range, ranges
 from align.files.http import Stat
 
@@ -26,23 +26,23 @@ WINDOWS = 4  # kept of a set as it stands: it may be read back and forth
 NEIGHBOURS = 256  # samples of a remote shard that come together where nothing else is asked
 
 
-class Reader(NamedTuple):
+class ReadOrder(NamedTuple):
     """Who reads, and what comes next: enough to fetch it together."""
 
     order: np.ndarray  # (N,) the sample at each position
     position: int
     stride: int  # this process reads every stride-th position; 0: no other of this stream
-    what: object  # what else the members depend on: epoch and modalities
+    key: object  # what else the members depend on: epoch and modalities
     wanted: Callable[[int], np.ndarray]  # shard -> (names,) bool
 
 
-def usual_block(urls: Sequence[Place]) -> int:
+def usual_block(urls: Sequence[Location]) -> int:
     """The block where none is given: 1, for a seek costs nothing in a local file; more where a shard is remote."""
     return NEIGHBOURS if any(isinstance(place, Remote) for place in urls) else 1
 
 
 @final
-class Source:
+class MemberReader:
     """Members of shards, local ones by their offset in an open file, remote ones ahead by the window.
 
     Args:
@@ -52,9 +52,9 @@ class Source:
 
     def __init__(
         self,
-        urls: Sequence[Place],
+        urls: Sequence[Location],
         about: Sequence[Stat | Unreachable | None],
-        indexes: Sequence[Index],
+        indexes: Sequence[ShardIndex],
         cache: int,
         streams: int | None,
         block: int,
@@ -69,7 +69,7 @@ class Source:
             if isinstance(place, Remote) and isinstance(said, Unreachable) and not len(index.name):
                 self._ahead.quarantine(place, str(said))
 
-    def sample(self, shard: int, i: int, reader: Reader) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+    def sample(self, shard: int, i: int, reader: ReadOrder) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
         """The wanted members of sample i of a shard, and (member, fault) for what is wrong.
 
         "unreadable" and "checksum" members are left out; one whose "header" no longer is one is delivered all the same
@@ -98,7 +98,7 @@ class Source:
         self._handles.close()
         self._ahead.close()
 
-    def _read(self, shard: int, offset: int, size: int, reader: Reader) -> tuple[bool, bytes | None]:
+    def _read(self, shard: int, offset: int, size: int, reader: ReadOrder) -> tuple[bool, bytes | None]:
         """Whether a sound header stands before a member, and its bytes (None: they cannot be read)."""
         place, before = self.urls[shard], min(BLOCK, offset)
         said = self.about[shard]
@@ -109,18 +109,18 @@ class Source:
             raw = self._handles.read(place, offset - before, size + before)
         elif isinstance(place, Pipe) or (isinstance(said, Stat) and not said.ranges):
             try:
-                path = kept(place, said if isinstance(said, Stat) else None, self.cache)
+                path = keep(place, said if isinstance(said, Stat) else None, self.cache)
                 raw = self._handles.read(path, offset - before, size + before)
             except Unreachable as error:
                 self._ahead.quarantine(place, str(error))
                 raise
         else:
-            raw = self._fetched(place, Range(shard, offset - before, offset + size), reader)
+            raw = self._fetch(place, Range(shard, offset - before, offset + size), reader)
         if raw is None:
             return True, None  # what cannot be read is reported as such
         return before == BLOCK and sound(raw[:BLOCK]), raw[before:]
 
-    def _fetched(self, remote: Remote, what: Range, reader: Reader) -> bytes:
+    def _fetch(self, remote: Remote, member: Range, reader: ReadOrder) -> bytes:
         if reader.stride:
             together, length = lcm(self.streams, reader.stride), self.streams * self.window
             window, line = reader.position // length, reader.position % together
@@ -131,8 +131,8 @@ class Source:
             slot, window, positions = (0, 0), reader.position, slice(reader.position, reader.position + 1)
         return self._ahead.read(
             remote,
-            what,
+            member,
             slot=slot,
-            window=(window, reader.what),
+            window=(window, reader.key),
             plan=lambda: ranges(reader.order[positions], self.indexes, self.ends, reader.wanted),
         )

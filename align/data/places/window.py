@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from align.data.archive.members import Index
+from align.data.archive.members import ShardIndex
 from align.data.archive.tar import BLOCK
 from align.data.places.servers import Unreachable
 from align.files import cache_dir
@@ -32,7 +32,7 @@ class Range(NamedTuple):
 
 
 def ranges(
-    numbers: np.ndarray, indexes: Sequence[Index], ends: np.ndarray, wanted: Callable[[int], np.ndarray]
+    numbers: np.ndarray, indexes: Sequence[ShardIndex], ends: np.ndarray, wanted: Callable[[int], np.ndarray]
 ) -> list[Range]:
     """What to request for these samples, sorted: their members with the headers before them, neighbours joined.
 
