@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_webdataset(places: Sequence[Location], shardshuffle: int, resampled: bool) -> WebDataset:
-    """See ``Shards.webdataset``."""
+    """Return ``Shards.webdataset`` of these files."""
     names = []
     for place in places:
         if not isinstance(place, Path):

@@ -1,4 +1,4 @@
-"""Samples -> one Batch, a sparse table: the rows that exist, each with the sample it belongs to."""
+"""Collation of samples to one Batch, a sparse table: the rows that exist, each with its sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Counts(Protocol):
-    """What counts bad members: ``Shards``."""
+    """A counter of bad members, such as ``Shards``."""
 
     members: dict[str, list[str]]
 
@@ -41,12 +41,14 @@ def collate(
     members: MemberNames | None = None,
     decodings: Mapping[str, Decoding] | None = None,
 ) -> Batch:
-    """The batch of some positions of an epoch; a sample that is None leaves its position empty.
+    """Return the batch of some positions of an epoch. A sample that is None leaves its position empty.
 
-    A member that cannot be decoded costs its row and is counted in ``shards``; a position without a row has the id "".
+    A member that cannot be decoded costs its row and is counted in ``shards``. A position without a row has the id "".
     In training each row is augmented by a generator seeded from (seed, epoch, position, modality). A modality that no
-    sample has is there with n = 0 rows. members: modality -> names, else the shards', else ``names.FOREIGN``. own:
-    source -> what decodes and augments its samples instead (see ``Mixture``); ``preprocess`` collates all rows.
+    sample has is there with n = 0 rows.
+
+    members: modality -> names, by default the shards', else ``names.FOREIGN``. decodings: source -> the decoding and
+    augmentation of its samples (see ``Mixture``). ``preprocess`` collates all rows.
     """
     mapping = members if members is not None else shards.members if shards is not None else FOREIGN
     marked, bad = piece(
@@ -76,7 +78,7 @@ def piece(
     members: MemberNames,
     decodings: Mapping[str, Decoding] | None = None,
 ) -> tuple[Batch, list[Bad]]:
-    """As ``collate``, in the form that a worker sends: hard negatives still say whose they are (``join`` ends that)."""
+    """Collate in the form that a worker sends: hard negatives still name their samples, which ``join`` ends."""
     if len(samples) != len(positions):
         raise ValueError(f"{len(samples)} samples for {len(positions)} positions")
     bad: list[Bad] = []
@@ -106,7 +108,7 @@ def piece(
                     continue
                 except TypeError as error:
                     where = _bad("", sample, source.member, position).where
-                    if is_decoded(source.data):  # bytes are read by every preprocess; of objects each has its own
+                    if is_decoded(source.data):  # every preprocess reads bytes, but objects of its kind only
                         raise ValueError(f"{where}: {error}") from error
                     error.add_note(f"while reading {where}")
                     raise

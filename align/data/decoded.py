@@ -1,4 +1,4 @@
-"""Members that a pipeline has decoded already: pictures, arrays, captions and dicts in the place of bytes."""
+"""Members that a pipeline has decoded already: pictures, arrays, captions and dicts in place of bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from align.values import Sample
 
 
 def is_decoded(data: Any) -> bool:
-    """Whether a member is an object: no bytes, and not missing."""
+    """Return True for a member that is an object: not bytes, and not missing."""
     return data is not None and not isinstance(data, bytes | bytearray | memoryview)
 
 
 def member_of(modality: str, members: MemberNames, sample: Sample) -> str | None:
-    """The member that a modality is read from where no member's name says it: one that ``members`` maps to it, or one
-    that has the modality's very name, as in ``{"image": picture, "text": "a cone"}``."""
+    """Return the member of a modality that no member's name states, None without one.
+
+    It has the modality's very name, as in ``{"image": picture, "text": "a cone"}``, or ``members`` maps it.
+    """
     return modality if sample.get(modality) is not None else find_mapped(modality, members, sample)
 
 
 def split_texts(data: Any) -> list[Any]:
-    """A str as UTF-8 bytes, a list of them one by one; any other member as it is. So a str is never taken as a path.
+    """Return a str as UTF-8 bytes, a list of them one by one, any other member unchanged. So no str becomes a path.
 
     None in such a list is a caption that is missing.
     """
@@ -36,7 +38,7 @@ def read_json(data: Any) -> Any:
 
 
 def to_plain(x: Any) -> Any:
-    """Numbers and arrays of numpy and torch as Python's, inside dicts and lists too."""
+    """Return numbers and arrays of numpy and torch as Python's, inside dicts and lists too."""
     if isinstance(x, dict):
         return {key: to_plain(value) for key, value in x.items()}
     if isinstance(x, list | tuple):

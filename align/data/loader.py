@@ -27,29 +27,30 @@ if TYPE_CHECKING:
 class Loader:
     """Batches of a rank: global step s has the positions s·batch + rank, + world, … of its epoch.
 
-    With ``train`` one endless stream over the epochs: an epoch has len(shards) // batch steps, what is left over is
-    dropped (another order brings it back), and workers live on across the border. Without, one pass over every position
-    of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
+    With ``train`` it is one endless stream over the epochs. An epoch has len(shards) // batch steps, the samples left
+    over are dropped (another order brings them back), and workers live on across the border. Without ``train`` it is
+    one pass over every position of epoch 0. The last batch is then smaller, and every rank has equally many steps.
+    Either may be iterated again.
 
     Args:
-        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``;
+        shards: the source of samples: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``, and
             for training also a ``Pipeline``.
-        preprocess: modality -> what reads it. Members of other modalities are not read.
-        batch: positions in a step, over all ranks; a multiple of ``world``.
-        workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
+        preprocess: modality -> its preprocess. Members of other modalities are not read.
+        batch: positions in a step, over all ranks: a multiple of ``world``.
+        workers: processes. 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
         seed: of the augmentation.
         start_step: the first step, for a resumed run.
-        steps: how many steps one iteration has; None is endless in training, the whole pass otherwise.
+        steps: the steps of one iteration. None is endless in training, the whole pass otherwise.
         pin_memory: hand over pinned batches (only where there is a GPU).
-        share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``): they then count the same, and
-            stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
-        budget: what training goes on with, for a resumed run; None: each iteration begins with one of its own.
-        ledger: gets what was bad, one by one; None: a new one.
+        share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``). The ranks then count the same
+            and stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
+        budget: the budget of a resumed run. None: each iteration begins with a new one.
+        ledger: gets every bad sample and member. None: a new one.
 
-    ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
+    ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
-    Raises ValueError where the shards hold less than one batch, and for a ``Pipeline`` without ``train``; TooManyBad
-    (exit code 3) over the budget of the shards.
+    Raises ValueError where the shards hold less than one batch, and for a ``Pipeline`` without ``train``. Raises
+    TooManyBad (exit code 3) over the budget of the shards.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Loader:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was bad in the batches handed out so far, by reason."""
+        """Counts of the bad in the batches handed out so far, by reason."""
         return dict(self._counts)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -154,14 +155,14 @@ class Loader:
             yield batch
 
     def close(self) -> None:
-        """End the workers; iterating again starts new ones."""
+        """End the workers. Iterating again starts new ones."""
         running = getattr(self._loader, "_iterator", None)
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
 
     def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
-        """The workers' pieces of a step. A reader's error is raised, and told to the ranks that would wait for this."""
+        """Return the workers' pieces of a step. A reader's error is raised here and on the ranks that would wait."""
         found: list[Piece] = []
         try:
             for part in [next(parts) for _ in range(max(1, self.workers))]:

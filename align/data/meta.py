@@ -1,4 +1,4 @@
-"""What a sample says of itself: label, group and weight, from its json (or a ``cls`` member)."""
+"""Label, group and weight of a sample, from its json (or a ``cls`` member)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 3.4e38  # a batch has its weights in float32
 
 
 class Meta(NamedTuple):
-    """label: as the json has it, or None. group: 0..2^63-1, or -1. weight: None where nothing is said."""
+    """Meta data of a sample. label: as in the json, or None. group: 0..2^63-1, or -1. weight: None if unstated."""
 
     label: Any = None
     group: int = -1
@@ -23,7 +23,7 @@ class Meta(NamedTuple):
 
 
 def read_meta(sample: Sample, members: MemberNames) -> tuple[Meta, list[str]]:
-    """What the sample says, and the reasons why parts of it could not be taken (``json/invalid``, …)."""
+    """Return a sample's meta data, and the reasons of parts that could not be taken (``json/invalid``, …)."""
     content, bad = None, []
     if "json" in sample:
         try:
@@ -57,7 +57,7 @@ def _weight(weight: Any) -> float | None:
 
 
 def group_number(group: Any) -> int:
-    """A group as a number: an int from 0 to 2^63-1 is itself, anything else its stable 63-bit hash, None is -1."""
+    """Return a group as a number: an int from 0 to 2^63-1 unchanged, -1 for None, else a stable 63-bit hash."""
     if group is None:
         return -1
     if isinstance(group, int) and not isinstance(group, bool) and 0 <= group < 2**63:
@@ -88,5 +88,5 @@ def _is_label(label: Any, depth: int = 0) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can write it: JSON may hold half a surrogate pair."""
+    """Return True where UTF-8 can write a text. JSON may hold half a surrogate pair, which it cannot."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)

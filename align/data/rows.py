@@ -1,4 +1,4 @@
-"""From a sample's members to the sources of its rows, one ``decode`` each."""
+"""The rows in a sample's members: the source of each, which takes one ``decode``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from align.data.names import CODE, FOREIGN, MemberNames, row_name
 from align.values import BadSample, Sample
 
 USUAL = frozenset(name for names in FOREIGN.values() for name in names)
-"""Names that state a format, and so which preprocess reads it."""
+"""Names that state a format, and so the preprocess that reads it."""
 
 
 class RowSource(NamedTuple):
-    """What one row is decoded from."""
+    """The source of one row, before it is decoded."""
 
-    data: Any  # bytes, or what a pipeline has decoded
+    data: Any  # bytes, or an object that a pipeline has decoded
     negative: bool
     member: str
 
     @property
     def suffix(self) -> str:
-        """What its bytes are; a caption inside the json is text."""
+        """The format of its bytes. A caption inside the json is "txt"."""
         return "txt" if self.member.startswith("json:") else self.member.rpartition(".")[2]
 
 
 class UnusableMember(NamedTuple):
-    """A member without rows: the reason, and which it was."""
+    """A member without rows, and the reason."""
 
     reason: str
     member: str
@@ -38,12 +38,12 @@ class UnusableMember(NamedTuple):
 def find_rows(
     sample: Sample, modality: str, suffixes: Sequence[str], members: MemberNames, stated: dict[str, Any] | None = None
 ) -> list[RowSource | UnusableMember]:
-    """The rows of a modality in a sample, in order: the plain member, numbered ones, hard negatives.
+    """Return the rows of a modality in a sample, in order: the plain member, numbered ones, hard negatives.
 
     Of members that differ only in their suffix the first of ``suffixes`` is taken. A ``.txt`` is split by lines, one
-    row each; a mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``. A
-    blank caption is a hole (``text/blank``) where the member's name says no modality: other programs write one for each
-    sample. A member of ours that is blank has lost its rows (``text/empty``), for nothing here writes such a one.
+    row each. A mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``.
+    A blank caption is a hole (``text/blank``) where the member's name has no modality: other programs write one for
+    each sample. A blank member of ours has lost its rows (``text/empty``), since nothing here writes such a member.
     """
     slots = {}
     out: list[RowSource | UnusableMember] = []
@@ -68,7 +68,7 @@ def find_rows(
 
 
 def split_lines(data: bytes, modality: str, negative: bool, member: str) -> list[RowSource | UnusableMember]:
-    """One source a line that is not blank."""
+    """Split a text into one source for each line that is not blank."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -112,5 +112,5 @@ def _find_mapped_rows(
 
 
 def explain(error: BadSample, modality: str) -> str:
-    """The reason to count: the preprocess's own, under the modality where it names none."""
+    """Return the reason to count: the preprocess's, under the modality where it names none."""
     return error.reason if "/" in error.reason else f"{modality}/{error.reason}"

@@ -1,4 +1,4 @@
-"""Whole public files, checked by size and checksum; what an interrupted download left is continued."""
+"""Downloads of public files, checked by size and checksum. An interrupted download is continued."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ def download(
     retries: int = 3,
     md5: str | None = None,
 ) -> Path:
-    """The file behind ``url`` at ``path``, checked; nothing is fetched when it is there already.
+    """Download ``url`` to ``path`` and check it. A file that is there already is only checked.
 
-    md5 is for files whose publisher gives no other sum: it finds damage, not intent.
-
-    A part that an interrupted download left is continued (HTTP Range) and the checksum is taken over the whole. Raises
-    OSError in one line when the network or the content fails; it says where to put the file by hand.
+    A part that an interrupted download left is continued (HTTP Range), and the checksum is taken over the whole file.
+    md5 is for files whose publisher gives no other checksum. It finds damage, not intent. retries: attempts in all.
+    Raises OSError in one line when the network or the content fails. It says where to put the file by hand.
     """
     path = Path(path)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"only http:// and https:// can be downloaded, not {url!r}")
     if path.is_file():
-        problem = _differs(path, sha256, size, md5)
+        problem = _difference(path, sha256, size, md5)
         if problem:
             raise OSError(f"{path} is not the file that is expected: {problem}; remove it to download it again")
         return path
@@ -42,7 +41,7 @@ def download(
     except GaveUp as failed:
         reason = getattr(failed.error, "reason", None) or failed
         raise OSError(f"cannot download {url} ({reason}); fetch it elsewhere and put it at {path}") from None
-    problem = _differs(part, sha256, size, md5)
+    problem = _difference(part, sha256, size, md5)
     if problem:
         part.unlink()
         raise OSError(f"{url} did not give the file that is expected: {problem}")
@@ -70,7 +69,8 @@ def _fetch(url: str, part: Path) -> None:
             raise EOFError("the part on the disk does not fit the file") from None
 
 
-def _differs(path: Path, checksum: str | None, size: int | None, md5: str | None = None) -> str:
+def _difference(path: Path, checksum: str | None, size: int | None, md5: str | None = None) -> str:
+    """Return the first difference between a file and its stated size and checksums, "" for none."""
     have = path.stat().st_size
     if size is not None and have != size:
         return f"{have} bytes instead of {size}"

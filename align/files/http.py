@@ -94,8 +94,8 @@ def read_whole(url: str, *, timeout: float = 30) -> Iterator[bytes]:
 def read_body(response: BaseHTTPResponse, size: int | None, patience: float | None) -> Iterator[bytes]:
     """Yield an answer's body in chunks. Raises OSError where it breaks off.
 
-    size: its bytes, where they are known. patience: seconds beyond which a body slower than SLOWEST is given up; None:
-    never.
+    size: its bytes, where they are known. patience: seconds beyond which a body slower than SLOWEST is given up, None
+    for never.
     """
     from urllib3.exceptions import HTTPError
 
@@ -150,7 +150,7 @@ def request(url: str, headers: Mapping[str, str], timeout: float, method: str = 
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
-                enforce_content_length=False,  # ``read_body`` compares, in its own words
+                enforce_content_length=False,  # ``read_body`` compares the lengths
             )
         except HTTPError as error:
             cause = _first_cause(error)
@@ -193,7 +193,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _seconds(after: str) -> float:
-    """Return the seconds of a ``Retry-After``, a number or a date; 0 where it is neither."""
+    """Return the seconds that a ``Retry-After`` (a number or a date) asks to wait, 0 where it is neither."""
     try:
         return float(after) if after.strip().isdigit() else parsedate_to_datetime(after).timestamp() - time.time()
     except (TypeError, ValueError):

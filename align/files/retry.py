@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar, final
 
 ATTEMPTS = 5
-PAUSE = 0.5  # seconds before the second attempt; 7.5 in all, jittered
+PAUSE = 0.5  # seconds before the second attempt, 7.5 before all, jittered
 LONGEST = 60.0  # seconds
 FINAL = (401, 403, 404, 410, 416)
 MISTAKES = (TypeError, AttributeError, NameError)  # of the code: they are raised as they are
@@ -33,12 +33,12 @@ class GaveUp(Exception):
 
     @property
     def missing(self) -> bool:
-        """Whether the server says that there is no such file."""
+        """True where the server says that there is no such file."""
         return getattr(self.error, "code", None) in (404, 410) or isinstance(self.error, FileNotFoundError)
 
 
 def retry(ask: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Return what ``ask`` returns, called up to ``attempts`` times.
+    """Return the result of ``ask``, called up to ``attempts`` times.
 
     Any Exception counts as a failure: the file systems behind fsspec raise errors without a common class. An error's
     ``code`` is its HTTP status, its ``after`` the seconds that the server asked to wait. Raises GaveUp.

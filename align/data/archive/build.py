@@ -1,4 +1,4 @@
-"""The index of a shard that has none, or none to be trusted: the whole shard is read, strictly."""
+"""Indexing of a shard without an index, or with one that cannot be trusted, by a strict scan of the whole shard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("align.data")
 
 
 def read_index(shard: Path) -> ShardIndex:
-    """The shard's index: the stored one where it can be trusted, else made by a strict scan and stored.
+    """Return the shard's index: the stored one where it can be trusted, else one made by a strict scan and stored.
 
     Raises FileNotFoundError, and ValueError for a file that is no tar.
     """
@@ -35,15 +35,16 @@ def read_index(shard: Path) -> ShardIndex:
 
 
 def warn(shard: object, index: ShardIndex) -> None:
-    """One line where the scan had to leave something out."""
+    """Log one line where the scan had to leave something out."""
     if index.notes:
         log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
 
 
 def build_index(shard: Path) -> ShardIndex:
-    """Read the whole shard strictly. What touches a gap is left out whole, and counted in ``notes``.
+    """Read the whole shard strictly and return its index. A sample that touches a gap is left out and counted.
 
-    So are the samples without a trace ("sample/lost"), where an index from before the damage still names them.
+    The counts are in ``notes``. Samples without a trace count too ("sample/lost"), where an index from before the
+    damage still names them.
     """
     builder = Builder()
     before = _read_earlier(shard)
@@ -73,7 +74,7 @@ def build_index(shard: Path) -> ShardIndex:
 
 
 def _read_earlier(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """What the index beside a shard says of it as it was: key -> member -> (offset, size, CRC-32); {} without one."""
+    """Read the earlier index beside a shard: key -> member -> (offset, size, CRC-32), {} without one."""
     try:
         content: Any = read_json(index_paths(shard)[0])
         old = parse_index(content, int(content["shard"]["size"]))
@@ -91,10 +92,10 @@ def _read_earlier(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
 def _find_damaged(
     builder: Builder, gap: Gap, last: str | None, before: dict[str, dict[str, tuple[int, int, int]]]
 ) -> set[str]:
-    """The samples that may have lost a member to a gap.
+    """Return the samples that may have lost a member to a gap: as a rule the last sample before it.
 
-    The last before it; not where the archive was cut and the index from before says that this was all of it, what is
-    left of the next header names another sample, or the last has every member that any sample before it has.
+    None has where the archive was cut and one of these holds: the earlier index says that the last sample is complete,
+    the rest of the next header names another sample, or the last sample has every member that any earlier one has.
     """
     parts = split_name(gap.name) if gap.name else None
     if gap.kind == "truncated" and parts is not None:
@@ -117,7 +118,7 @@ def _add(
     parts = split_name(entry.name)
     if parts is None:
         base = entry.name.rpartition("/")[2]
-        if base.startswith("__") and base.endswith("__"):  # webdataset's own notes
+        if base.startswith("__") and base.endswith("__"):  # notes of webdataset
             return last, after_gap
         hidden = base.startswith(".") or "." not in base
         builder.notes["shard/other-file" if hidden and is_safe(entry.name) else "shard/unsafe-name"] += 1

@@ -1,4 +1,4 @@
-"""What shards hold, told from the names of their members alone."""
+"""Contents of shards by the names of their members alone: modalities, ignored members, repeated samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from align.data.names import CODE, MemberNames, find_ignored, row_name
 
 
 def modalities_of(member: str, mapping: MemberNames, *, negatives: bool = True) -> set[str]:
-    """The modalities that a member gives rows to; hard negatives are such rows too, unless left out."""
+    """Return the modalities that a member gives rows to. negatives: hard negatives count as such rows."""
     row = row_name(member)
     named = {row.modality} if row is not None and (negatives or not row.negative) else set()
     return named | {
@@ -21,7 +21,7 @@ def modalities_of(member: str, mapping: MemberNames, *, negatives: bool = True) 
 
 
 def select_members(names: Sequence[str], mapping: MemberNames, modalities: frozenset[str] | None) -> np.ndarray:
-    """(names,) bool: which members are read for these modalities (None: for all). Pickles never are."""
+    """Return (names,) bool: the members that are read for these modalities (None: for all). Pickles never are."""
     meta = {"json", *mapping.get("label", ())}
 
     def is_read(name: str) -> bool:
@@ -33,7 +33,7 @@ def select_members(names: Sequence[str], mapping: MemberNames, modalities: froze
 
 
 def count_modalities(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dict[str, int]:
-    """Modality -> how many samples have a row of it that matches something."""
+    """Return modality -> the number of samples with a row of it that is no hard negative."""
     total: Counter[str] = Counter()
     for index in indexes:
         owner = np.repeat(np.arange(len(index)), np.diff(index.first))  # (members,) the sample of each
@@ -47,7 +47,7 @@ def count_modalities(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dic
 
 
 def count_unused(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dict[str, int]:
-    """Member name -> how many members of it mean nothing."""
+    """Return member name -> the number of its members, for names without a meaning."""
     total: Counter[str] = Counter()
     for index in indexes:
         names = find_ignored(index.names, mapping)
@@ -57,7 +57,7 @@ def count_unused(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dict[st
 
 
 def count_repeated(indexes: Sequence[ShardIndex]) -> int:
-    """How many samples have a key that an earlier shard has too. Each is read all the same."""
+    """Count the samples whose key an earlier shard has too. Each is read all the same."""
     known = [index for index in indexes if len(index.name)]  # the samples of an unreachable shard have no keys
     if len(known) < 2:
         return 0
@@ -65,7 +65,7 @@ def count_repeated(indexes: Sequence[ShardIndex]) -> int:
 
 
 def find_copy(indexes: Sequence[ShardIndex]) -> tuple[int, int, str] | None:
-    """(shard, later shard, key) of the first sample that two shards hold with equal members and checksums; or None."""
+    """Return (shard, later shard, key) of the first sample that two shards hold with equal checksums, or None."""
     seen: dict[int, int] = {}
     for shard, index in enumerate(indexes):
         sums = zip(index.name.tolist(), index.size.tolist(), index.crc32.tolist(), strict=True)

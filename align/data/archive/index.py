@@ -1,7 +1,7 @@
-"""The index of a shard: where each member is and what its bytes sum to, so that any sample is one seek away.
+"""The stored index of a shard: offset, size and checksum of each member, so that any sample is one seek away.
 
 It stands beside the shard (``train-000000.tar.index.json``), or in the cache where the folder cannot be written. It is
-trusted only while the shard's size and modification time agree; otherwise the shard is scanned again.
+trusted only while the shard's size and modification time agree. Otherwise the shard is scanned again.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ SCHEMA = 1
 
 
 def find_index(shard: Path) -> ShardIndex | None:
-    """The index that stands beside the shard or in the cache, where it can be trusted."""
+    """Return the index that stands beside the shard or in the cache, None where there is none to be trusted."""
     state = stamp(shard)
     return next((found for path in index_paths(shard) if (found := load_index(path, state)) is not None), None)
 
 
 def stamp(shard: Path) -> dict[str, int]:
-    """What must agree for an index to be trusted: bytes, and the modification time in ns."""
+    """Return the state of a shard that its index must agree with: bytes, and the modification time in ns."""
     stat = shard.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def index_paths(shard: Path) -> list[Path]:
-    """Where the index of a shard may stand, the first choice first."""
+    """Return the paths at which the index of a shard may stand, the first choice first."""
     cached = cache_dir() / "index" / f"{cache_name(str(shard.resolve()))}.json"
     return [shard.with_name(shard.name + ".index.json"), cached]
 
 
 def write_index(index: ShardIndex, shard: Path, state: dict[str, int]) -> None:
-    """Write the index beside the shard, else into the cache; where neither can be written it is only kept in memory."""
+    """Write the index beside the shard, else into the cache. Where neither can be written, it is not stored."""
     content = index_json(index, state)
     for path in index_paths(shard):
         if path.parent == shard.parent and not os.access(path.parent, os.W_OK):
@@ -53,7 +53,7 @@ def write_index(index: ShardIndex, shard: Path, state: dict[str, int]) -> None:
 
 
 def index_json(index: ShardIndex, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The index as it is stored; ``state`` is what must agree when it is loaded."""
+    """Return the index as JSON. state: it must agree when the index is loaded."""
     return {
         "schema": SCHEMA,
         "shard": dict(state),
@@ -68,7 +68,7 @@ COLUMNS = {"first": np.int64, "name": np.int32, "offset": np.int64, "size": np.i
 
 
 def load_index(path: Path, state: Mapping[str, Any]) -> ShardIndex | None:
-    """A stored index that fits the shard as it is now, and can be read by ``parse_index``; else None."""
+    """Return a stored index that fits the shard's present state and that ``parse_index`` accepts, else None."""
     try:
         content: Any = read_json(path)
         return parse_index(content, state["size"]) if content["shard"] == state else None
@@ -77,9 +77,9 @@ def load_index(path: Path, state: Mapping[str, Any]) -> ShardIndex | None:
 
 
 def parse_index(content: Any, size: int) -> ShardIndex | None:
-    """An index from its JSON where it is whole and says nothing impossible of a shard of ``size`` bytes; else None.
+    """Return an index from its JSON, None where it is incomplete or impossible for a shard of ``size`` bytes.
 
-    Nor has it a name that no scan would have let pass: it may come from where the shard comes from.
+    Names that no scan would have let pass are refused too: the index may come from the same stranger as the shard.
     """
     try:
         if content["schema"] != SCHEMA:

@@ -1,7 +1,7 @@
-"""From places to indexes: every shard's samples known before the first is read, whoever has to find them out.
+"""Opening of shards: the index of each is loaded or made before the first sample is read.
 
-The ranks of a run, or any processes that share the cache, share this pass out: a shard is indexed by the first that
-comes to it, under a lock; the others go on to the next and load its index when they come back.
+The ranks of a run, or any processes that share the cache, divide this pass. A shard is indexed, under a lock, by the
+first process that comes to it. The others go on to the next and load its index when they come back.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ log = logging.getLogger("align.data")
 def open_shards(
     urls: Sequence[Location], cache: int, progress: Progress | None = None
 ) -> tuple[list[ShardIndex], list[Stat | Unreachable | None]]:
-    """The index of each shard, and what its server said (None for one that is a file here).
+    """Return the index of each shard, and its server's statement (None for a local file).
 
-    progress: called with (indexed, shards without an index); without it a line is logged every 15 seconds.
+    progress: called with (indexed, shards without an index). Without it a line is logged every 15 seconds.
     Raises FileNotFoundError or OSError for a remote shard that cannot be reached and whose length nothing tells.
     """
     say = progress or _Lines()
@@ -66,7 +66,7 @@ def open_shards(
 
 
 def digest(place: Location) -> str:
-    """The name of a shard's files in the cache."""
+    """Return the name of a shard's files in the cache."""
     whole = place.url if isinstance(place, Remote) else str(place.resolve() if isinstance(place, Path) else place)
     return cache_name(whole)
 
@@ -88,7 +88,7 @@ def _stat(remote: Remote) -> Stat | Unreachable:
 
 
 def _load_known(place: Location, about: Stat | Unreachable | None) -> ShardIndex | None:
-    """The index that is there already and can be trusted."""
+    """Return an index that is there already and can be trusted, else None."""
     if isinstance(place, Path):
         return find_index(place)
     if isinstance(place, Remote) and isinstance(about, Stat):
@@ -110,7 +110,7 @@ def _make(place: Location, about: Stat | Unreachable | None, cache: int) -> Shar
 
 
 def _fetch_index(remote: Remote, size: int | None) -> ShardIndex | None:
-    """The index on the server, where it speaks of a shard of this size; of any, where the size is not known."""
+    """Fetch the index beside a remote shard. It must be of a shard of this size, unless the size is unknown (None)."""
     data = fetch_small(remote.parent / (remote.name + ".index.json"))
     if data is None:
         return None
@@ -130,7 +130,7 @@ def _index_whole(place: Remote | Pipe, about: Stat | None, cache: int) -> ShardI
 
 @contextmanager
 def _rename_errors(path: Path, place: Location) -> Iterator[None]:
-    """What is wrong with a file in the cache is said of the shard that it holds."""
+    """Reword a ValueError about a file in the cache, so that it names the shard that the file holds."""
     try:
         yield
     except ValueError as error:
@@ -138,7 +138,7 @@ def _rename_errors(path: Path, place: Location) -> Iterator[None]:
 
 
 def _scan_remote(remote: Remote, about: Stat, cache: int) -> ShardIndex:
-    """Read the whole shard once, through a file in the cache that goes again."""
+    """Make the index by one pass over the shard, through a file in the cache that is removed afterwards."""
     if not about.ranges:
         return _index_whole(remote, about, cache)
     path = cache_dir() / "index" / f"{digest(remote)}.scan"
@@ -155,7 +155,10 @@ def _scan_remote(remote: Remote, about: Stat, cache: int) -> ShardIndex:
 
 
 def _index_unreachable(remote: Remote, error: Unreachable | None) -> ShardIndex:
-    """Its length from the index beside it or the manifest, so that the others keep their positions; else the error."""
+    """Return an index from the one beside the shard, or one of bare positions by the count in the manifest.
+
+    So the other shards keep their positions. Raises the error where neither tells the number of samples.
+    """
     index = _fetch_index(remote, None)
     if index is not None:
         return index
@@ -177,7 +180,7 @@ def _state(about: Stat) -> dict[str, Any]:
 
 
 class _Lines:
-    """A line now and then, for a pass that takes long."""
+    """Log lines of a long pass: at most one every 15 seconds."""
 
     def __init__(self) -> None:
         self.said = time.monotonic()

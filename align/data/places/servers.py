@@ -23,7 +23,7 @@ log = logging.getLogger("align.data")
 
 @final
 class Unreachable(OSError):
-    """A remote file that could not be read; ``missing`` where the server says that there is none."""
+    """A remote file that could not be read. missing: the server says that there is none."""
 
     def __init__(self, message: str, *, missing: bool = False):
         super().__init__(message)
@@ -33,7 +33,7 @@ class Unreachable(OSError):
 @final
 @dataclass(frozen=True)
 class Remote:
-    """A shard's URL; as text it has no credentials."""
+    """A shard's URL. Its text form has no credentials."""
 
     url: str
 
@@ -59,33 +59,36 @@ class Remote:
 
 
 def stat(remote: Remote) -> http.Stat:
-    """Size and version of a remote file. Raises Unreachable."""
+    """Return size and version of a remote file. Raises Unreachable."""
     if _is_http(remote):
         return _ask(remote, lambda: http.stat(remote.url))
     return _ask(remote, lambda: _info(remote))
 
 
 def fetch(remote: Remote, begin: int, end: int) -> bytes:
-    """Its bytes from ``begin`` to ``end``, all of them, in one request. Raises Unreachable."""
+    """Return the bytes ``begin`` to ``end`` of a remote file, all of them, in one request. Raises Unreachable."""
     if _is_http(remote):
         return _ask(remote, lambda: http.get(remote.url, begin, end))
     return _ask(remote, lambda: _cat(remote, begin, end))
 
 
 def fetch_whole(remote: Remote, about: http.Stat) -> Generator[bytes, None, None]:
-    """A remote file from its first byte to its last, by ranges where the server gives them. Raises Unreachable."""
+    """Yield a remote file from its first byte to its last, by ranges where the server gives them.
+
+    Raises Unreachable.
+    """
     if about.ranges:
         for begin in range(0, about.size, PIECE):
             yield fetch(remote, begin, min(begin + PIECE, about.size))
         return
     try:
         yield from http.read_whole(remote.url)
-    except OSError as error:  # what was handed on cannot be taken back: the caller begins anew
+    except OSError as error:  # no retry: the caller has the first chunks already, and begins anew
         raise Unreachable(f"cannot read {remote}: {error}") from None
 
 
 def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
-    """A small file beside a shard, its index or manifest; None where there is none that can be read."""
+    """Return a small file beside a shard, its index or manifest, None where it cannot be read."""
     try:
         about = stat(remote)
         return b"".join(fetch_whole(remote, about)) if about.size <= most else None
@@ -94,8 +97,7 @@ def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
 
 
 def matches(remote: Remote) -> list[Remote]:
-    """The files that a pattern matches, sorted, where its scheme can list; a file of that very name alone, where there
-    is one. Raises Unreachable."""
+    """Return the sorted files that a pattern matches, or the one file that has this very name. Raises Unreachable."""
     scheme = urlsplit(remote.url).scheme
     fs, path = _filesystem(remote)
     if fs.isfile(path):
@@ -104,7 +106,7 @@ def matches(remote: Remote) -> list[Remote]:
 
 
 def probe(remote: Remote) -> None:
-    """ValueError, in one line, where nothing here can read this scheme."""
+    """Raise a ValueError of one line where nothing here can read this scheme."""
     if not _is_http(remote):
         _filesystem(remote)
 
@@ -124,7 +126,10 @@ def _is_http(remote: Remote) -> bool:
 
 
 def _filesystem(remote: Remote) -> tuple[Any, str]:
-    """Made anew at each use: fsspec keeps its instances by process, so a forked worker gets its own."""
+    """Return the fsspec file system and path of a URL.
+
+    fsspec keeps its instances by process, so a forked worker gets one for itself.
+    """
     scheme = remote.url.partition(":")[0]
     try:
         from fsspec.core import url_to_fs

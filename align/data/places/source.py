@@ -1,4 +1,4 @@
-"""The bytes of a member, wherever its shard is, with a look at the header before them."""
+"""Reading of members at any location, with a check of the tar header and of the checksum (CRC-32) of each."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from align.data.places.urls import Location
 from align.data.places.window import Range, ranges
 from align.files.http import Stat
 
-LARGE = 1 << 16  # bytes: a larger member is read apart from its header, not copied out of what both lie in
-WINDOWS = 4  # kept of a set as it stands: it may be read back and forth
-NEIGHBOURS = 256  # samples of a remote shard that come together where nothing else is asked
+LARGE = 1 << 16  # bytes: a larger member is read without its header, which saves a copy of it
+WINDOWS = 4  # are kept of an unshuffled set, which may be read back and forth
+NEIGHBOURS = 256  # samples of a remote shard that are fetched together by default
 
 
 class ReadOrder(NamedTuple):
-    """Who reads, and what comes next: enough to fetch it together."""
+    """The samples that this process reads next, so that they are fetched together."""
 
     order: np.ndarray  # (N,) the sample at each position
     position: int
-    stride: int  # this process reads every stride-th position; 0: no other of this stream
-    key: object  # what else the members depend on: epoch and modalities
+    stride: int  # this process reads every stride-th position, 0: this one alone
+    key: object  # (epoch, modalities): the members depend on them too
     wanted: Callable[[int], np.ndarray]  # shard -> (names,) bool
 
 
 def usual_block(urls: Sequence[Location]) -> int:
-    """The block where none is given: 1, for a seek costs nothing in a local file; more where a shard is remote."""
+    """Return the default block: 1 for local files, where a seek costs nothing, NEIGHBOURS where a shard is remote."""
     return NEIGHBOURS if any(isinstance(place, Remote) for place in urls) else 1
 
 
 @final
 class MemberReader:
-    """Members of shards, local ones by their offset in an open file, remote ones ahead by the window.
+    """Reader of the members of shards: local ones by their offset in an open file, remote ones ahead by the window.
 
     Args:
-        about: what the server said of each shard; the error for one that could not be reached.
-        cache: bytes that may stand on the disk. streams, block: of the order; streams=None: as they stand.
+        about: the server's statement of each shard, or the error for one that could not be reached.
+        cache: bytes that may stand on the disk.
+        streams, block: of the order. streams=None: the samples are not shuffled.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class MemberReader:
     ):
         self.urls, self.about, self.indexes, self.cache = urls, about, indexes, cache
         self.streams, self.window = streams or 1, WINDOW * block
-        self.windows = WINDOWS if streams is None else 1  # held of a stream: its order goes on to the next for good
+        self.windows = WINDOWS if streams is None else 1  # kept of a stream: a shuffled one never goes back
         self.ends = np.cumsum([len(index) for index in indexes])  # (shards,) samples up to each shard's end
         self._handles = Handles()
         self._ahead = Ahead(cache)
@@ -70,10 +71,10 @@ class MemberReader:
                 self._ahead.quarantine(place, str(said))
 
     def sample(self, shard: int, i: int, reader: ReadOrder) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
-        """The wanted members of sample i of a shard, and (member, fault) for what is wrong.
+        """Return the wanted members of sample i of a shard, and a (member, fault) pair for each that is damaged.
 
-        "unreadable" and "checksum" members are left out; one whose "header" no longer is one is delivered all the same
-        where its bytes are sound. Raises Unreachable for a remote shard that is in quarantine, now or from now on.
+        "unreadable" and "checksum" members are left out. A member with a bad "header" is delivered where its bytes are
+        sound. Raises Unreachable for a remote shard that is in quarantine, now or from now on.
         """
         if self.urls[shard] in self._ahead.gone:
             raise Unreachable(f"{self.urls[shard]} is in quarantine")
@@ -94,12 +95,12 @@ class MemberReader:
         return members, faults
 
     def close(self) -> None:
-        """Close the open files, forget what was fetched ahead."""
+        """Close the open files and drop the prefetched ranges."""
         self._handles.close()
         self._ahead.close()
 
     def _read(self, shard: int, offset: int, size: int, reader: ReadOrder) -> tuple[bool, bytes | None]:
-        """Whether a sound header stands before a member, and its bytes (None: they cannot be read)."""
+        """Return whether a sound header stands before a member, and its bytes (None: they cannot be read)."""
         place, before = self.urls[shard], min(BLOCK, offset)
         said = self.about[shard]
         if isinstance(place, Path):
@@ -117,7 +118,7 @@ class MemberReader:
         else:
             raw = self._fetch(place, Range(shard, offset - before, offset + size), reader)
         if raw is None:
-            return True, None  # what cannot be read is reported as such
+            return True, None  # the fault is "unreadable" then, not "header"
         return before == BLOCK and sound(raw[:BLOCK]), raw[before:]
 
     def _fetch(self, remote: Remote, member: Range, reader: ReadOrder) -> bytes:

@@ -1,4 +1,4 @@
-"""Which shards a path, a glob, a brace pattern, a URL or a list of them names."""
+"""Locations of shards, resolved from a path, a glob, a brace pattern, a URL or a list of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from align.data.places.patterns import anchor, braces, escape, typeable
 from align.data.places.servers import Remote, matches, probe
 
 Location = Path | Remote | Pipe
-"""Where a shard is. All have a ``name`` and a ``parent``, and read as text what a message may show."""
+"""The location of a shard. All have a ``name`` and a ``parent``, and a text form that a message may show."""
 
 
 def resolve_shards(urls: str | Location | Sequence[str | Location], *, allow_pipe: bool = False) -> list[Location]:
-    """The shards, in the order given, each pattern's in sorted order, each shard unique.
+    """Return the locations of the named shards, in the order given, each pattern's sorted, each shard a single time.
 
-    A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
-    (the extra ``remote``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs. What is there as a file or a
-    folder is taken as such, whatever marks its name holds.
+    urls: a path, a glob or a brace pattern, http(s):// (braces only, as a web server cannot list), any scheme that
+    fsspec reads (the extra ``remote``), and with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs. A name that
+    exists as a file or a folder is taken as such, whatever marks it holds.
 
-    Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
+    Raises FileNotFoundError for a missing file or a pattern without a match, ValueError for a name that is no shard's.
     """
     patterns = [urls] if isinstance(urls, str | Path | Remote | Pipe) else list(urls)
     if not patterns:
