@@ -208,8 +208,8 @@ def test_one_process_at_a_time_holds_a_lock(tmp_path):
 
 def test_a_lock_goes_with_its_process(tmp_path):
     """Killed while it holds the lock: the next one gets it."""
-    code = "import os; from pathlib import Path; from align.files.lock import locked\n"
-    code += f"with locked(Path({str(tmp_path / 'a.lock')!r})): os.kill(os.getpid(), 9)"
+    code = "import os; from pathlib import Path; from align.files.lock import hold_lock\n"
+    code += f"with hold_lock(Path({str(tmp_path / 'a.lock')!r})): os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert (tmp_path / "a.lock").exists()
     with hold_lock(tmp_path / "a.lock", wait=False) as mine:
