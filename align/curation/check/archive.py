@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from align.curation.check.findings import Findings, Place
-from align.data.archive.members import Index
+from align.data.archive.members import ShardIndex
 from align.data.archive.tar import Entry, Gap, scan
-from align.data.names import safe, split
-from align.data.places.manifest import manifest
+from align.data.names import is_safe, split_name
+from align.data.places.manifest import read_manifest
 from align.files import sha256
 
 
-def check_archive(shard: object, index: Index, findings: Findings) -> None:
+def check_archive(shard: object, index: ShardIndex, findings: Findings) -> None:
     """What is wrong with a shard as a file. shard: its path; of one elsewhere only the index is looked at."""
     path = shard if isinstance(shard, Path) and shard.is_file() else None
     if len(index) == 0:
@@ -59,11 +59,11 @@ class _Walk:
                 self.add(f"shard/{one.kind}", self.last, "", detail)
 
     def _entry(self, name: str, file: bool) -> None:
-        parts = split(name)
+        parts = split_name(name)
         if parts is None:
             base = name.rpartition("/")[2]
             if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
-                hidden = (base.startswith(".") or "." not in base) and safe(name)
+                hidden = (base.startswith(".") or "." not in base) and is_safe(name)
                 self.add("shard/other-file" if hidden else "shard/unsafe-name", name)
             return
         key, member = parts
@@ -85,7 +85,7 @@ def check_manifest(paths: list[Path], findings: Findings) -> None:
     Missing are shards of a split of which others are checked.
     """
     for folder in dict.fromkeys(path.parent for path in paths):
-        stated: Any = (manifest(folder) or {}).get("shards")
+        stated: Any = (read_manifest(folder) or {}).get("shards")
         if not isinstance(stated, dict):
             continue
         here = {path.name: path for path in paths if path.parent == folder and path.is_file()}

@@ -15,9 +15,9 @@ from align.curation.check.leakage import check_leakage
 from align.curation.check.said import check_said
 from align.curation.check.seen import Seen
 from align.curation.check.survey import survey
-from align.data.archive.build import index_of
+from align.data.archive.build import read_index
 from align.data.names import CODE
-from align.data.places.urls import resolve
+from align.data.places.urls import resolve_shards
 from align.data.shards import Shards
 
 Progress = Callable[[int, int], None]
@@ -147,7 +147,7 @@ def diagnose(
 
 def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tuple[list[Any], Shards | None]:
     """All shards that are named, and those of them that can be read."""
-    paths = list(resolve(urls, allow_pipe=allow_pipe))
+    paths = list(resolve_shards(urls, allow_pipe=allow_pipe))
     try:
         return paths, Shards(urls, shuffle=False, members=members, allow_pipe=allow_pipe)
     except ValueError:
@@ -157,7 +157,7 @@ def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tup
         good = []
         for path in local:
             try:
-                index_of(path)
+                read_index(path)
                 good.append(path)
             except ValueError as error:
                 findings.add("shard/no-tar", Place(str(path)), str(error).removeprefix(f"{path} "))

@@ -12,7 +12,7 @@ from align.curation.check.near import near
 from align.curation.check.prints import Prints
 from align.curation.check.samples import is_media
 from align.curation.check.seen import Captions
-from align.data.names import mapped
+from align.data.names import find_mapped
 from align.data.shards import Shards
 
 
@@ -115,7 +115,7 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
 def _caption_member(shards: Shards, position: int, modality: str) -> str:
     names = [name for name in shards.read(position)[0] if not name.startswith("__")]
     own = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
-    return own[0] if own else mapped(modality, shards.members, names) or ""
+    return own[0] if own else find_mapped(modality, shards.members, names) or ""
 
 
 def like(twin: Place, bits: int = 0) -> str:

@@ -13,9 +13,9 @@ from align.curation.check.seen import Captions, Seen
 from align.curation.check.sound_print import sound_print
 from align.data.labels import attributes
 from align.data.meta import Meta, read_meta
-from align.data.names import CODE, ignored, mapped, row_name
+from align.data.names import CODE, find_ignored, find_mapped, row_name
 from align.data.names import modalities as modalities_of
-from align.data.rows import Source, explain, sources
+from align.data.rows import RowSource, explain, find_rows
 from align.data.shards import Shards
 from align.preprocess import Audio, Image
 from align.values import BadSample, Sample
@@ -47,12 +47,12 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
             seen.findings.add(f"{modality}/missing", at, "only hard negatives" if modality in have else "")
         if modality not in have:
             continue
-        rows = sources(sample, modality, (), shards.members, meta.json)
-        positive = {row.data.strip() for row in rows if isinstance(row, Source) and not row.negative}
+        rows = find_rows(sample, modality, (), shards.members, meta.json)
+        positive = {row.data.strip() for row in rows if isinstance(row, RowSource) and not row.negative}
         for row in rows:
             used.add(row.member)
             place = at._replace(member=row.member)
-            if not isinstance(row, Source):
+            if not isinstance(row, RowSource):
                 seen.findings.add(row.reason, place)
                 continue
             _row(row, modality, place, seen)
@@ -62,12 +62,12 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
             row_of = row_name(name)
             if row_of is not None and row_of.modality == modality and name not in used:
                 seen.findings.add("sample/shadowed", at._replace(member=name), f"it has {', '.join(sorted(names))}")
-    for name in ignored(names, shards.members):
+    for name in find_ignored(names, shards.members):
         if name.rpartition(".")[2] not in CODE:
             seen.findings.add("member/unknown", at._replace(member=name))
 
 
-def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
+def _row(row: RowSource, modality: str, place: Place, seen: Seen) -> None:
     suffix = row.suffix
     try:
         if suffix in Image.suffixes:
@@ -138,4 +138,4 @@ def is_media(name: str, shards: Shards) -> str | None:
     row = row_name(name)
     if row is not None:
         return None if row.negative else row.modality
-    return next((m for m in shards.members if m != "label" and mapped(m, shards.members, [name]) == name), None)
+    return next((m for m in shards.members if m != "label" and find_mapped(m, shards.members, [name]) == name), None)
