@@ -8,7 +8,7 @@ from pathlib import Path
 from align.curation.check import Diagnosis, Example, Place
 from align.curation.check import Finding as Found
 from align.data.shards import Shards
-from align.page.blocks import Balance, Chapter, Finding, Fine, Reason, Reasons
+from align.page.blocks import Balance, Chapter, Finding, Reason, Reasons, Sentence
 from align.page.cards import SCRIPTS, Card, Cards, Part
 from align.page.shell import Page, write_page
 from align.report.look import coverage
@@ -38,7 +38,7 @@ def write_diagnosis(
     """
     cards = Cards(up=up)
     first = Reasons([_reason(finding) for finding in found.findings])
-    nothing = Fine("Nothing: every member could be read, and nothing stands out.")
+    nothing = Sentence("Nothing: every member could be read, and nothing stands out.")
     chapters = [Chapter("findings", "Findings", _verdict(found), [first if found.findings else nothing])]
     for severity, heading in TITLES.items():
         some = [finding for finding in found.findings if finding.severity == severity]
