@@ -8,8 +8,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from align.embedding.embed import vectors
-from align.evaluation.composed import composed, tuples
+from align.embedding.tables import first_rows, vectors
+from align.evaluation.composed import composed_queries
 from align.evaluation.hits import Captions, Rule
 from align.evaluation.precision import mean_precision
 from align.metrics import mean_reciprocal_rank, median_rank, ranks, recall_at
@@ -110,9 +110,9 @@ def retrieval_shards(
             for m, other in permutations(present, 2)
             if other == of
         ]
-        for together in composed(terms, of):
+        for together in composed_queries(terms, of):
             if set(together) <= set(present):
-                asked.append(("+".join(together), *tuples(embeddings, together)))
+                asked.append(("+".join(together), *first_rows(embeddings, together)))
         for name, query, samples in asked:
             asks, answers, same = samples, rows.sample, hits
             if isinstance(same, Captions):

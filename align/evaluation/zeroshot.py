@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from align.embedding.embed import vectors
-from align.evaluation.composed import composed, tuples
+from align.embedding.tables import first_rows, vectors
+from align.evaluation.composed import composed_queries
 from align.evaluation.labels import memberships
 from align.evaluation.prompts import class_prompts, equal_prompts
 from align.metrics import ranks, recall_at
@@ -91,8 +91,8 @@ def zeroshot_shards(
             members = table[rows.sample] & (rows.sample >= 0)[:, None]
             found = zeroshot({m: vectors(embeddings, m)}, prompts, members, terms=model.terms, text=text)
             scores |= {f"zeroshot/{attribute}/{m}/{name}": value for name, value in found.items()}
-        for together in composed(model.terms, text):
-            query, samples = tuples(embeddings, together)
+        for together in composed_queries(model.terms, text):
+            query, samples = first_rows(embeddings, together)
             found = zeroshot(query, prompts, table[samples], terms=model.terms, text=text)
             scores |= {f"zeroshot/{attribute}/{'+'.join(together)}/{name}": value for name, value in found.items()}
     return scores
