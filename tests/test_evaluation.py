@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from align.data import Shards
 from align.embedding import embed_shards, fingerprint
-from align.embedding.embed import concatenate
+from align.embedding.tables import concatenate
 from align.evaluation import evaluate, retrieval, write_results, zeroshot
 from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships

@@ -15,7 +15,7 @@ from align import losses
 from align.checkpoint import load, save
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.evaluation.composed import composed
+from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
 from align.evaluation.retrieval import retrieval_shards
 from align.heads import Identity
@@ -205,7 +205,7 @@ def test_a_volume_is_read_as_a_volume(kind, measure):
     term, pair = TermInfo(("a", "b", "c"), kind, 3.0), TermInfo(("a", "c"), "pairwise", 1.0)
     assert choose([term], ["a", "b"], "c") == choose([term, pair], ["a", "b"], "c") == "objective"
     assert choose([term], ["a"], "c") == "cosine"
-    assert composed([term, pair], "c") == [("a", "b")]
+    assert composed_queries([term, pair], "c") == [("a", "b")]
     draw = torch.Generator().manual_seed(0)
     values = {m: F.normalize(torch.randn(9, 3, generator=draw), dim=1) for m in "abc"}
     frame = Embeddings(

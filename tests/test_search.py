@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from align.data import Shards
 from align.embedding import embed_shards, fingerprint
-from align.search import Index, compose, nearest, save_hits, write_index
-from align.search.save import safe
+from align.search import Index, compose, find_best, save_hits, write_index
+from align.search.save import safe_name
 from align.values import Rows
 
 
@@ -32,11 +32,11 @@ def random(n, d=8, seed=0):
 
 
 @pytest.mark.parametrize("block", [3, 7, 1000])
-def test_nearest_is_the_plain_loop(block, monkeypatch):
+def test_find_best_is_the_plain_loop(block, monkeypatch):
     monkeypatch.setattr("align.search.query.block", block)
     sample = torch.tensor([0, 0, 0, 0, 1, 2, 2, 4, 5, 5, 9])  # the first has more rows than a block
     rows, query = Rows(random(11, seed=1), sample), random(4, seed=2)
-    scores, found = nearest({"a": query}, rows, of="b", k=5)
+    scores, found = find_best({"a": query}, rows, of="b", k=5)
     for q in range(4):
         best = {}
         for s, v in zip(sample.tolist(), rows.values, strict=True):
@@ -48,18 +48,18 @@ def test_nearest_is_the_plain_loop(block, monkeypatch):
 
 def test_of_equals_the_first():
     rows = Rows(random(1).expand(30, -1), torch.arange(30))
-    assert nearest({"a": random(1, seed=1)}, rows, of="b", k=30)[1][0].tolist() == list(range(30))
-    assert nearest({"a": random(1)}, Rows(random(2), torch.arange(2)), of="b", k=5)[1].shape == (1, 2)
+    assert find_best({"a": random(1, seed=1)}, rows, of="b", k=30)[1][0].tolist() == list(range(30))
+    assert find_best({"a": random(1)}, Rows(random(2), torch.arange(2)), of="b", k=5)[1].shape == (1, 2)
     with pytest.raises(ValueError, match="k must be at least 1"):
-        nearest({"a": random(1)}, rows, of="b", k=0)
+        find_best({"a": random(1)}, rows, of="b", k=0)
 
 
 def test_composed_queries_sum_or_multiply():
     rows = Rows(random(20), torch.arange(20))
     a, b = random(1, seed=1), random(1, seed=2)
-    best = nearest({"a": a, "b": b}, rows, of="c", k=1, how="cosine")[1]
+    best = find_best({"a": a, "b": b}, rows, of="c", k=1, how="cosine")[1]
     assert int(best) == int((rows.values @ a[0] + rows.values @ b[0]).argmax())
-    best = nearest({"a": a, "b": b}, rows, of="c", k=1, how="mip")[1]
+    best = find_best({"a": a, "b": b}, rows, of="c", k=1, how="mip")[1]
     assert int(best) == int((rows.values * a * b).sum(dim=1).argmax())
 
 
@@ -166,4 +166,4 @@ def test_found_files_come_out_of_the_shards(made, tmp_path):
     ("name", "file"), [("../../etc/passwd", "_.._etc_passwd"), ("a/b c", "a_b_c"), ("...", "_"), ("x" * 300, "x" * 100)]
 )
 def test_names_stay_in_the_folder(name, file):
-    assert safe(name) == file
+    assert safe_name(name) == file

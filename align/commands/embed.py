@@ -1,4 +1,4 @@
-"""``align embed MODEL SHARDS --out FOLDER``: an index that ``align search`` asks."""
+"""``align embed MODEL SHARDS --out FOLDER``: an index for ``align search``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def embed(
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the index folder; default: MODEL/index
         members: names in shards that name no modality, as in text=json:caption|txt
-        max_bad: the share of samples with something unreadable above which no index is made; 1 never
+        max_bad: the share of samples with something unreadable above which no index is made, 1: always made
         batch: samples at a time
         workers: processes that read and decode
         checkpoint: of a run: best, last, or a step
@@ -46,13 +46,15 @@ def embed(
     from align.search.write import check_place
 
     opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
-    loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
+    loaded = load(model, allow=split(allow), checkpoint=checkpoint)
+    made_by = fingerprint(loaded)  # before the model moves: load's checksum is that of the weights in place
+    loaded = loaded.to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
     check_place(out or Path(model) / "index")  # before hours of embedding
     with budget("--max-bad"), progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
-    folder = write_index(embeddings, opened, out or Path(model) / "index", model=fingerprint(loaded))
+    folder = write_index(embeddings, opened, out or Path(model) / "index", model=made_by)
     rows = ", ".join(f"{n} {m}" for m, n in Index.open(folder).modalities.items())
     print(f"{folder}: {embeddings.size} samples ({rows})")
     say_bad(opened.report())

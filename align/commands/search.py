@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.tables import print_notes
 
 
 def search(
@@ -58,7 +59,7 @@ def search(
     from align.commands.named import split
     from align.commands.pairs import pairs
     from align.embedding import fingerprint
-    from align.scoring import choose
+    from align.scoring import choose, uncounted
     from align.search import Index, compose, save_hits
 
     if query is not None and text is not None:
@@ -91,14 +92,20 @@ def search(
     how = how or choose(loaded.terms, embedded, of)
     hits = index.query(embedded, of, k, how, terms=loaded.terms)[0]
     files = [str(path) for path in save_hits(hits, save)] if save is not None else []
-    _print_json(hits, asked, of, how, files) if json else _print_table(hits, of, how, files, save)
+    left = uncounted(loaded.terms, embedded, of) if how == "objective" else []
+    notes = [f"{m} does not count: no trained term joins it with {of} here; --how cosine counts it" for m in left]
+    if json:
+        _print_json(hits, asked, of, how, files, notes)
+    else:
+        _print_table(hits, of, how, files, save)
+        print_notes(notes)
 
 
-def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files: list[str]) -> None:
+def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files: list[str], notes: list[str]) -> None:
     from align.files import json_text
 
-    found = [{"rank": hit.rank, "score": hit.score, **hit.item} for hit in hits]
-    print(json_text({"query": asked, "of": of, "how": how, "hits": found, "files": files}, 2))
+    found = [{"rank": hit.rank, "score": hit.score, "cosines": hit.cosines, **hit.item} for hit in hits]
+    print(json_text({"query": asked, "of": of, "how": how, "notes": notes, "hits": found, "files": files}, 2))
 
 
 def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str | None) -> None:
@@ -108,19 +115,26 @@ def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str
     from align.commands.shown import console
 
     table = Table(box=None, pad_edge=False, title=f"{of}, by {how}", title_justify="left")
-    for name in ("rank", "score"):
+    parts = [] if how == "cosine" and len(hits[0].cosines) == 1 else list(hits[0].cosines)
+    for name in ("rank", "score", *(f"cosine {m}" for m in parts)):
         table.add_column(name, justify="right")
     for name in ("key", "caption"):
         table.add_column(name, overflow="fold")
     for hit in hits:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", Text(hit.item["key"]), Text(described(hit.item)))
+        table.add_row(
+            str(hit.rank),
+            f"{hit.score:.3f}",
+            *(f"{hit.cosines[m]:.3f}" for m in parts),
+            Text(hit.item["key"]),
+            Text(describe(hit.item)),
+        )
     console().print(table)
     if files:
         print(f"{len(files)} files in {save}")
 
 
-def described(item: dict[str, Any]) -> str:
-    """The first caption of a sample, else its label in words."""
+def describe(item: dict[str, Any]) -> str:
+    """Return the first caption of a sample, else its label in words."""
     from align.data.labels import in_words
 
     return item["caption"][0] if item["caption"] else in_words(item["label"])

@@ -23,8 +23,8 @@ def zeroshot(
 ) -> None:
     """Label files with given class names
 
-    Probabilities come from the trained objective: a softmax over the classes at its learned scale. Where no term of it
-    joins the modality with the text, files are ranked by cosine and no probability is printed.
+    Probabilities come from the trained objective, as a softmax over the classes at its learned scale. Where no
+    term of it joins the modality with the text, files are ranked by cosine and no probability is printed.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
@@ -61,7 +61,8 @@ def zeroshot(
 def label(
     model: Any, files: list[str], modality: str, names: dict[str, str], templates: list[str] | None = None
 ) -> tuple[list[dict[str, Any]], str, list[str]]:
-    """For each file: file, class, scores {class: cosine}, probabilities {class: p} or None; how it was scored; notes.
+    """Return a row for each file (file, class, scores {class: cosine}, probabilities {class: p} or None), the rule, and
+    the notes.
 
     names: label -> its name in prompts. Labels with the same prompts are one class, by the first, and a note says so.
     """

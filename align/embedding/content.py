@@ -1,4 +1,4 @@
-"""Numbers of equal contents: a preprocess that also tells which rows are equal, for the time of an evaluation."""
+"""Numbers for the contents of rows, equal where the contents are. An evaluation finds equal captions by them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Marked(Around):
 
 
 def number(source: Any, text: bool) -> int:
-    """The content of a row's bytes or string as a number from 0; -1 for an object whose content is not known."""
+    """Return the content of a row's bytes or string as a number from 0, and -1 for an object of unknown content."""
     if isinstance(source, str):
         source = source.encode("utf-8", "replace")
     if not isinstance(source, bytes | bytearray | memoryview):
@@ -82,8 +82,8 @@ def number(source: Any, text: bool) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
 
 
-def parted(values: Values) -> tuple[Values, Tensor]:
-    """(the values as the inner preprocess collated them, (n,) content) of what ``Marked`` collated."""
+def split_content(values: Values) -> tuple[Values, Tensor]:
+    """Split values that ``Marked`` collated into those of the inner preprocess and the (n,) content numbers."""
     if not isinstance(values, dict):
         raise TypeError("values without content: they were not collated by Marked")
     rest = {name: x for name, x in values.items() if name != CONTENT}

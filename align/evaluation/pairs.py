@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from align.data import Loader, Shards
-from align.embedding.embed import vectors
+from align.data import Shards
+from align.embedding import Progress, embed_batches, vectors
 from align.model import JointModel
-from align.model.eval_view import EvalReader
 from align.scoring import choose, score
 from align.values import Embeddings, TermInfo
 
@@ -23,7 +22,7 @@ def pair_scores(
     *,
     batch: int = 64,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[Pair, list[float | None]]:
     """Return for each pair of modalities the score of each sample, by position: None where the sample lacks one.
 
@@ -40,22 +39,11 @@ def pair_scores(
                 f"it embeds {', '.join(model.modalities)}"
             )
     out: dict[Pair, list[float | None]] = {pair: [None] * len(shards) for pair in pairs}
-    loader = Loader(shards, {m: model.preprocess[m] for m in wanted}, batch=batch, workers=workers, train=False)
-    done, reader = 0, EvalReader(model)
-    try:
-        with torch.no_grad():
-            for rows in loader:
-                rows = rows.to(model.device)
-                embeddings = reader.read(lambda model, rows=rows: model(rows)).to("cpu")
-                for pair in pairs:
-                    for place, value in enumerate(best_scores(embeddings, *pair, model.terms)):
-                        if value is not None:
-                            out[pair][int(embeddings.position[place])] = value
-                done += rows.size
-                if progress is not None:
-                    progress(done, len(shards))
-    finally:
-        loader.close()
+    for piece in embed_batches(model, shards, batch, workers, modalities=wanted, progress=progress):
+        for pair in pairs:
+            for position, value in zip(piece.position.tolist(), best_scores(piece, *pair, model.terms), strict=True):
+                if value is not None:
+                    out[pair][position] = value
     return out
 
 

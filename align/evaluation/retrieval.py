@@ -9,9 +9,9 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from align.embedding.embed import vectors
+from align.embedding.tables import first_rows, vectors
 from align.evaluation.blocks import score_blocks
-from align.evaluation.composed import composed, tuples
+from align.evaluation.composed import composed_queries
 from align.evaluation.findings import Findings
 from align.evaluation.hits import Captions, Rule, by_label
 from align.evaluation.notes import retrieval_facts
@@ -155,9 +155,9 @@ def directions(
             for m, other in permutations(present, 2)
             if other == of
         ]
-        for together in composed(terms, of):
+        for together in composed_queries(terms, of):
             if set(together) <= set(present):
-                asked.append(("+".join(together), *tuples(embeddings, together)))
+                asked.append(("+".join(together), *first_rows(embeddings, together)))
         for name, query, samples in asked:
             asks, answers, same = samples, rows.sample, hits
             if isinstance(same, Captions):

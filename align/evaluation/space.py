@@ -11,11 +11,11 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from align.data import Shards
-from align.embedding.embed import Progress, embed_shards, vectors
+from align.embedding.embed import Progress, embed_shards
+from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
 from align.evaluation.blocks import score_blocks
 from align.evaluation.classes import Classes, Templates, resolve_classes, resolve_templates
-from align.evaluation.composed import tuples
 from align.evaluation.counts import check_counts
 from align.evaluation.hits import Hit, HitRule, choose_hits
 from align.evaluation.labels import spell_labels
@@ -119,7 +119,7 @@ class Space:
         """
         table, terms = self.table(), self.model.terms
         asked = (query,) if isinstance(query, str) else tuple(query)
-        rows = {query: vectors(table, query)} if isinstance(query, str) else tuples(table, asked)[0]
+        rows = {query: vectors(table, query)} if isinstance(query, str) else first_rows(table, asked)[0]
         how = "objective" if any(fits(term, asked, of) for term in terms) else "cosine"
         yield from score_blocks(rows, vectors(table, of), how, of=of, terms=terms)
 

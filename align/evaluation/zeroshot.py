@@ -8,8 +8,8 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from align.embedding.embed import vectors
-from align.evaluation.composed import composed, tuples
+from align.embedding.tables import first_rows, vectors
+from align.evaluation.composed import composed_queries
 from align.evaluation.findings import Findings
 from align.evaluation.labels import memberships
 from align.evaluation.notes import zeroshot_facts
@@ -128,8 +128,8 @@ class ZeroShot:
             members = table[rows.sample] & (rows.sample >= 0)[:, None]
             query = {m: vectors(embeddings, m)}
             found[m] = _classify(query, prompts, members, rows.sample, terms=terms, text=self.text)
-        for together in composed(terms, self.text):
-            query, samples = tuples(embeddings, together)
+        for together in composed_queries(terms, self.text):
+            query, samples = first_rows(embeddings, together)
             found["+".join(together)] = _classify(query, prompts, table[samples], samples, terms=terms, text=self.text)
         return {m: one for m, one in found.items() if one.scores}
 

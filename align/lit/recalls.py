@@ -14,7 +14,7 @@ from align.values import Embeddings, TermInfo
 
 
 def directions(infos: Sequence[TermInfo]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (query modalities, candidate modality): both ways of a pair, and for Symile each against all others."""
+    """Yield (query modalities, candidate modality) of each term: each of its modalities, asked for by all others."""
     seen = set()
     for info in infos:
         for of in info.modalities:
@@ -49,12 +49,12 @@ def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Ten
     for batch in batches:
         rows = batch[modality]
         at = rows.sample.clamp(min=0)
-        own = (at + offset) * world() + rank()
-        group = torch.full_like(own, -1) if batch.group is None else batch.group[at]
-        key = torch.where(group >= 0, group, -2 - own)  # a sample's key is below zero, where no group's is
+        number = (at + offset) * world() + rank()
+        group = torch.full_like(number, -1) if batch.group is None else batch.group[at]
+        key = torch.where(group >= 0, group, -2 - number)  # a sample's key is below zero, where no group's is
         real = rows.sample >= 0
         values.append(rows.values[real])  # pyright: ignore[reportArgumentType]
-        samples.append(own[real])
+        samples.append(number[real])
         keys.append(key[real])
         offset += batch.size
     if not values:
@@ -76,8 +76,8 @@ def _recall(
         v, s, _ = table[other]
         first = {int(x): i for i, x in reversed(list(enumerate(s.tolist())))}
         both = [(i, first[x]) for i, x in enumerate(samples.tolist()) if x in first]
-        mine, theirs = (torch.tensor([pair[side] for pair in both], dtype=torch.long) for side in (0, 1))
-        parts, samples, keys = [*(part[mine] for part in parts), v[theirs]], samples[mine], keys[mine]
+        left, right = (torch.tensor([pair[side] for pair in both], dtype=torch.long) for side in (0, 1))
+        parts, samples, keys = [*(part[left] for part in parts), v[right]], samples[left], keys[left]
     candidates, _, candidate_keys = table[of]
     if not len(samples) or not len(candidates):
         return float("nan")

@@ -1,6 +1,6 @@
 """Scoring: one rule for zero-shot classification, retrieval, search, validation and filters."""
 
-from align.scoring.choose import How, choose, fits
+from align.scoring.choose import How, choose, fits, uncounted
 from align.scoring.score import score
 
-__all__ = ["How", "choose", "fits", "score"]
+__all__ = ["How", "choose", "fits", "score", "uncounted"]

@@ -2,8 +2,8 @@
 
 from align.search.compose import compose
 from align.search.index import Index
-from align.search.query import Hit, nearest
+from align.search.query import Hit, find_best
 from align.search.save import save_hits
 from align.search.write import write_index
 
-__all__ = ["Hit", "Index", "compose", "nearest", "save_hits", "write_index"]
+__all__ = ["Hit", "Index", "compose", "find_best", "save_hits", "write_index"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def compose(query: Mapping[str, Tensor], minus: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The query with each part of `minus` subtracted from the same modality's part, and brought to length 1 again.
+    """Subtract each part of `minus` from the same modality's part of the query, and bring it to length 1 again.
 
     query, minus: {modality: (q, D)}. Raises ValueError where `minus` has nothing to be subtracted from.
     """

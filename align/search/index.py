@@ -1,4 +1,4 @@
-"""An index on disk: a folder of embeddings and of what they are the embeddings of.
+"""An index on disk: a folder of embeddings, and an entry for each embedded sample.
 
 index.json               {"schema": 1, "align": version, "model": sha256, "dim": D, "modalities": {name: rows},
                           "samples": N, "sha256": {file: checksum}}
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from align.files import read_json, sha256
 from align.model.tensors import read_tensors
-from align.scoring import How
-from align.search.query import Hit, nearest
+from align.scoring import How, choose, score
+from align.search.query import Hit, find_best
 from align.values import Rows, TermInfo
 
 schema = 1
@@ -27,7 +27,7 @@ schema = 1
 
 @final
 class Index:
-    """An opened index; each modality's file is read, and its checksum compared, when it is first asked for."""
+    """An opened index. A modality's file is read, and its checksum compared, when it is first asked for."""
 
     def __init__(self, folder: Path, about: dict[str, Any]):
         self.folder = folder
@@ -37,7 +37,7 @@ class Index:
 
     @classmethod
     def open(cls, folder: str | Path, *, model: str | None = None) -> Index:
-        """Open an index folder; with `model`, a model's fingerprint, only if that model made it.
+        """Open an index folder. With `model`, a model's fingerprint, an index of another model is refused.
 
         Raises FileNotFoundError where there is none, ValueError where it is damaged, newer than this align, or of
         another model.
@@ -66,18 +66,18 @@ class Index:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """What each sample is: key, shard, caption (a list of lines) and label."""
+        """The entry of each sample: key, shard, caption (a list of lines) and label."""
         if self._items is None:
-            lines = self._checked("items.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = self._check_file("items.jsonl").read_text(encoding="utf-8").splitlines()
             self._items = [json.loads(line) for line in lines]
         return self._items
 
     def rows(self, modality: str) -> Rows:
-        """The embeddings of a modality, in the order of their samples."""
+        """Return the embeddings of a modality, in the order of their samples."""
         if modality not in self.modalities:
             raise ValueError(f"the index has no {modality!r}; it has {', '.join(self.modalities) or 'nothing'}")
         if modality not in self._rows:
-            stored = read_tensors(self._checked(f"{modality}.safetensors"))
+            stored = read_tensors(self._check_file(f"{modality}.safetensors"))
             self._rows[modality] = Rows(stored["values"], stored["sample"])
         return self._rows[modality]
 
@@ -90,23 +90,28 @@ class Index:
         *,
         terms: Sequence[TermInfo] = (),
     ) -> list[list[Hit]]:
-        """The k best samples by their rows of modality `of`, for each of q queries, best first.
+        """Return the k best samples by their rows of modality `of`, for each of q queries, best first.
 
         Args:
             query: {modality: (q, D)}: several modalities are one composed query, see ``align.score``.
             how, terms: see ``align.score``. None: as ``align.scoring.choose`` says.
         """
+        how = how or choose(terms, query, of)
         rows = self.rows(of)
-        scores, samples = nearest(query, rows, of=of, k=k, how=how, terms=terms)
-        return [
-            [
-                Hit(rank, score, sample, self.items[sample])
-                for rank, (score, sample) in enumerate(zip(s, i, strict=True), 1)
-            ]
-            for s, i in zip(scores.tolist(), samples.tolist(), strict=True)
-        ]
+        scores, samples = find_best(query, rows, of=of, k=k, how=how, terms=terms)
+        found = []
+        for i, (best, numbers) in enumerate(zip(scores.tolist(), samples.tolist(), strict=True)):
+            parts = {m: x[i : i + 1] for m, x in query.items()}
+            hits = []
+            for rank, (value, sample) in enumerate(zip(best, numbers, strict=True), 1):
+                candidates = rows.values[rows.sample == sample]  # pyright: ignore[reportArgumentType]
+                row = candidates[score(parts, candidates, how, of=of, terms=terms).argmax(dim=1)]  # (1, D)
+                cosines = {m: float(score({m: x}, row)) for m, x in parts.items()}
+                hits.append(Hit(rank, value, sample, self.items[sample], cosines))
+            found.append(hits)
+        return found
 
-    def _checked(self, name: str) -> Path:
+    def _check_file(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} lacks {name}; make the index anew with: align embed MODEL SHARDS")

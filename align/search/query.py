@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: matrix products and top-k, a block of candidates at a time."""
+"""Exact search: the best samples by score and top-k, a block of candidates at a time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ block = 65536  # candidates scored at a time
 
 
 class Hit(NamedTuple):
-    """A found sample. rank: from 1; score: as computed; sample: its number; item: what the index says of it."""
+    """A found sample: its rank from 1, its score by the rule, its number, and the index's entry on it.
+
+    cosines: modality -> the cosine of that part of the query with the sample's best row.
+    """
 
     rank: int
     score: float
     sample: int
     item: dict[str, Any]
+    cosines: dict[str, float]
 
 
-def nearest(
+def find_best(
     query: Mapping[str, Tensor],
     rows: Rows,
     *,
@@ -32,9 +36,11 @@ def nearest(
     how: How | None = None,
     terms: Sequence[TermInfo] = (),
 ) -> tuple[Tensor, Tensor]:
-    """(scores (q, k), samples (q, k)), best first; a sample counts once, with its best row. Of equals, the first.
+    """Return the scores (q, k) and the samples (q, k), best first. A sample counts by its best row. Of equals the first
+    comes first.
 
     rows: candidates of modality `of`, their samples in ascending order. Fewer than k samples give fewer columns.
+    how: None: as ``align.scoring.choose`` says.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

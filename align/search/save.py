@@ -1,4 +1,4 @@
-"""The files of what was found, out of the shards, so that one can look at them and listen to them."""
+"""Files of the found samples, taken out of the shards to be looked at and listened to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from align.files import atomic_write
 from align.search.query import Hit
 
 
-def safe(name: str, most: int = 100) -> str:
-    """A file name that stays in its folder: letters, digits, dot, dash and underscore, no dot in front."""
+def safe_name(name: str, most: int = 100) -> str:
+    """Return a file name that stays in its folder: letters, digits, dot, dash and underscore, no dot in front."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:most] or "_"
 
 
 def save_hits(hits: Sequence[Hit], folder: str | Path) -> list[Path]:
-    """Write every member of the found samples as FOLDER/RANK-KEY.MEMBER; returns the paths, by rank.
+    """Write every member of the found samples as FOLDER/RANK-KEY.MEMBER, and return the paths, by rank.
 
     No name in a shard chooses where something is written. Raises FileNotFoundError where a shard is gone, ValueError
     where it no longer has the sample.
@@ -35,7 +35,7 @@ def save_hits(hits: Sequence[Hit], folder: str | Path) -> list[Path]:
             for hit in left.pop(sample["__key__"], []):
                 for member, content in sorted(sample.items()):
                     if isinstance(content, bytes):
-                        path = folder / f"{hit.rank:02d}-{safe(hit.item['key'])}.{safe(member)}"
+                        path = folder / f"{hit.rank:02d}-{safe_name(hit.item['key'])}.{safe_name(member)}"
                         with atomic_write(path) as file:
                             file.write(content)
                         written.append((hit.rank, path))

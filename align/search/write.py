@@ -1,4 +1,4 @@
-"""Embeddings -> an index folder that appears whole or not at all."""
+"""The writer of an index folder, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from align.values import Embeddings, Sample
 
 
 def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, model: str = "") -> Path:
-    """Write what ``Index.open`` reads. The shards are read once more, for captions; an index there is replaced.
+    """Write an index folder for ``Index.open``. The shards are read once more for captions. An old index is replaced.
 
     Args:
-        embeddings: of these shards, from ``align.evaluation.embed_shards``.
-        model: fingerprint of the model that made them, see ``align.evaluation.fingerprint``.
+        embeddings: of these shards, from ``align.embedding.embed_shards``.
+        model: fingerprint of the model that made them, see ``align.embedding.fingerprint``.
 
     Raises ValueError where the embeddings are not of these shards, or where something else stands at `folder`.
     """
@@ -59,7 +59,7 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
 
 
 def check_place(folder: str | Path) -> Path:
-    """The folder, where an index may be written. Raises ValueError where something else stands there."""
+    """Return the folder of an index to be written. Raises ValueError where something else stands there."""
     folder = Path(folder)
     if folder.exists() and not (folder / "index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there and is no index; choose another folder with --out")
@@ -67,7 +67,10 @@ def check_place(folder: str | Path) -> Path:
 
 
 def captions(sample: Sample, members: MemberNames = FOREIGN) -> list[str]:
-    """The lines of a sample's texts, or what its json says where `members` names a key; no hard negatives."""
+    """Return the lines of a sample's texts, else the captions in its json under the keys that `members` names.
+
+    Hard negatives are left out.
+    """
     lines: list[str] = []
     for name in sorted(sample):
         parts, content = name.split("."), sample[name]
