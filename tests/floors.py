@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 floors = {
-    "__main__": 8,
-    "commands": 7,
-    "quickstart": 6,
-    **dict.fromkeys(("lit", "convert"), 5),
-    **dict.fromkeys(
-        ("evaluation", "report", "search", "optim", "tuning", "bind", "grad_cache", "checkpoint", "diagnostics"), 4
-    ),
+    "__main__": 9,
+    "commands": 8,
+    "quickstart": 7,
+    **dict.fromkeys(("lit", "convert"), 6),
+    "checkpoint": 5,
+    **dict.fromkeys(("evaluation", "report", "search", "optim", "tuning", "bind", "grad_cache", "diagnostics"), 4),
     **dict.fromkeys(("model", "objective", "scoring", "data"), 3),
     **dict.fromkeys(("losses", "encoders", "heads", "preprocess"), 2),
     **dict.fromkeys(("values", "files", "seeds", "distributed", "metrics", "extras"), 1),

@@ -19,7 +19,7 @@ def test_imports_point_down():
 @pytest.mark.parametrize(
     ("file", "text", "found"),
     [
-        ("losses/x.py", "from align.lit import fit", "losses (floor 2) imports lit (floor 5)"),
+        ("losses/x.py", "from align.lit import fit", "losses (floor 2) imports lit (floor 6)"),
         ("values.py", "def f():\n    import align.metrics", "values (floor 1) imports metrics (floor 1)"),
         ("scoring.py", "from align import model", "scoring (floor 3) imports model (floor 3)"),
         ("model.py", "import lightning.pytorch", "model imports lightning.pytorch"),

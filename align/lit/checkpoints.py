@@ -100,11 +100,10 @@ class Checkpoints(L.Callback):
     ) -> None:
         if self.metrics is not None:  # rows of saved steps are on disk, with their validation
             self.metrics.flush(trainer, module)
+        module.end_evaluation()  # where a signal came in the middle of a validation
         if trainer.is_global_zero:
-            module.model.terms = module.objective.infos()
             data = own_data(trainer)
             state = {
-                "schema": 1,
                 "step": module.step,
                 "steps": module.steps,
                 "planned": module.planned,

@@ -28,7 +28,7 @@ from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import make_trainer, quiet, steps_of
 from align.model import JointModel
 from align.objective import Objective
-from align.optim import AdamW
+from align.optim import Optim
 from align.seeds import derive
 
 MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a model folder
@@ -49,7 +49,7 @@ def fit(
     data: AlignData,
     run: str | Path,
     *,
-    optim: AdamW | None = None,
+    optim: Optim | None = None,
     trainer: Mapping[str, Any] | None = None,
     checkpoint: Checkpoints | None = None,
     seed: int = 0,
@@ -64,7 +64,7 @@ def fit(
     Args:
         run: gets ``checkpoints/``, ``metrics.csv``, what was bad (``bad.jsonl`` by name, ``bad.json`` and
             ``bad-shards.json`` in numbers) and, at the end, ``model/``, the best checkpoint.
-        optim: how to train; default `AdamW()`.
+        optim: how to train; default `Optim()`.
         trainer: arguments of Lightning's Trainer. ``max_epochs`` or ``max_steps`` says how long (default: 10 epochs);
             ``val_check_interval`` is in epochs where it is a float, in steps where it is an int (default: 1.0).
         checkpoint: when to save; default `Checkpoints()`.
@@ -75,12 +75,13 @@ def fit(
     Raises ValueError or FileNotFoundError, before a step is taken, where data, model and objective do not fit;
     TooManyBad over the budget, on all ranks in the same step.
     """
-    run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
+    run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
     data.open(model, seed)
     if data.val_shards is not None:
         checkpoint.check(columns(objective.infos()))
     steps = steps_of(options, data.steps_per_epoch)
+    optim.check(model, objective, steps)
     earlier = find(run, fresh=fresh)
     if fresh:
         _clear(run)
