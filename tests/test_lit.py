@@ -61,7 +61,7 @@ def test_a_run_folder_holds_folders_of_safetensors_and_json(straight):
     assert {"metrics.csv", "index.json", "model.safetensors", "config.yaml", "state.json", "bad.json"} <= names
     assert {Path(name).suffix for name in names} <= {".safetensors", ".json", ".yaml", ".csv"}
     state = json.loads((straight / "checkpoints" / index(straight)["last"] / "training" / "state.json").read_text())
-    assert (state["schema"], state["step"]) == (1, 10)
+    assert (state["schema"], state["step"]) == (2, 10)
 
 
 def test_metrics_have_a_row_per_step_step_and_loss_first(straight):

@@ -3,7 +3,7 @@
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, load, load_tower, locate, save, transcript
 from align.checkpoint.run import choose, index, mended
-from align.checkpoint.training import load_training, save_state, save_training
+from align.checkpoint.training import load_training, read_state, save_state, save_training
 
 __all__ = [
     "build",
@@ -16,6 +16,7 @@ __all__ = [
     "load_training",
     "locate",
     "mended",
+    "read_state",
     "save",
     "save_state",
     "save_training",

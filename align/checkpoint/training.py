@@ -1,22 +1,31 @@
-"""Checkpoints of a run in training: the model, and beside its weights what a run needs to go on.
+"""Checkpoints of a run in training: the model with its weights, and beside them all that a run needs to go on.
 
-RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, state.json
+RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, optimizer.json, state.json
+
+The model has the weights that are good for evaluation. Where others train, as under a schedule-free optimiser, those
+are in parameters.safetensors.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+import align
 from align.checkpoint.folder import write_model
+from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.run import index
 from align.files import atomic_folder, read_json, write_json
-from align.model.inside import model_inside, plain_name, put, weights
+from align.model.inside import model_inside, put, unwrap, weights
 from align.model.tensors import read_tensors
+from align.objective import Objective
+from align.optim import evaluating, named_parameters
+
+schema = 2  # 1: the optimiser's state was AdamW's tensors alone
 
 
 def save_training(
@@ -32,31 +41,37 @@ def save_training(
     """Write RUN/checkpoints/step-N, where N is ``state["step"]``, then point the index at it.
 
     Args:
-        model: a JointModel, or what is wrapped around one; objective: likewise. Raises ValueError for sharded weights.
+        model: a JointModel, or a wrapper around one. Raises ValueError for sharded weights.
+        objective: an Objective, or a wrapper around one.
         better: true where this is the best so far, None where nothing is monitored.
-        keep: how many of the newest stay; the best stays too.
+        keep: how many of the newest stay, beside the best.
     """
     from safetensors.torch import save_file
 
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     with atomic_folder(folder) as work:
-        write_model(model_inside(model), work)
-        (work / "training").mkdir()
-        save_file(
-            {k: v.cpu().contiguous() for k, v in weights(objective).items()},
-            work / "training" / "objective.safetensors",
-        )
-        save_file(_flat(optimizer, model, objective), work / "training" / "optimizer.safetensors")
-        write_json(work / "training" / "state.json", state)
+        training, named = work / "training", named_parameters(model, objective)
+        training.mkdir()
+        with evaluating(optimizer) as trained:
+            inside = model_inside(model)
+            inside.terms = cast(Objective, unwrap(objective)).infos()
+            write_model(inside, work)
+            tensors = {k: v.cpu().contiguous() for k, v in weights(objective).items()}
+            save_file(tensors, training / "objective.safetensors")
+        if trained:
+            tensors = {name: trained[p].cpu().contiguous() for name, p in named.items() if p in trained}
+            save_file(tensors, training / "parameters.safetensors")
+        write_optimizer(optimizer, named, training)
+        write_json(training / "state.json", {"schema": schema, **state})
     _point(run, folder, state, keep, better)
     return folder
 
 
 def save_state(run: Path, state: dict[str, Any], *, keep: int = 2, better: bool | None = None) -> None:
-    """Give RUN/checkpoints/step-N, which is there, another state: weights and optimiser stay."""
+    """Give RUN/checkpoints/step-N, which is there, another state. Its weights and optimiser stay."""
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     _point(run, folder, state, keep, better)  # first: a kill in between leaves the validation due, not forgotten
-    write_json(folder / "training" / "state.json", state)
+    write_json(folder / "training" / "state.json", {"schema": schema, **state})
 
 
 def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bool | None) -> None:
@@ -74,40 +89,35 @@ def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bo
 def load_training(
     folder: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put a checkpoint's weights, objective and optimiser state in place; returns its state.
+    """Put a checkpoint's weights, objective and optimiser state in place, and return its state.
 
-    Raises ValueError where the checkpoint belongs to another model or objective.
+    Raises ValueError where the checkpoint belongs to another model, objective or optimiser, or to a newer align.
     """
+    state, training = read_state(folder), folder / "training"
+    kept = {"model": read_tensors(folder / "model.safetensors")}
+    kept["objective"] = read_tensors(training / "objective.safetensors")
     try:
-        put(model_inside(model), read_tensors(folder / "model.safetensors"))
-        put(objective, read_tensors(folder / "training" / "objective.safetensors"))
+        put(model_inside(model), kept["model"])
+        put(objective, kept["objective"])
     except RuntimeError as error:
         raise ValueError(
             f"{folder} was trained with another model or objective than this config's; "
             f"use another --run, or --fresh to start over ({' '.join(str(error).split())[:300]})"
         ) from error
-    flat = read_tensors(folder / "training" / "optimizer.safetensors")
-    names = _names(optimizer, model, objective)
-    for parameter, name in names.items():
-        found = {key.rpartition("/")[2]: value for key, value in flat.items() if key.rpartition("/")[0] == name}
-        if found:
-            optimizer.state[parameter] = {
-                k: v if k == "step" else v.to(parameter.device, parameter.dtype) for k, v in found.items()
-            }
-    return read_json(folder / "training" / "state.json")
+    named = named_parameters(model, objective)
+    if (training / "parameters.safetensors").is_file():
+        for name, values in read_tensors(training / "parameters.safetensors").items():
+            named[name].data.copy_(values)
+    dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()}
+    read_optimizer(optimizer, named, training, dtypes)
+    return state
 
 
-def _names(optimizer: torch.optim.Optimizer, model: nn.Module, objective: nn.Module) -> dict[nn.Parameter, str]:
-    names: dict[nn.Parameter, str] = {}
-    for of, module in (("model", model_inside(model)), ("objective", objective)):
-        plain = plain_name(module)
-        names |= {p: f"{of}.{plain(name)}" for name, p in module.named_parameters()}
-    return {p: names[p] for group in optimizer.param_groups for p in group["params"]}
-
-
-def _flat(optimizer: torch.optim.Optimizer, model: nn.Module, objective: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}/{key}": torch.as_tensor(value).detach().cpu().contiguous()
-        for parameter, name in _names(optimizer, model, objective).items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's ``training/state.json``. Raises ValueError for one that a newer align has written."""
+    state = read_json(folder / "training" / "state.json")
+    if state.get("schema", 0) > schema:
+        raise ValueError(
+            f"{folder} has schema {state['schema']}; this align {align.__version__} reads up to {schema}: upgrade align"
+        )
+    return state

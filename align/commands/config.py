@@ -54,7 +54,7 @@ def make_parser() -> Any:
     from align.lit.negatives import Schedule
     from align.model import JointModel
     from align.objective import Objective
-    from align.optim import AdamW
+    from align.optim import Optim
 
     parser = ArgumentParser(prog="align train", description=_description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML file; its keys are the options below")
@@ -71,7 +71,7 @@ def make_parser() -> Any:
     parser.add_class_arguments(JointModel, "model")
     parser.add_class_arguments(Objective, "objective")
     parser.add_class_arguments(AlignData, "data")
-    parser.add_class_arguments(AdamW, "optim")
+    parser.add_class_arguments(Optim, "optim")
     parser.add_class_arguments(Checkpoints, "checkpoint")
     parser.add_class_arguments(L.Trainer, "trainer", skip=OURS, instantiate=False)
     parser.set_defaults({"trainer.logger": True})

@@ -19,15 +19,21 @@ _problem = (
     r"((?!Option|Does not validate).+?)(?=\. Got value| - | Given value|$)"
 )
 
+_option_of_class = r"class_path '(?P<module>[\w.]+)\.(?P<name>\w+)': Option '(?P<option>\w+)' is not accepted"
+_option_of_callable = (
+    r"Option '(?P<option>\w+)' is not accepted\. Got value: "
+    r"Namespace\(class_path='(?P<module>[\w.]+)\.(?P<name>\w+)'"
+)
+
 
 def shorten(error: Exception) -> str:
     """Return the message in one line. A mistyped argument or class is named with the nearest right one."""
     text = " ".join(str(error).split())
-    if found := re.search(r"class_path '([\w.]+)\.(\w+)': Option '(\w+)' is not accepted", text):
-        module, name, option = found.groups()
+    if found := re.search(_option_of_class, text) or re.search(_option_of_callable, text):
+        module, name, option = found["module"], found["name"], found["option"]
         known = _arguments(getattr(import_module(module), name))
         return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
-    if found := re.search(r"module '(align[\w.]*)' has no attribute '(\w+)'", text):
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
         module, name = found.groups()
         return f"{module} has no {name}; {nearest(name, _public(import_module(module)))}"
     while text.count("Does not validate") > 1 and (inner := re.search(_union, text)):
@@ -72,6 +78,7 @@ def _name_types(text: str) -> str:
 
 
 def _public(module: Any) -> list[str]:
-    """Return the names of a module that a config may mean: those in ``__all__``, else the classes that it defines."""
-    defined = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    """Return the names of a module that a config may mean: ``__all__``, else those that it or its modules define."""
+    here = module.__name__
+    defined = [n for n, value in vars(module).items() if f"{getattr(value, '__module__', '')}.".startswith(f"{here}.")]
     return list(getattr(module, "__all__", [name for name in defined if not name.startswith("_")]))

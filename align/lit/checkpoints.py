@@ -103,11 +103,10 @@ class Saver(L.Callback):
 
     def _write(self, trainer: L.Trainer, *, value: float | None = None, better: bool | None = None) -> None:
         self.flush(trainer)
+        self.module.end_evaluation()  # where a signal came in the middle of a validation
         if trainer.is_global_zero:
             module, data, keep = self.module, self.data, self.when.keep
-            module.model.terms = module.objective.infos()
             state = {
-                "schema": 1,
                 "step": module.step,
                 "steps": module.steps,
                 "planned": module.planned,

@@ -30,7 +30,7 @@ from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import make_trainer, quiet, steps_of
 from align.model import JointModel
 from align.objective import Objective
-from align.optim import AdamW
+from align.optim import Optim
 from align.seeds import derive
 
 MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a model folder
@@ -54,7 +54,7 @@ def fit(
     data: AlignData,
     run: str | Path,
     *,
-    optim: AdamW | None = None,
+    optim: Optim | None = None,
     trainer: Mapping[str, Any] | None = None,
     checkpoint: Checkpoints | None = None,
     seed: int = 0,
@@ -69,7 +69,7 @@ def fit(
     Args:
         run: gets ``checkpoints/``, ``metrics.csv``, the bad members (``bad.jsonl`` by name, ``bad.json`` and
             ``bad-shards.json`` in numbers) and, at the end, ``model/``, the best checkpoint.
-        optim: optimiser and learning rate. Default: `AdamW()`.
+        optim: optimiser and learning rate. Default: `Optim()`.
         trainer: arguments of Lightning's Trainer. ``max_epochs`` or ``max_steps`` is the length (default: 10 epochs).
             ``val_check_interval`` is in epochs where it is a float, in steps where it is an int (default: 1.0).
         checkpoint: times of saving. Default: `Checkpoints()`.
@@ -80,13 +80,14 @@ def fit(
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.
     """
-    run, optim, checkpoint, options = Path(run), optim or AdamW(), checkpoint or Checkpoints(), dict(trainer or {})
+    run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
     earlier = find(run, fresh=fresh)
     opened = data.open(model, seed, earlier.state)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
     steps = steps_of(options, opened.steps_per_epoch)
+    optim.check(model, objective, steps)
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)

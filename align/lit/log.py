@@ -53,7 +53,7 @@ class Log(L.Callback):
         module, data = self.module, self.loaders.data
         now, waited = time.perf_counter(), self.loaders.waited
         seconds = max(1e-9, now - self._clock)
-        row = {"step": module.step, **module.values, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = {"step": module.step, **module.values, "lr": module.optim.at(module.step - 1, module.planned)}
         row |= {
             "samples_per_second": data.batch / seconds,
             "wait": (waited - self._waited) / seconds,

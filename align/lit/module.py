@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from align.lit import by_source
 from align.lit.recalls import recalls
 from align.model import JointModel
 from align.objective import Objective
-from align.optim import AdamW
+from align.optim import Optim, evaluating, two_modes
 from align.seeds import derive, generator
 from align.values import Batch, Embeddings
 
@@ -25,7 +26,7 @@ class AlignModule(L.LightningModule):
     Args:
         model: the towers.
         objective: the losses; its temperatures are trained with the model.
-        optim: how to train; see `align.optim.AdamW`.
+        optim: how to train; see `align.optim.Optim`.
         seed: dropout, device-side augmentation and the losses' draws follow from it and the step.
         steps: how many steps the whole run has.
         planned: how many the learning rate's schedule has; none: as many.
@@ -36,7 +37,7 @@ class AlignModule(L.LightningModule):
         self,
         model: JointModel,
         objective: Objective,
-        optim: AdamW | None = None,
+        optim: Optim | None = None,
         *,
         seed: int = 0,
         steps: int = 1,
@@ -44,7 +45,7 @@ class AlignModule(L.LightningModule):
         sources: Callable[[int], Sequence[str]] = lambda step: (),
     ):
         super().__init__()
-        self.model, self.objective, self.optim = model, objective, optim or AdamW()
+        self.model, self.objective, self.optim = model, objective, optim or Optim()
         self.seed, self.steps, self.sources = seed, steps, sources
         self.planned = steps if planned is None else planned
         self.step = 0  # positions / data.batch; ours, not Lightning's
@@ -52,13 +53,13 @@ class AlignModule(L.LightningModule):
         self.validation: dict[str, float] = {}  # of the last validation
         self._held: list[Embeddings] = []
         self._losses: list[tuple[Tensor, int]] = []
+        self._evaluation = ExitStack()  # open in a validation
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optim.build(self.model, self.objective)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.optim.at(self.step, self.planned)
+        self.optim.set_rates(self.trainer.optimizers[0], self.step, self.planned)
         torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -89,6 +90,8 @@ class AlignModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._held, self._losses = [], []
+        for optimizer in self.trainer.optimizers:  # none where a trainer only validates
+            self._evaluation.enter_context(evaluating(optimizer))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         embeddings = self.model(batch, tokens=self.objective.tokens)
@@ -102,3 +105,12 @@ class AlignModule(L.LightningModule):
         loss = sum(float(value) * size for value, size in self._losses) / max(1, total)
         self.validation = {"val/loss": loss} | recalls(self._held, self.objective.infos())
         self._held, self._losses = [], []
+        self.end_evaluation()
+
+    def end_evaluation(self) -> None:
+        """Put the weights that train back in place, after a validation or in the middle of one."""
+        self._evaluation.close()
+
+    def on_fit_end(self) -> None:
+        for mode in two_modes(self.trainer.optimizers[0]):
+            mode.eval()

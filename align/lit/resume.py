@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
-from align.checkpoint import load_training, mended
-from align.files import read_json, write_json
+from align.checkpoint import load_training, mended, read_state
+from align.files import write_json
 from align.lit.module import AlignModule
-from align.optim import AdamW
+from align.optim import Optim
 
 
 class Earlier(NamedTuple):
@@ -47,7 +47,7 @@ class Earlier(NamedTuple):
             return steps
         return before
 
-    def changes(self, run: Path, order: Mapping[str, Any], optim: AdamW, steps: int) -> list[str]:
+    def changes(self, run: Path, order: Mapping[str, Any], optim: Optim, steps: int) -> list[str]:
         """A line for each thing in which the run goes on otherwise than it began: order of samples, learning rate."""
         if self.step > steps:
             return [self.trained(run, steps)]
@@ -93,7 +93,7 @@ def find(run: Path, *, fresh: bool) -> Earlier:
     if not known:
         return Earlier(None, {"step": 0})
     folder = run / "checkpoints" / known["last"]
-    return Earlier(folder, read_json(folder / "training" / "state.json"), known, gone)
+    return Earlier(folder, read_state(folder), known, gone)
 
 
 class Resume(L.Callback):

@@ -1,0 +1,48 @@
+"""Nested values as JSON and tensors, and back: without pickle, and with every type as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a value as JSON, in which a tensor is ``{"$tensor": its name}``, and put the tensors into `tensors`.
+
+    name: of the value, under which its tensors are named ``name/key/key``. Raises ValueError for anything but tensors,
+    numbers, strings, None, lists, tuples and dicts of them.
+    """
+    if type(value) in (Tensor, nn.Parameter):
+        while name in tensors:  # {"a/b": ..., "a": {"b": ...}}
+            name += "'"
+        tensors[name] = value.detach().cpu().contiguous().clone()  # safetensors refuses memory that two share
+        return {"$tensor": name}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        values = [pack(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
+        return values if isinstance(value, list) else {"$tuple": values}
+    if isinstance(value, dict):
+        values = {k: pack(v, f"{name}/{k}".removeprefix("/"), tensors) for k, v in value.items()}
+        if all(isinstance(k, str) and not k.startswith("$") for k in values):
+            return values
+        return {"$dict": [[pack(k, name, tensors), v] for k, v in values.items()]}
+    raise ValueError(
+        f"an optimiser's {name} is a {type(value).__name__}; a checkpoint holds tensors, numbers, text, lists and dicts"
+    )
+
+
+def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the value that `pack` was given."""
+    if isinstance(packed, list):
+        return [unpack(v, tensors) for v in packed]
+    if not isinstance(packed, dict):
+        return packed
+    if "$tensor" in packed:
+        return tensors[packed["$tensor"]]
+    if "$tuple" in packed:
+        return tuple(unpack(v, tensors) for v in packed["$tuple"])
+    if "$dict" in packed:
+        return {unpack(k, tensors): unpack(v, tensors) for k, v in packed["$dict"]}
+    return {k: unpack(v, tensors) for k, v in packed.items()}

@@ -1,0 +1,41 @@
+"""The weights of an optimiser that trains some and evaluates others, as schedule-free ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from align.optim.joined import Joined, TwoModes
+
+
+def two_modes(optimizer: Optimizer) -> list[TwoModes]:
+    """Return the optimisers with two modes: this one, those inside a Joined, or none."""
+    if isinstance(optimizer, Joined):
+        return [inside for part in optimizer.parts for inside in two_modes(part)]
+    return [optimizer] if isinstance(optimizer, TwoModes) else []
+
+
+@contextmanager
+def evaluating(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
+    """Let the parameters have the values that are good for evaluation, inside the block.
+
+    Yields a copy of the values that train, by parameter, or {} where the optimiser has one mode. They come back to the
+    bit: ``eval()`` and ``train()`` of schedule-free optimisers round, and a validation or a save would change the run.
+    """
+    modes = two_modes(optimizer)
+    with torch.inference_mode(False), torch.no_grad():  # Lightning validates in inference mode
+        trained = {p: p.detach().clone() for mode in modes for g in mode.param_groups for p in g["params"]}
+        for mode in modes:
+            mode.eval()
+    try:
+        yield trained
+    finally:
+        with torch.inference_mode(False), torch.no_grad():
+            for mode in modes:
+                mode.train()
+            for p, values in trained.items():
+                p.copy_(values)

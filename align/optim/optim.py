@@ -1,0 +1,162 @@
+"""How a run trains: its optimiser, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import final
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from align.optim.groups import Group, named_parameters, parameter_groups
+from align.optim.joined import Factory, Joined
+from align.optim.modes import two_modes
+from align.optim.schedules import Cosine, Schedule, WarmUp
+
+_BETAS, _EPS, _COSINE = (0.9, 0.98), 1e-8, Cosine()
+
+
+@final
+class Optim:
+    """An optimiser, its parameter groups, the schedule of its learning rate, and gradient clipping.
+
+    By default AdamW (Loshchilov and Hutter 2019) with linear warm-up and cosine decay. Any other is an import path:
+
+    .. code-block:: yaml
+
+        optim:
+          lr: 0.02
+          optimizer: {class_path: torch.optim.SGD, init_args: {momentum: 0.9}}
+          schedule: {class_path: align.optim.Linear, init_args: {warmup: 100}}
+          groups:
+            model.towers.image.encoder.*: {lr: 0.1}
+            "*.log_scale": {lr: 2, schedule: align.optim.Constant}
+
+    An optimiser with ``train()`` and ``eval()``, as schedule-free ones, is put into the right mode: models are
+    validated and saved with the weights that are good for evaluation. Its warm-up is its own, so give it
+    ``schedule: align.optim.Constant``.
+
+    Args:
+        lr: the highest learning rate. It and `weight_decay` stand here and not among the optimiser's arguments.
+        weight_decay: for matrices only.
+        betas: decay rates of AdamW's two moments; CLIP's are (0.9, 0.98). Another optimiser has its own.
+        eps: added by AdamW to the root of the second moment. Another optimiser has its own.
+        warmup: steps of linear warm-up, below 1 a fraction of all steps. Another schedule has its own.
+        final: the learning rate at the last step, as a fraction of `lr`. Another schedule has its own.
+        clip: the largest norm of the gradient; 0 for none.
+        replan: plan the schedule anew where a run that has come to its end gets more steps; otherwise they have its
+            final learning rate.
+        optimizer: called with the parameter groups; none: AdamW.
+        schedule: called with (step, steps), returns the learning rate as a fraction of `lr`; none: Cosine.
+        groups: settings of the parameters that match a pattern, of which the first counts. Names are those of the
+            weights, as in model.towers.image.head.weight or objective.losses.clip.log_scale; ``*`` is anything.
+
+    Raises ValueError for a number out of its range, and for `betas`, `eps`, `warmup` or `final` of what another
+    optimiser or schedule has replaced.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = _BETAS,
+        eps: float = _EPS,
+        warmup: float = _COSINE.warmup,
+        final: float = _COSINE.final,
+        clip: float = 1.0,
+        replan: bool = False,
+        optimizer: Factory | None = None,
+        schedule: Schedule | None = None,
+        groups: dict[str, Group] | None = None,
+    ):
+        if lr <= 0 or warmup < 0 or clip < 0:
+            raise ValueError(
+                f"lr must be above 0, warmup and clip at least 0; got lr={lr}, warmup={warmup}, clip={clip}"
+            )
+        if optimizer is not None and (tuple(betas), eps) != (_BETAS, _EPS):
+            raise ValueError("optim.betas and optim.eps are AdamW's; give another its own: optim.optimizer.betas")
+        if schedule is not None and (warmup, final) != (_COSINE.warmup, _COSINE.final):
+            raise ValueError(
+                "optim.warmup and optim.final are the default schedule's; give another its own: optim.schedule.warmup"
+            )
+        self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
+        self.warmup, self.final, self.clip, self.replan = warmup, final, clip, replan
+        self.optimizer: Factory = optimizer or partial(torch.optim.AdamW, lr=lr, betas=betas, eps=eps, fused=True)
+        self.schedule: Schedule = schedule or Cosine(warmup, final)
+        self.groups: Mapping[str, Group] = groups or {}
+
+    def build(self, model: nn.Module, objective: nn.Module) -> Optimizer:
+        """Return the optimiser of these modules' parameters, in training mode.
+
+        Each group keeps as ``initial`` the values that it begins with, for the checkpoint of a run.
+
+        Raises ValueError for a pattern without parameters, and where the optimiser refuses its arguments.
+        """
+        made = parameter_groups(named_parameters(model, objective), self.groups, weight_decay=self.weight_decay)
+        try:
+            optimizer = self.optimizer([{"lr": self.lr, **group} for group in made])
+        except Exception as error:
+            raise ValueError(f"optim.optimizer refuses its arguments: {' '.join(str(error).split())}") from error
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(f"optim.optimizer makes a {type(optimizer).__name__}, which is no torch.optim.Optimizer")
+        self._refuse_second_values(optimizer)
+        for group in optimizer.param_groups:
+            names = set(group) - {"params", "param_names", "pattern"}
+            group["initial"] = {k: group[k] for k in sorted(names) if not isinstance(group[k], torch.Tensor)}
+        for inside in two_modes(optimizer):
+            inside.train()
+        return optimizer
+
+    def _refuse_second_values(self, optimizer: Optimizer) -> None:
+        """Raise ValueError where the optimiser was given a rate or decay of its own, which the groups' would hide."""
+        if isinstance(optimizer, Joined):
+            for part in optimizer.parts:
+                self._refuse_second_values(part)
+            return
+        arguments = inspect.signature(type(optimizer).__init__).parameters
+        for key, here in (("lr", self.lr), ("weight_decay", self.weight_decay)):
+            given = optimizer.defaults.get(key)
+            if key in arguments and given not in (None, here, arguments[key].default):
+                raise ValueError(
+                    f"optim.optimizer has {key}={given}, but optim.{key}={here} counts for every group: "
+                    f"give optim.{key}, or optim.groups"
+                )
+
+    def check(self, model: nn.Module, objective: nn.Module, steps: int) -> None:
+        """Raise ValueError where no optimiser can be built, or a schedule has no rate for one of about 100 steps."""
+        self.build(model, objective)
+        for step in {*range(0, steps, max(1, steps // 100)), steps - 1}:
+            for pattern in (None, *self.groups):
+                self.at(step, steps, pattern)
+
+    def at(self, step: int, steps: int, pattern: str | None = None) -> float:
+        """Return the learning rate of a step in a schedule of so many steps, and after their end. A pure function.
+
+        pattern: of the group; None: of the parameters in no group.
+
+        Raises ValueError where the schedule fails, or returns no finite number of at least 0.
+        """
+        group = Group() if pattern is None else self.groups[pattern]
+        schedule, lr = group.schedule or self.schedule, self.lr * group.lr
+        where = "optim.schedule" if group.schedule is None else f"optim.groups.{pattern}.schedule"
+        try:
+            rate = schedule(step, steps, lr) if isinstance(schedule, WarmUp) else lr * schedule(step, steps)
+        except Exception as error:
+            raise ValueError(f"{where} fails at step {step} of {steps}: {type(error).__name__}: {error}") from error
+        if not 0 <= rate < math.inf:
+            raise ValueError(
+                f"{where} returns {rate / lr} at step {step} of {steps}; a factor is finite and at least 0"
+            )
+        return rate
+
+    def set_rates(self, optimizer: Optimizer, step: int, steps: int) -> None:
+        """Give each group of an optimiser that `build` made its learning rate of a step."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.at(step, steps, group["pattern"]) * group.get("lr_factor", 1.0)
+
+
+AdamW = Optim  # its name while it knew no other optimiser: AdamW(lr=..., betas=...) goes on to work
