@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from align.checkpoint import build, describe
 from align.commands.shortened import shortened
-from align.media.sounds.read import resampled
+from align.media.sounds.read import resample
 from align.preprocess import Audio, Preprocess
 from align.preprocess.audio_groups import Augment, Limits, Spectrogram, Window
 from align.preprocess.spectrogram import mel_bands, spec_augment
@@ -160,7 +160,7 @@ def test_resampling_keeps_pitch_and_length(rate):
 
 @pytest.mark.parametrize("rate", [1001, 1999, 7993, 15_999, 16_001, 44_101, 767_999])
 def test_odd_ratios_stay_within_a_cent(rate):
-    seconds = len(resampled(torch.zeros(10 * rate), rate, RATE)) / RATE
+    seconds = len(resample(torch.zeros(10 * rate), rate, RATE)) / RATE
     assert abs(seconds / 10 - 1) < 2 ** (1 / 1200) - 1
 
 
