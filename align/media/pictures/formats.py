@@ -67,7 +67,7 @@ def foreign(head: bytes) -> str | None:
     return next((name for pattern, name in _others if pattern.match(head)), None)
 
 
-def refused(head: bytes, source: Any) -> BadSample:
+def refusal(head: bytes, source: Any) -> BadSample:
     """Return the reason to refuse a file outside FORMATS.
     image/format is for a picture or document of a known kind, image/not-an-image for anything else."""
     read = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} are read"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align.media.pictures import avif, tiff
 from align.media.pictures.deep import significant_bits
-from align.media.pictures.formats import HEAD, check_whole, damage, kind_of, refused, truncation
+from align.media.pictures.formats import HEAD, check_whole, damage, kind_of, refusal, truncation
 from align.media.pictures.tiff import Cut, Page
 from align.media.pictures.upright import Decoded, from_array, from_pil, orientation
 from align.media.reading import bad, open_source
@@ -101,7 +101,7 @@ def _open(file: BinaryIO, source: Any, max_pixels: int | None) -> Opened:
         raise bad("image/empty", source, "no bytes")
     kind = kind_of(head)
     if kind is None:
-        raise refused(head, source)
+        raise refusal(head, source)
     page = None
     try:
         page = _check_header(kind, file, source, max_pixels) if kind in ("TIFF", "AVIF") else None

@@ -37,10 +37,10 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
     check_rate(source, rate)
     if len(wave) > max_seconds * rate:
         raise too_large(source, len(wave) / rate, max_seconds)
-    return resample(checked(wave, source), int(rate), sample_rate)
+    return resample(check_wave(wave, source), int(rate), sample_rate)
 
 
-def checked(wave: np.ndarray, source: Any) -> Tensor:
+def check_wave(wave: np.ndarray, source: Any) -> Tensor:
     """Return samples (T,) clipped to [-1, 1]. Raises BadSample: audio/empty, non-finite, range (absurdly loud)."""
     if len(wave) == 0:
         raise bad("audio/empty", source, "no samples")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.media.sounds.read import ENCODED, checked, ratio_of, read_sound, resample
+from align.media.sounds.read import ENCODED, check_wave, ratio_of, read_sound, resample
 from align.media.sounds.recording import Recording, recording
 
 EXACT = ("WAV", "WAVEX", "FLAC")  # a seek arrives at the exact sample, which is not so in MP3 and Ogg
@@ -43,7 +43,7 @@ def from_file(source: Any, sample_rate: int, max_seconds: float, samples: int, p
         start = start_of(place, length, samples) if length > samples else 0
         if length <= samples or not is_exact(opened):
             wave = opened.read(opened.frames)
-            return resample(checked(wave, source), rate, sample_rate)[start : start + samples]
+            return resample(check_wave(wave, source), rate, sample_rate)[start : start + samples]
         if not can_seek(opened):
             return None
         # The resampler makes `numerator` samples out of each `denominator`. Whole blocks keep their phase.
@@ -54,7 +54,7 @@ def from_file(source: Any, sample_rate: int, max_seconds: float, samples: int, p
         opened.sound.seek(begin)
         wave = opened.read(end - begin)
     skip = start - first * ratio.numerator
-    return resample(checked(wave, source), rate, sample_rate)[skip : skip + samples]
+    return resample(check_wave(wave, source), rate, sample_rate)[skip : skip + samples]
 
 
 def is_exact(opened: Recording) -> bool:
