@@ -12,7 +12,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from align.checkpoint import build, describe
-from align.commands.shortened import shortened
+from align.commands.shortened import shorten
 from align.media.sounds.read import resample
 from align.preprocess import Audio, Preprocess
 from align.preprocess.audio_groups import Augment, Limits, Spectrogram, Window
@@ -413,4 +413,4 @@ def test_an_option_stated_twice_is_refused():
         Audio(n_mel=40)  # pyright: ignore[reportCallIssue]
     with pytest.raises(Exception, match="n_mel") as found:
         parsed("--p.n_mel=40")
-    assert "Audio has no argument 'n_mel'; did you mean n_mels?" in shortened(found.value)
+    assert "Audio has no argument 'n_mel'; did you mean n_mels?" in shorten(found.value)
