@@ -12,8 +12,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from align.checkpoint import build, describe
-from align.commands.shortened import shortened
-from align.media.sounds.read import resampled
+from align.commands.shortened import shorten
+from align.media.sounds.read import resample
 from align.preprocess import Audio, Preprocess
 from align.preprocess.audio_groups import Augment, Limits, Spectrogram, Window
 from align.preprocess.spectrogram import mel_bands, spec_augment
@@ -160,7 +160,7 @@ def test_resampling_keeps_pitch_and_length(rate):
 
 @pytest.mark.parametrize("rate", [1001, 1999, 7993, 15_999, 16_001, 44_101, 767_999])
 def test_odd_ratios_stay_within_a_cent(rate):
-    seconds = len(resampled(torch.zeros(10 * rate), rate, RATE)) / RATE
+    seconds = len(resample(torch.zeros(10 * rate), rate, RATE)) / RATE
     assert abs(seconds / 10 - 1) < 2 ** (1 / 1200) - 1
 
 
@@ -413,4 +413,4 @@ def test_an_option_stated_twice_is_refused():
         Audio(n_mel=40)  # pyright: ignore[reportCallIssue]
     with pytest.raises(Exception, match="n_mel") as found:
         parsed("--p.n_mel=40")
-    assert "Audio has no argument 'n_mel'; did you mean n_mels?" in shortened(found.value)
+    assert "Audio has no argument 'n_mel'; did you mean n_mels?" in shorten(found.value)

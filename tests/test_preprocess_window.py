@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from align.media.sounds.read import ratio_of, read_sound, resampled
+from align.media.sounds.read import ratio_of, read_sound, resample
 from align.media.sounds.window import length_at, read_window, start_of
 from align.preprocess import Audio
 from align.values import BadSample
@@ -76,7 +76,7 @@ def test_with_resampling_it_is_the_whole_resampled_and_cut(rate, kind, channels)
 @pytest.mark.parametrize("rate", [1000, 7999, 16000, 44100, 44101])
 def test_lengths_are_those_of_the_resampler(rate):
     for frames in (1, 2, 3, 10, 999, 12_345, 300_001):
-        assert length_at(frames, ratio_of(rate, RATE)) == len(resampled(torch.zeros(frames), rate, RATE))
+        assert length_at(frames, ratio_of(rate, RATE)) == len(resample(torch.zeros(frames), rate, RATE))
 
 
 @pytest.mark.parametrize(("kind", "subtype"), FORMATS[:4] + OTHERS[:1])

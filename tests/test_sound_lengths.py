@@ -19,7 +19,7 @@ from align.curation.members.ogg import with_serial
 from align.curation.stats import measure
 from align.data import Shards
 from align.media.sounds.formats import foreign
-from align.media.sounds.length import sized
+from align.media.sounds.length import find_length
 from align.media.sounds.read import from_file, read_sound
 from align.media.sounds.recording import heading
 from align.media.sounds.window import read_window, start_of
@@ -234,7 +234,7 @@ class Counting(io.BytesIO):
 def test_a_long_one_is_refused_before_it_is_decoded():
     _, bare = mp3(44_100)
     file = Counting(bare * 300)
-    opened = sized(file, 10.0, None)
+    opened = find_length(file, 10.0, None)
     assert 10.0 < (opened.frames or 0) / 44_100 < 10.1  # counted no further
     assert file.count < len(bare) * 300 / 50
     with pytest.raises(BadSample, match=r"audio/too-large: more than 10 s, at most 10 s are read"):

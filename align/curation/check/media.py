@@ -15,7 +15,7 @@ from align.media.npy import read_npy
 from align.media.pictures.levels import finding
 from align.media.pictures.read import decode, open_picture
 from align.media.pictures.tiff import MOST_PAGES, count_pages
-from align.media.sounds.read import checked
+from align.media.sounds.read import check_wave
 from align.media.sounds.recording import recording
 from align.preprocess import Audio, Image, Points
 from align.preprocess.points import has_colour
@@ -86,7 +86,7 @@ def check_sound(data: bytes, suffix: str) -> tuple[Found, Heard]:
     """What is odd, and its rate, channels and wave. Raises BadSample."""
     with recording(data, _audio.max_seconds) as opened:
         rate, channels, kind, stated = opened.rate, opened.sound.channels, opened.sound.format, opened.stated
-        wave = checked(opened.read(opened.frames), data).numpy()
+        wave = check_wave(opened.read(opened.frames), data).numpy()
     found: Found = []
     if not stated:
         found.append(("audio/open-ended", f"{len(wave) / rate:.2f} s of {kind} were found"))

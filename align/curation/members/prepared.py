@@ -31,7 +31,7 @@ def check_format(name: str, data: bytes) -> None:
         raise BadSample("audio/format", sounds.advice(content))
     head = data[: pictures.HEAD]
     if row.modality == "image" and pictures.kind_of(head) is None and pictures.foreign(head) is not None:
-        raise pictures.refused(head, None)
+        raise pictures.refusal(head, None)
 
 
 class Readable(Protocol):

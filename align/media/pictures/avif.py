@@ -1,7 +1,7 @@
-"""The boxes of an AVIF and the sequence headers inside: frame sizes before anything is decoded, and missing bytes.
+"""Boxes of an AVIF and the AV1 sequence headers inside: frame sizes before decoding, and missing bytes.
 
-ISO/IEC 14496-12 (boxes, item locations, sample tables) and the AV1 specification, sections 5.3 and 5.5. The size that
-Pillow reports is a box of the container; the decoder allocates what the AV1 stream says, so both have to be asked.
+ISO/IEC 14496-12 (boxes, item locations, sample tables) and the AV1 specification, sections 5.3 and 5.5. Pillow reports
+the size in a box of the container. The decoder allocates the size in the AV1 stream. Both have to be checked.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from align.media.pictures.tiff import Cut
 
 BRANDS = (b"avif", b"avis")
 SEQUENCE_HEADER = 1
-MOST_UNITS = 10_000  # of a picture; encoders write some five
+MOST_UNITS = 10_000  # in a picture, of which encoders write about five
 INSIDE = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 
 
 def begins(head: bytes) -> bool:
-    """Whether a file's first bytes name an AVIF as its brand, or among the brands that it is compatible with."""
+    """Return True for the first bytes of an AVIF, named as the file's brand or among its compatible brands."""
     if head[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -27,7 +27,7 @@ def begins(head: bytes) -> bool:
 
 
 def largest_frame(file: BinaryIO) -> tuple[int, int]:
-    """(width, height) of the largest frame that any of its AV1 streams announces, (0, 0) where there is none.
+    """Return (width, height) of the largest frame that any AV1 stream of the file announces, or (0, 0) without one.
 
     Raises Cut for a file that ends before its boxes do.
     """
@@ -44,7 +44,7 @@ def largest_frame(file: BinaryIO) -> tuple[int, int]:
 
 
 def _boxes(data: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, begin of the body, end) of each box."""
+    """Yield (type, begin of the body, end) of each box. Raises Cut for a box that ends behind ``end``."""
     while start + 8 <= end:
         size, kind = struct.unpack(">I4s", data[start : start + 8])
         body = start + 8
@@ -59,7 +59,7 @@ def _boxes(data: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int,
 
 
 def _streams(data: memoryview) -> Iterator[tuple[int, int]]:
-    """(begin, end) of the AV1 streams: of the items that are pictures, and of the first picture of each track."""
+    """Yield (begin, end) of the AV1 stream of each item that is a picture, and of the first picture of each track."""
     for kind, start, end in _boxes(data, 0, len(data)):
         if kind == b"meta":
             yield from _items(data, start + 4, end)
@@ -68,6 +68,7 @@ def _streams(data: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _items(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of each item of type ``av01`` in a ``meta`` box."""
     boxes = {kind: (body, stop) for kind, body, stop in _boxes(data, start, end)}
     if b"iloc" not in boxes or b"iinf" not in boxes:
         return
@@ -86,7 +87,7 @@ def _items(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _places(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """(item, how its place is meant, begin, length) of each part of each item, from an ``iloc`` box."""
+    """Yield (item, construction method, begin, length) of each part of each item in an ``iloc`` box."""
     version, sizes, more = data[at], data[at + 4], data[at + 5]
     wide = 4 if version == 2 else 2
     for_place, for_length, for_base, for_index = sizes >> 4, sizes & 15, more >> 4, more & 15 if version else 0
@@ -112,6 +113,7 @@ def _places(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int
 
 
 def _tracks(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of the first sample of each track in a ``moov`` box."""
     place = length = 0
     for kind, body, stop in _boxes(data, start, end):
         if kind in INSIDE:
@@ -125,13 +127,14 @@ def _tracks(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]
 
 
 def _number(data: memoryview, at: int, width: int) -> int:
+    """Return the big-endian number of ``width`` bytes at ``at``. Raises Cut where they are missing."""
     if at + width > len(data):
         raise Cut
     return int.from_bytes(data[at : at + width], "big")
 
 
 def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(type, content) of the units of an AV1 stream (5.3)."""
+    """Yield (type, content) of the units of an AV1 stream (section 5.3)."""
     at = 0
     for _ in range(MOST_UNITS):
         if at >= len(data):
@@ -139,7 +142,7 @@ def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         head = data[at]
         at += 2 if head & 4 else 1
         size = len(data) - at
-        if head & 2:  # its length follows, seven bits a byte
+        if head & 2:  # the length follows, seven bits a byte
             size = shift = 0
             while True:
                 byte = data[at]
@@ -153,6 +156,8 @@ def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 class _Bits:
+    """Bits of a header, read in order: ``bits(n)`` returns the next n as a number. Raises Cut at the end."""
+
     def __init__(self, data: memoryview):
         self.data, self.left = int.from_bytes(data, "big"), 8 * len(data)
 
@@ -164,7 +169,7 @@ class _Bits:
 
 
 def _frame(body: memoryview) -> tuple[int, int]:
-    """(width, height) that frames have at most, by a sequence header (5.5.1)."""
+    """Return the largest (width, height) that a sequence header allows for its frames (section 5.5.1)."""
     bits = _Bits(body[:128])
     bits(4)
     reduced = bits(1)
@@ -176,7 +181,7 @@ def _frame(body: memoryview) -> tuple[int, int]:
     sides = bits(across) + 1, bits(down) + 1
     if reduced:
         return sides
-    # a frame header may say another size in as many bits: more bits than the stated size needs are taken at their word
+    # A frame's header may state another size in the same bits. Spare bits count as used: the frame may be that large.
     found = [
         side if max(1, (side - 1).bit_length()) >= n else 1 << n for side, n in zip(sides, (across, down), strict=True)
     ]
@@ -184,6 +189,7 @@ def _frame(body: memoryview) -> tuple[int, int]:
 
 
 def _skip_operating_points(bits: _Bits) -> None:
+    """Skip the timing, the decoder model and the operating points of a sequence header (section 5.5.1)."""
     delay = 0
     if bits(1):  # timing
         bits(64)

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits as PIL holds them: their values, the range of their type, and what their file states."""
+"""Pictures of more than 8 bits in PIL: their values, the range of their type, and the range that their file states."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Lower = Callable[[Any, "Page | None", "int | None", "Sequence[float] | None", An
 
 
 def significant_bits(file: BinaryIO) -> int | None:
-    """The most bits that the sBIT chunk of a PNG of 16 bits calls significant, or None; the file is read to its first
-    pixels."""
+    """Return the largest number of bits that the sBIT chunk of a 16-bit PNG calls significant, or None.
+    The file is read up to its first pixels."""
     file.seek(24)
     if file.read(1) != b"\x10":
         return None
@@ -35,10 +35,11 @@ def significant_bits(file: BinaryIO) -> int | None:
 
 
 def mend_tiles(image: Any) -> None:
-    """Tell PIL how the bytes of wide greys lie, where it is wrong.
+    """Correct PIL's layout of the bytes of wide greys where it is wrong.
 
-    libtiff has put them in the machine's order, which PIL does not expect of a big-endian file: such a compressed TIFF
-    would decode as noise. Of "planes" of a single sample PIL takes the name of the mode's first letter for its layout.
+    libtiff returns them in the machine's byte order. PIL expects the file's order, so a compressed big-endian TIFF
+    would decode as noise. For a file of one sample a pixel that is stored in planes, PIL takes the first letter of the
+    mode for the layout.
     """
     right = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
     tiles = getattr(image, "tile", ())
@@ -48,30 +49,32 @@ def mend_tiles(image: Any) -> None:
         image.tile = [tile._replace(args=(right[tile.args[0]], *tile.args[1:])) for tile in tiles]
     if tiles[0].codec_name == "raw" and image.tag_v2.get(PLANAR) == 2 and image.tag_v2.get(SAMPLES, 1) == 1:
         image.tag_v2[PLANAR] = 1
-        image._setup()  # makes the tiles anew
+        image._setup()  # makes the tiles again
 
 
 def wide_grey(image: Any, page: Page | None, bits: int | None) -> tuple[np.ndarray, Range, Range | None]:
-    """(values (H, W), the range of their type, the range that the file states) of a loaded image of mode I or F."""
+    """Return (values (H, W), range of their type, range by the file or None) of a loaded image of mode I or F."""
     values = np.asarray(image)
     if image.mode == "F":
         return values, (0, 1), page.stated if page is not None else None
     if image.mode.startswith("I;"):
         values = values.astype(np.uint16, copy=False)
-    elif page is None:  # an older PIL's 16 bits
+    elif page is None:  # 16 bits in an older PIL
         values = values.clip(0, 65535).astype(np.uint16)
     elif page.bits == 16:
         values = values.astype(np.int16)
     elif page.form == 1:
         values = values.view(np.uint32)
     type = np.iinfo(values.dtype)
-    return values, (type.min, type.max), _stated(values, page, bits)
+    return values, (type.min, type.max), _stated_range(values, page, bits)
 
 
 def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
-    """Return the function that lowers 16-bit colours to 8 bits; None for other pictures. PIL cuts the lower eight off.
+    """Return the function that scales 16-bit colours to 8 bits, or None for other pictures.
 
-    Asked before the image is loaded, used after. again: opens its file anew.
+    PIL alone would drop the lower eight bits. Call this before the image is loaded, and the returned function after.
+
+    again: opens the image's file anew.
     """
     tiles = getattr(image, "tile", None)
     if not tiles or again is None:
@@ -87,13 +90,13 @@ def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
     ) -> tuple[Any, Used]:
         from PIL import Image
 
-        with again() as second:  # with the order of the bytes turned round, PIL keeps the lower eight
+        with again() as second:  # in the other byte order PIL keeps the lower eight bits
             second.tile = [t._replace(args=other if isinstance(args, str) else (other, *args[1:])) for t in second.tile]
             second.load()
             low = np.asarray(second)
         high = np.asarray(image)  # (H, W, 3|4)
         values = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
-        colours, used = to_bytes(values, (0, 65535), _stated(values, page, bits), levels, source)
+        colours, used = to_bytes(values, (0, 65535), _stated_range(values, page, bits), levels, source)
         out = Image.fromarray(np.dstack([colours, high[..., 3:]]))
         out.info.update(image.info)
         return out, used
@@ -101,11 +104,12 @@ def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
     return lower
 
 
-def _stated(values: np.ndarray, page: Page | None, bits: int | None) -> Range | None:
-    """The range that the file states.
+def _stated_range(values: np.ndarray, page: Page | None, bits: int | None) -> Range | None:
+    """Return the range that the file states, or None.
 
-    PNG wants values of few significant bits scaled up to all 16 (11.3.2.7), where the upper ones say everything. A
-    picture without a value beyond its significant bits, but with bits below those that scaling leaves, was not.
+    PNG requires values of few significant bits to be scaled up to all 16 (11.3.2.7). Then the upper bits hold the whole
+    value, and the range is that of 16 bits. A picture was not scaled up if none of its values exceeds the significant
+    bits and some value has bits that scaling would have left zero.
     """
     if page is not None:
         return page.stated

@@ -1,4 +1,4 @@
-"""Picture files by their first bytes: the formats that are read, the names of those that are not, and cut files."""
+"""Picture files by their first bytes: formats that are read, names of formats that are not, and cut files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from align.media.pictures.tiff import Cut
 from align.media.reading import bad
 from align.values import BadSample
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # each further parser is a door for damaged files
-HEAD = 256  # bytes that tell one format from another
-BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the second header, one size for each version
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # few: each parser is a risk with damaged files
+HEAD = 256  # bytes that are enough to tell the format
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the second header, by its version
 
 OTHERS: tuple[tuple[str, str], ...] = (
     (r"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"),
@@ -44,7 +44,7 @@ _others = [(re.compile(pattern.encode("latin-1"), re.DOTALL), name) for pattern,
 
 
 def kind_of(head: bytes) -> str | None:
-    """One of FORMATS by a file's first bytes, or None."""
+    """Return the one of FORMATS that a file's first bytes name, or None."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -63,12 +63,13 @@ def kind_of(head: bytes) -> str | None:
 
 
 def foreign(head: bytes) -> str | None:
-    """The name of a picture or a document that is of none of FORMATS, by its first bytes; None for anything else."""
+    """Return the name of a known picture or document format outside FORMATS, by the first bytes, or None."""
     return next((name for pattern, name in _others if pattern.match(head)), None)
 
 
-def refused(head: bytes, source: Any) -> BadSample:
-    """The reason for a file of none of FORMATS: image/format where it is a picture or a document of a known kind."""
+def refusal(head: bytes, source: Any) -> BadSample:
+    """Return the reason to refuse a file outside FORMATS.
+    image/format is for a picture or document of a known kind, image/not-an-image for anything else."""
     read = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} are read"
     if (name := foreign(head)) is not None:
         return bad("image/format", source, f"{name}; {read}: write it as one of these, PNG loses nothing")
@@ -76,42 +77,42 @@ def refused(head: bytes, source: Any) -> BadSample:
 
 
 def check_whole(kind: str, file: BinaryIO, source: Any) -> None:
-    """Compare the counts of a file's header with its bytes. Raises BadSample image/truncated or corrupt."""
+    """Compare the counts of a file's header with its bytes. Raises BadSample: image/truncated, corrupt."""
     try:
         _walks[kind](file)
     except (Cut, struct.error, IndexError):
-        raise truncated(kind, source) from None
+        raise truncation(kind, source) from None
     except ValueError as error:
-        raise damaged(kind, source, error) from None
+        raise damage(kind, source, error) from None
     finally:
         file.seek(0)
 
 
-def truncated(kind: str, source: Any) -> BadSample:
-    """The one wording for a cut picture."""
+def truncation(kind: str, source: Any) -> BadSample:
+    """Return the reason for a picture that was cut, always in the same words."""
     return bad("image/truncated", source, f"the {kind} file ends before its picture does")
 
 
-def damaged(kind: str, source: Any, error: Exception) -> BadSample:
-    """The reason for what a decoder said: image/truncated or image/corrupt."""
+def damage(kind: str, source: Any, error: Exception) -> BadSample:
+    """Return the reason for a decoder's error: image/truncated or image/corrupt."""
     detail = " ".join(str(error).split()) or type(error).__name__
-    return truncated(kind, source) if "truncated" in detail.lower() else bad("image/corrupt", source, detail)
+    return truncation(kind, source) if "truncated" in detail.lower() else bad("image/corrupt", source, detail)
 
 
 def _jpeg(file: BinaryIO) -> None:
-    """Every segment up to the first scan, then the end mark, which no scan holds."""
+    """Walk over every segment up to the first scan, then look for the end mark, which no scan holds."""
     file.seek(0)
     data, at = file.read(), 2
     while data[at + 1] != 0xDA:
         if data[at] != 0xFF:
-            return  # scratched, not cut: its decoder says more
+            return  # damaged, not cut: the decoder reports it
         at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     if data.find(b"\xff\xd9", at) < 0:
         raise Cut
 
 
 def _bmp(file: BinaryIO) -> None:
-    """Its two headers; its decoder compares the rest."""
+    """Look for the whole of both headers. The decoder compares the rest."""
     file.seek(0)
     head = file.read(26)
     if len(head) < 26 or file.seek(0, 2) < 14 + int.from_bytes(head[14:18], "little"):
@@ -119,7 +120,7 @@ def _bmp(file: BinaryIO) -> None:
 
 
 def _png(file: BinaryIO) -> None:
-    """Every chunk up to IEND, unless that is the last one as it should be."""
+    """Walk over every chunk up to IEND, unless the file ends with IEND."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 12))
     if file.read() == b"\0\0\0\0IEND\xaeB`\x82":
@@ -134,30 +135,31 @@ def _png(file: BinaryIO) -> None:
 
 
 def _webp(file: BinaryIO) -> None:
-    """The length that RIFF announces."""
+    """Compare the length in the RIFF header with the file's."""
     file.seek(4)
     if int.from_bytes(file.read(4), "little") + 8 > file.seek(0, 2):
         raise Cut
 
 
 def _gif(file: BinaryIO) -> None:
-    """Every block up to the end mark."""
+    """Walk over every block up to the end mark."""
     file.seek(0)
     data = file.read()
     at = 13 + _colours(data[10])
     while data[at] != 0x3B:
         if data[at] == 0x2C:
-            at += 11 + _colours(data[at + 9])  # a frame; its blocks follow the size of its first code
+            at += 11 + _colours(data[at + 9])  # a frame: header, palette, size of its first code, blocks
         elif data[at] == 0x21:
             at += 2  # an extension
         else:
-            return  # scratched, not cut: its decoder says more
+            return  # damaged, not cut: the decoder reports it
         while data[at]:
             at += 1 + data[at]
         at += 1
 
 
 def _colours(flags: int) -> int:
+    """Return the bytes of a palette by the flags of its screen or frame."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 

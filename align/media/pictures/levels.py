@@ -1,6 +1,6 @@
-"""From values of more than 8 bits to 0 … 255: which value is black, which is white, and who says so.
+"""Values of more than 8 bits to 0 … 255: the value of black, the value of white, and who states them.
 
-The range is cut in 256 equal steps, so 16 bits keep their upper eight; what lies outside is black or white.
+The range is cut in 256 equal steps, so 16 bits keep their upper eight. Values outside become black or white.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from align.media.reading import bad
 
 ROWS = 1 << 20  # values that are converted at a time
-STEPS = 16  # values that a picture has at least, to be dark rather than of one colour
-SHARE = 4  # a picture uses the lowest part of its range where it leaves three quarters of it empty
+STEPS = 16  # a picture with a smaller spread of values is of one colour rather than dark
+SHARE = 4  # a picture is dark if it uses less than a quarter of its range
 
 Range = tuple[float, float]
 
 
 class Used(NamedTuple):
-    """How the values of a picture of more than 8 bits became 0 to 255.
+    """Scaling of a picture of more than 8 bits to 0 … 255.
 
-    dtype: of the values. least, most: of the picture. low, high: black and white. by: who says so; "picture" where
-    nobody does and its smallest and largest value are taken.
+    dtype: of the values. least, most: of the picture. low, high: black and white. by: who states them. "picture" means
+    that nobody does, and the smallest and the largest value are taken.
     """
 
     dtype: np.dtype[Any]
@@ -37,11 +37,11 @@ class Used(NamedTuple):
 def to_bytes(
     values: np.ndarray, natural: Range | None, stated: Range | None, levels: Sequence[float] | None, source: Any
 ) -> tuple[np.ndarray, Used]:
-    """Values of any shape as uint8, and how they were scaled.
+    """Return values of any shape as uint8, and how they were scaled.
 
-    The first of these says what is black and what is white: ``levels``; ``stated`` by the file, where no value lies
-    outside; ``natural``, the type's range (of floats 0 to 1, where no value lies outside); the picture's own smallest
-    and largest value. Raises BadSample image/non-finite.
+    Black and white come from ``levels``, else from ``stated`` by the file (if no value lies outside), else from
+    ``natural``, the range of the type (for floats 0 to 1, if no value lies outside), else from the picture's smallest
+    and largest value. Raises BadSample: image/non-finite.
     """
     if values.size == 0:
         return values.astype(np.uint8), Used(values.dtype, 0, 0, 0, 0, "dtype")
@@ -58,24 +58,25 @@ def to_bytes(
         (low, high), by = natural, "dtype"
     else:
         low, high, by = least, most, "picture"
-    return _scaled(values, low, high, floats), Used(values.dtype, least, most, low, high, by)
+    return _scale(values, low, high, floats), Used(values.dtype, least, most, low, high, by)
 
 
-def _scaled(values: np.ndarray, low: float, high: float, floats: bool) -> np.ndarray:
+def _scale(values: np.ndarray, low: float, high: float, floats: bool) -> np.ndarray:
+    """Return the values as uint8, ``low`` and below as 0, ``high`` and above as 255."""
     if values.dtype == np.uint16 and (low, high) == (0, 65535):
         return (values >> 8).astype(np.uint8)
     out = np.empty(values.shape, np.uint8)
     flat_in, flat_out = np.ascontiguousarray(values).reshape(-1), out.reshape(-1)
     width = high - low + (0 if floats else 1)
-    step = 256 / width if width > 0 else 0.0  # floats that are all the same: black
-    for at in range(0, len(flat_in), ROWS):  # float64 copies of a whole large picture would be its memory eight times
+    step = 256 / width if width > 0 else 0.0  # floats that are all equal become black
+    for at in range(0, len(flat_in), ROWS):  # float64 copies of a whole picture would take eight times its memory
         part = (flat_in[at : at + ROWS].astype(np.float64) - low) * step
         flat_out[at : at + ROWS] = part.clip(0, 255)
     return out
 
 
 def finding(used: Used) -> tuple[str, str] | None:
-    """(reason, detail) of a range that is hardly meant so: image/low-range, image/own-range, or None."""
+    """Return (reason, detail) of a range that is probably wrong: image/low-range, image/own-range, or None."""
     if used.by == "picture" and used.least < used.most:
         return "image/own-range", (
             f"floats from {used.least:g} to {used.most:g}, and no range is stated: black and white are this picture's "

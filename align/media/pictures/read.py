@@ -1,4 +1,4 @@
-"""One picture file, or picture in memory, to upright RGB: formats restricted, size refused by the header."""
+"""One picture, from a file or from memory, to upright RGB: few formats, and the size checked in the header."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align.media.pictures import avif, tiff
 from align.media.pictures.deep import significant_bits
-from align.media.pictures.formats import HEAD, check_whole, damaged, kind_of, refused, truncated
+from align.media.pictures.formats import HEAD, check_whole, damage, kind_of, refusal, truncation
 from align.media.pictures.tiff import Cut, Page
 from align.media.pictures.upright import Decoded, from_array, from_pil, orientation
 from align.media.reading import bad, open_source
@@ -22,7 +22,7 @@ from align.values import BadSample
 
 
 class Opened(NamedTuple):
-    """A picture file whose header has been read: PIL's image, its format, and of a TIFF the first page."""
+    """Picture file whose header has been read: PIL's image, the format, and the first page of a TIFF."""
 
     image: Any
     kind: str
@@ -31,11 +31,11 @@ class Opened(NamedTuple):
 
 
 def read_picture(source: Any, max_pixels: int, levels: Sequence[float] | None = None) -> Tensor:
-    """(3, H, W) uint8 from bytes, a path, a PIL image, an ndarray (H, W), (H, W, 1|3|4) or a tensor (1|3|4, H, W).
+    """Read (3, H, W) uint8 from bytes, a path, a PIL image, an array (H, W), (H, W, 1|3|4) or a tensor (1|3|4, H, W).
 
-    Grey, palette, CMYK and LAB become RGB; what is transparent shows white; EXIF rotation is applied; of an animation
-    the first frame counts, of a TIFF the first page. More than 8 bits are scaled as ``levels.to_bytes`` says. Raises
-    BadSample: image/empty, not-an-image, format, too-large, truncated, corrupt, non-finite, shape, dtype.
+    Grey, palette, CMYK and LAB become RGB. Transparent parts show white. EXIF rotation is applied. An animation gives
+    its first frame, a TIFF its first page. More than 8 bits are scaled by ``levels.to_bytes``. Raises BadSample:
+    image/empty, not-an-image, format, too-large, truncated, corrupt, non-finite, shape, dtype.
     """
     if isinstance(source, bytes | bytearray | memoryview | str | Path):
         pixels = from_file(source, max_pixels, levels)
@@ -57,16 +57,17 @@ def read_picture(source: Any, max_pixels: int, levels: Sequence[float] | None = 
             raise too_large(None, source.size, max_pixels)
         tags = getattr(source, "tag_v2", None)
         pixels = from_pil(source, None, levels, tiff.describe(tags) if tags is not None else None).pixels
-    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W), channels last in memory, as the resizing likes it
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W), channels last in memory, which resizing prefers
 
 
 def from_file(source: Any, max_pixels: int, levels: Sequence[float] | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 from an encoded file."""
+    """Read (H, W, 3) uint8 from an encoded file."""
     return decode(source, max_pixels, levels).pixels
 
 
 def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, *, every_bit: bool = False) -> Decoded:
-    """The pixels of an encoded file. every_bit: look at all 16 bits of colours too, for ``used``, at twice the cost."""
+    """Return the pixels of an encoded file.
+    every_bit: compute ``used`` for 16-bit colours too, from all their bits, at twice the cost."""
     with open_source(source) as file:
         image, kind, page, _ = _open(file, source, max_pixels)
         with image:
@@ -76,16 +77,16 @@ def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, 
                     pixels = from_jpeg(file.read(), source)
                     if pixels is not None:
                         return Decoded(pixels)
-                    image = _image(file, kind)
-                return from_pil(image, source)  # whose decoder counts itself
+                    image = _open_image(file, kind)
+                return from_pil(image, source)  # its decoder finds a cut itself
             check_whole(kind, file, source)
             bits = significant_bits(file) if kind == "PNG" else None
-            return from_pil(image, source, levels, page, bits, lambda: _image(file, kind), every_bit)
+            return from_pil(image, source, levels, page, bits, lambda: _open_image(file, kind), every_bit)
 
 
 @contextmanager
 def open_picture(source: Any, max_pixels: int | None = None) -> Iterator[Opened]:
-    """A picture file, of which the header is read and judged. Raises BadSample as ``read_picture``."""
+    """Open a picture file and check its header. Raises BadSample as ``read_picture``."""
     with open_source(source) as file:
         found = _open(file, source, max_pixels)
         with found.image:
@@ -100,23 +101,23 @@ def _open(file: BinaryIO, source: Any, max_pixels: int | None) -> Opened:
         raise bad("image/empty", source, "no bytes")
     kind = kind_of(head)
     if kind is None:
-        raise refused(head, source)
+        raise refusal(head, source)
     page = None
     try:
-        page = _judged(kind, file, source, max_pixels) if kind in ("TIFF", "AVIF") else None
+        page = _check_header(kind, file, source, max_pixels) if kind in ("TIFF", "AVIF") else None
         file.seek(0)
         image = Image.open(file, formats=(kind,))
     except BadSample:
         raise
     except Cut:
-        raise truncated(kind, source) from None
+        raise truncation(kind, source) from None
     except UnidentifiedImageError:
         raise _unread(kind, file, source, page) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise bad("image/too-large", source, str(error)) from None
-    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, …: each format raises other types
         check_whole(kind, file, source)
-        raise damaged(kind, source, error) from None
+        raise damage(kind, source, error) from None
     if max_pixels is not None and image.width * image.height > max_pixels:
         image.close()
         raise too_large(source, image.size, max_pixels)
@@ -124,7 +125,7 @@ def _open(file: BinaryIO, source: Any, max_pixels: int | None) -> Opened:
 
 
 def is_deep(data: bytes) -> bool:
-    """Whether a file's header says that its pixels have more than 8 bits; False also where it says nothing."""
+    """Return True if a file's header says that pixels have more than 8 bits, and False if it says nothing."""
     kind = kind_of(data[:HEAD])
     try:
         return tiff.read_page(BytesIO(data)).bits > 8 if kind == "TIFF" else kind == "PNG" and data[24] == 16
@@ -132,15 +133,15 @@ def is_deep(data: bytes) -> bool:
         return False
 
 
-def _image(file: BinaryIO, kind: str) -> Any:
+def _open_image(file: BinaryIO, kind: str) -> Any:
     from PIL import Image
 
     file.seek(0)
     return Image.open(file, formats=(kind,))
 
 
-def _judged(kind: str, file: BinaryIO, source: Any, max_pixels: int | None) -> Page | None:
-    """Refuse by our own reading of the header what a parser should not even open; the first page of a TIFF."""
+def _check_header(kind: str, file: BinaryIO, source: Any, max_pixels: int | None) -> Page | None:
+    """Return the first page of a TIFF, or None. Raises BadSample for a picture that no parser should open."""
     if kind == "AVIF":
         size = avif.largest_frame(file)
         if max_pixels is not None and size[0] * size[1] > max_pixels:
@@ -157,7 +158,7 @@ def _judged(kind: str, file: BinaryIO, source: Any, max_pixels: int | None) -> P
 
 
 def _unread(kind: str, file: BinaryIO, source: Any, page: Page | None) -> BadSample:
-    """The reason for a file of a known format that Pillow does not open."""
+    """Return the reason for a file of a known format that Pillow does not open."""
     from PIL import features
 
     if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
@@ -170,16 +171,18 @@ def _unread(kind: str, file: BinaryIO, source: Any, page: Page | None) -> BadSam
 
 
 def from_jpeg(data: bytes, source: Any) -> np.ndarray | None:
-    """(H, W, 3) uint8 as PIL decodes it, to the bit, faster; None where simplejpeg warns or does not know it."""
+    """Read (H, W, 3) uint8 to the bit as PIL decodes it, but faster.
+    Returns None where simplejpeg warns or does not know the file. Raises BadSample: image/truncated."""
     import simplejpeg
 
     try:
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
         if "Premature end" in str(error):
-            raise truncated("JPEG", source) from None
+            raise truncation("JPEG", source) from None
         return None
 
 
 def too_large(source: Any, size: tuple[int, int], max_pixels: int) -> BadSample:
+    """Return the reason for a picture of too many pixels. size: (width, height)."""
     return bad("image/too-large", source, f"{size[0]} x {size[1]} pixels, at most {max_pixels} are decoded")

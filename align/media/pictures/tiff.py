@@ -1,6 +1,6 @@
-"""The directory of a TIFF, read without its pixels: size, bits, stated range, number of pages, missing bytes.
+"""Directory of a TIFF, read without its pixels: size, bits, stated range, number of pages, missing bytes.
 
-TIFF 6.0 (Aldus 1992) and BigTIFF. Pillow decodes the pixels; this file says beforehand whether it should.
+TIFF 6.0 (Aldus 1992) and BigTIFF. Pillow decodes the pixels, after this file has found that it can.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 STARTS = (b"II\x2a\x00", b"MM\x00\x2a", b"II\x2b\x00", b"MM\x00\x2b")
-TILE = 1 << 22  # pixels that a tile may always have
-MOST_TAGS = 4096  # of a page; writers use some twenty
+TILE = 1 << 22  # pixels of a tile that are allowed under any limit
+MOST_TAGS = 4096  # of a page, of which writers use about twenty
 MOST_PAGES = 1000  # pages that are counted and compared with the file's length
 TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "u8"}
-TYPES |= {11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # 5 and 10 are fractions, which nothing here asks
+TYPES |= {11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # 5 and 10 are fractions, not used here
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
 STRIPS, SAMPLES, ROWS, STRIP_BYTES, LEAST, MOST, PLANAR = 273, 277, 278, 279, 280, 281, 284
@@ -30,15 +30,15 @@ Tags = Mapping[int, Any]
 
 
 class Cut(Exception):
-    """A file that ends before its header says."""
+    """File that ends before its header says."""
 
 
 class Page(NamedTuple):
-    """The first page.
+    """First page of a TIFF.
 
     bits: of a sample. samples: of a pixel. form: of a sample, a key of FORMS. tile: pixels of the largest piece that is
-    decoded at a time. stated: the values of black and white, where the file says them. unread: why Pillow is not asked
-    for it, or "".
+    decoded at a time. stated: values of black and white, if the file states them. unread: why Pillow must not read it,
+    or "".
     """
 
     width: int
@@ -53,33 +53,33 @@ class Page(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The page, for a message."""
+        """The page in words, for a message."""
         return f"a TIFF of {self.samples} x {self.bits}-bit {FORMS.get(self.form, 'unknown')} samples a pixel"
 
 
 def read_page(file: BinaryIO) -> Page:
-    """The first page. Raises Cut where its directory is not all there, ValueError for one that no writer makes."""
+    """Read the first page. Raises Cut for a directory that is cut, ValueError for one that no writer makes."""
     file.seek(0)
     start = file.read(4)
     for tags, _ in _directories(file):
         page = describe(tags)
-        planes = _one(tags, PLANAR, 1) == 2 and page.samples > 1
-        packing = _one(tags, COMPRESSION, 1)
+        planes = _value(tags, PLANAR, 1) == 2 and page.samples > 1
+        packing = _value(tags, COMPRESSION, 1)
         if start == b"MM\x00\x2b":
             return page._replace(unread="a BigTIFF of big-endian numbers; write it little-endian")
-        if _one(tags, SUBFILE) & 1 or DNG in tags:
+        if _value(tags, SUBFILE) & 1 or DNG in tags:
             return page._replace(unread="a camera's raw picture, which begins with a preview; develop it to a TIFF")
         if packing in PACKINGS:
             return page._replace(unread=f"compressed as {PACKINGS[packing]}; write it with deflate or LZW")
-        # Pillow would take each byte of a plane for a pixel, and the first of several grey bands for the picture
-        if planes and ((page.bits > 8 and packing == 1) or _one(tags, PHOTOMETRIC, 1) < 2):
+        # Pillow would read each byte of a plane as a pixel, and the first of several grey bands as the picture.
+        if planes and ((page.bits > 8 and packing == 1) or _value(tags, PHOTOMETRIC, 1) < 2):
             return page._replace(unread=f"{page.words} in planes; write each pixel's samples together")
         return page
     raise ValueError("a TIFF without a page")
 
 
 def count_pages(file: BinaryIO) -> int:
-    """The number of pages, at most MOST_PAGES. Raises as ``read_page``, and Cut where pixels of a page are missing."""
+    """Return the number of pages, at most MOST_PAGES. Raises as ``read_page``, and Cut where pixels are missing."""
     n = 0
     for tags, size in _directories(file):
         _check_pieces(tags, size)
@@ -88,33 +88,36 @@ def count_pages(file: BinaryIO) -> int:
 
 
 def describe(tags: Tags) -> Page:
-    """The page that tags speak of, as ``read_page`` or Pillow's ``tag_v2`` gives them."""
-    width, height = _one(tags, WIDTH), _one(tags, HEIGHT)
+    """Return the page that tags describe, given as by ``_directories`` or by Pillow's ``tag_v2``."""
+    width, height = _value(tags, WIDTH), _value(tags, HEIGHT)
     if not (width > 0 and height > 0):
         raise ValueError(f"a TIFF of {width} x {height} pixels")
-    tile = _one(tags, TILE_WIDTH) * _one(tags, TILE_HEIGHT)
-    bits = max(_all(tags, BITS), default=1)
+    tile = _value(tags, TILE_WIDTH) * _value(tags, TILE_HEIGHT)
+    bits = max(_values(tags, BITS), default=1)
     if not 0 <= bits <= 64:
         raise ValueError(f"a TIFF of {bits:g}-bit samples")
     return Page(
         width=width,
         height=height,
         bits=int(bits),
-        samples=_one(tags, SAMPLES, 1),
-        form=_one(tags, FORM, 1),
-        inverted=_one(tags, PHOTOMETRIC, 1) == 0,
+        samples=_value(tags, SAMPLES, 1),
+        form=_value(tags, FORM, 1),
+        inverted=_value(tags, PHOTOMETRIC, 1) == 0,
         tile=tile,
-        stated=_stated(tags, int(bits)),
+        stated=_stated_range(tags, int(bits)),
     )
 
 
-def _stated(tags: Tags, bits: int) -> tuple[float, float] | None:
-    """(black, white) by SMin- and SMaxSampleValue, else Min- and MaxSampleValue, else OME's SignificantBits, else by a
-    number of bits that no integer of the machine has."""
+def _stated_range(tags: Tags, bits: int) -> tuple[float, float] | None:
+    """Return (black, white) from the first tags that state them, or None.
+
+    In order: SMin- and SMaxSampleValue, Min- and MaxSampleValue, OME's SignificantBits, and a number of bits that no
+    integer type has.
+    """
     for least, most in ((SIGNED_LEAST, SIGNED_MOST), (LEAST, MOST)):
-        high = _all(tags, most)
+        high = _values(tags, most)
         if high:
-            low = _all(tags, least) or [0]
+            low = _values(tags, least) or [0]
             found = float(min(low)), float(max(high))
             if found[0] < found[1] and all(map(isfinite, found)):
                 return found
@@ -126,12 +129,12 @@ def _stated(tags: Tags, bits: int) -> tuple[float, float] | None:
 
 
 def _directories(file: BinaryIO) -> Iterator[tuple[dict[int, Any], int]]:
-    """(tags, bytes of the file) of each page."""
+    """Yield (tags, bytes of the file) of each page."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(16)
     order, big = "<" if head[:2] == b"II" else ">", head[2:4] in (b"\x2b\x00", b"\x00\x2b")
-    at = _int(head[8:16] if big else head[4:8], order, 8 if big else 4)
+    at = _integer(head[8:16] if big else head[4:8], order, 8 if big else 4)
     seen: set[int] = set()
     while at and at not in seen and len(seen) < MOST_PAGES:
         seen.add(at)
@@ -140,18 +143,18 @@ def _directories(file: BinaryIO) -> Iterator[tuple[dict[int, Any], int]]:
 
 
 def _directory(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tuple[dict[int, Any], int]:
-    """(tag -> its values, where the next directory is or 0)."""
+    """Return (tag -> its values, place of the next directory or 0)."""
     width = 8 if big else 4  # bytes of an offset
     short = 8 if big else 2  # bytes of the number of entries
     file.seek(min(at, size))
     start = file.read(short)
-    n = _int(start, order, short)
+    n = _integer(start, order, short)
     numbers = [(name, f"{order}u{size}") for name, size in (("tag", 2), ("type", 2), ("count", width))]
     entry = np.dtype([*numbers, ("value", f"V{width}")])
     if n > MOST_TAGS:
         raise ValueError(f"a TIFF with {n} tags on a page")
     data = file.read(n * entry.itemsize)
-    following = _int(file.read(width), order, width)  # raises Cut where anything before it is missing
+    following = _integer(file.read(width), order, width)  # raises Cut if anything before it is missing
     tags: dict[int, Any] = {}
     room = size
     for tag, type, count, value in np.frombuffer(data, entry).tolist():
@@ -161,7 +164,7 @@ def _directory(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tup
         dtype = np.dtype(order + kind)
         length = count * dtype.itemsize
         if length > width:
-            place = _int(value, order, width)
+            place = _integer(value, order, width)
             if place + length > size:
                 raise Cut
             room -= length
@@ -181,43 +184,46 @@ def _check_pieces(tags: Tags, size: int) -> None:
     tiled = TILES in tags
     places = np.asarray(tags.get(TILES if tiled else STRIPS, ()), np.float64)
     lengths = np.asarray(tags.get(TILE_BYTES if tiled else STRIP_BYTES, ()), np.float64)
-    width, height = _one(tags, WIDTH), _one(tags, HEIGHT)
+    width, height = _value(tags, WIDTH), _value(tags, HEIGHT)
     if not len(places) or not width or not height:
-        return  # JPEG of the old kind, or no picture: its decoder says more
+        return  # JPEG of the old kind, or no picture: the decoder reports it
     if tiled:
-        across, down = _one(tags, TILE_WIDTH), _one(tags, TILE_HEIGHT)
+        across, down = _value(tags, TILE_WIDTH), _value(tags, TILE_HEIGHT)
         if not across or not down:
             raise ValueError("a TIFF whose tiles have no size")
         pieces = ceil(width / across) * ceil(height / down)
     else:
-        pieces = ceil(height / max(1, min(height, _one(tags, ROWS, height))))
-    pieces *= _one(tags, SAMPLES, 1) if _one(tags, PLANAR, 1) == 2 else 1
+        pieces = ceil(height / max(1, min(height, _value(tags, ROWS, height))))
+    pieces *= _value(tags, SAMPLES, 1) if _value(tags, PLANAR, 1) == 2 else 1
     ends = places + lengths if len(lengths) == len(places) else places
     if len(places) < pieces or ends.max() > size:
         raise Cut
-    if absent := int((places[:pieces] == 0).sum()):  # Pillow would decode whatever it finds
+    if absent := int((places[:pieces] == 0).sum()):  # Pillow would decode other bytes in their place
         raise ValueError(f"a sparse TIFF: {absent} of its {pieces} pieces were left out; write them too")
 
 
 WANTED = frozenset(
     {STRIPS, STRIP_BYTES, TILES, TILE_BYTES, BITS, FORM, LEAST, MOST, SIGNED_LEAST, SIGNED_MOST, DESCRIPTION}
 )
-"""Tags whose values may be longer than an entry and are looked at."""
+"""Tags whose values are used, and may be longer than an entry."""
 
 
-def _int(data: bytes, order: str, width: int) -> int:
+def _integer(data: bytes, order: str, width: int) -> int:
+    """Return the integer of ``width`` bytes at the start of ``data``. Raises Cut where they are missing."""
     if len(data) < width:
         raise Cut
     return int.from_bytes(data, "little" if order == "<" else "big")
 
 
-def _all(tags: Tags, tag: int) -> list[float]:
+def _values(tags: Tags, tag: int) -> list[float]:
+    """Return the numbers of a tag, none for a tag that is missing."""
     value = tags.get(tag, ())
     return [float(x) for x in (value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value])]
 
 
-def _one(tags: Tags, tag: int, default: int = 0) -> int:
-    value = next(iter(_all(tags, tag)), default)
+def _value(tags: Tags, tag: int, default: int = 0) -> int:
+    """Return the first number of a tag, or the default. Raises ValueError for one that is not finite."""
+    value = next(iter(_values(tags, tag)), default)
     if not isfinite(value):
         raise ValueError(f"a TIFF whose tag {tag} is {value}")
     return int(value)

@@ -1,4 +1,4 @@
-"""A PIL image or an array -> upright RGB of 8 bits: grey, palette, CMYK, LAB, deep and transparent ones alike."""
+"""PIL images and arrays to upright RGB of 8 bits: grey, palette, CMYK, LAB, deep and transparent ones alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.media.pictures.deep import mend_tiles, wide_colours, wide_grey
-from align.media.pictures.formats import damaged
+from align.media.pictures.formats import damage
 from align.media.pictures.levels import Used, to_bytes
 from align.media.pictures.tiff import Page
 from align.media.reading import bad
@@ -18,7 +18,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Decoded(NamedTuple):
-    """pixels: (H, W, 3) uint8. used: how they were scaled, where the picture has more than 8 bits."""
+    """Decoded picture. pixels: (H, W, 3) uint8. used: how they were scaled, for a picture of more than 8 bits."""
 
     pixels: np.ndarray
     used: Used | None = None
@@ -33,9 +33,10 @@ def from_pil(
     again: Callable[[], Any] | None = None,
     every_bit: bool = False,
 ) -> Decoded:
-    """The pixels of a PIL image, which may still be in its file.
+    """Return the pixels of a PIL image, which may not have been loaded yet.
 
-    page: of a TIFF. bits: that a PNG calls significant. again: opens the file anew, for the lower bits of deep colours.
+    page: of a TIFF. bits: significant ones of a PNG. again: opens the file anew, for the lower bits of deep colours.
+    Raises BadSample: image/empty, truncated, corrupt, non-finite.
     """
     if 0 in image.size:
         raise bad("image/empty", source, f"a picture of {image.width} x {image.height} pixels")
@@ -52,18 +53,18 @@ def from_pil(
             values, natural, stated = wide_grey(image, page, bits)
             grey, used = to_bytes(values, natural, stated, levels, source)
             image = _grey(~grey if page is not None and page.inverted else grey)
-        elif page is not None and page.form == 2 and page.bits == 8:  # PIL takes signed bytes for unsigned ones
+        elif page is not None and page.form == 2 and page.bits == 8:  # PIL reads signed bytes as unsigned
             image = _grey(np.asarray(image) ^ 0x80)
         pixels = np.array(rgb(image) if turn is None else rgb(image).transpose(turn))  # a copy that torch may write to
     except (MemoryError, BadSample):
         raise
-    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...: each format has its own
-        raise damaged(str(image.format), source, error) from None
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, …: each format raises other types
+        raise damage(str(image.format), source, error) from None
     return Decoded(pixels, used)
 
 
 def rgb(image: Any) -> Any:
-    """A loaded PIL image of 8 bits in RGB, where what is transparent shows white."""
+    """Return a loaded PIL image of 8 bits as RGB. Transparent parts show white."""
     from PIL import Image
 
     transparent = "transparency" in image.info and image.mode in ("P", "L", "RGB")
@@ -88,8 +89,11 @@ def _grey(values: np.ndarray) -> Any:
 
 
 def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16, bool or floats in [0, 1] (webdataset's decoders
-    "rgb" and "torchrgb" give such); with ``levels`` of any numbers."""
+    """Return (H, W, 3) uint8 from (H, W) or (H, W, 1|3|4), of uint8, uint16, bool or floats in [0, 1].
+
+    webdataset's decoders "rgb" and "torchrgb" give such floats. With ``levels`` numbers of any type are read. Raises
+    BadSample: image/dtype, shape, empty, range.
+    """
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16 or (levels is not None and array.dtype.kind in "iuf" and array.dtype != np.uint8):
@@ -113,14 +117,15 @@ def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.n
 
 
 def _check_shares(array: np.ndarray) -> None:
-    low, high = float(array.min()), float(array.max())  # of NaN is NaN
+    """Raise BadSample image/range unless all floats lie in [0, 1]."""
+    low, high = float(array.min()), float(array.max())  # NaN if any is NaN
     if not (low >= 0 and high <= 1):
         detail = f"float pixels from {low:g} to {high:g}; expected 0 to 1, uint8, or levels=(BLACK, WHITE)"
         raise bad("image/range", None, detail)
 
 
 def orientation(image: Any) -> Any:
-    """Return the turn that makes a photograph upright, or None; damaged EXIF turns nothing."""
+    """Return the turn that makes a photograph upright, or None. Damaged EXIF data turn nothing."""
     try:
         tag = image.getexif().get(ORIENTATION, 1)
     except Exception:

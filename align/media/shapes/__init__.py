@@ -1,1 +1,1 @@
-"""Files of shapes, a format a file: bytes become parts (vertices, faces, colours), judged against the file's header."""
+"""Files of shapes, a format a file: bytes to parts (vertices, faces, colours), checked against the file's header."""

@@ -1,4 +1,4 @@
-"""glTF 2.0, as one file (.glb) or with files beside it (.gltf), by trimesh's parser."""
+"""glTF 2.0, in one file (.glb) or with files beside it (.gltf), by trimesh's parser."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from align.media.shapes.part import Part
 from align.media.shapes.pieces import Files, part
 from align.values import BadSample
 
-MOST = 2**23  # rows of an array; numbers of all arrays that no buffer holds
+MOST = 2**23  # rows of an array, and numbers of all arrays without a buffer
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
 def read_glb(data: bytes, neighbours: Neighbours) -> list[Part]:
-    """The shape in a .glb file. Raises BadSample: points/unreadable, truncated, incomplete, too-large."""
+    """Read the parts of a .glb file. Raises BadSample: points/unreadable, truncated, incomplete, too-large."""
     from trimesh.exchange.gltf import load_glb
 
     if data[:4] != b"glTF":
@@ -27,24 +27,25 @@ def read_glb(data: bytes, neighbours: Neighbours) -> list[Part]:
     if len(data) < max(size, 20):
         raise BadSample("points/truncated", f"its header says {size} bytes, {len(data)} are there")
     length = int.from_bytes(data[12:16], "little")
-    tree = checked(data[20 : 20 + length])
-    known = buffers(tree, neighbours)
-    return placed(load_glb(io.BytesIO(data), resolver=Files(neighbours, known), process=False), tree, neighbours)
+    tree = parse_tree(data[20 : 20 + length])
+    known = read_buffers(tree, neighbours)
+    return place_parts(load_glb(io.BytesIO(data), resolver=Files(neighbours, known), process=False), tree, neighbours)
 
 
 def read_gltf(data: bytes, neighbours: Neighbours) -> list[Part]:
-    """The shape in a .gltf file and the .bin beside it. Raises BadSample as ``read_glb``."""
+    """Read the parts of a .gltf file and the .bin beside it. Raises BadSample as ``read_glb``."""
     from trimesh.exchange.gltf import load_gltf
 
-    tree = checked(data)
-    known = buffers(tree, neighbours)
-    return placed(load_gltf(io.BytesIO(data), resolver=Files(neighbours, known), process=False), tree, neighbours)
+    tree = parse_tree(data)
+    known = read_buffers(tree, neighbours)
+    return place_parts(load_gltf(io.BytesIO(data), resolver=Files(neighbours, known), process=False), tree, neighbours)
 
 
-def checked(text: bytes) -> dict[str, Any]:
-    """The JSON of a glTF, whose arrays are of a size and a kind that is read.
+def parse_tree(text: bytes) -> dict[str, Any]:
+    """Return the JSON of a glTF, after its arrays are checked for size and kind.
 
-    trimesh gives zeros for what is compressed or sparse. Raises BadSample: points/truncated, unreadable, too-large.
+    trimesh would return zeros for compressed or sparse arrays. Raises BadSample: points/truncated, unreadable,
+    too-large.
     """
     try:
         tree = json.loads(text)
@@ -70,8 +71,8 @@ def checked(text: bytes) -> dict[str, Any]:
     return tree
 
 
-def buffers(tree: Mapping[str, Any], neighbours: Neighbours) -> dict[str, bytes]:
-    """The binary files that a glTF refers to. Raises BadSample: points/incomplete, truncated."""
+def read_buffers(tree: Mapping[str, Any], neighbours: Neighbours) -> dict[str, bytes]:
+    """Read the binary files that a glTF refers to. Raises BadSample: points/incomplete, truncated."""
     known = {}
     for buffer in tree.get("buffers", ()):
         uri = buffer.get("uri")
@@ -93,8 +94,8 @@ def buffers(tree: Mapping[str, Any], neighbours: Neighbours) -> dict[str, bytes]
     return known
 
 
-def placed(loaded: Mapping[str, Any], tree: Mapping[str, Any], neighbours: Neighbours) -> list[Part]:
-    """The parts of a scene, each where the scene has it."""
+def place_parts(loaded: Mapping[str, Any], tree: Mapping[str, Any], neighbours: Neighbours) -> list[Part]:
+    """Return the parts of a scene, each at its place in the scene."""
     import trimesh
 
     scene = trimesh.Scene()

@@ -1,13 +1,13 @@
-"""LZF, the compression of PCL's files: literal runs, and copies of what came before. About 3 MB come out a second."""
+"""LZF, the compression of PCL's files: literal runs, and copies of earlier bytes. It inflates about 3 MB a second."""
 
 from __future__ import annotations
 
 
 def inflate(data: bytes, size: int) -> bytes:
-    """The ``size`` bytes that ``data`` stands for; hardly more are made. Raises ValueError for data that is none.
+    """Return the ``size`` bytes that ``data`` holds. Raises ValueError for damaged data, without inflating many more.
 
-    A control byte below 32 announces so many bytes + 1 as they are. Any other has the length of a copy in its upper
-    three bits (7: the next byte adds to it) and, with the byte that follows, how far back the copy begins.
+    A control byte below 32 announces as many literal bytes, plus 1. Any other has the length of a copy in its upper
+    three bits (7: the next byte adds to it). Its other bits and the byte that follows say how far back the copy begins.
     """
     out = bytearray()
     at, made, end = 0, 0, len(data)
@@ -31,7 +31,7 @@ def inflate(data: bytes, size: int) -> bytes:
                 raise ValueError("a copy begins before the data")
             if length <= back:
                 out += out[begin : begin + length]
-            else:  # it copies its own beginning
+            else:  # the copy overlaps itself
                 out += (out[begin:] * (length // back + 1))[:length]
             made += length
             if made > size:

@@ -1,4 +1,4 @@
-"""Meshes and scans to clouds: points drawn evenly over the surface, with the colour that is there."""
+"""Meshes and scans to clouds: points drawn evenly over the surface, with the colours that the file has."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ READERS: dict[str, Callable[[bytes, Neighbours], list[Part]]] = {
 }
 SUFFIXES = tuple(READERS)
 LIMIT = 2**29  # bytes of a mesh file
-BEYOND = 1e30  # areas of such triangles are no numbers
+BEYOND = 1e30  # areas of such triangles overflow
 LONGEST = 300  # characters of a reason's detail
 DROPPED = "points/dropped"
 
 
 class Cloud(NamedTuple):
-    """points: (P, 6) float32, xyz in the file's units and rgb in [0, 1]; (P, 3) of a shape without colour. notes: what
-    was left out or is missing."""
+    """Cloud of points, and notes about data that were left out or are missing.
+    points: (P, 6) float32, xyz in the file's units and rgb in [0, 1], or (P, 3) for a shape without colour."""
 
     points: np.ndarray
     notes: list[Note]
 
 
 def sample_mesh(path: str | Path, count: int, seed: int = 0) -> np.ndarray:
-    """(P, 6) float32: xyz in the file's units and rgb in [0, 1], as ``read_cloud`` reads it; 0.4 where there is no
-    colour."""
+    """Return (P, 6) float32 by ``read_cloud``: xyz in the file's units, and rgb in [0, 1] or 0.4 without colour."""
     points, _ = read_cloud(path, count, seed)
     if points.shape[1] == 6:
         return points
@@ -55,15 +54,16 @@ def sample_mesh(path: str | Path, count: int, seed: int = 0) -> np.ndarray:
 def read_cloud(
     source: str | Path | bytes, count: int, seed: int = 0, *, suffix: str | None = None, within: Path | None = None
 ) -> Cloud:
-    """The cloud of a .ply, .obj, .off, .glb, .gltf, .stl or .pcd file.
+    """Read the cloud of a .ply, .obj, .off, .glb, .gltf, .stl or .pcd file.
 
-    Of a surface P = count points, drawn with a probability proportional to area; of a scan without faces all P points.
-    Colour comes from the texture, else the vertices or faces, else the material; what has none of them in a coloured
-    scene is 0.4. Points of a scan that are not finite, and faces that touch such, are left out and noted.
+    A surface gives P = count points, drawn with a probability proportional to area. A scan without faces gives all its
+    P points. Colour comes from the texture, else from the vertices or faces, else from the material. Parts of a
+    coloured scene that have none of them are 0.4. Points of a scan that are not finite, and faces with such a corner,
+    are left out and noted.
 
-    suffix: the format of bytes. within: the folder that names of textures and the like may lead to; default: the
+    suffix: the format of bytes. within: the folder that names of textures and other files may lead to, by default the
     file's. Nothing is fetched. Raises BadSample: points/unreadable, empty, too-large, truncated, corrupt, incomplete,
-    non-finite, range; FileNotFoundError; ValueError for another suffix.
+    non-finite, range. Raises FileNotFoundError, and ValueError for another suffix.
     """
     suffix = (
         Path(source).suffix.lower().removeprefix(".") if suffix is None and not isinstance(source, bytes) else suffix
@@ -81,28 +81,28 @@ def read_cloud(
     path = None if isinstance(source, bytes) else Path(source)
     neighbours = Neighbours(path, within)
     try:
-        with np.errstate(all="ignore"):  # numbers of damaged files; what is not finite is looked for
+        with np.errstate(all="ignore"):  # damaged files overflow: values that are not finite are found later
             parts = READERS[suffix](data, neighbours)
-            points = cloud(parts, count, np.random.default_rng(seed), neighbours)
+            points = sample_parts(parts, count, np.random.default_rng(seed), neighbours)
     except MemoryError:
         raise
     except BadSample as error:
-        raise bad(error.reason, source, shortened(error.detail)) from None
-    except Exception as error:  # every format's parser has its own
-        raise bad("points/unreadable", source, shortened(str(error)) or type(error).__name__) from None
+        raise bad(error.reason, source, shorten(error.detail)) from None
+    except Exception as error:  # every parser raises other types
+        raise bad("points/unreadable", source, shorten(str(error)) or type(error).__name__) from None
     return Cloud(points.astype(np.float32), neighbours.notes)
 
 
-def shortened(detail: str) -> str:
-    """One line of at most LONGEST characters; damaged headers hold numbers and names of any length."""
+def shorten(detail: str) -> str:
+    """Return a text as one line of at most LONGEST characters: damaged headers hold numbers and names of any length."""
     line = " ".join(detail.split())
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def cloud(parts: list[Part], count: int, rng: np.random.Generator, neighbours: Neighbours) -> np.ndarray:
-    """(P, 6 or 3) of all parts. Raises BadSample: points/empty, non-finite."""
+def sample_parts(parts: list[Part], count: int, rng: np.random.Generator, neighbours: Neighbours) -> np.ndarray:
+    """Return the cloud (P, 6 or 3) of all parts. Raises BadSample: points/empty, non-finite, range."""
     total = sum(len(part.vertices) for part in parts)
-    kept = finite(parts, neighbours)
+    kept = drop_nonfinite(parts, neighbours)
     areas = [area(part) for part in kept]
     surfaces = [(part, faces) for part, faces in zip(kept, areas, strict=True) if faces.sum() > 0]
     if surfaces:
@@ -121,10 +121,10 @@ def cloud(parts: list[Part], count: int, rng: np.random.Generator, neighbours: N
     return points[:, :3] if none.all() else points
 
 
-def finite(parts: list[Part], neighbours: Neighbours) -> list[Part]:
-    """The parts without faces, or points of a scan, that are not finite; how many these were is noted.
+def drop_nonfinite(parts: list[Part], neighbours: Neighbours) -> list[Part]:
+    """Drop faces, and points of a scan, that are not finite, note their number, and return the parts that are left.
 
-    Raises BadSample: points/range for places that no float32 holds.
+    Raises BadSample: points/range for coordinates beyond BEYOND.
     """
     out = []
     for part in parts:
@@ -149,13 +149,13 @@ def finite(parts: list[Part], neighbours: Neighbours) -> list[Part]:
 
 
 def area(part: Part) -> np.ndarray:
-    """(F,) areas of the faces."""
+    """Return the areas (F,) of the faces."""
     a, b, c = (part.vertices[part.faces[:, i]] for i in range(3))
     return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
 
 
 def surface_cloud(part: Part, areas: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 6): a face by its area, then a point uniform in the triangle.
+    """Draw (count, 6) points: a face by its area, then a point uniform in the triangle.
 
     Osada et al. 2002, section 4.1: p = (1 - √r1) a + √r1 (1 - r2) b + √r1 r2 c.
     """
@@ -169,7 +169,8 @@ def surface_cloud(part: Part, areas: np.ndarray, count: int, rng: np.random.Gene
 
 
 def surface_colour(part: Part, face: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(count, 3) in [0, 1] of points that lie with ``weights`` between the ``corners`` of each ``face``; NaN: none."""
+    """Return the colours (count, 3) in [0, 1] of points on a surface, NaN where there is none.
+    face: (count,). corners: (count, 3) of each face. weights: (count, 3, 1) of the corners."""
     if part.texture is not None and part.uv is not None:
         from trimesh.visual.color import uv_to_interpolated_color
 
@@ -183,6 +184,6 @@ def surface_colour(part: Part, face: np.ndarray, corners: np.ndarray, weights: n
 
 
 def vertex_cloud(part: Part) -> np.ndarray:
-    """(P, 6) from the bare points of a scan, or of a surface without area; NaN: no colour."""
+    """Return (P, 6), the bare points of a scan or of a surface without area. Colours are NaN where there are none."""
     rgb = part.vertex_rgb if part.vertex_rgb is not None else np.full((len(part.vertices), 3), np.nan)
     return np.concatenate([part.vertices, rgb], axis=1)

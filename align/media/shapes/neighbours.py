@@ -1,4 +1,4 @@
-"""Files that a shape refers to: looked for in its folder, never fetched; those that cannot be had are noted."""
+"""Files that a shape refers to, read from its folder and never fetched. Missing ones are noted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from align.media.shapes.part import COLOUR_MISSING, Note
 
 TEXTURES = (*FORMATS, "TGA", "MPO")
 PIXELS = 2**26  # of a texture
-BYTES = 2**29  # of a file that is referred to
+BYTES = 2**29  # of a file that a shape refers to
 
 
 class Neighbours:
-    """The files around a shape, and ``notes`` of those that could not be had.
+    """Files around a shape, and ``notes`` about missing ones.
 
-    path: the shape's, None for bytes, which have no neighbours. within: the folder that names may lead to; default: the
-    shape's. Links in it are followed: whoever made them may read what they lead to.
+    path: of the shape, or None for bytes, which have no neighbours. within: the folder that names may lead to, by
+    default the shape's. Links in it are followed: whoever made them may read their targets.
     """
 
     def __init__(self, path: Path | None = None, within: Path | None = None):
@@ -30,19 +30,19 @@ class Neighbours:
         self.notes: list[Note] = []
 
     def say(self, reason: str, detail: str) -> None:
-        """Note something, once."""
+        """Add a note, unless it is there already."""
         if (note := Note(reason, detail)) not in self.notes:
             self.notes.append(note)
 
     def find(self, name: str) -> bytes | str:
-        """A file's bytes; or, in words, why they cannot be had."""
+        """Return a file's bytes, or in words why they are missing."""
         name = name.strip().strip('"')
         if self.folder is None or self.within is None:
             return f"{name} is not at hand: a shape given as bytes has no files beside it"
         outside = False
         for one in self._names(name):
-            place = _plain(self.folder / one)
-            if not place.is_relative_to(_plain(self.within)):
+            place = _resolve(self.folder / one)
+            if not place.is_relative_to(_resolve(self.within)):
                 outside = True
             elif place.is_file():
                 if place.stat().st_size > BYTES:
@@ -54,24 +54,28 @@ class Neighbours:
 
     @staticmethod
     def _names(name: str) -> Iterable[str]:
-        """How a file may be meant: as it stands, without options before it, unquoted, from another system, by its last
-        part."""
+        """Return the possible names of a file, in the order of the search.
+
+        It is searched as it stands, without options before it, unquoted, with slashes instead of backslashes, and by
+        its last part alone.
+        """
         plain = name.rsplit(None, 1)[-1] if name.startswith("-") else name
         names = [name, plain, unquote(plain), unquote(plain).replace("\\", "/")]
         return [n for n in dict.fromkeys([*names, Path(names[-1]).name]) if n and "\0" not in n]
 
     def picture(self, name: str) -> Any:
-        """The texture of that name as a PIL image whose pixels are read, or None, and a note."""
+        """Return the texture of that name as a loaded PIL image. If it cannot be read, add a note and return None."""
         found = self.find(name)
-        image = opened_texture(found) if isinstance(found, bytes) else found
+        image = open_texture(found) if isinstance(found, bytes) else found
         if isinstance(image, str):
             self.say(COLOUR_MISSING, image if isinstance(found, str) else f"{name}: {image}")
             return None
         return image
 
 
-def opened_texture(source: bytes | Any) -> Any:
-    """A PIL image in RGB from bytes or an image that is open but not read; or, in words, why there is none."""
+def open_texture(source: bytes | Any) -> Any:
+    """Return a PIL image in RGB, or in words why it cannot be read.
+    source: bytes, or an image that is open but not yet read."""
     from PIL import Image
 
     try:
@@ -81,12 +85,12 @@ def opened_texture(source: bytes | Any) -> Any:
         return image.convert("RGB")
     except MemoryError:
         raise
-    except Exception as error:  # OSError, SyntaxError, ValueError, DecompressionBombError: each format has its own
+    except Exception as error:  # OSError, SyntaxError, ValueError, …: each format raises other types
         return f"no picture that can be read ({' '.join(re.sub(r'<.*>', 'it', str(error)).split())})"
 
 
-def _plain(path: Path) -> Path:
-    """Without ``..``, by the names alone."""
+def _resolve(path: Path) -> Path:
+    """Return a path without ``..``, by the names alone: links are not followed."""
     parts: list[str] = []
     for part in path.parts:
         if part == ".." and len(parts) > 1:

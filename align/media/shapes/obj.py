@@ -14,18 +14,18 @@ MATERIALS = 2048  # trimesh's time grows with their square
 
 
 def read_obj(data: bytes, neighbours: Neighbours) -> list[Part]:
-    """The shape in an .obj file. Raises BadSample: points/corrupt for a face whose vertex is not there,
-    points/too-large."""
+    """Read the parts of an .obj file.
+    Raises BadSample: points/corrupt for a face whose vertex is missing, points/too-large."""
     from trimesh.exchange.obj import load_obj
 
-    text = decoded(data)
+    text = decode_text(data)
     known: dict[str, bytes] = {}
     for name in dict.fromkeys(line.strip() for line in re.findall(r"^[ \t]*mtllib[ \t]+(.+)$", text, re.MULTILINE)):
         found = neighbours.find(name)
         if isinstance(found, str):
             neighbours.say(COLOUR_MISSING, found)
         else:
-            known[name] = decoded(found).encode()
+            known[name] = decode_text(found).encode()
     used = dict.fromkeys(line.strip() for line in re.findall(r"^[ \t]*usemtl[ \t]+(.+)$", text, re.MULTILINE))
     if len(used) > MATERIALS:
         raise BadSample("points/too-large", f"{len(used)} materials, at most {MATERIALS} are read")
@@ -47,8 +47,8 @@ def read_obj(data: bytes, neighbours: Neighbours) -> list[Part]:
     return [part(piece, neighbours) for piece in pieces if len(piece.get("vertices", ()))]
 
 
-def decoded(data: bytes) -> str:
-    """Text that is UTF-8, or of an older system."""
+def decode_text(data: bytes) -> str:
+    """Return text that is UTF-8, or Latin-1 from an older system."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

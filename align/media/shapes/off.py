@@ -1,4 +1,4 @@
-"""OFF and its kin: COFF has colours of vertices, NOFF normals; faces may have colours too."""
+"""OFF and its variants: COFF has colours of vertices, NOFF has normals. In all of them faces may have colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _keyword = re.compile(rb"\s*(ST)?(C)?(N)?(4)?(n)?OFF(\s+BINARY)?")
 
 
 def read_off(data: bytes) -> list[Part]:
-    """The shape in an .off file. Raises BadSample: points/unreadable, truncated, corrupt."""
+    """Read the parts of an .off file. Raises BadSample: points/unreadable, truncated, corrupt."""
     if b"#" in data:
         data = re.sub(rb"#[^\n]*", b"", data)
     found = _keyword.match(data)
@@ -49,7 +49,7 @@ def read_off(data: bytes) -> list[Part]:
 
 
 def _faces(rows: list[bytes], part: Part) -> None:
-    """Give a part its faces and, where vertices have no colours, those of the faces."""
+    """Give a part its faces and, if vertices have no colours, those of the faces."""
     values = numbers(b"\n".join(rows))
     width = len(values) // len(rows)
     table = values.reshape(-1, width) if width and len(values) == width * len(rows) else None

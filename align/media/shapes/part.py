@@ -1,4 +1,4 @@
-"""A piece of a shape as its file has it, and what all readers of shapes share: numbers, colours, faces, one wording."""
+"""Pieces of a shape as files hold them, and the steps that all readers share: numbers, colours, faces, one wording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from align.values import BadSample
 
-FILL = 0.4  # the colour of what has none
+FILL = 0.4  # red, green and blue of a point without colour
 COLOUR_MISSING = "points/colour-missing"
 
 
@@ -23,10 +23,10 @@ class Note(NamedTuple):
 
 @dataclass
 class Part:
-    """A surface, or with no faces a scan.
+    """Surface, or a scan if it has no faces.
 
     vertices: (V, 3) float64. faces: (F, 3) int64. Colours are rgb in [0, 1] and NaN where a vertex or face has none:
-    vertex_rgb (V, 3), face_rgb (F, 3), plain (3,) of the whole; or a texture (a PIL image) with uv (V, 2) in it.
+    vertex_rgb (V, 3), face_rgb (F, 3), plain (3,) of the whole part, or a texture (a PIL image) with uv (V, 2) in it.
     """
 
     vertices: np.ndarray
@@ -39,25 +39,25 @@ class Part:
 
 
 def cut(stated: int, there: int, things: str) -> BadSample:
-    """The one answer to a file that holds less than its header says."""
+    """Return the reason for a file that holds less than its header says, always in the same words."""
     return BadSample("points/truncated", f"its header says {stated} {things}, {max(there, 0)} are there")
 
 
 def numbers(text: bytes) -> np.ndarray:
-    """The numbers of a text, whatever stands white between them, as float64. Raises BadSample for another word."""
+    """Return the numbers of a text as float64, separated by any white space. Raises BadSample for another word."""
     text = text.strip()
     if not text:
         return np.zeros(0)
     try:
-        return np.fromstring(text, sep=" ")  # of an empty text it makes [-1.]
+        return np.fromstring(text, sep=" ")  # an empty text would give [-1.]
     except (ValueError, DeprecationWarning):
         raise BadSample("points/unreadable", "words stand where numbers are expected") from None
 
 
 def rgb(columns: np.ndarray) -> np.ndarray:
-    """(n, 3 or more) of any numeric type -> (n, 3) float64 in [0, 1]; NaN rows have no colour.
+    """Return colours (n, 3) float64 in [0, 1] from (n, 3 or more) of any numeric type. NaN rows have no colour.
 
-    Bytes are parts of 255, 16 bits of 65535. Of floats and wider integers the largest value says the scale.
+    Bytes are divided by 255, 16 bits by 65535. For floats and wider integers the largest value tells the scale.
     """
     found = columns[:, :3].astype(np.float64)
     found[~np.isfinite(found).all(1)] = np.nan
@@ -72,9 +72,10 @@ def rgb(columns: np.ndarray) -> np.ndarray:
 
 
 def triangles(polygons: np.ndarray | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """((T, 3) corners, (T,) polygon) of polygons, each cut around its first corner; less than three corners give none.
+    """Return ((T, 3) corners, (T,) index of the polygon) of polygons, each cut around its first corner.
 
-    polygons: (F, n) corners, or F arrays of differing lengths; alike ones come together, the fewest corners first.
+    polygons: (F, n) corners, or F arrays of different lengths. The result is sorted by the number of corners. Polygons
+    of fewer than three corners give no triangle.
     """
     if isinstance(polygons, np.ndarray):
         alike = [(np.arange(len(polygons)), polygons)]
@@ -93,7 +94,7 @@ def triangles(polygons: np.ndarray | Sequence[np.ndarray]) -> tuple[np.ndarray, 
 
 
 def check_corners(faces: np.ndarray, vertices: int) -> None:
-    """BadSample where a face names a vertex that is not there."""
+    """Raise BadSample points/corrupt if a face names a vertex that is not there."""
     if len(faces) and (faces.min() < 0 or faces.max() >= vertices):
         wrong = int(faces.max()) if faces.max() >= vertices else int(faces.min())
         raise BadSample("points/corrupt", f"a face names vertex {wrong}, there are {vertices}, counted from 0")

@@ -1,6 +1,6 @@
 """PCD, which depth cameras and the Point Cloud Library write: text, binary, or binary and compressed.
 
-The viewpoint is read over, as PCL's own reader leaves the points in the sensor's frame. Format:
+The viewpoint is ignored, because PCL's own reader leaves the points in the sensor's frame too. Format:
 https://pointclouds.org/documentation/tutorials/pcd_file_format.html
 """
 
@@ -23,7 +23,8 @@ SEPARATE = (("r", "g", "b"), ("red", "green", "blue"))
 
 @dataclass
 class Header:
-    """names, kinds, counts: of the fields, in order. points: how many. form: of the data, which begin at ``start``."""
+    """Header of a file: names, kinds and counts of the fields in order, and the number of points.
+    form: of the data, which begin at byte ``start``."""
 
     names: list[str]
     kinds: list[np.dtype]
@@ -39,7 +40,7 @@ class Header:
 
 
 def read_pcd(data: bytes) -> list[Part]:
-    """The scan in a .pcd file: its points in the order of the file, NaN where the sensor saw nothing.
+    """Read the scan of a .pcd file: its points in the order of the file, NaN where the sensor saw nothing.
 
     Colours come from a packed ``rgb`` or ``rgba`` (a float or an integer of 32 bits), or from three fields. Raises
     BadSample: points/unreadable, too-large, truncated, corrupt.
@@ -60,7 +61,7 @@ def read_pcd(data: bytes) -> list[Part]:
         raise BadSample("points/unreadable", f"no field {', '.join(missing)}; it has {', '.join(header.names)}")
     xyz = np.stack([columns[name].astype(np.float64) for name in "xyz"], axis=1)
     painted = colours(columns)
-    if painted is not None and header.form == "ascii":  # a packed colour that is written as nan is none
+    if painted is not None and header.form == "ascii":  # a packed colour written as nan means no colour
         packed = columns.get("rgb", columns.get("rgba"))
         if packed is not None:
             painted[~np.isfinite(packed)] = np.nan
@@ -68,7 +69,7 @@ def read_pcd(data: bytes) -> list[Part]:
 
 
 def read_header(data: bytes) -> Header:
-    """The header, which ends with the line DATA. Raises BadSample."""
+    """Read the header, up to the line DATA. Raises BadSample: points/unreadable, truncated, corrupt."""
     said: dict[str, list[str]] = {}
     start = 0
     while "DATA" not in said:
@@ -83,11 +84,12 @@ def read_header(data: bytes) -> Header:
             break
         start = stop + 1
     else:
-        return stated(said, start)
+        return parse_header(said, start)
     raise BadSample("points/truncated" if said else "points/unreadable", "its header has no end")
 
 
-def stated(said: dict[str, list[str]], start: int) -> Header:
+def parse_header(said: dict[str, list[str]], start: int) -> Header:
+    """Return the header from its lines: word -> values. Raises BadSample: points/unreadable, corrupt."""
     try:
         names = [name.lower() for name in said.get("FIELDS") or said["COLUMNS"]]
         sizes = [int(size) for size in said["SIZE"]]
@@ -113,6 +115,7 @@ def stated(said: dict[str, list[str]], start: int) -> Header:
 
 
 def from_text(header: Header, data: bytes) -> dict[str, np.ndarray]:
+    """Return field -> values (P,) from text. Fields of several values are left out."""
     width = sum(header.counts)
     values = numbers(data[header.start :])
     if len(values) < width * header.points:
@@ -128,13 +131,14 @@ def from_text(header: Header, data: bytes) -> dict[str, np.ndarray]:
 
 
 def from_rows(header: Header, data: bytes) -> dict[str, np.ndarray]:
+    """Return field -> values (P,) from binary rows. Fields of several values are left out."""
     layout = [(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(header.kinds, header.counts, strict=True))]
     rows = np.frombuffer(data, np.dtype(layout), header.points, header.start)
     return {name: rows[f"{i}"][:, 0] for i, name in enumerate(header.names) if header.counts[i] == 1}
 
 
 def from_compressed(header: Header, data: bytes, total: int) -> dict[str, np.ndarray]:
-    """All points of a field, then those of the next."""
+    """Return field -> values (P,) from compressed data, which hold all points of one field, then those of the next."""
     sizes = np.frombuffer(data[header.start : header.start + 8].ljust(8, b"\0"), "<u4")
     packed, size = int(sizes[0]), int(sizes[1])
     body = data[header.start + 8 : header.start + 8 + packed]
@@ -155,7 +159,8 @@ def from_compressed(header: Header, data: bytes, total: int) -> dict[str, np.nda
 
 
 def colours(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """(P, 3) in [0, 1], or None. Three bytes lie in one number of 32 bits, red the highest but alpha."""
+    """Return colours (P, 3) in [0, 1], or None.
+    A packed colour is three bytes in a number of 32 bits: red the highest, below alpha."""
     for name in ("rgb", "rgba"):
         packed = columns.get(name)
         if packed is not None and packed.dtype.itemsize == 4:

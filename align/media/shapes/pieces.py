@@ -1,4 +1,4 @@
-"""Pieces of a scene as trimesh's parsers give them, with their colours, and the files that these parsers ask for."""
+"""Pieces of a scene from trimesh's parsers, with their colours, and the files that these parsers ask for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from align.media.shapes.neighbours import Neighbours, opened_texture
+from align.media.shapes.neighbours import Neighbours, open_texture
 from align.media.shapes.part import COLOUR_MISSING, Part, check_corners, rgb
 
 
 class Files(Mapping[str, bytes]):
-    """The files that trimesh's parsers ask for by name: those in ``known``, and pictures.
+    """Files that trimesh's parsers ask for by name: those in ``known``, and pictures.
 
-    A picture that cannot be had is answered by one that says so (``absent``): the parsers would go on without a word.
+    A missing picture is replaced by one that holds the reason (``absent_picture``), because the parsers would go on
+    without a message.
     """
 
     def __init__(self, neighbours: Neighbours, known: Mapping[str, bytes]):
@@ -26,9 +27,9 @@ class Files(Mapping[str, bytes]):
             return self.known[name]
         found = self.neighbours.find(name)
         if isinstance(found, str):
-            return absent(found)
-        image = opened_texture(found)
-        return absent(f"{name.strip()}: {image}") if isinstance(image, str) else found
+            return absent_picture(found)
+        image = open_texture(found)
+        return absent_picture(f"{name.strip()}: {image}") if isinstance(image, str) else found
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name]
@@ -40,8 +41,8 @@ class Files(Mapping[str, bytes]):
         return len(self.known)
 
 
-def absent(reason: str) -> bytes:
-    """A picture that stands for one that is not there, and says why."""
+def absent_picture(reason: str) -> bytes:
+    """Return a picture in place of a missing one, with the reason inside."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -53,7 +54,7 @@ def absent(reason: str) -> bytes:
 
 
 def part(piece: Mapping[str, Any], neighbours: Neighbours, painted: Iterable[Any] = ()) -> Part:
-    """A piece as trimesh's parsers give it. painted: names of materials that have a texture."""
+    """Return a piece of trimesh's parsers as a part. painted: names of materials that have a texture."""
     from trimesh.geometry import triangulate_quads
 
     faces = piece.get("faces")
@@ -71,14 +72,14 @@ def part(piece: Mapping[str, Any], neighbours: Neighbours, painted: Iterable[Any
     if material is None:
         return out
     texture = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-    if texture is not None and texture.format is None:  # trimesh's own, where there is no material
+    if texture is not None and texture.format is None:  # trimesh's own picture, made without a material
         return out
     factor = getattr(material, "baseColorFactor", None)
     if texture is None and hasattr(material, "baseColorFactor") and material.name in painted:
         neighbours.say(COLOUR_MISSING, "a texture inside it cannot be read")
         out.vertex_rgb = None
     elif texture is not None:
-        image = texture.info["absent"] if "absent" in texture.info else opened_texture(texture)
+        image = texture.info["absent"] if "absent" in texture.info else open_texture(texture)
         uv = getattr(visual, "uv", None)
         if not isinstance(image, str) and (uv is None or len(uv) != len(out.vertices)):
             image = "it has a texture and no places in it"

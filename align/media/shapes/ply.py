@@ -1,4 +1,4 @@
-"""PLY, text or binary of either byte order: meshes and scans, with colours under the names that writers give them."""
+"""PLY, text or binary in either byte order: meshes and scans, with colours under the names that writers use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CORNERS = ("vertex_indices", "vertex_index")
 
 
 def read_ply(data: bytes, neighbours: Neighbours) -> list[Part]:
-    """The shape in a .ply file. Raises BadSample: points/unreadable, truncated, corrupt."""
+    """Read the parts of a .ply file. Raises BadSample: points/unreadable, truncated, corrupt."""
     elements, form, textures, start = header(data)
     if form == "ascii":
         found = from_text(elements, numbers(data[start:]))
@@ -42,7 +42,7 @@ def read_ply(data: bytes, neighbours: Neighbours) -> list[Part]:
 
 
 def header(data: bytes) -> tuple[list[Element], str, list[str], int]:
-    """(elements, form, names of textures, where the rows begin)."""
+    """Read (elements, form, names of textures, byte where the rows begin)."""
     end = data.find(b"end_header")
     stop = data.find(b"\n", end)
     if not data.startswith(b"ply") or (end >= 0 and stop < 0 and not data[end:].strip() == b"end_header"):
@@ -74,7 +74,7 @@ def header(data: bytes) -> tuple[list[Element], str, list[str], int]:
 
 
 def colours(columns: Columns) -> np.ndarray | None:
-    """(n, 3) in [0, 1], whichever of the known names they have."""
+    """Return colours (n, 3) in [0, 1] under any of the known names, or None."""
     lower = {name.lower(): column for name, column in columns.items()}
     for names in COLOURS:
         if all(name in lower for name in names):
@@ -83,7 +83,7 @@ def colours(columns: Columns) -> np.ndarray | None:
 
 
 def surface(part: Part, corners: np.ndarray | list[np.ndarray], vertex: Columns, face: Columns) -> None:
-    """Give a part its faces as triangles, the colours of faces, and places in a texture (of corners, or vertices)."""
+    """Give a part its faces as triangles, their colours, and places in a texture (of corners, or vertices)."""
     part.faces, face_of = triangles(corners)
     check_corners(part.faces, len(part.vertices))
     painted = colours(face)
@@ -91,11 +91,11 @@ def surface(part: Part, corners: np.ndarray | list[np.ndarray], vertex: Columns,
         part.face_rgb = painted[face_of]
     places = face.get("texcoord")
     if places is not None and all(len(uv) == 2 * len(polygon) for uv, polygon in zip(places, corners, strict=True)):
-        # a polygon's places are cut into the triangles that its corners are: numbered by corner, then looked up
+        # A polygon's places are cut like its corners: they are numbered by corner, cut, then looked up.
         first = np.cumsum([0, *(len(polygon) for polygon in corners)])[:-1]
         numbered, _ = triangles([at + np.arange(len(polygon)) for at, polygon in zip(first, corners, strict=True)])
         part.uv = np.concatenate([np.asarray(uv, np.float64).reshape(-1, 2) for uv in places])[numbered.reshape(-1)]
-        keep = part.faces.reshape(-1)  # a vertex has another place in each face
+        keep = part.faces.reshape(-1)  # a vertex can have another place in each face
         part.vertices = part.vertices[keep]
         part.vertex_rgb = None if part.vertex_rgb is None else part.vertex_rgb[keep]
         part.faces = np.arange(len(keep)).reshape(-1, 3)

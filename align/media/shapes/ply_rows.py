@@ -1,4 +1,4 @@
-"""The rows of a PLY: each element of the header as columns, from numbers in text or in bytes."""
+"""Rows of a PLY: each element of the header as columns, from numbers in text or in bytes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TYPES = {
 }
 
 Columns = dict[str, "np.ndarray | list[np.ndarray]"]
-"""(n,) of a scalar; (n, k), or n arrays where their lengths differ, of a list."""
+"""Name -> values: (n,) of a scalar, (n, k) of a list, or n arrays if its lengths differ."""
 
 
 @dataclass
 class Element:
-    """A kind of rows in the file. properties: (name, type, type of a list's length or "")."""
+    """Kind of rows in the file. properties: (name, type, type of a list's length or "")."""
 
     name: str
     count: int
@@ -45,11 +45,12 @@ class Element:
 
     @property
     def lists(self) -> list[int]:
+        """Indices of the properties that are lists."""
         return [i for i, (_, _, length) in enumerate(self.properties) if length]
 
 
 def from_text(elements: list[Element], values: np.ndarray) -> dict[str, Columns]:
-    """Element -> columns, from all numbers of a text. Raises BadSample: points/truncated, corrupt."""
+    """Return element -> columns, from all numbers of a text. Raises BadSample: points/truncated, corrupt."""
     at, found = 0, {}
     for element in (e for e in elements if e.properties and e.count):
         width = len(element.properties)
@@ -58,25 +59,27 @@ def from_text(elements: list[Element], values: np.ndarray) -> dict[str, Columns]
             if len(rest) < element.count * width:
                 raise cut(element.count, len(rest) // width, f"rows of {element.name!r}")
             rows = rest[: element.count * width].reshape(element.count, width)
-            found[element.name] = {n: typed(rows[:, i], kind) for i, (n, kind, _) in enumerate(element.properties)}
+            found[element.name] = {
+                n: cast_column(rows[:, i], kind) for i, (n, kind, _) in enumerate(element.properties)
+            }
             at += element.count * width
             continue
-        columns, used = listed(element, rest)
+        columns, used = read_lists(element, rest)
         found[element.name] = columns
         at += used
     return found
 
 
-def typed(column: np.ndarray, kind: str) -> np.ndarray:
-    """A column of numbers in the type that the header gives it, where that holds them: it says a colour's scale."""
+def cast_column(column: np.ndarray, kind: str) -> np.ndarray:
+    """Return a column in the header's type, which tells a colour's scale, or unchanged if that type cannot hold it."""
     cast = column.astype(kind)
     return cast if cast.dtype.kind == "f" or np.array_equal(cast, column) else column
 
 
-def listed(element: Element, values: np.ndarray) -> tuple[Columns, int]:
-    """(columns, how many numbers they took) of an element with lists, from a text's numbers."""
+def read_lists(element: Element, values: np.ndarray) -> tuple[Columns, int]:
+    """Return (columns, count of numbers used) of an element with lists, from a text's numbers."""
     widths, at = [], 0
-    for _, _, length in element.properties:  # as its first row has them
+    for _, _, length in element.properties:  # sizes in the first row
         if length and at >= len(values):
             raise cut(element.count, 0, f"rows of {element.name!r}")
         widths.append(1 + size(values[at]) if length else 1)
@@ -87,7 +90,7 @@ def listed(element: Element, values: np.ndarray) -> tuple[Columns, int]:
         if all((rows[:, starts[i]] == widths[i] - 1).all() for i in element.lists):
             columns: Columns = {}
             for (name, kind, length), start, width in zip(element.properties, starts, widths, strict=True):
-                columns[name] = rows[:, start + 1 : start + width] if length else typed(rows[:, start], kind)
+                columns[name] = rows[:, start + 1 : start + width] if length else cast_column(rows[:, start], kind)
             return columns, element.count * at
     rows_of: dict[str, list[np.ndarray]] = {name: [] for name, _, _ in element.properties}
     at = 0
@@ -101,23 +104,24 @@ def listed(element: Element, values: np.ndarray) -> tuple[Columns, int]:
                 raise cut(element.count, row, f"rows of {element.name!r}")
             rows_of[name].append(values[at : at + n])
             at += n
-    return joined(element, rows_of), at
+    return join_columns(element, rows_of), at
 
 
 def size(value: float) -> int:
-    """The length of a list. Raises BadSample for a number that is none."""
+    """Return the length of a list. Raises BadSample for a number that is no length."""
     if not 0 <= value < 2**31:
         raise BadSample("points/corrupt", f"a list of {value:g} numbers")
     return int(value)
 
 
 def from_binary(elements: list[Element], data: bytes, at: int, order: str) -> dict[str, Columns]:
-    """Element -> columns, from bytes of that order from ``at`` on. Raises BadSample: points/truncated, corrupt."""
+    """Return element -> columns, from the bytes from ``at`` on. Raises BadSample: points/truncated, corrupt.
+    order: of the bytes, "<" or ">"."""
     found: dict[str, Columns] = {}
     for element in (e for e in elements if e.properties and e.count):
         layout, lengths = [], {}
         start = at
-        for i, (_, kind, length) in enumerate(element.properties):  # as its first row has them
+        for i, (_, kind, length) in enumerate(element.properties):  # sizes in the first row
             if length:
                 first = np.dtype(order + length)
                 if start + first.itemsize > len(data):
@@ -139,14 +143,14 @@ def from_binary(elements: list[Element], data: bytes, at: int, order: str) -> di
                 found[element.name] = {name: rows[f"p{i}"] for i, (name, _, _) in enumerate(element.properties)}
                 at += room * element.count
                 continue
-        found[element.name], at = ragged(element, data, at, order)
+        found[element.name], at = read_ragged(element, data, at, order)
     if len(data) - at > 1 and data[at:].strip():
         raise BadSample("points/corrupt", f"{len(data) - at} bytes follow the rows that its header names")
     return found
 
 
-def ragged(element: Element, data: bytes, at: int, order: str) -> tuple[Columns, int]:
-    """(columns, where the next element begins) of rows whose lists differ in length."""
+def read_ragged(element: Element, data: bytes, at: int, order: str) -> tuple[Columns, int]:
+    """Return (columns, byte where the next element begins) of rows whose lists differ in length."""
     kinds = [
         (name, np.dtype(order + kind), np.dtype(order + length) if length else None)
         for name, kind, length in element.properties
@@ -162,9 +166,9 @@ def ragged(element: Element, data: bytes, at: int, order: str) -> tuple[Columns,
                 raise cut(element.count, row, f"rows of {element.name!r}")
             rows_of[name].append(np.frombuffer(data, kind, n, at))
             at += n * kind.itemsize
-    return joined(element, rows_of), at
+    return join_columns(element, rows_of), at
 
 
-def joined(element: Element, rows: dict[str, list[np.ndarray]]) -> Columns:
-    """The rows of lists as they are, those of scalars as one column."""
+def join_columns(element: Element, rows: dict[str, list[np.ndarray]]) -> Columns:
+    """Return the rows of each list as they are, and those of each scalar as one column."""
     return {n: rows[n] if length else np.concatenate(rows[n]) for n, _, length in element.properties}

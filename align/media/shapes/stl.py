@@ -9,13 +9,13 @@ import numpy as np
 from align.media.shapes.part import Part, cut, numbers
 from align.values import BadSample
 
-HEAD = 84  # bytes before the first triangle of a binary file: a title, and how many there are
-MOST = 2**24  # triangles; a larger count is hardly one
+HEAD = 84  # bytes of a binary file's header: a title, and the number of triangles
+MOST = 2**24  # triangles: a larger count is hardly true
 ROW = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
 
 
 def read_stl(data: bytes) -> list[Part]:
-    """The shape in an .stl file. Raises BadSample: points/unreadable, truncated."""
+    """Read the shape of an .stl file. Raises BadSample: points/unreadable, truncated."""
     stated = int.from_bytes(data[80:84], "little")
     fits = len(data) >= HEAD and len(data) == HEAD + ROW.itemsize * stated
     text = data.lstrip()[:5].lower() == b"solid" and b"\0" not in data[:HEAD]
@@ -32,7 +32,7 @@ def read_stl(data: bytes) -> list[Part]:
 
 
 def from_text(data: bytes) -> np.ndarray:
-    """(3 T, 3) corners."""
+    """Return the corners (3 T, 3) of a text's triangles."""
     lines = [line for line in (line.strip().lower() for line in re.split(rb"[\r\n]+", data)) if line]
     corners = [line[6:] for line in lines if line.startswith(b"vertex")]
     facets = sum(line.startswith(b"facet") for line in lines)

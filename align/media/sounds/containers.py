@@ -1,7 +1,7 @@
-"""Containers of sound whose header states how many bytes of samples follow: found, compared with the file, mended.
+"""Containers of sound whose header states the number of bytes: the place of the samples, and mended headers.
 
 A program that writes to a pipe cannot go back to its header. It leaves 0 or the largest number there, which means
-"until the end"; libsndfile takes some of these for an empty or a broken file.
+"until the end". libsndfile takes some of these files for empty or broken.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-CHUNKS = 1000  # at most: a hostile file can hold millions of empty ones
+CHUNKS = 1000  # at most, because a hostile file can hold millions of empty ones
 
 
 class Layout(NamedTuple):
-    """Layout of a container's chunks. first: byte of the first one. name, width: bytes of its name and its length.
+    """Layout of a container's chunks.
 
-    pad: a chunk's end is rounded up to a multiple. whole: the length counts the chunk's name and length too. slack:
-    bytes that writers of whole files count, and leave out.
+    first: byte of the first chunk. name, width: bytes of a chunk's name and of its length. pad: a chunk's end is
+    rounded up to a multiple of it. whole: the length includes the chunk's name and length. slack: bytes at the end that
+    writers count but leave out.
     """
 
     first: int
@@ -38,7 +39,7 @@ LAYOUTS = {
     b"riff": Layout(40, 16, 8, "little", 8, (b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",), True),  # Wave64
     b"caff": Layout(8, 4, 8, "big", 1, (b"data",)),
     b"Crea": Layout(26, 1, 3, "little", 1, (b"\1", b"\x09")),  # Creative Voice
-    b"MATL": Layout(128, 4, 4, "little", 8, (), slack=8),  # MATLAB 5, of whose arrays the last holds the samples
+    b"MATL": Layout(128, 4, 4, "little", 8, (), slack=8),  # MATLAB 5: the last array holds the samples
 }
 
 
@@ -56,7 +57,7 @@ class Samples(NamedTuple):
         return self.start + self.length
 
     def is_open(self, size: int, layout: Layout | None, file: BinaryIO) -> bool:
-        """Whether the length states nothing: it is one of those that mean "until the end"."""
+        """Return True for a length that means "until the end"."""
         if self.width == 0:
             return False
         if self.length == 0:
@@ -66,22 +67,22 @@ class Samples(NamedTuple):
         return self.length >= least and self.end > size
 
     def patch(self, size: int) -> bytes:
-        """The number that should stand in ``field``."""
+        """Return the bytes that should stand in ``field``."""
         return (size - self.start).to_bytes(self.width, "little" if self.order == "little" else "big")
 
 
 def find_samples(file: BinaryIO, head: bytes, size: int) -> tuple[Samples, Layout | None] | None:
-    """Return the place of the samples in a file that begins with ``head`` (64 bytes or more where it is so long).
+    """Return the place of the samples in a file that begins with ``head`` (64 bytes or more, if the file has so many).
 
-    None for a container that is not known here or states no number of bytes.
+    Returns None for an unknown container, or one that states no number of bytes.
     """
     layout = LAYOUTS.get(head[:4])
     if layout is None:
-        found = _fixed(head)
+        found = _find_fixed(head)
         return None if found is None else (found, None)
     ds64: Samples | None = None
     for name, samples in chunks(file, layout, layout.first, size):
-        if name == b"ds64":  # RIFF size, then the data's
+        if name == b"ds64":  # holds the size of RIFF, then that of the data
             file.seek(samples.start + 8)
             ds64 = Samples(0, int.from_bytes(file.read(8), "little"), samples.start + 8, 8, "little")
         elif name in layout.data:
@@ -92,7 +93,7 @@ def find_samples(file: BinaryIO, head: bytes, size: int) -> tuple[Samples, Layou
 
 
 def chunks(file: BinaryIO, layout: Layout, at: int, size: int) -> Iterator[tuple[bytes, Samples]]:
-    """(name, place) of each chunk from byte ``at`` on, those that run over the end too."""
+    """Yield (name, place) of each chunk from byte ``at`` on, also of one that runs over the end."""
     header = layout.name + layout.width
     order = "little" if layout.order == "little" else "big"
     for _ in range(CHUNKS):
@@ -109,7 +110,7 @@ def chunks(file: BinaryIO, layout: Layout, at: int, size: int) -> Iterator[tuple
 
 
 def fits(file: BinaryIO, layout: Layout, at: int, size: int) -> bool:
-    """Whether the bytes from ``at`` to the end are chunks, the last of which ends with the file."""
+    """Return True if the bytes from ``at`` on are chunks, and the last one ends with the file."""
     end = at
     for _, samples in chunks(file, layout, at, size):
         end = samples.end
@@ -117,7 +118,7 @@ def fits(file: BinaryIO, layout: Layout, at: int, size: int) -> bool:
 
 
 def runs_over(file: BinaryIO, head: bytes, size: int) -> int:
-    """The byte where a container's last chunk should end, where that lies behind the file's end; else 0."""
+    """Return the byte where a container's last chunk should end, if the file ends before it, else 0."""
     layout = LAYOUTS.get(head[:4])
     if layout is None:
         return 0
@@ -127,8 +128,8 @@ def runs_over(file: BinaryIO, head: bytes, size: int) -> int:
     return end if end > size + layout.slack else 0
 
 
-def _fixed(head: bytes) -> Samples | None:
-    """Headers of one layout. AU; NIST Sphere; the samplers' AVR, MPC and WVE."""
+def _find_fixed(head: bytes) -> Samples | None:
+    """Return the place of the samples by a header of fixed layout: AU, NIST Sphere, AVR, MPC, WVE and MATLAB 4."""
     number = int.from_bytes
     if head[:4] == b".snd":
         return Samples(number(head[4:8], "big"), number(head[8:12], "big"), 8, 4, "big")
@@ -151,7 +152,7 @@ def _fixed(head: bytes) -> Samples | None:
 
 
 def _nist(head: bytes) -> Samples | None:
-    """NIST Sphere, the .wav of TIMIT and its like: lines of ``name -i value``."""
+    """Read the header of NIST Sphere, the .wav of TIMIT and similar sets: lines of ``name -i value``."""
     lines = head.decode("latin-1").split("\n")
     said = {words[0]: words[2] for line in lines[2:] if len(words := line.split()) == 3}
     try:

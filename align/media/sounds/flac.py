@@ -1,6 +1,6 @@
-"""The length of a FLAC whose header states none: encoders that write to a pipe leave 0 samples there (RFC 9639).
+"""Length of a FLAC whose header states none: encoders that write to a pipe leave 0 samples there (RFC 9639).
 
-Each frame's header says which samples it holds. The last whole frame gives the length.
+The header of each frame names the samples in it. The last whole frame gives the length.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 from functools import cache
 from typing import BinaryIO
 
-SEARCH = 1 << 20  # bytes from the end in which the last frame is looked for; a large one has 150,000
+SEARCH = 1 << 20  # bytes at the end that are searched for the last frame: a large frame has 150,000
 BEHIND = 16  # bytes of the next frame that may stand behind the last whole one: less than a header
-TRIES = 4  # headers from the end of which one begins a whole frame
+TRIES = 4  # headers at the end, one of which begins a whole frame
 
 
 def total_samples(info: bytes) -> int:
-    """Samples that the first 42 bytes of a FLAC state; 0: they state none."""
+    """Return the number of samples that the first 42 bytes of a FLAC state, 0 if they state none."""
     return (info[21] & 0xF) << 32 | int.from_bytes(info[22:26], "big")
 
 
 def with_total(info: bytes, samples: int) -> bytes:
-    """The five bytes from 21 on, in which the number of samples stands, with another number."""
+    """Return the five bytes from byte 21 on, which hold the number of samples, with another number."""
     return bytes([info[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def samples_there(file: BinaryIO, start: int, size: int) -> int:
-    """Samples up to the end of the last whole frame of a FLAC that begins at byte ``start``; 0: there is none."""
+def count_samples(file: BinaryIO, start: int, size: int) -> int:
+    """Return the samples of a FLAC, which begins at byte ``start``, up to the end of its last whole frame, or 0."""
     file.seek(start)
     info = file.read(42)
     file.seek(max(start, size - 128))
@@ -40,11 +40,11 @@ def samples_there(file: BinaryIO, start: int, size: int) -> int:
             return sum(frame)
         seen += [] if frame is None else [frame[0]]
         i = block.rfind(b"\xff", 0, i)
-    return max(seen, default=0)  # the last frame is cut, so what is there ends before it
+    return max(seen, default=0)  # the last frame is cut, so the samples end before it
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a frame ends with these bytes, or a little before: its checksum and its content give 0."""
+    """Return True if a frame ends with these bytes or a little before: the checksum over all of it is 0 there."""
     table = _table(16, 0x8005)
     crc = 0
     for byte in data[:-BEHIND]:
@@ -57,7 +57,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _frame(head: bytes, info: bytes) -> tuple[int, int] | None:
-    """(a frame's first sample, how many it holds) by its header (RFC 9639, section 9.1); None for other bytes."""
+    """Return (first sample, number of samples) of a frame by its header (RFC 9639, section 9.1), or None."""
     if len(head) < 6 or head[1] & 0xFE != 0xF8 or head[3] & 1:
         return None
     code, at = _number(head)
@@ -78,7 +78,7 @@ def _frame(head: bytes, info: bytes) -> tuple[int, int] | None:
 
 
 def _number(head: bytes) -> tuple[int | None, int]:
-    """(the number of the frame or its first sample, the byte behind it), coded as UTF-8 codes characters."""
+    """Return (number of the frame or of its first sample, next byte). It is coded as UTF-8 codes characters."""
     lead = head[4]
     more = 0 if lead < 0x80 else 8 - (lead ^ 0xFF).bit_length() - 1
     rest = head[5 : 5 + more]
@@ -99,7 +99,7 @@ def _crc8(data: bytes) -> int:
 
 @cache
 def _table(bits: int, polynomial: int) -> list[int]:
-    """A checksum's change by each byte, the highest bit first (RFC 9639, sections 9.1.8 and 9.3)."""
+    """Return the change of a checksum by each byte, highest bit first (RFC 9639, sections 9.1.8 and 9.3)."""
     top, table = 1 << bits - 1, []
     for byte in range(256):
         crc = byte << bits - 8

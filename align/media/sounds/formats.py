@@ -1,4 +1,4 @@
-"""Formats of sound that are not read here, told by their first bytes, whatever a file is called."""
+"""Formats of sound that are not read, by their first bytes, not by a file's name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SUFFIXES = frozenset(CONVERTED.split())
 
 
 def foreign(head: bytes) -> str | None:
-    """The name of a format that ffmpeg reads and libsndfile does not, by its first 400 bytes; None for any other."""
+    """Return the name of a format that ffmpeg reads and libsndfile does not, by the first 400 bytes, or None."""
     if head[:3] == b"ID3":
         size = sum((b & 0x7F) << shift for b, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
         head = head[10 + size :]
@@ -63,7 +63,7 @@ def foreign(head: bytes) -> str | None:
 
 
 def advice(name: str) -> str:
-    """One sentence: what the file is, and with what it can be read."""
+    """Return a sentence with the format of a file, and the programs that read it."""
     return (
         f"its content is {name}, which libsndfile does not read; `ffmpeg -i FILE out.flac` makes a file that is read, "
         "torchcodec decodes it to an array"

@@ -1,4 +1,4 @@
-"""Parts of a file, and bytes in place of others, read as one file: libsndfile is handed a header that was mended."""
+"""Parts of a file, with some bytes replaced, read as one file: libsndfile receives a mended header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 
 class Joined(io.RawIOBase):
-    """A file to read, made of parts: bytes, or the (start, end) of a piece of ``file``; ``zeros`` bytes of 0 follow."""
+    """File to read, made of parts: bytes, or the (start, end) of a piece of ``file``, and then ``zeros`` bytes of 0."""
 
     def __init__(self, file: BinaryIO, parts: Sequence[bytes | tuple[int, int]], zeros: int = 0):
         self.file, self.at = file, 0
@@ -43,7 +43,7 @@ class Joined(io.RawIOBase):
         return done
 
     def _piece(self, view: memoryview) -> int:
-        """Bytes that were put into ``view`` from the part where the file stands."""
+        """Copy bytes of the part at the file's position into ``view``, and return their number."""
         i = bisect_right(self.starts, self.at) - 1
         if i == len(self.parts):
             view[:] = bytes(len(view))

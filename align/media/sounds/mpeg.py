@@ -1,8 +1,8 @@
-"""Frames of MPEG audio (.mp3), found and counted where no header states how many there are.
+"""Frames of MPEG audio (.mp3), found and counted if no header states their number.
 
-ISO/IEC 11172-3 and 13818-3, section 2.4.2.3: a frame's first four bytes give its length in bytes and samples. A file of
-variable rate begins with a frame that holds no sound but the count ("Xing", "Info" or "VBRI"). A stream that was
-written to a pipe has none, and libsndfile guesses the length from the first frame.
+ISO/IEC 11172-3 and 13818-3, section 2.4.2.3: the first four bytes of a frame give its length in bytes and in samples. A
+file of variable rate begins with a frame that holds the count instead of sound ("Xing", "Info" or "VBRI"). A stream
+that was written to a pipe has none, and libsndfile guesses the length from the first frame.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ V1 = {
 V2 = {
     1: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}  # of MPEG-2 and 2.5; layer III as II
+}  # of MPEG-2 and 2.5, whose layer III has the rates of II
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}  # Hz, by version
-SEARCH = 1 << 16  # bytes without a frame that are searched for one
-CHAIN = 3  # frames in a row that are no accident
+SEARCH = 1 << 16  # bytes without a frame that are searched
+CHAIN = 3  # frames in a row that other bytes hardly imitate
 TAIL = 4096  # bytes behind the stated end: some encoders do not count the first frame
 
 
 class Frame(NamedTuple):
-    """A frame's header. stream: version, layer, rate and channels, which all frames of a stream share."""
+    """Header of a frame. stream: version, layer, rate and channels, which all frames of a stream share."""
 
     stream: tuple[int, int, int, int]
     samples: int
-    length: int  # bytes, the header included; 0: the free format does not say it
-    tag: int  # byte of the frame where a count stands, if one does
+    length: int  # bytes with the header, 0 for the free format, which does not state it
+    tag: int  # byte of the frame where a count would stand
 
 
 class Stream(NamedTuple):
-    """The frames of a file. spans: (start, end) bytes, without tags and the frame of the count.
+    """Frames of a file. spans: (start, end) bytes, without tags and the frame of the count.
 
-    first: bytes of the first frame. gap: byte where something else than a tag stands before the next frame. stated:
-    frames by a count in the file, else 0.
+    first: bytes of the first frame. gap: byte where other data than a tag stand before the next frame. stated: number
+    of frames by a count in the file, else 0.
     """
 
     spans: list[tuple[int, int]]
@@ -52,7 +52,7 @@ class Stream(NamedTuple):
 
 
 def skip_tags(file: BinaryIO, at: int = 0) -> int:
-    """The first byte behind the tags (ID3v2, ID3v1, APE) that stand at ``at``."""
+    """Return the first byte behind the tags (ID3v2, ID3v1, APE) that stand at ``at``."""
     for _ in range(16):
         file.seek(at)
         head = file.read(32)
@@ -62,7 +62,7 @@ def skip_tags(file: BinaryIO, at: int = 0) -> int:
         elif head[:3] == b"TAG":
             at += 128
         elif head[:8] == b"APETAGEX" and len(head) == 32:
-            header = int.from_bytes(head[20:24], "little") & 1 << 29  # this is the tag's header, not its footer
+            header = int.from_bytes(head[20:24], "little") & 1 << 29  # set in the tag's header, not in its footer
             at += 32 + (int.from_bytes(head[12:16], "little") if header else 0)
         else:
             break
@@ -71,7 +71,7 @@ def skip_tags(file: BinaryIO, at: int = 0) -> int:
 
 @lru_cache(maxsize=1024)
 def parse(head: bytes) -> Frame | None:
-    """The frame that begins with these four bytes, or None."""
+    """Return the frame that begins with these four bytes, or None."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -92,16 +92,15 @@ def parse(head: bytes) -> Frame | None:
 
 
 def states_length(file: BinaryIO, start: int, size: int) -> bool | None:
-    """Whether the first frame, from byte ``start`` on, states how many there are, in words that libsndfile knows.
+    """Return True if the first frame from ``start`` on states the number of frames, in a form that libsndfile knows.
 
-    None where no frame is found.
-
-    A count that ends before the file does, with more frames behind it, states nothing: such files were joined.
+    Returns None without any frame. A count that ends before the file does, with more frames behind it, states nothing:
+    several files were joined.
     """
-    at = start if _count(file, start)[2] else find_frame(file, start, size)
+    at = start if _read_count(file, start)[2] else find_frame(file, start, size)
     if at is None:
         return None
-    count, length, known = _count(file, at)
+    count, length, known = _read_count(file, at)
     if not count or not known:
         return False
     end = at + length
@@ -109,15 +108,15 @@ def states_length(file: BinaryIO, start: int, size: int) -> bool | None:
 
 
 def survey(file: BinaryIO, start: int, size: int, most: float) -> Stream | None:
-    """The frames from byte ``start`` on, counted up to ``most`` seconds and to the first gap.
+    """Return the frames from byte ``start`` on, counted up to ``most`` seconds and to the first gap.
 
-    None where there are none, or of the free format, whose frames do not say how long they are.
+    Returns None without frames, or for the free format, whose frames do not state their length.
     """
     at = find_frame(file, start, size)
     first = None if at is None else _frame(file, at)
     if at is None or first is None or first.length == 0:
         return None
-    stated, _, _ = _count(file, at)
+    stated, _, _ = _read_count(file, at)
     if stated is not None:
         at += first.length
         first = _frame(file, at) or first
@@ -145,7 +144,8 @@ def survey(file: BinaryIO, start: int, size: int, most: float) -> Stream | None:
 
 
 def find_frame(file: BinaryIO, at: int, size: int, search: int = SEARCH) -> int | None:
-    """The first byte from ``at`` on where a chain of frames begins; at ``at`` itself a short one may end the file."""
+    """Return the first byte from ``at`` on where a chain of frames begins.
+    A chain that begins at ``at`` itself may be short, if it ends the file."""
     frame = _frame(file, at)
     if frame is not None and _is_chain(file, at, size, 1):
         return at
@@ -161,11 +161,11 @@ def find_frame(file: BinaryIO, at: int, size: int, search: int = SEARCH) -> int 
 
 
 def _is_chain(file: BinaryIO, at: int, size: int, least: int = CHAIN) -> bool:
-    """Whether CHAIN frames of one stream follow each other, or ``least`` up to the file's end, or one with a count."""
+    """Return True for CHAIN frames of one stream in a row, for ``least`` that end the file, or for one with a count."""
     first = frame = _frame(file, at)
     n = 0
     while frame is not None and first is not None and frame.stream == first.stream and n < CHAIN:
-        if n == 0 and _count(file, at)[0] is not None:
+        if n == 0 and _read_count(file, at)[0] is not None:
             return True
         if frame.length == 0:
             return False
@@ -175,12 +175,14 @@ def _is_chain(file: BinaryIO, at: int, size: int, least: int = CHAIN) -> bool:
 
 
 def _frame(file: BinaryIO, at: int) -> Frame | None:
+    """Return the frame at byte ``at``, or None."""
     file.seek(at)
     return parse(file.read(4))
 
 
-def _count(file: BinaryIO, at: int) -> tuple[int | None, int, bool]:
-    """(frames, bytes, whether libsndfile knows it) by the first frame's own word; None frames: it is a plain frame."""
+def _read_count(file: BinaryIO, at: int) -> tuple[int | None, int, bool]:
+    """Return (frames, bytes, True if libsndfile knows the form) by the count in a first frame.
+    frames is None for a plain frame."""
     file.seek(at)
     block = file.read(64)
     frame = parse(block)
@@ -197,5 +199,6 @@ def _count(file: BinaryIO, at: int) -> tuple[int | None, int, bool]:
 
 
 def _numbers(data: bytes) -> Iterator[int]:
+    """Yield the big-endian numbers of four bytes each."""
     for i in range(0, len(data), 4):
         yield int.from_bytes(data[i : i + 4], "big")

@@ -1,6 +1,6 @@
-"""Pages of an Ogg file, as RFC 3533 lays them out: walked, so that a hole or a second stream is seen.
+"""Pages of an Ogg file (RFC 3533), read one by one to find damaged pages and a second stream.
 
-libsndfile takes a stream whose first page of sound is damaged for one that begins later, and reads the first of two.
+libsndfile skips a damaged first page of sound and takes the stream for a shorter one. Of two it reads the first.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 HEADER = 27  # bytes before the table of segments
-MOST = 1 << 19  # pages that are looked at: three hours of 20 ms each
+MOST = 1 << 19  # pages that are read: three hours of 20 ms each
 FIRST, LAST = 2, 4  # flags: the page begins, or ends, its stream
 NOWHERE = (0, 2**64 - 1)  # positions of pages that hold no sound, or end no packet
 _mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Page(NamedTuple):
-    """A page's place in the file, its flags, the samples of its stream up to its end, and the stream's number."""
+    """Page of an Ogg file: place, flags, samples of the stream up to the page's end, and number of the stream."""
 
     start: int
     end: int
@@ -27,7 +27,7 @@ class Page(NamedTuple):
 
 
 def pages(file: BinaryIO, at: int) -> Iterator[Page]:
-    """The pages from byte ``at`` on, each behind the one before, up to bytes that are none or MOST."""
+    """Yield the pages from byte ``at`` on, up to the first bytes that are no page, MOST at most."""
     for _ in range(MOST):
         file.seek(at)
         head = file.read(HEADER + 255)
@@ -39,14 +39,17 @@ def pages(file: BinaryIO, at: int) -> Iterator[Page]:
 
 
 def is_whole(file: BinaryIO, page: Page) -> bool:
-    """Whether a page's bytes are those that its checksum was made of."""
+    """Return True if a page's bytes have the checksum that the page states."""
     file.seek(page.start)
     data = file.read(page.end - page.start)
     return checksum(data[:22] + bytes(4) + data[26:]) == int.from_bytes(data[22:26], "little")
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """Ogg's CRC-32 of a page whose four bytes for it are 0: polynomial 04C11DB7, the highest bit first, from zero and
-    not inverted. zlib's takes the lowest bit first, and inverts before and after."""
+    """Return Ogg's CRC-32 of a page whose four bytes of checksum are 0.
+
+    Polynomial 04C11DB7, highest bit first, from zero and not inverted. zlib's takes the lowest bit first, and inverts
+    before and after.
+    """
     crc = zlib.crc32(data.translate(_mirrored), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2)

@@ -1,4 +1,4 @@
-"""One recording, or samples in memory, to a mono wave at a given rate; lengths and rates are refused by the header."""
+"""One recording, or samples in memory, to a mono wave at a given rate. Length and rate are checked in the header."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from align.media.reading import bad
 from align.media.sounds.recording import check_rate, recording, too_large
 
 ENCODED = bytes | bytearray | memoryview | str | Path
-LOUDEST = 16.0  # full scale is 1; floats beyond 24 dB above it are no sound, or integers that were not divided
+LOUDEST = 16.0  # 24 dB above full scale: louder floats are no sound, or undivided integers
 
 
 def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
-    """(T,) float32 within [-1, 1], the mean of the channels, at ``sample_rate``.
+    """Read (T,) float32 within [-1, 1], the mean of the channels, at ``sample_rate``.
 
-    source: bytes, a path, (array, rate), or an array at ``sample_rate``; arrays are (T,) or have their few channels in
-    the shorter dimension, floats within [-1, 1] or integers of full scale.
-    Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite, shape,
-    dtype.
+    source: bytes, a path, (array, rate), or an array at ``sample_rate``. Arrays are (T,), or have their few channels in
+    the shorter dimension. They hold floats within [-1, 1] or integers of full scale. Raises BadSample: audio/empty,
+    format, unreadable, truncated, corrupt, no-length, too-large, rate, range, non-finite, shape, dtype.
     """
     if isinstance(source, ENCODED):
         wave, rate = from_file(source, max_seconds)
@@ -38,14 +37,14 @@ def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
     check_rate(source, rate)
     if len(wave) > max_seconds * rate:
         raise too_large(source, len(wave) / rate, max_seconds)
-    return resampled(checked(wave, source), int(rate), sample_rate)
+    return resample(check_wave(wave, source), int(rate), sample_rate)
 
 
-def checked(wave: np.ndarray, source: Any) -> Tensor:
-    """(T,) within [-1, 1], of samples that are there, finite and not absurdly loud; BadSample otherwise."""
+def check_wave(wave: np.ndarray, source: Any) -> Tensor:
+    """Return samples (T,) clipped to [-1, 1]. Raises BadSample: audio/empty, non-finite, range (absurdly loud)."""
     if len(wave) == 0:
         raise bad("audio/empty", source, "no samples")
-    peak = max(-float(wave.min()), float(wave.max()))  # of NaN is NaN
+    peak = max(-float(wave.min()), float(wave.max()))  # NaN if any is NaN
     if not np.isfinite(peak):
         raise bad("audio/non-finite", source, "NaN or infinity among the samples")
     if peak > LOUDEST:
@@ -55,13 +54,13 @@ def checked(wave: np.ndarray, source: Any) -> Tensor:
 
 
 def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
-    """((T,) float32, rate) from an encoded file, channels averaged."""
+    """Read ((T,) float32, rate) from an encoded file, channels averaged."""
     with recording(source, max_seconds) as opened:
         return opened.read(opened.frames), opened.rate
 
 
 def from_array(samples: Any) -> np.ndarray:
-    """(T,) float32 from an array of floats or integers, one or two dimensions."""
+    """Return (T,) float32 from an array of floats or integers, one or two dimensions."""
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array  # (T, channels)
@@ -82,21 +81,21 @@ def from_array(samples: Any) -> np.ndarray:
         return wave.mean(1) if wave.shape[1] else wave.reshape(0)
 
 
-def resampled(wave: Tensor, rate: int, to: int) -> Tensor:
-    """(T,) at ``to`` Hz, by a windowed sinc."""
+def resample(wave: Tensor, rate: int, to: int) -> Tensor:
+    """Return the wave (T,) at ``to`` Hz, by a windowed sinc."""
     if rate == to:
         return wave
-    from torchaudio.functional import resample
+    from torchaudio import functional
 
     ratio = ratio_of(rate, to)
-    return resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+    return functional.resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
 
 
 def ratio_of(rate: int, to: int) -> Fraction:
-    """Samples at ``to`` Hz for one at ``rate``.
+    """Return the number of samples at ``to`` Hz for one at ``rate``.
 
-    Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes: their ratio is replaced by
-    the nearest fraction with a denominator up to 1000, whose error in pitch is below one cent.
+    Two rates without a common divisor (44,101 and 16,000) would need a filter of gigabytes. Their ratio is replaced by
+    the nearest fraction with a denominator up to 1000. The error in pitch is below one cent.
     """
     ratio = Fraction(to, rate)
     if max(ratio.numerator, ratio.denominator) > 1000:

@@ -1,4 +1,4 @@
-"""An encoded recording, opened: its rate, its channels and its length as they are, whatever its header leaves out."""
+"""Encoded recordings, opened: true rate, channels and length, even if the header leaves them out."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from align.media.reading import bad, open_source
-from align.media.sounds.length import cut, sized, why_not
+from align.media.sounds.length import cut, explain_failure, find_length
 from align.values import BadSample
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-RATES = (1000, 768_000)  # Hz: what a header may claim
+RATES = (1000, 768_000)  # Hz that a header may state
 
 
 class Recording(NamedTuple):
-    """A recording that is open. frames: samples of each channel. stated: whether a header says so many, or they were
-    counted."""
+    """Open recording. frames: samples of each channel. stated: True if a header states them, False if counted."""
 
     sound: SoundFile
     frames: int
@@ -33,11 +32,11 @@ class Recording(NamedTuple):
         return self.sound.samplerate
 
     def read(self, count: int) -> np.ndarray:
-        """(count,) float32 from where the file stands, channels averaged.
+        """Read (count,) float32 from the file's position, channels averaged.
 
         Raises BadSample: audio/truncated, no-length.
         """
-        start = self.sound.tell() if self.sound.seekable() else 0  # a WAV of GSM 6.10 is not
+        start = self.sound.tell() if self.sound.seekable() else 0  # a WAV of GSM 6.10 is not seekable
         samples = self.sound.read(count, dtype="float32", always_2d=True)  # (T, channels)
         there = start + len(samples)
         if len(samples) < count and self.stated:
@@ -45,7 +44,7 @@ class Recording(NamedTuple):
         if len(samples) < count:
             detail = f"no header states the length; of {self.frames} samples that were counted {there} could be read"
             raise bad("audio/no-length", self.source, detail)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused, here they are no news
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused later
             return samples[:, 0] if self.sound.channels == 1 else samples.mean(1)
 
 
@@ -55,7 +54,7 @@ class Heading(NamedTuple):
     rate: int
     channels: int
     frames: int
-    format: str  # as libsndfile calls it
+    format: str  # libsndfile's name
     stated: bool
 
     @property
@@ -64,18 +63,22 @@ class Heading(NamedTuple):
 
 
 def heading(source: Any, max_seconds: float = float("inf")) -> Heading:
-    """Rate, channels and length of a file or its bytes. Raises BadSample as ``recording`` does."""
+    """Return rate, channels and length of a file or its bytes. Raises BadSample as ``recording``."""
     with recording(source, max_seconds) as it:
         return Heading(it.rate, it.sound.channels, it.frames, it.sound.format, it.stated)
 
 
 @contextmanager
 def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
-    """An encoded file, open at its first sample, once its length is accepted; its errors while open are BadSamples."""
+    """Open an encoded file at its first sample, after its length is checked.
+
+    Errors while it is open become BadSample: audio/empty, format, unreadable, truncated, corrupt, no-length, too-large,
+    rate.
+    """
     import soundfile
 
     with open_source(source) as file:
-        given = sized(file, max_seconds, source)
+        given = find_length(file, max_seconds, source)
         try:
             given.file.seek(0)
             with soundfile.SoundFile(cast(Any, given.file)) as sound:
@@ -85,21 +88,22 @@ def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
                 frames = sound.frames if given.frames is None else given.frames
                 seconds = frames / sound.samplerate
                 if frames * sound.channels > max(max_seconds, 1) * sound.samplerate * 8 or seconds > max_seconds:
-                    counted = given.frames is not None and seconds > max_seconds  # no further than that
+                    counted = given.frames is not None and seconds > max_seconds  # counting stopped at the limit
                     raise too_large(source, None if counted else seconds, max_seconds, sound.channels)
                 yield Recording(sound, frames, given.stated, source)
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
             detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split())).rstrip(".")
-            raise why_not(file, given, detail, source) from None
+            raise explain_failure(file, given, detail, source) from None
 
 
 def check_rate(source: Any, rate: Any) -> None:
+    """Raise BadSample audio/rate for a rate outside RATES."""
     if not RATES[0] <= rate <= RATES[1]:
         raise bad("audio/rate", source, f"{rate} Hz; expected {RATES[0]} to {RATES[1]}")
 
 
 def too_large(source: Any, seconds: float | None, max_seconds: float, channels: int = 1) -> BadSample:
-    """seconds: None where no more were counted than are read."""
+    """Return the reason audio/too-large. seconds: None if counting stopped at the limit."""
     long = f"more than {max_seconds:g} s" if seconds is None else f"{seconds:.1f} s"
     also = f" in {channels} channels" if channels > 1 else ""
     return bad("audio/too-large", source, f"{long}{also}, at most {max_seconds:g} s are read")
