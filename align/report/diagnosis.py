@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from align.curation.check import Diagnosis, Example, Place
+from align.curation.check import Diagnosis, Example, Spot
 from align.curation.check import Finding as Found
 from align.data.shards import Shards
 from align.page.blocks import Balance, Chapter, Finding, Fine, Reason, Reasons
@@ -81,7 +81,7 @@ def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card
     return Card(place.key, place.shard, parts, example.detail)
 
 
-def _parts(place: Place, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
+def _parts(place: Spot, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
     """Return the member that a finding is about, or else all members that have a face. few: at most two of these."""
     sample, _ = shards.read(place.position)
     if place.member in sample and place.member != "json":

@@ -1,6 +1,6 @@
-"""The tar itself: gaps, names that are refused, samples whose members are not neighbours, and the manifest's word.
+"""Check of the tar itself: gaps, unsafe names, samples whose members are not neighbours, and the manifest.
 
-An index only counts what the scan had to leave out. A shard with such notes is scanned once more here, to say where.
+An index only counts the members that its scan left out. A shard with such notes is scanned again here to find them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from align.curation.check.findings import Findings, Place
+from align.curation.check.findings import Findings, Spot
 from align.data.archive.members import Index
 from align.data.archive.tar import Entry, Gap, scan
 from align.data.names import safe, split
@@ -18,10 +18,13 @@ from align.files import sha256
 
 
 def check_archive(shard: object, index: Index, findings: Findings) -> None:
-    """What is wrong with a shard as a file. shard: its path; of one elsewhere only the index is looked at."""
+    """Find faults of a shard as a file.
+
+    shard: its path, or a URL, of which only the index is looked at.
+    """
     path = shard if isinstance(shard, Path) and shard.is_file() else None
     if len(index) == 0:
-        findings.add("shard/empty", Place(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
+        findings.add("shard/empty", Spot(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
     if path is not None and path.stat().st_size == 0:
         return
     missing = Counter(index.notes)
@@ -33,12 +36,12 @@ def check_archive(shard: object, index: Index, findings: Findings) -> None:
         for key in [key for key in walk.members if key not in have]:
             walk.add("sample/cut", key)
         missing -= walk.counts
-    for reason, n in sorted(missing.items()):  # what has no name any more
-        findings.add(reason, Place(str(shard)), n=n)
+    for reason, n in sorted(missing.items()):  # left out without a name
+        findings.add(reason, Spot(str(shard)), n=n)
 
 
 class _Walk:
-    """The walk of ``archive.build.build_index`` once more, with the names that it passes."""
+    """Walk over a tar, as in ``archive.build.build_index``, that keeps the names of members."""
 
     def __init__(self, shard: str, findings: Findings):
         self.shard, self.findings = shard, findings
@@ -48,7 +51,7 @@ class _Walk:
 
     def add(self, reason: str, key: str, member: str = "", detail: str = "") -> None:
         self.counts[reason] += 1
-        self.findings.add(reason, Place(self.shard, key, member), detail)
+        self.findings.add(reason, Spot(self.shard, key, member), detail)
 
     def run(self, found: Any) -> None:
         for one in found:
@@ -62,7 +65,7 @@ class _Walk:
         parts = split(name)
         if parts is None:
             base = name.rpartition("/")[2]
-            if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
+            if not (base.startswith("__") and base.endswith("__")):  # webdataset writes such notes
                 hidden = (base.startswith(".") or "." not in base) and safe(name)
                 self.add("shard/other-file" if hidden else "shard/unsafe-name", name)
             return
@@ -80,9 +83,9 @@ class _Walk:
 
 
 def check_manifest(paths: list[Path], findings: Findings) -> None:
-    """Whether each shard is the one that the manifest of its folder names.
+    """Find shards that differ from the manifest of their folder.
 
-    Missing are shards of a split of which others are checked.
+    A shard that the manifest names and that is not there counts as missing only where others of its split are checked.
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         stated: Any = (manifest(folder) or {}).get("shards")
@@ -93,14 +96,14 @@ def check_manifest(paths: list[Path], findings: Findings) -> None:
         for name, about in stated.items():
             if not isinstance(about, dict):
                 continue
-            place = Place(str(folder / name))
+            place = Spot(str(folder / name))
             if name in here:
                 _compare(here[name], about, place, findings)
             elif about.get("split") in splits and not (folder / name).is_file():
                 findings.add("shard/missing", place)
 
 
-def _compare(path: Path, about: dict[str, Any], place: Place, findings: Findings) -> None:
+def _compare(path: Path, about: dict[str, Any], place: Spot, findings: Findings) -> None:
     size = path.stat().st_size
     if isinstance(about.get("size"), int) and about["size"] != size:
         findings.add("shard/manifest", place, f"{size} bytes, the manifest says {about['size']}")

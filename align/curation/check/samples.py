@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from align.curation.check.cloud_print import cloud_print
-from align.curation.check.findings import Place
+from align.curation.check.findings import Spot
 from align.curation.check.media import TINY, check_array, check_cloud, check_picture, check_sound, check_words
 from align.curation.check.prints import picture_print
 from align.curation.check.seen import Captions, Seen
@@ -26,7 +26,7 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
     seen = Seen(most)
     for position in positions:
         sample, unread = shards.read(position)
-        at = Place(str(sample["__url__"]), sample["__key__"], "", position)
+        at = Spot(str(sample["__url__"]), sample["__key__"], "", position)
         for bad in unread:
             seen.findings.add(bad.reason, at._replace(member=bad.member))
         seen.samples += 1
@@ -34,7 +34,7 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
     return seen
 
 
-def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted: Sequence[str], seen: Seen) -> None:
+def _sample(sample: Sample, at: Spot, unread: set[str], shards: Shards, wanted: Sequence[str], seen: Seen) -> None:
     names = [name for name in sample if not name.startswith("__")]
     have = modalities_of(names, shards.members)
     if not have and not unread:
@@ -67,7 +67,7 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
             seen.findings.add("member/unknown", at._replace(member=name))
 
 
-def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
+def _row(row: Source, modality: str, place: Spot, seen: Seen) -> None:
     suffix = row.suffix
     try:
         if suffix in Image.suffixes:
@@ -103,7 +103,7 @@ def _row(row: Source, modality: str, place: Place, seen: Seen) -> None:
         seen.findings.add(reason, place, detail)
 
 
-def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
+def _meta(sample: Sample, at: Spot, shards: Shards, seen: Seen) -> Meta:
     """Label, group and weight, and what is wrong with them."""
     meta, bad = read_meta(sample, shards.members)
     place = at._replace(member="json")
