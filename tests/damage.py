@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from PIL import Image as Picture
 
-from align.data.archive.build import index_of
+from align.data.archive.build import read_index
 from align.data.archive.tar import RECORD, header, padding
 from align.files import sha256, write_json
 
@@ -367,7 +367,7 @@ def _archives(folder: Path) -> list[Path]:
     out.append(tar(folder / "again.tar", files("base", good("base again"))))
     out.append(tar(folder / "changed.tar", files("changed", good("changed"))))
     path = tar(folder / "flipped.tar", files("flipped", good("flipped")))
-    index_of(path)
+    read_index(path)
     data, stat = bytearray(path.read_bytes()), path.stat()
     data[800] ^= 0xFF
     path.write_bytes(data)

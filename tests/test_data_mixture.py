@@ -83,7 +83,7 @@ def test_the_plan_is_what_a_plain_loop_gives(patterns, weights, unit):
     given = dict.fromkeys(SIZES, 0)
     epoch, position = dict.fromkeys(SIZES, 0), dict.fromkeys(SIZES, 0)
     for step in range(60):
-        assert mixture.given(step) == given
+        assert mixture.count_given(step) == given
         plan = mixture.plan(step)
         takes = Counter(name for name, *_ in plan)
         assert len(plan) == BATCH
@@ -130,7 +130,7 @@ def test_a_curriculum_changes_them_at_its_step(patterns):
     ("alpha", "expected"), [(None, [40, 24]), (1.0, [40, 24]), (0.0, [1, 1]), (0.5, [6.325, 4.899])]
 )
 def test_temperature_is_the_size_to_a_power(patterns, alpha, expected):
-    given = mixed(patterns, alpha=alpha).given(1000)
+    given = mixed(patterns, alpha=alpha).count_given(1000)
     for count, share in zip(given.values(), expected, strict=True):
         assert count == pytest.approx(12000 * share / sum(expected), abs=6)
 
@@ -164,7 +164,7 @@ def test_a_source_without_weight_has_no_say(patterns):
     for until in ("first", "last"):
         mixture = mixed(patterns, {"a": 1, "b": 0}, unit="batch", until=until)
         assert mixture.steps_per_epoch == 3
-        assert mixture.given(50) == {"a": 600, "b": 0}
+        assert mixture.count_given(50) == {"a": 600, "b": 0}
 
 
 def test_a_jump_far_ahead_is_a_look_into_a_table(patterns):

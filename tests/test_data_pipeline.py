@@ -354,7 +354,7 @@ def test_a_pipeline_without_samples_is_refused(yields):
 
 
 def test_markers_without_end_are_refused(monkeypatch):
-    monkeypatch.setattr("align.data.pipeline.MARKERS", 100)
+    monkeypatch.setattr("align.data.restarting.MARKERS", 100)
     with pytest.raises(ValueError, match=r"failed \(rank 0 of 1, .*\): ValueError: 100 empty dicts in a row"):
         load(lambda: iter(dict, 1), 1)
 

@@ -20,8 +20,9 @@ from web import serving
 
 import align.data.places.ahead as ahead
 import align.data.places.servers as servers
+import align.files.retry as retry
 from align.data import Loader, Mixture, Resampled, Shards, TooManyBad
-from align.data.places.urls import resolve
+from align.data.places.urls import resolve_shards
 from align.data.places.window import Window
 from align.evaluation.counts import check_counts, counts
 from align.extras import pip_install
@@ -33,7 +34,7 @@ from align.preprocess import Bytes
 def _quick(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(servers, "PAUSE", 0.001)
+    monkeypatch.setattr(retry, "PAUSE", 0.001)
 
 
 def text(i):
@@ -395,8 +396,8 @@ def test_what_stays_is_quarantined(few, fault, caplog, monkeypatch):
 
 def test_attempts_wait_longer_and_longer(few, monkeypatch):
     waits = []
-    monkeypatch.setattr(servers.time, "sleep", waits.append)
-    monkeypatch.setattr(servers, "PAUSE", 1)
+    monkeypatch.setattr(retry.time, "sleep", waits.append)
+    monkeypatch.setattr(retry, "PAUSE", 1)
     few.faults["train-000000.tar"] = 503
     with pytest.raises(servers.Unreachable, match=r"train-000000.tar after 5 attempts: 503 Service Unavailable"):
         servers.fetch(servers.Remote(f"{few.url}/train-000000.tar"), 0, 10)
@@ -648,11 +649,11 @@ def test_a_remote_shard_is_scanned_as_strictly(tmp_path, caplog):
 
 
 def test_names_are_resolved_once():
-    found = resolve(["http://h/{a,b}.tar", "http://h/a.tar", "HTTP://h/a.tar", "http://[::1]:8/a.tar"])
+    found = resolve_shards(["http://h/{a,b}.tar", "http://h/a.tar", "HTTP://h/a.tar", "http://[::1]:8/a.tar"])
     assert [str(place) for place in found] == ["http://h/a.tar", "http://h/b.tar", "http://[::1]:8/a.tar"]
     assert [place.name for place in found] == ["a.tar", "b.tar", "a.tar"]
-    secret = resolve("http://me:secret@h/a.tar?key=1")
-    assert resolve(secret) == resolve(secret[0]) == secret
+    secret = resolve_shards("http://me:secret@h/a.tar?key=1")
+    assert resolve_shards(secret) == resolve_shards(secret[0]) == secret
 
 
 def test_logs_of_the_remote_reader_go_to_one_name():

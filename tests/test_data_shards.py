@@ -14,7 +14,7 @@ from tiny_data import members, png, write
 
 from align.data import Shards, ShardWriter
 from align.data.archive.tar import header, sound
-from align.data.names import split
+from align.data.names import split_name
 from align.data.places.urls import braces
 
 
@@ -396,7 +396,7 @@ def test_the_checksum_of_a_header():
     ],
 )
 def test_names_that_could_leave_a_folder(name):
-    assert split(name) is None
+    assert split_name(name) is None
 
 
 def test_members_with_names_that_no_file_has_or_that_a_sample_has_itself(tmp_path):

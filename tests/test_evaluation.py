@@ -20,9 +20,10 @@ from align.evaluation import evaluate, retrieval, write_results, zeroshot
 from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships
 from align.evaluation.retrieval import retrieval_shards
-from align.evaluation.zeroshot import class_prompts, rule
+from align.evaluation.zeroshot import class_prompts
 from align.metrics import mean_average_precision, mean_precision
 from align.metrics import ranks as best_ranks
+from align.scoring import choose
 from align.values import Embeddings, Rows, TermInfo
 
 pairs = [TermInfo(("image", "text"), "pairwise", 10.0)]
@@ -231,10 +232,10 @@ def test_prompts_are_the_mean_of_normalised_embeddings():
 
 
 def test_the_objective_scores_where_a_term_fits():
-    assert rule(pairs, ["image"], "text") == "objective"
-    assert rule(pairs, ["audio"], "text") == rule([], ["image"], "text") == "cosine"
-    assert rule(triple, ["image"], "text") == "cosine"
-    assert rule(triple, ["audio", "image"], "text") == "objective"
+    assert choose(pairs, ["image"], "text") == "objective"
+    assert choose(pairs, ["audio"], "text") == choose([], ["image"], "text") == "cosine"
+    assert choose(triple, ["image"], "text") == "cosine"
+    assert choose(triple, ["audio", "image"], "text") == "objective"
 
 
 # over shards

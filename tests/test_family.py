@@ -24,8 +24,7 @@ from align.losses import Distill, Gram, Hinge, InfoNCE, Regress, Symile, Triangl
 from align.model import JointModel, Tower
 from align.objective import Objective, Term
 from align.preprocess import Array
-from align.scoring import score
-from align.search import reading
+from align.scoring import choose, score
 from align.values import Embeddings, Features, Rows, TermInfo
 
 dim, width, batch = 16, 12, 24
@@ -204,8 +203,8 @@ def test_holes_and_groups_reach_every_loss():
 def test_a_volume_is_read_as_a_volume(kind, measure):
     """In validation, in evaluation and in search, where a product of vectors would mean nothing."""
     term, pair = TermInfo(("a", "b", "c"), kind, 3.0), TermInfo(("a", "c"), "pairwise", 1.0)
-    assert reading([term], ["a", "b"], "c") == "objective"
-    assert reading([term], ["a"], "c") == reading([term, pair], ["a", "b"], "c") == "cosine"
+    assert choose([term], ["a", "b"], "c") == choose([term, pair], ["a", "b"], "c") == "objective"
+    assert choose([term], ["a"], "c") == "cosine"
     assert composed([term, pair], "c") == [("a", "b")]
     draw = torch.Generator().manual_seed(0)
     values = {m: F.normalize(torch.randn(9, 3, generator=draw), dim=1) for m in "abc"}

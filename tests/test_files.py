@@ -14,7 +14,7 @@ import pytest
 from align.files import atomic_folder, atomic_write, cache_dir, read_json, sha256, write_json
 from align.files import http as ranged
 from align.files.fetch import download
-from align.files.lock import locked
+from align.files.lock import hold_lock
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -198,31 +198,31 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 def test_one_process_at_a_time_holds_a_lock(tmp_path):
     path = tmp_path / "made" / "a.lock"
-    with locked(path) as mine, locked(path, wait=False) as second:
+    with hold_lock(path) as mine, hold_lock(path, wait=False) as second:
         assert mine
         assert not second
-    with locked(path, wait=False) as again:
+    with hold_lock(path, wait=False) as again:
         assert again
     assert not path.exists()
 
 
 def test_a_lock_goes_with_its_process(tmp_path):
     """Killed while it holds the lock: the next one gets it."""
-    code = "import os; from pathlib import Path; from align.files.lock import locked\n"
-    code += f"with locked(Path({str(tmp_path / 'a.lock')!r})): os.kill(os.getpid(), 9)"
+    code = "import os; from pathlib import Path; from align.files.lock import hold_lock\n"
+    code += f"with hold_lock(Path({str(tmp_path / 'a.lock')!r})): os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert (tmp_path / "a.lock").exists()
-    with locked(tmp_path / "a.lock", wait=False) as mine:
+    with hold_lock(tmp_path / "a.lock", wait=False) as mine:
         assert mine
 
 
 def test_where_nothing_can_be_locked_nobody_waits(tmp_path):
     (tmp_path / "file").write_text("")
-    with locked(tmp_path / "file" / "a.lock") as one, locked(tmp_path / "file" / "a.lock") as two:
+    with hold_lock(tmp_path / "file" / "a.lock") as one, hold_lock(tmp_path / "file" / "a.lock") as two:
         assert one
         assert two
 
 
 def test_a_url_is_shown_without_secrets():
-    assert ranged.shown("https://me:pw@host:8/a/b.tar?X-Signature=1#x") == "https://host:8/a/b.tar?…"
-    assert ranged.shown("s3://bucket/a.tar") == "s3://bucket/a.tar"
+    assert ranged.display_url("https://me:pw@host:8/a/b.tar?X-Signature=1#x") == "https://host:8/a/b.tar?…"
+    assert ranged.display_url("s3://bucket/a.tar") == "s3://bucket/a.tar"

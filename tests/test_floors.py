@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from floors import climbing, climbing_inside, floors, imported, large_rooms, light
+from floors import climbing, climbing_inside, floors, imported, large_rooms, lazy, light
 
 import align
 
@@ -41,7 +41,12 @@ def test_the_ground_floor_needs_torch_and_the_standard_library_only(name):
     assert paths
     own = {"align"} if (root / name).is_dir() else set()
     outside = {n.split(".")[0] for path in paths for _, n in imported(path)}
-    assert outside - light - own - set(sys.stdlib_module_names) == set()
+    assert outside - light - own - set(sys.stdlib_module_names) == lazy.get(name, set())
+
+
+def test_files_loads_its_library_with_the_first_request():
+    modules = ["align.files.http", "align.files.pool", "align.files.retry", "align.files.fetch"]
+    assert "urllib3" not in _loaded(f"import {', '.join(modules)}")
 
 
 def _loaded(code: str) -> set[str]:

@@ -94,7 +94,7 @@ def test_a_ledger_is_a_plain_count_and_a_bounded_list():
         "a.tar": {"image/truncated": 2, "sample/empty": 1, "text/empty": 1},
         "b.tar": {"image/truncated": 1},
     }
-    assert (ledger.seen, ledger.spoiled) == (16, 3)
+    assert (ledger.seen, ledger.bad) == (16, 3)
     first, second, last = ledger.take()
     assert first == {
         "shard": "a.tar",
@@ -115,8 +115,8 @@ def test_a_ledger_is_a_plain_count_and_a_bounded_list():
     }
     again = Ledger(limit=2)
     again.resume(json.loads(json.dumps(ledger.state())))
-    assert (again.reasons, again.shards, again.seen, again.spoiled) == (ledger.reasons, ledger.shards, 16, 3)
-    again.listed([first, second, last])
+    assert (again.reasons, again.shards, again.seen, again.bad) == (ledger.reasons, ledger.shards, 16, 3)
+    again.skip_listed([first, second, last])
     again.add(found, seen=8, split="train", epoch=2, step=10)
     assert again.take() == []
 

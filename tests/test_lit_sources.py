@@ -97,13 +97,13 @@ def test_named_sources_become_a_mixture(folder):
     assert mixture.sources["a"].members["text"] == ["txt"]
     assert list(mixture.overrides) == ["b"]
     assert len({source.seed for source in mixture.sources.values()}) == 3
-    assert mixture.given(3) == {"a": 12, "b": 12, "c": 12}
+    assert mixture.count_given(3) == {"a": 12, "b": 12, "c": 12}
     weighted = {
         name: Source(source.urls, weight=w) for (name, source), w in zip(named(folder).items(), (2, 1), strict=True)
     }
-    assert opened(weighted).train.given(5) == {"a": 40, "b": 20}
+    assert opened(weighted).train.count_given(5) == {"a": 40, "b": 20}
     late = Mix(weights={0: {"a": 1}, 2: {"a": 1, "b": 3}}, until="last", unit="batch")
-    assert opened(named(folder), mix=late).train.given(6) == {"a": 36, "b": 36}
+    assert opened(named(folder), mix=late).train.count_given(6) == {"a": 36, "b": 36}
 
 
 def test_validation_may_have_named_sources_too(folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pil
 from PIL import features
 
-from align.data.names import FOREIGN, mapped
+from align.data.names import FOREIGN, find_mapped
 from align.media.pictures.avif import largest_frame
 from align.media.pictures.formats import FORMATS
 from align.preprocess import Image
@@ -141,5 +141,5 @@ def test_any_damage_to_an_avif_is_a_bad_sample_or_a_picture():
 
 def test_names_that_foreign_shards_give_pictures():
     assert FOREIGN["image"] == ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"]
-    assert mapped("image", FOREIGN, ["tiff", "txt"]) == "tiff"
-    assert mapped("image", FOREIGN, ["tif", "png"]) == "png"  # of several the first
+    assert find_mapped("image", FOREIGN, ["tiff", "txt"]) == "tiff"
+    assert find_mapped("image", FOREIGN, ["tif", "png"]) == "png"  # of several the first

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from align.data import Shards
 from align.embedding import embed_shards, fingerprint
-from align.search import Index, compose, nearest, reading, save_hits, write_index
+from align.search import Index, compose, nearest, save_hits, write_index
 from align.search.save import safe
-from align.values import Rows, TermInfo
+from align.values import Rows
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +70,6 @@ def test_minus():
     assert got["image"] is b
     with pytest.raises(ValueError, match="minus text needs a text query"):
         compose({"image": a}, {"text": b})
-
-
-def test_how_a_query_is_read():
-    pair, triple = TermInfo(("a", "c"), "pairwise", 1.0), TermInfo(("a", "b", "c"), "symile", 1.0)
-    assert reading([triple], ["a", "b"], "c") == "mip"
-    assert (
-        reading([triple], ["a"], "c")
-        == reading([triple, pair], ["a", "b"], "c")
-        == reading([], ["a", "b"], "c")
-        == "cosine"
-    )
 
 
 def test_an_index_goes_out_and_in(made):

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 from tiny_data import write
 
 from align.commands import main
-from align.curation.check import Findings, Spot, diagnose
+from align.curation.check import Findings, Place, diagnose
 from align.curation.check.cloud_print import cloud_print
 from align.curation.check.media import clipped
 from align.curation.check.near import BITS, COLOUR, near
@@ -171,8 +171,8 @@ def test_examples_are_bounded_and_counts_are_not(tmp_path):
     (finding,) = diagnose(url, most=3).findings
     assert (finding.count, [e.place.key for e in finding.examples]) == (30, ["00000", "00001", "00002"])
     findings, more = Findings(2), Findings(2)
-    findings.add("a/b", Spot("s", "k"))
-    more.add("a/b", Spot("s", "l"), n=5)
+    findings.add("a/b", Place("s", "k"))
+    more.add("a/b", Place("s", "l"), n=5)
     findings.merge(more)
     assert (findings.errors, findings.rank()[0].count) == (6, 6)
 
@@ -293,7 +293,7 @@ def test_a_print_of_a_cloud_is_that_of_its_places():
 def test_prints_in_two_parts_are_prints_in_one():
     one, first, second = Prints(), Prints(), Prints()
     for i in range(6):
-        where = Spot("s", str(i), f"image.{i % 2}.png" if i < 3 else "png", i)
+        where = Place("s", str(i), f"image.{i % 2}.png" if i < 3 else "png", i)
         for prints in (one, first if i < 3 else second):
             prints.add(picture_print(damage.pixels(i, 16)), b"x" * i, where)
     first.extend(second)

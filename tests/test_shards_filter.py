@@ -17,7 +17,7 @@ from align.curation import filter_shards
 from align.curation.cut.expression import Expression, Missing
 from align.data import Shards, ShardWriter
 from align.embedding import embed_shards
-from align.evaluation.pairs import nearest, pair_scores
+from align.evaluation.pairs import best_scores, pair_scores
 from align.values import Embeddings, Rows
 
 VALUES = {"w": 300, "label": "cat", "tags": ["a", "b"], "d": {"size": {"x": 3}}, "none": None, "t": "A cat", "f": 0.5}
@@ -229,7 +229,7 @@ def test_nearest_by_a_loop():
     a, b = torch.randn(5, 4), torch.randn(6, 4)
     own, other = torch.tensor([0, 0, 1, 3, -1]), torch.tensor([0, 1, 1, 2, -1, 3])
     rows = {"a": Rows(a, own), "b": Rows(b, other)}
-    found = nearest(Embeddings(rows, [*"wxyz"], torch.arange(4)), "a", "b")
+    found = best_scores(Embeddings(rows, [*"wxyz"], torch.arange(4)), "a", "b")
     for sample in range(4):
         cosines = [
             float(a[i] @ b[j] / a[i].norm() / b[j].norm())
@@ -262,7 +262,9 @@ def test_scores_are_those_of_the_embeddings(world):
     embeddings = embed_shards(model, shards)
     for pair, values in found.items():
         expected: list[float | None] = [None] * len(shards)
-        for position, value in zip(embeddings.position.tolist(), nearest(embeddings, *pair), strict=True):
+        for position, value in zip(
+            embeddings.position.tolist(), best_scores(embeddings, *pair, model.terms), strict=True
+        ):
             expected[position] = value
         assert values == pytest.approx(expected, abs=1e-9)
         assert None in values

@@ -23,11 +23,10 @@ from align.commands.config import make_parser
 from align.data import ShardWriter
 from align.distributed import rank, world
 from align.encoders import Precomputed, TransformerText
-from align.evaluation.zeroshot import rule
 from align.losses import InfoNCE, LateInteraction, Transport, late_interaction
 from align.objective.everyone import everyone
 from align.preprocess import Array, Bytes
-from align.scoring import score
+from align.scoring import choose, score
 from align.values import TermInfo
 
 dim, context = 8, 6
@@ -254,4 +253,4 @@ def test_terms_over_tokens_score_no_embeddings():
     terms = [TermInfo(("image", "text"), "tokens", 10.0)]
     with pytest.raises(ValueError, match=r"no trained term scores text by image alone; the terms are: none"):
         score({"image": torch.ones(1, 4)}, torch.ones(2, 4), "objective", of="text", terms=terms)
-    assert rule(terms, ["image"], "text") == "cosine"
+    assert choose(terms, ["image"], "text") == "cosine"

@@ -14,10 +14,12 @@ from typing import Any
 
 
 class Web:
-    """What a running server knows: ``url``, the ``requests`` so far, the body ``bytes`` sent, and the faults to make.
+    """What a running server knows: ``url``, the ``requests`` and ``connections`` so far, the body ``bytes`` sent, and
+    the faults to make.
 
     faults: file name -> what happens to its GETs: an int (that status), "half" (half a body), "reset" (the connection
-    is reset), "slow" (a byte a second), "whole" (no ranges), or (fault, n): only the first n times.
+    is reset), "slow" (a byte a second), "whole" (no ranges), "drop" (the connection is closed without an answer),
+    "leave" (it is closed after the answer), a URL (a redirect there), or (fault, n): only the first n times.
     """
 
     def __init__(self, folder: Path, url: str):
@@ -25,12 +27,14 @@ class Web:
         self.faults: dict[str, Any] = {}
         self.requests: list[tuple[str, str, str]] = []  # method, file, range
         self.bytes = 0
+        self.connections = 0
         self.head = True  # whether HEAD is allowed
         self.password = ""
+        self.retry_after = ""
         self.lock = threading.Lock()
 
     def clear(self) -> None:
-        self.requests, self.bytes = [], 0
+        self.requests, self.bytes, self.connections = [], 0, 0
 
     def fault(self, name: str) -> Any:
         with self.lock:
@@ -43,6 +47,13 @@ class Web:
 
 class _Handler(BaseHTTPRequestHandler):
     web: Web
+    protocol_version = "HTTP/1.1"  # connections are kept
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        with self.web.lock:
+            self.web.connections += 1
 
     def do_HEAD(self) -> None:
         self._answer("HEAD")
@@ -56,6 +67,16 @@ class _Handler(BaseHTTPRequestHandler):
         with self.web.lock:
             self.web.requests.append((method, name, wanted))
         fault = self.web.fault(name) if method == "GET" or isinstance(self.web.faults.get(name), int) else None
+        if fault in ("drop", "leave"):
+            self.close_connection = True
+        if fault == "drop":
+            return
+        if isinstance(fault, str) and "://" in fault:
+            self.send_response(302)
+            self.send_header("Location", fault)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         path = self.web.folder / name
         if self.web.password and self.headers.get("Authorization") != self.web.password:
             self.send_error(401)
@@ -85,6 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
         if method == "GET":
             self._send(data[begin:end], fault)
 
+    def end_headers(self) -> None:
+        if self.web.retry_after:
+            self.send_header("Retry-After", self.web.retry_after)
+        super().end_headers()
+
     def _send(self, data: bytes, fault: Any) -> None:
         if fault in ("half", "reset"):
             data = data[: len(data) // 2]
@@ -99,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if fault in ("half", "reset"):
             self.wfile.flush()
+            self.close_connection = True
             self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:

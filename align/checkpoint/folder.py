@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import align
 from align.checkpoint.describe import build, describe
+from align.checkpoint.fingerprint import remember
 from align.checkpoint.run import choose
 from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
@@ -115,6 +116,8 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         raise ValueError(
             f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}"
         ) from error
+    if "sha256" in about and all(x.dtype == state[name].dtype for name, x in weights(model).items()):
+        remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
     model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
     return model.eval()
 

@@ -32,8 +32,8 @@ def search(
 ) -> None:
     """Search an index by text, image, sound, points, or several at once
 
-    Exact: every candidate is scored. A query of several parts sums their cosines, or multiplies (mip), which is how a
-    model trained with Symile is read.
+    Exact: every candidate is scored. The trained objective scores where one of its terms joins the query with the
+    candidates, else the sum of the cosines with each part of the query.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
@@ -47,7 +47,7 @@ def search(
         minus_text: a text to be less like; it is subtracted from the text query
         in_: the index folder; default: MODEL/index
         k: how many to find
-        how: default: mip where only a Symile term joins the query with the candidates, else cosine
+        how: default: objective where a trained term joins the query with the candidates, else cosine; mip multiplies
         json: print JSON instead of a table
         save: write the files of what was found into this folder
         checkpoint: of a run: best, last, or a step
@@ -58,7 +58,8 @@ def search(
     from align.commands.named import split
     from align.commands.pairs import pairs
     from align.embedding import fingerprint
-    from align.search import Index, compose, reading, save_hits
+    from align.scoring import choose
+    from align.search import Index, compose, save_hits
 
     if query is not None and text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
@@ -87,7 +88,7 @@ def search(
     embedded = {m: x.cpu() for m, x in loaded.embed(**lists).items()}
     if minus_text is not None:
         embedded = compose(embedded, {"text": loaded.embed(text=[minus_text])["text"].cpu()})
-    how = how or reading(loaded.terms, list(embedded), of)
+    how = how or choose(loaded.terms, embedded, of)
     hits = index.query(embedded, of, k, how, terms=loaded.terms)[0]
     files = [str(path) for path in save_hits(hits, save)] if save is not None else []
     _print_json(hits, asked, of, how, files) if json else _print_table(hits, of, how, files, save)

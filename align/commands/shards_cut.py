@@ -142,10 +142,11 @@ def filter_(
     The condition is over the keys of a sample's json and over what its members say: has_image, bytes_image (and so for
     every modality), width, height, seconds, sample_rate, points, words, text, key, label, group, weight; of two with
     the same name the json's counts. It has and, or, not, comparisons, in, arithmetic, len(), abs(), min(), max(),
-    round(), lower() and NAME["key"], and runs nothing else. score(image, text) is the cosine between two modalities of
-    the sample, by --model; a sample that lacks what the condition asks for is dropped. Members keep their bytes. Says
-    how many were kept, and why others were not. A filter that was killed judges the samples again and goes on writing
-    where it was when the same command is given again.
+    round(), lower() and NAME["key"], and runs nothing else. score(image, text) compares two modalities of the sample
+    as search does: by the trained objective of --model where a term joins them (scale x cosine + bias for a pairwise
+    one), else by the cosine. The rule is printed. A sample that lacks what the condition asks for is dropped. Members
+    keep their bytes. Says how many were kept, and why others were not. A filter that was killed judges the samples
+    again and goes on writing where it was when the same command is given again.
 
     Args:
         shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
@@ -171,8 +172,11 @@ def filter_(
         from align.commands.named import device
         from align.commands.named import split as names
         from align.evaluation.pairs import pair_scores
+        from align.scoring import choose
 
         loaded = load(str(model), allow=names(allow), checkpoint=checkpoint).to(device())
+        for a, b in wanted:
+            print(f"score({a}, {b}): by {choose(loaded.terms, [a], b)}")
         with progress("scoring") as say:
             return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)
 

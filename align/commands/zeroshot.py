@@ -68,8 +68,7 @@ def label(
     import torch
 
     from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
-    from align.evaluation.zeroshot import rule
-    from align.scoring import score
+    from align.scoring import choose, score
 
     if "text" not in model.modalities:
         raise ValueError(f"zero-shot needs a text tower; the model has {', '.join(model.modalities)}")
@@ -83,7 +82,7 @@ def label(
     notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
     embedded = model.embed(**{modality: list(files)})[modality].cpu()
     prompts = class_prompts(model, [names[name] for name in classes], templates)
-    how = rule(model.terms, [modality], "text")
+    how = choose(model.terms, [modality], "text")
     cosine = score({modality: embedded}, prompts, "cosine", of="text")
     ranked, shares = cosine, None
     if how == "objective":

@@ -22,7 +22,7 @@ from align.curation.sources.foreign import may_write, plan_samples, splits
 from align.curation.sources.given import Given, keyed
 from align.curation.sources.table import MODALITIES, Table
 from align.data.archive.writer import check_name
-from align.data.names import TABLES, Mapped
+from align.data.names import TABLES, MemberNames
 from align.data.shards import Shards
 from align.preprocess import Points
 
@@ -182,7 +182,7 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
     return make_and_count(jobs, left)
 
 
-def _shards(sources: Mapping[str, str | list[str]], job: Job, members: Mapped | None) -> dict[str, int]:
+def _shards(sources: Mapping[str, str | list[str]], job: Job, members: MemberNames | None) -> dict[str, int]:
     jobs, left, ignored = [], 0, 0
     for name, urls in sources.items():
         shards = Shards(urls, shuffle=False, members=members)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.data.meta import read_meta
-from align.data.names import mapped, row_name
+from align.data.names import find_mapped, row_name
 from align.data.shards import Shards
 from align.files import atomic_write
 from align.media.npy import read_npy
@@ -98,7 +98,7 @@ def _is(member: str, modality: str) -> bool:
 
 
 def _foreign(sample: Sample, modality: str, shards: Shards) -> list[str]:
-    name = mapped(modality, shards.members, sample)
+    name = find_mapped(modality, shards.members, sample)
     return [] if name is None else [name]
 
 

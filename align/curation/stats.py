@@ -14,7 +14,7 @@ from align.data.bad import is_hole
 from align.data.labels import attributes
 from align.data.meta import read_meta
 from align.data.names import CODE
-from align.data.rows import Source, Unusable, sources
+from align.data.rows import RowSource, UnusableMember, find_rows
 from align.data.shards import Shards
 
 
@@ -41,7 +41,7 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) 
             for one in value if isinstance(value, list) else [value]:
                 labels.setdefault(attribute, Counter())[str(one)] += 1
         for modality, rows in found.items():
-            rows.add(sources(sample, modality, (), shards.members, meta.json))
+            rows.add(find_rows(sample, modality, (), shards.members, meta.json))
         if progress is not None and (position % 256 == 255 or position + 1 == len(shards)):
             progress(position + 1, len(shards))
     return {
@@ -70,9 +70,9 @@ class _Rows:
         """One sample's; hard negatives are rows too, but give no coverage."""
         here = 0
         for row in rows:
-            if isinstance(row, Unusable) and is_hole(row.reason):
+            if isinstance(row, UnusableMember) and is_hole(row.reason):
                 continue
-            if not isinstance(row, Source) or row.suffix in CODE:
+            if not isinstance(row, RowSource) or row.suffix in CODE:
                 self.unreadable += 1
                 continue
             here += not row.negative

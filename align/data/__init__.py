@@ -11,6 +11,22 @@ from align.data.pipeline import Pipeline
 from align.data.resampled import Resampled
 from align.data.shards import Shards
 
+FLOORS = (
+    ("bad", "join", "labels", "names", "order", "restarting"),
+    ("captions", "decoded", "ledger"),
+    ("meta", "rows"),
+    ("archive",),
+    ("places",),
+    ("as_webdataset", "reading"),
+    ("pipeline", "shards"),
+    ("resampled",),
+    ("mixing",),
+    ("collate",),
+    ("pieces",),
+    ("loader",),
+)
+"""Files and rooms of this folder, the lowest first: each imports lower floors only."""
+
 __all__ = [
     "Concat",
     "Loader",

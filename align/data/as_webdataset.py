@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 
 if TYPE_CHECKING:
     from webdataset.compat import WebDataset
 
 
-def as_webdataset(places: Sequence[Place], shardshuffle: int, resampled: bool) -> WebDataset:
-    """See ``Shards.webdataset``."""
+def as_webdataset(places: Sequence[Location], shardshuffle: int, resampled: bool) -> WebDataset:
+    """Return ``Shards.webdataset`` of these files."""
     names = []
     for place in places:
         if not isinstance(place, Path):

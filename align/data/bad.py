@@ -1,4 +1,4 @@
-"""What was bad: counted by reason, compared with a budget, and a stop when it is too much."""
+"""Bad samples and members: counts by reason, and a budget that stops a run with too many of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ EMPTY = "sample/empty"
 """A position without a row of a configured modality. Counted, but no fault: shards may have holes."""
 
 BLANK = "blank"
-"""After its modality the reason of a caption without a word in a member that others named: a hole, counted."""
+"""Second half of the reason (``text/blank``) for a caption without a word in a member that others named: a hole."""
 
 NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing", "points/dropped"})
-"""Said of members that are written all the same."""
+"""Reasons of members that are written all the same."""
 
 AGAIN = "pipeline/began-again"
-"""A pipeline that ran out and began again. Counted, but no fault: an epoch is as long as the user said."""
+"""A pipeline that ran out and began again. Counted, but no fault: the user states the length of an epoch."""
 
 FAILED = "reader/failed"
 """An error that ends reading on one rank, on its way to all others; its text is the key."""
 
 
 class Bad(NamedTuple):
-    """One member or sample that could not be used: why, in which shard, under which key and name, at which position."""
+    """One member or sample that could not be used: reason, shard, key, member and position."""
 
     reason: str
     shard: str = ""
@@ -33,13 +33,13 @@ class Bad(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Shard, key and member, for people."""
+        """Shard, key and member as text."""
         name = f"{self.key}.{self.member}" if self.member else self.key
         return f"{self.shard}: {name}" if self.shard else name
 
 
 class Lost(NamedTuple):
-    """What a shard lacked before its first sample was read: it has no position, and mostly no name."""
+    """Samples or members that a shard lacked before the first read. They have no position, and mostly no name."""
 
     shard: str
     reason: str
@@ -47,7 +47,7 @@ class Lost(NamedTuple):
 
 
 class TooManyBad(Exception):
-    """More bad samples than the budget allows; the message holds the table. Exit code 3."""
+    """More bad samples than the budget allows. The message holds the table, the exit code is 3."""
 
     exit_code = 3
 
@@ -59,10 +59,15 @@ class TooManyBad(Exception):
 class Budget:
     """At most max(10, max_bad · seen) bad samples at any time and max(1, max_bad · total) in a whole epoch.
 
-    A sample with several bad members is one bad sample; ``counts`` has every reason. lost: what was missing before the
-    first read; it counts in each epoch. state: of a run to go on with. whole, remedy: how the message speaks of all
-    samples, and what it adds. total: the samples of a single pass, such as an evaluation: their share is allowed from
-    its beginning, for a set may have its bad samples in one place.
+    A sample with several bad members is one bad sample. ``counts`` has every reason.
+
+    Args:
+        lost: samples and members that were missing before the first read. They count in each epoch.
+        state: the ``state`` of a run to go on with.
+        whole: the message's words for all samples.
+        remedy: words that the message adds.
+        total: the samples of a single pass, such as an evaluation. Their share is allowed from the beginning, since a
+            set may have its bad samples in one place.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class Budget:
             self.seen, self.bad, self.epoch_seen, self.epoch_bad = state["samples"]
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run begins with, as JSON takes it: a stop does not give the budget back."""
+        """Return the state that a resumed run begins with, for JSON. A stop does not give the budget back."""
         samples = [self.seen, self.bad, self.epoch_seen, self.epoch_bad]
         return {"samples": samples, "counts": dict(self.counts), "first": dict(self.first)}
 
@@ -99,13 +104,13 @@ class Budget:
         for bad in found:
             self.counts[bad.reason] = self.counts.get(bad.reason, 0) + 1
             self.first.setdefault(bad.reason, bad.where)
-        n = spoiled(found)
+        n = count_bad_samples(found)
         self.seen, self.bad = self.seen + seen, self.bad + n
         self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
         self._check(self.bad, max(10, self.max_bad * max(self.seen, self.total)), self.seen, "so far")
 
     def end_epoch(self) -> None:
-        """Raises TooManyBad for an epoch with more than max(1, max_bad · total) bad samples."""
+        """End an epoch. Raises TooManyBad where it had more than max(1, max_bad · total) bad samples."""
         bad, seen = self.epoch_bad + self.lost, self.epoch_seen
         self.epoch_seen = self.epoch_bad = 0
         self._check(bad, max(1, self.max_bad * seen), seen, self.whole)
@@ -119,26 +124,28 @@ class Budget:
 
 
 def is_hole(reason: str) -> bool:
-    """Whether nothing is there to be bad: a sample without a row, a caption without a word (``text/blank``)."""
+    """Return True for a reason of absence: a sample without a row, a caption without a word (``text/blank``)."""
     return reason == EMPTY or reason.endswith(f"/{BLANK}")
 
 
 def is_fault(reason: str) -> bool:
-    """Whether a reason counts against the budget. A hole does not, nor a pipeline that began again, nor a member that
-    is written all the same (``NOTED``), that no tower reads (``ignored/…``) or whose name no shard may hold
-    (``member/…``)."""
+    """Return True for a reason that counts against the budget.
+
+    No faults are a hole, a pipeline that began again, and a member that is written all the same (``NOTED``), that no
+    tower reads (``ignored/…``) or whose name no shard may hold (``member/…``).
+    """
     if is_hole(reason) or reason in NOTED or reason == AGAIN:
         return False
     return not reason.startswith(("ignored/", "member/"))
 
 
-def spoiled(found: Iterable[Bad]) -> int:
-    """How many samples (positions) have at least one fault among these."""
+def count_bad_samples(found: Iterable[Bad]) -> int:
+    """Count the samples (positions) with at least one fault among these."""
     return len({bad.position for bad in found if is_fault(bad.reason)})
 
 
 def table(counts: Mapping[str, int], first: Mapping[str, str] | None = None) -> str:
-    """``reason  count  where it was seen first``, the most frequent first."""
+    """Return lines of ``reason  count  where it was seen first``, the most frequent first."""
     rows = sorted(Counter(counts).items(), key=lambda item: (-item[1], item[0]))
     width = max((len(reason) for reason, _ in rows), default=0)
     return "\n".join(f"  {reason:<{width}}  {n:>7}  {(first or {}).get(reason, '')}".rstrip() for reason, n in rows)

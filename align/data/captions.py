@@ -1,4 +1,4 @@
-"""Captions: which values are some, and which are a hole in place of one."""
+"""Captions: the values that hold some, and the blank ones, which are holes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _blank = re.compile(r"[\s\ufeff\u200b]*")
 
 
 def is_blank(content: str | bytes) -> bool:
-    """Whether a caption has no character but white space and byte order marks; bytes that are no UTF-8 have one."""
+    """Return True where a caption is white space and byte order marks alone. Bytes that are no UTF-8 are not blank."""
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     return _blank.fullmatch(text) is not None
 
 
 def captions(value: Any) -> list[str]:
-    """The captions that a cell of a table or a key of a json holds: one of a str, several of a list of them.
+    """Return the captions in a cell of a table or a key of a json: one of a str, several of a list of them.
 
     None, NaN and blank ones are left out. Raises BadSample (not-text) for anything else: a number, true, an object of
     captions by language.

@@ -1,4 +1,4 @@
-"""Samples -> one Batch, a sparse table: the rows that exist, each with the sample it belongs to."""
+"""Collation of samples to one Batch, a sparse table: the rows that exist, each with its sample."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from align.data.bad import EMPTY, Bad
 from align.data.decoded import is_decoded
 from align.data.join import join, mark
 from align.data.meta import Meta, read_meta
-from align.data.mixing.overrides import Own
-from align.data.names import FOREIGN, Mapped
-from align.data.rows import Unusable, explain, sources
+from align.data.mixing.overrides import Decoding
+from align.data.names import FOREIGN, MemberNames
+from align.data.rows import UnusableMember, explain, find_rows
 from align.seeds import generator
 from align.values import BadSample, Batch, Rows, Sample
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Counts(Protocol):
-    """What counts bad members: ``Shards``."""
+    """A counter of bad members, such as ``Shards``."""
 
     members: dict[str, list[str]]
 
@@ -38,19 +38,28 @@ def collate(
     seed: int,
     epoch: int,
     shards: Counts | None = None,
-    members: Mapped | None = None,
-    own: Mapping[str, Own] | None = None,
+    members: MemberNames | None = None,
+    decodings: Mapping[str, Decoding] | None = None,
 ) -> Batch:
-    """The batch of some positions of an epoch; a sample that is None leaves its position empty.
+    """Return the batch of some positions of an epoch. A sample that is None leaves its position empty.
 
-    A member that cannot be decoded costs its row and is counted in ``shards``; a position without a row has the id "".
+    A member that cannot be decoded costs its row and is counted in ``shards``. A position without a row has the id "".
     In training each row is augmented by a generator seeded from (seed, epoch, position, modality). A modality that no
-    sample has is there with n = 0 rows. members: modality -> names, else the shards', else ``names.FOREIGN``. own:
-    source -> what decodes and augments its samples instead (see ``Mixture``); ``preprocess`` collates all rows.
+    sample has is there with n = 0 rows.
+
+    members: modality -> names, by default the shards', else ``names.FOREIGN``. decodings: source -> the decoding and
+    augmentation of its samples (see ``Mixture``). ``preprocess`` collates all rows.
     """
     mapping = members if members is not None else shards.members if shards is not None else FOREIGN
     marked, bad = piece(
-        samples, preprocess, positions=positions, train=train, seed=seed, epoch=epoch, members=mapping, own=own
+        samples,
+        preprocess,
+        positions=positions,
+        train=train,
+        seed=seed,
+        epoch=epoch,
+        members=mapping,
+        decodings=decodings,
     )
     if shards is not None:
         for found in bad:
@@ -66,10 +75,10 @@ def piece(
     train: bool,
     seed: int,
     epoch: int,
-    members: Mapped,
-    own: Mapping[str, Own] | None = None,
+    members: MemberNames,
+    decodings: Mapping[str, Decoding] | None = None,
 ) -> tuple[Batch, list[Bad]]:
-    """As ``collate``, in the form that a worker sends: hard negatives still say whose they are (``join`` ends that)."""
+    """Collate in the form that a worker sends: hard negatives still name their samples, which ``join`` ends."""
     if len(samples) != len(positions):
         raise ValueError(f"{len(samples)} samples for {len(positions)} positions")
     bad: list[Bad] = []
@@ -77,19 +86,19 @@ def piece(
     rows: dict[str, list[Any]] = {m: [] for m in preprocess}
     owner: dict[str, list[int]] = {m: [] for m in preprocess}
     alive = [False] * len(samples)
-    usual = Own(members, preprocess)
+    usual = Decoding(members, preprocess)
     for i, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         if sample is None:
             metas.append(Meta())
             continue
-        mapping, readers = (own or {}).get(sample.get("__source__", ""), usual)
+        mapping, readers = (decodings or {}).get(sample.get("__source__", ""), usual)
         meta, reasons = read_meta(sample, mapping)
         metas.append(meta)
         bad += [_bad(reason, sample, "", position) for reason in reasons]
         for m, reader in readers.items():
             draws = generator("row", seed, epoch, position, m) if train else None
-            for source in sources(sample, m, reader.suffixes, mapping, meta.json):
-                if isinstance(source, Unusable):
+            for source in find_rows(sample, m, reader.suffixes, mapping, meta.json):
+                if isinstance(source, UnusableMember):
                     bad.append(_bad(source.reason, sample, source.member, position))
                     continue
                 try:
@@ -99,7 +108,7 @@ def piece(
                     continue
                 except TypeError as error:
                     where = _bad("", sample, source.member, position).where
-                    if is_decoded(source.data):  # bytes are read by every preprocess; of objects each has its own
+                    if is_decoded(source.data):  # every preprocess reads bytes, but objects of its kind only
                         raise ValueError(f"{where}: {error}") from error
                     error.add_note(f"while reading {where}")
                     raise

@@ -1,4 +1,4 @@
-"""The workers' pieces of a batch become the batch that one process would have made, bit for bit."""
+"""Joining of the workers' pieces to the batch that one process would have made, bit for bit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from align.values import Batch, Rows, Values
 
 
 def mark(sample: int) -> int:
-    """How a piece writes a hard negative of ``sample``: below -1, so that the join can put it in its place."""
+    """Return the mark of a hard negative of ``sample`` in a piece: below -1, so that ``join`` can place it."""
     return -2 - sample
 
 
 def join(pieces: Sequence[Batch]) -> Batch:
-    """One batch of the pieces' positions in ascending order; rows are in the order of their samples.
+    """Return one batch of the pieces' positions in ascending order. Rows are in the order of their samples.
 
     A hard negative (sample -1) stays behind the row that it follows in its piece.
     """
@@ -70,7 +70,7 @@ def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor) -> Rows:
 
 
 def _owner(sample: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) the sample in whose company each row travels, and (n,) whether it is a hard negative."""
+    """Return (n,) the sample that each row moves with, and (n,) bool: the row is a hard negative."""
     negative = sample < 0
     if not bool(negative.any()):
         return sample, negative
@@ -82,7 +82,7 @@ def _owner(sample: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _each(many: Sequence[Any], function: Callable[[Sequence[Tensor]], Tensor]) -> Values:
-    """The function of the parts' tensors; of those of each name, where the values of a modality are several."""
+    """Apply a function to the parts' tensors, or to those of each name where the values are dicts."""
     if isinstance(many[0], dict):
         return {name: function([values[name] for values in many]) for name in many[0]}
     return function(many)

@@ -1,4 +1,4 @@
-"""The classes of a set of labels."""
+"""Labels: their attributes, and the class names of a set of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def attributes(label: Any) -> dict[str, Any]:
-    """A label as attribute -> value: a plain one is the attribute "label"; None has none."""
+    """Return a label as attribute -> value. A plain one is the attribute "label", None has none."""
     if label is None:
         return {}
     return dict(label) if isinstance(label, Mapping) else {"label": label}
 
 
 def in_words(label: Any, sign: str = " ") -> str:
-    """``{shape: torus, material: metal}`` -> "shape torus, material metal"; no label is ""."""
+    """Return a label as text: ``{shape: torus, material: metal}`` -> "shape torus, material metal", None -> ""."""
     if isinstance(label, Mapping):
         return ", ".join(f"{attribute}{sign}{value}" for attribute, value in label.items())
     if isinstance(label, list | tuple):
@@ -23,7 +23,7 @@ def in_words(label: Any, sign: str = " ") -> str:
 
 
 def class_names(labels: Iterable[Any]) -> dict[str, list[str]]:
-    """Attribute -> the names seen, sorted. Numbers are indices: 0..n-1 become the names "0", …, "n-1"."""
+    """Return attribute -> its class names, sorted. Numbers are indices: 0..n-1 become the names "0", …, "n-1"."""
     seen: dict[str, set[Any]] = {}
     for label in labels:
         for attribute, value in attributes(label).items():
@@ -38,7 +38,7 @@ def _names(values: set[Any]) -> list[str]:
 
 
 def merge_classes(many: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """The classes of several sets: names in the order of the first that has them."""
+    """Return the classes of several sets: names in the order of the first set that has them."""
     out: dict[str, list[str]] = {}
     for classes in many:
         for attribute, names in classes.items():

@@ -1,4 +1,4 @@
-"""The account of what was bad in a run: counts by shard and reason, and every bad member by name, up to a limit."""
+"""The account of a run's bad samples: counts by shard and reason, and bad members by name, up to a limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
-from align.data.bad import Bad, is_fault, spoiled
+from align.data.bad import Bad, count_bad_samples, is_fault
 from align.distributed import exchange, world
 
 LIMIT = 10_000
@@ -15,18 +15,18 @@ LIMIT = 10_000
 
 @final
 class Ledger:
-    """Counts by reason and by shard; ``take`` hands over what was not listed yet, a line for each bad member.
+    """Counts by reason and by shard, and a list with a line for each bad member (``take``).
 
-    A member is listed once, where it was met first; a later epoch only counts it again. A hole (``sample/empty``) and a
+    A member is listed where it was met first. A later epoch only counts it again. A hole (``sample/empty``) and a
     member that no tower reads (``ignored/…``) are counted and not listed: they are no faults.
 
     Args:
-        limit: how many members are listed; of those after that the counts tell. Bounds the memory too.
+        limit: the number of listed members, which bounds the memory too. Further ones are only counted.
     """
 
     def __init__(self, limit: int = LIMIT):
         self.limit = limit
-        self.seen = self.spoiled = 0  # samples, and those with a fault
+        self.seen = self.bad = 0  # samples, and those with a fault
         self._reasons: Counter[str] = Counter()
         self._shards: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._known: set[tuple[str, ...]] = set()
@@ -35,15 +35,15 @@ class Ledger:
 
     def add(self, found: Sequence[Bad], *, seen: int, split: str, epoch: int, step: int) -> None:
         """Account for the bad of a step's ``seen`` samples. step: as in metrics.csv, 1 is the first."""
-        self.seen, self.spoiled = self.seen + seen, self.spoiled + spoiled(found)
+        self.seen, self.bad = self.seen + seen, self.bad + count_bad_samples(found)
         for bad in found:
             self._reasons[bad.reason] += 1
             self._shards[bad.shard][bad.reason] += 1
             if is_fault(bad.reason):
                 self._list(bad, {"split": split, "epoch": epoch, "step": step})
 
-    def lost(self, shard: str, reason: str, n: int) -> None:
-        """Count what a shard had lost before it was read: samples that a cut or a damaged header took have no name."""
+    def add_lost(self, shard: str, reason: str, n: int) -> None:
+        """Count samples that a shard had lost before it was read, to a cut or a damaged header. They have no name."""
         self._reasons[reason] += n
         self._shards[shard][reason] += n
 
@@ -60,15 +60,15 @@ class Ledger:
             self._lines.append({"more": f"only {self.limit} members are listed; bad-shards.json counts all", **place})
 
     def take(self) -> list[dict[str, Any]]:
-        """The lines since the last call: shard, key, member, reason, position (in its epoch), split, epoch, step.
+        """Return the lines since the last call: shard, key, member, reason, position in its epoch, split, epoch, step.
 
         After ``limit`` members there is one last line, with ``more`` in place of the names, and no other.
         """
         lines, self._lines = self._lines, []
         return lines
 
-    def listed(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """What a list holds already: it is not listed again."""
+    def skip_listed(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Note the lines of an earlier list, whose members are not listed again."""
         for line in lines:
             if "more" in line:
                 self._full = True
@@ -77,32 +77,32 @@ class Ledger:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Reason -> how many, of all shards."""
+        """Reason -> count, of all shards."""
         return dict(self._reasons)
 
     @property
     def faults(self) -> int:
-        """How many of them are faults: a hole, or a member that no tower reads, is none."""
+        """The number of faults. A hole, or a member that no tower reads, is none."""
         return sum(n for reason, n in self._reasons.items() if is_fault(reason))
 
     @property
     def shards(self) -> dict[str, dict[str, int]]:
-        """Shard -> reason -> how many."""
+        """Shard -> reason -> count."""
         return {shard: dict(sorted(counts.items())) for shard, counts in sorted(self._shards.items())}
 
     def state(self) -> dict[str, Any]:
-        """The counts, as JSON takes them, for a run that goes on from here."""
-        return {"samples": [self.seen, self.spoiled], "shards": self.shards}
+        """Return the counts, for JSON, for a run that goes on from here."""
+        return {"samples": [self.seen, self.bad], "shards": self.shards}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` said."""
-        self.seen, self.spoiled = state["samples"]
+        """Go on from an earlier ``state``."""
+        self.seen, self.bad = state["samples"]
         self._shards = defaultdict(Counter, {shard: Counter(counts) for shard, counts in state["shards"].items()})
         self._reasons = sum(self._shards.values(), Counter[str]())
 
 
 def everyones(found: Sequence[Bad]) -> list[Bad]:
-    """The bad of all ranks, by position, the same list on each. Every rank must call it in the same step.
+    """Return the bad of all ranks, by position, the same list on each. Every rank must call it in the same step.
 
     Costs one exchange of a number, and one of names in a step in which any rank has something bad.
     """

@@ -16,7 +16,7 @@ from align.data.join import join
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces, start_worker
-from align.data.reading import Reading, check_by_position, say_what_is_read_twice, say_whose_order
+from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
 from align.values import Batch
 
 if TYPE_CHECKING:
@@ -27,29 +27,30 @@ if TYPE_CHECKING:
 class Loader:
     """Batches of a rank: global step s has the positions s·batch + rank, + world, … of its epoch.
 
-    With ``train`` one endless stream over the epochs: an epoch has len(shards) // batch steps, what is left over is
-    dropped (another order brings it back), and workers live on across the border. Without, one pass over every position
-    of epoch 0; the last batch is smaller, and every rank has equally many steps. Either may be iterated again.
+    With ``train`` it is one endless stream over the epochs. An epoch has len(shards) // batch steps, the samples left
+    over are dropped (another order brings them back), and workers live on across the border. Without ``train`` it is
+    one pass over every position of epoch 0. The last batch is then smaller, and every rank has equally many steps.
+    Either may be iterated again.
 
     Args:
-        shards: where samples come from: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``;
+        shards: the source of samples: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``, and
             for training also a ``Pipeline``.
-        preprocess: modality -> what reads it. Members of other modalities are not read.
-        batch: positions in a step, over all ranks; a multiple of ``world``.
-        workers: processes; 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
+        preprocess: modality -> its preprocess. Members of other modalities are not read.
+        batch: positions in a step, over all ranks: a multiple of ``world``.
+        workers: processes. 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
         seed: of the augmentation.
         start_step: the first step, for a resumed run.
-        steps: how many steps one iteration has; None is endless in training, the whole pass otherwise.
+        steps: the steps of one iteration. None is endless in training, the whole pass otherwise.
         pin_memory: hand over pinned batches (only where there is a GPU).
-        share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``): they then count the same, and
-            stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
-        budget: what training goes on with, for a resumed run; None: each iteration begins with one of its own.
-        ledger: gets what was bad, one by one; None: a new one.
+        share: this rank's bad of a step -> all ranks' (``align.data.ledger.everyones``). The ranks then count the same
+            and stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
+        budget: the budget of a resumed run. None: each iteration begins with a new one.
+        ledger: gets every bad sample and member. None: a new one.
 
-    ``counts`` has what was bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
+    ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
-    Raises ValueError where the shards hold less than one batch, and for a ``Pipeline`` without ``train``; TooManyBad
-    (exit code 3) over the budget of the shards.
+    Raises ValueError where the shards hold less than one batch, and for a ``Pipeline`` without ``train``. Raises
+    TooManyBad (exit code 3) over the budget of the shards.
     """
 
     def __init__(
@@ -79,24 +80,34 @@ class Loader:
             raise ValueError(
                 f"a batch of {batch} needs as many samples; {shards.name} … hold {len(shards)}: lower the batch"
             )
-        own = None
+        decodings = None
         if isinstance(shards, Sources):
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
-            own = shards.own(preprocess)
+            decodings = shards.decodings(preprocess)
         if not train:
             check_by_position(shards)
         elif rank == 0:
-            say_whose_order(shards)
+            warn_of_pipelines(shards)
         if rank == 0:
-            say_what_is_read_twice(shards, world * max(1, workers))
+            warn_of_double_reads(shards, world * max(1, workers))
         self.shards, self.batch, self.workers, self.train = shards, batch, workers, train
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
         self.start_step, self.steps = start_step, steps
         self._pieces = Pieces(
-            shards, dict(preprocess), batch, train, seed, rank, world, start_step, steps, self.steps_per_epoch, own
+            shards,
+            dict(preprocess),
+            batch,
+            train,
+            seed,
+            rank,
+            world,
+            start_step,
+            steps,
+            self.steps_per_epoch,
+            decodings,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Piece | Exception] | None = None
@@ -112,7 +123,7 @@ class Loader:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was bad in the batches handed out so far, by reason."""
+        """Counts of the bad in the batches handed out so far, by reason."""
         return dict(self._counts)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -144,14 +155,14 @@ class Loader:
             yield batch
 
     def close(self) -> None:
-        """End the workers; iterating again starts new ones."""
+        """End the workers. Iterating again starts new ones."""
         running = getattr(self._loader, "_iterator", None)
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
 
     def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
-        """The workers' pieces of a step. A reader's error is raised, and told to the ranks that would wait for this."""
+        """Return the workers' pieces of a step. A reader's error is raised here and on the ranks that would wait."""
         found: list[Piece] = []
         try:
             for part in [next(parts) for _ in range(max(1, self.workers))]:

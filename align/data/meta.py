@@ -1,4 +1,4 @@
-"""What a sample says of itself: label, group and weight, from its json (or a ``cls`` member)."""
+"""Label, group and weight of a sample, from its json (or a ``cls`` member)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from align.data.decoded import is_decoded, member_of, plain, read_json
-from align.data.names import Mapped
+from align.data.decoded import is_decoded, member_of, read_json, to_plain
+from align.data.names import MemberNames
 from align.values import Sample
 
 LARGEST = 3.4e38  # a batch has its weights in float32
 
 
 class Meta(NamedTuple):
-    """label: as the json has it, or None. group: 0..2^63-1, or -1. weight: None where nothing is said."""
+    """Meta data of a sample. label: as in the json, or None. group: 0..2^63-1, or -1. weight: None if unstated."""
 
     label: Any = None
     group: int = -1
@@ -22,8 +22,8 @@ class Meta(NamedTuple):
     json: dict[str, Any] | None = None
 
 
-def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
-    """What the sample says, and the reasons why parts of it could not be taken (``json/invalid``, …)."""
+def read_meta(sample: Sample, members: MemberNames) -> tuple[Meta, list[str]]:
+    """Return a sample's meta data, and the reasons of parts that could not be taken (``json/invalid``, …)."""
     content, bad = None, []
     if "json" in sample:
         try:
@@ -33,7 +33,7 @@ def read_meta(sample: Sample, members: Mapped) -> tuple[Meta, list[str]]:
     stated = content if isinstance(content, dict) else {}
     label = stated.get("label")
     if label is None and (name := member_of("label", members, sample)) is not None:
-        label = _mapped_label(sample, name, stated)
+        label = _read_label(sample, name, stated)
     if label is not None and not _is_label(label):
         bad.append("json/label")
         label = None
@@ -57,7 +57,7 @@ def _weight(weight: Any) -> float | None:
 
 
 def group_number(group: Any) -> int:
-    """A group as a number: an int from 0 to 2^63-1 is itself, anything else its stable 63-bit hash, None is -1."""
+    """Return a group as a number: an int from 0 to 2^63-1 unchanged, -1 for None, else a stable 63-bit hash."""
     if group is None:
         return -1
     if isinstance(group, int) and not isinstance(group, bool) and 0 <= group < 2**63:
@@ -66,13 +66,13 @@ def group_number(group: Any) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def _mapped_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
+def _read_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
     member, _, key = name.partition(":")
     if key:
         return stated.get(key)
     data = sample[member]
     if is_decoded(data) and not isinstance(data, str):
-        return plain(data)
+        return to_plain(data)
     text = (data if isinstance(data, str) else data.decode("utf-8", "replace")).strip()
     return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text or None
 
@@ -88,5 +88,5 @@ def _is_label(label: Any, depth: int = 0) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can write it: JSON may hold half a surrogate pair."""
+    """Return True where UTF-8 can write a text. JSON may hold half a surrogate pair, which it cannot."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)

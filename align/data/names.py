@@ -1,4 +1,4 @@
-"""Names in a shard: KEY.NAME.EXT, and what each member means for a sample."""
+"""Names in a shard, KEY.NAME.EXT, and the meaning of each member for a sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-Mapped = Mapping[str, Sequence[str]]
+MemberNames = Mapping[str, Sequence[str]]
 
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
@@ -15,13 +15,13 @@ FOREIGN: dict[str, list[str]] = {
     "text": ["txt"],
     "label": ["cls"],
 }
-"""How img2dataset and webdataset name members that say no modality (``data.members``); of several the first."""
+"""Member names of img2dataset and webdataset, which state no modality (``data.members``). Of several the first."""
 
 
 def with_foreign(members: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
-    """A user's mapping, where a single name may stand for a list of one; the rest as in ``FOREIGN``."""
-    own = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
-    return {**FOREIGN, **own}
+    """Return a user's mapping, completed from ``FOREIGN``. A single name may stand for a list of one."""
+    stated = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
+    return {**FOREIGN, **stated}
 
 
 FIRST_DOT = (
@@ -31,7 +31,7 @@ FIRST_DOT = (
 """The rule of names, for messages about a name that breaks it."""
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
-"""Files that shards are made of, and that are none."""
+"""Suffixes of tables, which shards are made of."""
 
 CODE = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "npz"})
 """Members that other readers unpickle. They are never opened here, whatever names them."""
@@ -40,41 +40,41 @@ _member = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _row = re.compile(r"(?P<modality>[^.]+)(?P<negative>\.neg)?(\.(?P<number>\d+))?\.(?P<suffix>[^.]+)")
 
 
-def split(path: str) -> tuple[str, str] | None:
-    """``class/0001.image.jpg`` -> ("class/0001", "image.jpg"): the key ends at the first dot of the base name.
+def split_name(path: str) -> tuple[str, str] | None:
+    """Split ``class/0001.image.jpg`` -> ("class/0001", "image.jpg"): the key ends at the first dot of the base name.
 
     None for a hidden file, one without a suffix, a name that could leave a folder (absolute, "..", drive, NUL) or that
-    no file can have, and members ``__…``: such are a sample's own key, place and position.
+    no file can have, and for members ``__…``, which hold a sample's key, shard and position.
     """
     folder, slash, base = re.sub(r"^(\./)+", "", path).rpartition("/")
     stem, dot, member = base.partition(".")
-    if not stem or not dot or not member or member.startswith("__") or not safe(folder + slash + base):
+    if not stem or not dot or not member or member.startswith("__") or not is_safe(folder + slash + base):
         return None
     return folder + slash + stem, member.lower()
 
 
-def safe(key: str) -> bool:
-    """Whether a key stays inside the folder it would be written to."""
+def is_safe(key: str) -> bool:
+    """Return True for a key that stays inside the folder it would be written to."""
     if not key or key.startswith("/") or "\0" in key or "\\" in key or re.match(r"[A-Za-z]:", key):
         return False
     return key.isprintable() and ".." not in key.split("/")
 
 
-def all_safe(keys: Sequence[str]) -> bool:
-    """Whether every key is ``safe``, by one look at all of them where nothing is odd."""
+def are_safe(keys: Sequence[str]) -> bool:
+    """Return True where every key ``is_safe``, by one test of their joined text where nothing is odd."""
     every = "/".join(keys)
     odd = every.startswith("/") or any(mark in every for mark in ("//", "..", ":", "\\")) or not every.isprintable()
-    return all(keys) and (not odd or all(map(safe, keys)))
+    return all(keys) and (not odd or all(map(is_safe, keys)))
 
 
 def check_key(key: str) -> None:
-    """ValueError unless ``key`` may be written: what is read back is the same key, and no other file's name."""
-    if not safe(key) or "." in key.rpartition("/")[2] or key.startswith("./"):
+    """Raise ValueError unless ``key`` may be written: it is read back as the same key, and names no other file."""
+    if not is_safe(key) or "." in key.rpartition("/")[2] or key.startswith("./"):
         raise ValueError(f"key {key!r}: use a relative name without dots, '..', backslashes or control characters")
 
 
 def check_member(member: str) -> None:
-    """ValueError unless ``member`` may be written: lower case, like ``image.jpg``, ``text.neg.txt`` or ``json``."""
+    """Raise ValueError unless ``member`` may be written: lower case, like ``image.jpg``, ``text.neg.txt``, ``json``."""
     if not _member.fullmatch(member):
         raise ValueError(
             f"member name {member!r}: use lower case like 'image.jpg', 'image.0.jpg', 'text.neg.txt', 'json'"
@@ -94,7 +94,7 @@ class RowName(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def row_name(member: str) -> RowName | None:
-    """``image.0.jpg`` -> image, row 0; ``text.neg.txt`` -> a hard negative. None for names without a modality."""
+    """Parse ``image.0.jpg`` -> image, row 0, ``text.neg.txt`` -> a hard negative. None for names without a modality."""
     found = _row.fullmatch(member)
     if found is None or found["suffix"] in CODE:
         return None
@@ -104,8 +104,8 @@ def row_name(member: str) -> RowName | None:
     )
 
 
-def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:
-    """The first of the names that ``members`` gives a modality which a sample has ("json:caption": it has a json)."""
+def find_mapped(modality: str, members: MemberNames, have: Iterable[str]) -> str | None:
+    """Return the first name that ``members`` maps to a modality and a sample has ("json:caption": it has a json)."""
     have = set(have)
     for name in members.get(modality, ()):
         if name.partition(":")[0] in have and name.rpartition(".")[2] not in CODE:
@@ -113,14 +113,14 @@ def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:
     return None
 
 
-def modalities(members: Iterable[str], mapping: Mapped) -> set[str]:
-    """The modalities that a sample with these members has."""
+def modalities(members: Iterable[str], mapping: MemberNames) -> set[str]:
+    """Return the modalities that a sample with these members has."""
     members = set(members)
     found = {row.modality for row in map(row_name, members) if row is not None}
-    return found | {m for m in mapping if m != "label" and mapped(m, mapping, members) is not None}
+    return found | {m for m in mapping if m != "label" and find_mapped(m, mapping, members) is not None}
 
 
-def ignored(members: Iterable[str], mapping: Mapped) -> set[str]:
-    """The members that mean nothing here: no modality in the name, and no mapping."""
+def find_ignored(members: Iterable[str], mapping: MemberNames) -> set[str]:
+    """Return the members without a meaning: no modality in the name, and no mapping."""
     used = {name.partition(":")[0] for names in mapping.values() for name in names} | {"json"}
     return {member for member in members if member not in used and row_name(member) is None}

@@ -1,26 +1,28 @@
-"""The order of an epoch: a function of (seed, epoch, streams, block), the same for any number of ranks and workers.
+"""The shuffle: the order of an epoch, a function of (seed, epoch, streams, block) for any ranks and workers.
 
 The blocks of all shards (runs of neighbouring samples) are permuted, laid end to end and cut into ``streams`` pieces;
-with blocks of more than one sample, each piece is shuffled in windows of WINDOW blocks. Position p belongs to stream p
-mod ``streams``: the order is a round robin over the pieces. With block = 1 every permutation is as likely as any other.
-Otherwise a block goes anywhere in the epoch, but a sample stays in one window with its neighbours (unless an edge of a
-piece or a window parts them): within WINDOW · block · streams positions, 98,304 for 256 and 48. In smaller sets that is
-anywhere; of 1,000,000 samples, neighbours are 9 times as likely to share a batch as any two.
+with blocks of more than one sample, each piece is shuffled in windows of WINDOW blocks (the shuffle buffer). Position p
+belongs to stream p mod ``streams``: the order is a round robin over the pieces. With block = 1 every permutation is as
+likely as any other. Otherwise a block goes anywhere in the epoch, but a sample stays in one window with its neighbours
+(unless an edge of a piece or a window parts them): within WINDOW · block · streams positions, 98,304 for 256 and 48. In
+smaller sets that is anywhere. Of 1,000,000 samples, neighbours are 9 times as likely to share a batch as any two.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 
 from align.seeds import derive
 
-WINDOW = 8  # blocks: what a reader of one stream holds, and how far a sample travels from its neighbours
+WINDOW = 8  # blocks that a reader of one stream holds, and the distance of a sample from its neighbours
 
 
 def order(lengths: Sequence[int], *, seed: int, epoch: int, streams: int = 48, block: int = 1) -> np.ndarray:
-    """(N,) int64: the sample at each position. Samples are numbered through shards of these ``lengths``, N in all."""
+    """Return (N,) int64: the sample at each position, numbered through shards of these ``lengths``, N in all."""
     if streams < 1 or block < 1:
         raise ValueError(f"streams and block are at least 1; got streams={streams}, block={block}")
     total = int(sum(lengths))
@@ -36,8 +38,33 @@ def order(lengths: Sequence[int], *, seed: int, epoch: int, streams: int = 48, b
     return out
 
 
+@final
+class Orders:
+    """Orders of the epochs of one set. The last two are kept, for the border of epochs.
+
+    streams=None: the samples are not shuffled, and every epoch has their own order.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, seed: int, streams: int | None, block: int):
+        self.lengths, self.seed, self.streams, self.block = list(lengths), seed, streams, block
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __getitem__(self, epoch: int) -> np.ndarray:
+        """Return (N,) int64: the sample at each position of an epoch."""
+        key = 0 if self.streams is None else epoch
+        if key not in self._kept:
+            self._kept[key] = (
+                np.arange(sum(self.lengths))
+                if self.streams is None
+                else order(self.lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
+            )
+            while len(self._kept) > 2:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+
 def permutation(n: int, *key: int | str) -> np.ndarray:
-    """(n,) int64: a permutation of 0..n-1 that follows from ``key`` alone.
+    """Return (n,) int64: a permutation of 0..n-1 that follows from ``key`` alone.
 
     Sorted raw draws of PCG64: numpy promises that these never change, which it does not for its ``permutation``.
     """

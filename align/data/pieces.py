@@ -1,4 +1,4 @@
-"""What one process reads of each step: its share of the positions, and what was bad in them."""
+"""Pieces of batches: one process's share of each step's positions, with the bad in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from align.data.bad import Bad
 from align.data.collate import piece
-from align.data.mixing.overrides import Own
+from align.data.mixing.overrides import Decoding
 from align.data.reading import Reading
 from align.values import Batch
 
@@ -25,7 +25,7 @@ Piece = tuple[Batch, list[Bad]]
 
 @final
 class Pieces(IterableDataset[Piece | Exception]):
-    """This worker's piece of every step: worker w of a rank reads the positions rank + w · world modulo all readers."""
+    """A worker's piece of every step. Worker w of a rank reads the positions rank + w · world modulo all readers."""
 
     def __init__(
         self,
@@ -39,20 +39,20 @@ class Pieces(IterableDataset[Piece | Exception]):
         start_step: int,
         steps: int | None,
         per_epoch: int,
-        own: Mapping[str, Own] | None,
+        decodings: Mapping[str, Decoding] | None,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
-        self.per_epoch, self.own = per_epoch, own
+        self.per_epoch, self.decodings = per_epoch, decodings
 
     def ready(self) -> None:
-        """Load, before this is forked, what each worker would have to load by itself."""
-        for readers in (self.preprocess, *(own.preprocess for own in (self.own or {}).values())):
+        """Load, before the fork, everything that each worker would load by itself."""
+        for readers in (self.preprocess, *(each.preprocess for each in (self.decodings or {}).values())):
             for reader in readers.values():
                 reader.ready()
 
     def __iter__(self) -> Iterator[Piece | Exception]:
-        """A worker's OSError or ValueError comes as a value: raised as it was, not in DataLoader's words."""
+        """Yield the pieces. A worker's OSError or ValueError comes as a value, which escapes DataLoader's rewording."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
         self.shards.begin(self.rank, self.world)
@@ -72,30 +72,30 @@ class Pieces(IterableDataset[Piece | Exception]):
         epoch, within = divmod(step, self.per_epoch)
         first, end = within * self.batch, min((within + 1) * self.batch, len(self.shards))
         readers = self.world * workers
-        mine = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
+        positions = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
         modalities = frozenset(self.preprocess)
-        read = [self.shards.read(p, epoch, modalities, stride=readers) for p in mine]
-        unread = [bad._replace(position=p) for p, (_, some) in zip(mine, read, strict=True) for bad in some]
+        read = [self.shards.read(p, epoch, modalities, stride=readers) for p in positions]
+        unread = [bad._replace(position=p) for p, (_, some) in zip(positions, read, strict=True) for bad in some]
         part, bad = piece(
             [sample for sample, _ in read],
             self.preprocess,
-            positions=mine,
+            positions=positions,
             train=self.train,
             seed=self.seed,
             epoch=epoch,
             members=self.shards.members,
-            own=self.own,
+            decodings=self.decodings,
         )
         return part, unread + bad
 
 
 def start_worker(worker: int) -> None:
-    """One thread each; a signal to the whole group (Ctrl-C, a scheduler's SIGTERM) is the main process's affair."""
+    """Set up a worker: one thread, and signals to the group (Ctrl-C, SIGTERM) are left to the main process."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _wait_for_the_second)
 
 
 def _wait_for_the_second(number: int, frame: FrameType | None) -> None:
-    """The main process still wants batches until its step is saved; at its own exit it ends whoever is left."""
+    """Ignore the first SIGTERM. The main process wants batches until its step is saved, and ends its workers."""
     signal.signal(number, signal.SIG_DFL)

@@ -1,25 +1,21 @@
-"""A pipeline of the user's own, made with webdataset or without: it says which samples come, and in which order."""
+"""A user's pipeline as a source, made with webdataset or without. It chooses the samples and their order."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
-
-from torch.utils.data import get_worker_info
 
 from align.data.bad import AGAIN, Bad, Lost
 from align.data.labels import class_names
 from align.data.meta import read_meta
 from align.data.names import CODE, modalities, with_foreign
 from align.data.reading import Reading
+from align.data.restarting import Restarting
 from align.values import Sample
 
 LOOK = 32  # samples that are looked at before training, for their modalities and classes
-MARKERS = 1_000_000  # empty dicts in a row, after which no sample is waited for any more
 
 
 class Pipeline(Reading):  # not @final, so that a config names it by its class path
@@ -28,20 +24,20 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
     A sample is a dict, member name -> content, named as in shards: ``image.jpg``, ``text.txt``, ``jpg``, ``json``. A
     content is bytes or decoded: a PIL picture, an array, a tensor, a sound as (array, rate), a str, a list of str (one
     row each), for ``json`` a dict, for ``cls`` a number. A content may have its modality's plain name (``image``). None
-    is a member that is missing. ``__key__`` and ``__url__`` are taken where they are given.
+    is a missing member. ``__key__`` and ``__url__`` are taken where they are given.
 
-    Each reading process (each worker of each rank) calls ``make`` for itself and reads on and on: an epoch is
-    ``samples`` positions over all ranks, whatever the pipeline yields. One that runs out begins again, counted as
-    "pipeline/began-again". The pipeline shares its samples out among ranks and workers: with webdataset by
+    Each reading process (each worker of each rank) calls ``make`` for itself and reads without end. An epoch is
+    ``samples`` positions over all ranks, for any length of the pipeline. One that runs out begins again, counted as
+    "pipeline/began-again". The pipeline itself divides its samples among ranks and workers: with webdataset by
     ``nodesplitter=webdataset.split_by_node`` and its split by workers. A pass of a Loader begins it anew, and so does a
-    resumed run: nothing of its order is kept.
+    resumed run. Nothing of its order is kept.
 
     Args:
-        make: makes the pipeline; in a config, the import path of a function. Also called before training in the main
-            process, for a look at the first samples.
+        make: makes the pipeline. In a config it is the import path of a function. It is also called before training in
+            the main process, for a look at the first samples.
         samples: positions of an epoch, over all ranks.
         members: as for ``Shards``.
-        max_bad: as for ``Shards``. What the pipeline itself leaves out is not counted.
+        max_bad: as for ``Shards``. Samples that the pipeline itself leaves out are not counted.
 
     Empty dicts, which some versions of webdataset yield at the end of a shard, are passed over. Anything else that is
     no dict of names is bad ("sample/not-a-dict") and costs its position.
@@ -72,36 +68,32 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
         name = f"{made_by.__module__}.{made_by.__qualname__}"
         super().__init__([], with_foreign(members), streams=1, block=1, max_bad=max_bad, name=name)
         self.make, self.stated, self._samples = make, members, samples
-        self._rank, self._world = 0, 1
-        self._made: Iterable[Any] | None = None
-        self._running: Iterator[Any] | None = None
-        self._given = 0  # samples since the pipeline began
+        self._endless = Restarting(make, name)
 
     def __len__(self) -> int:
-        """Positions of an epoch."""
+        """Return the positions of an epoch."""
         return self._samples
 
     def __repr__(self) -> str:
         return f"Pipeline({len(self)} samples an epoch from {self.name})"
 
     def with_defaults(self, members: Mapping[str, str | Sequence[str]] | None, max_bad: float) -> Pipeline:
-        """The same pipeline, with these member names where it has none of its own, and this ``max_bad``."""
+        """Return the same pipeline with this ``max_bad``, and with these member names where it has none."""
         return Pipeline(self.make, samples=len(self), members=self.stated or members, max_bad=max_bad)
 
     def begin(self, rank: int, world: int) -> None:
         """Begin anew, for this rank of ``world``."""
-        self.close()
-        self._rank, self._world = rank, world
+        self._endless.begin(rank, world)
 
     def read(
         self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
     ) -> tuple[Sample, list[Bad]]:
-        """The pipeline's next sample, at this position, whichever that is; see ``Reading.read``."""
+        """Return the pipeline's next sample, at any position. See ``Reading.read``."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
-        found, again = self._next()
+        found, again = self._endless.next()
         sample: Sample = {"__key__": f"{epoch}-{position}", "__url__": self.name, "__index__": position}
-        bad = [Bad(AGAIN, self.name, self._reader())] * again
+        bad = [Bad(AGAIN, self.name, self._endless.reader)] * again
         if not isinstance(found, Mapping):
             return sample, [*bad, Bad("sample/not-a-dict", self.name, f"a {type(found).__name__}")]
         if other := [name for name in found if not isinstance(name, str)]:
@@ -114,7 +106,7 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
 
     @cached_property
     def modalities(self) -> dict[str, int]:
-        """Modality -> how many of the first samples have a row of it."""
+        """Modality -> the number of the first samples with a row of it."""
         return self._first_samples[0]
 
     @cached_property
@@ -129,18 +121,16 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
 
     @property
     def pipelines(self) -> list[str]:
-        """Its name."""
+        """The name of this pipeline."""
         return [self.name]
 
     def report(self) -> dict[str, int]:
-        """Counts of bad samples and members, by reason, in everything read so far (also by a Loader's workers)."""
+        """Return counts of the bad, by reason, in everything read so far (also by a Loader's workers)."""
         return dict(sorted(self._counts.items()))
 
     def close(self) -> None:
-        """End the pipeline; reading begins it anew."""
-        running, self._running, self._made = self._running, None, None
-        if isinstance(running, Generator):
-            running.close()
+        """End the pipeline. Reading begins it anew."""
+        self._endless.close()
 
     @cached_property
     def _first_samples(self) -> tuple[dict[str, int], dict[str, list[str]]]:
@@ -165,61 +155,9 @@ class Pipeline(Reading):  # not @final, so that a config names it by its class p
             raise ValueError(f"{self.name} yields {refused[0]}, no dict from names to contents: {says}")
         return dict(sorted(found.items())), class_names(labels)
 
-    def _next(self) -> tuple[Any, int]:
-        """Return the pipeline's next sample, and how often it had to begin again for it."""
-        again = 0
-        try:
-            with reader_environment(self._rank, self._world):
-                while True:
-                    if self._running is None:
-                        self._start()
-                    assert self._running is not None
-                    for markers, found in enumerate(self._running, 1):
-                        if not isinstance(found, Mapping) or found:
-                            self._given += 1
-                            return found, again
-                        if markers == MARKERS:
-                            raise ValueError(f"{MARKERS:,} empty dicts in a row")
-                    if not self._given:
-                        break
-                    self._running, again = None, again + 1
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise ValueError(f"{self.name} failed ({self._reader()}): {type(error).__name__}: {text}") from error
-        raise ValueError(
-            f"{self.name} yields no sample to {self._reader()}"
-            f"{', when it begins again' * (again > 0)}: are there fewer shards than ranks x workers?"
-        )
-
-    def _start(self) -> None:
-        if self._made is None or isinstance(self._made, Iterator):  # an iterator is spent
-            self._made = self.make()
-        self._running, self._given = iter(self._made), 0
-
-    def _reader(self) -> str:
-        info = get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        return f"rank {self._rank} of {self._world}, worker {worker} of {workers}"
-
-
-@contextmanager
-def reader_environment(rank: int, world: int) -> Iterator[None]:
-    """A block in which RANK and WORLD_SIZE are those of the reader: webdataset's splitters look there first."""
-    said = {"RANK": str(rank), "WORLD_SIZE": str(world)}
-    before = {name: os.environ.get(name) for name in said}
-    os.environ.update(said)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
 
 def _modalities(sample: Sample, members: Mapping[str, Sequence[str]]) -> set[str]:
-    """The modalities that a sample has; a member of any other plain name is one too."""
+    """Return the modalities that a sample has. A member of any other plain name is one too."""
     names = {name for name in sample if not name.startswith("__")}
     mapped = {name for each in members.values() for name in each} | {"json", "label"}
     return modalities(names, members) | {name for name in names - mapped - CODE if "." not in name}

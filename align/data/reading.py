@@ -1,4 +1,4 @@
-"""The sources of a Loader: ``Shards``, ``Resampled``, a ``Pipeline`` and mixtures of them are such readings."""
+"""The interface of a Loader's sources: ``Shards``, ``Resampled``, a ``Pipeline`` and mixtures of them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, final
 
 from align.data.bad import Bad, Lost
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.values import Sample
 
 log = logging.getLogger("align.data")
 
 
 class Reading(ABC):
-    """Samples by (position, epoch), and the counts of what was bad.
+    """Samples by (position, epoch), and counts of the bad ones.
 
-    name: how messages call it; "": the first of ``urls``.
+    name: its name in messages, "" for the first of ``urls``.
     Raises ValueError for streams or a block below 1, and for a max_bad that is no share.
     """
 
     counted: ClassVar[bool] = True
-    """Whether ``modalities`` counts all samples; False: only the first ones."""
+    """True where ``modalities`` counts all samples, False where only the first ones."""
 
     def __init__(
         self,
-        urls: Sequence[Place],
+        urls: Sequence[Location],
         members: dict[str, list[str]],
         *,
         streams: int,
@@ -41,50 +41,50 @@ class Reading(ABC):
             raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
         self.urls, self.members, self.name = list(urls), members, name or str(urls[0])
         self.streams, self.block, self.max_bad = streams, block, max_bad
-        self._counts: Counter[str] = Counter()  # of what was read, by reason
+        self._counts: Counter[str] = Counter()  # of the samples read, by reason
         self._first: dict[str, str] = {}  # where each reason was met first
 
     @abstractmethod
     def __len__(self) -> int:
-        """Positions in an epoch."""
+        """Return the positions in an epoch."""
 
     @abstractmethod
     def read(
         self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
     ) -> tuple[Sample, list[Bad]]:
-        """The sample at a position, and what of it could not be read (not counted here).
+        """Return the sample at a position, and its bad members, which are not counted here.
 
-        modalities: read only the members of these, and what says label, group and weight; None reads every member.
-        stride: this process reads every ``stride``-th position (ranks x workers), and that is fetched ahead; 0: no
-            other than this one.
+        modalities: read only the members of these, and those of label, group and weight. None reads every member.
+        stride: this process reads every ``stride``-th position (ranks x workers), which are fetched ahead. 0: it reads
+            this position alone.
         """
 
     @property
     @abstractmethod
     def lost(self) -> list[Lost]:
-        """What was missing before the first read: it has no position, but it is bad."""
+        """Samples and members that were missing before the first read: bad, without a position."""
 
     @abstractmethod
     def report(self) -> dict[str, int]:
-        """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers)."""
+        """Return counts of the bad by reason: in indexing and in all that was read (also by a Loader's workers)."""
 
     @property
     def pipelines(self) -> list[str]:
-        """Names of the pipelines in it: ``read`` gives their next sample, whatever the position."""
+        """Names of the pipelines in it, whose next sample ``read`` gives for any position."""
         return []
 
-    def begin(self, rank: int, world: int) -> None:  # noqa: B027  what is read by position has no beginning
-        """Called in each process that reads for this rank of ``world``, before its first ``read`` of a pass."""
+    def begin(self, rank: int, world: int) -> None:  # noqa: B027  reading by position has no beginning
+        """Begin a pass, in each process that reads for this rank of ``world``, before its first ``read``."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the open files; reading opens them again."""
+        """Close the open files. Reading opens them again."""
 
     @final
     def samples(self, epoch: int, *, rank: int = 0, world: int = 1, start: int = 0) -> Iterator[Sample]:
-        """The samples at positions start + rank, start + rank + world, … of an epoch.
+        """Yield the samples at positions start + rank, start + rank + world, … of an epoch.
 
-        A sample without a readable member is passed over and counted; the others keep their ``"__index__"``.
+        A sample without a readable member is passed over and counted. The others keep their ``"__index__"``.
         """
         if not 0 <= rank < world or start < 0:
             raise ValueError(f"rank={rank} of world={world} from start={start}: rank is 0..world-1, start at least 0")
@@ -98,18 +98,18 @@ class Reading(ABC):
 
     @final
     def count(self, reason: str, n: int = 1, where: str = "") -> None:
-        """Count something bad; ``where`` (shard and key) is kept for the first of each reason."""
+        """Count something bad. where: shard and key, kept for the first of each reason."""
         self._counts[reason] += n
         self._first.setdefault(reason, where)
 
     @final
     def first(self, reason: str) -> str:
-        """Where a reason was counted first; empty if unknown."""
+        """Return the place (shard and key) at which a reason was counted first, "" if unknown."""
         return self._first.get(reason, "")
 
 
-def say_what_is_read_twice(source: Reading, readers: int) -> None:
-    """Log a warning where so many readers (ranks x workers) cannot own whole streams, which parts neighbours."""
+def warn_of_double_reads(source: Reading, readers: int) -> None:
+    """Log a warning where this number of readers (ranks x workers) cannot own whole streams."""
     if source.block > 1 and source.streams % readers:
         log.warning(
             "%d readers (ranks x workers) do not divide the number of streams, %d: the order of samples is the same, "
@@ -121,7 +121,7 @@ def say_what_is_read_twice(source: Reading, readers: int) -> None:
 
 
 def check_by_position(source: Reading) -> None:
-    """Raise ValueError where a pipeline is in it: validation and evaluation need every sample, each as often."""
+    """Raise ValueError for a source with a pipeline: validation and evaluation need every sample equally often."""
     if source.pipelines:
         raise ValueError(
             f"{', '.join(source.pipelines)}: a pipeline only trains; validation and evaluation read each sample once, "
@@ -129,7 +129,7 @@ def check_by_position(source: Reading) -> None:
         )
 
 
-def say_whose_order(source: Reading) -> None:
+def warn_of_pipelines(source: Reading) -> None:
     """Log a line where the order of samples is a pipeline's."""
     if source.pipelines:
         log.warning(

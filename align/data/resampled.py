@@ -1,8 +1,8 @@
-"""Shards drawn with replacement, for sets so large that nobody counts them: as determined as the others.
+"""Shards drawn with replacement, for sets too large to count. The draws follow from the seed.
 
-Stream s of ``streams`` is an endless line of shards, draw d of it a function of (seed, s, d), each gone through in an
-order of its own. Position p of an epoch is position g = epoch · samples + p of the run and belongs to stream g mod
-``streams``. No shard is opened before it is drawn; nothing is counted beforehand.
+Stream s of ``streams`` is an endless line of shards. Its draw d is a function of (seed, s, d), and each drawn shard is
+read in a new order. Position p of an epoch is position g = epoch · samples + p of the run and belongs to stream g mod
+``streams``. No shard is opened before it is drawn, and nothing is counted beforehand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple, final
 from align.data.bad import Bad, Lost
 from align.data.names import with_foreign
 from align.data.places.source import usual_block
-from align.data.places.urls import Place, resolve
+from align.data.places.urls import Location, resolve_shards
 from align.data.reading import Reading, log
 from align.data.shards import Shards
 from align.seeds import derive
@@ -25,7 +25,7 @@ from align.values import Sample
 
 
 class Spot(NamedTuple):
-    """Where a stream stands: at the k-th of its samples, in its draw, at an offset in the order of the drawn shard."""
+    """The spot of a stream: the number k of its next sample, its draw, the offset in the drawn shard's order."""
 
     k: int
     draw: int
@@ -34,17 +34,17 @@ class Spot(NamedTuple):
 
 @final
 class Resampled(Reading):
-    """The with-replacement stream over shards; read as ``Shards`` are, no counts needed.
+    """Samples of shards that are drawn with replacement. They are read as ``Shards`` are, without any counts.
 
     A sample may come twice in an epoch, even twice in a batch, and another not at all: use it where an epoch is never
-    finished anyway. Any number of ranks and workers sees the same order. A stopped run continues where ``state`` says;
-    without it the places are found again by opening the index of every shard drawn so far. A remote shard that stays
-    unreachable is counted once by each process (shard/unreachable), its draws are passed over as of an empty shard.
+    finished anyway. Any number of ranks and workers sees the same order. A stopped run continues from ``state``.
+    Without it the spots are found again by opening the index of every shard drawn so far. A remote shard that stays
+    unreachable is counted a single time by each process (shard/unreachable), and its draws are passed over.
 
     Args:
         urls, seed, max_bad, members, allow_pipe: as for ``Shards``.
-        samples: how many positions an epoch has; rounded down to a multiple of ``streams``, so that the streams stay
-            with their readers from epoch to epoch.
+        samples: positions of an epoch, rounded down to a multiple of ``streams``, so that the streams stay with their
+            readers from epoch to epoch.
         streams: independent lines of shards.
         block: as for ``Shards``, inside each drawn shard: 1 is a full shuffle of it.
     """
@@ -53,7 +53,7 @@ class Resampled(Reading):
 
     def __init__(
         self,
-        urls: str | Place | Sequence[str | Place],
+        urls: str | Location | Sequence[str | Location],
         *,
         samples: int,
         seed: int = 0,
@@ -63,7 +63,7 @@ class Resampled(Reading):
         members: Mapping[str, Sequence[str]] | None = None,
         allow_pipe: bool = False,
     ):
-        places = resolve(urls, allow_pipe=allow_pipe)
+        places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         if samples < streams:
@@ -79,7 +79,7 @@ class Resampled(Reading):
         self._gone: list[Bad] = []  # shards that could not be reached, until a read says so
 
     def __len__(self) -> int:
-        """Positions in an epoch."""
+        """Return the positions in an epoch."""
         return self.stated // self.streams * self.streams
 
     def __repr__(self) -> str:
@@ -89,12 +89,12 @@ class Resampled(Reading):
     def read(
         self, position: int, epoch: int = 0, modalities: frozenset[str] | None = None, *, stride: int = 1
     ) -> tuple[Sample, list[Bad]]:
-        """See ``Reading.read``; positions of a stream are meant to be read in ascending order."""
+        """See ``Reading.read``. Positions of a stream are meant to be read in ascending order."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
         k, stream = divmod(epoch * len(self) + position, self.streams)
         place = self._walk(stream, k)
-        while (drawn := self._drawn(stream, place.draw)) is None:
+        while (drawn := self._open_draw(stream, place.draw)) is None:
             place = self._walk(stream, k)
         every = lcm(self.streams, stride) // self.streams  # of the samples of this stream, this process reads
         sample, bad = drawn.read(place.offset, place.draw, modalities, stride=every)
@@ -103,7 +103,7 @@ class Resampled(Reading):
         return sample, gone + bad
 
     def state(self, position: int, epoch: int = 0) -> list[tuple[int, int]]:
-        """The (draw, offset) at which each stream goes on, for ``resume``, when all positions before this one are read.
+        """Return the (draw, offset) at which each stream goes on, for ``resume``, after all positions before this one.
 
         Opens the index of each shard drawn since the last call.
         """
@@ -112,7 +112,7 @@ class Resampled(Reading):
         return [(place.draw, place.offset) for place in places]
 
     def resume(self, position: int, epoch: int, state: Sequence[Sequence[int]]) -> None:
-        """Go on from what ``state`` said for this position. Raises ValueError for a state of other streams."""
+        """Go on from the ``state`` of this position. Raises ValueError for a state of other streams."""
         if len(state) != self.streams or any(len(pair) != 2 or min(pair) < 0 for pair in state):
             raise ValueError(
                 f"a state has a (draw, offset) pair for each of {self.streams} streams; this one has {len(state)}"
@@ -137,17 +137,17 @@ class Resampled(Reading):
         return []
 
     def report(self) -> dict[str, int]:
-        """What was bad, by reason: while indexing the shards opened here, and in everything read so far."""
+        """Return counts of the bad by reason: in indexing the shards opened here, and in everything read so far."""
         total = sum((Counter(notes) for notes in self._notes.values()), Counter(self._counts))
         return dict(sorted(total.items()))
 
     def close(self) -> None:
-        """Close the open files; reading opens them again."""
+        """Close the open files. Reading opens them again."""
         for _, shard in self._open.values():
             shard.close()
 
     def _walk(self, stream: int, k: int) -> Spot:
-        """The place of a stream's k-th sample: on from where it was, or again from where the run began."""
+        """Return the spot of a stream's k-th sample, from the last spot on, or from the run's begin."""
         at = self._at[stream]
         if k < at.k:
             at = self._anchor[stream] if k >= self._anchor[stream].k else Spot(0, 0, 0)
@@ -166,11 +166,11 @@ class Resampled(Reading):
     def _length(self, stream: int, draw: int) -> int:
         number = self._number(stream, draw)
         if number not in self._lengths:
-            self._drawn(stream, draw)
+            self._open_draw(stream, draw)
         return self._lengths[number]
 
-    def _drawn(self, stream: int, draw: int) -> Shards | None:
-        """The shard of a draw, in the order of that draw; a stream has one open at a time. None: it is out of reach."""
+    def _open_draw(self, stream: int, draw: int) -> Shards | None:
+        """Open the shard of a draw, None where it is out of reach. A stream has one shard open at a time."""
         before, shards = self._open.get(stream, (-1, None))
         if shards is not None and before == draw:
             return shards

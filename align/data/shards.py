@@ -1,55 +1,59 @@
-"""Shards: samples by position, in an order that is a function, each one seek away."""
+"""Shards: samples by position, in an order that is a function of the seed and the epoch."""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from align.data.archive.coverage import copied, coverage, modalities_of, readable, repeated, unused
+from align.data.archive.coverage import (
+    count_modalities,
+    count_repeated,
+    count_unused,
+    find_copy,
+    modalities_of,
+    select_members,
+)
 from align.data.as_webdataset import as_webdataset
 from align.data.bad import Bad, Lost
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
 from align.data.names import with_foreign
-from align.data.order import order
-from align.data.places.manifest import LOST_SAMPLES, manifest, short
+from align.data.order import Orders
+from align.data.places.manifest import count_missing, find_lost, read_manifest
 from align.data.places.opening import open_shards
 from align.data.places.servers import Unreachable
-from align.data.places.source import Reader, Source, usual_block
-from align.data.places.urls import Place, resolve
+from align.data.places.source import MemberReader, ReadOrder, usual_block
+from align.data.places.urls import Location, resolve_shards
 from align.data.reading import Reading
 from align.values import Sample
 
 if TYPE_CHECKING:
     from webdataset.compat import WebDataset
 
-LOST = (*LOST_SAMPLES, "shard/unsafe-name", "shard/duplicate-member", "shard/no-file")
-"""Of what an indexing notes: samples and members that it left out."""
-
 
 @final
 class Shards(Reading):
-    """The samples of WebDataset shards, on a disk or on a server.
+    """Samples of WebDataset shards, by position, on a disk or on a server.
 
     Position p of an epoch holds the same sample for any number of ranks and workers. Nothing is unpacked (a compressed
-    archive is refused), nothing pickled is ever opened; each member is checked against the checksum in the index.
+    archive is refused), and nothing pickled is ever opened. Each member is checked against the checksum in the index.
 
     Args:
-        urls: a path, a glob, a brace pattern ``{000000..000003}``, a URL (http(s), or what fsspec reads), or a list.
-        seed, shuffle, streams, block: what the order follows from (``align.data.order``). shuffle=False: as they stand.
-            block=None: 1, a full shuffle, and 256 where a shard is remote: neighbours come in one request, and stay
-            within 8 · block · streams positions of each other.
-        max_bad: the share of bad samples above which a Loader stops; 1 never stops it.
+        urls: a path, a glob, a brace pattern ``{000000..000003}``, a URL (http(s) or fsspec's), or a list of them.
+        seed, shuffle, streams, block: determine the order (``align.data.order``). shuffle=False: the order of the
+            files. block=None: 1, a full shuffle, or 256 where a shard is remote: neighbours then come in one request,
+            and stay within 8 · block · streams positions of each other.
+        max_bad: the share of bad samples above which a Loader stops. 1 never stops it.
         members: modality -> member names for shards that do not name their members by modality, e.g.
-            ``{"text": ["txt", "json:caption"]}``; the rest as in ``names.FOREIGN``.
-        allow_pipe: run ``pipe:COMMAND`` in a shell and read what it prints; refused otherwise.
-        cache: bytes on this disk for what comes from servers: of a process for what it reads ahead, and of the folder
-            for shards kept whole (``align.data.places.keep``).
-        progress: called with (done, total) while shards without an index are read through, once.
+            ``{"text": ["txt", "json:caption"]}``. The rest is as in ``names.FOREIGN``.
+        allow_pipe: run ``pipe:COMMAND`` in a shell and read its output. Without it such a name is refused.
+        cache: bytes on this disk for remote content: of each process for its prefetch, and of the folder for shards
+            that are kept whole (``align.data.places.keep``).
+        progress: called with (done, total) while shards without an index are indexed.
 
     A remote shard that stays unreachable is in quarantine: its positions stay empty, counted as shard/unreachable.
     Raises FileNotFoundError for a missing file or an empty pattern, ValueError for one that is no shard, OSError for a
@@ -58,7 +62,7 @@ class Shards(Reading):
 
     def __init__(
         self,
-        urls: str | Place | Sequence[str | Place],
+        urls: str | Location | Sequence[str | Location],
         *,
         seed: int = 0,
         shuffle: bool = True,
@@ -72,17 +76,17 @@ class Shards(Reading):
     ):
         if cache < 0:
             raise ValueError(f"cache is a number of bytes, not {cache}")
-        places = resolve(urls, allow_pipe=allow_pipe)
+        places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         self.seed, self.shuffle, self.allow_pipe, self.cache = seed, shuffle, allow_pipe, cache
         self.indexes, about = open_shards(self.urls, cache, progress)
-        self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._orders = Orders(self.lengths, seed=seed, streams=streams if shuffle else None, block=block)
         self._wanted: dict[tuple[int, frozenset[str] | None], np.ndarray] = {}
-        self._source = Source(self.urls, about, self.indexes, cache, streams if shuffle else None, self.block)
+        self._source = MemberReader(self.urls, about, self.indexes, cache, streams if shuffle else None, self.block)
 
     def __len__(self) -> int:
-        """How many samples, bad ones included: they keep their position."""
+        """Return the number of samples. Bad ones count too: they keep their position."""
         return int(self._source.ends[-1])
 
     def __repr__(self) -> str:
@@ -93,15 +97,15 @@ class Shards(Reading):
     ) -> tuple[Sample, list[Bad]]:
         """See ``Reading.read``.
 
-        A header that no longer is one is reported (shard/header) also where the index still finds a sound payload.
+        A damaged header is reported (shard/header) also where the index still finds a sound payload.
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)}")
-        ordered = self._order(epoch)
+        ordered = self._orders[epoch]
         shard, i = self.find(int(ordered[position]))
         index = self.indexes[shard]
         sample: Sample = {"__key__": index.keys[i], "__url__": str(self.urls[shard]), "__index__": position}
-        reader = Reader(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
+        reader = ReadOrder(ordered, position, stride, (epoch, modalities), lambda s: self._readable(s, modalities))
         try:
             members, faults = self._source.sample(shard, i, reader)
         except Unreachable:
@@ -114,7 +118,7 @@ class Shards(Reading):
         return sample, bad
 
     def find(self, number: int) -> tuple[int, int]:
-        """The shard of the number-th sample as they stand, and which of its samples it is."""
+        """Return the shard of the unshuffled set's number-th sample, and the sample's number in that shard."""
         shard = int(np.searchsorted(self._source.ends, number, side="right"))
         return shard, number - (int(self._source.ends[shard - 1]) if shard else 0)
 
@@ -125,13 +129,13 @@ class Shards(Reading):
 
     @cached_property
     def modalities(self) -> dict[str, int]:
-        """Modality -> how many samples have a row of it, by the names of their members (``json:…``: have a json)."""
-        return coverage(self.indexes, self.members)
+        """Modality -> the number of samples with a row of it, by their members' names (``json:…``: with a json)."""
+        return count_modalities(self.indexes, self.members)
 
     @cached_property
     def ignored(self) -> dict[str, int]:
-        """Member name -> how many members of it mean nothing here (and are never opened)."""
-        return unused(self.indexes, self.members)
+        """Member name -> the number of its members, for names without a meaning here, which are never opened."""
+        return count_unused(self.indexes, self.members)
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:
@@ -150,79 +154,61 @@ class Shards(Reading):
         return class_names(meta.label for meta in metas)
 
     def report(self) -> dict[str, int]:
-        """What was bad, by reason: while indexing, and in everything read so far (also by a Loader's workers).
+        """Return counts of the bad by reason: in indexing and in all that was read (also by a Loader's workers).
 
-        "sample/duplicate-key": so many samples have a key that a shard before theirs has; they are read all the same.
-        "sample/lost": so many of a damaged shard left no trace in it, but the manifest or an older index counts them.
+        "sample/duplicate-key" counts samples whose key an earlier shard has too. They are read all the same.
+        "sample/lost" counts samples without a trace in a damaged shard, which the manifest or an older index counts.
         """
         total = Counter(self._counts)
         total["sample/duplicate-key"] += self._repeated
-        total["sample/lost"] += sum(self._short.values())
+        total["sample/lost"] += sum(self._missing.values())
         for index in self.indexes:
             total.update(index.notes)
         return dict(sorted((+total).items()))
 
     @cached_property
-    def _short(self) -> dict[str, int]:
-        return short(self.urls, self.indexes)
+    def _missing(self) -> dict[str, int]:
+        return count_missing(self.urls, self.indexes)
 
     @cached_property
     def _repeated(self) -> int:
-        return repeated(self.indexes)
+        return count_repeated(self.indexes)
 
     def copies(self) -> tuple[str, str, str] | None:
-        """(shard, later shard, key) of a sample that two shards hold byte for byte, by their indexes; None: of none."""
-        found = copied(self.indexes)
+        """Return (shard, later shard, key) of a sample that two shards hold byte for byte by their indexes, or None."""
+        found = find_copy(self.indexes)
         return None if found is None else (str(self.urls[found[0]]), str(self.urls[found[1]]), found[2])
 
     @property
     def lost(self) -> list[Lost]:
-        """The samples and members that the indexing had to leave out: they have no position, but they are bad."""
-        found = []
-        for place, index in zip(map(str, self.urls), self.indexes, strict=True):
-            notes = {reason: index.notes.get(reason, 0) for reason in LOST}
-            notes["sample/lost"] += self._short.get(place, 0)
-            found += [Lost(place, reason, n) for reason, n in notes.items() if n]
-        return found
+        """Samples and members that the indexing had to leave out: bad, without a position."""
+        return find_lost(self.urls, self.indexes, self._missing)
 
     def webdataset(self, *, shardshuffle: int = 0, resampled: bool = False) -> WebDataset:
-        """A ``webdataset.WebDataset`` over the same files: ``__key__``, ``__url__``, and members as bytes.
+        """Return a ``webdataset.WebDataset`` over the same files: ``__key__``, ``__url__``, and members as bytes.
 
         Shards are split over ranks and workers by ``split_by_node`` and ``split_by_worker``. webdataset reads the files
-        itself and promises less than ``read``: no checksums, no count of what is lost in a damaged shard, no resume;
-        members of a key that do not lie together come as several samples, and pickled members come too.
+        itself and promises less than ``read``: no checksums, no count of lost samples in a damaged shard, no resume.
+        Members of a key that do not lie together come as several samples, and pickled members come too.
 
-        shardshuffle: shards that are shuffled together; 0: as they stand. resampled: draw shards with replacement,
-        without end. Raises ValueError for a shard that is not a file on a disk, or
-        that has # or ? in its path.
+        shardshuffle: shards that are shuffled together, 0 for none. resampled: draw shards with replacement, without
+        end. Raises ValueError for a shard that is not a file on a disk, or that has # or ? in its path.
         """
         return as_webdataset(self.urls, shardshuffle, resampled)
 
     def close(self) -> None:
-        """Close the open files; reading opens them again."""
+        """Close the open files. Reading opens them again."""
         self._source.close()
-
-    def _order(self, epoch: int) -> np.ndarray:
-        key = epoch if self.shuffle else 0
-        if key not in self._orders:
-            self._orders[key] = (
-                order(self.lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
-                if self.shuffle
-                else np.arange(len(self))
-            )
-            while len(self._orders) > 2:  # two at the border of epochs
-                self._orders.popitem(last=False)
-        return self._orders[key]
 
     def _readable(self, shard: int, modalities: frozenset[str] | None) -> np.ndarray:
         key = (shard, modalities)
         if key not in self._wanted:
-            self._wanted[key] = readable(self.indexes[shard].names, self.members, modalities)
+            self._wanted[key] = select_members(self.indexes[shard].names, self.members, modalities)
         return self._wanted[key]
 
     def _kind(self, name: str) -> str:
         return min(modalities_of(name, self.members), default="") or name.rpartition(".")[2]
 
     def _manifests(self) -> list[dict[str, Any]]:
-        found = map(manifest, dict.fromkeys(place.parent for place in self.urls))
+        found = map(read_manifest, dict.fromkeys(place.parent for place in self.urls))
         return [content for content in found if content is not None]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from align.embedding.embed import vectors
-from align.scoring import How
 from align.values import Embeddings, TermInfo
 
 
@@ -16,12 +15,6 @@ def composed(terms: Sequence[TermInfo], of: str) -> list[tuple[str, ...]]:
     """The query modalities, two or more and sorted, of every term over more than two that has `of` in it."""
     sets = {tuple(sorted(set(t.modalities) - {of})) for t in terms if of in t.modalities}
     return sorted(query for query in sets if len(query) >= 2)
-
-
-def reading(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
-    """How such a query is scored: "mip" where a Symile term is over all of it, else "objective": volumes and areas."""
-    whole = {*query, of}
-    return "mip" if any(t.kind == "symile" and set(t.modalities) == whole for t in terms) else "objective"
 
 
 def tuples(embeddings: Embeddings, modalities: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:

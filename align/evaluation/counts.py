@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from align.data import Shards
-from align.data.places.manifest import stated
+from align.data.places.manifest import read_counts
 
 
 def counts(shards: Shards) -> dict[str, int]:
@@ -24,7 +24,7 @@ def check_counts(shards: Shards) -> None:
     to the byte are refused: one is a copy of the other, and samples that count twice give a wrong number.
     """
     for folder in dict.fromkeys(place.parent for place in shards.urls):
-        counted = stated(folder)
+        counted = read_counts(folder)
         if counted is None:
             continue
         given = {place: n for place, n in zip(shards.urls, shards.lengths, strict=True) if place.parent == folder}

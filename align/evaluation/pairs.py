@@ -1,17 +1,17 @@
-"""How near two modalities of the same sample are to each other in a model's space."""
+"""Scores between two modalities of the same sample, by which shards are filtered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 
 from align.data import Loader, Shards
 from align.embedding.embed import vectors
 from align.model import JointModel
 from align.model.eval_view import EvalReader
-from align.values import Embeddings
+from align.scoring import choose, score
+from align.values import Embeddings, TermInfo
 
 Pair = tuple[str, str]
 
@@ -25,11 +25,12 @@ def pair_scores(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Pair, list[float | None]]:
-    """For each pair of modalities the cosine of each sample's embeddings, by position; None where it lacks one.
+    """Return for each pair of modalities the score of each sample, by position: None where the sample lacks one.
 
-    Of several rows (captions, views) the two that are nearest count; hard negatives do not. Only the towers that the
-    pairs name see data. With CLIP's weights this is the score that LAION and DataComp filter by (Schuhmann et al. 2021,
-    arXiv 2111.02114, section 2; there with a threshold of 0.3). Raises ValueError for a modality without a tower.
+    ``align.scoring.choose`` names the rule: the trained objective where a term joins the pair, else the cosine. Of
+    several rows (captions, views) the best pair counts. Hard negatives do not. Only the towers that the pairs name see
+    data. LAION and DataComp filter by the cosine of CLIP's weights (Schuhmann et al. 2021, arXiv 2111.02114, section 2,
+    with a threshold of 0.3). Raises ValueError for a modality without a tower.
     """
     wanted = sorted({m for pair in pairs for m in pair})
     for m in wanted:
@@ -47,7 +48,7 @@ def pair_scores(
                 rows = rows.to(model.device)
                 embeddings = reader.read(lambda model, rows=rows: model(rows)).to("cpu")
                 for pair in pairs:
-                    for place, value in enumerate(nearest(embeddings, *pair)):
+                    for place, value in enumerate(best_scores(embeddings, *pair, model.terms)):
                         if value is not None:
                             out[pair][int(embeddings.position[place])] = value
                 done += rows.size
@@ -58,13 +59,14 @@ def pair_scores(
     return out
 
 
-def nearest(embeddings: Embeddings, a: str, b: str) -> list[float | None]:
-    """For each of the B samples the largest cosine between one of its rows of ``a`` and one of ``b``, or None."""
-    x, y = (F.normalize(vectors(embeddings, m).double(), dim=-1) for m in (a, b))
-    own, other = embeddings[a].sample, embeddings[b].sample
-    cosines = (x @ y.T).masked_fill(own[:, None] != other[None, :], -torch.inf)  # (n_a, n_b)
+def best_scores(embeddings: Embeddings, a: str, b: str, terms: Sequence[TermInfo] = ()) -> list[float | None]:
+    """Return for each of the B samples the best score between one of its rows of ``a`` and one of ``b``, or None."""
+    asks, answers = embeddings[a].sample, embeddings[b].sample
+    query = {a: vectors(embeddings, a).double()}
+    scores = score(query, vectors(embeddings, b).double(), choose(terms, [a], b), of=b, terms=terms)  # (n_a, n_b)
+    scores = scores.masked_fill(asks[:, None] != answers[None, :], -torch.inf)
     best = torch.full((embeddings.size,), -torch.inf, dtype=torch.float64)
-    if cosines.numel():
-        kept = own >= 0
-        best = best.scatter_reduce(0, own[kept], cosines.amax(1)[kept], "amax")
+    if scores.numel():
+        kept = asks >= 0
+        best = best.scatter_reduce(0, asks[kept], scores.amax(1)[kept], "amax")
     return [None if value == -torch.inf else value for value in best.tolist()]

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from align.embedding.embed import vectors
 from align.evaluation.blocks import score_blocks
-from align.evaluation.composed import composed, reading, tuples
+from align.evaluation.composed import composed, tuples
 from align.evaluation.findings import Findings
 from align.evaluation.hits import Captions, Rule, by_label
 from align.evaluation.notes import retrieval_facts
 from align.evaluation.retrieval_section import retrieval_section
 from align.evaluation.space import Space
-from align.evaluation.zeroshot import rule
 from align.metrics import mean_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
-from align.scoring import How
+from align.scoring import How, choose
 from align.values import Embeddings, Scores, TermInfo
 
 
@@ -39,7 +38,7 @@ def retrieval(
     hits: Rule,
     *,
     of: str,
-    how: How = "cosine",
+    how: How | None = None,
     terms: Sequence[TermInfo] = (),
     ks: Sequence[int] = (1, 5, 10),
     precision: bool = True,
@@ -53,7 +52,7 @@ def retrieval(
         query_sample, candidate_sample: (q,) and (c,), the sample of each row. -1 is a distractor. Another rule may take
             other keys, where a query below 0 does not ask.
         hits: the hit rule. See ``align.evaluation.hits``.
-        how, terms: see ``align.score``.
+        how, terms: see ``align.score``. None: as ``align.scoring.choose`` says.
         precision: measures the mean average precision too, which costs a sort of every row of scores.
 
     Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order), or {} where no query has a
@@ -81,11 +80,12 @@ def _retrieve(
     hits: Rule,
     *,
     of: str,
-    how: How,
+    how: How | None = None,
     terms: Sequence[TermInfo],
     ks: Sequence[int],
     precision: bool,
 ) -> Direction:
+    how = how or choose(terms, query, of)
     asks = (query_sample >= 0).nonzero().flatten()
     itself = list(query) == [of]
     found, kept, chance, total, queries = [], [], 0.0, 0.0, 0
@@ -142,30 +142,27 @@ def directions(
 ) -> dict[tuple[str, str], Direction]:
     """Return (query, answer) -> the scores, for all ordered pairs of modalities where a query has a hit.
 
-    ``row`` is the sample of each query. A Symile term of three or more modalities adds ``audio+image``: for each of its
-    modalities, the others together ask for it, by the multilinear inner product, over the samples that have them all.
-    A GRAM or TRIANGLE term does so too, by the whole objective.
+    ``row`` is the sample of each query. A term of three or more modalities (Symile, GRAM, TRIANGLE) adds
+    ``audio+image``: for each of its modalities, the others together ask for it, over the samples that have them all.
     """
     out: dict[tuple[str, str], Direction] = {}
     present = sorted(m for m in embeddings if embeddings[m].n)
     for of in present:
         rows = embeddings[of]
         targets = vectors(embeddings, of)
-        asked: list[tuple[str, dict[str, Tensor], Tensor, How]] = [
-            (m, {m: vectors(embeddings, m)}, embeddings[m].sample, rule(terms, [m], of))
+        asked: list[tuple[str, dict[str, Tensor], Tensor]] = [
+            (m, {m: vectors(embeddings, m)}, embeddings[m].sample)
             for m, other in permutations(present, 2)
             if other == of
         ]
         for together in composed(terms, of):
             if set(together) <= set(present):
-                asked.append(("+".join(together), *tuples(embeddings, together), reading(terms, together, of)))
-        for name, query, samples, how in asked:
+                asked.append(("+".join(together), *tuples(embeddings, together)))
+        for name, query, samples in asked:
             asks, answers, same = samples, rows.sample, hits
             if isinstance(same, Captions):
                 asks, answers, same = same.between(list(query), samples, of, rows.sample)
-            found = _retrieve(
-                query, targets, asks, answers, same, of=of, how=how, terms=terms, ks=ks, precision=precision
-            )
+            found = _retrieve(query, targets, asks, answers, same, of=of, terms=terms, ks=ks, precision=precision)
             if found.scores:
                 out[name, of] = found._replace(row=samples[found.row])
     return out

@@ -17,15 +17,10 @@ from align.evaluation.prompts import class_prompts, equal_prompts
 from align.evaluation.space import Space
 from align.metrics import ranks, recall_at
 from align.page.section import Bar, Bars, Section, Tile
-from align.scoring import How, fits, score
+from align.scoring import choose, score
 from align.values import Scores, TermInfo
 
 chunk = 4096  # queries scored at a time
-
-
-def rule(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
-    """Return how to score: "objective" where a trained term joins the candidates with the query, else "cosine"."""
-    return "objective" if any(fits(term, query, of) for term in terms) else "cosine"
 
 
 class Classified(NamedTuple):
@@ -51,7 +46,7 @@ def zeroshot(
         query: {modality: (n, D)}. Of several modalities, row i of each belongs together.
         prompts: (C, D), from ``class_prompts``.
         members: (n, C) bool, the classes of each row. Rows of no class are left out.
-        terms: the model's trained terms. See ``rule``.
+        terms: the model's trained terms. See ``align.scoring.choose``.
         text: the modality of the prompts.
         ks: ``accuracy@k`` is given for each k > 1 below C.
 
@@ -74,7 +69,7 @@ def _classify(
     n = int(known.sum())
     if n == 0:
         return Classified({}, sample[:0], sample[:0])
-    how = rule(terms, list(query), text)
+    how = choose(terms, query, text)
     members = members[known]
     found = []
     for start in range(0, n, chunk):

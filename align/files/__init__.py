@@ -1,4 +1,4 @@
-"""Files: the one place where bytes reach a disk, and beside it (``http``, ``fetch``) where they come from a network."""
+"""Files on a disk: atomic writes, checksums, JSON and the cache folder. ``http`` and ``fetch`` read from a network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import IO, Any
 from uuid import uuid4
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a disk without room says."""
+"""Error numbers of a disk without room."""
 
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file object; its content stands at ``path``, whole and on the disk, when the block ends without an error.
+    """Yield a file object, whose content replaces ``path`` when the block ends without an error.
 
+    The content is then complete and on the disk. After an error ``path`` is as it was.
     The temporary file is a neighbour of ``path``: a rename inside one folder is atomic, a move between disks is not.
     Missing parent folders are made. mode: "wb" or "w" (UTF-8).
     """
@@ -39,16 +40,16 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
-            error.filename = str(path)  # a full disk does not say what it had no room for
+            error.filename = str(path)  # the error of a full disk names no file
         raise
     _sync(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A work folder beside ``path`` that takes its place, whole and on the disk, when the block ends without an error.
+    """Yield a work folder beside ``path`` that replaces it when the block ends without an error.
 
-    A folder that stood there is replaced, and comes back where the exchange fails.
+    The content is then complete and on the disk. A folder that stood there comes back where the exchange fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _sync(folder: Path) -> None:
-    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is safe
+    with suppress(OSError):  # some file systems cannot sync a folder, but the file itself is safe
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -85,13 +86,13 @@ def _sync(folder: Path) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the checksum of a file's content: its SHA-256, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
-    """``obj`` as UTF-8 JSON, atomically; indented for people, or on one line (None)."""
+    """Write ``obj`` as UTF-8 JSON, atomically. indent: spaces, for people, or None for one line."""
     text = json_text(obj, indent)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
@@ -108,7 +109,7 @@ def json_text(obj: Any, indent: int | None = None, default: Callable[[Any], Any]
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file. Raises FileNotFoundError, or ValueError that names the file and the line."""
+    """Return the content of a JSON file. Raises FileNotFoundError, or ValueError that names the file and the line."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -119,10 +120,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def cache_dir() -> Path:
-    """$ALIGN_CACHE, else ~/.cache/align. Not made here: whoever writes into it makes it."""
+    """Return $ALIGN_CACHE, else ~/.cache/align. The folder is made by its first writer, not here."""
     return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align")
 
 
 def cache_name(text: str) -> str:
-    """What a file in the cache is called that stands for ``text``, a path or a URL: 32 hexadecimal digits."""
+    """Return the name of the cache file for ``text``, a path or a URL: 32 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -1,18 +1,14 @@
-"""Whole public files, checked by size and checksum; what an interrupted download left is continued."""
+"""Downloads of public files, checked by size and checksum. An interrupted download is continued."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 
 from align.files import sha256 as sha256_of
-
-CHUNK = 1 << 20
+from align.files.http import Status, content_length, read_body, request
+from align.files.retry import GaveUp, retry
 
 
 def download(
@@ -24,34 +20,28 @@ def download(
     retries: int = 3,
     md5: str | None = None,
 ) -> Path:
-    """The file behind ``url`` at ``path``, checked; nothing is fetched when it is there already.
+    """Download ``url`` to ``path`` and check it. A file that is there already is only checked.
 
-    md5 is for files whose publisher gives no other sum: it finds damage, not intent.
-
-    A part that an interrupted download left is continued (HTTP Range) and the checksum is taken over the whole. Raises
-    OSError in one line when the network or the content fails; it says where to put the file by hand.
+    A part that an interrupted download left is continued (HTTP Range), and the checksum is taken over the whole file.
+    md5 is for files whose publisher gives no other checksum. It finds damage, not intent. retries: attempts in all.
+    Raises OSError in one line when the network or the content fails. It says where to put the file by hand.
     """
     path = Path(path)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"only http:// and https:// can be downloaded, not {url!r}")
     if path.is_file():
-        problem = _differs(path, sha256, size, md5)
+        problem = _difference(path, sha256, size, md5)
         if problem:
             raise OSError(f"{path} is not the file that is expected: {problem}; remove it to download it again")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    for attempt in range(retries):
-        try:
-            _fetch(url, part)
-            break
-        except (OSError, EOFError, HTTPException) as error:
-            final = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
-            if final or attempt == retries - 1:
-                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-                raise OSError(f"cannot download {url} ({reason}); fetch it elsewhere and put it at {path}") from None
-            time.sleep(0.5 * 2**attempt)
-    problem = _differs(part, sha256, size, md5)
+    try:
+        retry(lambda: _fetch(url, part), attempts=retries)
+    except GaveUp as failed:
+        reason = getattr(failed.error, "reason", None) or failed
+        raise OSError(f"cannot download {url} ({reason}); fetch it elsewhere and put it at {path}") from None
+    problem = _difference(part, sha256, size, md5)
     if problem:
         part.unlink()
         raise OSError(f"{url} did not give the file that is expected: {problem}")
@@ -60,33 +50,27 @@ def download(
 
 
 def _fetch(url: str, part: Path) -> None:
+    """Continue ``part`` to the end of the file, or begin anew where the server gives no ranges."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(
-        url, headers={"User-Agent": "align", **({"Range": f"bytes={have}-"} if have else {})}
-    )
     try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left of it, or the part is longer than the file: the checksum decides
-            total = error.headers.get("Content-Range", "").rpartition("/")[2]
-            if total == str(have):
-                return
-            part.unlink()
+        with (
+            request(url, {"Range": f"bytes={have}-"} if have else {}, timeout=30) as response,
+            open(part, "ab" if response.status == 206 else "wb") as file,
+        ):
+            for chunk in read_body(response, content_length(response), patience=None):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except Status as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range", "").rpartition("/")[2] != str(have):
+            part.unlink()  # it is longer than the file
             raise EOFError("the part on the disk does not fit the file") from None
-        raise
-    with response, open(part, "ab" if response.status == 206 else "wb") as file:
-        expected = response.headers.get("Content-Length")
-        got = 0
-        while chunk := response.read(CHUNK):
-            file.write(chunk)
-            got += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    if expected is not None and got != int(expected):
-        raise EOFError(f"the connection ended after {got} of {expected} bytes")
 
 
-def _differs(path: Path, checksum: str | None, size: int | None, md5: str | None = None) -> str:
+def _difference(path: Path, checksum: str | None, size: int | None, md5: str | None = None) -> str:
+    """Return the first difference between a file and its stated size and checksums, "" for none."""
     have = path.stat().st_size
     if size is not None and have != size:
         return f"{have} bytes instead of {size}"

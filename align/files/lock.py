@@ -1,4 +1,4 @@
-"""One process at a time: a lock that goes with its process, so that a killed one blocks nobody."""
+"""A lock between processes. It goes with its process, so that a killed one blocks nobody."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """True while this process holds the lock file ``path``; False where another has it and ``wait`` is off.
+def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Yield True while this process holds the lock file ``path``, False where another has it and ``wait`` is off.
 
-    Where files cannot be locked (a folder that is read-only, a system without flock) it is True at once: what is
-    guarded is then done twice, which must be harmless.
+    Where files cannot be locked (a read-only folder, a system without flock) it is True at once. Two processes may then
+    do the guarded work, which must be harmless.
     """
     try:
         import fcntl

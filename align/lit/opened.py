@@ -76,7 +76,7 @@ def open_account(
         return ledger, Budget(max_bad, lost=train.lost, state=earlier["budget"])
     for part in _parts(train, val):
         for shard, reason, n in part.lost:
-            ledger.lost(shard, reason, n)
+            ledger.add_lost(shard, reason, n)
     return ledger, Budget(max_bad, lost=train.lost)
 
 

@@ -60,7 +60,7 @@ class Progress(L.Callback):
         speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
         wait = self.loaders.waited / max(1e-9, seconds)
         text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
-        return text + _bad(data.ledger.spoiled, data.ledger.seen)
+        return text + _bad(data.ledger.bad, data.ledger.seen)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module

@@ -30,7 +30,7 @@ class Quarantine(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.ledger.listed(keep_until(self.run / "bad.jsonl", self.module.step))
+            self.ledger.skip_listed(keep_until(self.run / "bad.jsonl", self.module.step))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         self._write(trainer)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from align.distributed import gather, rank, world
 from align.metrics import ranks, recall_at
-from align.scoring import score
+from align.scoring import choose, score
 from align.values import Embeddings, TermInfo
 
 
@@ -36,12 +36,11 @@ def columns(infos: Sequence[TermInfo]) -> list[str]:
 def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
     """Return recall@1 over the first `most` query rows, for every direction.
 
-    A row of the same group hits, or one of the same sample where that has no group. The scores of a composed query are
-    products, as Symile reads them. Where the term is a volume or an area, that scores it.
+    A row of the same group hits, or one of the same sample where that has no group. Candidates are ordered as in
+    evaluation and search, see ``align.scoring.choose``.
     """
     table = {m: _all_rows(batches, m) for m in sorted({m for info in infos for m in info.modalities})}
-    terms = {frozenset(info.modalities): info for info in reversed(infos)}
-    return {name(q, of): _recall(table, q, of, most, terms[frozenset({*q, of})]) for q, of in directions(infos)}
+    return {name(q, of): _recall(table, q, of, most, infos) for q, of in directions(infos)}
 
 
 def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +64,11 @@ def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Ten
 
 
 def _recall(
-    table: dict[str, tuple[Tensor, Tensor, Tensor]], query: tuple[str, ...], of: str, most: int, term: TermInfo
+    table: dict[str, tuple[Tensor, Tensor, Tensor]],
+    query: tuple[str, ...],
+    of: str,
+    most: int,
+    infos: Sequence[TermInfo],
 ) -> float:
     values, samples, keys = table[query[0]]
     parts = [values]
@@ -78,10 +81,10 @@ def _recall(
     candidates, _, candidate_keys = table[of]
     if not len(samples) or not len(candidates):
         return float("nan")
-    how = "objective" if term.kind in ("volume", "area") else "mip"
+    how = choose(infos, query, of)
     found = []
     for i in range(0, min(most, len(samples)), 1024):
         block = slice(i, min(most, i + 1024))
-        scores = score({m: x[block] for m, x in zip(query, parts, strict=True)}, candidates, how, of=of, terms=[term])
+        scores = score({m: x[block] for m, x in zip(query, parts, strict=True)}, candidates, how, of=of, terms=infos)
         found.append(ranks(scores, keys[block, None] == candidate_keys))
     return float(recall_at(torch.cat(found), 1))

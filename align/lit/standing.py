@@ -43,7 +43,7 @@ class Standing:
         out: dict[str, int] = {}
         if isinstance(self.shards, Mixture):
             places = self.shards.places(step)
-            for name, samples in self.shards.given(step).items():
+            for name, samples in self.shards.count_given(step).items():
                 out |= {f"source/{name}/samples": samples, f"source/{name}/epoch": places[name][0]}
         return out
 
@@ -51,7 +51,7 @@ class Standing:
         """Return the logged sources in a step's batch, where their losses are due. For a single one they are free."""
         if not isinstance(self.shards, Mixture) or not self.logged:
             return []
-        before, after = self.shards.given(step), self.shards.given(step + 1)
+        before, after = self.shards.count_given(step), self.shards.count_given(step + 1)
         found = [name for name in self.logged if after[name] > before[name]]
         return found if len(found) == 1 or step % self.losses_every == 0 else []
 

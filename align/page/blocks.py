@@ -16,7 +16,7 @@ class Lines(NamedTuple):
     lines: Sequence[str]
 
 
-class Fine(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence in a frame, in the place of a table that would be empty."""
 
     text: str
@@ -46,7 +46,7 @@ class Fold(NamedTuple):
     """Blocks behind a line that opens them."""
 
     line: str
-    blocks: Sequence[Shown]
+    blocks: Sequence[AnyBlock]
 
 
 class Queries(NamedTuple):
@@ -96,8 +96,8 @@ class Finding(NamedTuple):
     width: int
 
 
-Ours = Lines | Fine | Entries | Counts | Values | Fold | Queries | Coverage | Balance | Reasons | Finding
-Shown = Block | Chart | Group | Ours
+PageBlock = Lines | Sentence | Entries | Counts | Values | Fold | Queries | Coverage | Balance | Reasons | Finding
+AnyBlock = Block | Chart | Group | PageBlock
 
 
 class Chapter(NamedTuple):
@@ -106,4 +106,4 @@ class Chapter(NamedTuple):
     anchor: str
     title: str
     about: str
-    blocks: Sequence[Shown]
+    blocks: Sequence[AnyBlock]

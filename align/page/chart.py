@@ -26,13 +26,13 @@ class Series(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Lines over a common axis. about: words beside the title. x: the axis. unit: limits of the y axis."""
+    """Lines over a common axis. about: words beside the title. x: the axis. y_limits: fixed ends of the y axis."""
 
     title: str
     series: Sequence[Series]
     about: str = ""
     x: str = "step"
-    unit: tuple[float, float] | None = None
+    y_limits: tuple[float, float] | None = None
 
 
 class Tick(NamedTuple):
@@ -108,7 +108,7 @@ def plot(chart: Chart | Curve) -> Plot:
         chart = Chart(chart.title, [Series(*line) for line in chart.lines.items()], chart.y, chart.x)
     xs = [x for s in chart.series for x, _ in (*s.points, *s.raw)]
     x0, x1 = min(xs), max(xs)
-    y0, y1 = chart.unit or limits(chart.series)
+    y0, y1 = chart.y_limits or limits(chart.series)
 
     def px(x: float) -> float:
         return LEFT + (RIGHT - LEFT) * (x - x0) / ((x1 - x0) or 1)

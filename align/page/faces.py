@@ -14,8 +14,8 @@ import numpy as np
 
 from align.data.labels import in_words
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, Mapped, modalities
-from align.data.rows import Source, sources
+from align.data.names import FOREIGN, MemberNames, modalities
+from align.data.rows import RowSource, find_rows
 from align.media.pictures.read import from_file, open_picture
 from align.media.sounds.recording import recording
 from align.page.geometry import normal, scatter
@@ -62,7 +62,7 @@ class Face(NamedTuple):
         return out
 
 
-def face(modality: str, sample: Sample, members: Mapped = FOREIGN) -> Face | None:
+def face(modality: str, sample: Sample, members: MemberNames = FOREIGN) -> Face | None:
     """The first row of a modality that can be shown (of a text, all its lines), or None.
 
     members: as of ``Shards``, for names that say no modality.
@@ -86,7 +86,7 @@ def face_of(member: str, content: bytes) -> Face | None:
         return None  # a broken member is counted elsewhere
 
 
-def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str:
+def caption(sample: Sample, label: Any = None, members: MemberNames = FOREIGN) -> str:
     """The first line of the sample's first text, else its label in words, else ""."""
     for modality in sorted(modalities((name for name in sample if not name.startswith("__")), members)):
         for row in _sources(sample, modality, members):
@@ -95,12 +95,12 @@ def caption(sample: Sample, label: Any = None, members: Mapped = FOREIGN) -> str
     return in_words(label)
 
 
-def _sources(sample: Sample, modality: str, members: Mapped) -> list[Source]:
-    rows = sources(sample, modality, (), members, read_meta(sample, members)[0].json)
-    return [row for row in rows if isinstance(row, Source) and not row.negative]
+def _sources(sample: Sample, modality: str, members: MemberNames) -> list[RowSource]:
+    rows = find_rows(sample, modality, (), members, read_meta(sample, members)[0].json)
+    return [row for row in rows if isinstance(row, RowSource) and not row.negative]
 
 
-def _line(row: Source) -> str:
+def _line(row: RowSource) -> str:
     """One caption, on one line."""
     return " ".join(row.data.decode(errors="replace").split())
 

@@ -19,7 +19,7 @@ class Cell(NamedTuple):
     linked: bool
 
 
-class Ask(NamedTuple):
+class HeatRow(NamedTuple):
     """A query's row. cells: one for each column, None where nothing was measured."""
 
     query: str
@@ -34,7 +34,7 @@ class Panel(NamedTuple):
     metric: str
     shown: bool
     columns: list[str]
-    rows: list[Ask]
+    rows: list[HeatRow]
     means: list[float]
     mean: float
 
@@ -86,7 +86,7 @@ def _panel(
         return Cell(to, value, round(LEVELS * value) if is_share else None, (of, to) in linked)
 
     rows = [
-        Ask(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))
+        HeatRow(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))
         for of in queries
     ]
     means = [_mean([v for (_, b), v in cells.items() if b == to]) for to in answers]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from align.page.blocks import Fold, Shown
+from align.page.blocks import AnyBlock, Fold
 from align.page.chart import Chart, Series
 
 Points = list[tuple[float, float]]
@@ -91,13 +91,13 @@ def _mean(columns: Iterable[Points]) -> Points:
     return [(x, sum(t[x] for t in tables) / len(tables)) for x in sorted(set.intersection(*map(set, tables)))]
 
 
-def charts(columns: Mapping[str, Points]) -> list[Shown]:
+def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
     """Return all charts that these columns can fill, those of the pace of the run folded."""
-    out: list[Shown] = []
+    out: list[AnyBlock] = []
 
-    def add(title: str, series: list[Series], about: str = "", unit: tuple[float, float] | None = None) -> None:
+    def add(title: str, series: list[Series], about: str = "", y_limits: tuple[float, float] | None = None) -> None:
         if series:
-            out.append(Chart(title, series, about, unit=unit))
+            out.append(Chart(title, series, about, y_limits=y_limits))
 
     total = [_training_line("training", columns["loss"], strong=True)] if "loss" in columns else []
     if "val/loss" in columns:

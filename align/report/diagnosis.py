@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from align.curation.check import Diagnosis, Example, Spot
+from align.curation.check import Diagnosis, Example, Place
 from align.curation.check import Finding as Found
 from align.data.shards import Shards
-from align.page.blocks import Balance, Chapter, Finding, Fine, Reason, Reasons
+from align.page.blocks import Balance, Chapter, Finding, Reason, Reasons, Sentence
 from align.page.cards import SCRIPTS, Card, Cards, Part
 from align.page.shell import Page, write_page
 from align.report.look import coverage
@@ -38,7 +38,7 @@ def write_diagnosis(
     """
     cards = Cards(up=up)
     first = Reasons([_reason(finding) for finding in found.findings])
-    nothing = Fine("Nothing: every member could be read, and nothing stands out.")
+    nothing = Sentence("Nothing: every member could be read, and nothing stands out.")
     chapters = [Chapter("findings", "Findings", _verdict(found), [first if found.findings else nothing])]
     for severity, heading in TITLES.items():
         some = [finding for finding in found.findings if finding.severity == severity]
@@ -81,7 +81,7 @@ def _card(example: Example, reason: str, found: Diagnosis, cards: Cards) -> Card
     return Card(place.key, place.shard, parts, example.detail)
 
 
-def _parts(place: Spot, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
+def _parts(place: Place, shards: Shards, cards: Cards, *, few: bool, show: bool = True) -> list[Part]:
     """Return the member that a finding is about, or else all members that have a face. few: at most two of these."""
     sample, _ = shards.read(place.position)
     if place.member in sample and place.member != "json":

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from align.files import read_json
-from align.page.blocks import Counts, Entries, Fine, Fold, Lines, Shown, Values
+from align.page.blocks import AnyBlock, Counts, Entries, Fold, Lines, Sentence, Values
 
 
-def notes(protocol: Mapping[str, Any]) -> list[Shown]:
+def notes(protocol: Mapping[str, Any]) -> list[AnyBlock]:
     """Return the protocol's notes as a list, or nothing where there are none."""
     lines = protocol.get("notes") or ()
     return [Lines(lines)] if lines else []
 
 
-def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[Shown]:
+def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[AnyBlock]:
     """Return the protocol without notes and bad data, and every score by its name, both folded."""
-    out: list[Shown] = []
+    out: list[AnyBlock] = []
     if protocol:
         entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v is not None}
         out.append(Fold("Command, model, shards, classes, hit rule, tie rule", [Entries(entries)]))
@@ -27,7 +27,7 @@ def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[Sh
     return out
 
 
-def bad(training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None) -> list[Shown]:
+def bad_data(training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None) -> list[AnyBlock]:
     """Return the counts of bad data by reason, a column for each time the data was read.
 
     training: of the training. Without it the bad.json beside `curves` is read, where there is one. The evaluation's
@@ -44,5 +44,5 @@ def bad(training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves:
     }
     reasons = sorted({reason for counts in found.values() for reason in counts})
     if found and not reasons:
-        return [Fine(f"None: every sample and member that {' and '.join(found)} read was good.")]
+        return [Sentence(f"None: every sample and member that {' and '.join(found)} read was good.")]
     return [Counts("Reason", found, reasons)] if found else []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from align.data.names import FOREIGN, Mapped
+from align.data.names import FOREIGN, MemberNames
 from align.data.shards import Shards
 from align.page.faces import Face, caption, face
 from align.report.nearest import Found, Hit, hits, nearest, spread
@@ -103,7 +103,7 @@ def build_gallery(
 class _Shelf:
     """The items so far. Each sample comes once, with the faces that the page shows."""
 
-    def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: Mapped):
+    def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: MemberNames):
         self.ids, self.labels, self.found, self.members = embeddings.ids, embeddings.labels, found, members
         self.items: list[Item] = []
         self.size = 0  # bytes of all faces

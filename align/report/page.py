@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.page.blocks import Chapter, Queries, Shown
+from align.page.blocks import AnyBlock, Chapter, Queries
 from align.page.cards import Card, Cards
 from align.page.heat import by_number_of_parts
 from align.page.section import Gallery as Samples
 from align.page.section import Section, Tile
 from align.page.shell import Page, write_page
 from align.report import curves as lines
-from align.report.facts import bad as bad_data
-from align.report.facts import details, notes
+from align.report.facts import bad_data, details, notes
 from align.report.gallery import Gallery
 from align.values import Sample
 
@@ -87,7 +86,7 @@ def _tiles(sections: Sequence[Section]) -> list[Tile]:
     return [tile for section in sections for tile in section.tiles[:4]][:6]
 
 
-def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> Shown:
+def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> AnyBlock:
     """Return the block, and a place for cards instead of a Gallery."""
     if not isinstance(block, Samples):
         return block
@@ -97,7 +96,7 @@ def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> S
     )
 
 
-def _queries(gallery: Gallery | None) -> list[Shown]:
+def _queries(gallery: Gallery | None) -> list[AnyBlock]:
     """Return the controls of the gallery and its place, or nothing where there is no query."""
     if gallery is None or not gallery.queries:
         return []

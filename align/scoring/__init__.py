@@ -1,5 +1,6 @@
-"""Scoring: one rule for zero-shot classification, retrieval and search."""
+"""Scoring: one rule for zero-shot classification, retrieval, search, validation and filters."""
 
-from align.scoring.score import How, fits, score
+from align.scoring.choose import How, choose, fits
+from align.scoring.score import score
 
-__all__ = ["How", "fits", "score"]
+__all__ = ["How", "choose", "fits", "score"]

@@ -1,10 +1,9 @@
-"""One scoring rule for zero-shot classification, retrieval and search."""
+"""The score of each candidate for each query."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from align.losses.gram import volumes
 from align.losses.triangle import areas
+from align.scoring.choose import How, fits
 from align.values import TermInfo
-
-How = Literal["cosine", "mip", "objective"]
 
 
 def score(
@@ -25,7 +23,7 @@ def score(
     of: str | None = None,
     terms: Sequence[TermInfo] = (),
 ) -> Tensor:
-    """(q, c) how well each candidate answers each query; higher is better, float32 at least.
+    """Return (q, c) scores of the candidates for each query, in float32 at least. Higher is better.
 
     query: modality -> (q, D), one row a query and modality. candidates: (c, D).
     how: "cosine" sums the cosines of a candidate with each of the query's rows. "mip" takes the multilinear inner
@@ -33,10 +31,10 @@ def score(
         section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
         each at its learned scale and bias: a softmax over candidates gives probabilities. A GRAM or TRIANGLE term is
         read as minus scale times the volume or area between the candidate and the query's rows. Terms over tokens are
-        left out: their scale belongs to what the tokens give, and pooled embeddings are not that.
-    of: the candidates' modality. terms: what was trained, ``JointModel.terms``. Both are read by "objective" alone.
+        left out, see ``fits``. ``choose`` names the rule that all of align takes.
+    of: the candidates' modality. terms: the trained terms, ``JointModel.terms``. Only "objective" reads these two.
 
-    Raises ValueError where shapes disagree, or where no term fits (it says what is missing).
+    Raises ValueError where shapes disagree, or where no term fits. The message names the terms.
     """
     if how not in ("cosine", "mip", "objective"):
         raise ValueError(f"how is 'cosine', 'mip' or 'objective'; got {how!r}")
@@ -73,11 +71,6 @@ def _fitting(query: Mapping[str, Tensor], of: str | None, terms: Sequence[TermIn
         trained = "; ".join(" with ".join(t.modalities) for t in terms if t.kind != "tokens") or "none"
         raise ValueError(f"no trained term scores {of} by {' and '.join(query)} alone; the terms are: {trained}")
     return fitting
-
-
-def fits(term: TermInfo, query: Iterable[str], of: str) -> bool:
-    """Whether a term scores embeddings of ``of`` by those of the query's modalities."""
-    return term.kind != "tokens" and of in term.modalities and set(term.modalities) <= {*query, of}
 
 
 def _check(query: Mapping[str, Tensor], candidates: Tensor) -> None:

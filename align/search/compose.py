@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor
-
-from align.scoring import How
-from align.values import TermInfo
 
 
 def compose(query: Mapping[str, Tensor], minus: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -22,14 +19,3 @@ def compose(query: Mapping[str, Tensor], minus: Mapping[str, Tensor] | None = No
             raise ValueError(f"minus {m} needs a {m} query to subtract it from; the query has {', '.join(out)}")
         out[m] = F.normalize(F.normalize(out[m], dim=-1) - F.normalize(away, dim=-1), dim=-1)
     return out
-
-
-def reading(terms: Sequence[TermInfo], query: Sequence[str], of: str) -> How:
-    """How a query is read unless told: "cosine", save where only terms over all of it join it with the candidates:
-    "mip" for a Symile term, "objective" for a volume or an area."""
-    whole = {*query, of}
-    kinds = {t.kind for t in terms if set(t.modalities) == whole}
-    pairs = any(t.kind == "pairwise" and of in t.modalities and set(t.modalities) <= whole for t in terms)
-    if len(query) < 2 or pairs:
-        return "cosine"
-    return "mip" if "symile" in kinds else "objective" if kinds else "cosine"

@@ -82,13 +82,19 @@ class Index:
         return self._rows[modality]
 
     def query(
-        self, query: Mapping[str, Tensor], of: str, k: int = 10, how: How = "cosine", *, terms: Sequence[TermInfo] = ()
+        self,
+        query: Mapping[str, Tensor],
+        of: str,
+        k: int = 10,
+        how: How | None = None,
+        *,
+        terms: Sequence[TermInfo] = (),
     ) -> list[list[Hit]]:
         """The k best samples by their rows of modality `of`, for each of q queries, best first.
 
         Args:
             query: {modality: (q, D)}: several modalities are one composed query, see ``align.score``.
-            how, terms: see ``align.score``.
+            how, terms: see ``align.score``. None: as ``align.scoring.choose`` says.
         """
         rows = self.rows(of)
         scores, samples = nearest(query, rows, of=of, k=k, how=how, terms=terms)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from align.scoring import How, score
+from align.scoring import How, choose, score
 from align.values import Rows, TermInfo
 
 block = 65536  # candidates scored at a time
@@ -29,7 +29,7 @@ def nearest(
     *,
     of: str,
     k: int = 10,
-    how: How = "cosine",
+    how: How | None = None,
     terms: Sequence[TermInfo] = (),
 ) -> tuple[Tensor, Tensor]:
     """(scores (q, k), samples (q, k)), best first; a sample counts once, with its best row. Of equals, the first.
@@ -40,6 +40,7 @@ def nearest(
         raise ValueError(f"k must be at least 1, got {k}")
     if not isinstance(rows.values, Tensor):
         raise TypeError("candidates are embeddings (n, D)")
+    how = how or choose(terms, query, of)
     q = len(next(iter(query.values())))
     best, found = torch.empty(q, 0), torch.empty(q, 0, dtype=torch.long)
     start = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 import align
 from align.data import Shards
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, Mapped, mapped
+from align.data.names import FOREIGN, MemberNames, find_mapped
 from align.files import atomic_folder, atomic_write, json_text, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
@@ -66,7 +66,7 @@ def check_place(folder: str | Path) -> Path:
     return folder
 
 
-def captions(sample: Sample, members: Mapped = FOREIGN) -> list[str]:
+def captions(sample: Sample, members: MemberNames = FOREIGN) -> list[str]:
     """The lines of a sample's texts, or what its json says where `members` names a key; no hard negatives."""
     lines: list[str] = []
     for name in sorted(sample):
@@ -77,8 +77,8 @@ def captions(sample: Sample, members: Mapped = FOREIGN) -> list[str]:
     return lines or _of_json(sample, members)
 
 
-def _of_json(sample: Sample, members: Mapped) -> list[str]:
-    names = [mapped(m, members, sample) or "" for m in members if m != "label"]
+def _of_json(sample: Sample, members: MemberNames) -> list[str]:
+    names = [find_mapped(m, members, sample) or "" for m in members if m != "label"]
     keys = [name.removeprefix("json:") for name in names if name.startswith("json:")]
     stated = read_meta(sample, members)[0].json or {} if keys else {}
     found = [stated.get(key) for key in keys]

@@ -58,7 +58,7 @@ def a_pass(folder: Path, workers: int, wrong: int) -> float:
             break
     seconds = time.perf_counter() - start
     loader.close()
-    found = loader.ledger.spoiled
+    found = loader.ledger.bad
     if wrong - (len(shards) - steps * 64) > found or found > wrong:
         raise SystemExit(f"{found} bad samples were counted of {wrong}")
     return rows / seconds

@@ -12,6 +12,7 @@ from tiny_data import write
 from web import serving
 
 import align.data.places.servers as servers
+import align.files.retry as retry
 from align.data import Loader, Shards, TooManyBad
 from align.evaluation.counts import check_counts
 from align.files import http
@@ -31,11 +32,11 @@ def _here(tmp_path, monkeypatch, caplog):
 @pytest.fixture
 def quick(monkeypatch):
     """Pauses that begin with 10 ms, and patience of 0.1 s with a body that hardly comes; returns the seconds."""
-    monkeypatch.setattr(servers, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
     real = http.get
     monkeypatch.setattr(http, "get", lambda *a: real(*a, timeout=0.1))
     monkeypatch.setattr(http, "SLOWEST", 1e9)
-    return servers.ATTEMPTS * 0.5 + LONGEST * servers.PAUSE
+    return retry.ATTEMPTS * 0.5 + LONGEST * retry.PAUSE
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def stays_away(web, row, failing):
 
 @pytest.mark.parametrize("failing", [403, 404, 500, "half", "reset", "slow"])
 def test_what_stays_away(fault, web, quick, failing):
-    bar = {"lost_not_reported": 0, "moved": 0, "requests": 1 if failing in (403, 404) else servers.ATTEMPTS}
+    bar = {"lost_not_reported": 0, "moved": 0, "requests": 1 if failing in (403, 404) else retry.ATTEMPTS}
     row = fault("16", f"a shard of 8 samples always answers {failing}", **bar, seconds_to_give_up=fault.most(quick))
     stays_away(web, row, failing)
 
@@ -83,8 +84,8 @@ def test_what_stays_away(fault, web, quick, failing):
 @pytest.mark.sweep
 @pytest.mark.parametrize("failing", [403, 404, 500, "half", "reset", "slow"])
 def test_what_stays_away_with_the_pauses_of_a_run(fault, web, failing):
-    bar = {"lost_not_reported": 0, "moved": 0, "requests": 1 if failing in (403, 404) else servers.ATTEMPTS}
-    budget = LONGEST * servers.PAUSE + 2 + (servers.ATTEMPTS * 32 if failing == "slow" else 0)
+    bar = {"lost_not_reported": 0, "moved": 0, "requests": 1 if failing in (403, 404) else retry.ATTEMPTS}
+    budget = LONGEST * retry.PAUSE + 2 + (retry.ATTEMPTS * 32 if failing == "slow" else 0)
     name = f"a shard of 8 samples always answers {failing}, real pauses"
     stays_away(web, fault("16", name, **bar, seconds_to_give_up=fault.most(budget)), failing)
 
@@ -101,7 +102,7 @@ def test_what_passes(fault, web, quick, passing):
 def test_attempts_are_spread(fault, web, monkeypatch):
     """The pauses double, and no two readers come back at the same time."""
     row = fault("16", "pauses between 5 attempts, 20 readers", not_doubling=0, at_one_time=0)
-    monkeypatch.setattr(servers, "PAUSE", 1.0)
+    monkeypatch.setattr(retry, "PAUSE", 1.0)
     waits = []
     me, real = threading.get_ident(), time.sleep
 
@@ -109,7 +110,7 @@ def test_attempts_are_spread(fault, web, monkeypatch):
         """Of this thread: the server's and others' sleep on."""
         waits.append(seconds) if threading.get_ident() == me else real(seconds)
 
-    monkeypatch.setattr(servers.time, "sleep", sleep)
+    monkeypatch.setattr(retry.time, "sleep", sleep)
     web.faults["train-000000.tar"] = 503
     readers = []
     for _ in range(20):

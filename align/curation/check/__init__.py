@@ -5,4 +5,4 @@ from align.curation.check.diagnosis import diagnose as diagnose
 from align.curation.check.findings import Example as Example
 from align.curation.check.findings import Finding as Finding
 from align.curation.check.findings import Findings as Findings
-from align.curation.check.findings import Spot as Spot
+from align.curation.check.findings import Place as Place

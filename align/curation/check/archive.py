@@ -9,22 +9,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from align.curation.check.findings import Findings, Spot
-from align.data.archive.members import Index
+from align.curation.check.findings import Findings, Place
+from align.data.archive.members import ShardIndex
 from align.data.archive.tar import Entry, Gap, scan
-from align.data.names import safe, split
-from align.data.places.manifest import manifest
+from align.data.names import is_safe, split_name
+from align.data.places.manifest import read_manifest
 from align.files import sha256
 
 
-def check_archive(shard: object, index: Index, findings: Findings) -> None:
+def check_archive(shard: object, index: ShardIndex, findings: Findings) -> None:
     """Find faults of a shard as a file.
 
     shard: its path, or a URL, of which only the index is looked at.
     """
     path = shard if isinstance(shard, Path) and shard.is_file() else None
     if len(index) == 0:
-        findings.add("shard/empty", Spot(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
+        findings.add("shard/empty", Place(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
     if path is not None and path.stat().st_size == 0:
         return
     missing = Counter(index.notes)
@@ -37,7 +37,7 @@ def check_archive(shard: object, index: Index, findings: Findings) -> None:
             walk.add("sample/cut", key)
         missing -= walk.counts
     for reason, n in sorted(missing.items()):  # left out without a name
-        findings.add(reason, Spot(str(shard)), n=n)
+        findings.add(reason, Place(str(shard)), n=n)
 
 
 class _Walk:
@@ -51,7 +51,7 @@ class _Walk:
 
     def add(self, reason: str, key: str, member: str = "", detail: str = "") -> None:
         self.counts[reason] += 1
-        self.findings.add(reason, Spot(self.shard, key, member), detail)
+        self.findings.add(reason, Place(self.shard, key, member), detail)
 
     def run(self, found: Any) -> None:
         for one in found:
@@ -62,11 +62,11 @@ class _Walk:
                 self.add(f"shard/{one.kind}", self.last, "", detail)
 
     def _entry(self, name: str, file: bool) -> None:
-        parts = split(name)
+        parts = split_name(name)
         if parts is None:
             base = name.rpartition("/")[2]
             if not (base.startswith("__") and base.endswith("__")):  # webdataset writes such notes
-                hidden = (base.startswith(".") or "." not in base) and safe(name)
+                hidden = (base.startswith(".") or "." not in base) and is_safe(name)
                 self.add("shard/other-file" if hidden else "shard/unsafe-name", name)
             return
         key, member = parts
@@ -88,7 +88,7 @@ def check_manifest(paths: list[Path], findings: Findings) -> None:
     A shard that the manifest names and that is not there counts as missing only where others of its split are checked.
     """
     for folder in dict.fromkeys(path.parent for path in paths):
-        stated: Any = (manifest(folder) or {}).get("shards")
+        stated: Any = (read_manifest(folder) or {}).get("shards")
         if not isinstance(stated, dict):
             continue
         here = {path.name: path for path in paths if path.parent == folder and path.is_file()}
@@ -96,14 +96,14 @@ def check_manifest(paths: list[Path], findings: Findings) -> None:
         for name, about in stated.items():
             if not isinstance(about, dict):
                 continue
-            place = Spot(str(folder / name))
+            place = Place(str(folder / name))
             if name in here:
                 _compare(here[name], about, place, findings)
             elif about.get("split") in splits and not (folder / name).is_file():
                 findings.add("shard/missing", place)
 
 
-def _compare(path: Path, about: dict[str, Any], place: Spot, findings: Findings) -> None:
+def _compare(path: Path, about: dict[str, Any], place: Place, findings: Findings) -> None:
     size = path.stat().st_size
     if isinstance(about.get("size"), int) and about["size"] != size:
         findings.add("shard/manifest", place, f"{size} bytes, the manifest says {about['size']}")

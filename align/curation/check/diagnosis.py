@@ -9,15 +9,15 @@ from typing import Any
 
 from align.curation.check.archive import check_archive, check_manifest
 from align.curation.check.duplicates import check_captions, check_copies, check_keys, check_looks
-from align.curation.check.findings import Finding, Findings, Spot
+from align.curation.check.findings import Finding, Findings, Place
 from align.curation.check.labels import check_labels
 from align.curation.check.leakage import check_leakage
 from align.curation.check.said import check_said
 from align.curation.check.seen import Seen
 from align.curation.check.survey import survey
-from align.data.archive.build import index_of
+from align.data.archive.build import read_index
 from align.data.names import CODE
-from align.data.places.urls import resolve
+from align.data.places.urls import resolve_shards
 from align.data.shards import Shards
 
 Progress = Callable[[int, int], None]
@@ -147,7 +147,7 @@ def diagnose(
 
 def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tuple[list[Any], Shards | None]:
     """Return the paths of all shards that are named, and an opened set of those that can be read."""
-    paths = list(resolve(urls, allow_pipe=allow_pipe))
+    paths = list(resolve_shards(urls, allow_pipe=allow_pipe))
     try:
         return paths, Shards(urls, shuffle=False, members=members, allow_pipe=allow_pipe)
     except ValueError:
@@ -157,10 +157,10 @@ def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tup
         good = []
         for path in local:
             try:
-                index_of(path)
+                read_index(path)
                 good.append(path)
             except ValueError as error:
-                findings.add("shard/no-tar", Spot(str(path)), str(error).removeprefix(f"{path} "))
+                findings.add("shard/no-tar", Place(str(path)), str(error).removeprefix(f"{path} "))
         return paths, Shards(good, shuffle=False, members=members) if good else None
 
 
@@ -180,5 +180,5 @@ def _find_pickles(shards: Shards, findings: Findings) -> None:
         for i, key in enumerate(index.keys if code else ()):
             for member in index.members(i):
                 if member in code:
-                    findings.add("member/pickle", Spot(str(path), key, member, start + i))
+                    findings.add("member/pickle", Place(str(path), key, member, start + i))
         start += len(index)

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from align.curation.check.findings import Findings, Spot
+from align.curation.check.findings import Findings, Place
 from align.curation.check.near import near
 from align.curation.check.prints import Prints
 from align.curation.check.samples import is_media
 from align.curation.check.seen import Captions
-from align.data.names import mapped
+from align.data.names import find_mapped
 from align.data.shards import Shards
 
 
-def place(shards: Shards, position: int, member: str = "") -> Spot:
-    """Return the spot of a position of unshuffled shards, from the index alone."""
+def place(shards: Shards, position: int, member: str = "") -> Place:
+    """Return the place of a position of unshuffled shards, from the index alone."""
     shard, i = shards.find(position)
-    return Spot(str(shards.urls[shard]), shards.indexes[shard].keys[i], member, position)
+    return Place(str(shards.urls[shard]), shards.indexes[shard].keys[i], member, position)
 
 
 def keys(shards: Shards) -> Iterator[tuple[int, str]]:
@@ -117,10 +117,10 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
 def _caption_member(shards: Shards, position: int, modality: str) -> str:
     names = [name for name in shards.read(position)[0] if not name.startswith("__")]
     captions = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
-    return captions[0] if captions else mapped(modality, shards.members, names) or ""
+    return captions[0] if captions else find_mapped(modality, shards.members, names) or ""
 
 
-def like(twin: Spot, bits: int = 0) -> str:
+def like(twin: Place, bits: int = 0) -> str:
     """Return the detail of a case with a twin. bits: number of bits in which their prints differ."""
     name = f"{twin.key}.{twin.member}" if twin.member else twin.key
     return f"as {name}; {bits} of 128 bits differ" if bits else f"as {name}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 from align.curation.check.reasons import SEVERITIES, Severity, meaning, severity
 
 
-class Spot(NamedTuple):
+class Place(NamedTuple):
     """A shard, a sample in it and a member of the sample, "" where there is none. position: in the set, or -1."""
 
     shard: str
@@ -18,11 +18,11 @@ class Spot(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One case of a finding. twin: the spot that it equals or resembles, for duplicates and leaks."""
+    """One case of a finding. twin: place of the sample that it equals or resembles."""
 
-    place: Spot
+    place: Place
     detail: str = ""
-    twin: Spot | None = None
+    twin: Place | None = None
 
     def json(self) -> dict[str, Any]:
         out: dict[str, Any] = self.place._asdict()
@@ -70,7 +70,7 @@ class Findings:
         self.elsewhere = 0  # errors without a position: of a shard, or of a sample that was lost with a part of the tar
         self._found: dict[str, Finding] = {}
 
-    def add(self, reason: str, place: Spot, detail: str = "", twin: Spot | None = None, n: int = 1) -> None:
+    def add(self, reason: str, place: Place, detail: str = "", twin: Place | None = None, n: int = 1) -> None:
         """Count a case, or ``n`` cases that share an example."""
         finding = self._found.setdefault(reason, Finding(reason))
         finding.count += n

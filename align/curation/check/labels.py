@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from align.curation.check.findings import Spot
+from align.curation.check.findings import Place
 from align.curation.check.seen import Seen
 
 IMBALANCE = 100  # samples of the most frequent class for one of the rarest
@@ -50,4 +50,4 @@ def check_labels(seen: Seen, classes: dict[str, list[str]]) -> None:
         there = {names[int(v)] if v not in names and v.isdigit() and int(v) < len(names) else v for v in counts}
         for name in names:
             if name not in there:
-                findings.add("label/absent", Spot(""), f"{attribute}: {name!r}")
+                findings.add("label/absent", Place(""), f"{attribute}: {name!r}")

@@ -12,7 +12,7 @@ from typing import final
 
 import numpy as np
 
-from align.curation.check.findings import Spot
+from align.curation.check.findings import Place
 
 SIDE = 32
 WORDS = 8  # 16-bit words of a print
@@ -48,7 +48,7 @@ class Prints:
     def __len__(self) -> int:
         return len(self._position)
 
-    def add(self, found: tuple[np.ndarray, np.ndarray] | None, data: bytes, place: Spot) -> None:
+    def add(self, found: tuple[np.ndarray, np.ndarray] | None, data: bytes, place: Place) -> None:
         """A print, if there is one, and the stored bytes that it is of."""
         if found is None:
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from align.curation.check.findings import Findings, Spot
+from align.curation.check.findings import Findings, Place
 from align.curation.sources.foreign import split_name
 from align.data.bad import NOTED
 from align.data.shards import Shards
@@ -32,7 +32,7 @@ def check_said(shards: Shards, findings: Findings) -> None:
                 for line in said[listed].get(key, ()):
                     if is_seen(shards, start + i, line):
                         continue
-                    place = Spot(str(path), key, str(line.get("member", "")), start + i)
+                    place = Place(str(path), key, str(line.get("member", "")), start + i)
                     findings.add(line["reason"], place, str(line.get("detail", "")))
         start += len(index)
 

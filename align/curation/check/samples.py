@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from align.curation.check.cloud_print import cloud_print
-from align.curation.check.findings import Spot
+from align.curation.check.findings import Place
 from align.curation.check.media import TINY, check_array, check_cloud, check_picture, check_sound, check_words
 from align.curation.check.prints import picture_print
 from align.curation.check.seen import Captions, Seen
 from align.curation.check.sound_print import sound_print
 from align.data.labels import attributes
 from align.data.meta import Meta, read_meta
-from align.data.names import CODE, ignored, mapped, row_name
+from align.data.names import CODE, find_ignored, find_mapped, row_name
 from align.data.names import modalities as modalities_of
-from align.data.rows import Source, explain, sources
+from align.data.rows import RowSource, explain, find_rows
 from align.data.shards import Shards
 from align.preprocess import Audio, Image
 from align.values import BadSample, Sample
@@ -26,7 +26,7 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
     seen = Seen(most)
     for position in positions:
         sample, unread = shards.read(position)
-        at = Spot(str(sample["__url__"]), sample["__key__"], "", position)
+        at = Place(str(sample["__url__"]), sample["__key__"], "", position)
         for bad in unread:
             seen.findings.add(bad.reason, at._replace(member=bad.member))
         seen.samples += 1
@@ -34,7 +34,7 @@ def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str],
     return seen
 
 
-def _sample(sample: Sample, at: Spot, unread: set[str], shards: Shards, wanted: Sequence[str], seen: Seen) -> None:
+def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted: Sequence[str], seen: Seen) -> None:
     names = [name for name in sample if not name.startswith("__")]
     have = modalities_of(names, shards.members)
     if not have and not unread:
@@ -47,12 +47,12 @@ def _sample(sample: Sample, at: Spot, unread: set[str], shards: Shards, wanted: 
             seen.findings.add(f"{modality}/missing", at, "only hard negatives" if modality in have else "")
         if modality not in have:
             continue
-        rows = sources(sample, modality, (), shards.members, meta.json)
-        positive = {row.data.strip() for row in rows if isinstance(row, Source) and not row.negative}
+        rows = find_rows(sample, modality, (), shards.members, meta.json)
+        positive = {row.data.strip() for row in rows if isinstance(row, RowSource) and not row.negative}
         for row in rows:
             used.add(row.member)
             place = at._replace(member=row.member)
-            if not isinstance(row, Source):
+            if not isinstance(row, RowSource):
                 seen.findings.add(row.reason, place)
                 continue
             _row(row, modality, place, seen)
@@ -62,12 +62,12 @@ def _sample(sample: Sample, at: Spot, unread: set[str], shards: Shards, wanted: 
             row_of = row_name(name)
             if row_of is not None and row_of.modality == modality and name not in used:
                 seen.findings.add("sample/shadowed", at._replace(member=name), f"it has {', '.join(sorted(names))}")
-    for name in ignored(names, shards.members):
+    for name in find_ignored(names, shards.members):
         if name.rpartition(".")[2] not in CODE:
             seen.findings.add("member/unknown", at._replace(member=name))
 
 
-def _row(row: Source, modality: str, place: Spot, seen: Seen) -> None:
+def _row(row: RowSource, modality: str, place: Place, seen: Seen) -> None:
     suffix = row.suffix
     try:
         if suffix in Image.suffixes:
@@ -103,7 +103,7 @@ def _row(row: Source, modality: str, place: Spot, seen: Seen) -> None:
         seen.findings.add(reason, place, detail)
 
 
-def _meta(sample: Sample, at: Spot, shards: Shards, seen: Seen) -> Meta:
+def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
     """Label, group and weight, and what is wrong with them."""
     meta, bad = read_meta(sample, shards.members)
     place = at._replace(member="json")
@@ -138,4 +138,4 @@ def is_media(name: str, shards: Shards) -> str | None:
     row = row_name(name)
     if row is not None:
         return None if row.negative else row.modality
-    return next((m for m in shards.members if m != "label" and mapped(m, shards.members, [name]) == name), None)
+    return next((m for m in shards.members if m != "label" and find_mapped(m, shards.members, [name]) == name), None)

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from typing import final
 
-from align.curation.check.findings import Findings, Spot
+from align.curation.check.findings import Findings, Place
 from align.curation.check.prints import Prints
 
 KINDS = ("picture", "sound", "cloud")
@@ -21,9 +21,9 @@ class Odd:
     def __init__(self, most: int):
         self.most = most
         self.counts: Counter[str] = Counter()
-        self.places: dict[str, list[Spot]] = {}
+        self.places: dict[str, list[Place]] = {}
 
-    def add(self, value: str, place: Spot) -> None:
+    def add(self, value: str, place: Place) -> None:
         self.counts[value] += 1
         places = self.places.setdefault(value, [])
         if len(places) < self.most:
@@ -77,10 +77,10 @@ class Seen:
         self.captions: dict[str, Captions] = {}
         self.prints = {kind: Prints() for kind in KINDS}
         self.labels: dict[str, Counter[str]] = {}  # attribute -> value -> samples
-        self.kinds: dict[str, dict[str, Spot]] = {}  # attribute -> "number" or "name" -> first spot
-        self.first: dict[tuple[str, str], Spot] = {}  # (attribute, value) -> first spot
+        self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number" or "name" -> first place
+        self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> first place
         self.labelled = 0
-        self.unlabelled: list[Spot] = []
+        self.unlabelled: list[Place] = []
         self.groups: dict[int, int] = {}  # group -> the first position that has it
         self.samples = 0
         self.most = most

@@ -8,8 +8,8 @@ from typing import Any, final
 from align.curation.cut.expression import Missing
 from align.curation.look import describe
 from align.data.meta import read_meta
-from align.data.names import Mapped
-from align.data.rows import Source, sources
+from align.data.names import MemberNames
+from align.data.rows import RowSource, find_rows
 from align.preprocess import Audio, Image
 from align.values import Sample
 
@@ -46,7 +46,7 @@ class Columns:
     sample does not have.
     """
 
-    def __init__(self, sample: Sample, members: Mapped):
+    def __init__(self, sample: Sample, members: MemberNames):
         self.sample, self.members = sample, members
         self.meta = read_meta(sample, members)[0]
         self.stated = self.meta.json or {}
@@ -92,9 +92,9 @@ class Columns:
             raise Missing(f"readable {modality}")
         return value
 
-    def _rows(self, modality: str) -> list[Source]:
-        found = sources(self.sample, modality, SUFFIXES.get(modality, ()), self.members, self.stated)
-        return [row for row in found if isinstance(row, Source) and not row.negative]
+    def _rows(self, modality: str) -> list[RowSource]:
+        found = find_rows(self.sample, modality, SUFFIXES.get(modality, ()), self.members, self.stated)
+        return [row for row in found if isinstance(row, RowSource) and not row.negative]
 
 
 def list_names(modalities: Iterable[str], keys: Iterable[str]) -> list[str]:

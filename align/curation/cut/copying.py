@@ -11,11 +11,11 @@ from align.curation.jobs.balance import balance
 from align.curation.jobs.job import Fault, Job, Made, Progress
 from align.curation.jobs.production import make
 from align.curation.sources.foreign import mark, may_write, refusal, walk
-from align.data.archive.coverage import repeated
+from align.data.archive.coverage import count_repeated
 from align.data.archive.writer import check_name
 from align.data.meta import read_meta
 from align.data.names import CODE
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.data.shards import Shards
 
 
@@ -91,9 +91,9 @@ def check_split(splits: Iterable[str], per_shard: int) -> None:
 
 def check_keys(shards: Shards) -> None:
     """Raise ValueError where two shards have a sample of the same key: a set holds no key twice."""
-    if not repeated(shards.indexes):
+    if not count_repeated(shards.indexes):
         return
-    first: dict[str, Place] = {}
+    first: dict[str, Location] = {}
     for url, index in zip(shards.urls, shards.indexes, strict=True):
         for key in index.keys if len(index.name) else ():
             if key in first:

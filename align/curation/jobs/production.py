@@ -14,7 +14,7 @@ from typing import Any
 from align.curation.jobs.job import Item, Job
 from align.curation.jobs.journal import Journal
 from align.curation.jobs.pool import run_in_order
-from align.data.archive.index import places
+from align.data.archive.index import index_paths
 from align.data.archive.writer import ShardWriter
 from align.data.bad import BLANK, EMPTY, NOTED, Bad, Budget, Lost, TooManyBad, is_fault
 from align.data.names import FIRST_DOT
@@ -153,7 +153,7 @@ class _Run:
             return True
         if not path.is_file() or path.stat().st_size != said["size"]:
             return False
-        if path.stat().st_mtime_ns == entry["mtime_ns"] and places(path)[0].is_file():
+        if path.stat().st_mtime_ns == entry["mtime_ns"] and index_paths(path)[0].is_file():
             return True
         return sha256(path) == said["sha256"]
 

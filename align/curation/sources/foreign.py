@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.curation.jobs.job import Fault, Made
-from align.data.archive.index import Index
+from align.data.archive.index import ShardIndex
 from align.data.archive.tar import room
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.meta import read_meta
-from align.data.names import Mapped, check_member, mapped, modalities, row_name
+from align.data.names import MemberNames, check_member, find_mapped, modalities, row_name
 from align.data.rows import explain
 from align.data.shards import Shards
 from align.values import BadSample, Sample
@@ -43,14 +43,14 @@ def plan_samples(shards: Shards) -> Iterator[Stored]:
             yield Stored(index.keys[i], position, mark(index, i), sum(map(room, sizes)))
 
 
-def walk(shards: Shards) -> Iterator[tuple[int, Index, int]]:
+def walk(shards: Shards) -> Iterator[tuple[int, ShardIndex, int]]:
     """Yield (position, index of its shard, number in that shard) of every sample, in the order of the shards."""
     numbers = ((index, i) for index in shards.indexes for i in range(len(index)))
     for position, (index, i) in enumerate(numbers):
         yield position, index, i
 
 
-def mark(index: Index, i: int) -> str:
+def mark(index: ShardIndex, i: int) -> str:
     """Return text that differs for other bytes: a sample's key, and name, checksum and size of each member."""
     begin, end = int(index.first[i]), int(index.first[i + 1])
     sums, sizes = index.crc32[begin:end].tolist(), index.size[begin:end].tolist()
@@ -71,7 +71,7 @@ def split_name(path: Path) -> str | None:
     return named[1] if named else None
 
 
-def rename_members(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], list[Fault]]:
+def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, bytes], list[Fault]]:
     """Return a sample's members under our names, and (reason, member) of those that are left out.
 
     A member that names its modality keeps its name. By ``mapping``, ``jpg`` becomes ``image.jpg``, a plain ``txt`` one
@@ -87,7 +87,7 @@ def rename_members(sample: Sample, mapping: Mapped) -> tuple[dict[str, bytes], l
     out = {name: data for name, data in out.items() if may_write(name)}
     taken = {row.modality for row in map(row_name, out) if row is not None}
     for modality in mapping:
-        name = None if modality == "label" or modality in taken else mapped(modality, mapping, sample)
+        name = None if modality == "label" or modality in taken else find_mapped(modality, mapping, sample)
         if name is None:
             continue
         member, _, key = name.partition(":")

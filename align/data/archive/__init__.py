@@ -1,1 +1,1 @@
-"""One shard as a file: its tar, the index of its members, and what their names say."""
+"""Shards as files: the tar, the index of its members, and facts that follow from the members' names."""

@@ -1,4 +1,4 @@
-"""The index of a shard that has none, or none to be trusted: the whole shard is read, strictly."""
+"""Indexing of a shard without an index, or with one that cannot be trusted, by a strict scan of the whole shard."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from align.data.archive.index import parse, places, stamp, store, stored
-from align.data.archive.members import Builder, Index
+from align.data.archive.index import find_index, index_paths, parse_index, stamp, write_index
+from align.data.archive.members import Builder, ShardIndex
 from align.data.archive.tar import Entry, Gap, scan
-from align.data.names import safe, split
+from align.data.names import is_safe, split_name
 from align.files import read_json
 
 GAPS = ("header", "truncated", "no-end")
 log = logging.getLogger("align.data")
 
 
-def index_of(shard: Path) -> Index:
-    """The shard's index: the stored one where it can be trusted, else made by a strict scan and stored.
+def read_index(shard: Path) -> ShardIndex:
+    """Return the shard's index: the stored one where it can be trusted, else one made by a strict scan and stored.
 
     Raises FileNotFoundError, and ValueError for a file that is no tar.
     """
     if not shard.is_file():
         raise FileNotFoundError(f"no shard {shard}")
     state = stamp(shard)
-    found = stored(shard)
+    found = find_index(shard)
     if found is not None:
         return found
     index = build_index(shard)
     warn(shard, index)
-    store(index, shard, state)
+    write_index(index, shard, state)
     return index
 
 
-def warn(shard: object, index: Index) -> None:
-    """One line where the scan had to leave something out."""
+def warn(shard: object, index: ShardIndex) -> None:
+    """Log one line where the scan had to leave something out."""
     if index.notes:
         log.warning("%s: %s", shard, ", ".join(f"{n} {reason}" for reason, n in sorted(index.notes.items())))
 
 
-def build_index(shard: Path) -> Index:
-    """Read the whole shard strictly. What touches a gap is left out whole, and counted in ``notes``.
+def build_index(shard: Path) -> ShardIndex:
+    """Read the whole shard strictly and return its index. A sample that touches a gap is left out and counted.
 
-    So are the samples without a trace ("sample/lost"), where an index from before the damage still names them.
+    The counts are in ``notes``. Samples without a trace count too ("sample/lost"), where an index from before the
+    damage still names them.
     """
     builder = Builder()
-    before = _before(shard)
+    before = _read_earlier(shard)
     last, after_gap = None, False
     damaged: set[str] = set()
     with open(shard, "rb") as file:
@@ -57,7 +58,7 @@ def build_index(shard: Path) -> Index:
                 else:
                     builder.notes[f"shard/{found.kind}"] += 1
                     after_gap = found.kind == "header"
-                    damaged |= _touched(builder, found, last, before)
+                    damaged |= _find_damaged(builder, found, last, before)
         except ValueError as error:
             raise ValueError(f"{shard} {error}") from None
     for key in damaged:
@@ -72,11 +73,11 @@ def build_index(shard: Path) -> Index:
     return builder.build()
 
 
-def _before(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """What the index beside a shard says of it as it was: key -> member -> (offset, size, CRC-32); {} without one."""
+def _read_earlier(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """Read the earlier index beside a shard: key -> member -> (offset, size, CRC-32), {} without one."""
     try:
-        content: Any = read_json(places(shard)[0])
-        old = parse(content, int(content["shard"]["size"]))
+        content: Any = read_json(index_paths(shard)[0])
+        old = parse_index(content, int(content["shard"]["size"]))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     if old is None:
@@ -88,15 +89,15 @@ def _before(shard: Path) -> dict[str, dict[str, tuple[int, int, int]]]:
     }
 
 
-def _touched(
+def _find_damaged(
     builder: Builder, gap: Gap, last: str | None, before: dict[str, dict[str, tuple[int, int, int]]]
 ) -> set[str]:
-    """The samples that may have lost a member to a gap.
+    """Return the samples that may have lost a member to a gap: as a rule the last sample before it.
 
-    The last before it; not where the archive was cut and the index from before says that this was all of it, what is
-    left of the next header names another sample, or the last has every member that any sample before it has.
+    None has where the archive was cut and one of these holds: the earlier index says that the last sample is complete,
+    the rest of the next header names another sample, or the last sample has every member that any earlier one has.
     """
-    parts = split(gap.name) if gap.name else None
+    parts = split_name(gap.name) if gap.name else None
     if gap.kind == "truncated" and parts is not None:
         return {parts[0]}
     if last is None or last not in builder.samples or gap.harmless:
@@ -114,13 +115,13 @@ def _touched(
 def _add(
     builder: Builder, entry: Entry, last: str | None, after_gap: bool, damaged: set[str]
 ) -> tuple[str | None, bool]:
-    parts = split(entry.name)
+    parts = split_name(entry.name)
     if parts is None:
         base = entry.name.rpartition("/")[2]
-        if base.startswith("__") and base.endswith("__"):  # webdataset's own notes
+        if base.startswith("__") and base.endswith("__"):  # notes of webdataset
             return last, after_gap
         hidden = base.startswith(".") or "." not in base
-        builder.notes["shard/other-file" if hidden and safe(entry.name) else "shard/unsafe-name"] += 1
+        builder.notes["shard/other-file" if hidden and is_safe(entry.name) else "shard/unsafe-name"] += 1
         return last, after_gap
     key, member = parts
     if after_gap:

@@ -1,4 +1,4 @@
-"""What shards hold, told from the names of their members alone."""
+"""Contents of shards by the names of their members alone: modalities, ignored members, repeated samples."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from align.data.archive.members import Index
-from align.data.names import CODE, Mapped, ignored, row_name
+from align.data.archive.members import ShardIndex
+from align.data.names import CODE, MemberNames, find_ignored, row_name
 
 
-def modalities_of(member: str, mapping: Mapped, *, negatives: bool = True) -> set[str]:
-    """The modalities that a member gives rows to; hard negatives are such rows too, unless left out."""
+def modalities_of(member: str, mapping: MemberNames, *, negatives: bool = True) -> set[str]:
+    """Return the modalities that a member gives rows to. negatives: hard negatives count as such rows."""
     row = row_name(member)
-    own = {row.modality} if row is not None and (negatives or not row.negative) else set()
-    return own | {
+    named = {row.modality} if row is not None and (negatives or not row.negative) else set()
+    return named | {
         m for m, names in mapping.items() if m != "label" and any(n.partition(":")[0] == member for n in names)
     }
 
 
-def readable(names: Sequence[str], mapping: Mapped, modalities: frozenset[str] | None) -> np.ndarray:
-    """(names,) bool: which members are read for these modalities (None: for all). Pickles never are."""
+def select_members(names: Sequence[str], mapping: MemberNames, modalities: frozenset[str] | None) -> np.ndarray:
+    """Return (names,) bool: the members that are read for these modalities (None: for all). Pickles never are."""
     meta = {"json", *mapping.get("label", ())}
 
-    def wanted(name: str) -> bool:
+    def is_read(name: str) -> bool:
         if name.rpartition(".")[2] in CODE:
             return False
         return modalities is None or name in meta or not modalities.isdisjoint(modalities_of(name, mapping))
 
-    return np.array([wanted(name) for name in names], dtype=bool)
+    return np.array([is_read(name) for name in names], dtype=bool)
 
 
-def coverage(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
-    """Modality -> how many samples have a row of it that matches something."""
+def count_modalities(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dict[str, int]:
+    """Return modality -> the number of samples with a row of it that is no hard negative."""
     total: Counter[str] = Counter()
     for index in indexes:
         owner = np.repeat(np.arange(len(index)), np.diff(index.first))  # (members,) the sample of each
@@ -46,26 +46,26 @@ def coverage(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def unused(indexes: Sequence[Index], mapping: Mapped) -> dict[str, int]:
-    """Member name -> how many members of it mean nothing."""
+def count_unused(indexes: Sequence[ShardIndex], mapping: MemberNames) -> dict[str, int]:
+    """Return member name -> the number of its members, for names without a meaning."""
     total: Counter[str] = Counter()
     for index in indexes:
-        names = ignored(index.names, mapping)
+        names = find_ignored(index.names, mapping)
         counts = np.bincount(index.name, minlength=len(index.names)).tolist()
         total.update({name: n for name, n in zip(index.names, counts, strict=True) if name in names})
     return dict(sorted(total.items()))
 
 
-def repeated(indexes: Sequence[Index]) -> int:
-    """How many samples have a key that an earlier shard has too. Each is read all the same."""
+def count_repeated(indexes: Sequence[ShardIndex]) -> int:
+    """Count the samples whose key an earlier shard has too. Each is read all the same."""
     known = [index for index in indexes if len(index.name)]  # the samples of an unreachable shard have no keys
     if len(known) < 2:
         return 0
     return sum(map(len, known)) - len(set().union(*(index.keys for index in known)))
 
 
-def copied(indexes: Sequence[Index]) -> tuple[int, int, str] | None:
-    """(shard, later shard, key) of the first sample that two shards hold with equal members and checksums; or None."""
+def find_copy(indexes: Sequence[ShardIndex]) -> tuple[int, int, str] | None:
+    """Return (shard, later shard, key) of the first sample that two shards hold with equal checksums, or None."""
     seen: dict[int, int] = {}
     for shard, index in enumerate(indexes):
         sums = zip(index.name.tolist(), index.size.tolist(), index.crc32.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Open shards: a bounded number of file descriptors, read at an offset, and closed."""
+"""Open files of shards: a bounded number of descriptors, read at an offset."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LIMIT = 64
 
 
 class Handles:
-    """Descriptors by path. ``pread`` keeps no position, so forked workers may share them; a pickled copy has none."""
+    """Descriptors by path. ``pread`` keeps no position, so forked workers may share them. A pickled copy has none."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, int] = OrderedDict()
         self._finalizer = weakref.finalize(self, _close, self._open)
 
     def read(self, path: Path, offset: int, size: int) -> bytes | None:
-        """Exactly ``size`` bytes at ``offset``; None where they cannot be read."""
+        """Return exactly ``size`` bytes at ``offset``, None where they cannot be read."""
         try:
             parts, got = [], 0
             while got < size:

@@ -1,7 +1,7 @@
-"""The index of a shard: where each member is and what its bytes sum to, so that any sample is one seek away.
+"""The stored index of a shard: offset, size and checksum of each member, so that any sample is one seek away.
 
 It stands beside the shard (``train-000000.tar.index.json``), or in the cache where the folder cannot be written. It is
-trusted only while the shard's size and modification time agree; otherwise the shard is scanned again.
+trusted only while the shard's size and modification time agree. Otherwise the shard is scanned again.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Any
 
 import numpy as np
 
-from align.data.archive.members import Index
-from align.data.names import all_safe, split
+from align.data.archive.members import ShardIndex
+from align.data.names import are_safe, split_name
 from align.files import cache_dir, cache_name, read_json, write_json
 
 SCHEMA = 1
 
 
-def stored(shard: Path) -> Index | None:
-    """The index that stands beside the shard or in the cache, where it can be trusted."""
+def find_index(shard: Path) -> ShardIndex | None:
+    """Return the index that stands beside the shard or in the cache, None where there is none to be trusted."""
     state = stamp(shard)
-    return next((found for path in places(shard) if (found := load(path, state)) is not None), None)
+    return next((found for path in index_paths(shard) if (found := load_index(path, state)) is not None), None)
 
 
 def stamp(shard: Path) -> dict[str, int]:
-    """What must agree for an index to be trusted: bytes, and the modification time in ns."""
+    """Return the state of a shard that its index must agree with: bytes, and the modification time in ns."""
     stat = shard.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def places(shard: Path) -> list[Path]:
-    """Where the index of a shard may stand, the first choice first."""
+def index_paths(shard: Path) -> list[Path]:
+    """Return the paths at which the index of a shard may stand, the first choice first."""
     cached = cache_dir() / "index" / f"{cache_name(str(shard.resolve()))}.json"
     return [shard.with_name(shard.name + ".index.json"), cached]
 
 
-def store(index: Index, shard: Path, state: dict[str, int]) -> None:
-    """Write the index beside the shard, else into the cache; where neither can be written it is only kept in memory."""
-    content = contents(index, state)
-    for path in places(shard):
+def write_index(index: ShardIndex, shard: Path, state: dict[str, int]) -> None:
+    """Write the index beside the shard, else into the cache. Where neither can be written, it is not stored."""
+    content = index_json(index, state)
+    for path in index_paths(shard):
         if path.parent == shard.parent and not os.access(path.parent, os.W_OK):
             continue
         try:
@@ -52,8 +52,8 @@ def store(index: Index, shard: Path, state: dict[str, int]) -> None:
             continue
 
 
-def contents(index: Index, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The index as it is stored; ``state`` is what must agree when it is loaded."""
+def index_json(index: ShardIndex, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the index as JSON. state: it must agree when the index is loaded."""
     return {
         "schema": SCHEMA,
         "shard": dict(state),
@@ -67,25 +67,25 @@ def contents(index: Index, state: Mapping[str, Any]) -> dict[str, Any]:
 COLUMNS = {"first": np.int64, "name": np.int32, "offset": np.int64, "size": np.int64, "crc32": np.int64}
 
 
-def load(path: Path, state: Mapping[str, Any]) -> Index | None:
-    """A stored index that fits the shard as it is now, and can be read by ``parse``; else None."""
+def load_index(path: Path, state: Mapping[str, Any]) -> ShardIndex | None:
+    """Return a stored index that fits the shard's present state and that ``parse_index`` accepts, else None."""
     try:
         content: Any = read_json(path)
-        return parse(content, state["size"]) if content["shard"] == state else None
+        return parse_index(content, state["size"]) if content["shard"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def parse(content: Any, size: int) -> Index | None:
-    """An index from its JSON where it is whole and says nothing impossible of a shard of ``size`` bytes; else None.
+def parse_index(content: Any, size: int) -> ShardIndex | None:
+    """Return an index from its JSON, None where it is incomplete or impossible for a shard of ``size`` bytes.
 
-    Nor has it a name that no scan would have let pass: it may come from where the shard comes from.
+    Names that no scan would have let pass are refused too: the index may come from the same stranger as the shard.
     """
     try:
         if content["schema"] != SCHEMA:
             return None
         columns = {column: np.array(content[column], dtype=dtype) for column, dtype in COLUMNS.items()}
-        index = Index(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
+        index = ShardIndex(content["keys"], names=content["names"], notes=dict(content["notes"]), **columns)
         members = len(index.name)
         first = index.first.tolist()
         whole = isinstance(index.keys, list) and all(column.ndim == 1 for column in columns.values())
@@ -99,7 +99,7 @@ def parse(content: Any, size: int) -> Index | None:
             and index.name.min() >= 0
             and index.name.max() < len(index.names)
         )
-        named = all_safe(index.keys) and all(split(f"key.{name}") == ("key", name) for name in index.names)
+        named = are_safe(index.keys) and all(split_name(f"key.{name}") == ("key", name) for name in index.names)
         return index if whole and inside and named else None
     except (ValueError, KeyError, TypeError, IndexError, OverflowError):
         return None

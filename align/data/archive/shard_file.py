@@ -1,4 +1,4 @@
-"""One tar in the making, under a temporary name until it is whole."""
+"""A tar that is being written, under a temporary name until it is complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, final
 
-from align.data.archive.index import stamp, store
+from align.data.archive.index import stamp, write_index
 from align.data.archive.members import Builder
 from align.data.archive.tar import BLOCK, RECORD, header, padding
 from align.data.labels import attributes
@@ -20,13 +20,13 @@ from align.files import atomic_write
 
 @final
 class ShardFile:
-    """Takes samples; ``finish`` puts the tar and its index in place, ``abandon`` leaves nothing."""
+    """A shard that takes samples. ``finish`` puts the tar and its index in place, ``abandon`` leaves nothing."""
 
     def __init__(self, path: Path):
         self.path = path
         self.samples = self.size = 0
         self.coverage: Counter[str] = Counter()
-        self.labels: dict[str, dict[str, Any]] = {}  # attribute -> label values, each once
+        self.labels: dict[str, dict[str, Any]] = {}  # attribute -> the distinct label values
         self._captions: list[set[int]] = []  # of each sample without a group
         self._hash = hashlib.sha256()
         self._index = Builder()
@@ -34,7 +34,7 @@ class ShardFile:
         self._file = self._context.__enter__()
 
     def write(self, key: str, members: Mapping[str, bytes]) -> None:
-        """One sample, checked by the writer."""
+        """Write one sample, which the caller has checked."""
         for name, data in members.items():
             self._put(header(f"{key}.{name}", len(data)))
             self._index.add(key, name, self.size, len(data), zlib.crc32(data))
@@ -42,7 +42,7 @@ class ShardFile:
         self.samples += 1
 
     def collect(self, label: Any) -> None:
-        """Note what a label says, for the classes of the set."""
+        """Note the values of a label, for the classes of the set."""
         for attribute, value in attributes(label).items():
             for one in value if isinstance(value, list) else [value]:
                 if one is not None:
@@ -54,16 +54,16 @@ class ShardFile:
 
     @property
     def repeated(self) -> int:
-        """Samples without a group that have a caption which another such one has."""
+        """The number of samples without a group that share a caption with another such sample."""
         counts = Counter(one for some in self._captions for one in some)
         return sum(any(counts[one] > 1 for one in some) for some in self._captions)
 
     def finish(self) -> dict[str, Any]:
-        """What the manifest says of the shard, which now stands at its path."""
+        """Put the shard at its path and return its entry in the manifest."""
         self._put(bytes(2 * BLOCK))  # the end of the archive
         self._put(padding(self.size, RECORD))
         self._context.__exit__(None, None, None)
-        store(self._index.build(), self.path, stamp(self.path))
+        write_index(self._index.build(), self.path, stamp(self.path))
         return {
             "samples": self.samples,
             "size": self.size,
@@ -73,7 +73,7 @@ class ShardFile:
         }
 
     def abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        """Remove what was written."""
+        """Remove the temporary file."""
         self._context.__exit__(kind, error, trace)
 
     def _put(self, data: bytes) -> None:

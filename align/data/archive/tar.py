@@ -1,4 +1,4 @@
-"""Tar, strictly: a header whose checksum is wrong is a gap to report, never the end of the archive."""
+"""Strict reading of tar: a header with a wrong checksum is a gap to report, never the end of the archive."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb
 
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 BODILESS = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
-"""No bytes follow their headers, whatever size these say."""
+"""Types of members without a body, whatever size their headers state."""
 MAGIC = (b"ustar", bytes(5))  # of every tar since 1988, and of those before
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A member: where its bytes are, and what they must sum to; ``file``: not so of a link, a device, a sparse file."""
+    """A member with its offset, size and checksum. file: False for a link, a device or a sparse file."""
 
     name: str
     offset: int
@@ -33,9 +33,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch that could not be read as members: "header", "truncated" or "no-end" (cut where a member ended).
+    """A stretch without readable members: "header", "truncated" or "no-end" (cut at the end of a member).
 
-    name: of the member that was cut, where its header tells. harmless: the cut took no more than the end's own zeros.
+    name: of the member that was cut, where its header tells. harmless: the cut took only zeros of the archive's end.
     """
 
     kind: str
@@ -45,9 +45,9 @@ class Gap:
 
 
 def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
-    """Every entry of an uncompressed tar but folders, and the gaps between them.
+    """Yield every entry of an uncompressed tar but folders, and the gaps between them.
 
-    Raises ValueError for a compressed archive. Nothing is extracted; names are as they stand.
+    Raises ValueError for a compressed archive. Nothing is extracted, and names are not changed.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -57,7 +57,7 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
             raise ValueError(f"is compressed with {kind}: unpack it first (a member is found by its offset)")
     tail = _tail(file, size)
     offset, zeros, in_gap = 0, 0, False
-    name, length = None, None  # what an extended header says of the member that follows
+    name, length = None, None  # from an extended header, for the member that follows
     while offset + BLOCK <= size and offset < tail:
         file.seek(offset)
         raw = file.read(BLOCK)
@@ -65,7 +65,7 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
             zeros, offset = zeros + 1, offset + BLOCK
             name, length = None, None
             continue
-        if zeros == 1 or (zeros and offset % RECORD):  # no archive was appended here: these were headers once
+        if zeros == 1 or (zeros and offset % RECORD):  # no appended archive begins here, so these zeros were headers
             yield Gap("header", offset - zeros * BLOCK)
             in_gap = True
         zeros = 0
@@ -111,9 +111,9 @@ def scan(file: BinaryIO) -> Iterator[Entry | Gap]:
 
 
 def sound(block: bytes) -> bool:
-    """Whether a header's checksum is right: the sum of its bytes, those of the checksum itself taken as spaces.
+    """Return True where a header's checksum is right: the sum of its bytes, with the checksum's own as spaces.
 
-    The sum is read off Adler-32, whose lower half is one more than it, modulo 65521.
+    The sum is taken from Adler-32, whose lower half is one more than the sum, modulo 65521.
     """
     try:
         stated = int(block[148:156].strip(b" \0"), 8)
@@ -126,7 +126,7 @@ def sound(block: bytes) -> bool:
 
 
 def _info(block: bytes) -> tarfile.TarInfo | None:
-    """What a header says; None where it is none: a wrong checksum, or no tar's magic."""
+    """Parse a header. Returns None for a wrong checksum, or where the magic is not tar's."""
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") if block[257:262] in MAGIC else None
     except tarfile.HeaderError:
@@ -134,7 +134,7 @@ def _info(block: bytes) -> tarfile.TarInfo | None:
 
 
 def _tail(file: BinaryIO, size: int) -> int:
-    """Where the zeros begin that fill the rest of the file, rounded up to a block."""
+    """Return the offset at which the zeros begin that fill the rest of the file, rounded up to a block."""
     end = size
     while end > 0:
         begin = max(0, end - (1 << 16))
@@ -155,7 +155,7 @@ def _crc(file: BinaryIO, size: int) -> int:
 
 
 def _pax(data: bytes, name: str | None) -> tuple[str | None, int | None]:
-    """The path and size in the records ``LENGTH KEY=VALUE\\n`` of an extended header.
+    """Return the path and size in the records ``LENGTH KEY=VALUE\\n`` of an extended header.
 
     Raises ValueError for a broken record, and for those of a sparse file, whose bytes are not its content.
     """
@@ -174,17 +174,17 @@ def _pax(data: bytes, name: str | None) -> tuple[str | None, int | None]:
 
 
 def header(name: str, size: int) -> bytes:
-    """The header of a regular file without time, owner or machine: equal input gives equal bytes."""
+    """Return the header of a regular file without time, owner or machine: equal input gives equal bytes."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def padding(size: int, to: int = BLOCK) -> bytes:
-    """The zeros that fill ``size`` bytes up to a multiple of ``to``."""
+    """Return the zeros that fill ``size`` bytes up to a multiple of ``to``."""
     return bytes(-size % to)
 
 
 def room(size: int) -> int:
-    """What a member of ``size`` bytes takes in a tar: its header and its padded content, in bytes."""
+    """Return the bytes that a member of ``size`` bytes takes in a tar: its header and its padded content."""
     return BLOCK + size + -size % BLOCK

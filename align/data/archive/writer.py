@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-from align.data.archive.build import index_of
-from align.data.archive.index import places
+from align.data.archive.build import read_index
+from align.data.archive.index import index_paths
 from align.data.archive.shard_file import ShardFile
 from align.data.captions import caption_of
 from align.data.labels import class_names, merge_classes
@@ -124,7 +124,7 @@ class ShardWriter:
         """Go on after a shard of an earlier run, which stands at ``next_path``; entry: what ``cut`` returned then."""
         entry = dict(entry)
         labels = entry.pop("labels")
-        self._keys.update(index_of(self.next_path).keys)
+        self._keys.update(read_index(self.next_path).keys)
         self.samples += entry["samples"]
         self._coverage.update(entry["modalities"])
         self._take(self.next_path.name, entry, labels)
@@ -139,7 +139,7 @@ class ShardWriter:
         for path in self.folder.glob(f"{self.split}-*.tar"):  # of an earlier, longer run: a glob would mix them in
             if re.fullmatch(rf"{re.escape(self.split)}-\d{{6}}\.tar", path.name) and path.name not in self._shards:
                 path.unlink()
-                places(path)[0].unlink(missing_ok=True)
+                index_paths(path)[0].unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,7 @@
-"""How many samples each source has given before any step, with weights that change over the steps; and its epochs."""
+"""Counts of the samples that each source has given before any step, and the epochs of each source.
+
+The weights may change over the steps (a curriculum).
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,15 @@ class Curriculum:
     """Counts of the sources as a function of the step.
 
     Args:
-        sizes: source -> how many samples it has.
-        schedule: first step -> weights from there on; a source that is not named has none. The first is step 0.
+        sizes: source -> the number of its samples.
+        schedule: first step -> weights from there on. A source that is not named has weight 0. The first is step 0.
         batch: samples in a step.
-        whole: each step draws one source for all of its samples; else each sample is a draw.
+        whole: each step draws one source for all of its samples. Otherwise each sample is a draw.
 
-    A source's epoch ends with the last whole step that it can fill; what is left over is dropped (another order brings
-    it back), so that no sample stands twice in a batch. Raises ValueError for a source that cannot fill one step.
+    A source's epoch ends with the last whole step that it can fill. The samples left over are dropped (another order
+    brings them back), so that no sample stands twice in a batch.
+
+    Raises ValueError for a source that cannot fill one step.
     """
 
     def __init__(self, sizes: Mapping[str, int], schedule: Mapping[int, Weights], *, batch: int, whole: bool):
@@ -38,7 +43,7 @@ class Curriculum:
         self.deals = [Deal(parts(self._row(schedule[step]))) for step in self.first]
         self._before = [np.zeros(len(sizes), np.int64)]  # at the first step of each part of the schedule
         for deal, (begin, end) in zip(self.deals[:-1], pairwise(self.first), strict=True):
-            self._before.append(self._before[-1] + self._given(deal, end - begin))
+            self._before.append(self._before[-1] + self._count_given(deal, end - begin))
         for deal in self.deals:
             most = deal.largest(1) * batch if whole else deal.largest(batch)
             for name, size, need in zip(self.names, self.sizes, most.tolist(), strict=True):
@@ -50,14 +55,14 @@ class Curriculum:
         self._starts: list[list[int]] = [[0] for _ in self.names]  # of each source, the first step of its epochs
 
     def before(self, step: int) -> np.ndarray:
-        """(sources,) int64: samples that each source has given in the steps before this one."""
+        """Return (sources,) int64: the samples that each source has given in the steps before this one."""
         part = bisect_right(self.first, step) - 1
-        return self._before[part] + self._given(self.deals[part], step - self.first[part])
+        return self._before[part] + self._count_given(self.deals[part], step - self.first[part])
 
     def epoch(self, source: int, step: int) -> tuple[int, int]:
-        """The epoch that a source is in at a step, and the step at which this epoch began.
+        """Return the epoch of a source at a step, and the step at which this epoch began.
 
-        Costs a few microseconds for each epoch that the source has had by then, once.
+        The first call costs a few microseconds for each epoch that the source has had by then.
         """
         starts = self._starts[source]
         while starts[-1] <= step:
@@ -66,27 +71,27 @@ class Curriculum:
         return number, starts[number]
 
     def next(self, source: int, step: int) -> tuple[int, int]:
-        """(epoch, position) of the first sample that a source gives at a step, or would give."""
+        """Return (epoch, position) of the first sample that a source gives at a step, or would give."""
         epoch, start = self.epoch(source, step)
         return epoch, self.count(source, step) - self.count(source, start)
 
     def steps(self, until: str) -> int:
-        """Steps until the ``"first"`` or ``"last"`` source has ended an epoch; one that never does has no say."""
+        """Return the steps until the ``"first"`` or ``"last"`` source has ended an epoch. Endless ones do not count."""
         ends = [end for end in (self._end(s, 0) for s in range(len(self.names))) if end < FOREVER]
         return min(ends) if until == "first" else max(ends)
 
     def count(self, source: int, step: int) -> int:
-        """Samples that one source has given in the steps before this one."""
+        """Return the samples that one source has given in the steps before this one."""
         part = bisect_right(self.first, step) - 1
         draws = step - self.first[part]
         given = self.deals[part].count(source, draws if self.whole else draws * self.batch)
         return int(self._before[part][source]) + given * (self.batch if self.whole else 1)
 
-    def _given(self, deal: Deal, steps: int) -> np.ndarray:
+    def _count_given(self, deal: Deal, steps: int) -> np.ndarray:
         return deal.before(steps) * self.batch if self.whole else deal.before(steps * self.batch)
 
     def _end(self, source: int, start: int) -> int:
-        """The largest step before which an epoch begun at ``start`` fits into the source; FOREVER: it never ends."""
+        """Return the largest step before which an epoch begun at ``start`` fits into the source, or FOREVER."""
         most = self.count(source, start) + self.sizes[source]
         deal = self.deals[bisect_right(self.first, start) - 1]
         samples = self.sizes[source] * deal.period // self.batch
@@ -113,7 +118,7 @@ class Curriculum:
 
 
 def schedule_of(weights: Any) -> dict[int, Weights]:
-    """Plain weights are a schedule of one row."""
+    """Return weights as a schedule: plain weights are one row from step 0. Raises ValueError for a mixture of both."""
     rows = {k: v for k, v in weights.items() if isinstance(v, Mapping)}
     if rows and len(rows) != len(weights):
         raise ValueError("weights are {source: weight}, or {first step: {source: weight}}, not both at once")

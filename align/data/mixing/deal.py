@@ -1,8 +1,8 @@
 """Draws dealt to sources by weight: after any number of draws each source has its share to within one draw.
 
 R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980): for shares p_s and counts c_s(x) after x
-draws, |c_s(x) - p_s x| < 1 for every x and every source. With whole weights it repeats after their sum, so a count is
-one look into a table: no draw is ever replayed.
+draws, |c_s(x) - p_s x| < 1 for every x and every source. With whole weights the deal repeats after their sum, so a
+count is one look into a table and no draw is ever replayed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST = 1 << 14  # parts: the longest table
 
 
 def parts(weights: Sequence[float]) -> list[int]:
-    """The weights as the smallest whole numbers of the same ratio.
+    """Return the weights as the smallest whole numbers of the same ratio.
 
     Where these sum to more than MOST (p proportional to n^0.3 has no short ratio), the nearest ones that sum to MOST: a
     share is then off by at most 1/MOST, and a positive weight keeps at least one part. Raises ValueError for weights
@@ -44,38 +44,41 @@ def parts(weights: Sequence[float]) -> list[int]:
 
 @final
 class Deal:
-    """Which source each draw goes to, and how many each had before. Costs O(sum of parts) once, O(1) a question.
+    """The source of each draw, and counts of earlier draws. Costs O(sum of parts) to make, O(1) a question.
 
     Args:
-        parts: whole weights, as ``parts`` makes them; 0 never gets a draw.
+        parts: whole weights, as ``parts`` makes them. A source of weight 0 never gets a draw.
     """
 
     def __init__(self, parts: Sequence[int]):
         self.parts = list(parts)
         self.period = sum(self.parts)
         self.table = np.array(_assignment(self.parts), dtype=np.int64)  # (period,) source of each draw
-        mine = self.table[:, None] == np.arange(len(self.parts))
-        self._prefix = np.concatenate([np.zeros((1, len(self.parts)), np.int64), np.cumsum(mine, axis=0)])
+        goes_to = self.table[:, None] == np.arange(len(self.parts))
+        self._prefix = np.concatenate([np.zeros((1, len(self.parts)), np.int64), np.cumsum(goes_to, axis=0)])
         self._columns = self._prefix.T.tolist()  # for single questions: ten times as fast as an array
 
     def before(self, draws: int | np.ndarray) -> np.ndarray:
-        """(..., sources) int64: how many of the first ``draws`` each source has."""
+        """Return (..., sources) int64: the number of the first ``draws`` that each source has."""
         whole, rest = np.divmod(np.asarray(draws, dtype=np.int64), self.period)
         return whole[..., None] * np.array(self.parts, dtype=np.int64) + self._prefix[rest]
 
     def count(self, source: int, draws: int) -> int:
-        """How many of the first ``draws`` one source has."""
+        """Return the number of the first ``draws`` that one source has."""
         whole, rest = divmod(draws, self.period)
         return whole * self.parts[source] + self._columns[source][rest]
 
     def largest(self, draws: int) -> np.ndarray:
-        """(sources,) the most that each source has in one step, of steps of so many draws laid end to end."""
+        """Return (sources,) the most draws that each source has in one step, of steps of ``draws`` laid end to end."""
         starts = np.arange(self.period // gcd(self.period, draws), dtype=np.int64) * draws
         return (self.before(starts + draws) - self.before(starts)).max(axis=0)
 
 
 def _assignment(parts: Sequence[int]) -> list[int]:
-    """Of the sources that are at least 1/(2S - 2) behind their share, the one that must be served soonest."""
+    """Return the source of each draw in a period.
+
+    Each draw goes to the source that must be served soonest, of those at least 1/(2S - 2) behind their share.
+    """
     total, bound = sum(parts), max(1, 2 * sum(1 for w in parts if w) - 2)
     had, out = [0] * len(parts), []
     for n in range(1, total + 1):
@@ -88,7 +91,9 @@ def _assignment(parts: Sequence[int]) -> list[int]:
 
 
 def by_size(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """p proportional to n^alpha: 1 as one set of all samples, 0 the sources alike, between them small ones count more.
+    """Return weights proportional to n^alpha. 1 mixes as one large set, 0 treats the sources alike.
+
+    Between 0 and 1 small sources count more than their size.
 
     Conneau and Lample, "Cross-lingual language model pretraining" (2019), section 3.1.
     """

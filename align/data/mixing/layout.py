@@ -1,4 +1,4 @@
-"""Where in a batch each source's samples stand, so that a reader keeps to whole streams of every source."""
+"""Places of each source's samples in a batch, chosen so that a reader keeps to whole streams of every source."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def layout(before: np.ndarray, after: np.ndarray, streams: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each source the places in a batch of its draws before[s] .. after[s] - 1, and how far off each is.
+    """Return, for each source, the places in a batch of its draws before[s] .. after[s] - 1, and their offsets.
 
-    Draw q belongs to place class q mod ``streams``, which divides the batch; of every second source to (-1 - q): so the
-    draws of two sources fill the classes evenly together. What finds its class full goes to a place that is left; how
-    far off is its class less that place, modulo ``streams``.
+    Draw q belongs to the class of places q mod ``streams``, which divides the batch. For every second source it is
+    (-1 - q), so that the draws of two sources fill the classes evenly together. A draw that finds its class full goes
+    to a place that is left. Its offset is its class less that place, modulo ``streams``, and 0 for all others.
     """
     counts = after - before
     rows = int(counts.sum()) // streams

@@ -1,4 +1,4 @@
-"""Several sources as one: who gives the sample at a position is a function of the step alone."""
+"""A mixture of several sources. The source of the sample at a position is a function of the step alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Mixture(Sources):
     """Named sources read as one, in a Loader of the same ``batch``.
 
     Step t takes from each source its share of the batch, to within one sample of all that was asked so far
-    (``align.data.mixing.deal``), and the source's next positions in its own order. Both follow from t: nothing is
+    (``align.data.mixing.deal``), and the source's next positions in its own order. Both follow from t, so nothing is
     replayed after a stop, and ranks, workers and a resumed run agree. A source that is exhausted begins its next epoch,
-    whether or not the mixture's has ended; it ends with the last whole step that it can fill (what is left over is
-    dropped), so that no sample stands twice in a batch.
+    whether or not the mixture's has ended. Its epoch ends with the last whole step that it can fill (the samples left
+    over are dropped), so that no sample stands twice in a batch.
 
     Streams: the samples of a step are laid out so that place i of the batch has those of a source's streams that are
     i modulo ``self.streams``, the greatest common divisor of the batch and the sources' streams. Where ranks × workers
@@ -37,13 +37,13 @@ class Mixture(Sources):
     Args:
         sources, overrides: see ``Sources``.
         weights: source -> weight, or a curriculum: first step -> weights, ``{0: {"a": 1}, 1000: {"a": 1, "b": 4}}``. A
-            source that is not named has weight 0. None: by size, see alpha.
+            source that is not named has weight 0. None makes them by size, see alpha.
         batch: positions in a step, over all ranks, as the Loader has it.
         alpha: without weights, p proportional to n^alpha of the n samples: 1 (the default) mixes as one large set, 0
             treats sources alike (temperature sampling with T = 1 / alpha).
-        unit: what is dealt out. "sample": every batch mixes the sources. "batch": each batch is from one source, on all
-            ranks; then a loss belongs to a source (with mixed batches it does not: negatives cross the sources).
-        until: an epoch of the mixture ends when the "first" or the "last" of the sources has been gone through once.
+        unit: "sample": every batch mixes the sources. "batch": each batch is from one source, on all ranks, so that a
+            loss belongs to a source (in mixed batches it does not, as negatives cross the sources).
+        until: an epoch of the mixture ends when the "first" or the "last" of the sources has ended its first epoch.
             With a curriculum, every epoch has as many steps as the first.
 
     Batches name the source of each sample (``Batch.source``), "" where the position is empty.
@@ -90,19 +90,19 @@ class Mixture(Sources):
         return self.plan(epoch * self.steps_per_epoch + step)[place]
 
     def plan(self, step: int) -> list[Turn]:
-        """Whose sample stands at each place of a step's batch."""
+        """Return the source and position of the sample at each place of a step's batch."""
         if step not in self._plans:
             self._plans[step] = self._make_plan(step)
             while len(self._plans) > 2:
                 self._plans.popitem(last=False)
         return self._plans[step]
 
-    def given(self, step: int) -> dict[str, int]:
-        """Source -> how many samples it has given before a step of the run, bad ones included."""
+    def count_given(self, step: int) -> dict[str, int]:
+        """Return source -> the number of samples that it has given before a step of the run, bad ones included."""
         return dict(zip(self.sources, self.curriculum.before(step).tolist(), strict=True))
 
     def places(self, step: int) -> dict[str, tuple[int, int]]:
-        """Source -> (epoch of its own, position) of the sample that it gives next, at a step of the run."""
+        """Return source -> (its epoch, position) of the sample that it gives next, at a step of the run."""
         return {name: self.curriculum.next(s, step) for s, name in enumerate(self.sources)}
 
     def _make_plan(self, step: int) -> list[Turn]:

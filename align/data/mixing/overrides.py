@@ -1,20 +1,20 @@
-"""A source of a mixture may decode and augment in its own way, as long as its rows fit into the model's batch."""
+"""Overrides: a source of a mixture may decode and augment differently, if its rows fit into the model's batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from align.data.names import Mapped
+from align.data.names import MemberNames
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
 
 
-class Own(NamedTuple):
-    """How the samples of one source of a mixture are read: its member names, and its preprocess for each modality."""
+class Decoding(NamedTuple):
+    """Decoding of one source of a mixture: its member names, and its preprocess for each modality."""
 
-    members: Mapped
+    members: MemberNames
     preprocess: Mapping[str, Preprocess]
 
 
@@ -33,7 +33,7 @@ def check(overrides: Mapping[str, Mapping[str, Preprocess]], preprocess: Mapping
 
 
 def rows_of(preprocess: Preprocess) -> str:
-    """The shape and dtype of its rows, for people: ``3x28x28 uint8``, of a dict one after another."""
+    """Return the shape and dtype of a preprocess's rows for messages: ``3x28x28 uint8``, a dict's one after another."""
     values = preprocess.collate([])
     parts = values if isinstance(values, dict) else {"": values}
     return ", ".join(

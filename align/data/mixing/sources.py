@@ -13,7 +13,7 @@ import numpy as np
 
 from align.data.bad import Bad, Lost
 from align.data.labels import merge_classes
-from align.data.mixing.overrides import Own, check
+from align.data.mixing.overrides import Decoding, check
 from align.data.names import FOREIGN
 from align.data.pipeline import Pipeline
 from align.data.reading import Reading
@@ -30,9 +30,9 @@ Part = Shards | Resampled | Pipeline
 
 
 class Turn(NamedTuple):
-    """Whose sample stands at a position: the source, its own epoch, the position in it.
+    """The source of the sample at a position, with the source's epoch and the position in it.
 
-    off: where every r-th position is read by one process, it reads the source's stream too if r divides this.
+    off: a process that reads every r-th position reads this stream of the source too if r divides ``off``.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Turn(NamedTuple):
 
 
 class Sources(Reading):
-    """What a Loader reads from several sources: a leaf says which source has the sample at a position.
+    """Several sources that a Loader reads as one. A subclass chooses the source of each position (``turn``).
 
     Each sample names its source as ``"__source__"``.
 
@@ -50,8 +50,8 @@ class Sources(Reading):
         sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``, or a
             ``Pipeline``).
         overrides: source -> modality -> the preprocess that decodes and augments its members. Its rows must have the
-            shape and dtype of the model's own; collating and what runs on the device stay the model's.
-        batch: the batch that a training Loader must have; 0: any.
+            shape and dtype of the model's. Collating and the work on the device stay the model's.
+        batch: the batch that a training Loader must have, 0 for any.
 
     Raises ValueError for no source, or overrides of a source that is not there.
     """
@@ -72,7 +72,7 @@ class Sources(Reading):
         self.overrides = {name: dict(readers) for name, readers in (overrides or {}).items()}
         super().__init__(
             [url for source in sources.values() for url in source.urls],
-            FOREIGN,  # of a sample without a source; each source has its own
+            FOREIGN,  # for a sample without a source. Each source has its names
             streams=gcd(*(source.streams for source in sources.values() if not source.pipelines)) or 1,
             block=max(source.block for source in sources.values()),
             max_bad=min(source.max_bad for source in sources.values()),
@@ -81,7 +81,7 @@ class Sources(Reading):
 
     @abstractmethod
     def turn(self, position: int, epoch: int) -> Turn:
-        """The source of a position of an epoch, and the place in it."""
+        """Return the source of a position of an epoch, and the place in the source."""
 
     @final
     def __repr__(self) -> str:
@@ -112,20 +112,20 @@ class Sources(Reading):
             source.begin(rank, world)
 
     @final
-    def own(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Own]:
-        """Source -> how its samples are read: its member names, and ``preprocess`` with its overrides.
+    def decodings(self, preprocess: Mapping[str, Preprocess]) -> dict[str, Decoding]:
+        """Return source -> its decoding: its member names, and ``preprocess`` with its overrides.
 
         Raises ValueError for an override of another modality, or one whose rows have another shape or dtype.
         """
         check(self.overrides, preprocess)
         return {
-            name: Own(source.members, {**preprocess, **self.overrides.get(name, {})})
+            name: Decoding(source.members, {**preprocess, **self.overrides.get(name, {})})
             for name, source in self.sources.items()
         }
 
     @cached_property
     def modalities(self) -> dict[str, int]:
-        """Modality -> how many samples of all sources have a row of it."""
+        """Modality -> the number of samples of all sources with a row of it."""
         total = sum((Counter(source.modalities) for source in self.sources.values()), Counter[str]())
         return dict(sorted(total.items()))
 
@@ -136,12 +136,12 @@ class Sources(Reading):
 
     @property
     def lost(self) -> list[Lost]:
-        """What all sources lack."""
+        """Samples and members that the indexing of any source left out."""
         return [lost for source in self.sources.values() for lost in source.lost]
 
     @final
     def report(self) -> dict[str, int]:
-        """What was bad, by reason, over all sources."""
+        """Return counts of bad samples and members, by reason, over all sources."""
         total = sum((Counter(source.report()) for source in self.sources.values()), Counter(self._counts))
         return dict(sorted(total.items()))
 
@@ -157,11 +157,11 @@ class Concat(Sources):
     """One source after another, each sample once an epoch: for evaluation on several sources."""
 
     def __len__(self) -> int:
-        """How many samples all sources have."""
+        """Return the number of samples of all sources."""
         return int(self._ends[-1])
 
     def turn(self, position: int, epoch: int) -> Turn:
-        """See ``Sources.turn``; the sources are in the order in which they were named."""
+        """See ``Sources.turn``. The sources follow each other in the order in which they were named."""
         s = int(np.searchsorted(self._ends, position, side="right"))
         return Turn(list(self.sources)[s], epoch, position - (int(self._ends[s - 1]) if s else 0))
 

@@ -1,1 +1,1 @@
-"""Where shards are: on the disk, on a server, in the cache; and how a member's bytes come from there."""
+"""Locations of shards (a disk, a server, the cache), and reading of members from them."""

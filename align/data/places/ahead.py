@@ -1,7 +1,8 @@
-"""Reading remote shards ahead: a range is fetched when its first member is asked for, and waits on the disk.
+"""Prefetch of remote shards: a range is fetched with its first member, and its other members are read from the disk.
 
-The next ranges of its shard come at the same time, and a window's ranges go when its stream enters the next. What waits
-stands in unlinked files in $ALIGN_CACHE; beyond ``limit`` bytes members are fetched one by one. Memory: AHEAD bytes.
+The next ranges of the shard are fetched at the same time. The ranges of a window are dropped when their stream enters
+the next window. Fetched ranges lie in unlinked files in $ALIGN_CACHE. Beyond ``limit`` bytes, members are fetched one
+by one. The memory is AHEAD bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger("align.data")
 
 
 class Ahead:
-    """The windows of the streams that this process reads. A pickled or forked copy starts empty."""
+    """Windows of the streams that this process reads. A pickled or forked copy starts empty."""
 
     def __init__(self, limit: int):
         self.limit = limit
@@ -40,54 +41,54 @@ class Ahead:
     def read(
         self,
         remote: Remote,
-        what: Range,
+        member: Range,
         *,
         slot: tuple[int, int],
         window: tuple[int, object],
         plan: Callable[[], list[Range]],
     ) -> bytes:
-        """The bytes of a member, from the window of its stream where they lie in one of its ranges.
+        """Return the bytes of a member, from the window of its stream where one of its ranges holds them.
 
-        slot: how many streams there are for this reader (0: none, the sample is read alone), and which; window: which
-        of its windows, and what else (epoch, modalities) it depends on; plan: its ranges. Raises Unreachable; the shard
-        is then in quarantine: it is asked no more, and one line was logged.
+        slot: (the number of streams of this reader, or 0 where the sample is read alone; the stream). window: (the
+        number of the window, its further key of epoch and modalities). plan: returns the window's ranges.
+        Raises Unreachable. The shard is then in quarantine: it is asked no more, and one line was logged.
         """
         if self._pid != os.getpid():
             self.close()  # the files of the process that forked
             self._pid = os.getpid()
         found = self._windows.get(slot)
         if found is None or found.key != window:
-            others = {0, slot[0]}  # what is read alone says nothing of the streams; another layout ends them
+            others = {0, slot[0]}  # a sample read alone ends no stream, another number of streams ends all
             self._drop(lambda other, _: other == slot or (slot[0] > 0 and other[0] not in others))
             found = self._windows[slot] = Window(window, plan())
         try:
-            return self._member(remote, what, found)
+            return self._member(remote, member, found)
         except Unreachable as error:
             self.quarantine(remote, str(error))
             raise
 
     def quarantine(self, remote: Remote | Pipe, why: str) -> None:
-        """Ask this shard no more, and say so once."""
+        """Ask this shard no more, and log it the first time."""
         if remote not in self.gone:
             self.gone.add(remote)
             log.warning("quarantined: %s; the positions of its samples stay empty (shard/unreachable)", why)
 
     def close(self) -> None:
-        """Forget what was fetched."""
+        """Drop everything that was fetched."""
         _close(self._windows)
 
-    def _member(self, remote: Remote, what: Range, window: Window) -> bytes:
-        i = bisect_right(window.starts, (what.shard, what.begin)) - 1
+    def _member(self, remote: Remote, member: Range, window: Window) -> bytes:
+        i = bisect_right(window.starts, (member.shard, member.begin)) - 1
         here = window.ranges[i] if i >= 0 else None
-        if here is None or here.shard != what.shard or here.end < what.end:
-            return fetch(remote, what.begin, what.end)
-        begin, end = what.begin - here.begin, what.end - here.begin
+        if here is None or here.shard != member.shard or here.end < member.end:
+            return fetch(remote, member.begin, member.end)
+        begin, end = member.begin - here.begin, member.end - here.begin
         if i not in window.at:
             held = sum(w.size for w in self._windows.values())
             if held + here.end - here.begin > self.limit:
-                self._drop(lambda _, other: other.key[1] != window.key[1])  # what another epoch left
-                return fetch(remote, what.begin, what.end)
-            for j, data in _fetched(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
+                self._drop(lambda _, other: other.key[1] != window.key[1])  # windows of another epoch
+                return fetch(remote, member.begin, member.end)
+            for j, data in _fetch_all(remote, window, _next(window, i, min(AHEAD, self.limit - held))):
                 try:
                     window.write(j, data)
                 except OSError as error:  # the disk is full, or there are no more descriptors
@@ -111,7 +112,7 @@ class Ahead:
 
 
 def _next(window: Window, i: int, most: int) -> list[int]:
-    """Range i and those after it in its shard that nobody fetched: at most TOGETHER, of ``most`` bytes in all."""
+    """Return range i and the unfetched ones after it in its shard: at most TOGETHER, of ``most`` bytes in all."""
     out, size = [i], window.ranges[i].end - window.ranges[i].begin
     for j in range(i + 1, min(i + TOGETHER, len(window.ranges))):
         size += window.ranges[j].end - window.ranges[j].begin
@@ -121,8 +122,8 @@ def _next(window: Window, i: int, most: int) -> list[int]:
     return out
 
 
-def _fetched(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
-    """These ranges, fetched at the same time. Raises Unreachable where the first fails; another is only left out."""
+def _fetch_all(remote: Remote, window: Window, asked: list[int]) -> list[tuple[int, bytes]]:
+    """Fetch these ranges at the same time. Raises Unreachable where the first fails. Others that fail are left out."""
     if len(asked) == 1:
         return [(asked[0], fetch(remote, window.ranges[asked[0]].begin, window.ranges[asked[0]].end))]
     with ThreadPoolExecutor(len(asked)) as pool:

@@ -1,8 +1,8 @@
-"""Whole shards kept on the disk: those that cannot be read in parts, in a folder that stays below a size.
+"""The cache of whole shards: those that cannot be read in parts, in a folder that stays below a size.
 
-They are what a command prints (``pipe:``, only where the user allows it) and what a server without ranges sends. The
-folder is $ALIGN_CACHE/shards; the shards that were opened longest ago go first, and are fetched again when needed. So
-a set larger than the bound is fetched more than once: raise ``cache``, or copy the set here.
+They are printed by a command (``pipe:``, only where the user allows it) or sent by a server without ranges. The folder
+is $ALIGN_CACHE/shards. The shards that were opened longest ago are removed first, and fetched again when needed. So a
+set larger than the bound is fetched more than once: raise ``cache``, or copy the set here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import final
 from align.data.places.servers import Remote, Unreachable, fetch_whole
 from align.files import atomic_write, cache_dir, cache_name
 from align.files.http import Stat
-from align.files.lock import locked
+from align.files.lock import hold_lock
 
 PIECE = 1 << 20
 
@@ -27,7 +27,7 @@ PIECE = 1 << 20
 @final
 @dataclass(frozen=True)
 class Pipe:
-    """``pipe:COMMAND``: a shard that a shell command prints. What it printed is used until the cache lets it go."""
+    """``pipe:COMMAND``: a shard that a shell command prints. The output is used until the cache removes it."""
 
     command: str
 
@@ -36,28 +36,28 @@ class Pipe:
 
     @property
     def name(self) -> str:
-        """All of it: a command has no file name."""
+        """The whole text: a command has no file name."""
         return str(self)
 
     @property
     def parent(self) -> Pipe:
-        """Itself: no manifest stands beside a command."""
+        """The pipe itself: no manifest stands beside a command."""
         return self
 
 
-def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
-    """The shard as a file in the cache, fetched or run where it is not there. Raises Unreachable.
+def keep(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
+    """Return the path of a shard in the cache, where it is fetched or run if it is absent. Raises Unreachable.
 
-    about: what the server said of it, for one that has no ranges. limit: bytes of the whole folder.
+    about: the server's statement of it, for one without ranges. limit: bytes of the whole folder.
     """
     name = f"{shard} {shard.url} {about}" if isinstance(shard, Remote) else str(shard)
     path = cache_dir() / "shards" / f"{cache_name(name)}.tar"
     if _touch(path):
         return path
-    with locked(path.with_suffix(".lock")):
+    with hold_lock(path.with_suffix(".lock")):
         if _touch(path):
             return path
-        chunks = _printed(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
+        chunks = _run(shard) if isinstance(shard, Pipe) else fetch_whole(shard, about or Stat(0))
         with closing(chunks), atomic_write(path) as file:
             size = 0
             for chunk in chunks:
@@ -70,7 +70,7 @@ def kept(shard: Pipe | Remote, about: Stat | None, limit: int) -> Path:
 
 
 def _touch(path: Path) -> bool:
-    """Whether the file is there; now it is the last that was opened. Its index counts on the mtime."""
+    """Return True where the file is there, and mark it as opened last. The mtime stays: its index depends on it."""
     try:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except OSError:
@@ -79,7 +79,7 @@ def _touch(path: Path) -> bool:
 
 
 def _shrink(newest: Path, limit: int) -> None:
-    """Remove what was opened longest ago until the folder fits. A process that has it open reads on."""
+    """Remove the shards that were opened longest ago until the folder fits. A process that has one open reads on."""
     found = []
     for path in newest.parent.glob("*.tar"):
         with suppress(OSError):
@@ -95,7 +95,7 @@ def _shrink(newest: Path, limit: int) -> None:
             total -= size
 
 
-def _printed(pipe: Pipe) -> Generator[bytes, None, None]:
+def _run(pipe: Pipe) -> Generator[bytes, None, None]:
     with subprocess.Popen(pipe.command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
         try:
             if running.stdout is not None:

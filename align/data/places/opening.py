@@ -1,7 +1,7 @@
-"""From places to indexes: every shard's samples known before the first is read, whoever has to find them out.
+"""Opening of shards: the index of each is loaded or made before the first sample is read.
 
-The ranks of a run, or any processes that share the cache, share this pass out: a shard is indexed by the first that
-comes to it, under a lock; the others go on to the next and load its index when they come back.
+The ranks of a run, or any processes that share the cache, divide this pass. A shard is indexed, under a lock, by the
+first process that comes to it. The others go on to the next and load its index when they come back.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from align.data.archive.build import build_index, index_of, warn
-from align.data.archive.index import contents, load, parse, stored
-from align.data.archive.members import Index
-from align.data.places.keep import Pipe, kept
-from align.data.places.manifest import stated
+from align.data.archive.build import build_index, read_index, warn
+from align.data.archive.index import find_index, index_json, load_index, parse_index
+from align.data.archive.members import ShardIndex
+from align.data.places.keep import Pipe, keep
+from align.data.places.manifest import read_counts
 from align.data.places.servers import Remote, Unreachable, fetch_small, fetch_whole, stat
-from align.data.places.urls import Place
+from align.data.places.urls import Location
 from align.files import atomic_write, cache_dir, cache_name, write_json
 from align.files.http import Stat
-from align.files.lock import locked
+from align.files.lock import hold_lock
 
 TOGETHER = 16  # questions to servers at a time
 Progress = Callable[[int, int], None]
@@ -35,43 +35,43 @@ log = logging.getLogger("align.data")
 
 
 def open_shards(
-    urls: Sequence[Place], cache: int, progress: Progress | None = None
-) -> tuple[list[Index], list[Stat | Unreachable | None]]:
-    """The index of each shard, and what its server said (None for one that is a file here).
+    urls: Sequence[Location], cache: int, progress: Progress | None = None
+) -> tuple[list[ShardIndex], list[Stat | Unreachable | None]]:
+    """Return the index of each shard, and its server's statement (None for a local file).
 
-    progress: called with (indexed, shards without an index); without it a line is logged every 15 seconds.
+    progress: called with (indexed, shards without an index). Without it a line is logged every 15 seconds.
     Raises FileNotFoundError or OSError for a remote shard that cannot be reached and whose length nothing tells.
     """
     say = progress or _Lines()
     about: list[Stat | Unreachable | None] = _ask(urls)
-    found: list[Index | None] = [_known(place, state) for place, state in zip(urls, about, strict=True)]
+    found: list[ShardIndex | None] = [_load_known(place, state) for place, state in zip(urls, about, strict=True)]
     missing = deque(i for i, index in enumerate(found) if index is None)
     total, turn = len(missing), len(missing)
     while missing:
         i = missing.popleft()
-        with locked(cache_dir() / "index" / f"{digest(urls[i])}.lock", wait=turn <= 0) as mine:
+        with hold_lock(cache_dir() / "index" / f"{digest(urls[i])}.lock", wait=turn <= 0) as ours:
             turn -= 1
-            if not mine:
+            if not ours:
                 missing.append(i)
                 continue
-            place, index = urls[i], _known(urls[i], about[i])
+            place, index = urls[i], _load_known(urls[i], about[i])
             try:
                 found[i] = _make(place, about[i], cache) if index is None else index
             except Unreachable as error:  # it answered, and then its bytes did not come
                 if not isinstance(place, Remote):
                     raise
-                found[i], about[i] = _of_unreachable(place, error), error
+                found[i], about[i] = _index_unreachable(place, error), error
         say(total - len(missing), total)
     return [index for index in found if index is not None], about
 
 
-def digest(place: Place) -> str:
-    """The name of a shard's files in the cache."""
+def digest(place: Location) -> str:
+    """Return the name of a shard's files in the cache."""
     whole = place.url if isinstance(place, Remote) else str(place.resolve() if isinstance(place, Path) else place)
     return cache_name(whole)
 
 
-def _ask(urls: Sequence[Place]) -> list[Stat | Unreachable | None]:
+def _ask(urls: Sequence[Location]) -> list[Stat | Unreachable | None]:
     remote = [place for place in urls if isinstance(place, Remote)]
     if not remote:
         return [None] * len(urls)
@@ -87,66 +87,66 @@ def _stat(remote: Remote) -> Stat | Unreachable:
         return error
 
 
-def _known(place: Place, about: Stat | Unreachable | None) -> Index | None:
-    """The index that is there already and can be trusted."""
+def _load_known(place: Location, about: Stat | Unreachable | None) -> ShardIndex | None:
+    """Return an index that is there already and can be trusted, else None."""
     if isinstance(place, Path):
-        return stored(place)
+        return find_index(place)
     if isinstance(place, Remote) and isinstance(about, Stat):
-        return load(_path(place), _state(about))
+        return load_index(_path(place), _state(about))
     return None
 
 
-def _make(place: Place, about: Stat | Unreachable | None, cache: int) -> Index:
+def _make(place: Location, about: Stat | Unreachable | None, cache: int) -> ShardIndex:
     if isinstance(place, Path):
-        return index_of(place)
+        return read_index(place)
     if isinstance(place, Pipe):
-        return _of_kept(place, None, cache)
+        return _index_whole(place, None, cache)
     if not isinstance(about, Stat):
-        return _of_unreachable(place, about)
-    index = _beside(place, about.size) or _scanned(place, about, cache)
+        return _index_unreachable(place, about)
+    index = _fetch_index(place, about.size) or _scan_remote(place, about, cache)
     with suppress(OSError):  # it is only not remembered
-        write_json(_path(place), contents(index, _state(about)), indent=None)
+        write_json(_path(place), index_json(index, _state(about)), indent=None)
     return index
 
 
-def _beside(remote: Remote, size: int | None) -> Index | None:
-    """The index on the server, where it speaks of a shard of this size; of any, where the size is not known."""
+def _fetch_index(remote: Remote, size: int | None) -> ShardIndex | None:
+    """Fetch the index beside a remote shard. It must be of a shard of this size, unless the size is unknown (None)."""
     data = fetch_small(remote.parent / (remote.name + ".index.json"))
     if data is None:
         return None
     try:
         content: Any = json.loads(data)
         said = int(content["shard"]["size"])
-        return parse(content, said) if size in (None, said) else None
+        return parse_index(content, said) if size in (None, said) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _of_kept(place: Remote | Pipe, about: Stat | None, cache: int) -> Index:
-    path = kept(place, about, cache)
-    with _named(path, place):
-        return index_of(path)
+def _index_whole(place: Remote | Pipe, about: Stat | None, cache: int) -> ShardIndex:
+    path = keep(place, about, cache)
+    with _rename_errors(path, place):
+        return read_index(path)
 
 
 @contextmanager
-def _named(path: Path, place: Place) -> Iterator[None]:
-    """What is wrong with a file in the cache is said of the shard that it holds."""
+def _rename_errors(path: Path, place: Location) -> Iterator[None]:
+    """Reword a ValueError about a file in the cache, so that it names the shard that the file holds."""
     try:
         yield
     except ValueError as error:
         raise ValueError(str(error).replace(str(path), str(place))) from None
 
 
-def _scanned(remote: Remote, about: Stat, cache: int) -> Index:
-    """Read the whole shard once, through a file in the cache that goes again."""
+def _scan_remote(remote: Remote, about: Stat, cache: int) -> ShardIndex:
+    """Make the index by one pass over the shard, through a file in the cache that is removed afterwards."""
     if not about.ranges:
-        return _of_kept(remote, about, cache)
+        return _index_whole(remote, about, cache)
     path = cache_dir() / "index" / f"{digest(remote)}.scan"
     try:
         with atomic_write(path) as file:
             for chunk in fetch_whole(remote, about):
                 file.write(chunk)
-        with _named(path, remote):
+        with _rename_errors(path, remote):
             index = build_index(path)
     finally:
         path.unlink(missing_ok=True)
@@ -154,16 +154,19 @@ def _scanned(remote: Remote, about: Stat, cache: int) -> Index:
     return index
 
 
-def _of_unreachable(remote: Remote, error: Unreachable | None) -> Index:
-    """Its length from the index beside it or the manifest, so that the others keep their positions; else the error."""
-    index = _beside(remote, None)
+def _index_unreachable(remote: Remote, error: Unreachable | None) -> ShardIndex:
+    """Return an index from the one beside the shard, or one of bare positions by the count in the manifest.
+
+    So the other shards keep their positions. Raises the error where neither tells the number of samples.
+    """
+    index = _fetch_index(remote, None)
     if index is not None:
         return index
-    count = (stated(remote.parent) or {}).get(remote.name)
+    count = (read_counts(remote.parent) or {}).get(remote.name)
     if count is not None:
         none = np.zeros(0, dtype=np.int64)
         keys = [f"#{i}" for i in range(count)]
-        return Index(keys, np.zeros(count + 1, dtype=np.int64), [], none.astype(np.int32), none, none, none, {})
+        return ShardIndex(keys, np.zeros(count + 1, dtype=np.int64), [], none.astype(np.int32), none, none, none, {})
     kind = FileNotFoundError if error is not None and error.missing else OSError
     raise kind(f"{error}; how many samples it has is not known either: remove it from the list, or come back later")
 
@@ -177,7 +180,7 @@ def _state(about: Stat) -> dict[str, Any]:
 
 
 class _Lines:
-    """A line now and then, for a pass that takes long."""
+    """Log lines of a long pass: at most one every 15 seconds."""
 
     def __init__(self) -> None:
         self.said = time.monotonic()

@@ -1,4 +1,4 @@
-"""Patterns of shards: how many names one has, written out; and how a path is written so that it is none."""
+"""Patterns of shard names: counting and expanding them, and escaping a path so that it is no pattern."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from braceexpand import braceexpand
 
 MOST = 1_000_000  # shards that one brace pattern may name
 MARKS = "*?[]{}"
-LITERAL = {"[{]": "\0o", "[}]": "\0c"}  # a brace in brackets parts nothing; no path holds a NUL
+LITERAL = {"[{]": "\0o", "[}]": "\0c"}  # a brace in brackets is plain, and no path holds a NUL
 
 _numbers = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
 _letters = re.compile(r"([A-Za-z])\.\.([A-Za-z])(?:\.\.-?(\d+))?")
@@ -21,7 +21,7 @@ _alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in braceex
 
 
 def braces(pattern: str) -> list[str]:
-    """``train-{000000..000003}.tar`` and ``{a,b}.tar``, written out as webdataset does; ``[{]`` is a plain brace.
+    """Expand ``train-{000000..000003}.tar`` and ``{a,b}.tar`` as webdataset does. ``[{]`` is a plain brace.
 
     The names are counted before any is made. Raises ValueError for a brace too many, and for more than MOST names.
 
@@ -63,7 +63,7 @@ def count(pattern: str) -> int:
 
 
 def _range(inner: str) -> int | None:
-    """The names of ``0..9``, ``09..00..3`` or ``a..e``; None for what is no range."""
+    """Return the number of names in ``0..9``, ``09..00..3`` or ``a..e``, None for anything else."""
     if found := _numbers.fullmatch(inner):
         start, end = int(found[1]), int(found[2])
     elif found := _letters.fullmatch(inner):
@@ -75,7 +75,7 @@ def _range(inner: str) -> int | None:
 
 
 def _parts(pattern: str, comma: str = "") -> list[str]:
-    """The pattern cut at its outermost braces, or at the commas outside of any. Raises ValueError for a lone brace."""
+    """Cut the pattern at its outermost braces, or at the commas outside of any. Raises ValueError for a lone brace."""
     found, start, depth = [], 0, 0
     for at, c in enumerate(pattern):
         if c == "{":
@@ -99,7 +99,7 @@ def _parts(pattern: str, comma: str = "") -> list[str]:
 
 
 def escape(path: str | os.PathLike[str]) -> str:
-    """A path as a pattern that matches this path alone.
+    """Return a path as a pattern that matches this path alone.
 
     >>> escape("set[12]/a{1,2}/x?")
     'set[[]12]/a[{]1,2[}]/x[?]'
@@ -108,12 +108,12 @@ def escape(path: str | os.PathLike[str]) -> str:
 
 
 def inside(folder: str | os.PathLike[str], pattern: str = "*.tar") -> str:
-    """The pattern of files in a folder, whatever the folder is called."""
+    """Return the pattern of files in a folder. Marks in the folder's name are escaped."""
     return os.path.join(escape(folder), pattern)
 
 
 def typeable(folder: str | os.PathLike[str], pattern: str = "*.tar") -> str:
-    """``inside`` as it can be typed in a shell: in quotes where the folder's name needs them.
+    """Return ``inside`` as it can be typed in a shell: in quotes where the folder's name needs them.
 
     >>> typeable("out", "train-*.tar"), typeable("my set[1]")
     ('out/train-*.tar', "'my set[[]1]/*.tar'")
@@ -122,8 +122,8 @@ def typeable(folder: str | os.PathLike[str], pattern: str = "*.tar") -> str:
     return whole if shlex.quote(plain) == plain else shlex.quote(whole)
 
 
-def anchored(pattern: str) -> str | None:
-    """The pattern with its longest beginning that is a folder here taken as that folder; None where none is odd.
+def anchor(pattern: str) -> str | None:
+    """Return the pattern with its longest beginning that is a folder here escaped, None where no folder has marks.
 
     ``set[12]/train-*.tar`` are the shards of the folder ``set[12]`` where there is one, not those of ``set1``.
     """
@@ -138,6 +138,6 @@ def anchored(pattern: str) -> str | None:
 
 
 def one_path(path: Path | str) -> str:
-    """A path as ``align.data.Shards`` takes it, where it names one file and is never a pattern."""
+    """Return a path as ``align.data.Shards`` takes it, so that it names one file and is never a pattern."""
     text = os.fspath(path)
     return text if "://" in text else escape(text)

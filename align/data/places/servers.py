@@ -1,14 +1,11 @@
-"""Shards on a server: http(s) by ranges with the standard library, any other scheme through fsspec (an extra).
+"""Shards on a server: http(s) by ranges with the HTTP client, any other scheme through fsspec (an extra).
 
-What fails is tried again after a pause that doubles and is jittered, so that many workers do not come back at once.
+A failed request is repeated by the policy of ``align.files.retry``.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import random
-import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,18 +14,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 from align.extras import pip_install
 from align.files import http
+from align.files.retry import GaveUp, retry
 
-ATTEMPTS = 5
-PAUSE = 0.5  # seconds before the second attempt; 7.5 in all, jittered
 PIECE = 8 << 20  # bytes of one request where a whole file is read
-FINAL = (401, 403, 404, 410, 416)  # asking again gives the same answer
 T = TypeVar("T")
 log = logging.getLogger("align.data")
 
 
 @final
 class Unreachable(OSError):
-    """A remote file that could not be read; ``missing`` where the server says that there is none."""
+    """A remote file that could not be read. missing: the server says that there is none."""
 
     def __init__(self, message: str, *, missing: bool = False):
         super().__init__(message)
@@ -38,12 +33,12 @@ class Unreachable(OSError):
 @final
 @dataclass(frozen=True)
 class Remote:
-    """A shard's URL; as text it has no credentials."""
+    """A shard's URL. Its text form has no credentials."""
 
     url: str
 
     def __str__(self) -> str:
-        return http.shown(self.url)
+        return http.display_url(self.url)
 
     def __repr__(self) -> str:
         return f"Remote({str(self)!r})"
@@ -64,33 +59,36 @@ class Remote:
 
 
 def stat(remote: Remote) -> http.Stat:
-    """Size and version of a remote file. Raises Unreachable."""
+    """Return size and version of a remote file. Raises Unreachable."""
     if _is_http(remote):
-        return _tried(remote, lambda: http.stat(remote.url))
-    return _tried(remote, lambda: _info(remote))
+        return _ask(remote, lambda: http.stat(remote.url))
+    return _ask(remote, lambda: _info(remote))
 
 
 def fetch(remote: Remote, begin: int, end: int) -> bytes:
-    """Its bytes from ``begin`` to ``end``, all of them, in one request. Raises Unreachable."""
+    """Return the bytes ``begin`` to ``end`` of a remote file, all of them, in one request. Raises Unreachable."""
     if _is_http(remote):
-        return _tried(remote, lambda: http.get(remote.url, begin, end))
-    return _tried(remote, lambda: _cat(remote, begin, end))
+        return _ask(remote, lambda: http.get(remote.url, begin, end))
+    return _ask(remote, lambda: _cat(remote, begin, end))
 
 
 def fetch_whole(remote: Remote, about: http.Stat) -> Generator[bytes, None, None]:
-    """A remote file from its first byte to its last, by ranges where the server gives them. Raises Unreachable."""
+    """Yield a remote file from its first byte to its last, by ranges where the server gives them.
+
+    Raises Unreachable.
+    """
     if about.ranges:
         for begin in range(0, about.size, PIECE):
             yield fetch(remote, begin, min(begin + PIECE, about.size))
         return
     try:
-        yield from http.whole(remote.url)
-    except OSError as error:  # what was handed on cannot be taken back: the caller begins anew
+        yield from http.read_whole(remote.url)
+    except OSError as error:  # no retry: the caller has the first chunks already, and begins anew
         raise Unreachable(f"cannot read {remote}: {error}") from None
 
 
 def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
-    """A small file beside a shard, its index or manifest; None where there is none that can be read."""
+    """Return a small file beside a shard, its index or manifest, None where it cannot be read."""
     try:
         about = stat(remote)
         return b"".join(fetch_whole(remote, about)) if about.size <= most else None
@@ -99,41 +97,28 @@ def fetch_small(remote: Remote, most: int = 1 << 29) -> bytes | None:
 
 
 def matches(remote: Remote) -> list[Remote]:
-    """The files that a pattern matches, sorted, where its scheme can list; a file of that very name alone, where there
-    is one. Raises Unreachable."""
+    """Return the sorted files that a pattern matches, or the one file that has this very name. Raises Unreachable."""
     scheme = urlsplit(remote.url).scheme
     fs, path = _filesystem(remote)
     if fs.isfile(path):
         return [remote]
-    return [Remote(f"{scheme}://{str(found).lstrip('/')}") for found in sorted(_tried(remote, lambda: fs.glob(path)))]
+    return [Remote(f"{scheme}://{str(found).lstrip('/')}") for found in sorted(_ask(remote, lambda: fs.glob(path)))]
 
 
 def probe(remote: Remote) -> None:
-    """ValueError, in one line, where nothing here can read this scheme."""
+    """Raise a ValueError of one line where nothing here can read this scheme."""
     if not _is_http(remote):
         _filesystem(remote)
 
 
-def _tried(remote: Remote, ask: Callable[[], T]) -> T:
-    jitter = random.Random(f"{remote.url} {os.getpid()} {time.monotonic_ns()}")
-    attempt = 1
-    while True:
-        try:
-            return ask()
-        except (TypeError, AttributeError, NameError):  # a mistake in code: trying again mends nothing
-            raise
-        except Exception as error:  # what file systems behind fsspec raise has no common class
-            code = getattr(error, "code", None)
-            final = code in FINAL or isinstance(
-                error, FileNotFoundError | PermissionError | NotImplementedError | ValueError
-            )
-            if final or attempt >= ATTEMPTS:
-                missing = code in (404, 410) or isinstance(error, FileNotFoundError)
-                reason = " ".join(str(error).replace(remote.url, str(remote)).split()) or type(error).__name__
-                tries = "" if attempt == 1 else f" after {attempt} attempts"
-                raise Unreachable(f"cannot read {remote}{tries}: {reason}", missing=missing) from None
-        time.sleep(PAUSE * 2 ** (attempt - 1) * jitter.uniform(0.5, 1.5))
-        attempt += 1
+def _ask(remote: Remote, question: Callable[[], T]) -> T:
+    """Return the answer to a question about a remote file, asked again where it fails. Raises Unreachable."""
+    try:
+        return retry(question)
+    except GaveUp as failed:
+        reason = " ".join(str(failed).replace(remote.url, str(remote)).split())
+        tries = "" if failed.attempts == 1 else f" after {failed.attempts} attempts"
+        raise Unreachable(f"cannot read {remote}{tries}: {reason}", missing=failed.missing) from None
 
 
 def _is_http(remote: Remote) -> bool:
@@ -141,7 +126,10 @@ def _is_http(remote: Remote) -> bool:
 
 
 def _filesystem(remote: Remote) -> tuple[Any, str]:
-    """Made anew at each use: fsspec keeps its instances by process, so a forked worker gets its own."""
+    """Return the fsspec file system and path of a URL.
+
+    fsspec keeps its instances by process, so a forked worker gets one for itself.
+    """
     scheme = remote.url.partition(":")[0]
     try:
         from fsspec.core import url_to_fs

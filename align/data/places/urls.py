@@ -1,4 +1,4 @@
-"""Which shards a path, a glob, a brace pattern, a URL or a list of them names."""
+"""Locations of shards, resolved from a path, a glob, a brace pattern, a URL or a list of them."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from urllib.parse import urlsplit
 
 from align.data.names import TABLES
 from align.data.places.keep import Pipe
-from align.data.places.patterns import anchored, braces, escape, typeable
+from align.data.places.patterns import anchor, braces, escape, typeable
 from align.data.places.servers import Remote, matches, probe
 
-Place = Path | Remote | Pipe
-"""Where a shard is. All have a ``name`` and a ``parent``, and read as text what a message may show."""
+Location = Path | Remote | Pipe
+"""The location of a shard. All have a ``name`` and a ``parent``, and a text form that a message may show."""
 
 
-def resolve(urls: str | Place | Sequence[str | Place], *, allow_pipe: bool = False) -> list[Place]:
-    """The shards, in the order given, each pattern's in sorted order, each shard once.
+def resolve_shards(urls: str | Location | Sequence[str | Location], *, allow_pipe: bool = False) -> list[Location]:
+    """Return the locations of the named shards, in the order given, each pattern's sorted, each shard a single time.
 
-    A path, glob or brace pattern; http(s):// (braces only: a web server cannot list); any scheme that fsspec reads
-    (the extra ``remote``); with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs. What is there as a file or a
-    folder is taken as such, whatever marks its name holds.
+    urls: a path, a glob or a brace pattern, http(s):// (braces only, as a web server cannot list), any scheme that
+    fsspec reads (the extra ``remote``), and with ``allow_pipe`` also ``pipe:COMMAND``, which a shell runs. A name that
+    exists as a file or a folder is taken as such, whatever marks it holds.
 
-    Raises FileNotFoundError for a missing file or a pattern that matches none, ValueError for what names no shard.
+    Raises FileNotFoundError for a missing file or a pattern without a match, ValueError for a name that is no shard's.
     """
     patterns = [urls] if isinstance(urls, str | Path | Remote | Pipe) else list(urls)
     if not patterns:
         raise ValueError("no shards are named: give a path, a glob such as 'shards/train-*.tar', or a list of them")
-    found = [place for pattern in patterns for place in _places(_text(pattern), allow_pipe)]
-    once: dict[Place, Place] = {}
+    found = [place for pattern in patterns for place in _resolve_one(_text(pattern), allow_pipe)]
+    unique: dict[Location, Location] = {}
     for place in found:  # ./a.tar, its absolute path and a link to it are one shard
-        once.setdefault(place.resolve() if isinstance(place, Path) else place, place)
-    return list(once.values())
+        unique.setdefault(place.resolve() if isinstance(place, Path) else place, place)
+    return list(unique.values())
 
 
-def _text(pattern: str | Place) -> str:
+def _text(pattern: str | Location) -> str:
     return pattern.url if isinstance(pattern, Remote) else str(pattern)
 
 
-def _places(pattern: str, allow_pipe: bool) -> list[Place]:
+def _resolve_one(pattern: str, allow_pipe: bool) -> list[Location]:
     if "://" not in pattern and os.path.exists(pattern):
         return [*_files(pattern, pattern)]
-    if "://" not in pattern and (here := anchored(pattern)) is not None:
-        return [place for name in _written_out(here) for place in _files(name, pattern)]
+    if "://" not in pattern and (here := anchor(pattern)) is not None:
+        return [place for name in _expand(here) for place in _files(name, pattern)]
     if pattern.startswith("pipe:") and not allow_pipe:
         raise ValueError(
             f"{pattern!r} would run a command; shards are files or URLs. To run it: --allow-pipe (allow_pipe=True)"
         )
     if pattern.startswith("pipe:"):
-        return [Pipe(name.removeprefix("pipe:")) for name in _written_out(pattern)]
+        return [Pipe(name.removeprefix("pipe:")) for name in _expand(pattern)]
     if pattern == "-":
         raise ValueError("'-' would read a pipe; shards are files or URLs, e.g. 'shards/train-*.tar'")
-    return [place for name in _written_out(pattern) for place in _named(name, pattern)]
+    return [place for name in _expand(pattern) for place in _resolve_url(name, pattern)]
 
 
-def _written_out(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
     try:
         return braces(pattern)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _written_out(pattern: str) -> list[str]:
         raise ValueError(f"{shown!r} {error}") from None
 
 
-def _named(name: str, pattern: str) -> Sequence[Place]:
+def _resolve_url(name: str, pattern: str) -> Sequence[Location]:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", name)
     if scheme is None:
         return _files(name, pattern)

@@ -1,8 +1,8 @@
-"""What a stream of the order will read next of remote shards, joined to few requests.
+"""Windows of a stream: the members of remote shards that it reads next, joined to few requests.
 
 A stream visits its blocks in windows (``align.data.order``). The members that this process will read in a window are
-joined to ranges of at most RANGE bytes. So each byte is fetched about once, whoever reads: gaps up to GAP bytes between
-members are fetched with them, larger ones are not.
+joined to ranges of at most RANGE bytes. Gaps up to GAP bytes between members are fetched with them, larger ones are
+not. So each byte is fetched about once, for any number of readers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from align.data.archive.members import Index
+from align.data.archive.members import ShardIndex
 from align.data.archive.tar import BLOCK
 from align.data.places.servers import Unreachable
 from align.files import cache_dir
 
-RANGE = 4 << 20  # bytes of a request; a larger member is one request of its own
+RANGE = 4 << 20  # bytes of a request, unless one member is larger
 GAP = 2048  # bytes between members of neighbours: padding, and an extended header
 
 
@@ -32,9 +32,9 @@ class Range(NamedTuple):
 
 
 def ranges(
-    numbers: np.ndarray, indexes: Sequence[Index], ends: np.ndarray, wanted: Callable[[int], np.ndarray]
+    numbers: np.ndarray, indexes: Sequence[ShardIndex], ends: np.ndarray, wanted: Callable[[int], np.ndarray]
 ) -> list[Range]:
-    """What to request for these samples, sorted: their members with the headers before them, neighbours joined.
+    """Return the sorted ranges to request for these samples: members with their headers, neighbours joined.
 
     numbers: (n,) int64 sample numbers through all shards. wanted: shard -> (names,) bool, the members that are read.
     """
@@ -58,7 +58,7 @@ def ranges(
 
 
 class Window:
-    """The ranges of one window of one stream, and those of them that were fetched, in an unlinked file."""
+    """Ranges of one window of one stream. The fetched ones lie in an unlinked file."""
 
     def __init__(self, key: tuple[int, object], planned: list[Range]):
         self.key, self.ranges = key, planned

@@ -1,0 +1,215 @@
+"""One rule everywhere: every caller orders candidates as a plain loop over ``choose``'s rule does."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from align.commands import search as search_command
+from align.commands.zeroshot import label
+from align.evaluation import pairs
+from align.evaluation.composed import composed
+from align.evaluation.hits import by_sample
+from align.evaluation.retrieval import retrieval_shards
+from align.lit import recalls
+from align.losses.gram import volumes
+from align.losses.kinds import KINDS
+from align.losses.triangle import areas
+from align.scoring import choose
+from align.search import Index, nearest, query
+from align.values import Embeddings, Rows, TermInfo
+
+retrieval, zeroshot, scoring = map(
+    import_module, ("align.evaluation.retrieval", "align.evaluation.zeroshot", "align.scoring")
+)
+N, D = 5, 6
+NAMES = ("audio", "image", "points", "text")
+OF = "text"
+QUERIES = [q for m in (1, 2, 3) for q in itertools.combinations(NAMES[:3], m)]
+
+
+def rows(seed: int) -> torch.Tensor:
+    """(N, D) unit vectors."""
+    return F.normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+
+
+TABLE = {m: rows(i) for i, m in enumerate(NAMES)}
+FRAME = Embeddings(
+    {m: Rows(x.float(), torch.arange(N)) for m, x in TABLE.items()}, [f"k{i}" for i in range(N)], torch.arange(N)
+)
+
+
+def term(kind: str, *modalities: str, scale: float = 3.0) -> TermInfo:
+    return TermInfo(modalities, kind, scale, -1.0)
+
+
+def of_kind(kind: str) -> list[TermInfo]:
+    """Terms of a kind between all modalities that it can join; their scales differ, so that sums are no cosines."""
+    read = KINDS[kind].read
+    if read is None:
+        return []
+    sizes = [
+        n for n in (2, 3, 4) if read != "pairwise" or n == 2 if read != "tokens" or n == 2 if read != "area" or n == 3
+    ]
+    sets = [q for n in sizes for q in itertools.combinations(NAMES, n)]
+    return [term(read, *q, scale=2.0 + 3 * i) for i, q in enumerate(sets)]
+
+
+MODELS: dict[str, list[TermInfo]] = {kind: of_kind(kind) for kind in KINDS}
+MODELS |= {f"lone {kind}": of_kind(kind)[-1:] for kind in ("pairwise", "symile", "volume", "area")}
+MODELS["symile and pairwise"] = [term("symile", "audio", "image", "text", scale=9.0), *of_kind("pairwise")]
+MODELS["volume and tokens"] = [term("volume", "image", "text"), *of_kind("tokens")]
+
+
+@functools.cache
+def plain(model: str, names: tuple[str, ...], of: str = OF) -> tuple[str, torch.Tensor]:
+    """(how, (N, N) scores), candidate by candidate and term by term."""
+    terms = MODELS[model]
+    fitting = [t for t in terms if t.kind != "tokens" and of in t.modalities and {*t.modalities} <= {*names, of}]
+    out = torch.zeros(N, N, dtype=torch.float64)
+    for i, j in itertools.product(range(N), range(N)):
+        candidate = TABLE[of][j]
+        if not fitting:
+            out[i, j] = sum(float(TABLE[m][i] @ candidate) for m in names)
+        for t in fitting:
+            others = [TABLE[m][i] for m in t.modalities if m != of]
+            if t.kind in ("volume", "area"):
+                measure = volumes if t.kind == "volume" else areas
+                value = -measure(candidate[None], [x[None] for x in others]).squeeze()
+            else:
+                value = torch.stack([candidate, *others]).prod(dim=0).sum()
+            out[i, j] += t.scale * float(value) + t.bias
+    return ("objective" if fitting else "cosine"), out
+
+
+class Asked:
+    """The rule and the scores of each call of ``score``, in the rooms that call it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: Any):
+        self.calls: list[tuple[str, torch.Tensor]] = []
+        for module in modules:
+            monkeypatch.setattr(module, "score", self.spy(module.score))
+
+    def spy(self, score):
+        def called(query, candidates, how="cosine", **more):
+            self.calls.append((how, score(query, candidates, how, **more)))
+            return self.calls[-1][1]
+
+        return called
+
+
+def same(found: tuple[str, torch.Tensor], expected: tuple[str, torch.Tensor]) -> None:
+    assert found[0] == expected[0]
+    torch.testing.assert_close(found[1].double(), expected[1], rtol=1e-4, atol=1e-4)
+    assert torch.equal(found[1].argsort(dim=1, descending=True), expected[1].argsort(dim=1, descending=True))
+
+
+over_models = pytest.mark.parametrize("name", MODELS)
+
+
+def test_the_loop_meets_every_case():
+    """With and without a fitting term, for each number of query modalities, and orders that cosine would not give."""
+    seen = {(len(q), plain(name, q)[0]) for name in MODELS for q in QUERIES}
+    assert seen == set(itertools.product((1, 2, 3), ("cosine", "objective")))
+    orders = {(name, q): plain(name, q)[1].argsort(dim=1) for name in MODELS for q in QUERIES}
+    differ = {name for name, q in orders if not torch.equal(orders[name, q], orders["none", q])}
+    assert {"symile", "volume", "area", "symile and pairwise", "pairwise", "volume and tokens"} <= differ
+
+
+@over_models
+def test_the_rule(name):
+    for names in QUERIES:
+        assert choose(MODELS[name], names, OF) == plain(name, names)[0]
+
+
+@over_models
+def test_zeroshot(name, monkeypatch):
+    asked = Asked(monkeypatch, zeroshot)
+    for names in QUERIES:
+        asks = {m: FRAME[m].values for m in names}
+        zeroshot.zeroshot(asks, FRAME[OF].values, torch.eye(N, dtype=torch.bool), terms=MODELS[name])
+        same(asked.calls[-1], plain(name, names))
+
+
+@over_models
+def test_retrieval(name, monkeypatch):
+    asked, each = Asked(monkeypatch, retrieval), torch.arange(N)
+    for names in QUERIES:
+        asks = {m: FRAME[m].values for m in names}
+        retrieval.retrieval(asks, FRAME[OF].values, each, each, by_sample(), of=OF, terms=MODELS[name])
+        same(asked.calls[-1], plain(name, names))
+
+
+@over_models
+def test_retrieval_of_a_set_and_validation_with_composed_queries(name, monkeypatch):
+    """Each direction that they measure, in the order in which they do."""
+    terms = MODELS[name]
+    asked = Asked(monkeypatch, retrieval, recalls)
+    retrieval_shards(FRAME, by_sample(), terms=terms)
+    recalls.recalls([FRAME], terms)
+    directions = [(q, of) for of in NAMES for q in [*((m,) for m in NAMES if m != of), *composed(terms, of)]]
+    directions += recalls.directions(terms)
+    for call, (q, of) in zip(asked.calls, directions, strict=True):
+        same(call, plain(name, q, of))
+
+
+@over_models
+def test_search(name, monkeypatch, tmp_path, capsys):
+    """The function, the index, and the command's JSON."""
+    terms = MODELS[name]
+    asked = Asked(monkeypatch, query)
+    index = Index.__new__(Index)
+    index._items = [{"key": key, "caption": [], "label": None} for key in FRAME.ids]
+    index._rows, index.about = {OF: FRAME[OF]}, {"modalities": {OF: N}}
+    model = SimpleNamespace(terms=terms, embed=lambda **given: {m: FRAME[m].values[:1] for m in given})
+    (tmp_path / "index.json").write_text("{}")
+    monkeypatch.setattr("align.load", lambda *_, **__: model, raising=False)
+    monkeypatch.setattr("align.checkpoint.locate", lambda *_: None)
+    monkeypatch.setattr("align.embedding.fingerprint", lambda _: "")
+    monkeypatch.setattr(Index, "open", lambda *_, **__: index)
+    for names in QUERIES:
+        how, scores = plain(name, names)
+        order = scores.argsort(dim=1, descending=True)
+        asks = {m: FRAME[m].values for m in names}
+        assert torch.equal(nearest(asks, FRAME[OF], of=OF, k=N, terms=terms)[1], order)
+        found = [[hit.sample for hit in hits] for hits in index.query(asks, OF, N, terms=terms)]
+        assert found == order.tolist()
+        given = ",".join(f"{m}=x" for m in names)
+        search_command.search("m", of=OF, with_=given, in_=str(tmp_path), k=N, json=True)
+        said = json.loads(capsys.readouterr().out)
+        assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()
+        assert [call[0] for call in asked.calls[-3:]] == [how] * 3
+        assert said["how"] == how
+
+
+@over_models
+def test_the_filters_score(name, monkeypatch):
+    asked = Asked(monkeypatch, pairs)
+    for m in NAMES[:3]:
+        found = pairs.best_scores(FRAME, m, OF, MODELS[name])
+        same(asked.calls[-1], plain(name, (m,)))
+        assert found == pytest.approx(plain(name, (m,))[1].diagonal().tolist(), abs=1e-4)
+
+
+@over_models
+def test_the_zeroshot_command(name, monkeypatch):
+    """Files are the table's rows, and each class has one prompt: a row of the text."""
+    asked = Asked(monkeypatch, scoring)
+    model = SimpleNamespace(terms=MODELS[name], modalities=NAMES)
+    model.embed = lambda **given: {m: FRAME[m].values for m in given}
+    monkeypatch.setattr("align.evaluation.prompts.equal_prompts", lambda *_: list(range(N)))
+    monkeypatch.setattr("align.evaluation.prompts.class_prompts", lambda *_: FRAME[OF].values)
+    for m in NAMES[:3]:
+        found, how, _ = label(model, FRAME.ids, m, {key: key for key in FRAME.ids}, ["{}"])
+        same(asked.calls[-1], plain(name, (m,)))
+        assert how == plain(name, (m,))[0]
+        best = plain(name, (m,))[1].argmax(dim=1).tolist()
+        assert [row["class"] for row in found] == [FRAME.ids[i] for i in best]
