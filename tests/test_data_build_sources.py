@@ -14,7 +14,7 @@ from test_data_build import read, table
 from tiny_data import members, npy, png, wav, write
 
 from align.curation import Recode, build
-from align.curation.jobs.balance import balanced
+from align.curation.jobs.balance import balance
 from align.curation.members.ogg import checksum, with_serial
 from align.data import Shards, TooManyBad
 from align.preprocess import Audio
@@ -249,11 +249,11 @@ def test_what_cannot_be_read_is_left_out_until_it_is_too_much(tmp_path):
 
 
 def test_balanced_by_hand():
-    assert balanced([1] * 10, 4) == [4, 3, 3]
-    assert balanced([1] * 1001, 1000) == [501, 500]
-    assert balanced([10] * 6, 100, 20) == [2, 2, 2]
-    assert balanced([100, 1, 1, 1], 100, 50) == [1, 3]
-    assert balanced([], 3) == []
+    assert balance([1] * 10, 4) == [4, 3, 3]
+    assert balance([1] * 1001, 1000) == [501, 500]
+    assert balance([10] * 6, 100, 20) == [2, 2, 2]
+    assert balance([100, 1, 1, 1], 100, 50) == [1, 3]
+    assert balance([], 3) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -261,7 +261,7 @@ def test_balanced_in_general(seed):
     draw = np.random.default_rng(seed)
     sizes = draw.integers(1, 100, draw.integers(1, 200)).tolist()
     per_shard, most = int(draw.integers(1, 40)), int(draw.integers(100, 1000))
-    counts = balanced(sizes, per_shard, most)
+    counts = balance(sizes, per_shard, most)
     held = [sum(sizes[sum(counts[:k]) : sum(counts[: k + 1])]) for k in range(len(counts))]
     assert sum(counts) == len(sizes)
     assert max(counts) <= per_shard

@@ -174,7 +174,7 @@ def test_examples_are_bounded_and_counts_are_not(tmp_path):
     findings.add("a/b", Place("s", "k"))
     more.add("a/b", Place("s", "l"), n=5)
     findings.merge(more)
-    assert (findings.errors, findings.sorted()[0].count) == (6, 6)
+    assert (findings.errors, findings.rank()[0].count) == (6, 6)
 
 
 def test_the_end_of_a_long_flat_top_is_clipping():

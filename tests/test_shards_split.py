@@ -11,7 +11,7 @@ from tiny_data import members, png, write
 
 from align.commands import main
 from align.curation import filter_shards, merge_shards, split_shards
-from align.curation.cut.split import by_label
+from align.curation.cut.split import cut_by_label
 from align.data import Shards, ShardWriter
 
 PARTS = {"train": 0.6, "val": 0.2, "test": "0.2"}
@@ -52,7 +52,7 @@ def test_by_key_a_sample_stays_where_it_is(whole, tmp_path):
 def test_the_shares_are_those_asked_for():
     samples = [("x", f"{i}") for i in range(10_000)]
     shares = {"train": Fraction("0.8"), "val": Fraction("0.15"), "test": Fraction("0.05")}
-    assert Counter(by_label(samples, 0, shares)) == {"train": 8000, "val": 1500, "test": 500}
+    assert Counter(cut_by_label(samples, 0, shares)) == {"train": 8000, "val": 1500, "test": 500}
 
 
 def test_by_group_no_group_is_cut(whole, tmp_path):
@@ -71,7 +71,7 @@ def test_by_label_every_class_has_its_share(whole, tmp_path):
 
 def test_classes_of_one_sample_are_shared_out_too():
     shares = {"train": Fraction("0.8"), "test": Fraction("0.2")}
-    found = Counter(by_label([(f"class {i}", "k") for i in range(2000)], 0, shares))
+    found = Counter(cut_by_label([(f"class {i}", "k") for i in range(2000)], 0, shares))
     assert found["test"] == pytest.approx(400, abs=60)
 
 

@@ -1,4 +1,4 @@
-"""Shards out: from tables, folders and programs, and from other shards cut, joined and filtered."""
+"""Shards as output: built from tables, folders and programs, or split, merged and filtered from other shards."""
 
 from align.curation.build import build
 from align.curation.cut.filter import filter_shards

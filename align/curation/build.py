@@ -1,4 +1,4 @@
-"""Shards from what anyone has: a table, a tree of folders, shards of another make, or a program."""
+"""Shards built from a table, a tree of folders, shards of another make, or a program."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from align.curation.cut.copying import apart, check_keys
-from align.curation.jobs.job import Job, Progress, planned
-from align.curation.jobs.production import counted
+from align.curation.cut.copying import check_keys, check_output
+from align.curation.jobs.job import Job, Progress, plan_job
+from align.curation.jobs.production import make_and_count
 from align.curation.members.clouds import Sampling
 from align.curation.members.grouping import By
 from align.curation.members.prepared import Making, prepare
 from align.curation.members.recode import Recode
 from align.curation.sources.folder import Folder
-from align.curation.sources.foreign import may_write, splits, stored
+from align.curation.sources.foreign import may_write, plan_samples, splits
 from align.curation.sources.given import Given, keyed
 from align.curation.sources.table import MODALITIES, Table
 from align.data.archive.writer import check_name
@@ -27,7 +27,7 @@ from align.data.shards import Shards
 from align.preprocess import Points
 
 SCHEMA = 2
-"""Of the bytes that this file's options give; a build that an older one began is not continued."""
+"""Version of the bytes that the options of ``build`` give. A build that another version began is not continued."""
 
 
 def build(
@@ -53,41 +53,43 @@ def build(
     group: str | None = None,
     separator: str | None = None,
 ) -> dict[str, int]:
-    """Shards in ``out``. Returns the number of samples per split, "left out" (samples without any row, files of unknown
-    suffix), and where there are any the members that are "bad", "blank" (captions without a word, which are holes),
-    "misnamed" (their names no shard may hold), "ignored" (they mean nothing here) and "noted" (they are written with
-    something to say, as of pictures that use a small part of their range,
-    or clouds without the points that were not finite).
+    """Build shards in ``out`` and return how many samples each split has.
 
-    Every file is looked for before the first shard is written; media are stored byte for byte unless ``recode`` says
-    otherwise, meshes and scans as clouds, of ``points`` points where there is a surface. Clouds and arrays are judged
-    as a check judges them; pictures and sounds that are stored as they are are not decoded. The same input, options and
-    seed give the same bytes, whatever the number of workers. A build that was killed is continued by the same call:
-    finished shards are kept, and a shard stands at its name only when it is whole.
+    The result also counts "left out" (samples without any row, files of unknown suffix) and, where there are any,
+    members that are "bad", "blank" (captions without a word, which become holes), "misnamed" (no shard may hold their
+    name), "ignored" (no modality reads them) and "noted". A noted member is written with a remark: a picture that uses
+    a small part of its range, or a cloud that lost the points that were not finite.
+
+    Every file is looked for before the first shard is written. Media are stored byte for byte unless ``recode`` says
+    otherwise. Meshes and scans become clouds, of ``points`` points where there is a surface. Clouds and arrays are
+    judged as a check judges them. Pictures and sounds that are stored unchanged are not decoded. The same input,
+    options and seed give the same bytes, whatever the number of workers. The same call resumes a build that was
+    killed: finished shards are kept, and a shard gets its name only when it is complete.
 
     Args:
-        source: a .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``); a folder of classes,
-            of splits or of files (see ``Folder``); a WebDataset (a .tar, a pattern of them, or a folder of them), whose
-            members are renamed as ``members`` says; or samples, from a generator, a function that makes one, or a list:
-            ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``Given``), or rows of a table.
-        split: what the shards are called where the source has no splits of its own.
-        per_shard, shard_mb: samples and 10^6 bytes that a shard holds at most. Shards are balanced under these limits:
-            as few as can be, and alike. Where sizes are not known beforehand (a generator; ``recode`` with
-            ``shard_mb``) a shard is closed once it reaches a limit.
+        source: one of four. A .csv, .tsv, .jsonl or .parquet table with a column per modality (see ``Table``). A folder
+            of classes, of splits or of files (see ``Folder``). A WebDataset (a .tar, a pattern of them, or a folder of
+            them), whose members are renamed as ``members`` says. Samples from a generator, a function that makes one,
+            or a list: ``(key, {"image.jpg": bytes, "text.txt": "a cat", "json": {...}})`` (see ``Given``), or rows of
+            a table.
+        split: name of the shards where the source has no splits of its own.
+        per_shard, shard_mb: samples and 10^6 bytes that a shard holds at most. There are as few shards as these limits
+            allow, of equal size. Where sizes are not known beforehand (a generator, or ``recode`` with ``shard_mb``) a
+            shard is closed when it reaches a limit.
         members: modality -> names in a WebDataset, as in ``{"text": ["json:caption", "txt"]}``.
-        recode: what media are turned into.
-        workers: processes that read and re-encode; 0: this one.
+        recode: formats that media are converted to.
+        workers: processes that read and re-encode, 0 for this one.
         resume: False starts anew where a killed build could be continued.
-        max_bad: the share of samples with a member that cannot be read above which the build stops. Such a member is
-            left out, its sample too where no modality is left, and listed in ``OUT/SPLIT-bad.jsonl``; so are blank
-            captions and misnamed members, which do not count.
-        group: which samples are one group, never each other's negatives: "label", "caption" (those with equal captions)
-            or a column of the table. None: as the source says; of a folder, those whose caption the template made of
-            their class.
-        separator: of the cells of a .csv or .tsv.
+        max_bad: share of samples with an unreadable member above which the build stops. Such a member is left out, and
+            its sample too where no modality is left. ``OUT/SPLIT-bad.jsonl`` lists it, as it lists blank captions and
+            misnamed members, which do not count.
+        group: rule for groups, whose samples are never each other's negatives: "label", "caption" (equal captions) or
+            a column of the table. None: groups that the source states. A folder groups samples whose caption the
+            template made of their class.
+        separator: character between the cells of a .csv or .tsv.
 
-    Raises FileNotFoundError for a file that is missing, ValueError for what cannot be a shard (both name the row or the
-    sample), TooManyBad over the budget.
+    Raises FileNotFoundError for a file that is missing and ValueError for input that no shard can hold, both with the
+    row or the sample, and TooManyBad over the budget.
     """
     if per_shard < 1 or (shard_mb is not None and shard_mb <= 0):
         raise ValueError(f"per_shard={per_shard}, shard_mb={shard_mb}: a shard holds at least one sample")
@@ -155,16 +157,16 @@ def build(
 
 
 def _is_table(source: Any) -> bool:
-    """Whether rows of a table may come from it."""
+    """Return True for a source that may give rows of a table."""
     return not isinstance(source, str | Path) or Path(source).suffix.lower() in TABLES
 
 
 def _table(table: Table, job: Job) -> dict[str, int]:
-    sizes = array("q", (sample.size for sample in table.samples()))  # everything is looked at before any is written
+    sizes = array("q", (sample.size for sample in table.samples()))  # every row is looked at before any is written
     if not sizes:
         raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
     header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
-    return counted([planned(job, table.samples(), sizes, header)], table.without)
+    return make_and_count([plan_job(job, table.samples(), sizes, header)], table.without)
 
 
 def _folder(tree: Folder, job: Job) -> dict[str, int]:
@@ -176,17 +178,17 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
         header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
         sizes = [sample.size for sample in plan]
         left += tree.unknown
-        jobs.append(planned(replace(job, split=name, classes=classes), plan, sizes, header))
-    return counted(jobs, left)
+        jobs.append(plan_job(replace(job, split=name, classes=classes), plan, sizes, header))
+    return make_and_count(jobs, left)
 
 
 def _shards(sources: Mapping[str, str | list[str]], job: Job, members: MemberNames | None) -> dict[str, int]:
     jobs, left, ignored = [], 0, 0
     for name, urls in sources.items():
         shards = Shards(urls, shuffle=False, members=members)
-        apart(job.out, [shards])
+        check_output(job.out, [shards])
         check_keys(shards)
-        sizes = array("q", (sample.size for sample in stored(shards)))
+        sizes = array("q", (sample.size for sample in plan_samples(shards)))
         if not sizes:
             raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
         manifest = shards.manifest or {}
@@ -206,8 +208,8 @@ def _shards(sources: Mapping[str, str | list[str]], job: Job, members: MemberNam
         )
         left += len(shards) - len(sizes)
         ignored += sum(shards.ignored.values())
-        jobs.append(planned(one, stored(shards), sizes, header))
-    return {**counted(jobs, left), **({"ignored": ignored} if ignored else {})}
+        jobs.append(plan_job(one, plan_samples(shards), sizes, header))
+    return {**make_and_count(jobs, left), **({"ignored": ignored} if ignored else {})}
 
 
 def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> dict[str, int]:
@@ -221,5 +223,5 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
     rows = isinstance(first, Mapping) and not keyed(first)
     source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling)
     header = {"program": True, **job.state.sampling._asdict()}
-    written = counted([planned(job, source.samples(), None, header)], 0)
-    return {**written, "left out": written["left out"] + source.without}  # which is known once it has been read
+    written = make_and_count([plan_job(job, source.samples(), None, header)], 0)
+    return {**written, "left out": written["left out"] + source.without}  # counted while it was read

@@ -1,4 +1,4 @@
-"""Is this set fit to train on? Every finding with its reason, its count, and where it was seen."""
+"""A check of shards before training: findings with their reason, their number and where they were seen."""
 
 from align.curation.check.diagnosis import Diagnosis as Diagnosis
 from align.curation.check.diagnosis import diagnose as diagnose

@@ -1,6 +1,6 @@
-"""The tar itself: gaps, names that are refused, samples whose members are not neighbours, and the manifest's word.
+"""Check of the tar itself: gaps, unsafe names, samples whose members are not neighbours, and the manifest.
 
-An index only counts what the scan had to leave out. A shard with such notes is scanned once more here, to say where.
+An index only counts the members that its scan left out. A shard with such notes is scanned again here to find them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from align.files import sha256
 
 
 def check_archive(shard: object, index: ShardIndex, findings: Findings) -> None:
-    """What is wrong with a shard as a file. shard: its path; of one elsewhere only the index is looked at."""
+    """Find faults of a shard as a file.
+
+    shard: its path, or a URL, of which only the index is looked at.
+    """
     path = shard if isinstance(shard, Path) and shard.is_file() else None
     if len(index) == 0:
         findings.add("shard/empty", Place(str(shard)), f"{path.stat().st_size} bytes" if path is not None else "")
@@ -33,12 +36,12 @@ def check_archive(shard: object, index: ShardIndex, findings: Findings) -> None:
         for key in [key for key in walk.members if key not in have]:
             walk.add("sample/cut", key)
         missing -= walk.counts
-    for reason, n in sorted(missing.items()):  # what has no name any more
+    for reason, n in sorted(missing.items()):  # left out without a name
         findings.add(reason, Place(str(shard)), n=n)
 
 
 class _Walk:
-    """The walk of ``archive.build.build_index`` once more, with the names that it passes."""
+    """Walk over a tar, as in ``archive.build.build_index``, that keeps the names of members."""
 
     def __init__(self, shard: str, findings: Findings):
         self.shard, self.findings = shard, findings
@@ -62,7 +65,7 @@ class _Walk:
         parts = split_name(name)
         if parts is None:
             base = name.rpartition("/")[2]
-            if not (base.startswith("__") and base.endswith("__")):  # webdataset's own notes
+            if not (base.startswith("__") and base.endswith("__")):  # webdataset writes such notes
                 hidden = (base.startswith(".") or "." not in base) and is_safe(name)
                 self.add("shard/other-file" if hidden else "shard/unsafe-name", name)
             return
@@ -80,9 +83,9 @@ class _Walk:
 
 
 def check_manifest(paths: list[Path], findings: Findings) -> None:
-    """Whether each shard is the one that the manifest of its folder names.
+    """Find shards that differ from the manifest of their folder.
 
-    Missing are shards of a split of which others are checked.
+    A shard that the manifest names and that is not there counts as missing only where others of its split are checked.
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         stated: Any = (read_manifest(folder) or {}).get("shards")

@@ -1,4 +1,4 @@
-"""The whole check: shards in, a diagnosis out."""
+"""The whole check of a set of shards, and its result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ URLs = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a check found. errors: samples with an error, each once, and errors of whole shards."""
+    """Result of a check. errors: number of samples with an error, plus errors of whole shards."""
 
     shards: list[str]
     samples: int
@@ -37,21 +37,21 @@ class Diagnosis:
     findings: list[Finding]
     errors: int
     max_bad: float
-    source: Shards | None  # the set, and the one that it was held against: where the examples can be read
+    source: Shards | None  # the set and the one that it was compared with, to read examples from
     other: Shards | None
 
     @property
     def allowed(self) -> int:
-        """How many errors the budget has room for."""
+        """The number of errors that the budget allows."""
         return int(self.max_bad * self.samples)
 
     @property
     def failed(self) -> bool:
-        """Whether there are more errors than ``max_bad`` of the samples."""
+        """True where more than ``max_bad`` of the samples have errors."""
         return self.max_bad < 1 and self.errors > self.allowed
 
     def json(self) -> dict[str, Any]:
-        """All of it, for ``json.dumps``."""
+        """Return all numbers and findings, for ``json.dumps``."""
         return {
             "shards": self.shards,
             "samples": self.samples,
@@ -79,20 +79,20 @@ def diagnose(
     allow_pipe: bool = False,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Read every member of every sample once and say what is wrong with the set.
+    """Read every member of every sample and return the faults of the set.
 
-    Memory grows by the index and by 84 bytes for each picture, sound and cloud, 16 for each caption; nothing decoded
+    Memory grows by the index, 84 bytes for each picture, sound and cloud, and 16 for each caption. No decoded content
     is kept.
 
     Args:
-        urls, members, allow_pipe: as of ``Shards``.
-        against: another set, of which nothing should be in this one: its pictures and groups are read too.
-        modalities: look at these only; default: all that the names of members say.
-        max_bad: the share of samples that may have an error.
-        rate: Hz that all sounds should have; default: what most have.
+        urls, members, allow_pipe: as for ``Shards``.
+        against: another set that should share nothing with this one. It is read in the same way.
+        modalities: the only ones to look at. Default: all that the names of members state.
+        max_bad: share of samples that may have an error.
+        rate: Hz that all sounds should have. Default: the most frequent rate.
         most: examples kept of each finding.
-        workers: processes that read and decode; 0: this one. The diagnosis does not depend on it.
-        progress: called with how many samples are done, and of how many.
+        workers: processes that read and decode, 0 for this one. The diagnosis does not depend on their number.
+        progress: called with the number of samples done and their total.
 
     Raises FileNotFoundError for a missing shard, ValueError for a modality that no shard has or a share out of [0, 1].
     """
@@ -103,16 +103,16 @@ def diagnose(
     findings = Findings(most)
     paths, shards = _open(urls, members, allow_pipe, findings)
     other = Shards(against, shuffle=False, members=members, allow_pipe=allow_pipe) if against is not None else None
-    wanted = _wanted(shards, modalities)
+    wanted = _choose(shards, modalities)
     seen = Seen(most)
     if shards is not None:
         for path, index in zip(shards.urls, shards.indexes, strict=True):
             check_archive(path, index, findings)
         local = [path for path in paths if isinstance(path, Path)]
         check_manifest(local, findings)
-        _pickles(shards, findings)
+        _find_pickles(shards, findings)
         check_said(shards, findings)
-        mine, total = len(shards), len(shards) + (len(other) if other is not None else 0)
+        size, total = len(shards), len(shards) + (len(other) if other is not None else 0)
         seen = survey(shards, wanted, most, workers=workers, progress=progress and (lambda n: progress(n, total)))
         findings.merge(seen.findings)
         seen.findings = findings
@@ -127,7 +127,7 @@ def diagnose(
         seen.colours.report("points/colour-mixed", "{}, most have {}", findings)
         check_labels(seen, shards.classes if shards.manifest is not None else {})
         if other is not None:
-            say = progress and (lambda n: progress(mine + n, total))
+            say = progress and (lambda n: progress(size + n, total))
             theirs = survey(other, wanted, most, workers=workers, progress=say)
             check_leakage(shards, seen, other, theirs, wanted)
     return Diagnosis(
@@ -137,7 +137,7 @@ def diagnose(
         modalities={m: n for m, n in (shards.modalities if shards is not None else {}).items() if m in wanted},
         labels={a: dict(counts.most_common()) for a, counts in sorted(seen.labels.items())},
         rates=dict(sorted(seen.rates.counts.items(), key=lambda item: -item[1])),
-        findings=findings.sorted(),
+        findings=findings.rank(),
         errors=findings.errors,
         max_bad=max_bad,
         source=shards,
@@ -146,7 +146,7 @@ def diagnose(
 
 
 def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tuple[list[Any], Shards | None]:
-    """All shards that are named, and those of them that can be read."""
+    """Return the paths of all shards that are named, and an opened set of those that can be read."""
     paths = list(resolve_shards(urls, allow_pipe=allow_pipe))
     try:
         return paths, Shards(urls, shuffle=False, members=members, allow_pipe=allow_pipe)
@@ -164,7 +164,7 @@ def _open(urls: URLs, members: Any, allow_pipe: bool, findings: Findings) -> tup
         return paths, Shards(good, shuffle=False, members=members) if good else None
 
 
-def _wanted(shards: Shards | None, modalities: Sequence[str] | None) -> list[str]:
+def _choose(shards: Shards | None, modalities: Sequence[str] | None) -> list[str]:
     there = list(shards.modalities) if shards is not None else []
     for name in modalities or ():
         if shards is not None and name not in there:
@@ -172,8 +172,8 @@ def _wanted(shards: Shards | None, modalities: Sequence[str] | None) -> list[str
     return [m for m in there if not modalities or m in modalities]
 
 
-def _pickles(shards: Shards, findings: Findings) -> None:
-    """Members that other readers would unpickle; from the index, never opened."""
+def _find_pickles(shards: Shards, findings: Findings) -> None:
+    """Find members that other readers would unpickle. Only the index is read."""
     start = 0
     for path, index in zip(shards.urls, shards.indexes, strict=True):
         code = [name for name in index.names if name.rpartition(".")[2] in CODE]

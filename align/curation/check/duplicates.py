@@ -1,4 +1,4 @@
-"""The same thing twice: keys, the bytes of media, captions, pictures that look alike."""
+"""Duplicates within a set: equal keys, equal bytes of media, equal captions, media that look or sound alike."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from align.data.shards import Shards
 
 
 def place(shards: Shards, position: int, member: str = "") -> Place:
-    """Where a position of unshuffled shards is, from the index alone."""
+    """Return the place of a position of unshuffled shards, from the index alone."""
     shard, i = shards.find(position)
     return Place(str(shards.urls[shard]), shards.indexes[shard].keys[i], member, position)
 
 
 def keys(shards: Shards) -> Iterator[tuple[int, str]]:
-    """(position, key) of every sample."""
+    """Return (position, key) of every sample."""
     return enumerate(key for index in shards.indexes for key in index.keys)
 
 
 def check_keys(shards: Shards, findings: Findings) -> None:
-    """Keys that name samples in several shards. (Within a shard, equal keys are one sample.)"""
+    """Find keys that samples of several shards have. (Within a shard, equal keys are one sample.)"""
     first: dict[str, int] = {}
     for position, key in keys(shards):
         if first.setdefault(key, position) != position:
@@ -36,8 +36,10 @@ def check_keys(shards: Shards, findings: Findings) -> None:
 
 
 def sums(shards: Shards, modalities: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
-    """Modality -> (n, 2) int64 size and checksum of its media, (n, 2) int64 position and number of the member's name,
-    and these names. From the index: nothing is read."""
+    """Return, for each modality, size and checksum of its media, where they are, and the names of their members.
+
+    Both arrays are (n, 2) int64: size and checksum, position and number of the member's name. Only the index is read.
+    """
     out: dict[str, tuple[list[np.ndarray], list[np.ndarray], list[str]]] = {m: ([], [], []) for m in modalities}
     start = 0
     for index in shards.indexes:
@@ -57,16 +59,16 @@ def sums(shards: Shards, modalities: Sequence[str]) -> dict[str, tuple[np.ndarra
 
 
 def digest(shards: Shards, position: int, member: str) -> bytes:
-    """A hash of a member's bytes, which are read once more: a checksum of 32 bits only says where to look."""
+    """Read a member again and return a hash of its bytes. Equal 32-bit checksums do not prove equal bytes."""
     sample, _ = shards.read(position)
     return hashlib.blake2b(sample.get(member, b""), digest_size=16).digest()
 
 
 def check_copies(shards: Shards, modalities: Sequence[str], findings: Findings) -> None:
-    """Media with the same bytes, within a sample too."""
+    """Find media with the same bytes, also within a sample."""
     for modality, (content, where, names) in sums(shards, modalities).items():
         order = np.lexsort((where[:, 1], where[:, 0], content[:, 1], content[:, 0]))
-        same = (content[order][1:] == content[order][:-1]).all(axis=1)  # (n - 1,) as the one before
+        same = (content[order][1:] == content[order][:-1]).all(axis=1)  # (n - 1,) equal to the one before
         again = set((np.flatnonzero(same) + 1).tolist())
         seen: dict[bytes, tuple[int, str]] = {}
         for i in sorted(again | {i - 1 for i in again}):
@@ -80,7 +82,7 @@ def check_copies(shards: Shards, modalities: Sequence[str], findings: Findings) 
 
 
 def check_looks(shards: Shards, prints: Prints, findings: Findings) -> None:
-    """What looks or sounds like an earlier one without having its bytes."""
+    """Find members that look or sound like an earlier one without having its bytes."""
     pairs = near(prints.bits, prints.colours)
     content = prints.content
     done: set[int] = set()
@@ -95,7 +97,7 @@ def check_looks(shards: Shards, prints: Prints, findings: Findings) -> None:
 
 
 def check_captions(shards: Shards, captions: dict[str, Captions], findings: Findings) -> None:
-    """Captions that came before, whatever their case and spaces; the most frequent first."""
+    """Find captions that are repeated but for case and spaces, the most frequent first."""
     for modality, seen in captions.items():
         hashes, positions = np.array(seen.hashes, dtype=np.uint64), np.array(seen.positions, dtype=np.int64)
         order = np.argsort(hashes, kind="stable")
@@ -106,7 +108,7 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
             twin = place(shards, first)
             detail = f"{counts[i]} times, first in {twin.key}"
             where = place(shards, again)
-            if rank < findings.most:  # examples: their members are worth a read
+            if rank < findings.most:  # becomes an example: its member is looked up by a read
                 twin = twin._replace(member=_caption_member(shards, first, modality))
                 where = where._replace(member=_caption_member(shards, again, modality))
             findings.add("text/duplicate", where, detail, twin, n=int(counts[i]) - 1)
@@ -114,11 +116,11 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
 
 def _caption_member(shards: Shards, position: int, modality: str) -> str:
     names = [name for name in shards.read(position)[0] if not name.startswith("__")]
-    own = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
-    return own[0] if own else find_mapped(modality, shards.members, names) or ""
+    captions = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
+    return captions[0] if captions else find_mapped(modality, shards.members, names) or ""
 
 
 def like(twin: Place, bits: int = 0) -> str:
-    """What stands beside a case that has a twin. bits: of their prints that differ."""
+    """Return the detail of a case with a twin. bits: number of bits in which their prints differ."""
     name = f"{twin.key}.{twin.member}" if twin.member else twin.key
     return f"as {name}; {bits} of 128 bits differ" if bits else f"as {name}"

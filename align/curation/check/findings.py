@@ -1,4 +1,4 @@
-"""What was found: a reason, how often, and where it was seen first."""
+"""Findings of a check: a reason, its number of cases, and the first places where it was seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from align.curation.check.reasons import SEVERITIES, Severity, meaning, severity
 
 
 class Place(NamedTuple):
-    """A shard, a sample in it and a member of that; what does not apply is empty. position: in the set, or -1."""
+    """A shard, a sample in it and a member of the sample, "" where there is none. position: in the set, or -1."""
 
     shard: str
     key: str = ""
@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One case. twin: what it equals or resembles, for duplicates and leaks."""
+    """One case of a finding. twin: place of the sample that it equals or resembles."""
 
     place: Place
     detail: str = ""
@@ -36,7 +36,7 @@ class Example(NamedTuple):
 
 @dataclass
 class Finding:
-    """All cases of one reason; ``examples`` has the first of them."""
+    """All cases of one reason. ``examples`` has the first of them."""
 
     reason: str
     count: int = 0
@@ -67,11 +67,11 @@ class Findings:
     def __init__(self, most: int = 12):
         self.most = most
         self.bad: set[int] = set()
-        self.elsewhere = 0  # errors without a position: of a shard, or of a sample that the tar's damage has taken
+        self.elsewhere = 0  # errors without a position: of a shard, or of a sample that was lost with a part of the tar
         self._found: dict[str, Finding] = {}
 
     def add(self, reason: str, place: Place, detail: str = "", twin: Place | None = None, n: int = 1) -> None:
-        """Count a case (or ``n`` that share an example)."""
+        """Count a case, or ``n`` cases that share an example."""
         finding = self._found.setdefault(reason, Finding(reason))
         finding.count += n
         if len(finding.examples) < self.most:
@@ -83,19 +83,19 @@ class Findings:
                 self.elsewhere += n
 
     def merge(self, other: Findings) -> None:
-        """Take over what was found further on in the same set."""
+        """Add the findings of a later stretch of the same set."""
         for reason, theirs in other._found.items():
-            mine = self._found.setdefault(reason, Finding(reason))
-            mine.count += theirs.count
-            mine.examples += theirs.examples[: self.most - len(mine.examples)]
+            finding = self._found.setdefault(reason, Finding(reason))
+            finding.count += theirs.count
+            finding.examples += theirs.examples[: self.most - len(finding.examples)]
         self.bad |= other.bad
         self.elsewhere += other.elsewhere
 
     @property
     def errors(self) -> int:
-        """Samples with an error, each once, and errors of whole shards."""
+        """The number of samples with an error, plus errors of whole shards."""
         return len(self.bad) + self.elsewhere
 
-    def sorted(self) -> list[Finding]:
-        """Errors, warnings, notes; the most frequent first."""
+    def rank(self) -> list[Finding]:
+        """Return errors, warnings, then notes, each with the most frequent first."""
         return sorted(self._found.values(), key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.reason))

@@ -1,16 +1,16 @@
-"""Labels as a whole: balance, classes that nobody has, values that are no class."""
+"""Check of all labels together: balance, classes without a sample, values that are no class."""
 
 from __future__ import annotations
 
 from align.curation.check.findings import Place
 from align.curation.check.seen import Seen
 
-IMBALANCE = 100  # times the rarest class
-RARE = 1000  # classes at most of which the single ones are named
+IMBALANCE = 100  # samples of the most frequent class for one of the rarest
+RARE = 1000  # with more classes, those with a single sample are not named
 
 
 def check_labels(seen: Seen, classes: dict[str, list[str]]) -> None:
-    """Findings about all labels together. classes: attribute -> names that the manifest states; {} where it is none."""
+    """Find faults of all labels together. classes: attribute -> names in the manifest, {} without a manifest."""
     findings = seen.findings
     total = seen.samples - seen.labelled
     if seen.labelled and total:
@@ -38,7 +38,7 @@ def check_labels(seen: Seen, classes: dict[str, list[str]]) -> None:
             findings.add("label/imbalance", where, f"{attribute}: {n} of {most!r}, {few} of {least!r}")
         names = classes.get(attribute)
         known = set(counts if names is None else names)
-        if names is not None and "number" in kinds:  # an index, where the names are words
+        if names is not None and "number" in kinds:  # an index into the names
             known |= set(map(str, range(len(names))))
         for value, n in counts.items():
             if value not in known:

@@ -1,4 +1,4 @@
-"""What of one set is in another: the same bytes, pictures that look alike, keys, groups.
+"""Leaks between two sets: the same bytes, media that look or sound alike, equal keys, equal groups.
 
 Both sets are read the same way, so a picture of the training set that was resized for the test set is found too.
 """
@@ -18,7 +18,10 @@ from align.data.shards import Shards
 
 
 def check_leakage(shards: Shards, seen: Seen, other: Shards, theirs: Seen, modalities: Sequence[str]) -> None:
-    """Findings about ``shards`` (examined: ``seen``) of which each names its twin in ``other`` (``theirs``)."""
+    """Find content of ``shards`` that is in ``other`` too, its twin.
+
+    seen, theirs: the survey of each set. The findings are added to those of ``seen``.
+    """
     _copies(shards, other, modalities, seen.findings)
     for kind, prints in seen.prints.items():
         _looks(shards, prints, other, theirs.prints[kind], seen.findings)
@@ -33,9 +36,9 @@ def check_leakage(shards: Shards, seen: Seen, other: Shards, theirs: Seen, modal
 
 
 def _copies(shards: Shards, other: Shards, modalities: Sequence[str], findings: Findings) -> None:
-    mine, yours = sums(shards, modalities), sums(other, modalities)
-    for modality, (content, where, names) in mine.items():
-        theirs, there, called = yours[modality]
+    here, elsewhere = sums(shards, modalities), sums(other, modalities)
+    for modality, (content, where, names) in here.items():
+        theirs, there, called = elsewhere[modality]
         known: dict[tuple[int, int], list[int]] = {}
         shared = np.flatnonzero(np.isin(_one(content), _one(theirs)))
         wanted = {tuple(row) for row in content[shared].tolist()}
@@ -54,7 +57,7 @@ def _copies(shards: Shards, other: Shards, modalities: Sequence[str], findings: 
 
 
 def _one(content: np.ndarray) -> np.ndarray:
-    """(n, 2) size and checksum -> (n,) uint64."""
+    """Join (n, 2) size and checksum into (n,) uint64."""
     return (content[:, 0].astype(np.uint64) << np.uint64(32)) | content[:, 1].astype(np.uint64)
 
 

@@ -1,4 +1,4 @@
-"""Which fingerprints are close, without comparing all with all."""
+"""Search for pairs of close fingerprints, without comparing all with all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _ones = np.array([bin(i).count("1") for i in range(1 << 16)], dtype=np.uint8)  #
 
 
 def near(bits: np.ndarray, colours: np.ndarray, *, split: int | None = None) -> np.ndarray:
-    """(pairs, 3) int64: i < j and the number of bits in which they differ, at most BITS.
+    """Return (pairs, 3) int64: i < j, and the number of bits in which the prints differ, at most BITS.
 
-    Prints are put in the order of each of their eight 16-bit bands in turn, and each is compared with the next WINDOW
-    that share the band (Manku et al. 2007, "Detecting near-duplicates for web crawling", section 3). Two prints that
-    differ in up to 7 bits share a band, so they meet unless more than WINDOW others lie between them; of those that
-    differ in 8 to 10 most do. Costs n log n + 8 · WINDOW · n.
+    Prints are sorted by each of their eight 16-bit bands in turn, and each is compared with the next WINDOW prints that
+    share the band (Manku et al. 2007, "Detecting near-duplicates for web crawling", section 3). Two prints that differ
+    in up to 7 bits share a band. They are compared unless more than WINDOW others lie between them. Most pairs that
+    differ in 8 to 10 bits are compared too. The cost is n log n + 8 · WINDOW · n.
 
-    bits: (n, 8) uint16. colours: (n, 48) uint8; a pair is near only where these are too. split: only pairs of one
-    below and one from this number on.
+    bits: (n, 8) uint16. colours: (n, 48) uint8. A pair is near only where no colour differs by more than COLOUR.
+    split: keep only pairs with i < split <= j.
     """
     n, words = bits.shape
     pairs = [np.zeros((0, 3), dtype=np.int64)]

@@ -1,7 +1,7 @@
-"""What a check can find: each reason's severity, and what it means for training.
+"""Reasons of a check's findings: the severity of each, and its meaning for training.
 
-A reason that a preprocess gives (``image/truncated``, ``points/range``, …) is an error without a line here: such a
-member cannot be used. MODALITY stands for any name.
+A reason that a preprocess gives (``image/truncated``, ``points/range``, …) is an error without a line here, because
+such a member cannot be used. MODALITY stands for the name of any modality.
 """
 
 from __future__ import annotations
@@ -110,13 +110,16 @@ _tables: dict[Severity, dict[str, str]] = {"error": ERRORS, "warning": WARNINGS,
 
 
 def severity(reason: str) -> Severity:
-    """ "error" (counts against the budget), "warning" or "note"; what no line knows is an error."""
+    """Return "error" (counts against the budget), "warning" or "note".
+
+    A reason without a line is an error, except for ``ignored/…``, a note.
+    """
     found = _line(reason)
     return found[0] if found else "note" if reason.startswith("ignored/") else "error"
 
 
 def meaning(reason: str) -> str:
-    """What a reason means, in a line; "" where its name says it all."""
+    """Return the meaning of a reason in one line, or "" where its name is enough."""
     found = _line(reason)
     return (
         found[1] if found else "its suffix is not one that the modality reads" if reason.startswith("ignored/") else ""
@@ -124,7 +127,7 @@ def meaning(reason: str) -> str:
 
 
 def _line(reason: str) -> tuple[Severity, str] | None:
-    for name in (reason, "MODALITY/" + reason.partition("/")[2]):  # its own line before the general one
+    for name in (reason, "MODALITY/" + reason.partition("/")[2]):  # the exact line before the general one
         for kind, table in _tables.items():
             if name in table:
                 return kind, table[name]

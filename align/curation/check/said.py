@@ -1,4 +1,4 @@
-"""What a build noted of members that it wrote all the same: its list beside the shards is read again."""
+"""Notes of a build about members that it wrote, read again from its list beside the shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from align.media.pictures.read import is_deep
 
 
 def check_said(shards: Shards, findings: Findings) -> None:
-    """The notes of ``SPLIT-bad.jsonl`` beside each shard, for samples that are in it; not those that a check makes."""
+    """Find the notes in ``SPLIT-bad.jsonl`` beside each shard about its samples.
+
+    Notes that the check itself makes are skipped.
+    """
     said: dict[Path, dict[str, list[Mapping[str, Any]]]] = {}
     start = 0
     for path, index in zip(shards.urls, shards.indexes, strict=True):
@@ -35,7 +38,7 @@ def check_said(shards: Shards, findings: Findings) -> None:
 
 
 def is_seen(shards: Shards, position: int, line: Mapping[str, Any]) -> bool:
-    """Whether a check finds the same itself: the picture that a build spoke of is in the shard as it came."""
+    """Return True where the check makes the same note: the stored picture still has more than 8 bits."""
     if not line["reason"].startswith("image/"):
         return False
     data = shards.read(position)[0].get(str(line.get("member", "")))
@@ -43,7 +46,7 @@ def is_seen(shards: Shards, position: int, line: Mapping[str, Any]) -> bool:
 
 
 def notes(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a build's list that say something of a sample that is there; none where there is no list."""
+    """Yield the lines of a build's list that are notes about a written sample. A missing list has none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

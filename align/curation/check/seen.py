@@ -1,4 +1,4 @@
-"""What a pass over samples gathers: findings, and what can only be judged when all have been seen."""
+"""Results of a pass over samples: findings, and values that are judged only after all samples are seen."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from align.curation.check.findings import Findings, Place
 from align.curation.check.prints import Prints
 
 KINDS = ("picture", "sound", "cloud")
-"""What is compared with its like."""
+"""Kinds of media whose prints are compared."""
 
 
 @final
 class Odd:
-    """A property whose rare values are odd (a sample rate, a number of channels): how often each, and a few places."""
+    """A property whose rare values are odd, such as a sample rate: the count of each value, and a few places."""
 
     def __init__(self, most: int):
         self.most = most
@@ -32,11 +32,11 @@ class Odd:
     def merge(self, other: Odd) -> None:
         self.counts.update(other.counts)
         for value, places in other.places.items():
-            mine = self.places.setdefault(value, [])
-            mine += places[: self.most - len(mine)]
+            kept = self.places.setdefault(value, [])
+            kept += places[: self.most - len(kept)]
 
     def report(self, reason: str, words: str, findings: Findings, usual: str | None = None) -> None:
-        """Every value but the usual one (default: the most frequent) becomes cases of ``reason``."""
+        """Add cases of ``reason`` for every value but the usual one (default: the most frequent)."""
         if not self.counts:
             return
         usual = usual or min(self.counts, key=lambda value: (-self.counts[value], value))
@@ -52,7 +52,7 @@ class Odd:
 
 @final
 class Captions:
-    """Which captions repeat: 16 bytes for each."""
+    """Hashes and positions of captions, 16 bytes for each, to find those that repeat."""
 
     def __init__(self) -> None:
         self.hashes, self.positions = array("Q"), array("q")
@@ -69,7 +69,7 @@ class Captions:
 
 @final
 class Seen:
-    """The gatherings of one stretch of positions; stretches are merged in order."""
+    """Results for one stretch of positions. Stretches are merged in their order."""
 
     def __init__(self, most: int = 12):
         self.findings = Findings(most)
@@ -77,8 +77,8 @@ class Seen:
         self.captions: dict[str, Captions] = {}
         self.prints = {kind: Prints() for kind in KINDS}
         self.labels: dict[str, Counter[str]] = {}  # attribute -> value -> samples
-        self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number", "name" -> where first
-        self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> where first
+        self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number" or "name" -> first place
+        self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> first place
         self.labelled = 0
         self.unlabelled: list[Place] = []
         self.groups: dict[int, int] = {}  # group -> the first position that has it
@@ -86,7 +86,7 @@ class Seen:
         self.most = most
 
     def merge(self, other: Seen) -> None:
-        """Take over the stretch that follows this one, in time that grows with that one alone."""
+        """Add the stretch that follows this one. The time grows with the added stretch alone."""
         self.findings.merge(other.findings)
         self.rates.merge(other.rates)
         self.channels.merge(other.channels)

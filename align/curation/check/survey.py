@@ -1,4 +1,4 @@
-"""The pass over a whole set, by this process or by several; the result is the same."""
+"""Pass over a whole set, by one process or several with the same result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from align.curation.check.samples import examine
 from align.curation.check.seen import Seen
-from align.curation.jobs.pool import ordered
+from align.curation.jobs.pool import run_in_order
 from align.data.shards import Shards
 
-STRETCH = 64  # positions that are looked at between two words of progress, by one process
+STRETCH = 64  # positions that a process examines between two reports of progress
 
 
 def survey(
@@ -20,10 +20,13 @@ def survey(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Seen:
-    """Every sample of a set. progress: called with how many are done; workers: processes, 0 for this one alone."""
+    """Examine every sample of a set.
+
+    workers: number of processes, 0 for this one. progress: called with the number of samples done.
+    """
     seen = Seen(most)
     stretches = [range(start, min(len(shards), start + STRETCH)) for start in range(0, len(shards), STRETCH)]
-    for _, part in ordered(_examine, (shards, modalities, most), stretches, workers, chunk=1):
+    for _, part in run_in_order(_examine, (shards, modalities, most), stretches, workers, chunk=1):
         seen.merge(part)
         if progress is not None:
             progress(seen.samples)

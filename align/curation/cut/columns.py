@@ -1,4 +1,4 @@
-"""What a condition can ask of a sample: the keys of its json, and what its members say themselves."""
+"""Columns of a sample that a condition can use: the keys of its json, and properties of its members."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OF = {
 }
 """Column -> the modality whose first row says it."""
 
-OWN = ("key", "label", "group", "weight", "json")
+GENERAL = ("key", "label", "group", "weight", "json")
 SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy",), "text": ("txt",)}
 
 
 def modality_of(name: str) -> str | None:
-    """The modality whose members a column is computed from, or None."""
+    """Return the modality whose members a column is computed from, or None."""
     for start in ("has_", "bytes_"):
         if name.startswith(start):
             return name.removeprefix(start)
@@ -38,11 +38,12 @@ def modality_of(name: str) -> str | None:
 
 @final
 class Columns:
-    """The columns of one sample: ``columns("width")``. ``found``: those that could be given.
+    """Columns of one sample: ``columns("width")`` returns a value. ``found``: names of those that had one.
 
-    A key of the json comes first (``json["width"]`` is never anything else); then has_MODALITY, bytes_MODALITY (of all
-    its rows but hard negatives), width, height, seconds, sample_rate, points, words (of the first row) and text (all
-    captions, one a line); then key, label, group, weight and json. Raises Missing for what the sample does not have.
+    A key of the json comes first (``json["width"]`` is always such a key). Next come has_MODALITY, bytes_MODALITY (of
+    all its rows but hard negatives), width, height, seconds, sample_rate, points, words (of the first row) and text
+    (all captions, one a line). The last are key, label, group, weight and json. Raises Missing for a column that the
+    sample does not have.
     """
 
     def __init__(self, sample: Sample, members: MemberNames):
@@ -68,12 +69,12 @@ class Columns:
             rows = self._rows(name.removeprefix("bytes_"))
             return sum(len(row.data) for row in rows)
         if name in OF:
-            return self._said(name)
+            return self._compute(name)
         if name in ("key", "json"):
             return self.sample["__key__"] if name == "key" else self.stated
         raise Missing(name)
 
-    def _said(self, name: str) -> Any:
+    def _compute(self, name: str) -> Any:
         modality = OF[name]
         rows = self._rows(modality)
         if not rows:
@@ -96,6 +97,6 @@ class Columns:
         return [row for row in found if isinstance(row, RowSource) and not row.negative]
 
 
-def known(modalities: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """The names that a condition can use, for one that is spelt wrongly."""
-    return sorted({*OF, *OWN, *keys, *(start + m for m in modalities for start in ("has_", "bytes_"))})
+def list_names(modalities: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Return the sorted names that a condition can use, to suggest one for a misspelt name."""
+    return sorted({*OF, *GENERAL, *keys, *(start + m for m in modalities for start in ("has_", "bytes_"))})

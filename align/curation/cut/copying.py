@@ -1,4 +1,4 @@
-"""Samples from shards into other shards, member for member and byte for byte."""
+"""Copying of samples from shards into other shards, member for member and byte for byte."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from align.curation.jobs.balance import balanced
+from align.curation.jobs.balance import balance
 from align.curation.jobs.job import Fault, Job, Made, Progress
 from align.curation.jobs.production import make
-from align.curation.sources.foreign import mark, may_write, refused, walk
+from align.curation.sources.foreign import mark, may_write, refusal, walk
 from align.data.archive.coverage import count_repeated
 from align.data.archive.writer import check_name
 from align.data.meta import read_meta
@@ -22,7 +22,7 @@ from align.data.shards import Shards
 class Copied(NamedTuple):
     """A sample to write again under ``key``.
 
-    number: of its set. about: its json, where that becomes another one. pickles: members that are never read.
+    number: index of its set. about: its new json, None to keep the old one. pickles: members that are never read.
     """
 
     key: str
@@ -33,29 +33,32 @@ class Copied(NamedTuple):
     about: bytes | None = None
 
 
-def copied(shards: Shards, number: int = 0) -> Iterator[Copied]:
-    """The samples of a set, as they stand; nothing is read but the indexes."""
+def plan_copies(shards: Shards, number: int = 0) -> Iterator[Copied]:
+    """Yield the samples of a set in the order of its shards. Only the indexes are read."""
     for position, index, i in walk(shards):
         pickles = tuple(name for name in index.members(i) if name.rpartition(".")[2] in CODE)
         yield Copied(index.keys[i], number, position, mark(index, i), pickles)
 
 
-def whole(sets: Sequence[Shards], item: Copied) -> Made:
-    """A sample with every member that its shard has. Nothing, with the reason, where one cannot be read: the sample
-    would lose its bytes without a word. A member that no shard may hold is left out, as member/SUFFIX."""
+def copy_sample(sets: Sequence[Shards], item: Copied) -> Made:
+    """Return the members of a sample as its shard has them, and its faults.
+
+    A sample with an unreadable member is left out, with the reason: a copy would silently lack that member. A member
+    that no shard may hold is left out alone, as member/SUFFIX.
+    """
     sample, unread = sets[item.number].read(item.position)
     gone = [bad for bad in unread if bad.member not in sample]
     if gone:
         return {}, [(gone[0].reason, gone[0].member)]
     out: dict[str, bytes] = {}
-    bad: list[Fault] = [(refused(name), name) for name in item.pickles]
+    bad: list[Fault] = [(refusal(name), name) for name in item.pickles]
     for name, data in sample.items():
         if name.startswith("__"):
             continue
         if may_write(name):
             out[name] = data
         else:
-            bad.append((refused(name), name))
+            bad.append((refusal(name), name))
     if item.about is not None:
         out["json"] = item.about
     wrong = read_meta(out, {})[1]
@@ -64,8 +67,11 @@ def whole(sets: Sequence[Shards], item: Copied) -> Made:
     return out, bad if out else [*bad, ("sample/empty", "")]
 
 
-def apart(out: str | Path, many: Iterable[Shards]) -> Path:
-    """The folder to write to. Raises ValueError where it holds what is read, NotADirectoryError for a file."""
+def check_output(out: str | Path, many: Iterable[Shards]) -> Path:
+    """Return the folder to write to.
+
+    Raises ValueError for a folder that holds the shards to read, NotADirectoryError for a file.
+    """
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
@@ -76,7 +82,7 @@ def apart(out: str | Path, many: Iterable[Shards]) -> Path:
 
 
 def check_split(splits: Iterable[str], per_shard: int) -> None:
-    """ValueError for splits or a number of samples that no shard can have; asked before anything is read."""
+    """Raise ValueError for a split's name or a number of samples that no shard can have."""
     if per_shard < 1:
         raise ValueError(f"per_shard={per_shard}: a shard holds at least one sample")
     for split in splits:
@@ -84,7 +90,7 @@ def check_split(splits: Iterable[str], per_shard: int) -> None:
 
 
 def check_keys(shards: Shards) -> None:
-    """ValueError where two shards have a sample of the same key, with both: no shard set holds a key twice."""
+    """Raise ValueError where two shards have a sample of the same key: a set holds no key twice."""
     if not count_repeated(shards.indexes):
         return
     first: dict[str, Location] = {}
@@ -101,9 +107,10 @@ def check_keys(shards: Shards) -> None:
 def divide(
     shards: Shards, part: Sequence[str | None], out: Path, *, per_shard: int, workers: int, progress: Progress | None
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Write the sample at each position to the split that ``part`` names (None: to none), in the order of the shards.
+    """Write the sample at each position to the split that ``part`` names, in the order of the shards.
 
-    Returns samples per split, and what was left out by reason.
+    part: (N,) split of each position, None to leave a sample out. Returns samples per split, and reason -> samples and
+    members that could not be copied.
     """
     planned = Counter(name for name in part if name is not None)
     parts = {name: (n, _of(shards, part, name)) for name, n in planned.items()}
@@ -121,7 +128,7 @@ def divide(
 
 
 def _of(shards: Shards, part: Sequence[str | None], name: str) -> Iterator[Copied]:
-    return (item for item in copied(shards) if part[item.position] == name)
+    return (item for item in plan_copies(shards) if part[item.position] == name)
 
 
 def copy(
@@ -135,10 +142,11 @@ def copy(
     workers: int,
     progress: Progress | None,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Write samples of the sets to splits. parts: split -> (how many, these), in shards of equally many, to one.
+    """Write samples of the sets to splits, in shards whose numbers of samples differ by one at most.
 
-    Returns samples per split, and what was left out by reason; ``OUT/SPLIT-bad.jsonl`` says which. What a killed call
-    finished is kept by the next one with the same samples.
+    parts: split -> (number of samples, the samples). Returns samples per split, and reason -> samples and members that
+    could not be copied, which ``OUT/SPLIT-bad.jsonl`` lists. The next call with the same samples keeps the shards that
+    a killed call finished.
     """
     total, before, jobs = sum(n for n, _ in parts.values()), 0, []
     for split, (n, items) in parts.items():
@@ -146,12 +154,12 @@ def copy(
             Job(
                 out,
                 split,
-                whole,
+                copy_sample,
                 list(sets),
                 items,
                 header={"schema": 1, "copy": True, "per_shard": per_shard},
                 total=n,
-                counts=balanced([1] * n, per_shard),
+                counts=balance([1] * n, per_shard),
                 lost=() if jobs else [gone for shards in sets for gone in shards.lost],
                 classes=classes,
                 licence=licence,

@@ -1,7 +1,10 @@
-"""A small language of conditions over a sample: ``width >= 256 and label == 'cat'``. It can compare, and nothing else.
+"""A small language of conditions over a sample: ``width >= 256 and label == 'cat'``. It can only compare.
 
-Names, numbers, strings, True, False, None, lists; and, or, not; == != < <= > >= in, not in, is None; + - * / // % of
-numbers; NAME["key"]; len(), abs(), min(), max(), round(), lower(); score(image, text). No attributes, no other calls.
+- values: names of columns, numbers, strings, True, False, None, lists, ``NAME["key"]``
+- operators: and, or, not, == != < <= > >=, in, not in, is None, and + - * / // % of numbers
+- calls: len(), abs(), min(), max(), round(), lower(), score(image, text)
+
+There are no attributes and no other calls.
 """
 
 from __future__ import annotations
@@ -45,14 +48,14 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 
 class Missing(Exception):
-    """The sample has no such column; the name is the message."""
+    """A column that the sample does not have. The message is its name."""
 
 
 @final
 class Expression:
-    """A parsed condition. ``names``: the columns it uses; ``pairs``: the modalities of each score() in it.
+    """A parsed condition. ``names``: the columns that it uses. ``pairs``: the modalities of each score() in it.
 
-    Raises ValueError, naming the part, for anything that is not in the language.
+    Raises ValueError, with the part, for anything that is not in the language.
     """
 
     def __init__(self, text: str):
@@ -63,7 +66,7 @@ class Expression:
             raise ValueError(f"a condition has at most {LONGEST} characters; this has {len(text)}")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a backslash in a string
+                warnings.simplefilter("ignore")  # about a backslash in a string
                 self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError) as error:
             said = getattr(error, "msg", error)
@@ -73,10 +76,13 @@ class Expression:
         self._check(self._tree)
 
     def why_not(self, columns: Callable[[str], Any], scores: Mapping[tuple[str, str], float | None]) -> str | None:
-        """None where a sample meets the condition, else in words why it does not: the first part of an ``and`` that is
-        false, ``no NAME`` for a column that the sample lacks, or the values that do not compare.
+        """Return None where a sample meets the condition, else the reason in words.
 
-        columns: name -> value, or raises Missing. Raises ValueError for a condition that is neither true nor false.
+        The reason is the first part of an ``and`` that is false, ``no NAME`` for a column that the sample lacks, or the
+        values that cannot be compared.
+
+        columns: returns the value of a name, or raises Missing. scores: (a, b) -> number of score(a, b), None where the
+        sample lacks one of the two. Raises ValueError for a condition that is neither true nor false.
         """
         tree = self._tree
         parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
@@ -176,7 +182,7 @@ class Expression:
                 return found
             case ast.Call(func=ast.Name(id=name), args=parts):
                 return CALLS[name](*[of(part) for part in parts])
-        raise TypeError(f"{type(node).__name__} has no value")  # _check lets none through
+        raise TypeError(f"{type(node).__name__} has no value")  # not reached: _check refuses such a node
 
 
 def _truth(value: Any) -> bool:

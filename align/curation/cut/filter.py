@@ -1,4 +1,4 @@
-"""The samples of shards that meet a condition, as other shards."""
+"""Samples of shards that meet a condition, written to other shards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from align.curation.cut.columns import Columns, known, modality_of
-from align.curation.cut.copying import apart, check_keys, check_split, divide
+from align.curation.cut.columns import Columns, list_names, modality_of
+from align.curation.cut.copying import check_keys, check_output, check_split, divide
 from align.curation.cut.expression import Expression
 from align.curation.jobs.job import Progress
 from align.curation.sources.foreign import split_name
@@ -16,7 +16,7 @@ from align.data.shards import Shards
 
 Pair = tuple[str, str]
 Scorer = Callable[[Shards, Sequence[Pair]], Mapping[Pair, Sequence[float | None]]]
-"""(shards, pairs of modalities) -> for each pair a number for each position, None where the sample lacks one."""
+"""(shards, pairs of modalities) -> pair -> (N,) number at each position, None where the sample lacks a modality."""
 
 
 def filter_shards(
@@ -35,16 +35,16 @@ def filter_shards(
 
     where: a condition over a sample's columns (see ``Expression`` and ``Columns``), such as
         ``"width >= 256 and label == 'cat' and score(image, text) > 0.2"``.
-    split: what the shards are called; None: as the shards that the samples come from (train where they say none).
-    score: gives what score() asks for. workers: processes that copy what is kept; 0: this one.
+    split: name of the new shards. None: that of the shards that a sample comes from (train where they name none).
+    score: computes the numbers of score(). workers: processes that copy the samples, 0 for this one.
 
-    Returns (samples per split, why others were dropped: reason -> samples). Raises ValueError for a condition that is
-    none, a name that no sample has, and where no sample meets it; nothing is written then.
+    Returns (samples per split, reason -> samples dropped). Raises ValueError for a text that is no condition, a name
+    that no sample has, and a condition that no sample meets. Nothing is written then.
     """
     condition = Expression(where)
     check_split([] if split is None else [split], per_shard)
     shards = Shards(urls, shuffle=False, members=members, max_bad=1)
-    folder = apart(out, [shards])
+    folder = check_output(out, [shards])
     check_keys(shards)
     if condition.pairs and score is None:
         raise ValueError("score() compares the embeddings of a model; say which with --model RUN")
@@ -52,7 +52,7 @@ def filter_shards(
     for name in sorted(condition.names):
         modality = modality_of(name)
         if modality is not None and name.startswith(("has_", "bytes_")) and modality not in modalities:
-            raise ValueError(f"no modality {modality!r}: {_nearest(name, known(modalities, ()))}")
+            raise ValueError(f"no modality {modality!r}: {_nearest(name, list_names(modalities, ()))}")
     scores = score(shards, sorted(condition.pairs)) if condition.pairs and score is not None else {}
     splits = [split or split_name(Path(str(url))) or "train" for url in shards.urls]
     owners = [name for name, index in zip(splits, shards.indexes, strict=True) for _ in index.keys]
@@ -72,7 +72,7 @@ def filter_shards(
             progress(position + 1, 2 * len(shards))
     for name in sorted(condition.names - found):
         if reasons[f"no {name}"]:
-            raise ValueError(f"no sample has {name!r}: {_nearest(name, known(modalities, keys))}")
+            raise ValueError(f"no sample has {name!r}: {_nearest(name, list_names(modalities, keys))}")
     if not any(part):
         said = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(5))
         raise ValueError(f"none of the {len(shards)} samples meets {where!r}: {said}")

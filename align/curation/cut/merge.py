@@ -1,4 +1,4 @@
-"""Several sets of shards as one: keys that meet, and classes that are numbered differently."""
+"""Merging of several sets of shards: equal keys are renamed, differently numbered classes are matched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from align.curation.cut.copying import Copied, apart, check_split, copied, copy
+from align.curation.cut.copying import Copied, check_output, check_split, copy, plan_copies
 from align.curation.jobs.job import Progress
 from align.data.labels import merge_classes
 from align.data.meta import read_meta
@@ -32,16 +32,16 @@ def merge_shards(
 ) -> tuple[int, dict[str, int], dict[str, int]]:
     """Write the samples of several sets, one after the other, to ``OUT/SPLIT-000000.tar``, …
 
-    Members keep their bytes, but for a json whose label is a number that means another class in the merged list: it
-    becomes the class's name. The classes are those of the sets, in the order of the first that has them. Equal groups
-    of two sets become one group.
+    Members keep their bytes, with one exception: a label in the json that is a number and means another class in the
+    merged list becomes the class's name. The merged list has the classes of all sets, in the order of the first set
+    that has them. Equal groups of two sets become one group.
 
-    duplicates: a key that an earlier sample has is refused, or renamed: "rename" gives the second ``KEY-2``, the third
-        ``KEY-3``, …, the next number where that is taken.
-    workers: processes that copy; 0: this one. What a killed call finished is kept by the next one like it.
+    duplicates: "refuse" raises for a key that an earlier sample has. "rename" calls the second ``KEY-2``, the third
+        ``KEY-3``, …, with the next number where a name is taken.
+    workers: processes that copy, 0 for this one. The next such call keeps the shards that a killed call finished.
 
-    Returns (samples, {"renamed": n, "relabelled": n}, what could not be read by reason). Raises ValueError for a key
-    that comes twice, before anything is written.
+    Returns (samples, {"renamed": n, "relabelled": n}, reason -> samples and members that could not be copied). Raises
+    ValueError for a key that comes twice, before anything is written.
     """
     if not sets:
         raise ValueError("no sets are named: give at least one pattern of shards")
@@ -49,7 +49,7 @@ def merge_shards(
         raise ValueError(f"duplicates={duplicates!r}: it is refuse or rename")
     check_split([split], per_shard)
     many = [Shards(urls, shuffle=False, members=members) for urls in sets]
-    folder = apart(out, many)
+    folder = check_output(out, many)
     keys, renamed = unique_keys(many, duplicates)
     stated = [shards.classes for shards in many]
     merged = merge_classes(stated)
@@ -57,7 +57,7 @@ def merge_shards(
     licence = "; ".join(sorted(licences)) or None
     changed = Counter(renamed=renamed, relabelled=0)
     items = _items(
-        many, keys, [renumbered(classes, merged) if classes != merged else None for classes in stated], changed
+        many, keys, [make_renumber(classes, merged) if classes != merged else None for classes in stated], changed
     )
     written, dropped = copy(
         many,
@@ -77,10 +77,10 @@ def merge_shards(
 def _items(
     many: Sequence[Shards], keys: Sequence[str], renumber: Sequence[Renumber | None], changed: Counter[str]
 ) -> Iterator[Copied]:
-    """Every sample of every set under its new key; ``changed`` counts the labels that had to become others."""
+    """Yield every sample of every set under its new key. ``changed`` counts the labels that change."""
     key = iter(keys)
     for number, (shards, same) in enumerate(zip(many, renumber, strict=True)):
-        for item in copied(shards, number):
+        for item in plan_copies(shards, number):
             about = None if same is None else relabel(shards.read(item.position, 0, frozenset())[0], same)
             changed["relabelled"] += about is not None
             new = next(key)
@@ -88,7 +88,7 @@ def _items(
 
 
 def unique_keys(many: Sequence[Shards], duplicates: str) -> tuple[list[str], int]:
-    """The key of each sample in the order of the sets, and how many are new ones."""
+    """Return the key of each sample in the order of the sets, and the number of keys that are new."""
     wanted = [
         (key, str(url))
         for shards in many
@@ -117,8 +117,8 @@ def unique_keys(many: Sequence[Shards], duplicates: str) -> tuple[list[str], int
     return out, renamed
 
 
-def renumbered(classes: Classes, merged: Classes) -> Renumber:
-    """(attribute, label) -> the label that means the same in the merged classes: a number may become a name."""
+def make_renumber(classes: Classes, merged: Classes) -> Renumber:
+    """Make (attribute, label) -> label that means the same in the merged classes. A number may become a name."""
 
     def meaning(label: Any, names: Sequence[str]) -> str:
         return str(label) if str(label) in names or not 0 <= label < len(names) else str(names[label])
@@ -135,7 +135,7 @@ def renumbered(classes: Classes, merged: Classes) -> Renumber:
 
 
 def relabel(sample: Sample, same: Renumber) -> bytes | None:
-    """The json with labels that mean the same among the merged classes; None where it can stay as it is."""
+    """Return the json with labels that mean the same in the merged classes, or None where it need not change."""
     meta, _ = read_meta(sample, {})
     label = meta.label
     new = {a: same(a, x) for a, x in label.items()} if isinstance(label, dict) else same("label", label)

@@ -1,4 +1,4 @@
-"""A set of shards cut into parts: by key, by group, or alike in every class."""
+"""Cutting of a set of shards into parts: by key, by group, or in equal shares of every class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
-from align.curation.cut.copying import apart, check_keys, check_split, divide
+from align.curation.cut.copying import check_keys, check_output, check_split, divide
 from align.curation.jobs.job import Progress
 from align.curation.sources.foreign import walk
 from align.data.meta import Meta, read_meta
@@ -34,17 +34,18 @@ def split_shards(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Cut shards into ``OUT/PART-000000.tar``, …; members keep their bytes, every part has the classes of the whole.
+    """Cut shards into ``OUT/PART-000000.tar``, …, with the bytes of all members and the classes of the whole.
 
-    by: "key": each sample goes where the hash of its key says, so it stays there when others are added; the shares are
-        those asked for up to chance. "group": the same by the hash of its group (its key where it has none): a group is
-        never cut. "label": within each label (a dict: each combination) the shares are exact to one sample, which of
-        them is drawn; groups may be cut.
-    parts: name -> share; they sum to 1. seed: another one gives another cut. workers: processes that copy; 0: this one.
-    What a killed call finished is kept by the next one like it.
+    by: "key": the hash of a sample's key chooses its part, so it stays there when others are added. The shares are met
+        up to chance. "group": the hash of its group chooses (of its key where it has none), and a group is never cut.
+        "label": within each label (of a dict: each combination) the shares are exact to one sample, the samples are
+        drawn at random, and groups may be cut.
+    parts: name -> share. Shares sum to 1. seed: another seed gives another cut. workers: processes that copy, 0 for
+    this one. The next such call keeps the shards that a killed call finished.
 
-    Returns samples per part, and what could not be read by reason. Raises ValueError for shares that do not sum to 1,
-    for a part that would be empty, and where ``out`` has other parts already, before anything is written.
+    Returns samples per part, and reason -> samples and members that could not be copied. Raises ValueError for shares
+    that do not sum to 1, for a part that would be empty, and where ``out`` has other parts already, before anything is
+    written.
     """
     shares = {name: _share(name, share) for name, share in parts.items()}
     if not shares or any(share <= 0 for share in shares.values()) or sum(shares.values()) != 1:
@@ -55,7 +56,7 @@ def split_shards(
         raise ValueError(f"by={by!r}: it is key, group or label")
     check_split(shares, per_shard)
     shards = Shards(urls, shuffle=False, members=members)
-    folder = apart(out, [shards])
+    folder = check_output(out, [shards])
     check_keys(shards)
     for name in _splits(folder):
         if name not in shares:
@@ -63,7 +64,7 @@ def split_shards(
                 f"{folder} has the split {name!r} already, which would stay beside {', '.join(shares)}; "
                 "write to another folder"
             )
-    part = by_label(_labels(shards), seed, shares) if by == "label" else _by_hash(shards, by, seed, shares)
+    part = cut_by_label(_labels(shards), seed, shares) if by == "label" else _cut_by_hash(shards, by, seed, shares)
     found = Counter(part)
     empty = [name for name in shares if not found[name]]
     if empty:
@@ -88,40 +89,43 @@ def _share(name: str, share: str | float | Fraction) -> Fraction:
 
 
 def draw(seed: int, text: str) -> Fraction:
-    """A number in [0, 1) that depends on seed and text alone."""
+    """Return a number in [0, 1) that depends on seed and text alone."""
     digest = hashlib.blake2b(f"{seed}\n{text}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return Fraction(int.from_bytes(digest, "little"), 2**64)
 
 
-def by_draw(u: Fraction, shares: Mapping[str, Fraction]) -> str:
-    """The part in whose stretch of [0, 1) u lies."""
+def pick_part(u: Fraction, shares: Mapping[str, Fraction]) -> str:
+    """Return the part in whose interval of [0, 1) u lies. The intervals are as long as the shares."""
     return next(name for name, end in zip(shares, accumulate(shares.values()), strict=True) if u < end)
 
 
-def by_label(samples: Sequence[tuple[str, str]], seed: int, shares: Mapping[str, Fraction]) -> list[str]:
-    """The part of each (label, key): in each label the samples, in the order of their draws, are cut at
-    floor(n · (share of this and the parts before it) + u). One u for each label makes small classes fair too."""
+def cut_by_label(samples: Sequence[tuple[str, str]], seed: int, shares: Mapping[str, Fraction]) -> list[str]:
+    """Return the part of each (label, key).
+
+    The n samples of a label, in the order of their draws, are cut at floor(n · (share of this and the parts before it)
+    + u). One random u for each label makes the shares of small classes fair too.
+    """
     out = [""] * len(samples)
     classes: dict[str, list[int]] = {}
     for i, (label, _) in enumerate(samples):
         classes.setdefault(label, []).append(i)
-    for label, mine in classes.items():
-        mine.sort(key=lambda i: (draw(seed, f"key {samples[i][1]}"), i))
+    for label, order in classes.items():
+        order.sort(key=lambda i: (draw(seed, f"key {samples[i][1]}"), i))
         u, begin = draw(seed, f"label {label}"), 0
         for name, until in zip(shares, accumulate(shares.values()), strict=True):
-            end = len(mine) if until == 1 else floor(len(mine) * until + u)
-            for i in mine[begin:end]:
+            end = len(order) if until == 1 else floor(len(order) * until + u)
+            for i in order[begin:end]:
                 out[i] = name
             begin = end
     return out
 
 
-def _by_hash(shards: Shards, by: By, seed: int, shares: Mapping[str, Fraction]) -> list[str]:
+def _cut_by_hash(shards: Shards, by: By, seed: int, shares: Mapping[str, Fraction]) -> list[str]:
     out = []
     for position, index, i in walk(shards):
         group = (_meta(shards, position).json or {}).get("group") if by == "group" else None
         owner = f"key {index.keys[i]}" if group is None else f"group {_canonical(group)}"
-        out.append(by_draw(draw(seed, owner), shares))
+        out.append(pick_part(draw(seed, owner), shares))
     return out
 
 

@@ -1,1 +1,1 @@
-"""Jobs: shards to be written, their samples made by processes in parallel, journaled and continued."""
+"""Jobs that write shards: worker processes make the samples, and a journal lets a killed job resume."""

@@ -1,4 +1,4 @@
-"""How many samples go into each shard, so that shards are alike."""
+"""Number of samples in each shard, chosen so that shards are alike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def balanced(sizes: Sequence[int], per_shard: int, shard_bytes: int | None = None) -> list[int]:
-    """Samples in each shard: as few shards as the limits allow, as equal as can be, in the order of ``sizes``.
+def balance(sizes: Sequence[int], per_shard: int, shard_bytes: int | None = None) -> list[int]:
+    """Return the number of samples in each shard: as few shards as the limits allow, as equal as possible.
 
-    sizes: bytes of each sample. Without ``shard_bytes`` the shards have equally many samples, to one; with it equally
-    many bytes, to one sample. A sample larger than ``shard_bytes`` has a shard of its own.
+    sizes: bytes of each sample, in the order of writing. Without ``shard_bytes`` the shards' numbers of samples differ
+    by one at most. With it the shards have equal bytes to within one sample. A sample larger than ``shard_bytes`` gets
+    a shard of its own.
 
-    >>> balanced([1] * 7, 3), balanced([5, 5, 5, 1, 1, 1], 100, 10)
+    >>> balance([1] * 7, 3), balance([5, 5, 5, 1, 1, 1], 100, 10)
     ([3, 2, 2], [2, 4])
     """
     n = len(sizes)
@@ -22,17 +23,17 @@ def balanced(sizes: Sequence[int], per_shard: int, shard_bytes: int | None = Non
     if shard_bytes is None:
         shards = -(-n // per_shard)
         return [n // shards + (k < n % shards) for k in range(shards)]
-    ends = np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))])  # (n + 1,) bytes before each, and of all
+    ends = np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))])  # (n + 1,) bytes before each, then of all
     total = int(ends[-1])
     shards = max(-(-n // per_shard), -(-total // shard_bytes), 1)
     while True:
         wanted = np.array([total * k // shards for k in range(1, shards)], np.int64)
-        after = np.searchsorted(ends, wanted)  # the border between samples that comes next
+        after = np.searchsorted(ends, wanted)  # the next border between samples
         before = np.maximum(after - 1, 0)
         cuts = np.unique([0, *np.where(wanted - ends[before] <= ends[after] - wanted, before, after), n])
         counts, held = np.diff(cuts), np.diff(ends[cuts])
         if ((counts == 1) | ((counts <= per_shard) & (held <= shard_bytes))).all():
             return counts.tolist()
-        if shards > 2 * n + total // max(1, shard_bytes):  # borders fall between samples: nothing finer is left
+        if shards > 2 * n + total // max(1, shard_bytes):  # no finer division is left
             return [1] * n
         shards += max(1, shards // 50)

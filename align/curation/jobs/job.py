@@ -1,4 +1,4 @@
-"""What a split to write consists of, whatever its source."""
+"""Description of a split to write, the same for every source."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, final
 
-from align.curation.jobs.balance import balanced
+from align.curation.jobs.balance import balance
 from align.data.bad import Lost
 
 Progress = Callable[[int, int], None]
 Fault = tuple[str, str] | tuple[str, str, str]
-"""(reason, member), or with a detail."""
+"""(reason, member) or (reason, member, detail)."""
 Made = tuple[dict[str, bytes], list[Fault]]
-"""What a sample becomes, nothing where it is left out; and what of it was bad."""
+"""The members that a sample becomes, none where it is left out, and its faults."""
 
 
 class Item(Protocol):
     """A planned sample: ``Planned`` of a table, a folder or a program, ``Stored`` or ``Copied`` of shards.
 
-    mark: what tells its bytes from others without reading them.
+    mark: text that differs for other bytes and is made without reading them.
     """
 
     @property
@@ -34,10 +34,10 @@ class Item(Protocol):
 class Job:
     """One split to write.
 
-    work, state: ``work(state, item)`` makes a sample, in other processes where there are ``workers``, which are handed
-    ``chunk`` items at a time. total: of items, where known. counts: items in each shard; None closes a shard at
-    ``per_shard`` items or once it holds ``shard_bytes``. header: what the result follows from; a killed job with the
-    same one is continued. lost: what the source had lost already.
+    work, state: ``work(state, item)`` makes a sample, in this process or in ``workers`` others, which are handed
+    ``chunk`` items at a time. total: number of items, where known. counts: items in each shard. None closes a shard at
+    ``per_shard`` items or when it holds ``shard_bytes``. header: input and options that the result follows from. A
+    killed job with the same header is resumed. lost: samples and members that the source had lost already.
     """
 
     out: Path
@@ -60,10 +60,13 @@ class Job:
     progress: Progress | None = None
 
 
-def planned(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> Job:
-    """The job with its items and what its result follows from. sizes: of the items in bytes, where they are known."""
+def plan_job(job: Job, items: Iterable[Item], sizes: Sequence[int] | None, header: Mapping[str, Any]) -> Job:
+    """Return the job with its items, their number in each shard, and ``header`` added to its own.
+
+    sizes: bytes of each item, where they are known.
+    """
     counts = None
     if sizes is not None and (job.shard_bytes is None or not job.header["recode"]):
-        counts = balanced(sizes, job.per_shard, job.shard_bytes)
+        counts = balance(sizes, job.per_shard, job.shard_bytes)
     total = job.total if sizes is None else len(sizes)
     return replace(job, items=items, total=total, counts=counts, header={**job.header, **header})

@@ -1,7 +1,7 @@
-"""What a long build has finished, line by line, so that a killed one goes on where it was.
+"""Journal of the shards that a long build has finished, from which a killed build resumes.
 
-``OUT/.SPLIT.build.jsonl``: the first line names the input and the options, each further line one finished shard. It is
-removed when the build ends well.
+``OUT/.SPLIT.build.jsonl``: the first line names the input and the options, each further line one finished shard. The
+file is removed when the build ends well.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Self, final
 
 @final
 class Journal:
-    """The journal of one split in one folder, held by one process at a time; used in a ``with`` block.
+    """Journal of one split in one folder. One process at a time holds it, in a ``with`` block.
 
-    ``entries``: what earlier runs with the same ``header`` finished. A line that a kill cut in half is dropped.
+    ``entries``: shards that earlier runs with the same ``header`` finished. A line that a kill cut in half is dropped.
 
     Args:
-        header: the input and every option that the bytes follow from; another one starts anew.
+        header: the input and every option that the bytes follow from. Another header starts anew.
         resume: False starts anew too.
 
     Raises BlockingIOError where another process is writing this split.
@@ -52,7 +52,7 @@ class Journal:
         self._file.close()
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """One finished shard, on the disk when this returns."""
+        """Add one finished shard. The entry is on the disk when this returns."""
         self.entries.append(dict(entry))
         self._append(_line(entry))
 
@@ -92,10 +92,10 @@ def _line(content: Mapping[str, Any]) -> bytes:
 def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # another system
+    except ImportError:  # a system without such locks
         return
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: forked workers do not hold it
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the process holds it, its forked workers do not
     except OSError:
         raise BlockingIOError(
             f"another process is building here ({path}); wait for it, or take another folder"

@@ -1,4 +1,4 @@
-"""Work handed to processes and taken back in order: the result is that of one process."""
+"""Worker processes whose results come back in the order of the items, as from a single process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-AHEAD = 3  # chunks a worker may be ahead: what waits is held in memory
+AHEAD = 3  # chunks that each worker may be ahead: their results wait in memory
 
 
-def ordered(
+def run_in_order(
     work: Callable[[Any, T], Any], state: Any, items: Iterable[T], workers: int, chunk: int = 4
 ) -> Generator[tuple[T, Any], None, None]:
-    """(item, work(state, item)) for each item, in their order.
+    """Yield (item, work(state, item)) for each item, in the order of the items.
 
-    work: a function of a module. state: goes to each process once. workers: processes; 0 works in this one. What
-    ``work`` raises is raised here, at its item's turn.
+    work: a function of a module. state: sent to each process one time. workers: number of processes, 0 to work in this
+    one. An exception of ``work`` is raised here, at its item's turn.
 
     Raises ChildProcessError where a process dies. The processes end when this one does, however that happens.
     """
@@ -65,13 +65,13 @@ def _start(work: Callable[[Any, Any], Any], state: Any) -> None:
     global _work, _state
     _work, _state = work, state
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_follow, daemon=True).start()
 
 
 def _follow() -> None:
-    """End with the main process: one that was killed cannot say so, and its workers would wait for ever."""
+    """End this worker with the main process, which cannot tell its workers when it is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""From planned samples to finished shards: read and re-encoded in parallel, written in order, killed and continued."""
+"""Making of shards from planned samples: read and re-encoded in parallel, written in order, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from align.curation.jobs.job import Item, Job
 from align.curation.jobs.journal import Journal
-from align.curation.jobs.pool import ordered
+from align.curation.jobs.pool import run_in_order
 from align.data.archive.index import index_paths
 from align.data.archive.writer import ShardWriter
 from align.data.bad import BLANK, EMPTY, NOTED, Bad, Budget, Lost, TooManyBad, is_fault
@@ -22,18 +22,21 @@ from align.files import atomic_write, json_text, sha256
 
 
 def make(jobs: Sequence[Job]) -> list[tuple[int, dict[str, int]]]:
-    """Write the jobs' shards; returns for each how many samples they hold, and what was bad by reason.
+    """Write the jobs' shards and return (samples written, reason -> number of faults) for each job.
 
-    What was bad stands in ``OUT/SPLIT-bad.jsonl``, also where it was too much. Raises TooManyBad (exit code 3) over the
-    budget; whatever is raised, the shards finished so far, of the jobs before too, are kept for the next call with the
-    same headers.
+    ``OUT/SPLIT-bad.jsonl`` lists the faults, also where they are too many. Raises TooManyBad (exit code 3) over the
+    budget. Whatever is raised, the shards that are finished, those of earlier jobs too, are kept for the next call with
+    the same headers.
     """
     with ExitStack() as stack:  # no journal ends before the last job does
         return [_make(job, stack) for job in jobs]
 
 
-def counted(jobs: Sequence[Job], left: int) -> dict[str, int]:
-    """Samples per split, "left out", and beside them whatever there is of "bad", "blank", "misnamed" and "noted"."""
+def make_and_count(jobs: Sequence[Job], left: int) -> dict[str, int]:
+    """Write the jobs' shards and count samples per split, "left out", and "bad", "blank", "misnamed", "noted" above 0.
+
+    left: samples and files that the source left out.
+    """
     made = make(jobs)
     counts = sum((Counter(counts) for _, counts in made), Counter[str]())
     kinds = {
@@ -49,7 +52,7 @@ def counted(jobs: Sequence[Job], left: int) -> dict[str, int]:
 def _make(job: Job, stack: ExitStack) -> tuple[int, dict[str, int]]:
     writer = ShardWriter(job.out, job.split, per_shard=sys.maxsize, classes=job.classes, licence=job.licence)
     journal = stack.enter_context(Journal(job.out, job.split, job.header, resume=job.resume))
-    for path in job.out.glob(f".{job.split}-??????.tar.*.tmp"):  # what a killed run was writing
+    for path in job.out.glob(f".{job.split}-??????.tar.*.tmp"):  # unfinished shards of a killed run
         path.unlink(missing_ok=True)
     quarantine = job.out / f"{job.split}-bad.jsonl"
     remedy = f"; {quarantine} names them; --max-bad (max_bad) says how many may be, 1 that any number may"
@@ -80,8 +83,8 @@ class _Run:
         self._made: Generator[tuple[Any, Any], None, None] | None = None
 
     def go(self) -> None:
-        items = self._kept(iter(self.job.items))
-        self._made = ordered(self.job.work, self.job.state, items, self.job.workers, self.job.chunk)
+        items = self._skip_finished(iter(self.job.items))
+        self._made = run_in_order(self.job.work, self.job.state, items, self.job.workers, self.job.chunk)
         taken, sums = 0, hashlib.sha256()
         for item, (members, wrong) in self._made:
             taken, self.done = taken + 1, self.done + 1
@@ -101,7 +104,7 @@ class _Run:
 
     @property
     def found(self) -> list[list[str]]:
-        """[key, member, reason] of all that was bad so far, that of shards which an earlier call finished too."""
+        """[key, member, reason] of every fault so far, with those of shards that an earlier call finished."""
         return [bad for entry in self.journal.entries for bad in entry["bad"]] + self._bad
 
     def close(self) -> None:
@@ -124,8 +127,8 @@ class _Run:
         )
         self._bad = []
 
-    def _kept(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The items that are still to do, after those of the shards that the journal has and the folder too."""
+    def _skip_finished(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Return the items that are left to do: those after the shards that both the journal and the folder have."""
         for n, entry in enumerate(list(self.journal.entries)):
             some = list(islice(items, entry["taken"]))
             sums = hashlib.sha256()
@@ -133,7 +136,7 @@ class _Run:
                 sums.update(_mark(item))
             counts = self.job.counts
             as_cut = counts is None or (n < len(counts) and counts[n] == len(some))
-            more = list(islice(items, 0 if entry["full"] else 1))  # the end of a source that has grown since
+            more = list(islice(items, 0 if entry["full"] else 1))  # an item here: the source has grown since
             same = len(some) == entry["taken"] and as_cut and not more and sums.hexdigest() == entry["items"]
             if not same or not self._stands(entry):
                 self.journal.keep(n)
@@ -164,9 +167,9 @@ def _mark(item: Item) -> bytes:
 
 
 def _quarantine(path: Path, lost: Sequence[Lost], found: Sequence[Sequence[str]]) -> None:
-    """List what was bad; where nothing was, there is no list."""
+    """List lost samples and faults in a file. Without any, remove the file."""
     lines: list[Mapping[str, Any]] = [{"shard": shard, "reason": reason, "n": n} for shard, reason, n in lost]
-    names = ("key", "member", "reason", "detail")  # the last where there is one
+    names = ("key", "member", "reason", "detail")  # a fault may lack the detail
     for bad in found:
         lines.append(dict(zip(names, [*bad[:3], *filter(None, bad[3:])], strict=False)))
     if not lines:

@@ -1,4 +1,4 @@
-"""An existing WebDataset as a source: its members under our names, with what they mean."""
+"""An existing WebDataset as a source: its samples with their members renamed to those of align."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from align.values import BadSample, Sample
 
 
 class Stored(NamedTuple):
-    """A sample of opened shards to write again: its key, its position, and what tells its bytes from others."""
+    """A sample of opened shards to write again. mark: text that differs for other bytes. size: bytes in a tar."""
 
     key: str
     position: int
@@ -29,14 +29,14 @@ class Stored(NamedTuple):
     size: int
 
     def read(self, shards: Shards) -> Made:
-        """Its members under our names, and (reason, member) of those that cannot be had."""
+        """Read its members under our names, with (reason, member) of those that cannot be read or written."""
         sample, bad = shards.read(self.position)
-        found, more = renamed(sample, shards.members)
+        found, more = rename_members(sample, shards.members)
         return found, [(b.reason, b.member) for b in bad] + more
 
 
-def stored(shards: Shards) -> Iterator[Stored]:
-    """The samples of shards that have any modality, as they stand; nothing is read but their indexes."""
+def plan_samples(shards: Shards) -> Iterator[Stored]:
+    """Yield the samples of shards that have any modality, in their order. Only the indexes are read."""
     for position, index, i in walk(shards):
         if modalities(index.members(i), shards.members):
             sizes = index.size[index.first[i] : index.first[i + 1]].tolist()
@@ -44,21 +44,21 @@ def stored(shards: Shards) -> Iterator[Stored]:
 
 
 def walk(shards: Shards) -> Iterator[tuple[int, ShardIndex, int]]:
-    """(position, index of its shard, number in that) of every sample, as they stand."""
+    """Yield (position, index of its shard, number in that shard) of every sample, in the order of the shards."""
     numbers = ((index, i) for index in shards.indexes for i in range(len(index)))
     for position, (index, i) in enumerate(numbers):
         yield position, index, i
 
 
 def mark(index: ShardIndex, i: int) -> str:
-    """What tells the bytes of a sample from others: its key, and the name, checksum and size of each member."""
+    """Return text that differs for other bytes: a sample's key, and name, checksum and size of each member."""
     begin, end = int(index.first[i]), int(index.first[i + 1])
     sums, sizes = index.crc32[begin:end].tolist(), index.size[begin:end].tolist()
     return "\n".join([index.keys[i], *map(str, zip(index.members(i), sums, sizes, strict=True))])
 
 
 def splits(folder: Path) -> dict[str | None, list[Path]]:
-    """Split -> its shards, for a folder of shards; None is the name of shards that name no split."""
+    """Return split -> its shards, for a folder of shards. None stands for shards that name no split."""
     found: dict[str | None, list[Path]] = {}
     for path in sorted(folder.glob("*.tar")):
         found.setdefault(split_name(path), []).append(path)
@@ -66,26 +66,28 @@ def splits(folder: Path) -> dict[str | None, list[Path]]:
 
 
 def split_name(path: Path) -> str | None:
-    """``train`` of ``train-000003.tar``; None for a name that says no split."""
+    """Return ``train`` for ``train-000003.tar``, or None for a name without a split."""
     named = re.fullmatch(r"([A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*)-\d+\.tar", path.name)
     return named[1] if named else None
 
 
-def renamed(sample: Sample, mapping: MemberNames) -> tuple[dict[str, bytes], list[Fault]]:
-    """A sample's members under our names: what names a modality stays, ``jpg`` becomes ``image.jpg`` as ``mapping``
-    says, a plain ``txt`` one caption on one line, ``cls`` the json's label. The json's other keys stay.
+def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, bytes], list[Fault]]:
+    """Return a sample's members under our names, and (reason, member) of those that are left out.
 
-    Also (reason, member) of what cannot be taken: a name that no shard may hold (``left cam.png``), a blank caption, a
-    json that is none is left out, a label or weight that cannot be read back leaves the json.
+    A member that names its modality keeps its name. By ``mapping``, ``jpg`` becomes ``image.jpg``, a plain ``txt`` one
+    caption on one line, and ``cls`` the label in the json. The json's other keys stay.
+
+    Left out are a name that no shard may hold (``left cam.png``), a blank caption and an invalid json. The json loses
+    a label or weight that cannot be read back.
     """
     out = {name: data for name, data in sample.items() if not name.startswith("__") and row_name(name) is not None}
     meta, wrong = read_meta(sample, mapping)
     bad: list[Fault] = [(reason, "json") for reason in wrong]
-    bad += [(refused(name), name) for name in out if not may_write(name)]
+    bad += [(refusal(name), name) for name in out if not may_write(name)]
     out = {name: data for name, data in out.items() if may_write(name)}
-    own = {row.modality for row in map(row_name, out) if row is not None}
+    taken = {row.modality for row in map(row_name, out) if row is not None}
     for modality in mapping:
-        name = None if modality == "label" or modality in own else find_mapped(modality, mapping, sample)
+        name = None if modality == "label" or modality in taken else find_mapped(modality, mapping, sample)
         if name is None:
             continue
         member, _, key = name.partition(":")
@@ -115,7 +117,7 @@ def renamed(sample: Sample, mapping: MemberNames) -> tuple[dict[str, bytes], lis
 
 
 def may_write(name: str) -> bool:
-    """Whether a shard may hold a member of this name."""
+    """Return True for a name that a member of a shard may have."""
     try:
         check_member(name)
     except ValueError:
@@ -123,8 +125,8 @@ def may_write(name: str) -> bool:
     return True
 
 
-def refused(name: str) -> str:
-    """The reason of a member that no shard may hold."""
+def refusal(name: str) -> str:
+    """Return the reason for a member whose name no shard may hold."""
     return f"member/{name.rpartition('.')[2]}"
 
 
@@ -136,7 +138,7 @@ def _text(modality: str, texts: Iterable[str], out: dict[str, bytes]) -> bool:
 
 
 def _about(sample: Sample, label: Any, stated: dict[str, Any] | None, wrong: list[str]) -> bytes | None:
-    """The json to write: the bytes as they are, unless the label comes from elsewhere or a key cannot be read back."""
+    """Return the json to write: unchanged, unless the label is another member or a key cannot be read back."""
     content = dict(stated or {})
     content = {k: v for k, v in content.items() if f"json/{k}" not in wrong}
     if label is not None:

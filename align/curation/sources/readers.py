@@ -1,4 +1,4 @@
-"""The rows of a CSV, TSV, JSONL or Parquet table."""
+"""Readers of CSV, TSV, JSONL and Parquet tables, row by row."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from align.extras import pip_install
 
-SEPARATORS = {"\t": "tab", ";": "';'", "|": "'|'", ",": ","}  # of cells -> as one types it after --separator
+SEPARATORS = {"\t": "tab", ";": "';'", "|": "'|'", ",": ","}  # separator of cells -> its form after --separator
 WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
 def read_table(path: Path, separator: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a table, as column -> cell. separator: of the cells of a .csv or .tsv; None: comma and tab.
+    """Yield the rows of a table, as column -> cell.
+
+    separator: character between the cells of a .csv or .tsv. None: a comma for .csv, a tab for .tsv.
 
     Raises ValueError for a file that is no such table.
     """
@@ -34,7 +36,7 @@ def read_table(path: Path, separator: str | None = None) -> Iterator[dict[str, A
 
 
 def _csv(path: Path, delimiter: str, guess: bool) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 27)  # captions are long at times
+    csv.field_size_limit(1 << 27)  # some captions are long
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
         try:
