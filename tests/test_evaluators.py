@@ -209,6 +209,8 @@ def test_samples_average_to_their_score(shards):
         if sample != 5:
             right.append((sample, float(int((prompts @ row).argmax()) == sample % 6)))
     assert list(zip(samples.tolist(), values.tolist(), strict=True)) == right
+    _, samples = results.samples["image_to_text/recall@1"]
+    assert samples.tolist() == [i for i in range(24) if i != 4]
 
 
 # picking
