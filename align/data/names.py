@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 Mapped = Mapping[str, Sequence[str]]
 
+TEXT = "txt"
+"""Suffix of members that hold captions, one a line, in any modality: a rule of the shards' format."""
+LABEL = "cls"
+"""Name of a member that holds a label, as webdataset writes it."""
+
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
     "audio": ["flac", "wav", "ogg", "mp3"],
-    "text": ["txt"],
-    "label": ["cls"],
+    "text": [TEXT],
+    "label": [LABEL],
 }
 """How img2dataset and webdataset name members that say no modality (``data.members``); of several the first."""
 
@@ -102,6 +107,12 @@ def row_name(member: str) -> RowName | None:
     return RowName(
         found["modality"], found["negative"] is not None, -1 if number is None else int(number), found["suffix"]
     )
+
+
+def member_modality(member: str) -> str:
+    """Return the modality in a member's name; "" for a name without one."""
+    row = row_name(member)
+    return "" if row is None else row.modality
 
 
 def mapped(modality: str, members: Mapped, have: Iterable[str]) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from align.data.names import TEXT
 from align.preprocess import Preprocess
 from align.values import Values
 
@@ -25,7 +26,7 @@ class Marked(Preprocess):
 
     def __init__(self, inner: Preprocess):
         self.inner = inner
-        self.text = "txt" in inner.suffixes
+        self.text = TEXT in inner.suffixes
 
     @property
     def suffixes(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from align.data.mixing.sources import Sources
+from align.data.names import TEXT
 from align.lit.data import own_data
 from align.lit.module import own
 from align.values import Batch, Rows
@@ -35,7 +36,7 @@ class Repeats(L.Callback):
         mixed = isinstance(own_data(trainer).train_shards, Sources)
         module = own(pl_module)
         for modality in sorted(module.objective.contrasted):
-            if "txt" in module.model.preprocess[modality].suffixes and (line := said(batch, modality, mixed)):
+            if TEXT in module.model.preprocess[modality].suffixes and (line := said(batch, modality, mixed)):
                 print(line, file=sys.stderr, flush=True)
 
 

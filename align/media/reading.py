@@ -1,4 +1,4 @@
-"""Sources of bytes: a member's bytes or the file at a path, and the one word for content that is bad."""
+"""Sources of bytes: a member's bytes or the file at a path, and the error for content that is bad."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from align.values import BadSample
 
 
 def open_source(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO:
-    """A binary file over a member's bytes, or the file at a path; FileNotFoundError names the path."""
+    """Open a member's bytes, or the file at a path, as a binary file. Raises FileNotFoundError, IsADirectoryError."""
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     path = Path(source)
@@ -22,5 +22,5 @@ def open_source(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO
 
 
 def bad(reason: str, source: Any, detail: str) -> BadSample:
-    """A BadSample that says what came and, where it is known, from which file."""
+    """Return a BadSample with its detail and, where it is known, its file."""
     return BadSample(reason, f"{source}: {detail}" if isinstance(source, str | Path) else detail)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from align.media.sounds import SUFFIXES
+from align.media.sound import MAX_SECONDS, SOUND
 from align.media.sounds.read import read_sound
 from align.media.sounds.window import read_window, start_of
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
@@ -30,7 +30,8 @@ class Audio(Preprocess):
     is a constant and not a division by zero. max_seconds: a longer recording is refused by its header.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = SOUND.suffixes
+    medium = SOUND
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Audio(Preprocess):
         floor: float = 1e-6,
         mean: float = -6.0,
         std: float = 5.0,
-        max_seconds: float = 600.0,
+        max_seconds: float = MAX_SECONDS,
         windows: int = 1,
     ):
         check_at_least("sample_rate", sample_rate, 1000)

@@ -30,7 +30,7 @@ def write_diagnosis(
     up: str = "z",
 ) -> Path:
     """Write the page and return its path. facts: shown under the title; up: of point clouds, "y" or "z"."""
-    cards = Cards(up=up)
+    cards = Cards(up=up, media=found.media)
     sections: list[Section] = [("findings", "Findings", _verdict(found), _table(found.findings))]
     for severity, heading in TITLES.items():
         some = [finding for finding in found.findings if finding.severity == severity]

@@ -8,6 +8,7 @@ from pathlib import Path
 from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.shards import Shards
+from align.media import MEDIA, Media
 from align.page.cards import SCRIPTS, Card, Cards, coverage
 from align.page.shell import write_page
 from align.report.protocol import summary
@@ -21,9 +22,11 @@ def write_look(
     title: str = "Shards",
     facts: Mapping[str, str] | None = None,
     up: str = "z",
+    media: Media = MEDIA,
 ) -> Path:
-    """Write the page and return its path. positions: of the samples to show; up: of point clouds, "y" or "z"."""
-    cards = Cards(up=up)
+    """Write the page and return its path. positions: of the samples to show; up: of point clouds, "y" or "z"; media:
+    that make the faces."""
+    cards = Cards(up=up, media=media)
     shown = []
     for position in positions:
         sample, _ = shards.read(position)  # what is bad in it is counted by whoever looks for that

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align.files import read_json
+from align.page.faces import face_json
 from align.page.markup import Markup, block, choice, icon, join, tag
 from align.page.shell import write_page
 from align.report import curves as lines
@@ -136,7 +137,8 @@ def _data(gallery: Gallery | None) -> Markup:
     if gallery is None or not gallery.queries:
         return Markup()
     items = [
-        {"key": i.key, "caption": i.caption, "faces": {m: f.json() for m, f in i.faces.items()}} for i in gallery.items
+        {"key": i.key, "caption": i.caption, "faces": {m: face_json(f) for m, f in i.faces.items()}}
+        for i in gallery.items
     ]
     queries = [
         [q.item, q.of, q.to, [[a.item, round(a.score, 4), int(a.hit)] for a in q.answers]] for q in gallery.queries

@@ -1,4 +1,4 @@
-"""What a build noted of members that it wrote all the same: its list beside the shards is read again."""
+"""Notes of a build about members that it wrote all the same, read from its list beside the shards."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 from align.curation.check.findings import Findings, Place
 from align.curation.sources.foreign import split_name
 from align.data.bad import NOTED
+from align.data.names import member_modality
 from align.data.shards import Shards
-from align.media.pictures.read import is_deep
+from align.media import MEDIA, Media
+from align.media.choice import medium_of
 
 
-def check_said(shards: Shards, findings: Findings) -> None:
-    """The notes of ``SPLIT-bad.jsonl`` beside each shard, for samples that are in it; not those that a check makes."""
+def check_said(shards: Shards, findings: Findings, media: Media = MEDIA) -> None:
+    """Add the notes of ``SPLIT-bad.jsonl`` beside each shard, for its samples, but those that a check makes itself."""
     said: dict[Path, dict[str, list[Mapping[str, Any]]]] = {}
     start = 0
     for path, index in zip(shards.urls, shards.indexes, strict=True):
@@ -27,23 +29,25 @@ def check_said(shards: Shards, findings: Findings) -> None:
                     said[listed].setdefault(line["key"], []).append(line)
             for i, key in enumerate(index.keys if said[listed] else ()):
                 for line in said[listed].get(key, ()):
-                    if is_seen(shards, start + i, line):
+                    if is_seen(shards, start + i, line, media):
                         continue
                     place = Place(str(path), key, str(line.get("member", "")), start + i)
                     findings.add(line["reason"], place, str(line.get("detail", "")))
         start += len(index)
 
 
-def is_seen(shards: Shards, position: int, line: Mapping[str, Any]) -> bool:
-    """Whether a check finds the same itself: the picture that a build spoke of is in the shard as it came."""
-    if not line["reason"].startswith("image/"):
+def is_seen(shards: Shards, position: int, line: Mapping[str, Any], media: Media) -> bool:
+    """Return whether a check finds the same itself, for the member is in the shard as it came."""
+    member = str(line.get("member", ""))
+    medium = medium_of(media, member.rpartition(".")[2], member_modality(member))
+    if medium is None or line["reason"] not in medium.reasons:
         return False
-    data = shards.read(position)[0].get(str(line.get("member", "")))
-    return data is not None and is_deep(data)
+    data = shards.read(position)[0].get(member)
+    return data is not None and medium.notes_again(data)
 
 
 def notes(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a build's list that say something of a sample that is there; none where there is no list."""
+    """Yield the lines of a build's list that note something of a stored sample. Without a list there are none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What a pass over samples gathers: findings, and what can only be judged when all have been seen."""
+"""Gatherings of a pass over samples: findings, and properties that are judged once all have been seen."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import final
 
 from align.curation.check.findings import Findings, Place
 from align.curation.check.prints import Prints
-
-KINDS = ("picture", "sound", "cloud")
-"""What is compared with its like."""
+from align.media import MEDIA, Media
+from align.media.medium import Oddity
 
 
 @final
@@ -32,22 +31,23 @@ class Odd:
     def merge(self, other: Odd) -> None:
         self.counts.update(other.counts)
         for value, places in other.places.items():
-            mine = self.places.setdefault(value, [])
-            mine += places[: self.most - len(mine)]
+            here = self.places.setdefault(value, [])
+            here += places[: self.most - len(here)]
 
-    def report(self, reason: str, words: str, findings: Findings, usual: str | None = None) -> None:
-        """Every value but the usual one (default: the most frequent) becomes cases of ``reason``."""
+    def report(self, oddity: Oddity, findings: Findings, usual: str | None = None) -> None:
+        """Make cases of ``oddity`` of every value but the usual one (default: the most frequent)."""
         if not self.counts:
             return
+        words = oddity.expected if usual else oddity.words
         usual = usual or min(self.counts, key=lambda value: (-self.counts[value], value))
         for value, n in sorted(self.counts.items()):
             if value == usual:
                 continue
             detail = words.format(value, usual)
             first, *rest = self.places[value]
-            findings.add(reason, first, detail, n=n - len(rest))
+            findings.add(oddity.reason, first, detail, n=n - len(rest))
             for place in rest:
-                findings.add(reason, place, detail)
+                findings.add(oddity.reason, place, detail)
 
 
 @final
@@ -69,13 +69,14 @@ class Captions:
 
 @final
 class Seen:
-    """The gatherings of one stretch of positions; stretches are merged in order."""
+    """The gatherings of one stretch of positions. Stretches are merged in order."""
 
-    def __init__(self, most: int = 12):
-        self.findings = Findings(most)
-        self.rates, self.channels, self.colours = Odd(most), Odd(most), Odd(most)
+    def __init__(self, most: int = 12, media: Media = MEDIA):
+        self.findings = Findings(most, media)
+        self.media = media
+        self.odd: dict[str, Odd] = {}  # property -> its values
         self.captions: dict[str, Captions] = {}
-        self.prints = {kind: Prints() for kind in KINDS}
+        self.prints: dict[str, Prints] = {medium.name: Prints() for medium in media}
         self.labels: dict[str, Counter[str]] = {}  # attribute -> value -> samples
         self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number", "name" -> where first
         self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> where first
@@ -88,9 +89,8 @@ class Seen:
     def merge(self, other: Seen) -> None:
         """Take over the stretch that follows this one, in time that grows with that one alone."""
         self.findings.merge(other.findings)
-        self.rates.merge(other.rates)
-        self.channels.merge(other.channels)
-        self.colours.merge(other.colours)
+        for name, odd in other.odd.items():
+            self.odd.setdefault(name, Odd(self.most)).merge(odd)
         for modality, captions in other.captions.items():
             self.captions.setdefault(modality, Captions()).merge(captions)
         for kind, prints in other.prints.items():
