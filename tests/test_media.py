@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import align
 from align.commands import main
@@ -30,6 +30,7 @@ from align.media.choice import load_media, medium_of, modality_of, with_named
 
 root = Path(align.__file__).parent
 package = Path(__file__).parent / "track_package"
+page = root.parent / "docs" / "new-modality.md"
 SUFFIXES = {suffix for medium in MEDIA for suffix in (*medium.suffixes, *medium.files)}
 HOLDERS = {
     "data/names.py",  # the default mapping of members that name no modality, and the suffix of captions
@@ -198,36 +199,28 @@ def use_shards(run: Callable[..., str], folder: Path) -> None:
     assert kept == sum(metre >= middle - 1 for metre in every)
 
 
+def block(kind: str) -> str:
+    """The first block of a kind in the page about a medium of one's own."""
+    return page.read_text(encoding="utf-8").partition(f"```{kind}\n")[2].partition("```")[0]
+
+
+def test_the_page_shows_the_packages_own_files():
+    shown = re.findall(r"`(gps_track/\w+\.py)`:\n\n```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert [name for name, _ in shown] == [f"gps_track/{name}.py" for name in ("medium", "preprocess", "encoder")]
+    for name, text in shown:
+        assert text == (package / name).read_text(encoding="utf-8")
+
+
 def use_model(run: Callable[..., str], folder: Path) -> None:
-    """Train on the table's shards, evaluate, embed and search: a model brings its media itself."""
-    towers = {
-        "track": {
-            "preprocess": {"class_path": "gps_track.TrackRows", "init_args": {"points": 16}},
-            "encoder": {"class_path": "gps_track.TrackEncoder", "init_args": {"points": 16, "width": 16}},
-        },
-        "text": {
-            "preprocess": {"class_path": "align.preprocess.Bytes", "init_args": {"context": 24}},
-            "encoder": {
-                "class_path": "align.encoders.TransformerText",
-                "init_args": {"context": 24, "width": 16, "depth": 1, "heads": 2},
-            },
-        },
-    }
-    config = {
-        "model": {"dim": 8, "towers": towers},
-        "objective": {"terms": {"pair": {"loss": "align.losses.InfoNCE", "between": ["track", "text"]}}},
-        "data": {"train": "table/train-*.tar", "batch": 6, "workers": 0},
-        "optim": {"lr": 0.003},
-        "trainer": {"accelerator": "cpu", "logger": False, "max_steps": 6},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    run("train", "--config", "config.yaml", "--run", "run")
-    run("evaluate", "run", "table/train-*.tar", "--allow", "gps_track")
+    """The page's commands with its config: shards, training, evaluation, search; a model brings its media itself."""
+    (folder / "config.yaml").write_text(block("yaml"))
+    for line in block("sh").splitlines():
+        program, *args = shlex.split(line)
+        assert program == "align"
+        run(*args, *(["--trainer.logger", "false"] if args[0] == "train" else []))
     scores = json.loads((folder / "run" / "results.json").read_text())
     assert "track_to_text/recall@1" in scores
-    run("embed", "run", "table/train-*.tar", "--allow", "gps_track")
-    asked = ["--with", "track=walks/circle/3.track", "--of", "track", "--json", "--how", "cosine"]
-    hits = json.loads(run("search", "run", "--allow", "gps_track", *asked))["hits"]
+    hits = json.loads(run(*args, "--json", "--how", "cosine"))["hits"]
     assert hits[0]["caption"] == ["a circle of size 3"]
     assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
 
@@ -268,8 +261,6 @@ def test_shards_of_a_medium_from_outside(here, tmp_path):
 @pytest.mark.slow
 def test_a_model_of_a_medium_from_outside(here, tmp_path):
     write_sources(tmp_path)
-    here("shards", "build", "table.csv", "table", "--columns", "caption=text", "--media", "gps_track.Track")
-    here("shards", "show", "table", "--html", "look.html", "--media", "gps_track.Track")
     use_model(here, tmp_path)
     assert lines_drawn(tmp_path / "look.html", tmp_path / "profile") == 12
     assert lines_drawn(tmp_path / "run" / "report.html", tmp_path / "profile", "#text_to_track") > 12
