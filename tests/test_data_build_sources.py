@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from PIL import Image as Picture
 from test_data_build import read, table
-from tiny_data import members, npy, png, wav, write
+from tiny_data import members, npy, png, wav, write, written_anew
 
 from align.curation import Recode, build
 from align.curation.jobs.balance import balance
-from align.curation.members.ogg import checksum, with_serial
 from align.data import Shards, TooManyBad
+from align.media.sounds.ogg import checksum, with_serial
 from align.preprocess import Audio
 from align.values import BadSample
 
@@ -165,16 +165,19 @@ def test_images_written_anew(tmp_path):
         (jpeg((40, 20), exif=turned), "jpg", (10, 20), "JPEG"),
         (png(0, 7), "png", (7, 7), "PNG"),  # never scaled up
     ):
-        name, out = recode(f"image.0.{suffix}", data)
+        name, out = written_anew(recode, f"image.0.{suffix}", data)
         image = Picture.open(io.BytesIO(out))
         assert (name, image.size, image.format, image.mode) == (f"image.0.{suffix}", size, kind, "RGB")
-    assert Recode(image_size=20)("image.jpg", jpeg((40, 20))) == ("image.jpg", jpeg((40, 20)))  # nothing to gain
-    name, out = Recode(image_format="webp", image_quality=50)("image.png", png(0))
+    assert written_anew(Recode(image_size=20), "image.jpg", jpeg((40, 20))) == (
+        "image.jpg",
+        jpeg((40, 20)),
+    )  # nothing to gain
+    name, out = written_anew(Recode(image_format="webp", image_quality=50), "image.png", png(0))
     assert (name, Picture.open(io.BytesIO(out)).format) == ("image.webp", "WEBP")
-    assert Recode(image_format="jpeg")("depth.png", png(0)) == ("depth.png", png(0))  # of images alone
-    assert Recode(image_format="jpeg")("text.txt", b"x") == ("text.txt", b"x")
+    assert written_anew(Recode(image_format="jpeg"), "depth.png", png(0)) == ("depth.png", png(0))  # of images alone
+    assert written_anew(Recode(image_format="jpeg"), "text.txt", b"x") == ("text.txt", b"x")
     with pytest.raises(BadSample, match="image/not-an-image"):
-        recode("image.png", b"none")
+        written_anew(recode, "image.png", b"none")
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("flac", "flac"), ("ogg", "ogg"), ("opus", "ogg"), (None, "flac")])
@@ -184,15 +187,18 @@ def test_sound_written_anew(kind, suffix):
     out = io.BytesIO()
     soundfile.write(out, both, 22050, format="WAV")
     recode = Recode(audio_format=kind, sample_rate=16000)
-    name, data = recode("audio.wav", out.getvalue())
+    name, data = written_anew(recode, "audio.wav", out.getvalue())
     info = soundfile.info(io.BytesIO(data))
     assert (name, info.samplerate, info.channels) == (f"audio.{suffix}", 16000, 1)
-    assert recode("audio.wav", out.getvalue()) == (name, data)  # Ogg's serial number is drawn anew each time
+    assert written_anew(recode, "audio.wav", out.getvalue()) == (
+        name,
+        data,
+    )  # Ogg's serial number is drawn anew each time
     wave = Audio(16000, 1.0).decode(data)
     assert abs(len(wave) - 16000) < 10
     assert float(wave[2000:14000].pow(2).mean()) == pytest.approx(1 / 8, rel=0.1)  # the level is kept
     with pytest.raises(BadSample, match="audio/"):
-        recode("audio.wav", b"none")
+        written_anew(recode, "audio.wav", b"none")
 
 
 def test_the_checksum_of_ogg_is_the_one_its_writer_takes():
@@ -206,13 +212,13 @@ def test_the_checksum_of_ogg_is_the_one_its_writer_takes():
 
 
 def test_points_written_anew():
-    name, data = Recode(points_dtype="float16")("points.npy", npy(0))
+    name, data = written_anew(Recode(points_dtype="float16"), "points.npy", npy(0))
     assert name == "points.npy"
     np.testing.assert_array_equal(np.load(io.BytesIO(data)), np.load(io.BytesIO(npy(0))).astype(np.float16))
     out = io.BytesIO()
     np.save(out, np.full((2, 3), 1e6, np.float32))
     with pytest.raises(BadSample, match=r"points/range: a value of 1e\+06 does not fit float16"):
-        Recode(points_dtype="float16")("points.npy", out.getvalue())
+        written_anew(Recode(points_dtype="float16"), "points.npy", out.getvalue())
 
 
 @pytest.mark.parametrize(

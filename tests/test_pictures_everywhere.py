@@ -11,15 +11,14 @@ import pytest
 import torch
 from PIL import Image as Pil
 from tiffs import tiff
-from tiny_data import png
+from tiny_data import png, written_anew
 from tiny_space import Colours, Pass
 
 from align.commands import main
 from align.curation import Recode, build
 from align.curation.check import diagnose
-from align.curation.look import describe
+from align.curation.look import describe, sketch
 from align.data import Shards
-from align.media.sketch import sketch
 from align.model import JointModel, Tower
 from align.page.faces import face_of
 from align.preprocess import Image
@@ -106,7 +105,7 @@ def test_written_anew(folder, tmp_path):
         Recode(image_levels=(5, 5))
     cut = (folder / "leaf" / "a.tif").read_bytes()[:-30]
     with pytest.raises(BadSample, match="image/truncated"):
-        Recode(image_size=32)("image.tif", cut)
+        written_anew(Recode(image_size=32), "image.tif", cut)
 
 
 def test_the_commands(folder, tmp_path, capsys, monkeypatch):
@@ -136,11 +135,11 @@ def test_shown():
         assert sketch(f"image.{suffix}", data)
         face = face_of(f"image.{suffix}", data)
         assert face is not None
-        assert face.type == ("image/avif" if suffix == "avif" else "image/jpeg")
+        assert face.more["type"] == ("image/avif" if suffix == "avif" else "image/jpeg")
         assert Pil.open(io.BytesIO(face.data)).format == ("AVIF" if suffix == "avif" else "JPEG")
     misnamed = face_of("image.png", saved(scene(1), "TIFF"))
     assert misnamed is not None
-    assert misnamed.type == "image/jpeg"  # a browser goes by the content
+    assert misnamed.more["type"] == "image/jpeg"  # a browser goes by the content
     assert face_of("image.tif", b"II\x2a\x00") is None
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pil
 from tiffs import tiff
 
-from align.curation.check.media import check_picture
+from align.media import PICTURE
 from align.media.pictures.levels import finding, to_bytes
 from align.media.pictures.read import decode, is_deep
 from align.preprocess import Image
@@ -42,7 +42,7 @@ def ramp(most: int, side: int = 64) -> np.ndarray:
 
 
 def reasons(data: bytes, suffix: str = "png") -> list[str]:
-    return [reason for reason, _ in check_picture(data, suffix)[0]]
+    return [reason for reason, _ in PICTURE.examine(data, suffix, "image").faults]
 
 
 def test_significant_bits_of_a_png_that_was_not_scaled_up():
@@ -70,7 +70,7 @@ def test_significant_bits_of_a_png_as_the_standard_wants_it():
 def test_the_picture_of_the_report():
     data = TWELVE.read_bytes()
     assert Image().decode(data).max() == 15
-    found, pixels = check_picture(data, "png")
+    found, _, _, pixels = PICTURE.examine(data, "png", "image")
     assert [reason for reason, _ in found] == ["image/low-range"]
     assert found[0][1] == ("values 0 to 4095 of 0 to 65535; Image(levels=(0, 4095)) says their range")
     assert pixels is None or pixels.max() == 15

@@ -26,17 +26,19 @@ from torch import Tensor
 
 from align.curation.check import diagnose
 from align.data import Shards, ShardWriter
+from align.media import PICTURE
+from align.media.cloud import cloud_face
+from align.media.shapes.geometry import normal, scatter
+from align.media.sound import PEAKS
 from align.page.blocks import AnyBlock
 from align.page.chart import ticks
-from align.page.faces import PEAKS, cloud, face, picture
-from align.page.geometry import normal, scatter
+from align.page.faces import face
 from align.page.heat import first_metric
 from align.page.section import Bar, Bars, Block, Curve, Matrix, Section, Table, Tile
 from align.page.section import Gallery as Samples
 from align.page.templates import environment
 from align.report import Gallery, Item, Query, build_gallery, write_diagnosis, write_look, write_report
 from align.report.curves import charts, read, smooth, thin
-from align.report.stated import state_sections
 from align.values import Embeddings, Rows
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & 'quoted'"
@@ -278,15 +280,15 @@ def test_gallery_reads_from_shards_only_what_it_shows(tmp_path: Path, monkeypatc
     gallery = build_gallery(embeddings, shards, queries=2, k=2)
     assert sorted(asked) == sorted(int(item.key[1:]) for item in gallery.items)
     assert len(asked) < 9
-    assert {item.faces[m].kind for item in gallery.items for m in item.faces if m == "image"} == {"image"}
-    assert all(f.data == b"one caption of two lines" for i in gallery.items for m, f in i.faces.items() if m == "text")
+    assert {item.faces[m].element for item in gallery.items for m in item.faces if m == "image"} == {"picture"}
+    assert all(f.data == "one caption of two lines" for i in gallery.items for m, f in i.faces.items() if m == "text")
     embeddings.ids.reverse()
     with pytest.raises(ValueError, match="of other shards, or of another order: position 0 is 's8' there and 's0'"):
         build_gallery(embeddings, shards, queries=2, k=9)
     said = Shards(str(tmp_path / "train-*.tar"), shuffle=False, members={"text": ["json:said"]})
     shown = face("text", said.read(0)[0], said.members)
     assert shown is not None
-    assert shown.data == b"it"
+    assert shown.data == "it"
 
 
 def test_gallery_stays_below_its_size() -> None:
@@ -312,33 +314,33 @@ def test_faces_by_suffix_and_none_for_what_cannot_be_shown() -> None:
         "feature.npy": npy(np.zeros(8)),
         "cut.npy": b"\x93NUM",
     }
-    kinds = {m: f.kind if (f := face(m, sample)) else None for m in ("image", "audio", "points", "text", "depth")}
-    assert kinds == {"image": "image", "audio": "sound", "points": "cloud", "text": "text", "depth": "image"}
+    kinds = {m: f.element if (f := face(m, sample)) else None for m in ("image", "audio", "points", "text", "depth")}
+    assert kinds == {"image": "picture", "audio": "sound", "points": "cloud", "text": "text", "depth": "picture"}
     assert [face(m, sample) for m in ("broken", "feature", "cut", "absent")] == [None] * 4
     text = face("text", sample)
     assert text is not None
-    assert "hard negative" not in text.data.decode()
+    assert "hard negative" not in text.data
     stored = face("audio", sample)
     assert stored is not None
     assert stored.data == sample["audio.wav"]
-    assert len(stored.peaks) == PEAKS
-    assert stored.peaks[0] > stored.peaks[-1]
+    assert len(stored.more["peaks"]) == PEAKS
+    assert stored.more["peaks"][0] > stored.more["peaks"][-1]
 
 
 def test_large_members_become_small() -> None:
-    assert len(picture(png(300)).data) < len(png(300)) / 3
+    assert len(PICTURE.face(png(300), "png").data) < len(png(300)) / 3
     long = face("audio", {"audio.wav": wav(9.0)})
     assert long is not None
-    assert (long.type, round(long.seconds, 3)) == ("audio/mpeg", 6.0)
+    assert (long.more["type"], round(long.more["seconds"], 3)) == ("audio/mpeg", 6.0)
     assert len(long.data) < 60_000
 
 
 def test_cloud_is_quantised_evenly_spread_and_lit_from_outside() -> None:
     points = ball(5000) * np.array([3, 3, 3, 1, 1, 1], np.float32)
-    found = cloud(points)
+    found = cloud_face(points)
     assert found is not None
     assert len(found.data) == 9 * 512
-    places = np.frombuffer(found.data, np.int8, 3 * 512).reshape(-1, 3) / 127 * found.radius
+    places = np.frombuffer(found.data, np.int8, 3 * 512).reshape(-1, 3) / 127 * found.more["radius"]
     gap = np.linalg.norm(places[:, None] - points[None, :, :3], axis=2).min(axis=1)
     assert gap.max() < 0.15  # of a radius of 3
     xyz = ball(512)[:, :3]
@@ -623,17 +625,6 @@ def test_the_elements_of_bars_and_of_a_matrix(tmp_path: Path, four: Gallery) -> 
     assert '<td class="h' + cell.format('3.0">3.000') in _section(text, "retrieval")  # a rank has no colour
     tiles = re.findall(r'<div class="tile"><div class="big">(.*?)</div><div class="what">(.*?)</div>', text)
     assert {name: _numbers(value) for value, name in tiles} == {"shape from image": [0.91237], "recall@10": [0.928825]}
-
-
-def test_sections_of_scores() -> None:
-    """Goes with ``report/stated.py``."""
-    found: list[Any] = state_sections(SCORES, PROTOCOL)
-    expected: list[Any] = SECTIONS
-    assert found[0].blocks == expected[0].blocks
-    assert [b.metrics for b in found[1].blocks] == [b.metrics for b in expected[1].blocks]
-    assert [tile.name for section in found for tile in section.tiles] == [
-        "shape from image", "recall@10", "class recall@1",
-    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ from align.curation.check.diagnosis import diagnose
 from align.curation.look import describe
 from align.curation.stats import measure
 from align.data import Shards
+from align.media.shapes.array import has_colour
 from align.media.shapes.mesh import read_cloud, sample_mesh
 from align.preprocess import Points
-from align.preprocess.points import has_colour
 
 RED = [1.0, 0.2, 0.0]  # 255, 51, 0 of 255
 KINDS = {"uchar": ("B", 255), "ushort": ("H", 65535), "float": ("f", 1), "double": ("d", 1), "int": ("i", 255)}

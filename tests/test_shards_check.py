@@ -18,13 +18,14 @@ from tiny_data import write
 
 from align.commands import main
 from align.curation.check import Findings, Place, diagnose
-from align.curation.check.cloud_print import cloud_print
-from align.curation.check.media import clipped
 from align.curation.check.near import BITS, COLOUR, near
-from align.curation.check.prints import Prints, picture_print
+from align.curation.check.prints import Prints
 from align.curation.check.reasons import meaning, severity
-from align.curation.check.sound_print import sound_print
 from align.data import Shards, ShardWriter
+from align.media.pictures.fingerprint import picture_print
+from align.media.shapes.fingerprint import cloud_print
+from align.media.sound import clipped_share
+from align.media.sounds.fingerprint import sound_print
 from align.report import write_diagnosis
 
 
@@ -142,10 +143,10 @@ def test_very_small_pictures_are_not_compared(tmp_path):
 
 
 def test_a_decoder_that_fails_does_not_stop_a_check(tmp_path, monkeypatch):
-    def broken(data, suffix):
+    def broken(self, data, suffix, modality):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("align.curation.check.samples.check_picture", broken)
+    monkeypatch.setattr("align.media.picture.Picture.examine", broken)
     found = cases(diagnose(damage.write_good(tmp_path, 2)))
     assert found["image/unreadable", "00000"].detail == "ZeroDivisionError: oh"
 
@@ -179,8 +180,8 @@ def test_examples_are_bounded_and_counts_are_not(tmp_path):
 
 def test_the_end_of_a_long_flat_top_is_clipping():
     wave = np.array([0.0, 1.0, 0.5, 1.0, 1.0, 0.2, 1.0, 1.0, 1.0, 1.0])
-    assert clipped(wave) == 4 / 10  # a single full sample and a pair are not
-    assert clipped(np.zeros(5)) == 0
+    assert clipped_share(wave) == 4 / 10  # a single full sample and a pair are not
+    assert clipped_share(np.zeros(5)) == 0
 
 
 def test_severity_and_meaning():

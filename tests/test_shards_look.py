@@ -13,10 +13,10 @@ from tiny_data import holed, members, npy, png, wav, write
 from align.commands import main
 from align.commands.shown import quote
 from align.commands.sizes import size
-from align.curation.look import describe
+from align.curation.look import describe, sketch
 from align.curation.stats import measure
 from align.data import Shards, ShardWriter
-from align.media.sketch import BLOCKS, cloud_dots, picture_cells, sketch, wave_blocks
+from align.media.sketch import BLOCKS, cloud_dots, picture_cells, wave_blocks
 
 
 def test_numbers_are_those_of_a_loop(tmp_path):

@@ -15,11 +15,11 @@ import torch
 
 from align.commands import main
 from align.curation.look import describe
-from align.curation.members.ogg import with_serial
 from align.curation.stats import measure
 from align.data import Shards
 from align.media.sounds.formats import foreign
 from align.media.sounds.length import find_length
+from align.media.sounds.ogg import with_serial
 from align.media.sounds.read import from_file, read_sound
 from align.media.sounds.recording import heading
 from align.media.sounds.window import read_window, start_of

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
+from align.curation.members.files import Sampling
+from align.curation.members.prepared import Making, store
 from align.data import ShardWriter
+from align.media.recode import Recode
 from align.preprocess import Audio, Bytes, Image, Points
 
 
@@ -79,3 +82,8 @@ def write(folder: Path, samples: int, *, per_shard: int = 16, split: str = "trai
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder but the indexes, which know the time of their shards."""
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if not p.name.endswith(".index.json")}
+
+
+def written_anew(recode: Recode, name: str, data: bytes) -> tuple[str, bytes]:
+    """A member's name and bytes in a shard that is built with these settings."""
+    return store(Making(None, recode, Sampling(), None), "key", name, data)[:2]

@@ -6,7 +6,11 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from align.media import Media
+    from align.model import JointModel
 
 
 def evaluate(
@@ -115,7 +119,9 @@ def evaluate(
         print_notes(notes)
     written = [str(path)]
     if not no_report:
-        written.append(str(write_page(results, opened, folder, Path(model), Path(model).resolve().name)))
+        written.append(
+            str(write_page(results, opened, folder, Path(model), Path(model).resolve().name, media_of(loaded)))
+        )
     say_bad(results.protocol["bad"])
     print("wrote", *written, file=sys.stderr)
 
@@ -125,13 +131,24 @@ def command_line() -> str:
     return shlex.join(["align", *sys.argv[1:]])
 
 
-def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str) -> Path:
-    """Write FOLDER/report.html, with the curves of the run where there are any. Return its path."""
+def media_of(model: JointModel) -> Media:
+    """Return align's media, and those that the model's preprocesses name."""
+    from align.media import MEDIA
+    from align.media.choice import with_named
+
+    return with_named(MEDIA, {modality: preprocess.medium for modality, preprocess in model.preprocess.items()})
+
+
+def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:
+    """Write FOLDER/report.html, with the curves of the run where there are any. media: None for align's alone."""
+    from align.media import MEDIA
     from align.report import build_gallery, write_report
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
-    gallery = build_gallery(results.embeddings, shards, hit=results.hit) if len(present) > 1 else None
+    gallery = None
+    if len(present) > 1:
+        gallery = build_gallery(results.embeddings, shards, hit=results.hit, media=media or MEDIA)
     return write_report(
         folder / "report.html",
         title=title,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from align.media import Media
+
 
 def split(names: str | None) -> list[str]:
     """Return the names in ``a, b`` or ``["a", "b"]``, none for None. ``{a,b}.tar`` is one name.
@@ -80,6 +82,14 @@ def short(text: str, most: int = 80) -> str:
     """
     line = " ".join(text.split())
     return repr(line if len(line) <= most else line[: most - 1] + "…")
+
+
+def media(paths: str) -> Media:
+    """Return align's media, and those that ``--media`` names by import path."""
+    from align.media import MEDIA
+    from align.media.choice import load_media
+
+    return (*MEDIA, *load_media(split(paths)))
 
 
 def device() -> torch.device:

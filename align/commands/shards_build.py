@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from align.commands.sizes import count_text
+
+if TYPE_CHECKING:
+    from align.media import Media
 
 EQUAL = (
     "have the same caption as another sample of their shard, and no group joins the two: in training each is the "
@@ -42,6 +45,7 @@ def build(
     max_bad: float = 0.001,
     group: str | None = None,
     separator: str | None = None,
+    media: str = "",
 ) -> None:
     """Make shards from a table, a folder of your own files, or other shards
 
@@ -97,14 +101,17 @@ def build(
         max_bad: the share of samples with something unreadable above which the build stops; 1 never
         group: which samples are never each other's negatives: label, caption (those with equal ones), or a column
         separator: of the cells of a .csv or .tsv, where it is another than comma or tab: ';', '|', tab
+        media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
     from align.commands.classes import read_captions
+    from align.commands.named import media as named_media
     from align.commands.named import split as names
     from align.commands.pairs import mapping, pairs, two_numbers
     from align.commands.progress import progress
     from align.curation import Recode
     from align.curation import build as make
 
+    known = named_media(media)
     levels = two_numbers(image_levels, "--image-levels")
     recode = Recode(image_size, image_format, image_quality, audio_format, sample_rate, points_dtype, levels)
 
@@ -130,11 +137,12 @@ def build(
             max_bad=max_bad,
             group=group,
             separator=separator,
+            media=known,
         )
-    _print(written, source, out)
+    _print(written, source, out, known)
 
 
-def _print(written: dict[str, int], source: str, out: str) -> None:
+def _print(written: dict[str, int], source: str, out: str, media: Media) -> None:
     from align.data.names import FIRST_DOT
     from align.data.places.patterns import typeable
     from align.files import read_json
@@ -145,7 +153,7 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
     lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
     if n := counts["left out"]:
         print(f"left out: {n} (rows without any modality, files of unknown suffix)")
-        _print_unread(source)
+        _print_unread(source, media)
     if n := counts["ignored"]:
         print(f"ignored: {n} members that name no modality; `align shards show {shlex.quote(source)}` says which")
     if n := counts["misnamed"]:
@@ -161,20 +169,20 @@ def _print(written: dict[str, int], source: str, out: str) -> None:
             print(f"equal captions: {n} of the {about['samples']} {name} samples {EQUAL}")
 
 
-def _print_unread(source: str) -> None:
-    """Print the suffixes of a folder's files that no modality reads, and how a sound among them is converted."""
+def _print_unread(source: str, media: Media) -> None:
+    """Print the suffixes of a folder's files that no modality reads, and how a related one among them is converted."""
     from align.commands.shown import plain
-    from align.curation.sources.folder import unread
-    from align.media.sounds.formats import SUFFIXES, convert
+    from align.curation.sources.folder import find_unread
+    from align.media.choice import advise
 
-    found = unread(Path(source)) if Path(source).is_dir() else {}
+    found = find_unread(Path(source), media) if Path(source).is_dir() else {}
     if not found:
         return
     said = ", ".join(f"{suffix or 'none'} {len(paths)}" for suffix, paths in sorted(found.items()))
     print(plain(f"suffixes that are not read: {said}"))
     for suffix, paths in sorted(found.items()):
-        if suffix.removeprefix(".") in SUFFIXES:
-            print(plain(f"a {suffix} file is not stored as it is; {convert(paths[0])}"))
+        if advice := advise(media, paths[0]):
+            print(plain(f"a {suffix} file is not stored as it is; {advice}"))
 
 
 def _has_list(out: str, split: str) -> bool:

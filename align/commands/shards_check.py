@@ -21,6 +21,7 @@ def check(
     html: str | None = None,
     up: Literal["y", "z"] = "z",
     allow_pipe: bool = False,
+    media: str = "",
 ) -> int:
     """Read every member of every sample once and say what is wrong
 
@@ -52,7 +53,9 @@ def check(
         html: a page to write, with examples to see, hear and turn
         up: the axis of point clouds that stands upright on the page
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
+    from align.commands.named import media as named_media
     from align.commands.named import split
     from align.commands.pairs import mapping
     from align.commands.progress import progress
@@ -62,6 +65,7 @@ def check(
 
     if examples < 1:
         raise ValueError(f"--examples {examples}: keep at least one of each finding")
+    known = named_media(media)
     with progress("samples") as say:
         found = diagnose(
             within(shards),
@@ -74,6 +78,7 @@ def check(
             workers=workers,
             allow_pipe=allow_pipe,
             progress=say,
+            media=known,
         )
     if html is not None:
         from align.report import write_diagnosis

@@ -136,6 +136,7 @@ def filter_(
     workers: int = 0,
     checkpoint: str = "best",
     allow: str | None = None,
+    media: str = "",
 ) -> None:
     """Keep the samples that meet a condition
 
@@ -160,7 +161,9 @@ def filter_(
         workers: processes that decode for the model, and that copy
         checkpoint: of a run: best, last, or a step
         allow: packages beside align, separated by commas, whose classes the model's config may name
+        media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
+    from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
@@ -180,6 +183,7 @@ def filter_(
         with progress("scoring") as say:
             return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)
 
+    known = named_media(media)
     with progress("samples") as say:
         kept, dropped = filter_shards(
             within(shards),
@@ -191,6 +195,7 @@ def filter_(
             members=mapping(members),
             workers=workers,
             progress=say,
+            media=known,
         )
     total = sum(kept.values()) + sum(n for reason, n in dropped.items() if not reason.startswith("member/"))
     for name, n in kept.items():

@@ -18,6 +18,7 @@ def show(
     up: Literal["y", "z"] = "z",
     members: str = "",
     allow_pipe: bool = False,
+    media: str = "",
 ) -> None:
     """Print what shards hold: counts, and a sample of each modality
 
@@ -35,7 +36,9 @@ def show(
         up: the axis of point clouds that stands upright on the page
         members: names in shards that name no modality, as in text=json:caption|txt
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
+    from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.shown import within
     from align.curation.look import look
@@ -43,12 +46,13 @@ def show(
     from align.data import Shards
     from align.files import json_text
 
+    known = named_media(media)
     if each < 1:
         raise ValueError(f"--each {each}: show at least one sample of each modality")
     if samples < 1:
         raise ValueError(f"--samples {samples}: show at least one sample")
     opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
-    found = look(opened, each)
+    found = look(opened, each, known)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if html is not None:
         from align.commands.shown import choose_positions
@@ -56,18 +60,18 @@ def show(
 
         facts = {"set": ", ".join(shards), "samples": f"{len(opened):,}", "shards": f"{len(opened.urls):,}"}
         facts["licence"] = found["licence"] or "not stated"
-        write_look(html, opened, choose_positions(len(opened), samples, seed), facts=facts, up=up)
+        write_look(html, opened, choose_positions(len(opened), samples, seed), facts=facts, up=up, media=known)
     if json:
         print(json_text({**found, "saved": files}, 2, str))
         return
-    _print(found, opened)
+    _print(found, opened, known)
     if files:
         print(f"{len(files)} files in {save}")
     if html is not None:
         print(f"{html}: {min(samples, len(opened))} samples")
 
 
-def _print(found: dict[str, Any], shards: Any) -> None:
+def _print(found: dict[str, Any], shards: Any, media: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -84,7 +88,7 @@ def _print(found: dict[str, Any], shards: Any) -> None:
     for modality, n in found["modalities"].items():
         first = [modality, f"{n:,}", f"{n / max(1, found['samples']):.0%}"]
         for example in found["examples"].get(modality) or [None]:
-            table.add_row(*map(plain, first), Text() if example is None else _shown(example, shards, console))
+            table.add_row(*map(plain, first), Text() if example is None else _shown(example, shards, console, media))
             first = ["", "", ""]
     console.print(table)
     for attribute, names in found["classes"].items():
@@ -95,8 +99,8 @@ def _print(found: dict[str, Any], shards: Any) -> None:
             console.print(Text(f"{title}: " + ", ".join(f"{n} {plain(name)}" for name, n in found[title].items())))
 
 
-def _shown(example: dict[str, Any], shards: Any, console: Any) -> Any:
-    """Where it is and its label, what it is, and a drawing."""
+def _shown(example: dict[str, Any], shards: Any, console: Any, media: Any) -> Any:
+    """Return its place and label, its description and a drawing."""
     from rich.text import Text
 
     from align.commands.shown import draw, plain
@@ -105,23 +109,12 @@ def _shown(example: dict[str, Any], shards: Any, console: Any) -> Any:
     label = in_words(example["label"], "=")
     out = plain(f"{example['key']}.{example['member']}" + (f" ({label})" if label else ""))
     out.stylize("dim")
-    out = Text.assemble(out, "\n", plain(_words(example)))
-    drawing = draw(shards, example, console)
+    out = Text.assemble(out, "\n", plain(_words(example, media)))
+    drawing = draw(shards, example, console, media)
     return Text.assemble(out, "\n", drawing, "\n") if drawing else out
 
 
-def _words(example: dict[str, Any]) -> str:
-    if "error" in example:
-        return f"unreadable: {example['error']}"
-    if "width" in example:
-        return f"{example['width']}×{example['height']} {example['mode']}, {example['bytes']} bytes"
-    if "rate" in example:
-        channels = "mono" if example["channels"] == 1 else f"{example['channels']} channels"
-        return f"{example['seconds']:g} s at {example['rate']} Hz, {channels}"
-    if "shape" in example:
-        points = f"{example['shape'][0]} points, " if len(example["shape"]) == 2 else ""
-        grey = ", without colour" if example.get("colour") is False else ""  # three columns say so themselves
-        return f"{points}{'×'.join(map(str, example['shape']))} {example['dtype']}{grey}"
-    if "text" in example:
-        return " | ".join(example["text"])[:200]
-    return f"{example['bytes']} bytes"
+def _words(example: dict[str, Any], media: Any) -> str:
+    from align.curation.look import say
+
+    return f"unreadable: {example['error']}" if "error" in example else say(example, media)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_pipe: bool = False) -> None:
+def stats(
+    shards: list[str], /, *, members: str = "", json: bool = False, allow_pipe: bool = False, media: str = ""
+) -> None:
     """Count what shards hold: samples, bytes, lengths, sizes, labels
 
     For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
@@ -18,7 +20,9 @@ def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_
         members: names in shards that name no modality, as in text=json:caption|txt
         json: print JSON
         allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
+    from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.commands.shown import within
@@ -26,9 +30,10 @@ def stats(shards: list[str], /, *, members: str = "", json: bool = False, allow_
     from align.data import Shards
     from align.files import json_text
 
+    known = named_media(media)
     with progress("samples") as say:
         opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
-        found = measure(opened, say)
+        found = measure(opened, say, known)
     if json:
         print(json_text(found, 2))
     else:

@@ -48,19 +48,16 @@ def quote(name: str) -> str:
     return name if name and name == name.strip() else repr(name)
 
 
-def draw(shards: Any, example: dict[str, Any] | None, console: Any) -> Any:
+def draw(shards: Any, example: dict[str, Any], console: Any, media: Any) -> Any:
     """Return a member as a few characters. A picture is drawn only where there are colours."""
     from rich.text import Text
 
-    from align.media.sketch import sketch
+    from align.curation.look import sketch
 
-    if example is None:
-        return Text()
     name = example["member"].partition(":")[0]
-    picture = "width" in example
-    if picture and not (console.is_terminal and console.color_system in ("256", "truecolor")):
-        return Text()
-    found = sketch(name, shards.read(example["position"])[0].get(name, b"")) if "error" not in example else None
+    colours = console.is_terminal and console.color_system in ("256", "truecolor")
+    data = shards.read(example["position"])[0].get(name, b"")
+    found = None if "error" in example else sketch(name, data, media, colours=colours)
     if not isinstance(found, list):
         return Text(found or "")
     out = Text()

@@ -4,7 +4,7 @@ from align.curation.build import build
 from align.curation.cut.filter import filter_shards
 from align.curation.cut.merge import merge_shards
 from align.curation.cut.split import split_shards
-from align.curation.members.recode import Recode
+from align.media.recode import Recode
 
 __all__ = ["Recode", "build", "filter_shards", "merge_shards", "split_shards"]
 

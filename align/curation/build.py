@@ -13,18 +13,19 @@ from typing import Any
 from align.curation.cut.copying import check_keys, check_output
 from align.curation.jobs.job import Job, Progress, plan_job
 from align.curation.jobs.production import make_and_count
-from align.curation.members.clouds import Sampling
+from align.curation.members.files import Sampling
 from align.curation.members.grouping import By
 from align.curation.members.prepared import Making, prepare
-from align.curation.members.recode import Recode
 from align.curation.sources.folder import Folder
 from align.curation.sources.foreign import may_write, plan_samples, splits
-from align.curation.sources.given import Given, keyed
+from align.curation.sources.given import Given, is_keyed
 from align.curation.sources.table import MODALITIES, Table
 from align.data.archive.writer import check_name
 from align.data.names import TABLES, MemberNames
 from align.data.shards import Shards
-from align.preprocess import Points
+from align.media import MEDIA, Media
+from align.media.cloud import MAX_POINTS
+from align.media.recode import Recode
 
 SCHEMA = 2
 """Version of the bytes that the options of ``build`` give. A build that another version began is not continued."""
@@ -52,6 +53,7 @@ def build(
     max_bad: float = 0.001,
     group: str | None = None,
     separator: str | None = None,
+    media: Media = MEDIA,
 ) -> dict[str, int]:
     """Build shards in ``out`` and return how many samples each split has.
 
@@ -87,6 +89,7 @@ def build(
             a column of the table. None: groups that the source states. A folder groups samples whose caption the
             template made of their class.
         separator: character between the cells of a .csv or .tsv.
+        media: that files and members are read by. The modality of one that is not ours is a column of a table too.
 
     Raises FileNotFoundError for a file that is missing and ValueError for input that no shard can hold, both with the
     row or the sample, and TooManyBad over the budget.
@@ -98,8 +101,8 @@ def build(
         raise ValueError(
             f"workers={workers}, max_bad={max_bad}: workers are at least 0, max_bad is a share from 0 to 1"
         )
-    if not 1 <= points <= Points().max_points:
-        raise ValueError(f"points={points}: from 1 to the {Points().max_points:,} that are read again")
+    if not 1 <= points <= MAX_POINTS:
+        raise ValueError(f"points={points}: from 1 to the {MAX_POINTS:,} that are read again")
     if Path(out).exists() and not Path(out).is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the shards")
     for name in members or {}:
@@ -107,6 +110,7 @@ def build(
             raise ValueError(f"members: {name!r} cannot name a modality: lower case letters, digits, _ and - do")
     by: By | None = group if group in ("label", "caption") else None
     recode = recode or Recode()
+    others = [medium for medium in media if medium not in MEDIA]
     limit = None if shard_mb is None else round(shard_mb * 1e6)
     header = {
         "schema": SCHEMA,
@@ -114,12 +118,15 @@ def build(
         "shard_bytes": limit,
         "recode": recode.settings(),
         "group": group,
+        **({"media": [type(medium).__qualname__ for medium in others]} if others else {}),
     }
+    sampling = Sampling(points, seed)
+    modalities = (*modalities, *(m.modality for m in others if m.modality and m.modality not in modalities))
     job = Job(
         Path(out),
         split,
         prepare,
-        Making(None, recode, Sampling(points, seed), by),
+        Making(None, recode, sampling, by, media),
         items=(),
         header=header,
         per_shard=per_shard,
@@ -135,8 +142,8 @@ def build(
         modalities=modalities,
         columns=columns,
         literal=literal,
-        points=points,
-        seed=seed,
+        sampling=sampling,
+        media=media,
         group=group if by is None else None,
         separator=separator,
     )
@@ -153,7 +160,8 @@ def build(
         return _table(table(path), job)
     if found := splits(path):
         return _shards({name or split: [str(p) for p in paths] for name, paths in found.items()}, job, members)
-    return _folder(Folder(path, template=[text for text in template if text], points=points, seed=seed), job)
+    template = [text for text in template if text]
+    return _folder(Folder(path, template=template, sampling=sampling, media=media), job)
 
 
 def _is_table(source: Any) -> bool:
@@ -165,7 +173,7 @@ def _table(table: Table, job: Job) -> dict[str, int]:
     sizes = array("q", (sample.size for sample in table.samples()))  # every row is looked at before any is written
     if not sizes:
         raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
-    header = {"table": str(table.path.resolve()), "points": table.points, "seed": table.seed}
+    header = {"table": str(table.path.resolve()), **table.sampling._asdict()}
     return make_and_count([plan_job(job, table.samples(), sizes, header)], table.without)
 
 
@@ -175,7 +183,7 @@ def _folder(tree: Folder, job: Job) -> dict[str, int]:
     for name, root in (splits or {job.split: tree.path}).items():
         plan = list(tree.samples(root, f"{name}/" if splits else ""))
         classes = {"label": names} if (names := [folder.name for folder in tree.classes(root)]) else {}
-        header = {"folder": str(root.resolve()), "points": tree.points, "seed": tree.seed, "classes": classes}
+        header = {"folder": str(root.resolve()), **tree.sampling._asdict(), "classes": classes}
         sizes = [sample.size for sample in plan]
         left += tree.unknown
         jobs.append(plan_job(replace(job, split=name, classes=classes), plan, sizes, header))
@@ -220,8 +228,8 @@ def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> d
     except StopIteration:
         raise ValueError("the source gives no samples") from None
     stream = chain([first], stream)
-    rows = isinstance(first, Mapping) and not keyed(first)
-    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling)
+    rows = isinstance(first, Mapping) and not is_keyed(first)
+    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling, job.state.media)
     header = {"program": True, **job.state.sampling._asdict()}
     written = make_and_count([plan_job(job, source.samples(), None, header)], 0)
     return {**written, "left out": written["left out"] + source.without}  # counted while it was read

@@ -1,27 +1,28 @@
-"""A look inside shards: what a member is, in words that a person reads."""
+"""A look inside shards: a description of members, in words that a person reads."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from align.data.meta import read_meta
-from align.data.names import find_mapped, row_name
+from align.data.names import LABEL, TEXT, find_mapped, member_modality
 from align.data.shards import Shards
 from align.files import atomic_write
-from align.media.npy import read_npy
-from align.media.pictures.read import open_picture
-from align.media.sounds.recording import heading
-from align.preprocess import Audio, Image, Points
-from align.preprocess.points import has_colour
-from align.values import Sample
+from align.media import MEDIA, Media, Medium
+from align.media.choice import medium_of
+from align.media.medium import Cells
+from align.values import BadSample, Sample
+
+PLACE = frozenset({"key", "url", "position", "label", "member", "bytes"})
+"""Names in an example that say nothing of its content."""
 
 
-def look(shards: Shards, each: int = 1) -> dict[str, Any]:
-    """Counts, and the first ``each`` samples of every modality: JSON-able.
+def look(shards: Shards, each: int = 1, media: Media = MEDIA) -> dict[str, Any]:
+    """Count samples and modalities, and describe the first ``each`` samples of every modality: JSON-able.
 
     {shards, samples, modalities: {name: samples}, classes, licence, ignored, bad, examples: {modality: [{key, url,
     position, member, bytes, label, ...}]}}
@@ -33,7 +34,7 @@ def look(shards: Shards, each: int = 1) -> dict[str, Any]:
             break
         for modality in list(missing):
             found = [member for member in sample if _is(member, modality)] or _foreign(sample, modality, shards)
-            if all(".neg." in member for member in found):  # it has no row of it that matches anything
+            if all(".neg." in member for member in found):  # hard negatives alone match nothing
                 continue
             label = read_meta(sample, shards.members)[0].label
             place = {
@@ -42,7 +43,7 @@ def look(shards: Shards, each: int = 1) -> dict[str, Any]:
                 "position": sample["__index__"],
                 "label": label,
             }
-            examples[modality] += [{**place, **_member(sample, member)} for member in found]
+            examples[modality] += [{**place, **_member(sample, member, media)} for member in found]
             missing[modality] -= 1
             if not missing[modality]:
                 del missing[modality]
@@ -59,7 +60,7 @@ def look(shards: Shards, each: int = 1) -> dict[str, Any]:
 
 
 def save(shards: Shards, examples: dict[str, list[dict[str, Any]]], folder: str | Path) -> list[Path]:
-    """Write the members of the samples in ``examples`` as files; no name from a shard can lead out of ``folder``."""
+    """Write the members of the samples in ``examples`` as files. No name from a shard can lead out of ``folder``."""
     out = []
     for position in sorted({example["position"] for some in examples.values() for example in some}):
         sample, _ = shards.read(position)
@@ -73,28 +74,42 @@ def save(shards: Shards, examples: dict[str, list[dict[str, Any]]], folder: str 
     return out
 
 
-def describe(member: str, data: bytes) -> dict[str, Any]:
-    """What the bytes of a member are, by its suffix; ``{"error": …}`` where they cannot be read."""
+def describe(member: str, data: bytes, media: Media = MEDIA) -> dict[str, Any]:
+    """Return facts about a member by its name or suffix, or ``{"error": …}``."""
     suffix = member.rpartition(".")[2]
+    medium = describer(media, suffix, member_modality(member))
     try:
-        if suffix in Image.suffixes:
-            return _image(data)
-        if suffix in Audio.suffixes:
-            return _sound(data)
-        if suffix == "npy":
-            return _array(data)
-        if suffix in ("txt", "cls"):
-            return {"text": data.decode("utf-8").splitlines()}
         if suffix == "json":
             return {"json": json.loads(data)}
+        return {} if medium is None else medium.describe(data)
     except Exception as error:  # the parsers of these formats have no common class; nothing here is worth a stop
         return {"error": " ".join(str(error).split()) or type(error).__name__}
-    return {}
+
+
+def say(example: Mapping[str, Any], media: Media = MEDIA) -> str:
+    """Return the description in an example of ``look`` in words."""
+    member, size = example["member"], example["bytes"]
+    about = {name: value for name, value in example.items() if name not in PLACE}
+    medium = describer(media, TEXT if ":" in member else member.rpartition(".")[2], member_modality(member))
+    return f"{size} bytes" if medium is None or not about else medium.say(about, size)
+
+
+def sketch(member: str, data: bytes, media: Media = MEDIA, *, colours: bool = True) -> str | Cells | None:
+    """Return a drawing of a member in characters, by its name, or None."""
+    medium = medium_of(media, member.rpartition(".")[2], member_modality(member))
+    try:
+        return None if medium is None else medium.sketch(data, colours=colours)
+    except BadSample:
+        return None
+
+
+def describer(media: Media, suffix: str, modality: str) -> Medium | None:
+    """Return the medium that describes members with a suffix. A label is described as a text."""
+    return medium_of(media, TEXT if suffix == LABEL else suffix, modality)
 
 
 def _is(member: str, modality: str) -> bool:
-    row = None if member.startswith("__") else row_name(member)
-    return row is not None and row.modality == modality
+    return not member.startswith("__") and member_modality(member) == modality
 
 
 def _foreign(sample: Sample, modality: str, shards: Shards) -> list[str]:
@@ -102,33 +117,11 @@ def _foreign(sample: Sample, modality: str, shards: Shards) -> list[str]:
     return [] if name is None else [name]
 
 
-def _member(sample: Sample, member: str) -> dict[str, Any]:
+def _member(sample: Sample, member: str, media: Media) -> dict[str, Any]:
     name, _, key = member.partition(":")
     data = sample[name]
-    found = describe(name, data)
+    found = describe(name, data, media)
     if key:
         content = found.get("json")
         found = {"text": [str(content[key])]} if isinstance(content, dict) and key in content else {}
     return {"member": member, "bytes": len(data), **found}
-
-
-def _image(data: bytes) -> dict[str, Any]:
-    with open_picture(data) as found:
-        return {"width": found.image.width, "height": found.image.height, "mode": found.image.mode}
-
-
-def _sound(data: bytes) -> dict[str, Any]:
-    found = heading(data)
-    return {"seconds": round(found.seconds, 4), "rate": found.rate, "channels": found.channels}
-
-
-def _array(data: bytes) -> dict[str, Any]:
-    from numpy.lib import format as npy
-
-    file = io.BytesIO(data)
-    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    found: dict[str, Any] = {"shape": list(shape), "dtype": str(dtype)}
-    if len(shape) == 2 and shape[1] == 6 and dtype.kind in "fiu":
-        found["colour"] = has_colour(read_npy(io.BytesIO(data), "points", limit=6 * Points().max_points))
-    return found

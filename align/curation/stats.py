@@ -1,34 +1,35 @@
-"""What shards hold in numbers: counts, bytes, lengths and sizes, the balance of labels. Nothing is decoded."""
+"""Shards in numbers: counts, bytes, lengths and sizes, the balance of labels. Nothing is decoded."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from align.curation.look import describe
+from align.curation.look import describe, describer
 from align.data.bad import is_hole
 from align.data.labels import attributes
 from align.data.meta import read_meta
 from align.data.names import CODE
 from align.data.rows import RowSource, UnusableMember, find_rows
 from align.data.shards import Shards
+from align.media import MEDIA, Media
 
 
-def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Numbers about a set, JSON-able: samples, shards, bytes, modalities and labels.
+def measure(shards: Shards, progress: Callable[[int, int], None] | None = None, media: Media = MEDIA) -> dict[str, Any]:
+    """Measure a set, JSON-able: samples, shards, bytes, modalities and labels.
 
     ``modalities[m]`` has ``samples``, ``rows``, ``bytes`` (of all rows), ``unreadable`` (rows whose header cannot be
-    read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: for each of
-    bytes, rows (of a sample), width, height, seconds, points, characters and words that applies its ``min``,
-    ``median``, ``max`` and ``sum``. ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most
-    frequent first). Every member is read once, of which only the header is looked at; a number is kept for each
-    quantity of a row.
+    read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: ``min``,
+    ``median``, ``max`` and ``sum`` of bytes, of the rows of a sample, and of the medium's own (width, height, seconds,
+    points, characters, words). ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most
+    frequent first). Every member is read once, and only its header is looked at. A number is kept for each quantity of
+    a row.
     """
-    found: dict[str, _Rows] = {m: _Rows() for m in shards.modalities}
+    found: dict[str, _Rows] = {m: _Rows(m, media) for m in shards.modalities}
     labels: dict[str, Counter[str]] = {}
     labelled: Counter[str] = Counter()
     total = 0
@@ -61,13 +62,14 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None) 
 class _Rows:
     """The rows of a modality."""
 
-    def __init__(self) -> None:
+    def __init__(self, modality: str, media: Media) -> None:
+        self.modality, self.media = modality, media
         self.samples = self.unreadable = 0
         self.quantities: dict[str, array[float]] = {}
         self.kinds: dict[str, Counter[str]] = {}
 
     def add(self, rows: Sequence[Any]) -> None:
-        """One sample's; hard negatives are rows too, but give no coverage."""
+        """Add the rows of one sample. Hard negatives are rows too, but give no coverage."""
         here = 0
         for row in rows:
             if isinstance(row, UnusableMember) and is_hole(row.reason):
@@ -77,41 +79,25 @@ class _Rows:
                 continue
             here += not row.negative
             self._put("bytes", len(row.data))
-            about = describe(row.suffix, row.data)
+            about = describe(f"{self.modality}.{row.suffix}", row.data, self.media)
+            medium = describer(self.media, row.suffix, self.modality)
             if "error" in about:
                 self.unreadable += 1
-            else:
-                self._about(about)
+            elif about and medium is not None:
+                quantities, kinds = medium.measure(about)
+                for name, value in quantities.items():
+                    self._put(name, value)
+                for name, kind in kinds.items():
+                    self.kinds.setdefault(name, Counter())[kind] += 1
         if here:
             self.samples += 1
             self._put("rows", here)
 
-    def _about(self, about: Mapping[str, Any]) -> None:
-        for name in ("width", "height", "seconds"):
-            if name in about:
-                self._put(name, about[name])
-        for name, kind in {"mode": "mode", "rate": "Hz", "channels": "channels", "dtype": "dtype"}.items():
-            if name in about:
-                self._kind(kind, str(about[name]))
-        if "shape" in about:
-            shape = about["shape"]
-            if len(shape) == 2 and shape[1] in (3, 6):
-                self._put("points", shape[0])
-                self._kind("colour", "with colour" if about.get("colour") else "without colour")
-            else:
-                self._kind("shape", "×".join(map(str, shape)))
-        if "text" in about:
-            text = " ".join(about["text"])
-            self._put("characters", len(text))
-            self._put("words", len(text.split()))
-
     def _put(self, name: str, value: float) -> None:
         self.quantities.setdefault(name, array("d")).append(value)
 
-    def _kind(self, name: str, value: str) -> None:
-        self.kinds.setdefault(name, Counter())[value] += 1
-
     def numbers(self) -> dict[str, Any]:
+        """Return the modality's part of ``measure``."""
         quantities = {name: np.array(values) for name, values in self.quantities.items()}
         return {
             "samples": self.samples,

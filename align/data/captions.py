@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from align.data.names import row_name
+from align.data.names import TEXT, row_name
 from align.values import BadSample
 
 _blank = re.compile(r"[\s\ufeff\u200b]*")
@@ -40,4 +40,4 @@ def caption_of(members: Mapping[str, bytes]) -> str:
 
 def _is_caption(name: str) -> bool:
     row = row_name(name)
-    return name == "txt" or (row is not None and row.suffix == "txt" and not row.negative)
+    return name == TEXT or (row is not None and row.suffix == TEXT and not row.negative)

@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 MemberNames = Mapping[str, Sequence[str]]
 
+TEXT = "txt"
+"""Suffix of members that hold captions, one a line, in any modality: a rule of the shards' format."""
+LABEL = "cls"
+"""Name of a member that holds a label, as webdataset writes it."""
+
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
     "audio": ["flac", "wav", "ogg", "mp3"],
-    "text": ["txt"],
-    "label": ["cls"],
+    "text": [TEXT],
+    "label": [LABEL],
 }
 """Member names of img2dataset and webdataset, which state no modality (``data.members``). Of several the first."""
 
@@ -102,6 +107,12 @@ def row_name(member: str) -> RowName | None:
     return RowName(
         found["modality"], found["negative"] is not None, -1 if number is None else int(number), found["suffix"]
     )
+
+
+def member_modality(member: str) -> str:
+    """Return the modality in a member's name, or "" for a name without one."""
+    row = row_name(member)
+    return "" if row is None else row.modality
 
 
 def find_mapped(modality: str, members: MemberNames, have: Iterable[str]) -> str | None:

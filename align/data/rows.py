@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.decoded import is_decoded, member_of, split_texts
-from align.data.names import CODE, FOREIGN, MemberNames, row_name
+from align.data.names import CODE, FOREIGN, TEXT, MemberNames, row_name
 from align.values import BadSample, Sample
 
 USUAL = frozenset(name for names in FOREIGN.values() for name in names)
@@ -25,7 +25,7 @@ class RowSource(NamedTuple):
     @property
     def suffix(self) -> str:
         """The format of its bytes. A caption inside the json is "txt"."""
-        return "txt" if self.member.startswith("json:") else self.member.rpartition(".")[2]
+        return TEXT if self.member.startswith("json:") else self.member.rpartition(".")[2]
 
 
 class UnusableMember(NamedTuple):
@@ -60,7 +60,7 @@ def find_rows(
             slots[slot] = (rank, member)
     for (negative, _), (_, member) in sorted(slots.items()):
         for data in split_texts(sample[member]):
-            by_line = member.endswith(".txt") and not is_decoded(data)
+            by_line = member.endswith(f".{TEXT}") and not is_decoded(data)
             out += split_lines(data, modality, negative, member) if by_line else [RowSource(data, negative, member)]
     if not slots and (name := member_of(modality, members, sample)) is not None:
         out += _find_mapped_rows(sample, name, modality, suffixes, stated or {})
@@ -89,12 +89,12 @@ def _find_mapped_rows(
             kept = [RowSource(x, False, member) for x in found if is_decoded(x) or not is_blank(x)]
             return [*kept] if kept else [UnusableMember(f"{modality}/{BLANK}", member)]
         if suffixes and suffix not in suffixes and suffix not in CODE and suffix not in USUAL:
-            suffix = "txt" if "txt" in suffixes else ""  # a name that says nothing of the content: ``img``, ``image``
+            suffix = TEXT if TEXT in suffixes else ""  # a name that says nothing of the content: ``img``, ``image``
         elif suffix in CODE or (suffixes and suffix not in suffixes):
             return [UnusableMember(f"ignored/{modality}.{suffix}", member)]
-        if suffix == "txt" and is_blank(data):
+        if suffix == TEXT and is_blank(data):
             return [UnusableMember(f"{modality}/{BLANK}", member)]
-        return [RowSource(data.strip() if suffix == "txt" else data, False, member)]
+        return [RowSource(data.strip() if suffix == TEXT else data, False, member)]
     value = stated.get(key)
     if value is None:
         return []
@@ -104,7 +104,7 @@ def _find_mapped_rows(
         return [UnusableMember(explain(error, modality), name)]
     if not found:
         return [UnusableMember(f"{modality}/{BLANK}", name)]
-    if suffixes and "txt" not in suffixes:
+    if suffixes and TEXT not in suffixes:
         raise ValueError(
             f"members: {name!r} is text, which the preprocess of {modality!r} does not read ({', '.join(suffixes)})"
         )

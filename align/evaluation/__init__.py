@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "precision", "prompts"),
+    ("composed", "counts", "labels", "pairs", "prompts"),
     ("altered", "blocks", "classes", "protocol", "readings"),
     ("hits", "retrieval_section"),
     ("space",),

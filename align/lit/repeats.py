@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from align.data.names import TEXT
 from align.model import JointModel
 from align.objective import Objective
 from align.values import Batch, Rows
@@ -33,7 +34,7 @@ class Repeats(L.Callback):
         if not trainer.is_global_zero:
             return
         for modality in sorted(self.objective.contrasted):
-            reads_text = "txt" in self.model.preprocess[modality].suffixes
+            reads_text = TEXT in self.model.preprocess[modality].suffixes
             if reads_text and (line := describe_repeats(batch, modality, self.mixed)):
                 print(line, file=sys.stderr, flush=True)
 

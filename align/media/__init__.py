@@ -1,3 +1,24 @@
-"""Media: the kinds of file that are read, and how each is read, described, checked, re-encoded and shown."""
+"""Media: the kinds of file that are read, and how each is read, described, checked, compared, written anew and shown.
 
-FLOORS = (("medium", "reading"), ("npy", "pictures", "sounds", "words"), ("shapes", "sketch"))
+Ours stand in MEDIA; nothing registers itself. A function that meets files takes ``media``, which may hold others too.
+"""
+
+from align.media.array import ARRAY
+from align.media.cloud import CLOUD
+from align.media.medium import Medium
+from align.media.picture import PICTURE
+from align.media.sound import SOUND
+from align.media.words import WORDS
+
+FLOORS = (
+    ("reading", "recode"),
+    ("medium",),
+    ("npy", "pictures", "sounds", "sketch"),
+    ("shapes", "words"),
+    ("picture", "sound", "cloud"),
+    ("array",),
+    ("choice",),
+)
+
+Media = tuple[Medium, ...]
+MEDIA: Media = (PICTURE, SOUND, CLOUD, WORDS, ARRAY)

@@ -16,7 +16,7 @@ from align.values import BadSample
 
 
 def read_array(source: Any, kind: str, *, limit: int) -> np.ndarray:
-    """An array from .npy bytes, a path, an ndarray or a tensor; only what is encoded is checked, as by ``read_npy``."""
+    """Return an array from .npy bytes, a path, an ndarray or a tensor. Only encoded ones are checked (``read_npy``)."""
     if isinstance(source, np.ndarray):
         return source
     if isinstance(source, Tensor):
@@ -32,7 +32,7 @@ def read_array(source: Any, kind: str, *, limit: int) -> np.ndarray:
 
 
 def read_npy(file: BinaryIO, kind: str, *, limit: int) -> np.ndarray:
-    """The numeric array in a .npy file or member, C or Fortran order, versions 1 and 2 of the format.
+    """Read the numeric array of a .npy file or member, C or Fortran order, versions 1 and 2 of the format.
 
     kind: the first half of a reason, "points" in points/not-npy. limit: numbers at most.
     Raises BadSample: KIND/empty, KIND/not-npy, KIND/dtype (objects, text, records), KIND/too-large, KIND/truncated.
@@ -66,21 +66,29 @@ def read_npy(file: BinaryIO, kind: str, *, limit: int) -> np.ndarray:
 
 
 def header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, Fortran order, dtype) of a .npy, which then stands at its numbers. Raises what numpy's reader does."""
+    """Read (shape, Fortran order, dtype) of a .npy, up to its numbers. Raises the errors of numpy's reader."""
     start = file.read(10)
     if start[6:] == b"\x01\x00" + start[8:]:  # version 1: the header's length follows, in two bytes
-        return parsed(start + file.read(int.from_bytes(start[8:], "little")))
+        return parse_cached(start + file.read(int.from_bytes(start[8:], "little")))
     file.seek(0)
     return parse(file)
 
 
 def parse(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Parse a header by numpy's reader."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     return read[version](file)
 
 
 @lru_cache(64)
-def parsed(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """As ``parse``, once for members whose headers are alike: numpy's reader compiles Python, 30 µs."""
+def parse_cached(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Parse a header, once for members whose headers are alike: numpy's reader compiles Python, 30 µs."""
     return parse(io.BytesIO(start))
+
+
+def save_npy(array: np.ndarray) -> bytes:
+    """Return an array as .npy bytes."""
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 
-from align.media import pictures, sounds
-from align.media.npy import read_npy
-from align.media.pictures.read import read_picture
-from align.media.sounds.read import from_file
-from align.values import BadSample
+from align.media.medium import Cells
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
-Coloured = list[list[tuple[tuple[int, int, int], tuple[int, int, int]]]]
-"""Lines of cells, each with the colour of its upper and of its lower half."""
 
 
 def wave_blocks(wave: np.ndarray, width: int = 24) -> str:
-    """(T,) -> ``width`` characters: the square root of each part's peak, the loudest part being a full block."""
+    """Draw a wave (T,) as ``width`` blocks, each the square root of its part's peak. The loudest one is full."""
     parts = np.array_split(np.nan_to_num(np.abs(wave)), width)
     loud = np.array([float(part.max()) if len(part) else 0.0 for part in parts])
     if not loud.max() > 0:
@@ -29,7 +20,7 @@ def wave_blocks(wave: np.ndarray, width: int = 24) -> str:
 
 
 def cloud_dots(xyz: np.ndarray, width: int = 12, height: int = 5) -> str:
-    """(P, 3) seen along y, z up, in Braille: 2 x 4 dots a character, as ``height`` lines."""
+    """Draw points (P, 3) as seen along y, z up, in ``height`` lines of Braille, 2 x 4 dots a character."""
     flat = xyz[np.isfinite(xyz).all(axis=1)][:, [0, 2]].astype(np.float64)
     if not len(flat):
         return ""
@@ -45,27 +36,11 @@ def cloud_dots(xyz: np.ndarray, width: int = 12, height: int = 5) -> str:
     return "\n".join("".join(map(chr, line)) for line in codes.tolist())
 
 
-def picture_cells(pixels: np.ndarray, width: int = 16) -> Coloured:
-    """(H, W, 3) uint8 as lines of ``width`` cells of two pixels, one over the other; at most 8 lines."""
+def picture_cells(pixels: np.ndarray, width: int = 16) -> Cells:
+    """Draw (H, W, 3) uint8 as at most 8 lines of ``width`` cells of two pixels, one over the other."""
     from PIL import Image as Picture
     from PIL.Image import Resampling
 
     rows = 2 * min(8, max(1, round(width * pixels.shape[0] / pixels.shape[1] / 2)))
     small = np.asarray(Picture.fromarray(pixels).resize((width, rows), Resampling.BOX)).tolist()
     return [[(tuple(a), tuple(b)) for a, b in zip(small[i], small[i + 1], strict=True)] for i in range(0, rows, 2)]
-
-
-def sketch(member: str, data: bytes) -> str | Coloured | None:
-    """A drawing of a member by its suffix, or None where there is none or it cannot be read."""
-    suffix = member.rpartition(".")[2]
-    try:
-        if suffix in sounds.SUFFIXES:
-            return wave_blocks(from_file(data, 600.0)[0])
-        if suffix in pictures.SUFFIXES:
-            return picture_cells(read_picture(data, 2**25).permute(1, 2, 0).numpy())
-        if suffix == "npy":
-            array: Any = read_npy(io.BytesIO(data), "points", limit=1 << 25)
-            return cloud_dots(array[:, :3]) if array.ndim == 2 and array.shape[1] in (3, 6) else None
-    except BadSample:
-        return None
-    return None

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, final
 
 from align.data.names import row_name
-from align.page.faces import Face, face_of
+from align.media import MEDIA, Media
+from align.media.medium import Face
+from align.page.faces import face_json, face_of, size
 from align.values import Sample
 
 SCRIPTS = ("cloud.js", "sound.js", "faces.js", "cards.js")
@@ -44,10 +46,11 @@ class Cards:
     Args:
         up: the axis of point clouds that stands upright, "y" or "z".
         max_bytes: of all faces together. Members after that have no face.
+        media: that make the faces.
     """
 
-    def __init__(self, *, up: str = "z", max_bytes: int = 6_000_000):
-        self.up, self.max_bytes = up, max_bytes
+    def __init__(self, *, up: str = "z", max_bytes: int = 6_000_000, media: Media = MEDIA):
+        self.up, self.max_bytes, self.media = up, max_bytes, media
         self.size = 0
         self.groups: list[list[Card]] = []
 
@@ -58,12 +61,12 @@ class Cards:
 
     def part(self, name: str, data: bytes, label: str = "", *, show: bool = True) -> Part:
         """Return a member with its face, or with its first bytes where it has no face or ``show`` is False."""
-        face = face_of(name, data) if show and self.size < self.max_bytes else None
+        face = face_of(name, data, self.media) if show and self.size < self.max_bytes else None
         if face is None:
             head = data[:HEAD].decode("ascii", "replace")
             plain = "".join(c if c.isprintable() and c != "\ufffd" else "·" for c in head)
             return Part(name, None, f"{len(data):,} bytes" + (f": {plain}" if plain else ""))
-        self.size += len(face.data)
+        self.size += size(face)
         return Part(name, face, label)
 
     def parts(self, sample: Sample) -> list[Part]:
@@ -84,6 +87,6 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _json(card: Card) -> dict[str, object]:
-    parts = [[part.name, part.face.json() if part.face else None, part.label] for part in card.parts]
+    parts = [[part.name, face_json(part.face) if part.face else None, part.label] for part in card.parts]
     shard = card.shard.rpartition("/")[2]
     return {"key": card.key, "shard": shard, "faces": parts, "detail": card.detail, "label": card.label}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.media.array import ARRAY
 from align.media.npy import read_array
 from align.media.reading import bad
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
@@ -23,7 +24,8 @@ class Array(Preprocess):
     shape: of one row. dtype: of the rows. Floats are cast to it, integers must fit it exactly.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ("npy",)
+    suffixes: ClassVar[tuple[str, ...]] = ARRAY.suffixes
+    medium = ARRAY
 
     def __init__(
         self,

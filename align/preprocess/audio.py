@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor
 
-from align.media.sounds import SUFFIXES
+from align.media.sound import SOUND
 from align.media.sounds.read import read_sound
 from align.media.sounds.window import read_window, start_of
 from align.preprocess.audio_groups import Augment, Flat, Limits, Place, Spectrogram, Window, group
@@ -32,7 +32,8 @@ class Audio(Preprocess):
         dtype: of the waves that a worker ships.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = SOUND.suffixes
+    medium = SOUND
 
     def __init__(
         self,

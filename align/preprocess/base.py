@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from align.media import MEDIA, Medium
+from align.media.choice import medium_of
 from align.values import Values
 
 
@@ -25,6 +27,13 @@ class Preprocess(ABC):
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """The extensions of members that ``decode`` reads, the preferred one first."""
+    medium: ClassVar[Medium | None] = None
+    """How its members are described, checked and shown; by default one of ours that reads the first of ``suffixes``."""
+
+    def __init_subclass__(cls) -> None:
+        stated = vars(cls)
+        if "medium" not in stated and isinstance(suffixes := stated.get("suffixes"), tuple) and suffixes:
+            cls.medium = medium_of(MEDIA, suffixes[0])
 
     @abstractmethod
     def decode(self, source: Any) -> Tensor | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, inf, log
+from math import exp, log
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align.media.pictures import SUFFIXES
+from align.media.picture import MAX_PIXELS, PICTURE
 from align.media.pictures.read import read_picture
+from align.media.recode import check_levels
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 
 MEANS = {
@@ -45,7 +46,8 @@ class Image(Preprocess):
             beyond, the picture's smallest and largest value. `align shards check` names pictures that this hardly fits.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = PICTURE.suffixes
+    medium = PICTURE
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Image(Preprocess):
         crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool = False,
         resize: Literal["crop", "squash"] = "crop",
-        max_pixels: int = 2**25,
+        max_pixels: int = MAX_PIXELS,
         levels: tuple[float, float] | None = None,
     ):
         check_at_least("size", size, 1)
@@ -68,8 +70,7 @@ class Image(Preprocess):
             raise ValueError(f"mean={tuple(mean)} are numbers: give std as three numbers too, or its preset's name")
         if crop_scale[1] > 1:
             raise ValueError(f"crop_scale={tuple(crop_scale)} is a share of the image's area; its end is at most 1")
-        if levels is not None and not (len(levels) == 2 and -inf < levels[0] < levels[1] < inf):
-            raise ValueError(f"levels={tuple(levels)} are the values of black and white, as in (0, 4095)")
+        check_levels(levels)
         self.size = size
         self.mean = mean
         self.std = std

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.media.cloud import CLOUD, MAX_POINTS
 from align.media.npy import read_array
-from align.media.reading import bad
-from align.media.shapes.mesh import SUFFIXES, read_cloud
+from align.media.shapes.array import read_columns
+from align.media.shapes.mesh import read_cloud
 from align.media.shapes.part import COLOUR_MISSING, FILL
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
-
-FARTHEST = 1e6  # a coordinate beyond it is damage, or needs another unit
 
 
 class Points(Preprocess):
@@ -38,8 +37,9 @@ class Points(Preprocess):
         max_points: a larger array is refused by its header.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ("npy",)
-    files: ClassVar[tuple[str, ...]] = SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = CLOUD.suffixes
+    medium = CLOUD
+    files: ClassVar[tuple[str, ...]] = CLOUD.files
     """Suffixes of meshes and scans, which ``decode`` reads from a path."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Points(Preprocess):
         scale_jitter: float = 0.0,
         drop: float = 0.0,
         scale: float = 1.0,
-        max_points: int = 5_000_000,
+        max_points: int = MAX_POINTS,
     ):
         check_at_least("points", points, 1)
         check_choice("preset", preset, ("unit_sphere", "absolute"))
@@ -90,7 +90,7 @@ class Points(Preprocess):
                     warnings.warn(f"{source} is read without colour: {note.detail}", stacklevel=2)
         else:
             array = read_array(source, "points", limit=6 * self.max_points)
-        cloud = checked(array, source, self.color)  # (6 or 3, P)
+        cloud = read_columns(array, source, self.color)  # (6 or 3, P)
         if self.preset == "unit_sphere":
             cloud[:3] = unit_sphere(cloud[:3])
         elif self.scale != 1:
@@ -122,41 +122,6 @@ class Points(Preprocess):
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (self.points, self.channels), torch.float32)
-
-
-def checked(array: np.ndarray, source: Any, color: bool) -> np.ndarray:
-    """(6 or 3, P), a copy, of an array (P, 6 or 3) that is a cloud; BadSample otherwise. Other numbers than float32 and
-    float16 become float64.
-
-    Coordinates lie in rows here: numpy's minimum and maximum then take 10 µs for 10,000 points, across them 500.
-    """
-    if array.ndim != 2 or array.shape[1] not in (3, 6):
-        raise bad("points/shape", source, f"shape {array.shape}; expected (P, 3) or (P, 6)")
-    if array.dtype.kind not in "fiu":
-        raise bad("points/dtype", source, f"{array.dtype} is not numeric")
-    if len(array) == 0:
-        raise bad("points/empty", source, "no points")
-    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    with np.errstate(over="ignore"):
-        cloud = np.array(array[:, : 6 if color else 3].T, np.float32 if single else np.float64, order="C")
-    low, high = cloud.min(1), cloud.max(1)  # of NaN they are NaN
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise bad("points/non-finite", source, "NaN or infinity")
-    if (far := max(-low[:3].min(), high[:3].max())) > FARTHEST:
-        raise bad("points/range", source, f"coordinates reach {far:.3g}, at most {FARTHEST:g} are read")
-    if len(cloud) == 6 and (low[3:].min() < 0 or high[3:].max() > 1):
-        least, most = low[3:].min(), high[3:].max()
-        if least < -0.01 or most > 1.01:
-            raise bad("points/colour", source, f"rgb from {least:.3g} to {most:.3g}; expected 0 to 1")
-        cloud[3:].clip(0, 1, out=cloud[3:])
-    return cloud
-
-
-def has_colour(array: np.ndarray) -> bool:
-    """Whether a cloud (P, 3 or 6) has colours; the grey that stands for none (0.4 everywhere) is none."""
-    if array.ndim != 2 or array.shape[1] != 6:
-        return False
-    return not all((np.abs(some[:, 3:].astype(np.float32) - FILL) < 1e-3).all() for some in (array[:1], array))
 
 
 def unit_sphere(xyz: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from align.media.words import read_text
+from align.media.words import WORDS, read_text
 from align.preprocess.base import Preprocess, check_at_least, stack
 
 PER_TOKEN = 16  # characters of the text read for each token of context: byte pairs take quadratic time on a long word
@@ -18,7 +18,8 @@ PER_TOKEN = 16  # characters of the text read for each token of context: byte pa
 class Text(Preprocess):
     """The part that all tokenizers share. A leaf's ``eval`` turns a string into (context,) int64 ids."""
 
-    suffixes: ClassVar[tuple[str, ...]] = ("txt",)
+    suffixes: ClassVar[tuple[str, ...]] = WORDS.suffixes
+    medium = WORDS
 
     def __init__(self, context: int):
         check_at_least("context", context, 3)

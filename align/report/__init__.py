@@ -1,6 +1,6 @@
 """Results and runs -> one self-contained HTML page."""
 
-from align.page.faces import Face as Face
+from align.media.medium import Face as Face
 from align.report.diagnosis import write_diagnosis as write_diagnosis
 from align.report.gallery import Answer as Answer
 from align.report.gallery import Gallery as Gallery

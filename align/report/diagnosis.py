@@ -36,7 +36,7 @@ def write_diagnosis(
         facts: names and values under the title.
         up: the axis of point clouds that stands upright, "y" or "z".
     """
-    cards = Cards(up=up)
+    cards = Cards(up=up, media=found.media)
     first = Reasons([_reason(finding) for finding in found.findings])
     nothing = Sentence("Nothing: every member could be read, and nothing stands out.")
     chapters = [Chapter("findings", "Findings", _verdict(found), [first if found.findings else nothing])]

@@ -8,7 +8,9 @@ from typing import NamedTuple, cast
 
 from align.data.names import FOREIGN, MemberNames
 from align.data.shards import Shards
-from align.page.faces import Face, caption, face
+from align.media import MEDIA, Media
+from align.media.medium import Face
+from align.page.faces import caption, face, size
 from align.report.nearest import Found, Hit, hits, nearest, spread
 from align.values import Embeddings, Sample
 
@@ -63,6 +65,7 @@ def build_gallery(
     hit: Hit | None = None,
     up: str = "z",
     max_bytes: int = 5_500_000,
+    media: Media = MEDIA,
 ) -> Gallery:
     """Return queries spread over the samples, and their k nearest answers for each ordered pair of modalities.
 
@@ -74,6 +77,7 @@ def build_gallery(
             Default: ``embeddings.group``. A sample always hits itself.
         up: the axis of point clouds that stands upright, "y" or "z".
         max_bytes: of all faces together. Queries past it are left out. The page is a third larger than that.
+        media: that make the faces.
 
     Raises ValueError where no two modalities have rows, or the shards are not those that were embedded.
     """
@@ -89,7 +93,7 @@ def build_gallery(
             rounds[i] += [_Ask(sample, of, m, nearest(table[of], table[m], sample, good, k)) for m in others]
     shown = {s for asks in rounds for ask in asks for s in (ask.sample, *(found.sample for found in ask.found))}
     names = samples.members if isinstance(samples, Shards) else FOREIGN
-    shelf = _Shelf(embeddings, _members(samples, embeddings, shown), names)
+    shelf = _Shelf(embeddings, _members(samples, embeddings, shown), names, media)
     out: list[Query] = []
     for i, asks in enumerate(rounds):
         if i and shelf.size + shelf.size // i > max_bytes:  # another round would be as large as those so far
@@ -103,8 +107,9 @@ def build_gallery(
 class _Shelf:
     """The items so far. Each sample comes once, with the faces that the page shows."""
 
-    def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: MemberNames):
+    def __init__(self, embeddings: Embeddings, found: Mapping[int, Sample], members: MemberNames, media: Media):
         self.ids, self.labels, self.found, self.members = embeddings.ids, embeddings.labels, found, members
+        self.media = media
         self.items: list[Item] = []
         self.size = 0  # bytes of all faces
         self._place: dict[int, int] = {}
@@ -117,9 +122,9 @@ class _Shelf:
             label = self.labels[sample] if self.labels else None
             self.items.append(Item(self.ids[sample], {}, caption(read, label, self.members)))
         item = self.items[self._place[sample]]
-        if modality not in item.faces and (found := face(modality, read, self.members)) is not None:
+        if modality not in item.faces and (found := face(modality, read, self.members, self.media)) is not None:
             item.faces[modality] = found
-            self.size += len(found.data)
+            self.size += size(found)
         return self._place[sample]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from align.data.labels import in_words
 from align.data.meta import read_meta
 from align.data.shards import Shards
+from align.media import MEDIA, Media
 from align.page.blocks import Chapter, Coverage
 from align.page.cards import SCRIPTS, Card, Cards
 from align.page.shell import Page, write_page
@@ -21,6 +22,7 @@ def write_look(
     title: str = "Shards",
     facts: Mapping[str, str] | None = None,
     up: str = "z",
+    media: Media = MEDIA,
 ) -> Path:
     """Write the page and return its path.
 
@@ -28,8 +30,9 @@ def write_look(
         positions: of the samples to show.
         facts: names and values under the title.
         up: the axis of point clouds that stands upright, "y" or "z".
+        media: that make the faces.
     """
-    cards = Cards(up=up)
+    cards = Cards(up=up, media=media)
     shown = []
     for position in positions:
         sample, _ = shards.read(position)  # its bad members are left out here and counted by `align shards check`

@@ -8,6 +8,7 @@ from typing import Any
 
 from align.page.blocks import AnyBlock, Chapter, Queries
 from align.page.cards import Card, Cards
+from align.page.faces import face_json
 from align.page.heat import by_number_of_parts
 from align.page.section import Gallery as Samples
 from align.page.section import Section, Tile
@@ -109,7 +110,8 @@ def _data(gallery: Gallery | None) -> dict[str, Any]:
     if gallery is None or not gallery.queries:
         return {}
     items = [
-        {"key": i.key, "caption": i.caption, "faces": {m: f.json() for m, f in i.faces.items()}} for i in gallery.items
+        {"key": i.key, "caption": i.caption, "faces": {m: face_json(f) for m, f in i.faces.items()}}
+        for i in gallery.items
     ]
     queries = [
         [q.item, q.of, q.to, [[a.item, round(a.score, 4), int(a.hit)] for a in q.answers]] for q in gallery.queries

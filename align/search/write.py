@@ -11,7 +11,7 @@ from torch import Tensor
 import align
 from align.data import Shards
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, MemberNames, find_mapped
+from align.data.names import FOREIGN, TEXT, MemberNames, find_mapped
 from align.files import atomic_folder, atomic_write, json_text, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
@@ -74,7 +74,7 @@ def captions(sample: Sample, members: MemberNames = FOREIGN) -> list[str]:
     lines: list[str] = []
     for name in sorted(sample):
         parts, content = name.split("."), sample[name]
-        if parts[-1] == "txt" and "neg" not in parts and isinstance(content, bytes | str):
+        if parts[-1] == TEXT and "neg" not in parts and isinstance(content, bytes | str):
             text = content.decode(errors="replace") if isinstance(content, bytes) else content
             lines += [line.strip() for line in text.splitlines() if line.strip()]
     return lines or _of_json(sample, members)

@@ -13,12 +13,13 @@ from align.curation.check.findings import Finding, Findings, Place
 from align.curation.check.labels import check_labels
 from align.curation.check.leakage import check_leakage
 from align.curation.check.said import check_said
-from align.curation.check.seen import Seen
+from align.curation.check.seen import Odd, Seen
 from align.curation.check.survey import survey
 from align.data.archive.build import read_index
 from align.data.names import CODE
 from align.data.places.urls import resolve_shards
 from align.data.shards import Shards
+from align.media import MEDIA, Media
 
 Progress = Callable[[int, int], None]
 URLs = str | Path | Sequence[str | Path]
@@ -39,6 +40,7 @@ class Diagnosis:
     max_bad: float
     source: Shards | None  # the set and the one that it was compared with, to read examples from
     other: Shards | None
+    media: Media = MEDIA
 
     @property
     def allowed(self) -> int:
@@ -78,6 +80,7 @@ def diagnose(
     workers: int = 0,
     allow_pipe: bool = False,
     progress: Progress | None = None,
+    media: Media = MEDIA,
 ) -> Diagnosis:
     """Read every member of every sample and return the faults of the set.
 
@@ -93,6 +96,7 @@ def diagnose(
         most: examples kept of each finding.
         workers: processes that read and decode, 0 for this one. The diagnosis does not depend on their number.
         progress: called with the number of samples done and their total.
+        media: that members are read by.
 
     Raises FileNotFoundError for a missing shard, ValueError for a modality that no shard has or a share out of [0, 1].
     """
@@ -100,35 +104,35 @@ def diagnose(
         raise ValueError(f"max_bad is a share from 0 to 1, not {max_bad}")
     if workers < 0:
         raise ValueError(f"workers={workers}: 0 for none, or how many processes read")
-    findings = Findings(most)
+    findings = Findings(most, media)
     paths, shards = _open(urls, members, allow_pipe, findings)
     other = Shards(against, shuffle=False, members=members, allow_pipe=allow_pipe) if against is not None else None
     wanted = _choose(shards, modalities)
-    seen = Seen(most)
+    seen = Seen(most, media)
     if shards is not None:
         for path, index in zip(shards.urls, shards.indexes, strict=True):
             check_archive(path, index, findings)
         local = [path for path in paths if isinstance(path, Path)]
         check_manifest(local, findings)
         _find_pickles(shards, findings)
-        check_said(shards, findings)
+        check_said(shards, findings, media)
         size, total = len(shards), len(shards) + (len(other) if other is not None else 0)
-        seen = survey(shards, wanted, most, workers=workers, progress=progress and (lambda n: progress(n, total)))
+        say = progress and (lambda n: progress(n, total))
+        seen = survey(shards, wanted, most, workers=workers, progress=say, media=media)
         findings.merge(seen.findings)
         seen.findings = findings
         check_keys(shards, findings)
         check_copies(shards, wanted, findings)
-        for prints in seen.prints.values():
-            check_looks(shards, prints, findings)
+        for medium in {medium.name: medium for medium in media}.values():
+            check_looks(shards, seen.prints[medium.name], medium.modality, findings)
         check_captions(shards, seen.captions, findings)
-        usual = str(rate) if rate is not None else None
-        seen.rates.report("audio/odd-rate", "{} Hz, expected {}" if usual else "{} Hz, most have {}", findings, usual)
-        seen.channels.report("audio/channels", "{}, most have {}", findings)
-        seen.colours.report("points/colour-mixed", "{}, most have {}", findings)
+        usual = {"rate": None if rate is None else str(rate)}
+        for name, oddity in ((name, oddity) for medium in media for name, oddity in medium.odd.items()):
+            seen.odd.get(name, Odd(most)).report(oddity, findings, usual.get(name))
         check_labels(seen, shards.classes if shards.manifest is not None else {})
         if other is not None:
             say = progress and (lambda n: progress(size + n, total))
-            theirs = survey(other, wanted, most, workers=workers, progress=say)
+            theirs = survey(other, wanted, most, workers=workers, progress=say, media=media)
             check_leakage(shards, seen, other, theirs, wanted)
     return Diagnosis(
         shards=[str(path) for path in paths],
@@ -136,12 +140,13 @@ def diagnose(
         bytes=sum(path.stat().st_size for path in paths if isinstance(path, Path) and path.is_file()),
         modalities={m: n for m, n in (shards.modalities if shards is not None else {}).items() if m in wanted},
         labels={a: dict(counts.most_common()) for a, counts in sorted(seen.labels.items())},
-        rates=dict(sorted(seen.rates.counts.items(), key=lambda item: -item[1])),
+        rates=dict(sorted(seen.odd.get("rate", Odd(most)).counts.items(), key=lambda item: -item[1])),
         findings=findings.rank(),
         errors=findings.errors,
         max_bad=max_bad,
         source=shards,
         other=other,
+        media=media,
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from align.curation.check.findings import Findings, Place
 from align.curation.check.near import near
 from align.curation.check.prints import Prints
-from align.curation.check.samples import is_media
+from align.curation.check.samples import media_modality
 from align.curation.check.seen import Captions
-from align.data.names import find_mapped
+from align.data.names import TEXT, find_mapped
 from align.data.shards import Shards
 
 
@@ -45,7 +45,7 @@ def sums(shards: Shards, modalities: Sequence[str]) -> dict[str, tuple[np.ndarra
     for index in shards.indexes:
         owner = start + np.repeat(np.arange(len(index)), np.diff(index.first))  # (members,)
         for number, name in enumerate(index.names):
-            modality = is_media(name, shards)
+            modality = media_modality(name, shards)
             if modality not in out:
                 continue
             content, where, names = out[modality]
@@ -81,8 +81,8 @@ def check_copies(shards: Shards, modalities: Sequence[str], findings: Findings) 
                 findings.add(f"{modality}/duplicate", place(shards, position, member), like(twin), twin)
 
 
-def check_looks(shards: Shards, prints: Prints, findings: Findings) -> None:
-    """Find members that look or sound like an earlier one without having its bytes."""
+def check_looks(shards: Shards, prints: Prints, modality: str, findings: Findings) -> None:
+    """Find members that look or sound like an earlier one without having its bytes. modality: of a hard negative."""
     pairs = near(prints.bits, prints.colours)
     content = prints.content
     done: set[int] = set()
@@ -92,8 +92,8 @@ def check_looks(shards: Shards, prints: Prints, findings: Findings) -> None:
         done.add(j)
         position, member = prints.where(j)
         twin = place(shards, *prints.where(i))
-        modality = is_media(member, shards) or "image"
-        findings.add(f"{modality}/near-duplicate", place(shards, position, member), like(twin, bits), twin)
+        found = media_modality(member, shards) or modality
+        findings.add(f"{found}/near-duplicate", place(shards, position, member), like(twin, bits), twin)
 
 
 def check_captions(shards: Shards, captions: dict[str, Captions], findings: Findings) -> None:
@@ -116,7 +116,7 @@ def check_captions(shards: Shards, captions: dict[str, Captions], findings: Find
 
 def _caption_member(shards: Shards, position: int, modality: str) -> str:
     names = [name for name in shards.read(position)[0] if not name.startswith("__")]
-    captions = [name for name in names if name.startswith(f"{modality}.") and name.endswith(".txt")]
+    captions = [name for name in names if name.startswith(f"{modality}.") and name.endswith(f".{TEXT}")]
     return captions[0] if captions else find_mapped(modality, shards.members, names) or ""
 
 

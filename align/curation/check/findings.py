@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
-from align.curation.check.reasons import SEVERITIES, Severity, meaning, severity
+from align.curation.check.reasons import SEVERITIES, meaning, severity
+from align.media import MEDIA, Media
+from align.media.medium import Severity
 
 
 class Place(NamedTuple):
@@ -41,14 +43,15 @@ class Finding:
     reason: str
     count: int = 0
     examples: list[Example] = field(default_factory=list)
+    media: Media = MEDIA
 
     @property
     def severity(self) -> Severity:
-        return severity(self.reason)
+        return severity(self.reason, self.media)
 
     @property
     def meaning(self) -> str:
-        return meaning(self.reason)
+        return meaning(self.reason, self.media)
 
     def json(self) -> dict[str, Any]:
         return {
@@ -62,17 +65,20 @@ class Finding:
 
 @final
 class Findings:
-    """Findings by reason, and the positions of the samples that have an error. most: examples kept of each reason."""
+    """Findings by reason, and the positions of the samples that have an error. most: examples kept of each reason.
 
-    def __init__(self, most: int = 12):
-        self.most = most
+    media: whose reasons have a severity and a meaning.
+    """
+
+    def __init__(self, most: int = 12, media: Media = MEDIA):
+        self.most, self.media = most, media
         self.bad: set[int] = set()
         self.elsewhere = 0  # errors without a position: of a shard, or of a sample that was lost with a part of the tar
         self._found: dict[str, Finding] = {}
 
     def add(self, reason: str, place: Place, detail: str = "", twin: Place | None = None, n: int = 1) -> None:
         """Count a case, or ``n`` cases that share an example."""
-        finding = self._found.setdefault(reason, Finding(reason))
+        finding = self._found.setdefault(reason, Finding(reason, media=self.media))
         finding.count += n
         if len(finding.examples) < self.most:
             finding.examples.append(Example(place, detail, twin))
@@ -85,7 +91,7 @@ class Findings:
     def merge(self, other: Findings) -> None:
         """Add the findings of a later stretch of the same set."""
         for reason, theirs in other._found.items():
-            finding = self._found.setdefault(reason, Finding(reason))
+            finding = self._found.setdefault(reason, Finding(reason, media=self.media))
             finding.count += theirs.count
             finding.examples += theirs.examples[: self.most - len(finding.examples)]
         self.bad |= other.bad

@@ -1,14 +1,14 @@
-"""Reasons of a check's findings: the severity of each, and its meaning for training.
+"""Reasons of a check that hold for any medium: each one's severity, and its meaning for training.
 
-A reason that a preprocess gives (``image/truncated``, ``points/range``, …) is an error without a line here, because
-such a member cannot be used. MODALITY stands for the name of any modality.
+A medium states its own (``Medium.reasons``), which come first. A reason without a line (``image/truncated``,
+``points/range``, …) is an error: such a member cannot be used. MODALITY stands for any name.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from align.media import MEDIA, Media
+from align.media.medium import Severity
 
-Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 ERRORS = {
@@ -32,7 +32,6 @@ ERRORS = {
     "label/unknown": "a label that is not among the classes of manifest.json",
     "leak/exact": "the same bytes are in the other set",
     "MODALITY/empty": "no content",
-    "points/incomplete": "a file that it refers to is not there",
     "MODALITY/checksum": "the bytes are not those that the index was made of",
     "MODALITY/unreadable": "it cannot be read",
     "MODALITY/truncated": "it is cut: fewer bytes than its header announces",
@@ -40,13 +39,6 @@ ERRORS = {
     "MODALITY/too-large": "larger than what is decoded: refused by its header",
     "MODALITY/range": "values that are far from any that make sense",
     "MODALITY/dtype": "an array of something else than numbers",
-    "audio/format": "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
-    "audio/no-length": "no header states its length, and it cannot be read to its end",
-    "image/not-an-image": "no picture: a page of HTML, an array, a text",
-    "image/format": "a picture or a document of a format that is not read: write it as PNG, TIFF or JPEG",
-    "points/not-npy": "no .npy array",
-    "points/shape": "a cloud is (P, 3) or (P, 6)",
-    "points/colour": "colours are from 0 to 1",
     "MODALITY/non-finite": "NaN or infinity",
     "MODALITY/not-utf8": "text is UTF-8",
     "MODALITY/not-text": "a caption is a string, or a list of strings",
@@ -57,25 +49,6 @@ WARNINGS = {
     "sample/no-modality": "no member of any modality",
     "sample/shadowed": "a member that differs from another only in its suffix, and is never used",
     "member/pickle": "pickles can run code; they are never opened here, but other readers open them",
-    "image/flat": "a single colour",
-    "image/tiny": "fewer than 32 pixels on the short side",
-    "image/low-range": "it has more than 8 bits and uses the lowest part of their range alone, so it decodes nearly "
-    "black; levels of the image preprocess, or --image-levels of a build, say its range",
-    "image/suffix": "its content is of another format than its name says",
-    "audio/suffix": "its content is of another format than its name says",
-    "audio/silent": "no sample is louder than -80 dB",
-    "audio/clipped": "more than 1 in 1000 samples stand at full scale, three or more in a row",
-    "audio/short": "less than 25 ms: shorter than one frame of a spectrogram",
-    "audio/offset": "the wave's mean is far from zero",
-    "audio/odd-rate": "another sample rate than the other members, or than --rate",
-    "points/colour-missing": "its colours are in a file that could not be had when the shards were made; it has none",
-    "points/few": "fewer than 64 points",
-    "points/identical": "all points are the same",
-    "points/line": "all points are on a line",
-    "points/planar": "all points are in a plane",
-    "points/repeated": "fewer than half of the points are distinct",
-    "text/mojibake": "it holds the replacement character: it was decoded wrongly once",
-    "text/control": "it holds control characters",
     "MODALITY/negative": "a hard negative that equals a row of its own sample",
     "MODALITY/duplicate": "the same bytes are stored for an earlier row",
     "MODALITY/near-duplicate": "it looks or sounds like an earlier one, or has its points",
@@ -89,17 +62,6 @@ WARNINGS = {
 NOTES = {
     "shard/other-file": "a hidden file or one without a suffix; it is passed over",
     "member/unknown": "a member without a modality; it is passed over",
-    "image/animated": "only the first picture of an animation is used",
-    "image/pages": "only the first page of a TIFF is used",
-    "image/own-range": "floats beyond 0 to 1 without a stated range: each picture is scaled by its own; levels of the "
-    "image preprocess, or --image-levels of a build, say one for all",
-    "image/narrow": "more than 8 times as long as wide; its ends are cut off",
-    "audio/channels": "another number of channels than most; the mean of the channels is used",
-    "audio/open-ended": "no header states its length: it is read to its end, and that it was cut would not be seen",
-    "points/dropped": "points or faces that are not finite were left out when the shards were made",
-    "points/colour-mixed": "a cloud without colour among coloured ones, or the other way round",
-    "text/long": "more than 75 words: CLIP's 77 tokens do not hold it",
-    "text/duplicate": "the same caption as an earlier row's",
     "label/missing": "no label, where others have one",
     "label/rare": "a class with a single sample",
     "label/absent": "a class of manifest.json without a sample",
@@ -107,28 +69,27 @@ NOTES = {
     "MODALITY/blank": "a caption without a word: a hole",
 }
 _tables: dict[Severity, dict[str, str]] = {"error": ERRORS, "warning": WARNINGS, "note": NOTES}
+_general: dict[str, tuple[Severity, str]] = {
+    reason: (severity, text) for severity, table in _tables.items() for reason, text in table.items()
+}
 
 
-def severity(reason: str) -> Severity:
-    """Return "error" (counts against the budget), "warning" or "note".
-
-    A reason without a line is an error, except for ``ignored/…``, a note.
-    """
-    found = _line(reason)
+def severity(reason: str, media: Media = MEDIA) -> Severity:
+    """Return "error" (it counts against the budget), "warning" or "note". A reason without a line is an "error"."""
+    found = _line(reason, media)
     return found[0] if found else "note" if reason.startswith("ignored/") else "error"
 
 
-def meaning(reason: str) -> str:
-    """Return the meaning of a reason in one line, or "" where its name is enough."""
-    found = _line(reason)
+def meaning(reason: str, media: Media = MEDIA) -> str:
+    """Return the meaning of a reason in a line, or "" where its name says it all."""
+    found = _line(reason, media)
     return (
         found[1] if found else "its suffix is not one that the modality reads" if reason.startswith("ignored/") else ""
     )
 
 
-def _line(reason: str) -> tuple[Severity, str] | None:
-    for name in (reason, "MODALITY/" + reason.partition("/")[2]):  # the exact line before the general one
-        for kind, table in _tables.items():
-            if name in table:
-                return kind, table[name]
-    return None
+def _line(reason: str, media: Media) -> tuple[Severity, str] | None:
+    for medium in media:
+        if reason in medium.reasons:
+            return medium.reasons[reason]
+    return _general.get(reason) or _general.get("MODALITY/" + reason.partition("/")[2])

@@ -10,11 +10,13 @@ from typing import Any
 from align.curation.check.findings import Findings, Place
 from align.curation.sources.foreign import split_name
 from align.data.bad import NOTED
+from align.data.names import member_modality
 from align.data.shards import Shards
-from align.media.pictures.read import is_deep
+from align.media import MEDIA, Media
+from align.media.choice import medium_of
 
 
-def check_said(shards: Shards, findings: Findings) -> None:
+def check_said(shards: Shards, findings: Findings, media: Media = MEDIA) -> None:
     """Find the notes in ``SPLIT-bad.jsonl`` beside each shard about its samples.
 
     Notes that the check itself makes are skipped.
@@ -30,19 +32,21 @@ def check_said(shards: Shards, findings: Findings) -> None:
                     said[listed].setdefault(line["key"], []).append(line)
             for i, key in enumerate(index.keys if said[listed] else ()):
                 for line in said[listed].get(key, ()):
-                    if is_seen(shards, start + i, line):
+                    if is_seen(shards, start + i, line, media):
                         continue
                     place = Place(str(path), key, str(line.get("member", "")), start + i)
                     findings.add(line["reason"], place, str(line.get("detail", "")))
         start += len(index)
 
 
-def is_seen(shards: Shards, position: int, line: Mapping[str, Any]) -> bool:
-    """Return True where the check makes the same note: the stored picture still has more than 8 bits."""
-    if not line["reason"].startswith("image/"):
+def is_seen(shards: Shards, position: int, line: Mapping[str, Any], media: Media) -> bool:
+    """Return True where the check makes the same note, because the member is in the shard as it came."""
+    member = str(line.get("member", ""))
+    medium = medium_of(media, member.rpartition(".")[2], member_modality(member))
+    if medium is None or line["reason"] not in medium.reasons:
         return False
-    data = shards.read(position)[0].get(str(line.get("member", "")))
-    return data is not None and is_deep(data)
+    data = shards.read(position)[0].get(member)
+    return data is not None and medium.notes_again(data)
 
 
 def notes(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from align.curation.check.cloud_print import cloud_print
 from align.curation.check.findings import Place
-from align.curation.check.media import TINY, check_array, check_cloud, check_picture, check_sound, check_words
-from align.curation.check.prints import picture_print
-from align.curation.check.seen import Captions, Seen
-from align.curation.check.sound_print import sound_print
+from align.curation.check.seen import Captions, Odd, Seen
 from align.data.labels import attributes
 from align.data.meta import Meta, read_meta
-from align.data.names import CODE, find_ignored, find_mapped, row_name
+from align.data.names import CODE, LABEL, TEXT, find_ignored, find_mapped, row_name
 from align.data.names import modalities as modalities_of
 from align.data.rows import RowSource, explain, find_rows
 from align.data.shards import Shards
-from align.preprocess import Audio, Image
+from align.media import MEDIA, Media
+from align.media.choice import medium_of
 from align.values import BadSample, Sample
 
 
-def examine(shards: Shards, positions: Iterable[int], modalities: Sequence[str], most: int = 12) -> Seen:
-    """What the samples at these positions hold. most: examples kept of each finding."""
-    seen = Seen(most)
+def examine(
+    shards: Shards, positions: Iterable[int], modalities: Sequence[str], most: int = 12, media: Media = MEDIA
+) -> Seen:
+    """Examine the samples at these positions. most: examples kept of each finding."""
+    seen = Seen(most, media)
     for position in positions:
         sample, unread = shards.read(position)
         at = Place(str(sample["__url__"]), sample["__key__"], "", position)
@@ -68,43 +67,30 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
 
 
 def _row(row: RowSource, modality: str, place: Place, seen: Seen) -> None:
-    suffix = row.suffix
+    medium = medium_of(seen.media, row.suffix, modality)
+    if medium is None:
+        seen.findings.add(f"ignored/{modality}.{row.suffix}", place)
+        return
     try:
-        if suffix in Image.suffixes:
-            found, pixels = check_picture(row.data, suffix)
-            if pixels is not None and min(pixels.shape[:2]) >= TINY:  # smaller ones look too much alike
-                seen.prints["picture"].add(picture_print(pixels), row.data, place)
-        elif suffix in Audio.suffixes:
-            found, heard = check_sound(row.data, suffix)
-            seen.rates.add(str(heard.rate), place)
-            seen.channels.add(str(heard.channels), place)
-            if heard.wave is not None:
-                seen.prints["sound"].add(sound_print(heard.wave, heard.rate), row.data, place)
-        elif suffix == "npy" and modality == "points":
-            found, cloud = check_cloud(row.data)
-            seen.colours.add("colour" if cloud.coloured else "no colour", place)
-            if cloud.xyz is not None:
-                seen.prints["cloud"].add(cloud_print(cloud.xyz), row.data, place)
-        elif suffix == "npy":
-            found = check_array(row.data, modality)
-        elif suffix == "txt":
-            found, text = check_words(row.data)
-            if not row.negative:
-                seen.captions.setdefault(modality, Captions()).add(text, place.position)
-        else:
-            found = [(f"ignored/{modality}.{suffix}", "")]
+        found = medium.examine(row.data, row.suffix, modality)
+        for name, value in found.properties.items():
+            seen.odd.setdefault(name, Odd(seen.most)).add(value, place)
+        if found.text is not None and not row.negative:
+            seen.captions.setdefault(modality, Captions()).add(found.text, place.position)
+        if found.content is not None:
+            seen.prints[medium.name].add(medium.fingerprint(found.content), row.data, place)
     except BadSample as error:
         seen.findings.add(explain(error, modality), place, error.detail)
         return
     except Exception as error:  # a decoder's own; a check goes on where training would stop
         seen.findings.add(f"{modality}/unreadable", place, f"{type(error).__name__}: {' '.join(str(error).split())}")
         return
-    for reason, detail in found:
+    for reason, detail in found.faults:
         seen.findings.add(reason, place, detail)
 
 
 def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
-    """Label, group and weight, and what is wrong with them."""
+    """Read label, group and weight, and note their faults."""
     meta, bad = read_meta(sample, shards.members)
     place = at._replace(member="json")
     for reason in bad:
@@ -113,7 +99,7 @@ def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
         bad = ["json/not-object"]
         seen.findings.add(bad[0], place, sample["json"][:80].decode("utf-8", "replace"))
     if meta.label is None and bad:
-        seen.labelled += 1  # it has one, of a kind; that was said
+        seen.labelled += 1  # it has one that cannot be taken, which was said
     elif meta.label is None:
         if len(seen.unlabelled) < seen.most:
             seen.unlabelled.append(at)
@@ -130,10 +116,10 @@ def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
     return meta
 
 
-def is_media(name: str, shards: Shards) -> str | None:
-    """The modality of a member whose exact copies are duplicates: pictures, sounds, arrays; None of text and json."""
+def media_modality(name: str, shards: Shards) -> str | None:
+    """Return the modality of a member whose exact copies are duplicates. Text, json and hard negatives have none."""
     suffix = name.rpartition(".")[2]
-    if suffix in ("txt", "json", "cls") or suffix in CODE:
+    if suffix in (TEXT, "json", LABEL) or suffix in CODE:
         return None
     row = row_name(name)
     if row is not None:

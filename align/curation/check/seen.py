@@ -9,9 +9,8 @@ from typing import final
 
 from align.curation.check.findings import Findings, Place
 from align.curation.check.prints import Prints
-
-KINDS = ("picture", "sound", "cloud")
-"""Kinds of media whose prints are compared."""
+from align.media import MEDIA, Media
+from align.media.medium import Oddity
 
 
 @final
@@ -32,22 +31,23 @@ class Odd:
     def merge(self, other: Odd) -> None:
         self.counts.update(other.counts)
         for value, places in other.places.items():
-            kept = self.places.setdefault(value, [])
-            kept += places[: self.most - len(kept)]
+            here = self.places.setdefault(value, [])
+            here += places[: self.most - len(here)]
 
-    def report(self, reason: str, words: str, findings: Findings, usual: str | None = None) -> None:
-        """Add cases of ``reason`` for every value but the usual one (default: the most frequent)."""
+    def report(self, oddity: Oddity, findings: Findings, usual: str | None = None) -> None:
+        """Add cases of ``oddity`` for every value but the usual one (default: the most frequent)."""
         if not self.counts:
             return
+        words = oddity.expected if usual else oddity.words
         usual = usual or min(self.counts, key=lambda value: (-self.counts[value], value))
         for value, n in sorted(self.counts.items()):
             if value == usual:
                 continue
             detail = words.format(value, usual)
             first, *rest = self.places[value]
-            findings.add(reason, first, detail, n=n - len(rest))
+            findings.add(oddity.reason, first, detail, n=n - len(rest))
             for place in rest:
-                findings.add(reason, place, detail)
+                findings.add(oddity.reason, place, detail)
 
 
 @final
@@ -71,11 +71,12 @@ class Captions:
 class Seen:
     """Results for one stretch of positions. Stretches are merged in their order."""
 
-    def __init__(self, most: int = 12):
-        self.findings = Findings(most)
-        self.rates, self.channels, self.colours = Odd(most), Odd(most), Odd(most)
+    def __init__(self, most: int = 12, media: Media = MEDIA):
+        self.findings = Findings(most, media)
+        self.media = media
+        self.odd: dict[str, Odd] = {}  # property -> its values
         self.captions: dict[str, Captions] = {}
-        self.prints = {kind: Prints() for kind in KINDS}
+        self.prints: dict[str, Prints] = {medium.name: Prints() for medium in media}
         self.labels: dict[str, Counter[str]] = {}  # attribute -> value -> samples
         self.kinds: dict[str, dict[str, Place]] = {}  # attribute -> "number" or "name" -> first place
         self.first: dict[tuple[str, str], Place] = {}  # (attribute, value) -> first place
@@ -88,9 +89,8 @@ class Seen:
     def merge(self, other: Seen) -> None:
         """Add the stretch that follows this one. The time grows with the added stretch alone."""
         self.findings.merge(other.findings)
-        self.rates.merge(other.rates)
-        self.channels.merge(other.channels)
-        self.colours.merge(other.colours)
+        for name, odd in other.odd.items():
+            self.odd.setdefault(name, Odd(self.most)).merge(odd)
         for modality, captions in other.captions.items():
             self.captions.setdefault(modality, Captions()).merge(captions)
         for kind, prints in other.prints.items():

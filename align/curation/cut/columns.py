@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, final
 
 from align.curation.cut.expression import Missing
@@ -10,30 +11,25 @@ from align.curation.look import describe
 from align.data.meta import read_meta
 from align.data.names import MemberNames
 from align.data.rows import RowSource, find_rows
-from align.preprocess import Audio, Image
+from align.media import MEDIA, Media, Medium
+from align.media.choice import of_modality
 from align.values import Sample
 
-OF = {
-    "width": "image",
-    "height": "image",
-    "seconds": "audio",
-    "sample_rate": "audio",
-    "points": "points",
-    "words": "text",
-    "text": "text",
-}
-"""Column -> the modality whose first row says it."""
-
 GENERAL = ("key", "label", "group", "weight", "json")
-SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy",), "text": ("txt",)}
 
 
-def modality_of(name: str) -> str | None:
+@lru_cache
+def _of(media: Media) -> dict[str, Medium]:
+    """Return column -> the medium whose first row has it."""
+    return {name: medium for medium in reversed(media) for name in medium.columns if medium.modality}
+
+
+def modality_of(name: str, media: Media = MEDIA) -> str | None:
     """Return the modality whose members a column is computed from, or None."""
     for start in ("has_", "bytes_"):
         if name.startswith(start):
             return name.removeprefix(start)
-    return OF.get(name)
+    return medium.modality if (medium := _of(media).get(name)) is not None else None
 
 
 @final
@@ -41,13 +37,13 @@ class Columns:
     """Columns of one sample: ``columns("width")`` returns a value. ``found``: names of those that had one.
 
     A key of the json comes first (``json["width"]`` is always such a key). Next come has_MODALITY, bytes_MODALITY (of
-    all its rows but hard negatives), width, height, seconds, sample_rate, points, words (of the first row) and text
-    (all captions, one a line). The last are key, label, group, weight and json. Raises Missing for a column that the
-    sample does not have.
+    all its rows but hard negatives) and the columns of the media: width, height, seconds, sample_rate, points, words
+    (of the first row) and text (all captions, one a line). The last are key, label, group, weight and json. Raises
+    Missing for a column that the sample does not have.
     """
 
-    def __init__(self, sample: Sample, members: MemberNames):
-        self.sample, self.members = sample, members
+    def __init__(self, sample: Sample, members: MemberNames, media: Media = MEDIA):
+        self.sample, self.members, self.media = sample, members, media
         self.meta = read_meta(sample, members)[0]
         self.stated = self.meta.json or {}
         self.found: set[str] = set()
@@ -68,35 +64,31 @@ class Columns:
         if name.startswith("bytes_"):
             rows = self._rows(name.removeprefix("bytes_"))
             return sum(len(row.data) for row in rows)
-        if name in OF:
-            return self._compute(name)
+        if (medium := _of(self.media).get(name)) is not None:
+            return self._compute(name, medium)
         if name in ("key", "json"):
             return self.sample["__key__"] if name == "key" else self.stated
         raise Missing(name)
 
-    def _compute(self, name: str) -> Any:
-        modality = OF[name]
+    def _compute(self, name: str, medium: Medium) -> Any:
+        modality = medium.modality
         rows = self._rows(modality)
         if not rows:
             raise Missing(modality)
-        if modality == "text":
-            texts = [row.data.decode("utf-8", "replace") for row in rows]
-            return len(texts[0].split()) if name == "words" else "\n".join(texts)
         if modality not in self._described:
-            self._described[modality] = describe(rows[0].member, rows[0].data)
-        described = self._described[modality]
-        value = {"sample_rate": described.get("rate"), "points": (described.get("shape") or [None])[0]}.get(
-            name, described.get(name)
-        )
+            self._described[modality] = describe(f"{modality}.{rows[0].suffix}", rows[0].data, self.media)
+        value = medium.column(name, self._described[modality], [row.data for row in rows])
         if value is None:
             raise Missing(f"readable {modality}")
         return value
 
     def _rows(self, modality: str) -> list[RowSource]:
-        found = find_rows(self.sample, modality, SUFFIXES.get(modality, ()), self.members, self.stated)
+        medium = of_modality(self.media, modality)
+        suffixes = () if medium is None else medium.suffixes
+        found = find_rows(self.sample, modality, suffixes, self.members, self.stated)
         return [row for row in found if isinstance(row, RowSource) and not row.negative]
 
 
-def list_names(modalities: Iterable[str], keys: Iterable[str]) -> list[str]:
+def list_names(modalities: Iterable[str], keys: Iterable[str], media: Media = MEDIA) -> list[str]:
     """Return the sorted names that a condition can use, to suggest one for a misspelt name."""
-    return sorted({*OF, *GENERAL, *keys, *(start + m for m in modalities for start in ("has_", "bytes_"))})
+    return sorted({*_of(media), *GENERAL, *keys, *(start + m for m in modalities for start in ("has_", "bytes_"))})

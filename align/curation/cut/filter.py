@@ -13,6 +13,7 @@ from align.curation.cut.expression import Expression
 from align.curation.jobs.job import Progress
 from align.curation.sources.foreign import split_name
 from align.data.shards import Shards
+from align.media import MEDIA, Media
 
 Pair = tuple[str, str]
 Scorer = Callable[[Shards, Sequence[Pair]], Mapping[Pair, Sequence[float | None]]]
@@ -30,6 +31,7 @@ def filter_shards(
     members: Mapping[str, Sequence[str]] | None = None,
     workers: int = 0,
     progress: Progress | None = None,
+    media: Media = MEDIA,
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Write the samples that meet ``where`` to ``OUT/SPLIT-000000.tar``, …, their members byte for byte.
 
@@ -37,6 +39,7 @@ def filter_shards(
         ``"width >= 256 and label == 'cat' and score(image, text) > 0.2"``.
     split: name of the new shards. None: that of the shards that a sample comes from (train where they name none).
     score: computes the numbers of score(). workers: processes that copy the samples, 0 for this one.
+    media: whose columns a condition may name.
 
     Returns (samples per split, reason -> samples dropped). Raises ValueError for a text that is no condition, a name
     that no sample has, and a condition that no sample meets. Nothing is written then.
@@ -50,19 +53,19 @@ def filter_shards(
         raise ValueError("score() compares the embeddings of a model; say which with --model RUN")
     modalities = {*shards.modalities, *shards.members} - {"label"}
     for name in sorted(condition.names):
-        modality = modality_of(name)
+        modality = modality_of(name, media)
         if modality is not None and name.startswith(("has_", "bytes_")) and modality not in modalities:
-            raise ValueError(f"no modality {modality!r}: {_nearest(name, list_names(modalities, ()))}")
+            raise ValueError(f"no modality {modality!r}: {_nearest(name, list_names(modalities, (), media))}")
     scores = score(shards, sorted(condition.pairs)) if condition.pairs and score is not None else {}
     splits = [split or split_name(Path(str(url))) or "train" for url in shards.urls]
     owners = [name for name, index in zip(splits, shards.indexes, strict=True) for _ in index.keys]
-    wanted = frozenset(m for m in map(modality_of, condition.names) if m is not None)
+    wanted = frozenset(m for name in condition.names if (m := modality_of(name, media)) is not None)
     part: list[str | None] = []
     reasons: Counter[str] = Counter()
     found: set[str] = set()
     keys: set[str] = set()
     for position in range(len(shards)):
-        columns = Columns(shards.read(position, 0, wanted)[0], shards.members)
+        columns = Columns(shards.read(position, 0, wanted)[0], shards.members, media)
         why = condition.why_not(columns, {pair: many[position] for pair, many in scores.items()})
         part.append(owners[position] if why is None else None)
         reasons.update([why] if why is not None else [])
@@ -72,7 +75,7 @@ def filter_shards(
             progress(position + 1, 2 * len(shards))
     for name in sorted(condition.names - found):
         if reasons[f"no {name}"]:
-            raise ValueError(f"no sample has {name!r}: {_nearest(name, list_names(modalities, keys))}")
+            raise ValueError(f"no sample has {name!r}: {_nearest(name, list_names(modalities, keys, media))}")
     if not any(part):
         said = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(5))
         raise ValueError(f"none of the {len(shards)} samples meets {where!r}: {said}")

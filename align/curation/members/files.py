@@ -1,4 +1,4 @@
-"""A file on the disk -> a member of a shard: byte for byte, except that a mesh becomes a cloud of points."""
+"""A file on the disk -> a member of a shard: byte for byte, unless its medium makes another member of it."""
 
 from __future__ import annotations
 
@@ -6,67 +6,72 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from align.curation.members.clouds import Made, make_cloud
 from align.data.captions import captions
-from align.data.names import CODE
+from align.data.names import CODE, TEXT
 from align.data.rows import explain
-from align.media.shapes.mesh import SUFFIXES as MESHES
-from align.media.sounds.formats import SUFFIXES as FOREIGN
-from align.media.sounds.formats import convert
-from align.preprocess import Audio, Image
+from align.media import MEDIA, Media
+from align.media.choice import advise, converter_of, modality_of, of_modality
+from align.media.medium import Stored
 from align.seeds import derive
 from align.values import BadSample
 
-SUFFIXES = {"image": Image.suffixes, "audio": Audio.suffixes, "points": ("npy", *MESHES), "text": ("txt",)}
-"""What files of the modalities that come built in end in; other modalities may have any but pickles."""
+
+class Sampling(NamedTuple):
+    """Settings that make clouds of meshes: points on each, and the seed of the draw."""
+
+    points: int = 4096
+    seed: int = 0
 
 
 class Member(NamedTuple):
-    """A member to write: its name, and what gives its bytes when the time comes; ``read`` can be sent to a process.
+    """A member to write: its name, and a function that reads its bytes later, which can be sent to a process.
 
-    mark: what tells these bytes from others without reading them. size: how many there are.
+    mark: tells these bytes from others without reading them. size: their number, estimated for a converted file.
     """
 
     name: str
-    read: Callable[[], bytes | Made]
+    read: Callable[[], bytes | Stored]
     mark: str = ""
     size: int = 0
 
 
-def held(name: str, data: bytes) -> Member:
-    """A member whose bytes are there already."""
+def from_bytes(name: str, data: bytes) -> Member:
+    """Return a member whose bytes are there already."""
     return Member(name, partial(bytes, data), hashlib.blake2b(data, digest_size=8).hexdigest(), len(data))
 
 
-def words(name: str, value: Any) -> Member | None:
-    """The member of a caption, or of a list of them on a line each; None where there is none.
+def from_file(name: str, path: Path) -> Member:
+    """Return a member that is a file, byte for byte."""
+    return Member(name, path.read_bytes, *_state(path))
+
+
+def from_captions(name: str, value: object) -> Member | None:
+    """Return the member of a caption, or of a list of them on a line each, or None.
 
     A value that is no caption becomes a member that cannot be had: its row is bad, the others stand.
     """
-    modality = "text" if name == "txt" else name.partition(".")[0]
     try:
         lines = [" ".join(text.split()) for text in captions(value)]
-        return held(name, "\n".join(lines).encode()) if lines else None
+        return from_bytes(name, "\n".join(lines).encode()) if lines else None
     except BadSample as error:
-        return unreadable(name, explain(error, modality), error.detail)
+        return refuse(name, explain(error, _modality(name)), error.detail)
     except UnicodeEncodeError:
-        return unreadable(name, f"{modality}/not-utf8", "half a surrogate pair")
+        return refuse(name, f"{_modality(name)}/not-utf8", "half a surrogate pair")
 
 
-def unreadable(name: str, reason: str, detail: str) -> Member:
-    """A member that cannot be had: its row is bad, for that reason."""
-    return Member(name, partial(_refuse, reason, detail), f"{reason} {detail.encode('utf-8', 'replace')!r}")
+def refuse(name: str, reason: str, detail: str) -> Member:
+    """Return a member that cannot be had: its row is bad, for that reason."""
+    return Member(name, partial(_raise, reason, detail), f"{reason} {detail.encode('utf-8', 'replace')!r}")
 
 
-def _refuse(reason: str, detail: str) -> bytes:
+def _raise(reason: str, detail: str) -> bytes:
     raise BadSample(reason, detail)
 
 
-def stored(name: str, path: Path) -> Member:
-    """A member that is a file, byte for byte."""
-    return Member(name, path.read_bytes, *_state(path))
+def _modality(name: str) -> str:
+    return "text" if name == TEXT else name.partition(".")[0]
 
 
 def _state(path: Path) -> tuple[str, int]:
@@ -74,32 +79,45 @@ def _state(path: Path) -> tuple[str, int]:
     return f"{path} {stat.st_size} {stat.st_mtime_ns}", stat.st_size
 
 
-def kind(path: Path) -> str | None:
-    """The modality that a file's suffix says, or None."""
-    suffix = path.suffix.lower().removeprefix(".")
-    return next((modality for modality, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix in lower case, without its dot."""
+    return path.suffix.lower().removeprefix(".")
 
 
-def member(slot: str, path: Path, key: str, *, points: int, seed: int, within: Path | None = None) -> Member:
-    """The member that a file becomes. slot: ``image``, ``image.0``; a mesh is sampled with ``points`` points.
+def file_modality(path: Path, media: Media = MEDIA) -> str | None:
+    """Return the modality that a file's suffix says, or None."""
+    return modality_of(media, suffix_of(path))
 
-    within: the folder that a mesh may refer into, for its textures; default: its own.
+
+def readable(modality: str, media: Media = MEDIA) -> tuple[str, ...] | None:
+    """Return the suffixes of files that a modality reads, or None for a modality that may have any but pickles."""
+    medium = of_modality(media, modality)
+    return None if medium is None else (*medium.suffixes, *medium.files)
+
+
+def make_member(
+    slot: str, path: Path, key: str, sampling: Sampling, within: Path | None = None, media: Media = MEDIA
+) -> Member:
+    """Return the member that a file becomes. slot: ``image``, ``image.0``.
+
+    within: the folder that a mesh may refer into, for its textures. Default: its own.
 
     Raises FileNotFoundError where there is no file, ValueError for a suffix that the modality does not read.
     """
-    modality = slot.partition(".")[0]
-    suffix = path.suffix.lower().removeprefix(".")
+    modality, suffix = slot.partition(".")[0], suffix_of(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file")
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    readable = SUFFIXES.get(modality)
-    if readable is not None and suffix not in readable:
-        also = f"; {convert(path)}" if modality == "audio" and suffix in FOREIGN else ""
-        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(readable)}){also}")
+    known = readable(modality, media)
+    if known is not None and suffix not in known:
+        medium = of_modality(media, modality)
+        also = advise([] if medium is None else [medium], path)
+        raise ValueError(f"{path} is no {modality} file that can be read ({', '.join(known)}){also and f'; {also}'}")
     if not suffix.isalnum() or suffix in CODE:
         raise ValueError(f"{path}: a member is named by its suffix, and pickles are never stored; this has {suffix!r}")
-    if modality == "points" and suffix in MESHES:
-        read = partial(make_cloud, path, points, derive(seed, key, slot), within=within)
-        return Member(f"{slot}.npy", read, _state(path)[0], 128 + 24 * points)
-    return stored(f"{slot}.{suffix}", path)
+    if (medium := converter_of(media, suffix, modality)) is not None:
+        seed = derive(sampling.seed, key, slot)
+        read = partial(medium.convert, path, suffix, points=sampling.points, seed=seed, within=within)
+        return Member(f"{slot}.{medium.suffixes[0]}", read, _state(path)[0], 128 + 24 * sampling.points)
+    return from_file(f"{slot}.{suffix}", path)

@@ -11,7 +11,7 @@ By = Literal["label", "caption"]
 
 
 def with_group(members: dict[str, bytes], by: By | None) -> dict[str, bytes]:
-    """The members with the group in their json; as they are where nothing is asked, or the sample has none to name."""
+    """Return the members with the group in their json, or as they are where ``by`` is None or nothing is stated."""
     if by is None:
         return members
     try:

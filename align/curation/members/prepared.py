@@ -1,37 +1,25 @@
-"""From a planned sample to the members that a shard gets: read, and re-encoded where that is asked for."""
+"""From a planned sample to the members that a shard gets: read, judged, and written anew where that is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from align.curation.jobs.job import Made
-from align.curation.members.clouds import Sampling, converted, judged
+from align.curation.jobs.job import Fault, Made
+from align.curation.members.files import Sampling
 from align.curation.members.grouping import By, with_group
-from align.curation.members.recode import Recode
 from align.data.bad import BLANK, EMPTY, is_fault
 from align.data.captions import is_blank
 from align.data.meta import read_meta
-from align.data.names import FOREIGN, modalities, row_name
+from align.data.names import FOREIGN, TEXT, modalities, row_name
+from align.data.rows import explain
 from align.data.shards import Shards
-from align.media.pictures import formats as pictures
-from align.media.sounds import formats as sounds
-from align.preprocess import Audio, Image
+from align.media import MEDIA, Media
+from align.media.choice import converter_of, medium_of
+from align.media.medium import Note
+from align.media.recode import Recode
+from align.seeds import derive
 from align.values import BadSample
-
-
-def check_format(name: str, data: bytes) -> None:
-    """Raise BadSample for a sound or a picture without a byte, or of a format that no decoder here reads, whatever its
-    name says: MP4, AAC, WMA and their like; HEIC, JPEG XL, SVG and theirs."""
-    row = row_name(name)
-    if row is None or row.suffix not in {"audio": Audio.suffixes, "image": Image.suffixes}.get(row.modality, ()):
-        return
-    if not data:
-        raise BadSample(f"{row.modality}/empty", "no bytes")
-    if row.modality == "audio" and (content := sounds.foreign(data[:400])) is not None:
-        raise BadSample("audio/format", sounds.advice(content))
-    head = data[: pictures.HEAD]
-    if row.modality == "image" and pictures.kind_of(head) is None and pictures.foreign(head) is not None:
-        raise pictures.refusal(head, None)
 
 
 class Readable(Protocol):
@@ -49,10 +37,13 @@ class Making(NamedTuple):
     recode: Recode
     sampling: Sampling
     group: By | None
+    media: Media = MEDIA
 
 
 def prepare(making: Making, item: Readable) -> Made:
-    """(what a planned sample becomes, (reason, member, …) of what was bad or noted); empty where no modality is left.
+    """Return the members of a planned sample and (reason, member, …) of those that were bad or noted.
+
+    Without any modality left there are no members.
 
     Arrays and clouds are judged as a check would judge them.
     """
@@ -63,18 +54,14 @@ def prepare(making: Making, item: Readable) -> Made:
             bad.append((f"{modality}/{BLANK}", name))
             continue
         try:
-            check_format(name, data)
-            new, content, said = converted(item.key, name, data, making.sampling)
-            content, more = judged(new, content)
-            said += [(reason, name) for reason in making.recode.noted(new, content)]
-            new, content = making.recode(new, content)
+            new, content, said = store(making, item.key, name, data)
         except BadSample as error:
-            bad.append((error.reason, name, error.detail))
+            bad.append((explain(error, name.partition(".")[0]), name, error.detail))
             continue
         if new in out:
             bad.append(("shard/duplicate-member", name))
             continue
-        bad += said + more
+        bad += said
         out[new] = content
     if "json" in out and (wrong := read_meta(out, {})[1]):
         raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
@@ -83,9 +70,32 @@ def prepare(making: Making, item: Readable) -> Made:
     return {}, bad if any(is_fault(reason) for reason, *_ in bad) else [*bad, (EMPTY, "")]
 
 
+def store(making: Making, key: str, name: str, data: bytes) -> tuple[str, bytes, list[Fault]]:
+    """Return the name and the bytes that a shard gets for a member, and notes about them. Raises BadSample.
+
+    The bytes of a file that its medium converts have no files beside them: a texture that a mesh names is not at hand.
+    """
+    row = row_name(name)
+    if row is None:
+        return name, data, []
+    slot, suffix, said = name.removesuffix(f".{row.suffix}"), row.suffix, []
+    if (medium := converter_of(making.media, suffix, row.modality)) is not None:
+        seed = derive(making.sampling.seed, key, slot)
+        data, suffix, notes = medium.convert(data, suffix, points=making.sampling.points, seed=seed)
+        said = _faults(notes, name)
+    if (medium := medium_of(making.media, suffix, row.modality)) is None:
+        return f"{slot}.{suffix}", data, said
+    stored = medium.recode(data, suffix, row.modality, making.recode)
+    return f"{slot}.{stored.suffix}", stored.data, said + _faults(stored.notes, f"{slot}.{suffix}")
+
+
+def _faults(notes: Sequence[Note], name: str) -> list[Fault]:
+    return [(reason, name, detail) if detail else (reason, name) for reason, detail in notes]
+
+
 def _caption(name: str) -> str | None:
-    """The modality of a member that holds captions; a plain ``txt`` is one. None for any other."""
-    if name == "txt":
+    """Return the modality of a member that holds captions, such as a plain ``txt``, or None."""
+    if name == TEXT:
         return "text"
     row = row_name(name)
-    return row.modality if row is not None and row.suffix == "txt" else None
+    return row.modality if row is not None and row.suffix == TEXT else None

@@ -1,4 +1,4 @@
-"""A tree of folders, ``CLASS/file`` or ``train|test|…/CLASS/file``, or plain files, and what they become in a shard."""
+"""A tree of folders, ``CLASS/file`` or ``train|test|…/CLASS/file``, or plain files, and the samples they become."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from align.curation.members.files import Member, held, kind, member, unreadable
+from align.curation.members.files import Member, Sampling, file_modality, from_bytes, make_member, refuse
 from align.curation.members.planned import Planned
 from align.curation.sources.layout import are_parts, check_apart
 from align.data.meta import is_text
-from align.media.sounds.formats import SUFFIXES as FOREIGN
-from align.media.sounds.formats import convert
+from align.data.names import TEXT
+from align.media import MEDIA, Media
+from align.media.choice import advise
 
 SPLITS = {
     "train": "train",
@@ -26,9 +27,9 @@ SPLITS = {
 
 
 class Folder:
-    """A folder of classes: the folder's name is the label, and the caption by a template; then it is the group too.
+    """A folder of classes. The folder's name is the label, and by a template the caption and the group.
 
-    Files of one class with the same stem and different modalities are one sample (``dog/1.jpg``, ``dog/1.wav``); a
+    Files of one class with the same stem and different modalities are one sample (``dog/1.jpg``, ``dog/1.wav``). A
     ``.txt`` beside them is the caption. Files without a folder of a class (``1.jpg``, ``1.txt``) are samples without a
     label, and so are those of ``images/1.jpg`` beside ``captions/1.txt`` and of img2dataset's ``00000/000000000.jpg``.
     Hidden files and files of unknown suffix are left out and counted.
@@ -36,19 +37,27 @@ class Folder:
     Args:
         path: the folder.
         template: captions, ``{}`` stands for the class name; empty: no caption.
-        points, seed: how meshes are sampled.
+        sampling: of meshes.
+        media: that files are read by.
     """
 
-    def __init__(self, path: Path, *, template: Sequence[str] = ("{}",), points: int = 4096, seed: int = 0):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        template: Sequence[str] = ("{}",),
+        sampling: Sampling = Sampling(),  # noqa: B008  a tuple
+        media: Media = MEDIA,
+    ):
         for text in template:
             if "{}" not in text:
                 raise ValueError(f"template {text!r} has no {{}} for the class name")
-        self.path, self.template, self.points, self.seed = path, template, points, seed
+        self.path, self.template, self.sampling, self.media = path, template, sampling, media
         self.unknown = 0  # files that no modality reads
-        self.foreign: dict[str, Path] = {}  # suffixes of sounds that are to be converted, each with a file
+        self.advice = ""  # how the first file of a related format becomes one that is read
 
     def splits(self) -> dict[str, Path] | None:
-        """Split -> its folder, or None where the folders are classes."""
+        """Return split -> its folder, or None where the folders are classes."""
         names = self._folders(self.path)
         if not names or any(name.name.lower() not in SPLITS for name in names):
             return None
@@ -61,28 +70,28 @@ class Folder:
         return found
 
     def classes(self, root: Path) -> list[Path]:
-        """The folders of the classes; none where the files lie in ``root`` itself, or the folders are no classes.
+        """Return the folders of the classes. There are none where the files lie in ``root`` itself.
 
         Raises ValueError for neither, and for a folder of captions apart from their files.
         """
         found = self._folders(root)
         if not found and not self._flat(root):
-            sounds = [p for p in sorted(root.iterdir()) if p.suffix.lower().removeprefix(".") in FOREIGN]
-            if sounds:
-                raise ValueError(f"{root} has no file that is read; {convert(sounds[0])}")
+            if advice := next((said for p in sorted(root.iterdir()) if (said := advise(self.media, p))), ""):
+                raise ValueError(f"{root} has no file that is read; {advice}")
             raise ValueError(f"{root} has no folders; expected {root}/CLASS/file, or a table (.csv, .jsonl, .parquet)")
-        if are_parts(found):
+        if are_parts(found, self.media):
             return []
-        check_apart(found)
+        check_apart(found, self.media)
         return found
 
-    @staticmethod
-    def _flat(root: Path) -> bool:
-        return any(path.is_file() and kind(path) not in (None, "text") for path in root.iterdir())
+    def _flat(self, root: Path) -> bool:
+        return any(p.is_file() and file_modality(p, self.media) not in (None, "text") for p in root.iterdir())
 
     def samples(self, root: Path, prefix: str = "") -> Iterator[Planned]:
-        """What the files below ``root/CLASS/`` become, sorted; their keys begin with the prefix, so that those of two
-        splits never meet. Raises ValueError for two files in one place."""
+        """Plan the samples of the files below ``root/CLASS/``, sorted.
+
+        Keys begin with the prefix, so that two splits share none. Raises ValueError for two files in one place.
+        """
         self.unknown = 0
         taken: set[str] = set()
         for folder in self.classes(root) or [root]:
@@ -96,32 +105,31 @@ class Folder:
                 if label is not None:
                     about = {"label": label}
                     if "text" not in files and caption:
-                        members.append(held("text.txt", caption.encode()))
+                        members.append(from_bytes(f"text.{TEXT}", caption.encode()))
                         about["group"] = label.replace("_", " ")  # equal captions are no negatives of each other
-                    members.append(held("json", json.dumps(about, ensure_ascii=False).encode()))
+                    members.append(from_bytes("json", json.dumps(about, ensure_ascii=False).encode()))
                 yield Planned(key, members)
         if not taken:
-            also = "".join(f"; {convert(path)}" for path in list(self.foreign.values())[:1])
+            also = self.advice and f"; {self.advice}"
             raise ValueError(f"no file below {root} has a suffix that is known{also}; see `align shards build --help`")
 
     def _member(self, modality: str, path: Path, key: str) -> Member:
         if is_broken(path):
             detail = f"{path} is a link to a file that is not there"
-            return unreadable(f"{modality}.{path.suffix.lower()[1:]}", f"{modality}/unreadable", detail)
-        return member(modality, path, key, points=self.points, seed=self.seed, within=self.path)
+            return refuse(f"{modality}.{path.suffix.lower()[1:]}", f"{modality}/unreadable", detail)
+        return make_member(modality, path, key, self.sampling, self.path, self.media)
 
     def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
-        """The files of each sample by its stem. parts: a file may lie in any of the folders, which do not count."""
+        """Yield the files of each sample by its stem. parts: the folder of a file does not count."""
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
             if not (_visible(path, folder) or (is_broken(path) and not _hidden(path, folder))):
                 continue
-            modality = kind(path)
+            modality = file_modality(path, self.media)
             if modality is None:
                 self.unknown += 1
-                if path.suffix.lower().removeprefix(".") in FOREIGN:
-                    self.foreign.setdefault(path.suffix, path)
+                self.advice = self.advice or advise(self.media, path)
                 continue
             stem = Path(*relative.parts[parts and len(relative.parts) > 1 :]).with_suffix("").as_posix()
             other = found.setdefault(stem, {}).setdefault(modality, path)
@@ -138,11 +146,11 @@ class Folder:
         return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def unread(root: Path) -> dict[str, list[Path]]:
-    """Return the files below ``root`` that no modality reads, by their suffix in lower case; hidden ones are not."""
+def find_unread(root: Path, media: Media = MEDIA) -> dict[str, list[Path]]:
+    """Return the files below ``root`` that no modality reads, by their suffix in lower case, without hidden ones."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        if _visible(path, root) and kind(path) is None:
+        if _visible(path, root) and file_modality(path, media) is None:
             found.setdefault(path.suffix.lower(), []).append(path)
     return found
 
@@ -156,12 +164,12 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def is_broken(path: Path) -> bool:
-    """Whether a path is a link to nothing, as a data set holds it whose files were not fetched."""
+    """Return whether a path is a link to nothing, as a data set holds it whose files were not fetched."""
     return path.is_symlink() and not path.exists()
 
 
 def _key(name: str, taken: set[str]) -> str:
-    """A key like the file's name, with "_" for what a key cannot hold, and a number where that is taken."""
+    """Return a key like the file's name, with "_" for characters that no key holds, and a number where it is taken."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
     key, number = plain, 1
     while key in taken:

@@ -14,7 +14,7 @@ from align.data.archive.tar import room
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.meta import read_meta
-from align.data.names import MemberNames, check_member, find_mapped, modalities, row_name
+from align.data.names import TEXT, MemberNames, check_member, find_mapped, modalities, row_name
 from align.data.rows import explain
 from align.data.shards import Shards
 from align.values import BadSample, Sample
@@ -101,7 +101,7 @@ def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, byte
                 continue
             if not _text(modality, texts, out) and value is not None:
                 bad.append((f"{modality}/{BLANK}", name))
-        elif suffix == "txt":
+        elif suffix == TEXT:
             try:
                 text = sample[member].decode("utf-8-sig")
             except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def refusal(name: str) -> str:
 def _text(modality: str, texts: Iterable[str], out: dict[str, bytes]) -> bool:
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]
     if lines:
-        out[f"{modality}.txt"] = "\n".join(lines).encode("utf-8", "replace")
+        out[f"{modality}.{TEXT}"] = "\n".join(lines).encode("utf-8", "replace")
     return bool(lines)
 
 

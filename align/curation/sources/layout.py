@@ -6,32 +6,24 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from align.curation.members.files import kind
-
-NAMES = {
-    "image": ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpg", "jpeg", "png"),
-    "audio": ("audio", "audios", "sound", "sounds", "wav", "wavs", "flac", "mp3"),
-    "points": ("points", "cloud", "clouds", "pointcloud", "pointclouds", "mesh", "meshes", "ply", "npy"),
-    "text": ("text", "texts", "caption", "captions", "txt"),
-}
-"""Modality -> what people call the folder of its files."""
-
-_modality = {name: modality for modality, names in NAMES.items() for name in names}
+from align.curation.members.files import file_modality
+from align.media import MEDIA, Media
 
 
-def are_parts(folders: Sequence[Path]) -> bool:
-    """Whether folders hold parts of one list of samples, of which files with one stem are one sample.
+def are_parts(folders: Sequence[Path], media: Media = MEDIA) -> bool:
+    """Return whether folders hold parts of one list of samples, of which files with one stem are one sample.
 
     Either all are called by modalities (``images``, ``captions``), or all are img2dataset's: five digits, and beside
     them its table or statistics, or a .json for a file inside.
     """
-    found = {_modality.get(folder.name.lower()) for folder in folders}
+    called = {name: medium.modality for medium in media if medium.modality for name in medium.folders}
+    found = {called.get(folder.name.lower()) for folder in folders}
     return (None not in found and len(found) > 1) or (bool(folders) and all(map(_img2dataset, folders)))
 
 
-def check_apart(folders: Sequence[Path]) -> None:
-    """ValueError for a folder that holds nothing but the captions of another one's files: it is no class."""
-    stems = {folder: _stems(folder) for folder in folders}
+def check_apart(folders: Sequence[Path], media: Media = MEDIA) -> None:
+    """Raise ValueError for a folder that holds nothing but the captions of another one's files: it is no class."""
+    stems = {folder: _stems(folder, media) for folder in folders}
     for folder, of in stems.items():
         if set(of) != {"text"}:
             continue
@@ -50,10 +42,10 @@ def _img2dataset(folder: Path) -> bool:
     return any(path.is_file() for path in beside) or any(folder.glob("*.json"))
 
 
-def _stems(folder: Path) -> dict[str, set[str]]:
-    """Modality -> the stems of its files that lie in the folder itself."""
+def _stems(folder: Path, media: Media) -> dict[str, set[str]]:
+    """Return modality -> the stems of its files that lie in the folder itself."""
     found: dict[str, set[str]] = {}
     for path in folder.iterdir():
-        if not path.name.startswith(".") and (modality := kind(path)) is not None and path.is_file():
+        if not path.name.startswith(".") and (modality := file_modality(path, media)) is not None and path.is_file():
             found.setdefault(modality, set()).add(path.stem)
     return found

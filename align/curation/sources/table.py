@@ -1,4 +1,4 @@
-"""A table with a column per modality, and what its rows become in a shard."""
+"""A table with a column per modality, and the samples that its rows become."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.curation.members.files import SUFFIXES, Member, held, member, words
+from align.curation.members.files import Member, Sampling, from_bytes, from_captions, make_member, readable, suffix_of
 from align.curation.members.planned import Planned
 from align.curation.sources.readers import read_table
 from align.data.meta import read_meta
-from align.data.names import check_key
+from align.data.names import TEXT, check_key
+from align.media import MEDIA, Media
 
-MODALITIES = ("image", "audio", "points", "text")
+MODALITIES = tuple(medium.modality for medium in MEDIA if medium.modality)  # image, audio, points, text
 ABOUT = ("label", "group", "weight", "key")
 FITS = {
     "label": "a label is an int, a str, a list of these, or a dict of attribute to one of these",
@@ -24,17 +25,18 @@ _slot = re.compile(r"(?P<modality>[a-z0-9_-]+)((\.neg)?(\.\d+)?)")
 
 
 class Table:
-    """A table with a column per modality: what its rows become.
+    """A table with a column per modality, as a source of samples.
 
     Args:
         path: the table; file names in it are relative to its folder.
         modalities: the columns that are modalities, beside ``NAME.0``, ``NAME.neg``, … of each.
         columns: other name -> column ("" leaves a column out).
         literal: modalities whose cells are text, not files.
-        points, seed: how meshes are sampled.
-        rows: what to take in place of the file's rows; they are read once.
-        group: the column whose equal cells make a group, whatever else it is.
+        sampling: of meshes.
+        rows: taken in place of the file's rows. They are read once.
+        group: the column whose equal cells make a group; it may be a modality too.
         separator: of the cells of a .csv or .tsv.
+        media: that files are read by.
     """
 
     def __init__(
@@ -44,21 +46,21 @@ class Table:
         modalities: Sequence[str] = MODALITIES,
         columns: Mapping[str, str] | None = None,
         literal: Sequence[str] = ("text",),
-        points: int = 4096,
-        seed: int = 0,
+        sampling: Sampling = Sampling(),  # noqa: B008  a tuple
         rows: Iterable[dict[str, Any]] | None = None,
         group: str | None = None,
         separator: str | None = None,
+        media: Media = MEDIA,
     ):
         self.group, self.separator = group, separator
         self.rows = rows
         self.path, self.modalities, self.columns, self.literal = path, tuple(modalities), dict(columns or {}), literal
-        self.points, self.seed = points, seed
+        self.sampling, self.media = sampling, media
         self.without = 0  # rows without any modality
         self._known: set[str] = set()
 
     def samples(self) -> Iterator[Planned]:
-        """What each row becomes; files are looked for, not read. Errors name the row."""
+        """Plan the sample of each row. Files are looked for, not read. Errors name the row."""
         self.without = 0
         self._known.clear()
         seen: dict[str, int] = {}
@@ -121,7 +123,7 @@ class Table:
             if modality is None or _empty(cell):
                 continue
             if modality in self.literal:
-                caption = words(f"{column}.txt", cell)
+                caption = from_captions(f"{column}.{TEXT}", cell)
                 members += [] if caption is None else [caption]
                 continue
             cells = cell if isinstance(cell, list) else [cell]
@@ -137,27 +139,24 @@ class Table:
             for reason in read_meta({"json": content}, {})[1]:
                 name = reason.removeprefix("json/")
                 raise ValueError(f"{name} {stated[name]!r}: {FITS[name]}")
-            members.append(held("json", content))
+            members.append(from_bytes("json", content))
         return Planned(key, members)
 
     def _media(self, slot: str, cell: Any, key: str) -> Member:
         if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):  # as Hugging Face's tables hold files
-            modality, suffix = (
-                slot.partition(".")[0],
-                Path(str(cell.get("path") or "")).suffix.lower().removeprefix("."),
-            )
-            if suffix not in SUFFIXES.get(modality, (suffix,)) or not suffix.isalnum():
+            suffix, known = suffix_of(Path(str(cell.get("path") or ""))), readable(slot.partition(".")[0], self.media)
+            if (known is not None and suffix not in known) or not suffix.isalnum():
                 raise ValueError(
                     f"the bytes in column {slot!r} need a `path` whose suffix says what they are; got {suffix!r}"
                 )
-            return held(f"{slot}.{suffix}", cell["bytes"])
+            return from_bytes(f"{slot}.{suffix}", cell["bytes"])
         if not isinstance(cell, str):
             raise ValueError(
                 f"column {slot!r} holds a {type(cell).__name__}; it takes the name of a file, or {{'bytes': …, 'path': "
                 "'NAME.SUFFIX'} (a program can also give whole samples: (key, {'image.png': …}))"
             )
         path, within = self.path.parent / cell.strip(), self.path.parent
-        return member(slot, path, key, points=self.points, seed=self.seed, within=_around(path, within))
+        return make_member(slot, path, key, self.sampling, _around(path, within), self.media)
 
 
 def _around(path: Path, folder: Path) -> Path | None:
@@ -175,7 +174,7 @@ def _empty(cell: Any) -> bool:
 
 
 def _about(cells: dict[str, Any]) -> dict[str, Any]:
-    """label, group and weight; ``label.shape`` is the attribute "shape" of the label."""
+    """Return label, group and weight. ``label.shape`` is the attribute "shape" of the label."""
     out: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for name, cell in cells.items():

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from align.media.medium import Note
 from align.media.reading import bad, open_source
 from align.media.shapes.gltf import read_glb, read_gltf
 from align.media.shapes.neighbours import Neighbours
 from align.media.shapes.obj import read_obj
 from align.media.shapes.off import read_off
-from align.media.shapes.part import FILL, Note, Part
+from align.media.shapes.part import FILL, Part
 from align.media.shapes.pcd import read_pcd
 from align.media.shapes.ply import read_ply
 from align.media.shapes.stl import read_stl

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from align.media.medium import Note
 from align.media.pictures.formats import FORMATS
-from align.media.shapes.part import COLOUR_MISSING, Note
+from align.media.shapes.part import COLOUR_MISSING
 
 TEXTURES = (*FORMATS, "TGA", "MPO")
 PIXELS = 2**26  # of a texture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,6 @@ from align.values import BadSample
 
 FILL = 0.4  # red, green and blue of a point without colour
 COLOUR_MISSING = "points/colour-missing"
-
-
-class Note(NamedTuple):
-    """Notes about a shape that was read all the same."""
-
-    reason: str
-    detail: str
 
 
 @dataclass

@@ -3,5 +3,3 @@
 ``recording`` opens a file or its bytes. ``length`` finds how long it is, by the rules of its container (``containers``,
 ``flac``, ``mpeg``, ``ogg``). ``formats`` names those that are not read.
 """
-
-SUFFIXES = ("flac", "wav", "ogg", "mp3")
