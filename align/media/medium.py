@@ -163,7 +163,7 @@ class Medium(ABC):
         return Stored(data, suffix)
 
     def notes_again(self, data: bytes) -> bool:
-        """Return whether a check of stored bytes finds by itself what ``recode`` noted."""
+        """Return whether a check of the stored bytes finds the notes of ``recode`` by itself."""
         return False
 
     def advise(self, path: Path) -> str:

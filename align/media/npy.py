@@ -43,7 +43,7 @@ def read_npy(file: BinaryIO, kind: str, *, limit: int) -> np.ndarray:
         raise BadSample(f"{kind}/empty", "no bytes")
     try:
         shape, fortran, dtype = header(file)
-    except Exception as error:  # a header is a Python literal: what damaged ones raise has no common class
+    except Exception as error:  # a header is a Python literal: the errors of damaged ones have no common class
         raise BadSample(
             f"{kind}/not-npy", f"no .npy header ({str(error).splitlines()[0] if str(error) else ''})"
         ) from None

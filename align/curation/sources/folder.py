@@ -36,7 +36,7 @@ class Folder:
 
     Args:
         path: the folder.
-        template: captions, ``{}`` stands for the class name; empty: no caption.
+        template: captions, ``{}`` stands for the class name. Empty: no caption.
         sampling: of meshes.
         media: that files are read by.
     """
@@ -99,7 +99,7 @@ class Folder:
             if label is not None and not is_text(label):
                 raise ValueError(f"{folder}: a class is called as its folder, whose name is no UTF-8; rename it")
             caption = "\n".join(text.replace("{}", (label or "").replace("_", " ")) for text in self.template)
-            for stem, files in self._grouped(folder, label is None and bool(self._folders(folder))):
+            for stem, files in self._group(folder, label is None and bool(self._folders(folder))):
                 key = _key(prefix + (stem if label is None else f"{label}/{stem}"), taken)
                 members = [self._member(m, path, key) for m, path in files.items()]
                 if label is not None:
@@ -119,12 +119,12 @@ class Folder:
             return refuse(f"{modality}.{path.suffix.lower()[1:]}", f"{modality}/unreadable", detail)
         return make_member(modality, path, key, self.sampling, self.path, self.media)
 
-    def _grouped(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
+    def _group(self, folder: Path, parts: bool) -> Iterator[tuple[str, dict[str, Path]]]:
         """Yield the files of each sample by its stem. parts: the folder of a file does not count."""
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if not (_visible(path, folder) or (is_broken(path) and not _hidden(path, folder))):
+            if not (_is_visible(path, folder) or (is_broken(path) and not _is_hidden(path, folder))):
                 continue
             modality = file_modality(path, self.media)
             if modality is None:
@@ -150,16 +150,16 @@ def find_unread(root: Path, media: Media = MEDIA) -> dict[str, list[Path]]:
     """Return the files below ``root`` that no modality reads, by their suffix in lower case, without hidden ones."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        if _visible(path, root) and file_modality(path, media) is None:
+        if _is_visible(path, root) and file_modality(path, media) is None:
             found.setdefault(path.suffix.lower(), []).append(path)
     return found
 
 
-def _visible(path: Path, root: Path) -> bool:
-    return path.is_file() and not _hidden(path, root)
+def _is_visible(path: Path, root: Path) -> bool:
+    return path.is_file() and not _is_hidden(path, root)
 
 
-def _hidden(path: Path, root: Path) -> bool:
+def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 

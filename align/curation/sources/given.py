@@ -18,10 +18,10 @@ from align.media.choice import converter_of, medium_of
 class Given:
     """Each ``(key, {member: content})``, or ``{"__key__": key, member: content}`` as webdataset's writers take it.
 
-    A content is bytes; a ``Path`` (read when its turn comes); an object that the medium encodes (an array for .npy);
-    for .txt and .cls also a str; for the json anything that JSON can say; None is a member that is missing. A .txt may
-    also be a list of captions; a value that is no caption is a bad row, and the sample stays. A mesh or scan
-    (``points.obj``) becomes a cloud, as ``sampling`` says; as a Path it finds its textures.
+    A content is bytes, a ``Path`` (read when its turn comes) or an object that the medium encodes (an array for .npy).
+    For .txt and .cls it may be a str, for .txt a list of captions, for the json anything that JSON can say. None is a
+    member that is missing. A value that is no caption is a bad row, and the sample stays. A mesh or scan
+    (``points.obj``) becomes a cloud with the settings ``sampling``. Given as a Path, it finds its textures.
     """
 
     def __init__(self, samples: Iterable[Any], sampling: Sampling = Sampling(), media: Media = MEDIA):  # noqa: B008

@@ -28,13 +28,13 @@ class Table:
     """A table with a column per modality, as a source of samples.
 
     Args:
-        path: the table; file names in it are relative to its folder.
+        path: the table. File names in it are relative to its folder.
         modalities: the columns that are modalities, beside ``NAME.0``, ``NAME.neg``, … of each.
         columns: other name -> column ("" leaves a column out).
         literal: modalities whose cells are text, not files.
         sampling: of meshes.
         rows: taken in place of the file's rows. They are read once.
-        group: the column whose equal cells make a group; it may be a modality too.
+        group: the column whose equal cells make a group. It may be a modality too.
         separator: of the cells of a .csv or .tsv.
         media: that files are read by.
     """
@@ -67,7 +67,7 @@ class Table:
         number = 0
         for number, row in enumerate(self._rows(), 1):
             try:
-                planned = self._plan(number, self._named(row))
+                planned = self._plan(number, self._rename(row))
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{self.path} row {number}: {error}") from None
             except ValueError as error:
@@ -90,8 +90,8 @@ class Table:
     def _rows(self) -> Iterable[dict[str, Any]]:
         return read_table(self.path, self.separator) if self.rows is None else self.rows
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row under the names that mean something."""
+    def _rename(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row under the names that mean something."""
         self._known |= set(row)
         named = {self.columns.get(name, name): cell for name, cell in row.items() if self.columns.get(name, name)}
         if self.group is not None and self.group in row:
@@ -160,7 +160,7 @@ class Table:
 
 
 def _around(path: Path, folder: Path) -> Path | None:
-    """The table's folder for a file in it, else None: the file's own."""
+    """Return the table's folder for a file in it, or None."""
     return folder if path.absolute().is_relative_to(folder.absolute()) else None
 
 
