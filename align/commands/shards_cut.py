@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from align.commands.sizes import count_text
 
 if TYPE_CHECKING:
+    from align.curation.cut.expression import Pair
     from align.data import Shards
-    from align.evaluation.pairs import Pair
 
 
 def split(
@@ -178,8 +178,9 @@ def filter_(
         from align.scoring import choose
 
         loaded = load(str(model), allow=names(allow), checkpoint=checkpoint).to(device())
-        for a, b in wanted:
-            print(f"score({a}, {b}): by {choose(loaded.terms, [a], b)}")
+        for pair in wanted:
+            if pair.function == "score":
+                print(f"{pair}: by {choose(loaded.terms, [pair.a], pair.b)}")
         with progress("scoring") as say:
             return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)
 
