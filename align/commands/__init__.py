@@ -21,7 +21,8 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors", "named", "process", "progress", "shown", "sizes"),
-    ("arguments", "classes", "over", "pairs", "shortened", "tables"),
+    ("classes", "over", "pairs", "shortened", "tables"),
+    ("arguments", "groups"),
     (
         "config",
         "embed",
@@ -58,8 +59,8 @@ commands = {  # name -> module:function, in the order of a first visit
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0 done, 1 a file, config or folder is wrong, 2 the command line is wrong, 3 data or run fell below a stated
-    threshold, 130 and 143 after SIGINT and SIGTERM.
+    The codes: 0 done, 1 a file, config or folder is wrong, 2 the command line is wrong, 3 data or run fell below a
+    stated threshold, 130 and 143 after SIGINT and SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
@@ -108,11 +109,11 @@ def overview() -> str:
             "",
             *_describe(commands, "  "),
             "",
-            "align COMMAND --help tells the whole story of each. Start with: align quickstart",
-            "RUN (the folder of a training run) is accepted wherever MODEL is. --debug",
-            "prints tracebacks.",
-            "Exit codes: 0 done; 1 a file, config or folder is wrong; 2 the command line is",
-            "wrong; 3 data or run below a threshold; 130 and 143 after SIGINT and SIGTERM.",
+            "Start with: align quickstart. `align COMMAND --help` describes a command and its",
+            "options. RUN (the folder of a training run) is accepted wherever MODEL is.",
+            "--debug prints tracebacks.",
+            "Exit codes: 0 done, 1 a file, config or folder is wrong, 2 the command line is",
+            "wrong, 3 data or run below a threshold, 130 and 143 after SIGINT and SIGTERM.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""``align train --config F --run DIR``: train a joint space, or continue where the run stands."""
+"""``align train --config F --run DIR`` trains a joint space, or resumes a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(
     fresh: bool = False,
     seed: int = 0,
 ) -> int:
-    """Train a joint space from a config; continues by itself from the run folder
+    """Train a joint space from a config, or resume the run of a run folder
 
     Every key of the config can be given on the command line too: --model.dim 64 --trainer.max_steps 100.
     """
@@ -28,7 +28,7 @@ def train(
 
 
 def parse(args: Sequence[str], *, quiet: bool = False) -> int:
-    """Parse the command line of `align train`, check all of it, then train. Returns the exit code."""
+    """Parse and check the command line of ``align train``, then train. Returns the exit code."""
     import torch
 
     from align.seeds import derive
