@@ -324,7 +324,7 @@ def test_cosine_and_score_in_one_condition(tmp_path, monkeypatch, capsys, most):
     assert 0 < len(wanted) < len(embeddings.ids)
     calls = []
     monkeypatch.setattr(scored, "embed_batches", lambda *a, **k: calls.append(1) or embed_batches(*a, **k))
-    where = f"cosine(image, text) > {most} and score(image, text) > {10 * most}"
+    where = f"{most} < cosine(image, text) < 1.01 and score(image, text) > {10 * most}"
     arguments = ["shards", "filter", str(tmp_path / "in"), str(tmp_path / "out"), "--where", where]
     assert main([*arguments, "--model", str(tmp_path / "model"), "--allow", "tiny_space"]) == 0
     assert list(read(tmp_path / "out" / "*.tar")) == wanted

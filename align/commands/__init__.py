@@ -85,14 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("align: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as head does
+    except BrokenPipeError:  # the reader of the output has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         if debug:
             traceback.print_exc()
         message, code = explain(error)
-        if message is None:  # not a mistake of the user's: show all of it
+        if message is None:  # a bug of ours: show the traceback
             raise
         print(f"align: {message}", file=sys.stderr)
         return code

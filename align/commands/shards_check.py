@@ -59,7 +59,7 @@ def check(
     from align.commands.named import split
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.check import diagnose
     from align.files import json_text
 
@@ -68,8 +68,8 @@ def check(
     known = named_media(media)
     with progress("samples") as say:
         found = diagnose(
-            within(shards),
-            within([against] if Path(against).exists() else split(against)) if against else None,
+            expand_folders(shards),
+            expand_folders([against] if Path(against).exists() else split(against)) if against else None,
             modalities=split(modalities) or None,
             members=mapping(members),
             max_bad=max_bad,

@@ -47,13 +47,13 @@ def split(
     """
     from align.commands.pairs import mapping, pairs
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import split_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         written, dropped = split_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             pairs(parts, "--parts"),
             by=by,
@@ -101,13 +101,13 @@ def merge(
     """
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import merge_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         samples, changed, dropped = merge_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             split=split,
             duplicates=duplicates,
@@ -170,7 +170,7 @@ def filter_(
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import filter_shards
     from align.data.places.patterns import typeable
 
@@ -189,7 +189,7 @@ def filter_(
     known = named_media(media)
     with progress("samples") as say:
         kept, dropped = filter_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             where,
             split=split,

@@ -40,7 +40,7 @@ def show(
     """
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.look import look
     from align.curation.look import save as write
     from align.data import Shards
@@ -51,7 +51,7 @@ def show(
         raise ValueError(f"--each {each}: show at least one sample of each modality")
     if samples < 1:
         raise ValueError(f"--samples {samples}: show at least one sample")
-    opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
+    opened = Shards(expand_folders(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
     found = look(opened, each, known)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if html is not None:

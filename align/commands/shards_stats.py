@@ -25,14 +25,14 @@ def stats(
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.stats import measure
     from align.data import Shards
     from align.files import json_text
 
     known = named_media(media)
     with progress("samples") as say:
-        opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
+        opened = Shards(expand_folders(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
         found = measure(opened, say, known)
     if json:
         print(json_text(found, 2))

@@ -49,7 +49,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     torch.manual_seed(derive(values.seed, "weights"))
     try:
         made = parser.instantiate(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch refuses sizes by the last
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch refuses a size
         raise Refused(f"{config}: {shorten(error)}") from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
@@ -95,7 +95,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         if rank() == 0:
             raise over(error, "--data.max_bad") from error
         return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
-    if fitted.rank:  # the first rank speaks for all
+    if fitted.rank:  # only the first rank prints
         return 0
     faults = {reason: n for reason, n in fitted.bad.items() if is_fault(reason)}
     if faults:
