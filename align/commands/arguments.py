@@ -47,7 +47,7 @@ def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> t
             given = {"type": p.annotation, "metavar": p.name.upper(), "help": helps.get(p.name, "")}
             parser.add_argument(*flags, dest=p.name, **given, **_default(p))
         elif p.kind is p.POSITIONAL_ONLY:
-            _add_positional(parser, p, helps, "; --out takes it too" if p.name == folder else "")
+            _add_positional(parser, p, helps, ". --out FOLDER means the same" if p.name == folder else "")
         else:
             _add_option(parser, p, helps)
     values = _parse(parser, args, flags)

@@ -117,7 +117,7 @@ def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str
 
 
 def describe(item: dict[str, Any]) -> str:
-    """Return the first caption of a sample, else its label in words."""
+    """Return the first caption of a sample, or its label in words where it has none."""
     from align.data.labels import in_words
 
     return item["caption"][0] if item["caption"] else in_words(item["label"])
