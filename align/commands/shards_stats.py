@@ -12,8 +12,8 @@ def stats(
 
     For each modality it prints the number of samples and rows, their bytes, and minimum, median, maximum and sum of its
     quantities: pixels of pictures, seconds of sounds, points of clouds, characters and words of captions. For each
-    attribute of the labels it prints the number of samples in each class. Only headers are read. `align shards check`
-    decodes the members.
+    attribute of the labels it prints the number of samples in each class. Headers are read, and nothing is decoded.
+    `align shards check` does that.
 
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
