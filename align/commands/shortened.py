@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from align.commands.errors import nearest
 
 _no_union = r"(?:(?!Does not validate).)+?"
-_union = (  # one without another inside
+_union = (  # a union without another one inside
     rf"Does not validate against any of the Union subtypes Subtypes: {_no_union} Errors: - ({_no_union}) "
     rf"Given value type: {_no_union} Given value: ({_no_union})(?= - | Given value type: |$)"
 )
