@@ -39,6 +39,8 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
         parser.print_help()
         return 0
     check_options(parser, args)
+    if any(arg.split("=")[0].endswith(".help") for arg in args):  # of a class: jsonargparse prints it and exits
+        parser.parse_args(args)
     config = _option(args, "--config")
     if config is None:
         raise Refused("align train needs --config FILE (see configs/); align train --help lists the keys", code=2)
