@@ -58,7 +58,7 @@ def opened(train, **options) -> Opened:
 def test_opened_data_go_on_from_an_account_and_stay_as_they_are(folder):
     pattern = str(folder / "a" / "train-*.tar")
     first = opened(pattern)
-    first.ledger.lost("a.tar", "sample/cut", 3)
+    first.ledger.add_lost("a.tar", "sample/cut", 3)
     first.budget.add([Bad("image/truncated", "a.tar", "k", "image.png", 0)], seen=12)
     assert first.account() != opened(pattern).account()
     again = data(pattern).open(made()[0], 0, {"step": 1, "bad": first.account()})

@@ -197,12 +197,15 @@ def test_nested_values_come_back():
         "b": {3: torch.ones(2), "c": math.inf},
         "$odd": {},
         "b/3": torch.zeros(1),
+        "columns": torch.arange(6.0).reshape(3, 2).T,
     }
     tensors: dict[str, torch.Tensor] = {}
     packed = json.loads(json.dumps(pack(value, "", tensors)))
     got = unpack(packed, tensors)
     assert torch.equal(got["b"].pop(3), value["b"].pop(3))
     assert torch.equal(got.pop("b/3"), value.pop("b/3"))
+    assert got["columns"].stride() == value["columns"].stride() == (1, 2)
+    assert torch.equal(got.pop("columns"), value.pop("columns"))
     assert got == value
     with pytest.raises(ValueError, match="an optimiser's state/f is a function; a checkpoint holds tensors"):
         pack({"f": made}, "state", {})

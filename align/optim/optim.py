@@ -140,9 +140,9 @@ class Optim:
                 self.at(step, steps, pattern)
 
     def at(self, step: int, steps: int, pattern: str | None = None) -> float:
-        """Return the learning rate of a step in a schedule of so many steps, and after their end. A pure function.
+        """Return the learning rate of a step, also after the end of the schedule. A pure function.
 
-        pattern: of the group; None: of the parameters in no group.
+        pattern: that of the group, None for the parameters in no group.
 
         Raises ValueError where the schedule fails, or returns no finite number of at least 0.
         """
