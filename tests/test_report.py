@@ -579,7 +579,7 @@ def test_no_name_changes_the_structure_of_a_page_of_shards(tmp_path: Path, name:
 def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     kinds = {kind.__name__.lower() for kind in get_args(AnyBlock)} - {"gallery"}  # it becomes a group of cards
     drawn = {path.stem for path in Path(str(files("align.page"))).glob("kit/blocks/*.html")}
-    assert drawn == kinds
+    assert drawn == kinds, "a block is a class in the unions of page/section.py or page/blocks.py, and its template"
     kit = "".join(path.read_text() for path in Path(str(files("align.page"))).rglob("kit/**/*.html"))
     assert re.findall(r"\w+\s*\|\s*safe", kit) == ["style|safe", "script|safe"]  # all else is escaped
     with pytest.raises(UndefinedError, match="no attribute 'nothing'"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from align.media import MEDIA, Media
 from align.page.blocks import AnyBlock, Chapter, Queries
 from align.page.cards import Card, Cards
 from align.page.faces import face_json
@@ -33,6 +34,7 @@ def write_report(
     samples: Mapping[str, Sample] | None = None,
     summary: Mapping[str, str] | None = None,
     bad: Mapping[str, int] | None = None,
+    media: Media = MEDIA,
 ) -> Path:
     """Write the page and return its path. A part that is not given is left out of it.
 
@@ -44,10 +46,11 @@ def write_report(
         summary: short facts, such as the time and the device.
         bad: counts of data that training could not read, by reason. Default: the bad.json beside `curves`. The counts
             of the evaluation are in the protocol.
+        media: that make the faces of `samples`.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    cards = Cards(up=gallery.up if gallery else "z")
+    cards = Cards(up=gallery.up if gallery else "z", media=media)
     drawn = [
         Chapter(_anchor(s.title), s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
         for s in sections
