@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def write_report(
     """
     cards = Cards(up=gallery.up if gallery else "z", media=media)
     drawn = [
-        Chapter(_anchor(s.title), s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
-        for s in sections
+        Chapter(anchor, s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
+        for anchor, s in zip(_anchors(s.title for s in sections), sections, strict=True)
     ]
     chapters = [
         Chapter("notes", "Notes", "Facts that change how the numbers are read.", notes(protocol)),
@@ -82,8 +82,16 @@ def write_report(
     return write_page(path, page)
 
 
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+def _anchors(titles: Iterable[str]) -> list[str]:
+    """Return an anchor for each title. One that another title or the page itself has gets underscores."""
+    taken = ["top", "notes", "gallery", "curves", "bad", "protocol"]
+    theirs = len(taken)
+    for title in titles:
+        anchor = title.lower().replace(" ", "-")
+        while anchor in taken:
+            anchor += "_"
+        taken.append(anchor)
+    return taken[theirs:]
 
 
 def _tiles(sections: Sequence[Section]) -> list[Tile]:
