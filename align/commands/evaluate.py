@@ -130,7 +130,7 @@ def media_of(model: JointModel) -> Media:
 def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:
     """Write FOLDER/report.html, with the curves of the run where there are any. media: None for align's alone."""
     from align.media import MEDIA
-    from align.report import build_gallery, write_report
+    from align.report import build_gallery, read_samples, write_report
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
@@ -145,4 +145,6 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, m
         curves=curves if curves.is_file() else None,
         gallery=gallery,
         sections=results.sections,
+        samples=read_samples(results.sections, results.embeddings, shards),
+        media=media or MEDIA,
     )
