@@ -372,3 +372,33 @@ def test_the_evaluator_of_the_page_shows_samples(folder, tmp_path, monkeypatch, 
         text = {name: face for name, face, _ in card["faces"]}["text.txt"]
         assert text == {"k": "text", "d": tiny_space.world()[card["key"]]["text.txt"].decode()}
         assert card["detail"] == f"cosine {cosines[card['key']]:.2f}"
+
+
+class Says:
+    name = "says"
+
+    def __init__(self, found):
+        self.found = found
+
+    def run(self, space):
+        return self.found
+
+
+def test_findings_that_are_none_are_refused_by_the_evaluators_name(shards):
+    model = tiny_space.model("pairwise")
+    for found, why in [
+        (None, "'says' returned NoneType; .* returns Findings"),
+        (Findings({"x": torch.tensor(0.5)}), "the score 'x' is of type Tensor, not a float"),
+        (Findings({"x": "high"}), "the score 'x' is of type str"),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            evaluate(model, shards, with_=[Says(found)])
+    with pytest.raises(ValueError, match="is no import path"):
+        pick([".odd.Says"])
+
+
+def test_a_score_that_is_no_number_is_left_out_and_said(shards):
+    found = Findings({"x": 0.5, "y": float("nan"), "z": float("inf")}, {"notes": ["one"]})
+    results = evaluate(tiny_space.model("pairwise"), shards, with_=[Says(found)])
+    assert results.scores == {"x": 0.5}
+    assert results.protocol["notes"] == ["one", "y is nan: it is left out", "z is inf: it is left out"]

@@ -130,3 +130,13 @@ def test_weights_that_loading_casts_have_a_fingerprint_of_their_own(folder):
     write_json(folder / "model.json", read_json(folder / "model.json") | {"sha256": stated})
     model = load(folder, **trust)
     assert fingerprint(model) == anew(model) != stated
+
+
+@pytest.mark.parametrize("places", [(0, 1), (0, 512), (3, 1029), (1100, 1101)])
+def test_weights_that_change_places_unseen_by_torch_change_the_fingerprint(places):
+    model = tiny_space.model("pairwise")
+    model.register_parameter("more", torch.nn.Parameter(torch.randn(1200)))
+    before = fingerprint(model)
+    values, (a, b) = model.get_parameter("more").detach().numpy(), places
+    values[[a, b]] = values[[b, a]]
+    assert fingerprint(model) == anew(model) != before

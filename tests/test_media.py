@@ -27,6 +27,8 @@ import align
 from align.commands import main
 from align.media import ARRAY, CLOUD, MEDIA, PICTURE, Medium
 from align.media.choice import load_media, medium_of, modality_of, with_named
+from align.media.medium import Face
+from align.page.faces import face_json, face_of
 
 root = Path(align.__file__).parent
 package = Path(__file__).parent / "track_package"
@@ -105,6 +107,89 @@ def test_an_import_path_that_is_no_medium():
     }.items():
         with pytest.raises(ValueError, match=why):
             load_media([path])
+
+
+class Odd(Hands):
+    """Media that break the rules, one attribute at a time."""
+
+    name = "odd"
+
+
+class Dotted(Odd):
+    suffixes = ("tar.gz",)
+
+
+class Upper(Odd):
+    suffixes = ("HND",)
+
+
+class Nameless(Odd):
+    name = None  # pyright: ignore[reportAssignmentType]
+
+
+class Ours(Odd):
+    name = "picture"
+
+
+class Asking(Odd):
+    def __init__(self, size: int):
+        self.size = size
+
+
+def test_a_medium_that_breaks_the_rules_is_refused_in_a_line(capsys, tmp_path):
+    for name, why in {
+        "Dotted": "has the suffix 'tar.gz'",
+        "Upper": "has the suffix 'HND'",
+        "Nameless": "is no medium: .* with a name",
+        "Ours": "is called 'picture', as another medium is",
+        "Asking": "cannot be built without arguments: .*'size'",
+        "Odd,test_media.Odd": "is called 'odd', as another medium is",
+        "Gone": "no medium test_media.Gone",
+    }.items():
+        (tmp_path / "a.tar").write_bytes(bytes(10240))
+        assert main(["shards", "stats", str(tmp_path / "a.tar"), "--media", f"test_media.{name}"]) == 2
+        said = capsys.readouterr().err
+        assert re.search(f"--media: .*{why}", said)
+        assert len(said.strip().splitlines()) == 1
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "face",
+    [
+        Face("drawing", []),
+        Face("drawing", [[]]),
+        Face("drawing", [[(NAN, 1), (float("inf"), 2)]]),
+        Face("drawing", [["x"]]),
+        Face("drawing", [[(1, 2, 3)]]),
+        Face("drawing", [[(0.0, 0.0)] * 100_001]),
+        Face("text", "x" * 5_000_000),
+        Face("text", b"bytes"),
+        Face("text", 5),
+        Face("picture", b"a type is missing"),
+        Face("sound", b"x", {"type": "audio/wav", "seconds": NAN, "peaks": b""}),
+        Face("cloud", b"four", {"radius": 1.0}),
+        Face("cloud", bytes(9), {"radius": NAN}),
+        Face("video", b"x"),  # pyright: ignore[reportArgumentType]
+        "no face",
+        AssertionError("a bug"),
+        RecursionError("another"),
+    ],
+)
+def test_a_face_that_no_page_can_draw_is_left_out(face):
+    class Shown(Hands):
+        def face(self, data: bytes, suffix: str) -> Any:
+            if isinstance(face, Exception):
+                raise face
+            return face
+
+    assert face_of("hands.hnd", b"x", (Shown(),)) is None
+
+
+def test_points_of_a_drawing_that_are_not_finite_are_left_out():
+    assert face_json(Face("drawing", [[(0, NAN), (1, 2), (3, 4)], []])) == {"k": "drawing", "d": [[(1, 2), (3, 4)]]}
 
 
 def test_a_preprocess_names_its_medium():

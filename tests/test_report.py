@@ -471,7 +471,7 @@ def test_a_block_without_content_is_left_out(tmp_path: Path, block: Block) -> No
 
 
 def test_values_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
-    blocks: list[Block] = [
+    blocks: Any = [
         Matrix("", "h", "r", {}),
         Matrix("x/", "h", "r", {"mrr": {}, "recall@k": AB, "recall@1": AB}),
         Bars("r", "m", [Bar("a", "b", NAN, NAN), Bar("a", "c", 0.25, INF), Bar("d", "b", 0.5, 0.5)], {}),

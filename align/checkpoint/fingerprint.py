@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from align.model.inside import model_inside, weights
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+WIDTH = 512  # words of 8 bytes in a row of the table whose sums are taken
 _known: WeakKeyDictionary[nn.Module, tuple[dict[str, tuple], str]] = WeakKeyDictionary()
 
 
@@ -39,8 +39,8 @@ def remember(model: nn.Module, checksum: str) -> None:
 def _state(tensors: dict[str, Tensor]) -> dict[str, tuple]:
     """Return for each tensor the facts of which one differs after any change of its values.
 
-    Torch counts writes (``_version``). Writes through ``.data`` or numpy are not counted: the sum of the bits, eight
-    times as fast as SHA-256, tells these.
+    Torch counts writes (``_version``). Writes through ``.data`` or numpy are not counted: sums of the bits, much
+    faster than SHA-256, tell these.
     """
     return {
         name: (x.data_ptr(), None if x.is_inference() else x._version, x.dtype, x.shape, x.device, _sum(x))
@@ -49,5 +49,8 @@ def _state(tensors: dict[str, Tensor]) -> dict[str, tuple]:
 
 
 def _sum(x: Tensor) -> int:
-    x = torch.view_as_real(x) if x.is_complex() else x
-    return int(x.contiguous().view(_INTEGERS[x.element_size()]).sum())
+    """Return a number of the bits and of their places: values that change places change a row's or a column's sum."""
+    bits = x.contiguous().view(-1).view(torch.uint8)
+    words = bits[: len(bits) // (8 * WIDTH) * 8 * WIDTH].view(torch.int64).view(-1, WIDTH)
+    sums = torch.cat([words.sum(0), words.sum(1), bits[8 * words.numel() :].long()])
+    return int((sums * torch.arange(1, 2 * len(sums), 2, device=sums.device)).sum())

@@ -85,11 +85,15 @@ def short(text: str, most: int = 80) -> str:
 
 
 def media(paths: str) -> Media:
-    """Return align's media, and those that ``--media`` names by import path."""
+    """Return align's media, and those that ``--media`` names by import path. Ends the command where one is none."""
+    from align.commands.errors import Refused
     from align.media import MEDIA
     from align.media.choice import load_media
 
-    return (*MEDIA, *load_media(split(paths)))
+    try:
+        return (*MEDIA, *load_media(split(paths), beside=MEDIA))
+    except ValueError as error:
+        raise Refused(f"--media: {error}", code=2) from None
 
 
 def device() -> torch.device:

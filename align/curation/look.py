@@ -15,7 +15,7 @@ from align.files import atomic_write
 from align.media import MEDIA, Media, Medium
 from align.media.choice import medium_of
 from align.media.medium import Cells
-from align.values import BadSample, Sample
+from align.values import Sample
 
 PLACE = frozenset({"key", "url", "position", "label", "member", "bytes"})
 """Names in an example that say nothing of its content."""
@@ -99,7 +99,7 @@ def sketch(member: str, data: bytes, media: Media = MEDIA, *, colours: bool = Tr
     medium = medium_of(media, member.rpartition(".")[2], member_modality(member))
     try:
         return None if medium is None else medium.sketch(data, colours=colours)
-    except BadSample:
+    except Exception:  # a medium from outside may raise anything
         return None
 
 

@@ -47,6 +47,8 @@ def _build(name: str, known: dict[str, type[Evaluator]]) -> Evaluator:
         raise ValueError(f"no evaluator {name!r}; {hint} (one of your own: its import path, my.module.MyEvaluator)")
     try:
         module = import_module(room)
+    except TypeError:  # a path that begins with a dot
+        raise ValueError(f"evaluator {name!r} is no import path such as my.module.MyEvaluator") from None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{room}.".startswith(f"{error.name}."):
             raise  # a module that the user's own one imports

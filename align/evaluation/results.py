@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from align.data import Shards
 from align.embedding.embed import Progress
 from align.evaluation.classes import Classes, Templates
 from align.evaluation.counts import counts
-from align.evaluation.findings import Evaluator, Samples
+from align.evaluation.findings import Evaluator, Findings, Samples
 from align.evaluation.hits import Hit, of_samples
 from align.evaluation.pick import pick
 from align.evaluation.protocol import protocol
@@ -96,7 +97,7 @@ def evaluate(
         progress=progress,
     )
     table, rule = space.table(), space.hit
-    found = {one.name: one.run(space) for one in evaluators}
+    found = {one.name: _run(one, space) for one in evaluators}
     about = protocol(
         model,
         shards,
@@ -141,6 +142,23 @@ def _join(parts: Mapping[str, Mapping[str, Any]], taken: Collection[str]) -> dic
     out: dict[str, Any] = {}
     for evaluator, entries in parts.items():
         for key, value in entries.items():
-            if key in taken or out.setdefault(key, value) != value:
+            if key in taken or (key in out and out[key] != value):
                 raise ValueError(f"evaluator {evaluator!r} states {key!r}, which is stated already; rename it")
+            out[key] = value
     return out
+
+
+def _run(evaluator: Evaluator, space: Space) -> Findings:
+    """Return the findings without scores that are NaN or infinite, which get a note. Raises ValueError for others."""
+    name, found = evaluator.name, evaluator.run(space)
+    if not isinstance(found, Findings):
+        raise ValueError(f"evaluator {name!r} returned {type(found).__name__}; run(space) returns Findings")
+    for key, value in found.scores.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"evaluator {name!r}: the score {key!r} is of type {type(value).__name__}, not a float")
+    odd = [key for key, value in found.scores.items() if not isfinite(value)]
+    if not odd:
+        return found
+    notes = [*found.protocol.get("notes", ()), *(f"{key} is {found.scores[key]}: it is left out" for key in odd)]
+    scores = {key: value for key, value in found.scores.items() if key not in odd}
+    return replace(found, scores=scores, protocol={**found.protocol, "notes": notes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -50,20 +51,28 @@ def with_named(media: Sequence[Medium], preprocesses: Mapping[str, Medium | None
     return (*media, *more)
 
 
-def load_media(paths: Iterable[str]) -> tuple[Medium, ...]:
+def load_media(paths: Iterable[str], beside: Sequence[Medium] = ()) -> tuple[Medium, ...]:
     """Return the media at import paths such as ``my.track.Track``: classes or objects.
 
-    Raises ValueError for a path that leads to something else or nowhere.
+    Raises ValueError for a path that leads to something else or nowhere, for a class that cannot be built without
+    arguments, for a suffix that no member can have, and for a name that another one or one of ``beside`` has.
     """
     found: list[Medium] = []
     for path in paths:
         module, _, name = path.rpartition(".")
         try:
             thing = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
             raise ValueError(f"no medium {path}: {error}") from None
-        medium = thing() if isinstance(thing, type) else thing
-        if not isinstance(medium, Medium):
-            raise ValueError(f"{path} is no medium: a subclass of align.media.Medium, or an object of one")
+        try:
+            medium = thing() if isinstance(thing, type) and issubclass(thing, Medium) else thing
+        except TypeError as error:
+            raise ValueError(f"{path} cannot be built without arguments: {error}") from None
+        if not isinstance(medium, Medium) or not isinstance(getattr(medium, "name", None), str):
+            raise ValueError(f"{path} is no medium: a subclass of align.media.Medium with a name, or an object of one")
+        if odd := [suffix for suffix in (*medium.suffixes, *medium.files) if not re.fullmatch("[a-z0-9_-]+", suffix)]:
+            raise ValueError(f"{path} has the suffix {odd[0]!r}; a suffix has lower case letters, digits, _ and -")
+        if medium.name in {one.name for one in (*beside, *found)}:
+            raise ValueError(f"{path} is called {medium.name!r}, as another medium is; name it otherwise")
         found.append(medium)
     return tuple(found)

@@ -6,6 +6,7 @@ shown as a picture. A member that cannot be shown (features, a broken one) has n
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -17,7 +18,11 @@ from align.media import MEDIA, Media
 from align.media.choice import medium_of
 from align.media.medium import Face
 from align.media.words import text_face
-from align.values import BadSample, Sample
+from align.values import Sample
+
+LARGEST = 4 << 20  # bytes of a face
+POINTS = 100_000  # of a drawing
+MOST = 1e9  # of a drawing's places, in its unit
 
 
 def face(modality: str, sample: Sample, members: MemberNames = FOREIGN, media: Media = MEDIA) -> Face | None:
@@ -57,23 +62,32 @@ def size(face: Face) -> int:
 
 
 def face_json(face: Face) -> dict[str, Any]:
-    """Return a face for the page's JSON block: "k" is its element, "d" its data. Binary parts are in base64."""
+    """Return a face for the page's JSON block: "k" is its element, "d" its data. Binary parts are in base64.
+
+    Raises an error of some kind for a face that its element cannot be drawn of. Points of a drawing that are not finite
+    are left out.
+    """
     more = face.more
     match face.element:
         case "text":
             return {"k": "text", "d": face.data}
         case "drawing":
-            return {
-                "k": "drawing",
-                "d": [[[round(float(v), 6) for v in point] for point in line] for line in face.data],
-            }
+            lines = [[(round(float(x), 6), round(float(y), 6)) for x, y in line] for line in face.data]
+            lines = [[(x, y) for x, y in line if abs(x) <= MOST and abs(y) <= MOST] for line in lines]
+            if not any(lines) or sum(map(len, lines)) > POINTS:
+                raise ValueError(f"a drawing has 1 to {POINTS:,} points")
+            return {"k": "drawing", "d": [line for line in lines if line]}
         case "cloud":
+            if not face.data or len(face.data) % 9:
+                raise ValueError("a cloud has 9 bytes a point")
             return {"k": "cloud", "d": _base64(face.data), "r": round(more["radius"], 6)}
         case "picture":
             return {"k": "image", "d": _base64(face.data), "t": more["type"]}
         case "sound":
             peaks = {"w": _base64(more["peaks"]), "s": round(more["seconds"], 3)}
             return {"k": "sound", "d": _base64(face.data), "t": more["type"], **peaks}
+        case _:
+            raise ValueError(f"no element {face.element!r}")
 
 
 def _base64(data: bytes) -> str:
@@ -93,6 +107,10 @@ def _line(row: RowSource) -> str:
 def _shown(suffix: str, modality: str, content: bytes, media: Media) -> Face | None:
     medium = medium_of(media, suffix, modality)
     try:
-        return None if medium is None else medium.face(content, suffix)
-    except (BadSample, OSError, ValueError, ArithmeticError, RuntimeError, LookupError, TypeError):
-        return None  # a broken member is counted elsewhere
+        face = None if medium is None else medium.face(content, suffix)
+        if face is None or size(face) > LARGEST:
+            return None
+        json.dumps(face_json(face), allow_nan=False)  # a face that the page's script cannot draw stops all others
+        return face
+    except Exception:  # a decoder's own; a broken member is counted elsewhere
+        return None
