@@ -18,6 +18,7 @@ import align.files.retry as policy
 from align.data import Loader, Shards
 from align.data.places.servers import Remote, fetch
 from align.files import http
+from align.files.fetch import download
 from align.files.retry import GaveUp, retry
 from align.preprocess import Bytes
 
@@ -157,6 +158,26 @@ def test_redirects_are_followed_without_credentials(web, tmp_path):
         web.password = ""
         with pytest.raises(OSError, match="more than 10 redirects"):
             http.get(f"{web.url}/moved.bin", 3, 9)
+
+
+def test_a_body_that_is_another_than_the_file_is_refused(web, tmp_path):
+    web.faults["a.bin"] = "gzip"
+    for ask in (lambda url: http.get(url, 3, 9), lambda url: b"".join(http.read_whole(url))):
+        with pytest.raises(OSError, match=r"gave it compressed \(gzip\)"):
+            ask(f"{web.url}/a.bin")
+    (tmp_path / "web" / "a.gz").write_bytes(DATA)
+    web.faults["a.gz"] = "gzip"  # servers say so of a file that is compressed itself
+    assert b"".join(http.read_whole(f"{web.url}/a.gz")) == DATA
+
+
+def test_a_part_is_continued_by_its_own_rest_alone(web, tmp_path, waits):
+    web.faults["a.bin"] = ("shifted", 1)
+    (tmp_path / "a.bin.part").write_bytes(DATA[:1000])
+    assert download(f"{web.url}/a.bin", tmp_path / "a.bin").read_bytes() == DATA
+    assert [asked for _, _, asked in web.requests] == ["bytes=1000-"] * 2
+    web.faults["a.bin"] = 416
+    with pytest.raises(OSError, match=r"cannot download .* \(Range Not Satisfiable|Requested Range"):
+        download(f"{web.url}/a.bin", tmp_path / "b.bin")
 
 
 def test_the_environments_proxy_is_asked(web, monkeypatch):

@@ -18,7 +18,8 @@ class Web:
     the faults to make.
 
     faults: file name -> what happens to its GETs: an int (that status), "half" (half a body), "reset" (the connection
-    is reset), "slow" (a byte a second), "whole" (no ranges), "drop" (the connection is closed without an answer),
+    is reset), "slow" (a byte a second), "whole" (no ranges), "gzip" (it says that the body is compressed), "shifted"
+    (another range than asked for), "drop" (the connection is closed without an answer),
     "leave" (it is closed after the answer), a URL (a redirect there), or (fault, n): only the first n times.
     """
 
@@ -90,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
         begin, end = 0, size
         if wanted and ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            begin, end = int(first), min(size, int(last) + 1)
+            begin, end = int(first), min(size, int(last or size) + 1)
+            if fault == "shifted":
+                begin = 0
             if begin >= size:
                 self.send_error(416)
                 return
@@ -100,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(end - begin))
         self.send_header("ETag", etag)
+        if fault == "gzip":
+            self.send_header("Content-Encoding", "gzip")
         if ranges:
             self.send_header("Accept-Ranges", "bytes")
         self.end_headers()

@@ -57,12 +57,15 @@ def _fetch(url: str, part: Path) -> None:
             request(url, {"Range": f"bytes={have}-"} if have else {}, timeout=30) as response,
             open(part, "ab" if response.status == 206 else "wb") as file,
         ):
+            given = response.headers.get("Content-Range", "")
+            if response.status == 206 and given and not given.startswith(f"bytes {have}-"):
+                raise OSError(f"asked for bytes from {have}, the server gave {given}")
             for chunk in read_body(response, content_length(response), patience=None):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
     except Status as error:
-        if error.code != 416:
+        if error.code != 416 or not have:
             raise
         if error.headers.get("Content-Range", "").rpartition("/")[2] != str(have):
             part.unlink()  # it is longer than the file

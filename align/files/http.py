@@ -24,6 +24,7 @@ CHUNK = 1 << 18
 REST = 1 << 16  # bytes of an answer nobody reads that are read all the same, to keep its connection
 SLOWEST = 1 << 15  # bytes a second: a body that comes slower than this, beyond the timeout, is given up
 REDIRECTS = 10
+COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".br", ".z")
 
 
 @final
@@ -56,7 +57,7 @@ def stat(url: str, *, timeout: float = 30) -> Stat:
     try:
         with request(url, {}, timeout, "HEAD") as response:
             size = response.headers.get("Content-Length", "")
-            if size.isdigit() and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes":
+            if size.isdecimal() and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes":
                 return _stat(response, int(size), ranges=True)
     except Status as error:
         if error.code not in (400, 403, 405, 501):  # servers that know or allow GET only answer so
@@ -65,7 +66,7 @@ def stat(url: str, *, timeout: float = 30) -> Stat:
         with request(url, {"Range": "bytes=0-0"}, timeout) as response:
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             size = total if response.status == 206 else response.headers.get("Content-Length", "")
-            if not size.isdigit():
+            if not size.isdecimal():
                 raise OSError("the server does not say how large it is")
             return _stat(response, int(size), ranges=response.status == 206)
     except Status as error:
@@ -122,7 +123,7 @@ def read_body(response: BaseHTTPResponse, size: int | None, patience: float | No
 def content_length(response: BaseHTTPResponse) -> int | None:
     """Return the stated length of an answer's body in bytes, None where it has none."""
     size = response.headers.get("Content-Length", "")
-    return int(size) if size.isdigit() else None
+    return int(size) if size.isdecimal() else None
 
 
 @contextmanager
@@ -159,6 +160,7 @@ def request(url: str, headers: Mapping[str, str], timeout: float, method: str = 
             place = response.get_redirect_location()
             success = 200 <= response.status < 300
             if success:
+                _check_encoding(response, parts.path)
                 yield response
             _read_rest(response)
             if success:
@@ -171,6 +173,16 @@ def request(url: str, headers: Mapping[str, str], timeout: float, method: str = 
             response.close()
             response.release_conn()
     raise OSError(f"more than {REDIRECTS} redirects")
+
+
+def _check_encoding(response: BaseHTTPResponse, path: str) -> None:
+    """Raise OSError where the body is compressed on the way: its bytes and ranges are those of another file.
+
+    Servers call a file that is compressed itself encoded too: its bytes are right.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity") and not path.lower().endswith(COMPRESSED):
+        raise OSError(f"the server gave it compressed ({encoding}), though asked for the file as it is")
 
 
 def _read_rest(response: BaseHTTPResponse) -> None:

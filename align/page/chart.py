@@ -10,6 +10,7 @@ from align.page.section import Curve
 
 WIDTH, HEIGHT = 420.0, 232.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 410.0, 12.0, 200.0  # of the plot, in the drawing's units
+MOST = 1e300  # of a number on an axis: the length of the axis is a number too
 
 
 class Series(NamedTuple):
@@ -102,10 +103,19 @@ def limits(series: Sequence[Series]) -> tuple[float, float]:
     return (low if low == 0 else low - pad), high + pad
 
 
+def drawable(curve: Curve) -> dict[str, list[tuple[float, float]]]:
+    """Return the lines' points that have a place on an axis: none that is NaN, infinite or past MOST."""
+    lines = {
+        name: [(x, y) for x, y in ((float(x), float(y)) for x, y in points) if abs(x) <= MOST and abs(y) <= MOST]
+        for name, points in curve.lines.items()
+    }
+    return {name: points for name, points in lines.items() if points}
+
+
 def plot(chart: Chart | Curve) -> Plot:
     """Return the drawing of a chart."""
     if isinstance(chart, Curve):
-        chart = Chart(chart.title, [Series(*line) for line in chart.lines.items()], chart.y, chart.x)
+        chart = Chart(chart.title, [Series(*line) for line in drawable(chart).items()], chart.y, chart.x)
     xs = [x for s in chart.series for x, _ in (*s.points, *s.raw)]
     x0, x1 = min(xs), max(xs)
     y0, y1 = chart.y_limits or limits(chart.series)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -57,33 +59,38 @@ def by_number_of_parts(names: Iterable[str]) -> list[str]:
 def first_metric(metrics: Iterable[str]) -> str:
     """Return the metric to show first: recall@10, else the recall with the largest k, else the last one."""
     seen = list(dict.fromkeys(metrics))
-    recalls = sorted((m for m in seen if m.startswith("recall@")), key=lambda m: int(m.rsplit("@")[-1]))
+    recalls = sorted((m for m in seen if re.fullmatch(r"recall@\d+", m, re.ASCII)), key=lambda m: int(m[7:]))
     return "recall@10" if "recall@10" in seen else (recalls or seen)[-1]
 
 
 def arrange_heat(matrices: Sequence[Matrix], linked: set[tuple[str, str]]) -> Heat:
-    """Return the heat maps of matrices that are drawn in one place. linked: pairs that the gallery shows."""
-    first = matrices[0].name, first_metric(matrices[0].metrics)
-    panels = [
-        _panel(matrix.name, metric, cells, linked, (matrix.name, metric) == first)
-        for matrix in matrices
-        for metric, cells in matrix.metrics.items()
-    ]
-    metrics = list(dict.fromkeys(metric for matrix in matrices for metric in matrix.metrics))
-    return Heat(metrics, first[1], {matrix.name: matrix.hit for matrix in matrices}, first[0], panels)
+    """Return the heat maps of matrices that are drawn in one place. linked: pairs that the gallery shows.
+
+    A metric without a value has no map.
+    """
+    filled = [(m.name, metric, cells) for m in matrices for metric, cells in m.metrics.items() if cells]
+    metrics = list(dict.fromkeys(metric for _, metric, _ in filled))
+    name = filled[0][0]
+    first = name, first_metric(metric for of, metric, _ in filled if of == name)
+    panels = [_panel(of, metric, cells, linked, (of, metric) == first) for of, metric, cells in filled]
+    hits = {m.name: m.hit for m in matrices if any(m.metrics.values())}
+    return Heat(metrics, first[1], hits, name, panels)
 
 
 def _panel(
     hit: str, metric: str, cells: Mapping[tuple[str, str], float], linked: set[tuple[str, str]], shown: bool
 ) -> Panel:
     queries, answers = by_number_of_parts(of for of, _ in cells), by_number_of_parts(to for _, to in cells)
-    is_share = all(0 <= v <= 1 for v in cells.values()) and "rank" not in metric.replace("reciprocal_rank", "")
+    is_share = all(0 <= v <= 1 for v in cells.values() if math.isfinite(v)) and "rank" not in metric.replace(
+        "reciprocal_rank", ""
+    )
 
     def cell(of: str, to: str) -> Cell | None:
         if (of, to) not in cells:
             return None
         value = cells[of, to]
-        return Cell(to, value, round(LEVELS * value) if is_share else None, (of, to) in linked)
+        level = round(LEVELS * value) if is_share and math.isfinite(value) else None
+        return Cell(to, value, level, (of, to) in linked)
 
     rows = [
         HeatRow(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from align.media import MEDIA, Media
 from align.page.blocks import AnyBlock, Chapter, Queries
 from align.page.cards import Card, Cards
+from align.page.chart import drawable
 from align.page.faces import face_json
 from align.page.heat import by_number_of_parts
+from align.page.section import Bars, Block, Curve, Matrix, Section, Table, Tile
 from align.page.section import Gallery as Samples
-from align.page.section import Section, Tile
 from align.page.shell import Page, write_page
 from align.report import curves as lines
 from align.report.facts import bad_data, details, notes
@@ -20,6 +22,7 @@ from align.report.gallery import Gallery
 from align.values import Sample
 
 SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js", "cards.js")
+ANCHORS = ("top", "notes", "gallery", "rows", "tally", "gallery-data", "cards-data", "curves", "bad", "protocol")
 
 
 def write_report(
@@ -52,8 +55,8 @@ def write_report(
     """
     cards = Cards(up=gallery.up if gallery else "z", media=media)
     drawn = [
-        Chapter(anchor, s.title, s.note, [_place_samples(block, samples or {}, cards) for block in s.blocks])
-        for anchor, s in zip(_anchors(s.title for s in sections), sections, strict=True)
+        Chapter(anchor, s.title, s.note, [_place_samples(b, samples or {}, cards) for b in s.blocks if _has_content(b)])
+        for s, anchor in zip(sections, _anchors([s.title for s in sections]), strict=True)
     ]
     chapters = [
         Chapter("notes", "Notes", "Facts that change how the numbers are read.", notes(protocol)),
@@ -82,16 +85,29 @@ def write_report(
     return write_page(path, page)
 
 
-def _anchors(titles: Iterable[str]) -> list[str]:
-    """Return an anchor for each title. One that another title or the page itself has gets underscores."""
-    taken = ["top", "notes", "gallery", "curves", "bad", "protocol"]
-    theirs = len(taken)
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """Return an anchor for each title. One that the page has already gets a number."""
+    out: list[str] = []
     for title in titles:
-        anchor = title.lower().replace(" ", "-")
-        while anchor in taken:
-            anchor += "_"
-        taken.append(anchor)
-    return taken[theirs:]
+        name = re.sub(r"[^\w-]+", "-", title.lower()) or "section"
+        numbered = (name, *(f"{name}_{n}" for n in range(2, len(titles) + 2)))
+        out.append(next(anchor for anchor in numbered if anchor not in ANCHORS and anchor not in out))
+    return out
+
+
+def _has_content(block: Block) -> bool:
+    """Return False for a block that would be drawn as an empty frame."""
+    match block:
+        case Table():
+            return bool(block.rows)
+        case Bars():
+            return bool(block.bars)
+        case Matrix():
+            return any(block.metrics.values())
+        case Curve():
+            return bool(drawable(block))
+        case Samples():
+            return bool(block.keys)
 
 
 def _tiles(sections: Sequence[Section]) -> list[Tile]:
