@@ -335,6 +335,17 @@ def test_a_config_is_refused_in_one_line(tmp_path, optim, text):
     assert "Namespace" not in line
 
 
+class Deaf(SGD):
+    def step(self, closure=None):
+        return super().step()
+
+
+def test_an_optimiser_that_calls_no_closure_is_named(shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "deaf", {"optimizer": Deaf})
+    with pytest.raises(ValueError, match=r"optim.optimizer: Deaf.step\(closure\) does not call the closure"):
+        go(shards, tmp_path / "run", "deaf", steps=2, every=None)
+
+
 def test_one_mode_copies_nothing():
     with evaluating(AdamW().build(*made())) as trained:
         assert trained == {}

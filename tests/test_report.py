@@ -677,14 +677,6 @@ def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     ]
 
 
-def test_sections_of_one_title_have_places_of_their_own(tmp_path: Path, four: Gallery) -> None:
-    text, _ = page_of(tmp_path / "x.html", sections=[*every_block("Gallery"), *every_block("Gallery")], gallery=four)
-    assert re.findall(r'<section id="(gallery_*)">', text) == ["gallery_", "gallery__", "gallery"]
-    assert re.findall(r'name="(gallery[-_0-9]*-metric)"', text)[::2] == [
-        f"{place}-metric" for place in ("gallery_-2", "gallery_-3", "gallery__-2", "gallery__-3")
-    ]
-
-
 def test_the_elements_of_bars_and_of_a_matrix(tmp_path: Path, four: Gallery) -> None:
     text, _ = page_of(tmp_path / "report.html", gallery=four)
     icon = '<svg class="icon" aria-hidden="true" viewBox="0 0 16 16"><use href="#i-{0}"/></svg>'

@@ -84,7 +84,11 @@ class AlignModule(L.LightningModule):
         self.values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.values = {}
         super().optimizer_step(*args, **kwargs)
+        if not self.values:  # the closure is the training step
+            name = type(self.trainer.optimizers[0]).__name__
+            raise ValueError(f"optim.optimizer: {name}.step(closure) does not call the closure, which trains")
         self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
         self.step += 1
 
