@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 import align
-from align.checkpoint import build, choose, describe, transcript
+from align.checkpoint import build, describe, find_checkpoint, transcript
 from align.encoders import PointNet, Precomputed, TransformerText
 from align.heads import MLP, AttentionPool, Linear
 from align.preprocess import Array, Bytes, Points
@@ -150,4 +150,4 @@ def test_a_run_without_that_checkpoint_says_which_there_are(tmp_path):
     (tmp_path / "checkpoints" / "step-00000040" / "model.json").write_text("{}")
     (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-00000040"}')
     with pytest.raises(ValueError, match=r"no checkpoint '7'; it has best, last and the steps \[40\]"):
-        choose(tmp_path, "7")
+        find_checkpoint(tmp_path, "7")

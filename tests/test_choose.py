@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from align.commands import search as search_command
+from align.commands.groups import Query, Weights
 from align.commands.zeroshot import label
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
@@ -187,7 +188,9 @@ def test_search(name, monkeypatch, tmp_path, capsys):
         found = [[hit.sample for hit in hits] for hits in index.query(asks, OF, N, terms=terms)]
         assert found == order.tolist()
         given = ",".join(f"{m}=x" for m in names)
-        search_command.search("m", of=OF, with_=given, in_=str(tmp_path), k=N, json=True)
+        search_command.search(
+            "m", of=OF, in_=str(tmp_path), k=N, json=True, parts=Query(with_=given), weights=Weights()
+        )
         said = json.loads(capsys.readouterr().out)
         assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()
         assert [call[0] for call in asked.calls] == [how] * 3

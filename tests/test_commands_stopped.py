@@ -1,4 +1,4 @@
-"""`align train` stopped where something is still due, and the same command again: one process, a kill, two ranks."""
+"""`align train` stopped where something is still due, and the same command again: one process, kills, two ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from test_commands_train import config
 from tiny import write
 
-from align.checkpoint import index
+from align.checkpoint import read_index
 from align.commands import main
 
 driver = '''
@@ -76,7 +76,7 @@ def files(run: str) -> tuple:
     with Path(run, "metrics.csv").open(newline="") as f:
         table = [{k: v for k, v in row.items() if k not in ("samples_per_second", "wait")} for row in csv.DictReader(f)]
     model, bad = Path(run, "model/model.safetensors"), Path(run, "bad.json")
-    return table, model.read_bytes(), index(Path(run)), json.loads(bad.read_text())
+    return table, model.read_bytes(), read_index(Path(run)), json.loads(bad.read_text())
 
 
 @pytest.mark.slow
@@ -93,6 +93,65 @@ def test_a_killed_validation_is_made_by_the_same_command(folder, capsys):
     assert said.out.startswith("trained 6 steps; the model is in two/model")
     assert "step 6: validation loss" in said.err
     assert files("two") == files("one")
+
+
+mortal = '''
+import os
+import signal
+
+from align.encoders import Precomputed
+
+
+class Mortal(Precomputed):
+    """Ends its process in the forward pass of a step, the number of which is in the environment."""
+
+    steps = 0
+
+    def forward(self, values):
+        self.steps += self.training
+        if self.training and self.steps == int(os.environ.get("KILLED_IN", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(values)
+'''
+OPTIMISERS = {
+    "sgd": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.9}}},
+    "schedule-free": {"optimizer": "schedulefree.AdamWScheduleFree", "schedule": "align.optim.Constant"},
+    "soap": {"optimizer": {"class_path": "pytorch_optimizer.SOAP", "init_args": {"precondition_frequency": 2}}},
+}
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_an_optimiser_is_killed_and_continued_to_the_bit(folder, kind):
+    (folder / "mortal.py").write_text(mortal)
+    new = yaml.safe_load((folder / "config.yaml").read_text())
+    new["model"]["towers"]["image"]["encoder"]["class_path"] = "mortal.Mortal"
+    new |= {"optim": {"lr": 0.01, **OPTIMISERS[kind]}, "checkpoint": {"every_steps": 3, "keep": 9}}
+    new["trainer"] |= {"max_steps": 8, "val_check_interval": 4}
+    (folder / "config.yaml").write_text(yaml.safe_dump(new))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+
+    def run(name: str, killed: int = 0) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "align", "train", "--config", "config.yaml", "--run", name]
+        more = {"env": {**env, "KILLED_IN": str(killed)}, "timeout": 300}
+        return subprocess.run(words, capture_output=True, text=True, check=False, **more)
+
+    def left(name: str) -> dict[str, bytes]:
+        """Tensors, optimisers' numbers and the model of every checkpoint."""
+        paths = sorted(path for path in (folder / name).rglob("*") if path.suffix == ".safetensors")
+        paths += sorted((folder / name).rglob("optimizer.json"))
+        return {str(path.relative_to(folder / name)): path.read_bytes() for path in paths}
+
+    died = run("two", killed=6)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert read_index(folder / "two")["last"] == "step-00000004"
+    for name in ("two", "one"):
+        done = run(name)
+        assert done.returncode == 0, done.stderr
+        assert ("continuing at step 4" in done.stderr) == (name == "two")
+    assert files("two") == files("one")
+    assert left("two") == left("one")
+    assert any(name.endswith("step-00000008/training/optimizer.json") for name in left("one"))
 
 
 @pytest.mark.sweep

@@ -5,7 +5,9 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
+from typing import Literal, get_type_hints
 
 import pytest
 import tiny_space
@@ -14,9 +16,13 @@ from PIL import Image as PILImage
 
 from align.checkpoint import save
 from align.commands import commands, main
+from align.commands.arguments import arguments
+from align.commands.errors import Refused
+from align.commands.groups import Limits, Query, Reencoding, Tables, Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
 from align.commands.tables import lines, print_tables
+from align.media.recode import Recode
 from align.model import JointModel, Tower
 from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
 from align.preprocess import Image
@@ -259,7 +265,8 @@ def test_search_by_any_modality(indexed, capsys):
     file = str(indexed / "1.npy")
     index = str(indexed / "pairs" / "index")
     both = f"audio={file},image={file}"
-    search(str(indexed / "pairs"), of="text", with_=both, in_=index, json=True, allow="tiny_space")
+    trusted = Weights(allow="tiny_space")
+    search(str(indexed / "pairs"), of="text", parts=Query(with_=both), in_=index, json=True, weights=trusted)
     said = json.loads(capsys.readouterr().out)
     assert set(said["query"]) == {"audio", "image"}
     assert said["hits"][0]["label"]["kind"] == "ccc"
@@ -277,7 +284,8 @@ def test_search_refuses(place, indexed, capsys):
         other.towers["image"].encoder.gain.add_(1)
     save(other, place / "other")
     with pytest.raises(ValueError, match="made by another model"):
-        search(str(place / "other"), "x", of="image", in_=str(indexed / "pairs" / "index"), allow="tiny_space")
+        index = str(indexed / "pairs" / "index")
+        search(str(place / "other"), "x", of="image", in_=index, parts=Query(), weights=Weights(allow="tiny_space"))
     pairs = indexed / "pairs"
     err = run(capsys, "search", pairs, "x", "--of", "smell", *trust)[2]
     assert "the index has no 'smell'; it has audio, image, text" in err
@@ -328,15 +336,142 @@ def test_a_command_imports_nothing_heavy_before_it_runs(name):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_help_imports_nothing_heavy():
+    """All but train, whose options are the arguments of Lightning's and the library's classes."""
+    code = (
+        "import sys\nfrom align.commands import commands, main\n"
+        "assert all(main([*name.split(), '--help']) == 0 for name in commands if name != 'train')\n"
+        "assert not {'torch', 'lightning', 'numpy', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
 def test_help_says_every_option(name, capsys):
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
     function = getattr(import_module(f"align.commands.{name}"), name)
-    doc = inspect.getdoc(function) or ""
-    for parameter in inspect.signature(function).parameters:
-        assert f"\n    {parameter}: " in doc
-        assert parameter.strip("_").replace("_", "-") in out
+    hints = get_type_hints(function)
+    groups = [
+        hints[parameter] for parameter in inspect.signature(function).parameters if is_dataclass(hints[parameter])
+    ]
+    for described in (function, *groups):
+        doc = inspect.getdoc(described) or ""
+        for parameter in inspect.signature(described).parameters:
+            if not is_dataclass(hints.get(parameter)):
+                assert f"\n    {parameter}: " in doc
+                assert parameter.strip("_").replace("_", "-") in out
+    assert all(f"\n{str(inspect.getdoc(group)).splitlines()[0]}:\n" in out for group in groups)
+
+
+# groups
+
+
+@dataclass(frozen=True)
+class Paint:
+    """paint
+
+    Nothing is painted without these.
+
+    Args:
+        colour_name: the colour
+        coats: how many coats
+        finish: matt or gloss
+        with_: other pots
+        dry: no water
+    """
+
+    colour_name: str | None = None
+    coats: int = 2
+    finish: Literal["matt", "gloss"] | None = None
+    with_: str = ""
+    dry: bool = False
+
+
+def brush(wall: str, /, *, width: float = 1.5, paint: Paint) -> None:
+    """Paint a wall
+
+    Args:
+        wall: the wall
+        width: of the brush
+        paint: no option
+    """
+
+
+def test_a_group_is_flat_options():
+    given = ["w", "--colour-name", "#f00", "--coats=3", "--finish", "gloss", "--with", "x", "--dry", "--width", "2"]
+    found = arguments(brush, "brush", given)
+    assert found == (["w"], {"width": 2.0, "paint": Paint("#f00", 3, "gloss", "x", True)})
+    assert arguments(brush, "brush", ["w"]) == (["w"], {"width": 1.5, "paint": Paint()})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--coast", "3"], "no option --coast in `brush`; did you mean --coats?"),
+        (["--widht", "3"], "no option --widht in `brush`; did you mean --width?"),
+        (["--coats", "many"], "brush: --coats: expected int; got many (see brush --help)"),
+        (["--finish", "satin"], "'matt', 'gloss'"),
+        (["--paint", "red"], "no option --paint in `brush`"),
+        (["--paint.coats", "3"], "no option --paint.coats in `brush`; did you mean --coats?"),
+    ],
+)
+def test_a_wrong_option_of_a_group_is_one_line(given, message):
+    with pytest.raises(Refused) as e:
+        arguments(brush, "brush", ["w", *given])
+    assert message in str(e.value)
+    assert "\n" not in str(e.value)
+    assert e.value.code == 2
+
+
+def test_help_has_a_title_for_each_group(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        arguments(brush, "brush", ["--help"])
+    head, _, below = capsys.readouterr().out.partition("\npaint:\n")
+    assert "--width WIDTH" in head
+    assert "\n  --coats" not in head
+    assert [line.strip() for line in below.splitlines()] == [
+        "Nothing is painted without these.",
+        "",
+        "--colour-name COLOUR_NAME",
+        "the colour",
+        "--coats COATS         how many coats (default: 2)",
+        "--finish {matt,gloss}",
+        "matt or gloss",
+        "--with WITH           other pots",
+        "--dry                 no water",
+    ]
+
+
+def test_the_groups_of_a_build(monkeypatch, capsys):
+    """Each option is listed once, below the title of its group; a typo is answered from all groups."""
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run(capsys, "shards", "build", "--help")[1]
+    sections = re.split(r"\n(?=\S+:\n)", out)
+    titles = [section.split(":")[0] for section in sections[1:]]
+    assert titles == ["options", "tables", "re-encoding", "limits"]
+    for group in (Tables, Reencoding, Limits):
+        listed = next(s for s in sections if s.startswith(f"{str(inspect.getdoc(group)).splitlines()[0]}:"))
+        flags = [f"--{field.name.replace('_', '-')}" for field in fields(group)]
+        assert re.findall(r"^  (--[\w-]+)", listed, re.MULTILINE) == flags
+    assert "did you mean --image-levels?" in run(capsys, "shards", "build", "a", "b", "--image-levles", "0,1")[2]
+    assert "did you mean --per-shard?" in run(capsys, "shards", "build", "a", "b", "--per-shrad", "5")[2]
+
+
+def test_settings_of_the_groups():
+    anew = Reencoding(image_size=8, image_levels="0,4095").recode()
+    assert anew == Recode(image_size=8, image_levels=(0.0, 4095.0))
+    assert not Reencoding().recode()
+    with pytest.raises(ValueError, match="--image-levels '0': write two numbers"):
+        Reencoding(image_levels="0").recode()
+    tables = Tables(columns="caption=text, file=image", literal="", separator=";").settings()
+    assert tables == {
+        "modalities": ["image", "audio", "points", "text"],
+        "columns": {"caption": "text", "file": "image"},
+        "literal": [],
+        "separator": ";",
+    }
 
 
 @pytest.mark.parametrize("args", [(), ("shards",), *(tuple(name.split()) for name in commands)])

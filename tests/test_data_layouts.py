@@ -135,7 +135,7 @@ def test_the_folder_to_write_to_by_position_and_by_name(tmp_path, monkeypatch, c
         assert main(["shards", *args]) == 2
         assert said in capsys.readouterr().err
     assert main(["shards", "merge", "--help"]) == 0
-    assert "--out takes it too" in " ".join(capsys.readouterr().out.split())
+    assert "--out FOLDER means the same" in " ".join(capsys.readouterr().out.split())
 
 
 def test_limits_are_checked_before_anything_is_read(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ every = pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
 
 def test_no_encoder_is_forgotten():
     public = {name for name in encoders.__all__ if name != "Encoder"}
-    assert {name.split("-")[0] for name in cases} == public
+    assert {name.split("-")[0] for name in cases} == public, "each encoder needs a line in `cases`"
 
 
 @every

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import align
 from align.commands import main
 from align.data import Shards
 from align.evaluation import Findings, Retrieval, Space, ZeroShot, evaluate, write_results
-from align.evaluation.pick import pick
+from align.evaluation.pick import known_evaluators, pick
 from align.model import JointModel, Tower
 from align.preprocess import Array
 from align.values import Features
@@ -25,7 +27,7 @@ OUTSIDE = '''
 """An evaluator from outside: how near the modalities' means are, on one line a pair."""
 
 from align.evaluation import Findings
-from align.page.section import Section, Table, Tile
+from align.page.section import Section, Table
 
 
 class MeanGap:
@@ -227,7 +229,7 @@ def test_names_paths_and_evaluators(outside):
     ("wanted", "says"),
     [
         (["zero-shot"], "no evaluator 'zero-shot'; did you mean 'zeroshot'?"),
-        (["probe9"], "there are retrieval, zeroshot"),
+        (["#"], f"there are {', '.join(known_evaluators())} ("),
         ([], "needs an evaluator"),
         (["zeroshot", "retrieval", "zeroshot"], "'zeroshot' comes twice"),
         (["outsiders.gap.MeanGab"], "outsiders.gap has MeanGap, Needy"),
@@ -369,3 +371,34 @@ def test_a_score_that_is_no_number_is_left_out_and_said(shards):
     results = evaluate(tiny_space.model("pairwise"), shards, with_=[Says(found)])
     assert results.scores == {"x": 0.5}
     assert results.protocol["notes"] == ["one", "y is nan: it is left out", "z is inf: it is left out"]
+
+
+def test_the_evaluator_of_the_page_shows_samples(folder, tmp_path, monkeypatch, capsys):
+    """Its number by a plain loop; its Gallery on the report has the samples of the shards, as captioned."""
+    doc = (Path(__file__).parent.parent / "docs" / "new-evaluator.md").read_text()
+    (tmp_path / "pages_near.py").write_text(doc.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    align.save(tiny_space.model("pairwise"), tmp_path / "model")
+    args = [str(tmp_path / "model"), str(folder / "test-*.tar"), "--out", str(tmp_path / "r"), "--allow", "tiny_space"]
+    assert main(["evaluate", *args, "--with", "pages_near.Near"]) == 0
+    del sys.modules["pages_near"]
+    table = Space(tiny_space.model(), Shards(str(folder / "test-*.tar"), shuffle=False)).table()
+    cosines = {
+        table.ids[i]: float(x @ y)
+        for i, x in zip(table["image"].sample.tolist(), table["image"].values, strict=True)
+        for j, y in zip(table["text"].sample.tolist(), table["text"].values, strict=True)
+        if i == j
+    }
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["near/image"] == pytest.approx(sum(cosines.values()) / len(cosines), abs=1e-6)
+    page = (tmp_path / "r" / "report.html").read_text()
+    found = re.search(r'id="cards-data">(.*?)</script>', page)
+    assert found is not None
+    (cards,) = json.loads(found.group(1))["groups"]
+    assert len(cards) == 6
+    assert [cards[0]["key"], *cards[0]["detail"].split()] in map(str.split, capsys.readouterr().out.splitlines())
+    assert max(cosines[card["key"]] for card in cards) <= sorted(cosines.values())[5] + 1e-6
+    for card in cards:
+        text = {name: face for name, face, _ in card["faces"]}["text.txt"]
+        assert text == {"k": "text", "d": tiny_space.world()[card["key"]]["text.txt"].decode()}
+        assert card["detail"] == f"cosine {cosines[card['key']]:.2f}"

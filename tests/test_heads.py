@@ -5,14 +5,18 @@ import inspect
 import pytest
 import torch
 
-from align import Features
+from align import Features, heads
 from align.heads import MLP, AttentionPool, Linear
 
 W, D, L = 12, 5, 7
-heads = pytest.mark.parametrize(
-    "make",
-    [Linear, lambda w, d: Linear(w, d, bias=True), MLP, lambda w, d: MLP(w, d, hidden=9, depth=3), AttentionPool],
+kinds = [Linear, MLP, AttentionPool]
+every = pytest.mark.parametrize(
+    "make", [*kinds, lambda w, d: Linear(w, d, bias=True), lambda w, d: MLP(w, d, hidden=9, depth=3)]
 )
+
+
+def test_no_head_is_forgotten():
+    assert {kind.__name__ for kind in kinds} == {*heads.__all__} - {"Identity"}, "each head needs its place in `kinds`"
 
 
 def features(n=4, *, tokens=True, mask=True):
@@ -25,7 +29,7 @@ def features(n=4, *, tokens=True, mask=True):
     )
 
 
-@heads
+@every
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_shapes(make, n):
     head = make(W, D).double()
@@ -36,14 +40,14 @@ def test_shapes(make, n):
     assert tokens.shape == (n, L, D)
 
 
-@heads
+@every
 def test_no_rows_give_zero_gradients(make):
     head = make(W, D).double()
     head(features(0)).sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
 
 
-@heads
+@every
 def test_a_row_is_the_same_alone_and_in_company(make):
     head, given = make(W, D).double(), features()
     together = head(given)
@@ -52,13 +56,13 @@ def test_a_row_is_the_same_alone_and_in_company(make):
         torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-10)
 
 
-@heads
+@every
 def test_tokens_of_an_encoder_without_any_are_refused(make):
     with pytest.raises(ValueError, match="the encoder gives pooled features only"):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("kind", [Linear, MLP, AttentionPool])
+@pytest.mark.parametrize("kind", kinds)
 def test_arguments_are_kept_under_their_names(kind):
     names = list(inspect.signature(kind).parameters)
     assert names[:2] == ["width", "dim"]

@@ -13,7 +13,7 @@ from cut import Cut, Kill
 from tiny import Dense, made, write
 
 import align
-from align.checkpoint import index
+from align.checkpoint import read_index
 from align.lit import AlignData, Checkpoints, fit
 from align.optim import AdamW
 
@@ -42,7 +42,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def exact(run: Path) -> dict[str, str]:
     """What must not change by a bit: weights, objective and optimiser of the last checkpoint, losses of every step."""
-    last = run / "checkpoints" / index(run)["last"]
+    last = run / "checkpoints" / read_index(run)["last"]
     files = ["model.safetensors", "training/objective.safetensors", "training/optimizer.safetensors"]
     hashes = {name: hashlib.sha256((last / name).read_bytes()).hexdigest() for name in files}
     return hashes | {"losses": str([(row["step"], row["loss"], row["grad_norm"]) for row in rows(run)])}
@@ -60,7 +60,9 @@ def test_a_run_folder_holds_folders_of_safetensors_and_json(straight):
     names = {path.name for path in straight.rglob("*") if path.is_file()}
     assert {"metrics.csv", "index.json", "model.safetensors", "config.yaml", "state.json", "bad.json"} <= names
     assert {Path(name).suffix for name in names} <= {".safetensors", ".json", ".yaml", ".csv"}
-    state = json.loads((straight / "checkpoints" / index(straight)["last"] / "training" / "state.json").read_text())
+    state = json.loads(
+        (straight / "checkpoints" / read_index(straight)["last"] / "training" / "state.json").read_text()
+    )
     assert (state["schema"], state["step"]) == (2, 10)
 
 
@@ -77,7 +79,7 @@ def test_metrics_have_a_row_per_step_step_and_loss_first(straight):
 
 
 def test_the_model_folder_is_the_best_checkpoint(straight):
-    best = straight / "checkpoints" / index(straight)["best"]
+    best = straight / "checkpoints" / read_index(straight)["best"]
     assert (straight / "model" / "model.safetensors").read_bytes() == (best / "model.safetensors").read_bytes()
     values = {row["step"]: float(row["val/loss"]) for row in rows(straight) if row["val/loss"]}
     assert int(best.name[5:]) == int(min(values, key=lambda step: values[step]))
@@ -86,7 +88,7 @@ def test_the_model_folder_is_the_best_checkpoint(straight):
 def test_a_stopped_run_continues_to_the_bit(shards, straight, tmp_path, capsys):
     with pytest.raises(Cut):
         train(shards, tmp_path, 10, checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(7)]})
-    assert index(tmp_path)["last"] == "step-00000006"
+    assert read_index(tmp_path)["last"] == "step-00000006"
     train(shards, tmp_path, 10)
     assert "continuing at step 6" in capsys.readouterr().err
     assert exact(tmp_path) == exact(straight)

@@ -9,7 +9,7 @@ from cut import Cut, Kill
 from test_lit import exact, trainer
 from tiny import dim, made, modalities, write
 
-from align.checkpoint import index
+from align.checkpoint import read_index
 from align.commands.config import make_parser
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.negatives import at, check
@@ -51,7 +51,7 @@ def test_each_step_has_its_kind_and_a_stopped_run_continues_with_it(shards, tmp_
 
     with pytest.raises(Cut):
         train(shards, tmp_path / "cut", 8, checkpoint=Checkpoints(every_steps=4), callbacks=[Kill(5)])
-    assert index(tmp_path / "cut")["last"] == "step-00000004"
+    assert read_index(tmp_path / "cut")["last"] == "step-00000004"
     seen = train(shards, tmp_path / "cut", 8)
     assert [kind for training, kind in seen if training] == ["partial"] + [7] * 3
     assert exact(tmp_path / "cut") == exact(tmp_path / "straight")

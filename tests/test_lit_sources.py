@@ -16,7 +16,7 @@ from test_lit import exact, rows
 from tiny import Dense, made, write
 
 import align
-from align.checkpoint import index
+from align.checkpoint import read_index
 from align.commands import main
 from align.data import Concat, Mixture, Resampled, Shards
 from align.data.bad import Bad
@@ -58,7 +58,7 @@ def opened(train, **options) -> Opened:
 def test_opened_data_go_on_from_an_account_and_stay_as_they_are(folder):
     pattern = str(folder / "a" / "train-*.tar")
     first = opened(pattern)
-    first.ledger.lost("a.tar", "sample/cut", 3)
+    first.ledger.add_lost("a.tar", "sample/cut", 3)
     first.budget.add([Bad("image/truncated", "a.tar", "k", "image.png", 0)], seen=12)
     assert first.account() != opened(pattern).account()
     again = data(pattern).open(made()[0], 0, {"step": 1, "bad": first.account()})
@@ -222,7 +222,7 @@ def test_a_mixture_continues_to_the_bit(folder, tmp_path, unit, capsys):
     go(tmp_path / "straight")
     with pytest.raises(Cut):
         go(tmp_path / "cut", checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(7)]})
-    last = tmp_path / "cut" / "checkpoints" / index(tmp_path / "cut")["last"]
+    last = tmp_path / "cut" / "checkpoints" / read_index(tmp_path / "cut")["last"]
     state = json.loads((last / "training" / "state.json").read_text())
     assert state["step"] == 6
     assert list(state["data"]) == ["c"]

@@ -17,7 +17,7 @@ import pytest
 from test_lit import rows, train
 from tiny import write
 
-from align.checkpoint import choose, index
+from align.checkpoint import find_checkpoint, read_index
 from align.lit import AlignModule, Checkpoints, Fitted
 from align.optim import AdamW
 
@@ -127,7 +127,7 @@ def test_a_stop_without_checkpoints_by_the_step(shards, straight, tmp_path):
     want = everything(tmp_path / "one")
     for stop in (Stop(middle), Stop(last, 1)):
         go(shards, tmp_path / "two", stop, every=None)
-    assert index(tmp_path / "two")["last"] == f"step-{STEPS:08d}"
+    assert read_index(tmp_path / "two")["last"] == f"step-{STEPS:08d}"
     go(shards, tmp_path / "two", every=None)
     assert everything(tmp_path / "two") == want
     assert want["metrics.csv"] == straight["metrics.csv"]
@@ -151,14 +151,14 @@ def test_checkpoints_that_someone_removed(shards, straight, tmp_path, capsys):
     run = tmp_path / "run"
     go(shards, run)
     steps, pointer = run / "checkpoints", run / "checkpoints/index.json"
-    pointer.write_text(json.dumps(index(run) | {"best": "step-00000002"}))
+    pointer.write_text(json.dumps(read_index(run) | {"best": "step-00000002"}))
     shutil.rmtree(steps / "step-00000002")
     kept = (run / "model/model.json").read_bytes()
     for _ in range(2):  # RUN/model is the only copy of the best
         assert go(shards, run).step == STEPS
         assert (run / "model/model.json").read_bytes() == kept
     with pytest.raises(ValueError, match=r"its best checkpoint, step-00000002, is gone; the steps \[4, 6\] are there"):
-        choose(run)
+        find_checkpoint(run)
     shutil.rmtree(run / "model")
     capsys.readouterr()
     go(shards, run)
@@ -181,8 +181,8 @@ def test_another_monitor_chooses_the_best_anew(shards, tmp_path):
     go(shards, run, steps=4)
     checkpoint = Checkpoints(monitor=monitor, mode="max")
     train(shards, run, 6, trainer={"val_check_interval": EVERY}, checkpoint=checkpoint, max_bad=1)
-    assert index(run)["best"] == "step-00000006"  # no recall is above the loss that was there before
-    assert (index(run)["monitor"], index(run)["value"]) == (monitor, float(rows(run)[-1][monitor]))
+    assert read_index(run)["best"] == "step-00000006"  # no recall is above the loss that was there before
+    assert (read_index(run)["monitor"], read_index(run)["value"]) == (monitor, float(rows(run)[-1][monitor]))
 
 
 @pytest.mark.slow
@@ -190,11 +190,11 @@ def test_a_finished_run_gets_the_validation_that_it_never_had(shards, straight, 
     run = tmp_path / "run"
     go(shards, run, val=False)
     assert "val/loss" not in rows(run)[0]
-    assert index(run).get("best") is None
+    assert read_index(run).get("best") is None
     go(shards, run)
     assert [row["step"] for row in rows(run) if row["val/loss"]] == [str(STEPS)]
     assert rows(run)[-1]["val/loss"] == straight["metrics.csv"][-1]["val/loss"]
-    assert index(run)["best"] == f"step-{STEPS:08d}"
+    assert read_index(run)["best"] == f"step-{STEPS:08d}"
 
 
 @pytest.mark.slow

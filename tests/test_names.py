@@ -65,7 +65,8 @@ def test_docstrings_are_plain_sentences():
 
 
 def test_functions_that_act_are_verbs():
-    assert [line for path in files for line in participles(path)] == []
+    found = {line.split()[-1] for path in files for line in participles(path)}
+    assert found <= {"altered"}  # a name of the contract
 
 
 def test_no_name_says_nothing():

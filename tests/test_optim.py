@@ -13,20 +13,24 @@ import lightning as L
 import pytest
 import schedulefree
 import torch
+import yaml
 from pytorch_optimizer import SOAP
+from test_commands_train import config
 from test_lit import rows, train
 from tiny import made, write
 from torch.optim import SGD, Muon
 
 import align
-from align.checkpoint import index, load_training, read_state, save_training
+from align.checkpoint import load_training, read_index, read_state, save_training
 from align.checkpoint.nested import pack, unpack
-from align.lit.module import own
+from align.commands.errors import Refused
+from align.commands.train import parse
 from align.model.tensors import read_tensors
 from align.optim import AdamW, Constant, Cosine, Group, Joined, Linear, Optim, evaluating, named_parameters
 from align.optim import schedules as all_schedules
 
 MATRICES = {"matrices": partial(Muon, adjust_lr_fn="match_rms_adamw"), "rest": partial(torch.optim.AdamW, fused=True)}
+JOINED, SGD_PATH = {"class_path": "align.optim.Joined"}, {"class_path": "torch.optim.SGD"}
 KINDS: dict[str, Any] = {
     "sgd": {"optimizer": partial(SGD, momentum=0.9)},
     "schedule-free": {"optimizer": schedulefree.AdamWScheduleFree, "schedule": Constant()},
@@ -54,7 +58,8 @@ class Kill(L.Callback):
         self.step = step
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        if own(pl_module).step == self.step:
+        assert isinstance(pl_module, align.lit.AlignModule)
+        if pl_module.step == self.step:
             raise Killed
 
 
@@ -74,18 +79,20 @@ def exact(run: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_run_goes_on_to_the_bit(shards, tmp_path, kind):
     go(shards, tmp_path / "straight", kind)
     with pytest.raises(Killed):
         go(shards, tmp_path / "killed", kind, Kill(5))
-    assert index(tmp_path / "killed")["last"] == "step-00000004"
+    assert read_index(tmp_path / "killed")["last"] == "step-00000004"
     go(shards, tmp_path / "killed", kind)
     assert exact(tmp_path / "killed") == exact(tmp_path / "straight")
     losses = [float(row["loss"]) for row in rows(tmp_path / "straight")]
     assert losses[-1] != losses[0]
 
 
+@pytest.mark.slow
 def test_a_save_and_a_validation_change_no_bit_of_a_schedule_free_run(shards, tmp_path):
     go(shards, tmp_path / "often", "schedule-free", every=1)
     go(shards, tmp_path / "once", "schedule-free", every=None)
@@ -95,7 +102,7 @@ def test_a_save_and_a_validation_change_no_bit_of_a_schedule_free_run(shards, tm
 def test_a_model_folder_holds_the_weights_for_evaluation(shards, tmp_path):
     """Those are x, and y trains: y = (1 - beta) z + beta x, Defazio et al. 2024, equation 1."""
     model = go(shards, tmp_path, "schedule-free")
-    last = tmp_path / "checkpoints" / index(tmp_path)["last"]
+    last = tmp_path / "checkpoints" / read_index(tmp_path)["last"]
     x, y = read_tensors(last / "model.safetensors"), read_tensors(last / "training" / "parameters.safetensors")
     z = read_tensors(last / "training" / "optimizer.safetensors")
     for name, p in model.named_parameters():
@@ -190,12 +197,15 @@ def test_nested_values_come_back():
         "b": {3: torch.ones(2), "c": math.inf},
         "$odd": {},
         "b/3": torch.zeros(1),
+        "columns": torch.arange(6.0).reshape(3, 2).T,
     }
     tensors: dict[str, torch.Tensor] = {}
     packed = json.loads(json.dumps(pack(value, "", tensors)))
     got = unpack(packed, tensors)
     assert torch.equal(got["b"].pop(3), value["b"].pop(3))
     assert torch.equal(got.pop("b/3"), value.pop("b/3"))
+    assert got["columns"].stride() == value["columns"].stride() == (1, 2)
+    assert torch.equal(got.pop("columns"), value.pop("columns"))
     assert got == value
     with pytest.raises(ValueError, match="an optimiser's state/f is a function; a checkpoint holds tensors"):
         pack({"f": made}, "state", {})
@@ -263,10 +273,17 @@ def test_schedules_by_hand(schedule):
         ),
         ({"groups": {"*": Group(), "*.bias": Group()}}, r"optim.groups.\*.bias: every .* it matches is \*'s"),
         ({"optimizer": partial(SGD, momentum=-1)}, "optim.optimizer refuses its arguments: Invalid momentum value: -1"),
-        ({"optimizer": Muon}, "optim.optimizer refuses its arguments: Muon only supports 2D parameters"),
+        (
+            {"optimizer": Muon},
+            r"Muon only supports 2D parameters .*; align.optim.Joined gives it the matrices",
+        ),
         ({"optimizer": list}, "optim.optimizer makes a list, which is no torch.optim.Optimizer"),
         ({"optimizer": partial(SGD, lr=0.5)}, "optim.optimizer has lr=0.5, but optim.lr=0.001 counts"),
         ({"optimizer": partial(Joined, **MATRICES, but=["*.embed"])}, r"but: '\*.embed' matches no parameter"),
+        (
+            {"optimizer": partial(Joined, **MATRICES, but=["*"])},
+            "no parameter of two dimensions is left for `mat",
+        ),
         ({"schedule": lambda step, steps: math.nan}, "optim.schedule returns nan at step 0 of 50"),
         ({"schedule": lambda step, steps: 30 - step}, "optim.schedule returns -1.0 at step 31 of 50"),
         ({"groups": {"*": Group(schedule=lambda step, steps: math.inf)}}, r"optim.groups.\*.schedule returns inf"),
@@ -289,6 +306,33 @@ def test_refused_where_it_is_written():
             Optim(**given)
     with pytest.raises(ValueError, match=r"must be at least 0; got -1 and None"):
         Group(-1)
+
+
+@pytest.mark.parametrize(
+    ("optim", "text"),
+    [
+        ({"optimizer": SGD_PATH | {"init_args": {"params": []}}}, "SGD gets its argument 'params' from align"),
+        ({"optimizer": SGD_PATH | {"init_args": {"momentun": 1}}}, "'momentun'; did you mean momentum"),
+        (
+            {"optimizer": SGD_PATH | {"init_args": {"momentum": "much"}}},
+            r"optim.optimizer: .*momentum: expected float; got much in torch.optim.SGD$",
+        ),
+        ({"optimizer": "torch.nn.Linear"}, "optim.optimizer: .*'torch.nn.Linear' to be a subclass of .*Optimizer"),
+        ({"optimizer": JOINED | {"init_args": {"matrices": "torch.optim.Moun"}}}, "no Moun; did you mean Muon"),
+        ({"optimiser": "torch.optim.SGD"}, "no key 'optim.optimiser'; did you mean optimizer"),
+        ({"groups": {"*.bias": {"lrr": 0.1}}}, "align.optim.Group has no argument 'lrr'; did you mean lr"),
+        ({"groups": {"*.bias": {"schedule": "align.optim.Constand"}}}, "no Constand; did you mean Constant"),
+        ({"schedule": "no_module_of_mine.halve"}, "optim.schedule: .*No module named 'no_module_of_mine'"),
+        ({"schedule": "align.optim.Linear", "final": 0.1}, "give another its own: optim.schedule.warmup"),
+    ],
+)
+def test_a_config_is_refused_in_one_line(tmp_path, optim, text):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config | {"optim": optim}))
+    with pytest.raises(Refused, match=text) as caught:
+        parse(["--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run")])
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "Namespace" not in line
 
 
 def test_one_mode_copies_nothing():

@@ -13,6 +13,7 @@ from PIL import Image as Pil
 from tiffs import tiff
 
 from align.curation import Recode
+from align.media import PICTURE
 from align.media.pictures.read import decode
 from align.media.pictures.tiff import count_pages
 from align.preprocess import Image
@@ -265,7 +266,8 @@ def test_bombs_are_refused_by_the_header(data, reason):
     with pytest.raises(BadSample) as caught:
         Image().decode(data)
     assert caught.value.reason == reason
-    assert Recode().noted("image.tif", data) == []  # asked of every picture of a build
+    stored = PICTURE.recode(data, "tif", "image", Recode())  # asked of every picture of a build
+    assert (stored.data, list(stored.notes)) == (data, [])
 
 
 def test_directories_in_a_ring_end():

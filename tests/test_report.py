@@ -654,7 +654,7 @@ def test_no_name_changes_the_structure_of_a_page_of_shards(tmp_path: Path, name:
 def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     kinds = {kind.__name__.lower() for kind in get_args(AnyBlock)} - {"gallery"}  # it becomes a group of cards
     drawn = {path.stem for path in Path(str(files("align.page"))).glob("kit/blocks/*.html")}
-    assert drawn == kinds
+    assert drawn == kinds, "a block is a class in the unions of page/section.py or page/blocks.py, and its template"
     kit = "".join(path.read_text() for path in Path(str(files("align.page"))).rglob("kit/**/*.html"))
     assert re.findall(r"\w+\s*\|\s*safe", kit) == ["style|safe", "script|safe"]  # all else is escaped
     with pytest.raises(UndefinedError, match="no attribute 'nothing'"):
@@ -674,6 +674,14 @@ def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     assert [(card["key"], [part[0] for part in card["faces"]], card["detail"]) for card in cards[0]] == [
         ("s0", ["audio.wav", "image.png", "points.npy", "text.txt", "text.neg.txt"], "shape"),
         ("shape", [], "shape"),
+    ]
+
+
+def test_sections_of_one_title_have_places_of_their_own(tmp_path: Path, four: Gallery) -> None:
+    text, _ = page_of(tmp_path / "x.html", sections=[*every_block("Gallery"), *every_block("Gallery")], gallery=four)
+    assert re.findall(r'<section id="(gallery_*)">', text) == ["gallery_", "gallery__", "gallery"]
+    assert re.findall(r'name="(gallery[-_0-9]*-metric)"', text)[::2] == [
+        f"{place}-metric" for place in ("gallery_-2", "gallery_-3", "gallery__-2", "gallery__-3")
     ]
 
 

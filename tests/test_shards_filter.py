@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_space
 import torch
 from test_shards_split import read
 from tiny import made as tiny_model
@@ -14,13 +15,15 @@ from tiny_data import members, npy, png, wav, write
 
 from align.commands import main
 from align.curation import filter_shards
-from align.curation.cut.expression import Expression, Missing
+from align.curation.cut.expression import Expression, Missing, Pair
 from align.data import Shards, ShardWriter
-from align.embedding import embed_shards
+from align.embedding import embed_batches, embed_shards
+from align.evaluation import pairs as scored
 from align.evaluation.pairs import best_scores, pair_scores
 from align.values import Embeddings, Rows
 
 VALUES = {"w": 300, "label": "cat", "tags": ["a", "b"], "d": {"size": {"x": 3}}, "none": None, "t": "A cat", "f": 0.5}
+NUMBERS = {Pair("image", "text"): 0.3, Pair("image", "text", "cosine"): 0.1}
 
 
 def get(name):
@@ -43,12 +46,13 @@ def get(name):
         "-w < 0 and abs(-3) == 3 and min(w, 2) == 2 and max(1, 2) == 2 and round(f + 0.1) == 1",
         "lower(t) == 'a cat'",
         "score(image, text) > 0.2",
+        "cosine(image, text) < 0.2 < score(image, text)",
         " w == 300 ",
         "'\\d' != t",
     ],
 )
 def test_what_is_true(text):
-    assert Expression(text).why_not(get, {("image", "text"): 0.3}) is None
+    assert Expression(text).why_not(get, NUMBERS) is None
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,8 @@ def test_what_is_true(text):
         ("height > 5", "no height"),
         ("w > 5 and (height > 5 or w > 400)", "no height"),
         ("score(image, audio) > 0", "no score(image, audio)"),
+        ("cosine(text, image) > 0", "no cosine(text, image)"),
+        ("cosine(image, text) > 0.2", "not cosine(image, text) > 0.2"),
         ('d["colour"] == 3', 'no d["colour"]'),
         ("tags[2] == 'a'", "no tags[2]"),
         ("none > 3", "none > 3: '>' not supported between instances of 'NoneType' and 'int'"),
@@ -72,7 +78,7 @@ def test_why_not(text, why):
         with pytest.raises(ValueError, match="'w' gives 300, not true or false; compare it with something"):
             Expression(text).why_not(get, {})
         return
-    assert Expression(text).why_not(get, {("image", "text"): 0.3}) == why
+    assert Expression(text).why_not(get, NUMBERS) == why
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,7 @@ def test_why_not(text, why):
         "w is 300",
         "score('image', text) > 1",
         "score(image) > 1",
+        "cosine(image, 'text') > 1",
         "(score)(image, text).real > 1",
         "await w",
         "yield w",
@@ -134,8 +141,9 @@ def test_what_is_no_condition_is_one_line_and_runs_nothing(text, tmp_path, monke
 
 
 def test_names_and_pairs():
-    found = Expression("a > 1 and score(image, text) > score(audio, text) or len(b) > 2")
-    assert (found.names, found.pairs) == ({"a", "b"}, {("image", "text"), ("audio", "text")})
+    found = Expression("a > 1 and score(image, text) > cosine(audio, text) or len(b) > 2")
+    assert found.names == {"a", "b"}
+    assert found.pairs == {Pair("image", "text", "score"), Pair("audio", "text", "cosine")}
 
 
 # columns
@@ -212,6 +220,7 @@ def test_a_key_of_the_json_comes_first(tmp_path):
         ("weight > 3", "no sample has 'weight': did you mean"),
         ("width > 1000", r"none of the 11 samples meets 'width > 1000': 11 not width > 1000"),
         ("score(image, text) > 0.1", "say which with --model RUN"),
+        ("cosine(image, text) > 0.1", r"cosine\(image, text\) compares embeddings of a model; say which with --model"),
         ("width", "gives 50, not true or false"),
     ],
 )
@@ -257,25 +266,25 @@ def test_scores_are_those_of_the_embeddings(world):
     folder, model = world
     shards = Shards(folder / "in" / "*.tar", shuffle=False)
     model.train()
-    found = pair_scores(model, shards, [("image", "audio"), ("image", "text")], batch=7)
+    found = pair_scores(model, shards, [Pair("image", "audio"), Pair("image", "text")], batch=7)
     assert model.training
     embeddings = embed_shards(model, shards)
     for pair, values in found.items():
         expected: list[float | None] = [None] * len(shards)
         for position, value in zip(
-            embeddings.position.tolist(), best_scores(embeddings, *pair, model.terms), strict=True
+            embeddings.position.tolist(), best_scores(embeddings, pair.a, pair.b, model.terms), strict=True
         ):
             expected[position] = value
         assert values == pytest.approx(expected, abs=1e-9)
         assert None in values
     with pytest.raises(ValueError, match=r"score\(image, smell\): the model has no tower for 'smell'; it embeds"):
-        pair_scores(model, shards, [("image", "smell")])
+        pair_scores(model, shards, [Pair("image", "smell")])
 
 
 def test_filter_by_a_score_as_typed(world, tmp_path, capsys):
     folder, model = world
     shards = Shards(folder / "in" / "*.tar", shuffle=False)
-    scores = pair_scores(model, shards, [("image", "audio")])["image", "audio"]
+    scores = pair_scores(model, shards, [Pair("image", "audio")])[Pair("image", "audio")]
     there = sorted(value for value in scores if value is not None)
     middle = (there[len(there) // 2] + there[len(there) // 2 - 1]) / 2
     wanted = [i for i, value in enumerate(scores) if value is not None and value > middle]
@@ -289,6 +298,40 @@ def test_filter_by_a_score_as_typed(world, tmp_path, capsys):
     assert f"{48 - len(there):>7}  no score(image, audio)" in out
     assert main(arguments) == 1
     assert "--model RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("most", [0.3, 0.6])
+def test_cosine_and_score_in_one_condition(tmp_path, monkeypatch, capsys, most):
+    """By a loop over the embeddings. A term with scale 10 joins image and text, so that score() is 10 x cosine."""
+    from align.checkpoint import save
+
+    model = tiny_space.model("pairwise")
+    save(model, tmp_path / "model")
+    tiny_space.write_tar(tmp_path / "in" / "test-000000.tar", tiny_space.world())
+    shards = Shards(tmp_path / "in" / "*.tar", shuffle=False)
+    embeddings = embed_shards(model, shards)
+    images, texts = embeddings["image"], embeddings["text"]
+    wanted = []
+    for sample, key in enumerate(embeddings.ids):
+        cosines = [
+            float(images.values[i] @ texts.values[j] / images.values[i].norm() / texts.values[j].norm())
+            for i in range(images.n)
+            for j in range(texts.n)
+            if images.sample[i] == texts.sample[j] == sample
+        ]
+        if cosines and max(cosines) > most:
+            wanted.append(key)
+    assert 0 < len(wanted) < len(embeddings.ids)
+    calls = []
+    monkeypatch.setattr(scored, "embed_batches", lambda *a, **k: calls.append(1) or embed_batches(*a, **k))
+    where = f"{most} < cosine(image, text) < 1.01 and score(image, text) > {10 * most}"
+    arguments = ["shards", "filter", str(tmp_path / "in"), str(tmp_path / "out"), "--where", where]
+    assert main([*arguments, "--model", str(tmp_path / "model"), "--allow", "tiny_space"]) == 0
+    assert list(read(tmp_path / "out" / "*.tar")) == wanted
+    assert len(calls) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "score(image, text): by objective"
+    assert not said[1].startswith("cosine")
 
 
 def test_what_is_wrong_is_one_line(some, tmp_path, capsys):

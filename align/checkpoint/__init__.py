@@ -2,20 +2,20 @@
 
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, load, load_tower, locate, save, transcript
-from align.checkpoint.run import choose, index, mended
+from align.checkpoint.run import drop_lost, find_checkpoint, read_index
 from align.checkpoint.training import load_training, read_state, save_state, save_training
 
 __all__ = [
     "build",
     "build_model",
-    "choose",
     "describe",
-    "index",
+    "drop_lost",
+    "find_checkpoint",
     "load",
     "load_tower",
     "load_training",
     "locate",
-    "mended",
+    "read_index",
     "read_state",
     "save",
     "save_state",

@@ -15,16 +15,16 @@ from typing import Any
 
 from align.model.inside import unwrap
 
-plain = (str, int, float, bool, type(None))
+PLAIN = (str, int, float, bool, type(None))
 
 
 def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
-    """``{"class_path": ..., "init_args": {...}}`` of an object.
+    """Return ``{"class_path": ..., "init_args": {...}}`` of an object.
 
-    Raises ValueError where an argument was not kept, or is not plain data.
+    Raises ValueError where the object does not keep an argument, or the argument is not plain data.
     """
     thing = unwrap(thing)
-    kind = _written_class(thing)
+    kind = _unwrap_class(thing)
     name = f"{kind.__module__}.{kind.__qualname__}"
     init_args = {}
     for p in list(inspect.signature(kind.__init__).parameters.values())[1:]:
@@ -34,43 +34,43 @@ def describe(thing: Any, skip: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(
                 f"{name} does not keep its constructor argument {p.name!r} as an attribute, so it cannot be saved"
             )
-        init_args[p.name] = _plain(getattr(thing, p.name), f"{name}.{p.name}")
+        init_args[p.name] = _to_plain(getattr(thing, p.name), f"{name}.{p.name}")
     return {"class_path": public_path(kind), "init_args": init_args}
 
 
-def _written_class(thing: Any) -> type:
-    """The class of an object as it stands in code: FSDP2 gives a module one of its own, made of FSDPModule and that."""
+def _unwrap_class(thing: Any) -> type:
+    """Return the class of an object as code names it: FSDP2 derives a new one from FSDPModule and that class."""
     kind, *bases = type(thing).__mro__
     return bases[1] if bases[0].__name__ == "FSDPModule" else kind
 
 
 def public_path(kind: type) -> str:
-    """The shortest import path: ``align.encoders.PointNet``, not ``align.encoders.pointnet.PointNet``."""
+    """Return a class's shortest import path: ``align.encoders.PointNet``, not ``align.encoders.pointnet.PointNet``."""
     room = ".".join(kind.__module__.split(".")[:2])
     if room.startswith("align.") and getattr(import_module(room), kind.__name__, None) is kind:
         return f"{room}.{kind.__name__}"
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _plain(value: Any, where: str) -> Any:
-    if isinstance(value, plain):
+def _to_plain(value: Any, where: str) -> Any:
+    if isinstance(value, PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(v, where) for v in value]
+        return [_to_plain(v, where) for v in value]
     if is_dataclass(value) and not isinstance(value, type):  # a group of options
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, dict):
-        return {str(k): _plain(v, where) for k, v in value.items()}
+        return {str(k): _to_plain(v, where) for k, v in value.items()}
     if type(value).__module__.startswith("align."):  # a part within a part: the loss that a wrapper holds
         return describe(value)
     raise ValueError(f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, lists and dicts")
 
 
 def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False) -> Any:
-    """The object of a description. With `delayed`, a callable that takes the leading arguments that are missing.
+    """Return the object of a description. With `delayed`, a callable of the leading arguments that are missing.
 
-    Raises ValueError for a class outside ``align`` and the packages in `allow`: a checkpoint never chooses what code
-    runs, its reader does.
+    Raises ValueError for a class outside ``align`` and the packages in `allow`: the reader of a checkpoint decides
+    which code runs, never the checkpoint.
     """
     if not isinstance(description, dict) or "class_path" not in description:
         raise ValueError(f"expected class_path and init_args, got {description!r}")
@@ -95,6 +95,7 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
 
 
 def _is_part(kind: type) -> bool:
+    """Return True for a class of modules or preprocesses, the parts of a model."""
     from torch import nn
 
     from align.preprocess import Preprocess

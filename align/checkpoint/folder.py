@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import align
 from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
-from align.checkpoint.run import choose
+from align.checkpoint.run import find_checkpoint
 from align.distributed import exchange, rank
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
@@ -26,7 +26,7 @@ schema = 1
 
 
 def transcript(model: JointModel) -> dict[str, Any]:
-    """The constructor call of a model as plain data: what stands under ``model`` in a training config."""
+    """Return the constructor call of a model as plain data, as it stands under ``model`` in a training config."""
     towers = {
         name: {
             "preprocess": describe(tower.preprocess),
@@ -42,8 +42,8 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     """Write a model folder, whole or not at all.
 
     model: a JointModel, or a module that holds one: compiled, parallel, set up by Fabric, a LightningModule. The model
-    inside is written, under the names that ``load`` knows. Of one that FSDP2 has sharded every rank calls ``save``, and
-    the first writes.
+    inside is written, under the names that ``load`` knows. Where FSDP2 has sharded it, every rank calls ``save`` and
+    the first one writes.
 
     Raises TypeError where there is no JointModel, ValueError where a part cannot be described.
     """
@@ -52,21 +52,21 @@ def save(model: nn.Module, folder: str | Path) -> Path:
         with atomic_folder(folder) as work:
             write_model(inside, work)
         return Path(folder)
-    whole = weights(inside, gather=True)
+    tensors = weights(inside, gather=True)
     if rank() == 0:
         with atomic_folder(folder) as work:
-            write_model(inside, work, whole)
+            write_model(inside, work, tensors)
     exchange(b"")  # no rank goes on before the folder is there
     return Path(folder)
 
 
-def write_model(model: JointModel, work: Path, whole: dict[str, Tensor] | None = None) -> None:
-    """The three files of a model folder, into an existing folder. whole: its weights; None: those that it has."""
+def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None = None) -> None:
+    """Write the three files of a model folder into an existing folder. tensors: other weights than the model's."""
     from safetensors.torch import save_file
 
     config = {"schema": schema, "model": transcript(model)}
-    kept = weights(model) if whole is None else whole
-    save_file({k: v.cpu().contiguous().clone() for k, v in kept.items()}, work / "model.safetensors")
+    tensors = weights(model) if tensors is None else tensors
+    save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
     (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_json(
         work / "model.json",
@@ -80,7 +80,7 @@ def write_model(model: JointModel, work: Path, whole: dict[str, Tensor] | None =
 
 
 def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "best") -> JointModel:
-    """A model in evaluation mode, ready for ``model.embed(image=[...], text=[...])``.
+    """Return a model in evaluation mode, ready for ``model.embed(image=[...], text=[...])``.
 
     Args:
         folder: a model folder, a run folder, or ``owner/name`` on the Hugging Face hub.
@@ -123,7 +123,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
 
 
 def load_tower(folder: str | Path, modality: str, *, allow: Sequence[str] = ()) -> Tower:
-    """One trained tower of a model, head included. Raises ValueError where the model has no such modality."""
+    """Return one trained tower of a model, with its head. Raises ValueError where the model has no such modality."""
     model = load(folder, allow=allow)
     if modality not in model.modalities:
         raise ValueError(f"{folder} has no tower {modality!r}; it has {', '.join(model.modalities)}")
@@ -131,7 +131,7 @@ def load_tower(folder: str | Path, modality: str, *, allow: Sequence[str] = ()) 
 
 
 def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointModel:
-    """A model from its transcript, with random weights. Raises ValueError for what the transcript does not allow."""
+    """Return a model from its transcript, with random weights. Raises ValueError where `build` or the model does."""
     towers = {}
     for name, parts in config["towers"].items():
         preprocess = build(parts["preprocess"], allow=allow)
@@ -144,13 +144,15 @@ def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointMo
 
 
 def locate(folder: str | Path, checkpoint: str = "best") -> Path:
-    """The model folder that a path or hub id means. A run is its best or last checkpoint."""
+    """Return the model folder that a path or hub id means. A run means its best or last checkpoint.
+
+    Raises FileNotFoundError where there is none, ValueError for a folder of another kind.
+    """
     path = Path(folder)
     if (path / "model.json").is_file():
         return path
-    index = path / "checkpoints" / "index.json"
-    if index.is_file():
-        return choose(path, checkpoint)
+    if (path / "checkpoints" / "index.json").is_file():
+        return find_checkpoint(path, checkpoint)
     if (path / "model" / "model.json").is_file():
         return path / "model"
     if path.exists():

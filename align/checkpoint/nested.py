@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Return a value as JSON, in which a tensor is ``{"$tensor": its name}``, and put the tensors into `tensors`.
+
+    A tensor in another layout, as the eigenvectors of SOAP by columns, has its ``stride`` there too: the last bit of a
+    product depends on it.
 
     name: of the value, under which its tensors are named ``name/key/key``. Raises ValueError for anything but tensors,
     numbers, strings, None, lists, tuples and dicts of them.
@@ -17,7 +21,9 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         while name in tensors:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
         tensors[name] = value.detach().cpu().contiguous().clone()  # safetensors refuses memory that two share
-        return {"$tensor": name}
+        if value.is_contiguous() or 0 in value.stride():  # 0: an expanded tensor, whose rows share their memory
+            return {"$tensor": name}
+        return {"$tensor": name, "stride": list(value.stride())}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -40,7 +46,10 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(packed, dict):
         return packed
     if "$tensor" in packed:
-        return tensors[packed["$tensor"]]
+        tensor = tensors[packed["$tensor"]]
+        if "stride" not in packed:
+            return tensor
+        return torch.empty_strided(tensor.shape, packed["stride"], dtype=tensor.dtype).copy_(tensor)
     if "$tuple" in packed:
         return tuple(unpack(v, tensors) for v in packed["$tuple"])
     if "$dict" in packed:

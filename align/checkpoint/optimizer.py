@@ -25,20 +25,19 @@ from align.optim import Joined
 
 
 def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], folder: Path) -> None:
-    """Write the state of an optimiser into a folder, which is there.
+    """Write the state of an optimiser into an existing folder.
 
-    named: all parameters by name. Raises ValueError for a state that holds more than tensors, numbers, strings, lists,
-    tuples and dicts.
+    named: all parameters by name. Raises ValueError for a state that `pack` cannot write.
     """
     from safetensors.torch import save_file
 
-    names, whole = _names(optimizer, named), optimizer.state_dict()
-    whole |= {
-        "state": {names.get(key, key): value for key, value in whole["state"].items()},
-        "param_groups": [group | {"params": [names[i] for i in group["params"]]} for group in whole["param_groups"]],
+    names, state = _names(optimizer, named), optimizer.state_dict()
+    state |= {
+        "state": {names.get(key, key): value for key, value in state["state"].items()},
+        "param_groups": [group | {"params": [names[i] for i in group["params"]]} for group in state["param_groups"]],
     }
     tensors: dict[str, Tensor] = {}
-    about = {key: pack(value, "" if key == "state" else key, tensors) for key, value in whole.items()}
+    about = {key: pack(value, "" if key == "state" else key, tensors) for key, value in state.items()}
     save_file(tensors, folder / "optimizer.safetensors")
     write_json(folder / "optimizer.json", {"optimizer": import_path(optimizer)} | about)
 
@@ -48,33 +47,33 @@ def read_optimizer(
 ) -> None:
     """Put the state of a folder into an optimiser that has just been built.
 
-    Of a group's values, those that the config sets otherwise than the one of the checkpoint are the config's. All
-    others, as the counters of schedule-free optimisers, are the checkpoint's.
+    A group's values are the checkpoint's, counters of schedule-free optimisers among them, but for those that the
+    config has changed since.
 
     dtypes: of all parameters in the checkpoint, by name. Raises ValueError where another optimiser has written it.
     """
     tensors = read_tensors(folder / "optimizer.safetensors")
     if (folder / "optimizer.json").is_file():
-        whole = unpack(read_json(folder / "optimizer.json"), tensors)
+        saved = unpack(read_json(folder / "optimizer.json"), tensors)
     else:
-        whole = {"optimizer": "torch.optim.AdamW", "state": _by_parameter(tensors), "param_groups": []}
-    was, now = whole.pop("optimizer"), import_path(optimizer)
+        saved = {"optimizer": "torch.optim.AdamW", "state": _by_parameter(tensors), "param_groups": []}
+    was, now = saved.pop("optimizer"), import_path(optimizer)
     if was != now:
         raise ValueError(
             f"{folder.parent} was trained by {was}, this config has {now}; use another --run, or --fresh to start over"
         )
-    names, groups = _names(optimizer, named), whole["param_groups"]
+    names, groups = _names(optimizer, named), saved["param_groups"]
     numbers = {name: i for i, name in names.items()}
     absent = {*named, *(name for group in groups for name in group["params"])} - {*numbers}  # now frozen, or gone
-    whole["state"] = {numbers.get(key, key): value for key, value in whole["state"].items() if key not in absent}
+    saved["state"] = {numbers.get(key, key): value for key, value in saved["state"].items() if key not in absent}
     of = {name: group for group in groups for name in group["params"]}
-    whole["param_groups"] = [
+    saved["param_groups"] = [
         _merge(group, of.get(names[group["params"][0]], {})) for group in optimizer.state_dict()["param_groups"]
     ]
-    optimizer.load_state_dict(whole)
+    optimizer.load_state_dict(saved)
     for i, values in optimizer.state_dict()["state"].items():  # torch casts all of a state to its parameter's dtype
         if i in names and named[names[i]].dtype == dtypes.get(names[i]):
-            values |= {key: _uncast(value, whole["state"][i][key]) for key, value in values.items()}
+            values |= {key: _uncast(value, saved["state"][i][key]) for key, value in values.items()}
 
 
 def import_path(optimizer: Optimizer) -> str:
@@ -82,7 +81,7 @@ def import_path(optimizer: Optimizer) -> str:
     kind = type(optimizer)
     steps = kind.__module__.split(".")
     rooms = [".".join(steps[:n]) for n in range(1, len(steps))]
-    room = next((r for r in rooms if getattr(sys.modules[r], kind.__name__, None) is kind), kind.__module__)
+    room = next((r for r in rooms if getattr(sys.modules.get(r), kind.__name__, None) is kind), kind.__module__)
     parts = [import_path(part) for part in optimizer.parts] if isinstance(optimizer, Joined) else []
     return f"{room}.{kind.__qualname__}" + (f"({', '.join(parts)})" if parts else "")
 
@@ -103,7 +102,7 @@ def _by_parameter(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def _merge(built: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    """Return a group that goes on: the checkpoint's values, but for those that the config has changed since."""
+    """Return the group of a resumed run: the checkpoint's values, but for those that the config has changed since."""
     now, before = built.get("initial", {}), saved.get("initial", {})
     changed = {"params", "param_names", "pattern", "initial"}
     changed |= {key for key in now if key in before and now[key] != before[key]}
@@ -111,7 +110,7 @@ def _merge(built: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uncast(value: Any, saved: Any) -> Any:
-    """Return a loaded value with the saved tensors and strings where torch's load_state_dict has changed them."""
+    """Return a loaded value in which the tensors and strings that torch's load_state_dict changes are as saved."""
     if isinstance(value, Tensor) and isinstance(saved, Tensor):
         return value if value.dtype == saved.dtype else saved.to(value.device)
     if isinstance(value, dict) and isinstance(saved, dict):

@@ -1,4 +1,4 @@
-"""Checkpoints of a run in training: the model with its weights, and beside them all that a run needs to go on.
+"""Checkpoints of a run: the model folder, and beside its weights all that a run needs to resume.
 
 RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, optimizer.json, state.json
 
@@ -18,7 +18,7 @@ from torch import nn
 import align
 from align.checkpoint.folder import write_model
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
-from align.checkpoint.run import index
+from align.checkpoint.run import read_index
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, put, unwrap, weights
 from align.model.tensors import read_tensors
@@ -44,7 +44,7 @@ def save_training(
         model: a JointModel, or a wrapper around one. Raises ValueError for sharded weights.
         objective: an Objective, or a wrapper around one.
         better: true where this is the best so far, None where nothing is monitored.
-        keep: how many of the newest stay, beside the best.
+        keep: number of the newest that stay, beside the best.
     """
     from safetensors.torch import save_file
 
@@ -76,7 +76,7 @@ def save_state(run: Path, state: dict[str, Any], *, keep: int = 2, better: bool 
 
 def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bool | None) -> None:
     """Point the index at a checkpoint, and remove those that need not stay."""
-    known = index(run) | {"last": folder.name}
+    known = read_index(run) | {"last": folder.name}
     if better:
         known |= {"best": folder.name, "monitor": state.get("monitor"), "value": state.get("value")}
     write_json(run / "checkpoints" / "index.json", known)

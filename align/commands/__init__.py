@@ -22,7 +22,8 @@ from align.commands.process import keep_memory, print_any_name
 FLOORS = (
     ("errors",),
     ("named", "process", "progress", "shown", "sizes"),
-    ("arguments", "classes", "over", "pairs", "shortened", "tables"),
+    ("classes", "over", "pairs", "shortened", "tables"),
+    ("arguments", "groups"),
     (
         "config",
         "embed",
@@ -59,8 +60,8 @@ commands = {  # name -> module:function, in the order of a first visit
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0 done, 1 a file, config or folder is wrong, 2 the command line is wrong, 3 data or run fell below a stated
-    threshold, 130 and 143 after SIGINT and SIGTERM.
+    The codes: 0 done, 1 a file, config or folder is wrong, 2 the command line is wrong, 3 data or run fell below a
+    stated threshold, 130 and 143 after SIGINT and SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
@@ -85,14 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("align: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as head does
+    except BrokenPipeError:  # the reader of the output has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         if debug:
             traceback.print_exc()
         message, code = explain(error)
-        if message is None:  # not a mistake of the user's: show all of it
+        if message is None:  # a bug of ours: show the traceback
             raise
         print(f"align: {message}", file=sys.stderr)
         return code
@@ -109,11 +110,11 @@ def overview() -> str:
             "",
             *_describe(commands, "  "),
             "",
-            "align COMMAND --help tells the whole story of each. Start with: align quickstart",
-            "RUN (the folder of a training run) is accepted wherever MODEL is. --debug",
-            "prints tracebacks.",
-            "Exit codes: 0 done; 1 a file, config or folder is wrong; 2 the command line is",
-            "wrong; 3 data or run below a threshold; 130 and 143 after SIGINT and SIGTERM.",
+            "Start with: align quickstart. `align COMMAND --help` describes a command and its",
+            "options. RUN (the folder of a training run) is accepted wherever MODEL is.",
+            "--debug prints tracebacks.",
+            "Exit codes: 0 done, 1 a file, config or folder is wrong, 2 the command line is",
+            "wrong, 3 data or run below a threshold, 130 and 143 after SIGINT and SIGTERM.",
         ]
     )
 

@@ -1,63 +1,98 @@
-"""A typed function as a command line: its parser, its ``--help``, and one line for a typing error."""
+"""A typed function as a command line: its parser, its ``--help``, and one line for a typing error.
+
+A parameter whose type is a dataclass is a group: each field is an option, and ``--help`` lists them under a title.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from itertools import takewhile
 from typing import Any, Literal, final, get_args, get_origin, get_type_hints
 
-from docstring_parser import parse
+from docstring_parser import Docstring, parse
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from align.commands.errors import Refused, nearest
+from align.commands.shortened import shorten
+
+FOLDERS = ("out", "run")
+"""Positionals that name the folder a command writes to."""
 
 
 def arguments(function: Callable[..., Any], prog: str, args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
     """Parse ``args`` into ``function``'s positionals and options. Raises Refused (code 2) with the nearest name.
 
-    A positional that is the folder to write to can be given as ``--out`` too, as in all commands.
+    A positional that is the folder to write to can be given as ``--out`` too, as in all commands. A group is returned
+    as its dataclass.
     """
     doc = parse(inspect.getdoc(function) or "")
-    helps = {p.arg_name: p.description or "" for p in doc.params}
-    text = ".\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
-    parser = ArgumentParser(prog=prog, description=text, formatter_class=Help, exit_on_error=False)
-    hints = get_type_hints(function)
-    signature = inspect.signature(function).parameters.values()
-    folder = next((p.name for p in signature if p.kind is p.POSITIONAL_ONLY and p.name in FOLDERS), None)
+    parser = ArgumentParser(prog=prog, description=_text(doc), formatter_class=Help, exit_on_error=False)
+    parameters = _parameters(function)
+    folder = next((p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name in FOLDERS), None)
     flags = [] if folder is None else list(dict.fromkeys(("--out", f"--{folder}")))
     by_name = any(arg.split("=")[0] in flags for arg in takewhile(lambda arg: arg != "--", args))
-    for p in signature:
-        hint = str if hints[p.name] == str | None else hints[p.name]  # else YAML reads "#a" and "null" as None
-        given: dict[str, Any] = {"help": helps.get(p.name, "")}
-        if p.name == folder and by_name:
-            parser.add_argument(*flags, type=hint, dest=p.name, metavar=p.name.upper(), **given, **_default(p))
-            continue
-        if p.name == folder:
-            given["help"] = f"{given['help'].rstrip('.')}; --out takes it too"
-        if p.kind is p.POSITIONAL_ONLY:
-            if get_origin(hint) is list:
-                hint, given["nargs"] = get_args(hint)[0], "+"
-            elif p.default is not p.empty:
-                given |= {"nargs": "?", "default": p.default}
-            parser.add_argument(p.name, type=hint, **given)
-            continue
-        flag = f"--{p.name.rstrip('_').replace('_', '-')}"
-        if hint is bool:
-            parser.add_argument(flag, dest=p.name, action="store_true", default=p.default, **given)
-            continue
-        given |= _default(p)
-        if words := choices(hint):
-            given["choices"] = words
+    helps = _helps(doc)
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+    for p in parameters:
+        if p.name in groups:
+            about = parse(inspect.getdoc(p.annotation) or "")
+            section = parser.add_argument_group(about.short_description, about.long_description)
+            for field in _parameters(p.annotation):
+                _add_option(section, field, _helps(about))
+        elif p.name == folder and by_name:
+            given = {"type": p.annotation, "metavar": p.name.upper(), "help": helps.get(p.name, "")}
+            parser.add_argument(*flags, dest=p.name, **given, **_default(p))
+        elif p.kind is p.POSITIONAL_ONLY:
+            _add_positional(parser, p, helps, ". --out FOLDER means the same" if p.name == folder else "")
         else:
-            given |= {"type": hint, "metavar": p.name.rstrip("_").upper()}
-        parser.add_argument(flag, dest=p.name, **given)
+            _add_option(parser, p, helps)
     values = _parse(parser, args, flags)
-    positional = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY]
-    return [values[name] for name in positional], {
-        p.name: values[p.name] for p in signature if p.name not in positional
+    found = {
+        p.name: groups[p.name](**{field.name: values[field.name] for field in _parameters(p.annotation)})
+        if p.name in groups
+        else values[p.name]
+        for p in parameters
     }
+    return [found.pop(p.name) for p in parameters if p.kind is p.POSITIONAL_ONLY], found
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters with their types. ``str | None`` becomes str: YAML reads "#a" and "null" as None."""
+    hints = {name: str if hint == str | None else hint for name, hint in get_type_hints(function).items()}
+    return [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()]
+
+
+def _text(doc: Docstring) -> str:
+    return ".\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+
+
+def _helps(doc: Docstring) -> dict[str, str]:
+    return {p.arg_name: p.description or "" for p in doc.params}
+
+
+def _add_positional(parser: Any, p: inspect.Parameter, helps: dict[str, str], more: str) -> None:
+    hint, given = p.annotation, {}
+    if get_origin(hint) is list:
+        hint, given = get_args(hint)[0], {"nargs": "+"}
+    elif p.default is not p.empty:
+        given = {"nargs": "?", "default": p.default}
+    parser.add_argument(p.name, type=hint, help=helps.get(p.name, "").rstrip("." if more else "") + more, **given)
+
+
+def _add_option(parser: Any, p: inspect.Parameter, helps: dict[str, str]) -> None:
+    name = p.name.rstrip("_")
+    given: dict[str, Any] = {"dest": p.name, "help": helps.get(p.name, ""), **_default(p)}
+    if p.annotation is bool:
+        given["action"] = "store_true"
+    elif words := choices(p.annotation):
+        given["choices"] = words
+    else:
+        given |= {"type": p.annotation, "metavar": name.upper()}
+    parser.add_argument(f"--{name.replace('_', '-')}", **given)
 
 
 def _default(p: inspect.Parameter) -> dict[str, Any]:
@@ -76,11 +111,9 @@ def _parse(parser: Any, args: Sequence[str], flags: Sequence[str]) -> Any:
     try:
         return parser.parse_args(list(args))
     except ArgumentError as error:
-        raise Refused(f"{parser.prog}: {' '.join(str(error).split())} (see {parser.prog} --help)", code=2) from error
-
-
-FOLDERS = ("out", "run")
-"""Positionals that name the folder a command writes to."""
+        flags_of = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+        text = re.sub(r"^(\w+): ", lambda key: f"{flags_of.get(key[1], key[1])}: ", shorten(error))
+        raise Refused(f"{parser.prog}: {text} (see {parser.prog} --help)", code=2) from error
 
 
 @final

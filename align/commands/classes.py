@@ -93,10 +93,10 @@ def _parse_templates(text: str, where: str, option: str) -> list[str] | dict[str
 def _content(text: str, option: str) -> tuple[str, str]:
     """Return (the text, or the content of the file that it names), and the option or the file, for messages."""
     text = text.strip()
-    if text.startswith(("[", "{")) or not os.path.exists(text):  # of Path, a long list would be a name too long
+    if text.startswith(("[", "{")) or not os.path.exists(text):  # Path.exists raises for a text as long as a list
         return text, option
     path = Path(text)
-    if path.is_dir() and "," in text:  # names, and a folder that is called so
+    if path.is_dir() and "," in text:  # several names, which are a folder's name too
         return text, option
     if path.is_dir():
         raise ValueError(f"{option} {text} is a folder; it takes a file with one a line")
@@ -110,7 +110,7 @@ def _content(text: str, option: str) -> tuple[str, str]:
 
 def _names(found: Any, where: str) -> Names:
     if isinstance(found, dict):
-        names: Names = {_word(label, where): _word(name, where) for label, name in found.items()}  # keys come once
+        names: Names = {_word(label, where): _word(name, where) for label, name in found.items()}  # no label twice
     elif isinstance(found, list):
         names = [_word(name, where) for name in found]
     else:

@@ -1,4 +1,4 @@
-"""The config of a training run: its parser, and one line on what is wrong in a file or on the command line."""
+"""The parser of a training run's config, and one line for an error in a file or on the command line."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ OURS: set[str | int] = {
 
 _description = """Train a joint space from a config, or continue the run that is in the run folder. Every key of the
 config can be given here too. A run is a function of its config: the same command continues a stopped run, with the same
-order of samples. Exit codes: 0 done; 1 a file or key is wrong; 2 the command line is wrong; 3 too many bad samples; 130
+order of samples. Exit codes: 0 done, 1 a file or key is wrong, 2 the command line is wrong, 3 too many bad samples, 130
 and 143 after SIGINT and SIGTERM, with a checkpoint."""
 
 
 def make_parser() -> Any:
-    """The parser of a config: its keys are the constructor arguments of the library's classes."""
+    """Return the parser of a config, whose keys are the constructor arguments of the library's classes."""
     import lightning as L
     from jsonargparse import ArgumentParser
 
@@ -84,7 +84,7 @@ def make_parser() -> Any:
 
 
 def check_config(parser: Any, config: str) -> None:
-    """Read the config by itself: what is wrong in a file is exit code 1, what is wrong on the command line 2."""
+    """Check the config by itself, because an error in a file is exit code 1 and one on the command line 2."""
     import yaml
     from jsonargparse import ArgumentError
 
@@ -99,7 +99,7 @@ def check_config(parser: Any, config: str) -> None:
         raise Refused(f"{config} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise Refused(f"{config} holds no keys")
-    wrong = unknown_key(content, _keys(parser)) or unknown_source_key(content.get("data"))
+    wrong = unknown_key(content, _list_keys(parser)) or unknown_source_key(content.get("data"))
     if wrong:
         raise Refused(f"{config}: {wrong}")
     try:
@@ -108,17 +108,17 @@ def check_config(parser: Any, config: str) -> None:
         raise Refused(f"{config}: {shorten(error)}") from error
 
 
-def _keys(parser: Any) -> set[str]:
-    """The keys that hold a value; groups of keys and the help of classes are none."""
+def _list_keys(parser: Any) -> set[str]:
+    """Return the keys that hold a value, without groups of keys and the help of classes."""
     names = {action.dest for action in parser._actions} - {"help", "config", "print_config"}
     names = {name for name in names if not name.endswith(".help")}
     return {name for name in names if not any(other.startswith(name + ".") for other in names)}
 
 
 def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> str | None:
-    """A line naming the first key of a config that no option has, with the nearest right one; None: all are known.
+    """Return a line with the first unknown key of a config and the nearest right one, None where all are known.
 
-    Below a key that is an option itself, jsonargparse knows what is right.
+    Below a key that is an option itself, jsonargparse checks.
     """
     here = {key[len(prefix) :].split(".")[0] for key in keys if key.startswith(prefix)}
     for name, value in content.items():
@@ -133,11 +133,11 @@ def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> st
 
 
 def check_options(parser: Any, args: list[str]) -> None:
-    """Refuse the first option that nobody knows, with the nearest right one."""
+    """Refuse the first unknown option, with the nearest right one."""
     from align.lit.source_keys import unknown_source_option
 
     known = {option for action in parser._actions for option in action.option_strings}
-    leaves = tuple(f"--{key}." for key in _keys(parser))  # below these jsonargparse knows what is right
+    leaves = tuple(f"--{key}." for key in _list_keys(parser))  # below these jsonargparse checks
     for arg in args:
         name = arg.split("=")[0]
         wrong = unknown_source_option(name.removeprefix("--"))
@@ -148,7 +148,7 @@ def check_options(parser: Any, args: list[str]) -> None:
 
 
 def parse_args(parser: Any, args: list[str]) -> Any:
-    """The values of a command line whose options are known. What is wrong in one is exit code 2."""
+    """Return the values of a command line whose options are known. A wrong value is exit code 2."""
     from jsonargparse import ArgumentError
 
     for arg, after in zip(args, [*args[1:], ""], strict=True):

@@ -1,8 +1,10 @@
-"""``align embed MODEL SHARDS --out FOLDER``: an index for ``align search``."""
+"""``align embed MODEL SHARDS --out FOLDER`` writes an index for ``align search``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from align.commands.groups import Weights
 
 
 def embed(
@@ -15,28 +17,24 @@ def embed(
     max_bad: float = 0.001,
     batch: int = 64,
     workers: int = 0,
-    checkpoint: str = "best",
-    allow: str | None = None,
     allow_pipe: bool = False,
+    weights: Weights,
 ) -> None:
-    """Embed shards into an index for align search
+    """Embed shards into an index for `align search`
 
     Every row of every modality is embedded once. The index appears whole, or not at all.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: the index folder; default: MODEL/index
-        members: names in shards that name no modality, as in text=json:caption|txt
-        max_bad: the share of samples with something unreadable above which no index is made, 1: always made
-        batch: samples at a time
+        out: the folder for the index. Default: MODEL/index
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        max_bad: the share of samples with something unreadable above which no index is made. 1: always make it
+        batch: samples that are embedded at a time
         workers: processes that read and decode
-        checkpoint: of a run: best, last, or a step
-        allow: packages beside align, separated by commas, whose classes the model's config may name
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
-    from align import load
-    from align.commands.named import device, split
+    from align.commands.named import device
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
     from align.commands.progress import progress
@@ -46,7 +44,7 @@ def embed(
     from align.search.write import check_place
 
     opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
-    loaded = load(model, allow=split(allow), checkpoint=checkpoint)
+    loaded = weights.load(model)
     made_by = fingerprint(loaded)  # before the model moves: load's checksum is that of the weights in place
     loaded = loaded.to(device())
     if out is None and not Path(model).is_dir():

@@ -1,4 +1,4 @@
-"""``align evaluate MODEL SHARDS``: scores with their protocol, as a table, results.json and report.html."""
+"""``align evaluate MODEL SHARDS`` prints scores, and writes them with their protocol and a report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from align.commands.groups import Protocol, Weights
 
 if TYPE_CHECKING:
     from align.media import Media
@@ -19,27 +21,23 @@ def evaluate(
     /,
     *,
     out: str | None = None,
-    templates: str | None = None,
-    classes: str | None = None,
-    hit: Literal["group", "sample", "label", "caption"] | None = None,
-    attribute: str | None = None,
+    with_: str = "zeroshot,retrieval",
+    train: str | None = None,
     members: str = "",
     max_bad: float = 0.001,
     batch: int = 64,
     workers: int = 0,
     json: bool = False,
     no_report: bool = False,
-    with_: str = "zeroshot,retrieval",
-    train: str | None = None,
-    checkpoint: str = "best",
-    allow: str | None = None,
     allow_pipe: bool = False,
+    protocol: Protocol,
+    weights: Weights,
 ) -> None:
-    """Measure a model on shards: zero-shot and retrieval
+    """Measure a model on shards: zero-shot classification and retrieval
 
-    Zero-shot classification is measured for every attribute of the labels and every modality, retrieval for every
-    ordered pair of modalities, by sample or group, and by label. Writes results.json with the protocol, and
-    report.html.
+    Zero-shot classification is measured for every attribute of the labels and every modality. Retrieval is measured for
+    every ordered pair of modalities, by sample or group, and by label. The command prints tables, and writes
+    results.json with the protocol, and report.html.
 
     Lines below the tables say how to read them: samples that are not scored, classes that no sample has or that have
     the same prompts, answers that equal another, and numbers that are not measured.
@@ -47,28 +45,18 @@ def evaluate(
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: the folder of results.json and report.html (without it, the folder MODEL)
-        templates: of class prompts: one, a list '["{}", "a {}"]', a file with one a line, or for each attribute
-            '{"shape": ["a {}"]}'
-        classes: class names instead of the shards' own: a list '["a", "b"]', a file with one name a line, names with
-            commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'
-        hit: the rule by which a retrieved row counts. With caption, equal texts are one answer. Without the option,
-            group where samples have groups, else sample
-        attribute: the label's attribute, for --hit label and for --classes where there are several
-        members: names in shards that name no modality, as in text=json:caption|txt
-        max_bad: the share of samples with something unreadable above which nothing is measured (1: always measured)
-        batch: samples at a time
-        workers: processes that read and decode
-        json: print results.json instead of tables
-        no_report: write results.json only
+        out: the folder for results.json and report.html. Default: MODEL
         with_: the evaluators, separated by commas: zeroshot, retrieval, or the import path of your own
             (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
-        checkpoint: of a run: best, last, or a step
-        allow: packages beside align, separated by commas, whose classes the model's config may name
-        allow_pipe: run shards named pipe:COMMAND in a shell, which is refused without this option
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        max_bad: the share of samples with something unreadable above which nothing is measured. 1: always measure
+        batch: samples that are embedded at a time
+        workers: processes that read and decode
+        json: print results.json instead of tables
+        no_report: write results.json only
+        allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
-    from align import load
     from align.commands.classes import read_classes, read_templates
     from align.commands.errors import Refused
     from align.commands.named import device, split
@@ -84,11 +72,11 @@ def evaluate(
         evaluators = pick(split(with_))
     except ValueError as error:
         raise Refused(f"--with: {error}", code=2) from None
-    asked = None if classes is None else read_classes(classes)
-    worded = None if templates is None else read_templates(templates)
+    classes = None if protocol.classes is None else read_classes(protocol.classes)
+    templates = None if protocol.templates is None else read_templates(protocol.templates)
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     opened = read(shards)
-    loaded = load(model, allow=split(allow), checkpoint=checkpoint).to(device())
+    loaded = weights.load(model).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out DIR")
@@ -98,10 +86,10 @@ def evaluate(
             opened,
             batch=batch,
             workers=workers,
-            classes=asked,
-            templates=worded,
-            hit=hit,
-            attribute=attribute,
+            classes=classes,
+            templates=templates,
+            hit=protocol.hit,
+            attribute=protocol.attribute,
             command=command_line(),
             progress=say,
             with_=evaluators,
@@ -142,7 +130,7 @@ def media_of(model: JointModel) -> Media:
 def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:
     """Write FOLDER/report.html, with the curves of the run where there are any. media: None for align's alone."""
     from align.media import MEDIA
-    from align.report import build_gallery, write_report
+    from align.report import build_gallery, read_samples, write_report
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
@@ -157,4 +145,6 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, m
         curves=curves if curves.is_file() else None,
         gallery=gallery,
         sections=results.sections,
+        samples=read_samples(results.sections, results.embeddings, shards),
+        media=media or MEDIA,
     )

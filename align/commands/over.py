@@ -26,7 +26,7 @@ def over(error: Exception, option: str) -> Refused:
 
 
 def say_bad(counts: Mapping[str, int]) -> None:
-    """Print members by reason on stderr: those that are bad, and those that are holes or belong to no tower."""
+    """Print counts of members by reason on stderr: bad ones, then those that are holes or belong to no tower."""
     from align.data.bad import is_fault
 
     for title, fault in (("bad members", True), ("left out", False)):

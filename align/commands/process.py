@@ -20,7 +20,7 @@ def keep_memory() -> None:
 
 
 def print_any_name() -> None:
-    """Let the output hold names of files whose bytes are no UTF-8: they are printed as they are, as ``ls`` does."""
+    """Let stdout and stderr print file names that are no UTF-8, with the same bytes, as ``ls`` does."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="surrogateescape")

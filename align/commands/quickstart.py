@@ -21,19 +21,20 @@ def quickstart(
     workers: int = 1,
     fresh: bool = False,
 ) -> int:
-    """Make a small world, train four towers on it, evaluate, write a report, and suggest what to try next
+    """Make a small world, train four towers on it, evaluate them, write a report, and suggest next commands
 
     The world is generated: solids that one can see (image), turn (points), strike (audio) and describe (text). Nothing
-    is downloaded. About four minutes on two cores. A stopped quickstart continues with the same command.
+    is downloaded. It takes about four minutes on two cores. A stopped quickstart resumes with the same command.
 
     Args:
-        run: the folder for everything: shards, checkpoints, model, results.json, report.html.
-        objects: how many objects to train on, at least 500.
-        test: how many to test on. Their combinations of shape, material, colour and size are not in training.
-        steps: how long to train. Without it, as the quickstart's config says.
-        seed: of the world and of the training.
-        workers: processes that decode the world for the training.
-        fresh: start over, even where the folder has a run.
+        run: the folder for everything: shards, checkpoints, model, results.json, report.html
+        objects: how many objects to train on, at least 500
+        test: how many objects to test on, at least 20. Their combinations of shape, material, colour and size are not
+            in training
+        steps: how many steps to train. Default: as many as the quickstart's config has
+        seed: the seed of the world and of the training
+        workers: processes that decode the world for the training
+        fresh: start over, even where the folder has a run
     """
     if objects < 500 or test < 20:
         raise ValueError(f"the quickstart needs at least 500 objects and 20 to test on; got {objects} and {test}")

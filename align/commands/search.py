@@ -1,4 +1,4 @@
-"""``align search MODEL "a blue cone" --of image``: ask an index in any modality, or in several at once."""
+"""``align search MODEL "a blue cone" --of image`` asks an index in any modality, or in several at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.groups import Query, Weights
 from align.commands.tables import print_notes
 
 
@@ -17,52 +18,36 @@ def search(
     /,
     *,
     of: str,
-    text: str | None = None,
-    image: str | None = None,
-    audio: str | None = None,
-    points: str | None = None,
-    with_: str | None = None,
-    minus_text: str | None = None,
     in_: str | None = None,
     k: int = 10,
     how: Literal["cosine", "mip", "objective"] | None = None,
     json: bool = False,
     save: str | None = None,
-    checkpoint: str = "best",
-    allow: str | None = None,
+    parts: Query,
+    weights: Weights,
 ) -> None:
     """Search an index by text, image, sound, points, or several at once
 
-    Exact: every candidate is scored. The trained objective scores where one of its terms joins the query with the
-    candidates, else the sum of the cosines with each part of the query.
+    The search is exact: every candidate is scored. The trained objective gives the score where one of its terms joins
+    the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
         query: a text query
         of: the modality to search among
-        text: a text query
-        image: a file to search by
-        audio: a file to search by
-        points: a file to search by
-        with_: files of other modalities to search by: NAME=FILE, separated by commas
-        minus_text: a text to be less like; it is subtracted from the text query
-        in_: the index folder; default: MODEL/index
-        k: how many to find
-        how: default: objective where a trained term joins the query with the candidates, else cosine; mip multiplies
+        in_: the index folder. Default: MODEL/index
+        k: how many samples to find
+        how: the rule of the score: the trained objective, the sum of the cosines, or mip, the product of all parts and
+            the candidate. Default: objective where a trained term joins the query with the candidates, else cosine
         json: print JSON instead of a table
-        save: write the files of what was found into this folder
-        checkpoint: of a run: best, last, or a step
-        allow: packages beside align, separated by commas, whose classes the model's config may name
+        save: a folder to write the files of the found samples to
     """
-    from align import load
     from align.checkpoint import locate
-    from align.commands.named import split
-    from align.commands.pairs import pairs
     from align.embedding import fingerprint
-    from align.scoring import choose, uncounted
+    from align.scoring import choose, list_unread
     from align.search import Index, compose, save_hits
 
-    if query is not None and text is not None:
+    if query is not None and parts.text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
     if query is not None and Path(query).suffix and os.path.isfile(query):
         raise Refused(
@@ -70,29 +55,27 @@ def search(
             f"NAME={query}, or by these words with --text",
             code=2,
         )
-    text = query if query is not None else text
-    parts = {"text": text, "image": image, "audio": audio, "points": points}
-    asked = {m: x for m, x in parts.items() if x is not None} | pairs(with_ or "", "--with")
+    asked = ({} if query is None else {"text": query}) | parts.list_parts()
     if not asked:
         raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
     if k < 1:
         raise Refused(f"--k must be at least 1, got {k}", code=2)
-    locate(model, checkpoint)  # what is wrong with MODEL comes before what is wrong with its index
+    locate(model, weights.checkpoint)  # an error of MODEL comes before one of its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():
         wanted = "" if in_ is None else f" --out {shlex.quote(in_)}"
         raise FileNotFoundError(f"no index in {folder}; make one with: align embed {shlex.quote(model)} SHARDS{wanted}")
-    loaded = load(model, allow=split(allow), checkpoint=checkpoint)
+    loaded = weights.load(model)
     index = Index.open(folder, model=fingerprint(loaded))
     index.rows(of)
     lists: dict[str, Any] = {m: [x] for m, x in asked.items()}
     embedded = {m: x.cpu() for m, x in loaded.embed(**lists).items()}
-    if minus_text is not None:
-        embedded = compose(embedded, {"text": loaded.embed(text=[minus_text])["text"].cpu()})
+    if parts.minus_text is not None:
+        embedded = compose(embedded, {"text": loaded.embed(text=[parts.minus_text])["text"].cpu()})
     how = how or choose(loaded.terms, embedded, of)
     hits = index.query(embedded, of, k, how, terms=loaded.terms)[0]
     files = [str(path) for path in save_hits(hits, save)] if save is not None else []
-    left = uncounted(loaded.terms, embedded, of) if how == "objective" else []
+    left = list_unread(loaded.terms, embedded, of) if how == "objective" else []
     notes = [f"{m} does not count: no trained term joins it with {of} here; --how cosine counts it" for m in left]
     if json:
         _print_json(hits, asked, of, how, files, notes)
@@ -134,7 +117,7 @@ def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str
 
 
 def describe(item: dict[str, Any]) -> str:
-    """Return the first caption of a sample, else its label in words."""
+    """Return the first caption of a sample, or its label in words where it has none."""
     from align.data.labels import in_words
 
     return item["caption"][0] if item["caption"] else in_words(item["label"])

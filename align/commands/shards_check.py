@@ -1,4 +1,4 @@
-"""``align shards check`` says what is wrong with shards, before a training run does."""
+"""``align shards check`` finds errors in shards before a training run does."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ def check(
     allow_pipe: bool = False,
     media: str = "",
 ) -> int:
-    """Read every member of every sample once and say what is wrong
+    """Read every member of every sample once, and report errors, warnings and notes
 
-    Errors are what cannot be used: tars with gaps, members that do not decode, NaN, labels outside their classes, keys
-    that name two samples, bytes that are in --against too. Warnings can be read but are hardly meant so: silence,
-    clipping, clouds of few or equal points, exact and near duplicates of media, odd sample rates. Notes are good to
-    know: holes, repeated captions, rare classes. Each finding comes with its count and with examples of shard, key and
+    An error cannot be used: a tar with gaps, a member that does not decode, NaN, a label outside its classes, a key
+    that names two samples, bytes that are in --against too. A warning can be read but is hardly intended: silence,
+    clipping, clouds of few or equal points, exact and near duplicates of media, odd sample rates. A note is good to
+    know: holes, repeated captions, rare classes. Each finding has a count, and examples with shard, key and
     member.
 
-    Near duplicates are pictures and sounds of which at most 10 of 128 bits of a perceptual hash differ: another size,
-    format or quality of a picture is seen through, crops and mirrors are not, and pictures of less than 32 pixels are
-    not compared; another format, rate or loudness of a sound is seen through, another beginning or end is not. Clouds
-    are near duplicates where they have the same points in another order or precision, or in other colours.
+    Near duplicates are pictures or sounds whose perceptual hashes differ in at most 10 of 128 bits. They may differ in
+    size, format or quality (pictures), or in format, rate or loudness (sounds). Crops, mirrors, and another beginning
+    or end of a sound are not recognised. Pictures under 32 pixels a side are not compared. Clouds are near duplicates
+    where they have the same points in another order or precision, or in other colours.
 
     The exit code is 3 when the samples with an error (and errors of whole shards) are more than --max-bad of all
-    samples. Nothing is changed; a shard without an index gets one.
+    samples. The shards are not changed, but a shard without an index gets one.
 
     Args:
         shards: shard files, patterns such as 'shards/train-*.tar', or folders: all shards in them
-        against: another set, separated by commas: what of it is in this one (the same bytes, near
-            duplicates, keys, groups) is a leak
-        max_bad: the share of samples that may have an error; 0 for none, 1 for any number
-        modalities: look at these only, separated by commas
-        members: names in shards that name no modality, as in text=json:caption|txt
-        rate: the sample rate in Hz that sounds should have; otherwise what most have
-        examples: how many are kept of each finding
-        workers: processes that read and decode; 0: only this one
-        json: print JSON
+        against: another set, such as the test set: files, patterns or folders, separated by commas. Bytes, near
+            duplicates, keys and groups that both sets have are leaks
+        max_bad: the share of samples that may have an error. 0: none, 1: any number
+        modalities: check these modalities only, separated by commas
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        rate: the sample rate in Hz that sounds should have. Default: the rate of most sounds
+        examples: how many examples of each finding are kept
+        workers: processes that read and decode. 0: this one alone
+        json: print JSON instead of a table
         html: a page to write, with examples to see, hear and turn
         up: the axis of point clouds that stands upright on the page
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
         media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
     from align.commands.named import media as named_media
     from align.commands.named import split
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.check import diagnose
     from align.files import json_text
 
@@ -68,8 +68,8 @@ def check(
     known = named_media(media)
     with progress("samples") as say:
         found = diagnose(
-            within(shards),
-            within([against] if Path(against).exists() else split(against)) if against else None,
+            expand_folders(shards),
+            expand_folders([against] if Path(against).exists() else split(against)) if against else None,
             modalities=split(modalities) or None,
             members=mapping(members),
             max_bad=max_bad,

@@ -1,15 +1,16 @@
-"""``align shards split``, ``merge`` and ``filter``: other shards of the same samples, their bytes untouched."""
+"""``align shards split``, ``merge`` and ``filter`` write samples to other shards and keep their bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from align.commands.groups import Weights
 from align.commands.sizes import count_text
 
 if TYPE_CHECKING:
+    from align.curation.cut.expression import Pair
     from align.data import Shards
-    from align.evaluation.pairs import Pair
 
 
 def split(
@@ -26,33 +27,33 @@ def split(
 ) -> None:
     """Cut shards into parts, such as train, val and test
 
-    OUT/train-000000.tar, OUT/val-000000.tar, ... and OUT/manifest.json; every member keeps its bytes, and every part
-    knows the classes of the whole. By key: each sample goes where the hash of its key says, and stays there when others
-    are added. By group: the same with the group of its json, so that no group is cut. By label: within each label the
-    shares are exact to one sample.
+    The parts are OUT/train-000000.tar, OUT/val-000000.tar, ... and OUT/manifest.json describes them. Every member keeps
+    its bytes, and every part lists the classes of all parts. --by key assigns a sample by the hash of its key, so it
+    stays in its part when others are added. --by group does the same with the group of its json, so no group is cut.
+    --by label makes the shares within each label exact to one sample.
 
-    What cannot be read is left out, counted, and listed in OUT/PART-bad.jsonl. A split that was killed goes on where it
-    was when the same command is given again.
+    A member that cannot be read is left out, counted, and listed in OUT/PART-bad.jsonl. A split that was killed
+    resumes when the same command is given again.
 
     Args:
         shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
         out: the folder for the parts
         parts: names and shares that sum to 1, as in train=0.8,val=0.1,test=0.1
-        by: what is kept together or shared out
-        seed: another one gives another cut
-        per_shard: samples that a shard holds at most; shards are alike
-        members: names in shards that name no modality, as in label=cls
+        by: the property of a sample that decides its part
+        seed: the seed of the cut: another seed gives other parts
+        per_shard: samples that a shard holds at most. Shards are alike in size
+        members: members under other names: label=cls reads the label from .cls
         workers: processes that copy
     """
     from align.commands.pairs import mapping, pairs
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import split_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         written, dropped = split_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             pairs(parts, "--parts"),
             by=by,
@@ -79,33 +80,34 @@ def merge(
     members: str = "",
     workers: int = 0,
 ) -> None:
-    """Make one set of several, one after the other
+    """Join several sets of shards, one after the other
 
     Each of SHARDS is a set: a file, a pattern or a folder. Members keep their bytes. The classes of the sets become one
-    list; a label that is a number and would mean another class in it is written as the class's name. Groups of the same
-    name become one. A key that comes twice is refused, or renamed: the second becomes KEY-2, the third KEY-3.
+    list. A label that is a number, and would mean another class in that list, is written as the name of its class.
+    Groups of the same name become one. A key that comes twice is refused, or renamed: the second becomes KEY-2, the
+    third KEY-3.
 
-    What cannot be read is left out, counted, and listed in OUT/SPLIT-bad.jsonl. A merge that was killed goes on where
-    it was when the same command is given again.
+    A member that cannot be read is left out, counted, and listed in OUT/SPLIT-bad.jsonl. A merge that was killed
+    resumes when the same command is given again.
 
     Args:
         shards: the sets: shard files, patterns, or folders: all shards in them
         out: the folder for the shards
-        split: what they are called
-        duplicates: what happens to a key that an earlier sample has
-        per_shard: samples that a shard holds at most; shards are alike
-        members: names in shards that name no modality, as in label=cls
+        split: the name of the new shards
+        duplicates: refuse the merge where a later sample has the key of an earlier one, or rename the later one
+        per_shard: samples that a shard holds at most. Shards are alike in size
+        members: members under other names: label=cls reads the label from .cls
         workers: processes that copy
     """
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import merge_shards
     from align.data.places.patterns import typeable
 
     with progress("samples") as say:
         samples, changed, dropped = merge_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             split=split,
             duplicates=duplicates,
@@ -134,59 +136,60 @@ def filter_(
     members: str = "",
     batch: int = 64,
     workers: int = 0,
-    checkpoint: str = "best",
-    allow: str | None = None,
     media: str = "",
+    weights: Weights,
 ) -> None:
     """Keep the samples that meet a condition
 
-    The condition is over the keys of a sample's json and over what its members say: has_image, bytes_image (and so for
-    every modality), width, height, seconds, sample_rate, points, words, text, key, label, group, weight; of two with
-    the same name the json's counts. It has and, or, not, comparisons, in, arithmetic, len(), abs(), min(), max(),
-    round(), lower() and NAME["key"], and runs nothing else. score(image, text) compares two modalities of the sample
-    as search does: by the trained objective of --model where a term joins them (scale x cosine + bias for a pairwise
-    one), else by the cosine. The rule is printed. A sample that lacks what the condition asks for is dropped. Members
-    keep their bytes. Says how many were kept, and why others were not. A filter that was killed judges the samples
-    again and goes on writing where it was when the same command is given again.
+    The condition can name the keys of a sample's json and these columns: has_image and bytes_image (the same for every
+    modality), width, height, seconds, sample_rate, points, words, text, key, label, group, weight. A key of the json
+    hides a column of the same name. A condition has and, or, not, comparisons, in, arithmetic, len(), abs(), min(),
+    max(), round(), lower(), and NAME["key"] for a value inside a key. Nothing else is run.
+
+    With --model, a condition can compare the embeddings of two modalities of a sample. cosine(image, text) > 0.2 is a
+    threshold on their cosine, from -1 to 1. score(image, text) is the number that search ranks by: the trained
+    objective where one of its terms joins the two (scale x cosine + bias for a pairwise term), else the cosine. The
+    command prints the rule of each score(). Of several captions or views the best two count.
+
+    A sample is dropped where it lacks a column of the condition. Members keep their bytes. The command prints how many
+    samples were kept, and why the others were not. A filter that was killed judges the samples again, and resumes
+    writing when the same command is given again.
 
     Args:
         shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
-        out: the folder for what is kept
-        where: "width >= 256 and label in ['cat', 'dog'] and score(image, text) > 0.2"
-        model: a model folder, a run folder, or owner/name on the hub, for score()
-        split: what the shards are called; default: as those that the samples come from
-        per_shard: samples that a shard holds at most; shards are alike
-        members: names in shards that name no modality, as in text=json:caption
+        out: the folder for the kept samples
+        where: the condition, as in "width >= 256 and label in ['cat', 'dog'] and cosine(image, text) > 0.2"
+        model: a model folder, a run folder, or owner/name on the hub, for score() and cosine()
+        split: the name of the new shards. Default: that of the shards that the samples come from
+        per_shard: samples that a shard holds at most. Shards are alike in size
+        members: members under other names: text=json:caption reads text from caption in the json
         batch: samples that the model sees at a time
         workers: processes that decode for the model, and that copy
-        checkpoint: of a run: best, last, or a step
-        allow: packages beside align, separated by commas, whose classes the model's config may name
         media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation import filter_shards
     from align.data.places.patterns import typeable
 
     def scores(opened: Shards, wanted: Sequence[Pair]) -> dict[Pair, list[float | None]]:
-        from align import load
         from align.commands.named import device
-        from align.commands.named import split as names
         from align.evaluation.pairs import pair_scores
         from align.scoring import choose
 
-        loaded = load(str(model), allow=names(allow), checkpoint=checkpoint).to(device())
-        for a, b in wanted:
-            print(f"score({a}, {b}): by {choose(loaded.terms, [a], b)}")
+        loaded = weights.load(str(model)).to(device())
+        for pair in wanted:
+            if pair.function == "score":
+                print(f"{pair}: by {choose(loaded.terms, [pair.a], pair.b)}")
         with progress("scoring") as say:
             return pair_scores(loaded, opened, wanted, batch=batch, workers=workers, progress=say)
 
     known = named_media(media)
     with progress("samples") as say:
         kept, dropped = filter_shards(
-            within(shards),
+            expand_folders(shards),
             out,
             where,
             split=split,
@@ -205,7 +208,7 @@ def filter_(
 
 
 def report(dropped: Mapping[str, int]) -> None:
-    """What is not in the new shards, and why, the most frequent first."""
+    """Print how many samples and members were dropped, by reason, the most frequent first."""
     if dropped:
         print("dropped:")
     for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0])):

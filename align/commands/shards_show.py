@@ -20,27 +20,27 @@ def show(
     allow_pipe: bool = False,
     media: str = "",
 ) -> None:
-    """Print what shards hold: counts, and a sample of each modality
+    """Print counts of shards, and a sample of each modality
 
-    A sound is drawn as its wave, a cloud as it looks from the front, and on a terminal with colours a picture as a
-    thumbnail. --html writes a page as well: pictures, players, clouds to turn and captions side by side.
+    A sound is drawn as its wave, and a cloud as it looks from the front. A picture is drawn as a thumbnail, on a
+    terminal with colours. --html also writes a page with pictures, players, clouds to turn and captions side by side.
 
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
-        each: samples of each modality
-        json: print JSON
+        each: how many samples of each modality are printed
+        json: print JSON instead of tables
         save: a folder to write the members of these samples to, as files
         html: a page to write, with --samples samples
         samples: how many samples the page shows
-        seed: show random samples on the page, drawn with this seed; otherwise the first
+        seed: show random samples on the page, drawn with this seed. Default: the first samples
         up: the axis of point clouds that stands upright on the page
-        members: names in shards that name no modality, as in text=json:caption|txt
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
         media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.look import look
     from align.curation.look import save as write
     from align.data import Shards
@@ -51,7 +51,7 @@ def show(
         raise ValueError(f"--each {each}: show at least one sample of each modality")
     if samples < 1:
         raise ValueError(f"--samples {samples}: show at least one sample")
-    opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
+    opened = Shards(expand_folders(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
     found = look(opened, each, known)
     files = [str(path) for path in write(opened, found["examples"], save)] if save is not None else []
     if html is not None:
@@ -88,7 +88,7 @@ def _print(found: dict[str, Any], shards: Any, media: Any) -> None:
     for modality, n in found["modalities"].items():
         first = [modality, f"{n:,}", f"{n / max(1, found['samples']):.0%}"]
         for example in found["examples"].get(modality) or [None]:
-            table.add_row(*map(plain, first), Text() if example is None else _shown(example, shards, console, media))
+            table.add_row(*map(plain, first), Text() if example is None else _describe(example, shards, console, media))
             first = ["", "", ""]
     console.print(table)
     for attribute, names in found["classes"].items():
@@ -99,8 +99,8 @@ def _print(found: dict[str, Any], shards: Any, media: Any) -> None:
             console.print(Text(f"{title}: " + ", ".join(f"{n} {plain(name)}" for name, n in found[title].items())))
 
 
-def _shown(example: dict[str, Any], shards: Any, console: Any, media: Any) -> Any:
-    """Return its place and label, its description and a drawing."""
+def _describe(example: dict[str, Any], shards: Any, console: Any, media: Any) -> Any:
+    """Return the place, the label, the description and a drawing of an example."""
     from rich.text import Text
 
     from align.commands.shown import draw, plain

@@ -1,4 +1,4 @@
-"""``align shards stats``: shards in numbers."""
+"""``align shards stats`` counts the content of shards."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 def stats(
     shards: list[str], /, *, members: str = "", json: bool = False, allow_pipe: bool = False, media: str = ""
 ) -> None:
-    """Count what shards hold: samples, bytes, lengths, sizes, labels
+    """Count the samples, bytes, lengths, sizes and labels of shards
 
-    For each modality: its samples and rows, their bytes, and least, median, largest and sum of what its kind
-    has: pixels of pictures, seconds of sounds, points of clouds, characters and words of captions. For each attribute
-    of the labels: how many samples each class has. Headers are read, nothing is decoded: `align shards check` does
-    that.
+    For each modality it prints the number of samples and rows, their bytes, and minimum, median, maximum and sum of its
+    quantities: pixels of pictures, seconds of sounds, points of clouds, characters and words of captions. For each
+    attribute of the labels it prints the number of samples in each class. Headers are read, and nothing is decoded.
+    `align shards check` does that.
 
     Args:
         shards: shard files, patterns such as 'shards/test-*.tar', or folders: all shards in them
-        members: names in shards that name no modality, as in text=json:caption|txt
-        json: print JSON
-        allow_pipe: run shards named pipe:COMMAND in a shell; refused otherwise
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        json: print JSON instead of tables
+        allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
         media: kinds of file beside align's own, by import path, separated by commas: my.track.Track
     """
     from align.commands.named import media as named_media
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shown import within
+    from align.commands.shown import expand_folders
     from align.curation.stats import measure
     from align.data import Shards
     from align.files import json_text
 
     known = named_media(media)
     with progress("samples") as say:
-        opened = Shards(within(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
+        opened = Shards(expand_folders(shards), shuffle=False, members=mapping(members), allow_pipe=allow_pipe)
         found = measure(opened, say, known)
     if json:
         print(json_text(found, 2))

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from align.commands.errors import nearest
 
 _no_union = r"(?:(?!Does not validate).)+?"
-_union = (  # one without another inside
+_union = (  # a union without another one inside
     rf"Does not validate against any of the Union subtypes Subtypes: {_no_union} Errors: - ({_no_union}) "
     rf"Given value type: {_no_union} Given value: ({_no_union})(?= - | Given value type: |$)"
 )
@@ -32,6 +32,8 @@ def shorten(error: Exception) -> str:
     if found := re.search(_option_of_class, text) or re.search(_option_of_callable, text):
         module, name, option = found["module"], found["name"], found["option"]
         known = _arguments(getattr(import_module(module), name))
+        if option in known:  # the parameter groups of an optimiser, say
+            return f"{module}.{name} gets its argument {option!r} from align; a config does not give it"
         return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
         module, name = found.groups()
@@ -46,6 +48,7 @@ def shorten(error: Exception) -> str:
     text = re.sub(r"Problem with given class_path '([\w.]+)': ", r"\1, ", text)
     text = re.sub(r'Parser key "([\w.]+)": ', r"\1: ", text)
     text = re.sub(r"\bType [\w.]+(\[.*?\])? (?=expects )", "", text)
+    text = re.sub(r"[;.] [Gg]ot (value: )?Namespace\(class_path='([\w.]+)'.*$", r" in \2", text)
     return _name_types(text).replace(". Got value: ", "; got ")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def within(names: Sequence[str]) -> list[str]:
-    """Return patterns of shards, where a folder stands for its shards. One without any stays, to be refused by name."""
+def expand_folders(names: Sequence[str]) -> list[str]:
+    """Return patterns of shards, with one for the shards of each folder. A folder without any is kept, as it is."""
     from align.data.places.patterns import inside
 
     return [inside(name) if any(Path(name).glob("*.tar")) else name for name in names]

@@ -1,4 +1,4 @@
-"""Bytes and counts for people."""
+"""Sizes in bytes, and counts, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``align train --config F --run DIR``: train a joint space, or continue where the run stands."""
+"""``align train --config F --run DIR`` trains a joint space, or resumes a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(
     fresh: bool = False,
     seed: int = 0,
 ) -> int:
-    """Train a joint space from a config; continues by itself from the run folder
+    """Train a joint space from a config, or resume the run of a run folder
 
     Every key of the config can be given on the command line too: --model.dim 64 --trainer.max_steps 100.
     """
@@ -28,7 +28,7 @@ def train(
 
 
 def parse(args: Sequence[str], *, quiet: bool = False) -> int:
-    """Parse the command line of `align train`, check all of it, then train. Returns the exit code."""
+    """Parse and check the command line of ``align train``, then train. Returns the exit code."""
     import torch
 
     from align.seeds import derive
@@ -39,6 +39,8 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
         parser.print_help()
         return 0
     check_options(parser, args)
+    if any(arg.split("=")[0].endswith(".help") for arg in args):  # of a class: jsonargparse prints it and exits
+        parser.parse_args(args)
     config = _option(args, "--config")
     if config is None:
         raise Refused("align train needs --config FILE (see configs/); align train --help lists the keys", code=2)
@@ -49,7 +51,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     torch.manual_seed(derive(values.seed, "weights"))
     try:
         made = parser.instantiate(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch refuses sizes by the last
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch refuses a size
         raise Refused(f"{config}: {shorten(error)}") from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
@@ -95,7 +97,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         if rank() == 0:
             raise over(error, "--data.max_bad") from error
         return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
-    if fitted.rank:  # the first rank speaks for all
+    if fitted.rank:  # only the first rank prints
         return 0
     faults = {reason: n for reason, n in fitted.bad.items() if is_fault(reason)}
     if faults:

@@ -1,10 +1,11 @@
-"""``align zeroshot MODEL --modality image --classes "a,b,c" FILES…``: label files with given class names."""
+"""``align zeroshot MODEL --modality image --classes "a,b,c" FILES…`` labels files with given class names."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from align.commands.errors import Refused
+from align.commands.groups import Weights
 from align.commands.tables import print_notes
 
 
@@ -18,29 +19,25 @@ def zeroshot(
     template: str | None = None,
     json: bool = False,
     top: int = 3,
-    checkpoint: str = "best",
-    allow: str | None = None,
+    weights: Weights,
 ) -> None:
     """Label files with given class names
 
-    Probabilities come from the trained objective, as a softmax over the classes at its learned scale. Where no
-    term of it joins the modality with the text, files are ranked by cosine and no probability is printed.
+    The trained objective gives the probabilities: a softmax over the classes at its learned scale. Where no term of it
+    joins the modality with text, the classes are ranked by cosine, and no probability is printed.
 
     Args:
         model: a model folder, a run folder, or owner/name on the hub
-        files: what to label
-        modality: of the files: image, audio, points, ...
+        files: the files to label
+        modality: the modality of the files: image, audio, points, ...
         classes: class names with commas between them, a file with one a line, a list '["a", "b"]', or
             '{"label": "name in prompts", ...}'
-        template: the prompt, with {} for the class name, a file with one a line, or a list; default: "{}" and "a {}"
+        template: the prompt, with {} for the class name, a list of prompts, or a file with one a line. Default: "{}"
+            and "a {}"
         json: print JSON instead of a table
         top: how many classes the table shows for each file
-        checkpoint: of a run: best, last, or a step
-        allow: packages beside align, separated by commas, whose classes the model's config may name
     """
-    from align import load
     from align.commands.classes import read_classes, read_templates
-    from align.commands.named import split
 
     names = read_classes(classes)
     words = names if isinstance(names, dict) else {name: name for name in names}
@@ -49,7 +46,7 @@ def zeroshot(
     templates = None if template is None else read_templates(template, "--template")
     if isinstance(templates, dict):
         raise Refused("--template: files have no attributes; give one template, or a list", code=2)
-    loaded = load(model, allow=split(allow), checkpoint=checkpoint)
+    loaded = weights.load(model)
     rows, how, notes = label(loaded, files, modality, {name: str(word) for name, word in words.items()}, templates)
     if json:
         _print_json(rows, how, notes)
@@ -61,8 +58,8 @@ def zeroshot(
 def label(
     model: Any, files: list[str], modality: str, names: dict[str, str], templates: list[str] | None = None
 ) -> tuple[list[dict[str, Any]], str, list[str]]:
-    """Return a row for each file (file, class, scores {class: cosine}, probabilities {class: p} or None), the rule, and
-    the notes.
+    """Label files. Return a row for each (file, class, scores {class: cosine}, probabilities {class: p} or None), the
+    rule, and the notes.
 
     names: label -> its name in prompts. Labels with the same prompts are one class, by the first, and a note says so.
     """

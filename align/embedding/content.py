@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from align.data.names import TEXT
 from align.preprocess import Preprocess
 from align.values import Values
 
@@ -29,7 +30,7 @@ class Around(Preprocess):
     @property
     def text(self) -> bool:
         """True where the members are texts."""
-        return "txt" in self.suffixes
+        return TEXT in self.suffixes
 
     def decode(self, source: Any) -> Any:
         return self.inner.decode(source)

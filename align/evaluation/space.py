@@ -21,7 +21,7 @@ from align.evaluation.hits import Hit, HitRule, choose_hits
 from align.evaluation.labels import spell_labels
 from align.evaluation.readings import read_features, read_tokens
 from align.model import JointModel
-from align.scoring import fits
+from align.scoring import choose
 from align.values import Batch, Embeddings
 
 Of = Literal["embedding", "features", "tokens"]
@@ -115,13 +115,12 @@ class Space:
         """Yield (rows of the query, their scores (rows, c) for the c rows of ``of``), a block at a time.
 
         query: a modality, whose rows ask in the order of the table. Of several modalities, the samples that have them
-        all ask, as ``composed.tuples`` lists them. The rule is the one that all of align takes.
+        all ask, as ``embedding.first_rows`` lists them. ``scoring.choose`` picks the rule.
         """
         table, terms = self.table(), self.model.terms
         asked = (query,) if isinstance(query, str) else tuple(query)
         rows = {query: vectors(table, query)} if isinstance(query, str) else first_rows(table, asked)[0]
-        how = "objective" if any(fits(term, asked, of) for term in terms) else "cosine"
-        yield from score_blocks(rows, vectors(table, of), how, of=of, terms=terms)
+        yield from score_blocks(rows, vectors(table, of), choose(terms, asked, of), of=of, terms=terms)
 
     def altered(self, change: Mapping[str, Change]) -> Space:
         """Return the space of the same shards with changed rows: modality -> change between ``decode`` and ``eval``.

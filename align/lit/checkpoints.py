@@ -12,7 +12,7 @@ import lightning as L
 import torch
 
 import align
-from align.checkpoint import index, save_state, save_training
+from align.checkpoint import read_index, save_state, save_training
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
 
@@ -88,7 +88,7 @@ class Saver(L.Callback):
         if trainer.sanity_checking:
             return
         self._account, self._validated = None, self.module.step
-        value, known = self.module.validation[self.when.monitor], index(self.run)
+        value, known = self.module.validation[self.when.monitor], read_index(self.run)
         best = known.get("value") if known.get("monitor") == self.when.monitor else None  # another's value is no match
         better = best is None or (value < best if self.when.mode == "min" else value > best)
         self._write(trainer, value=value, better=better)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from align.checkpoint import choose, index
+from align.checkpoint import find_checkpoint, read_index
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
@@ -27,7 +27,7 @@ from align.lit.recalls import columns
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
-from align.lit.trainer import make_trainer, quiet, steps_of
+from align.lit.trainer import count_steps, make_trainer, silence
 from align.model import JointModel
 from align.objective import Objective
 from align.optim import Optim
@@ -86,14 +86,14 @@ def fit(
     opened = data.open(model, seed, earlier.state)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
-    steps = steps_of(options, opened.steps_per_epoch)
+    steps = count_steps(options, opened.steps_per_epoch)
     optim.check(model, objective, steps)
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
     validates = opened.val is not None and options.get("limit_val_batches") != 0
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
-    planned = earlier.planned(steps, optim.replan)
+    planned = earlier.plan_steps(steps, optim.replan)
     module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
     loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps)
     log, progress = Log(run, module, loaders), Progress(module, loaders)
@@ -119,10 +119,10 @@ def fit(
     check_batch(opened.batch, lightning.world_size)  # now: the other ranks are not started yet
     if lightning.is_global_zero:
         earlier.forget(run)
-        for line in earlier.changes(run, opened.order, optim, steps):
+        for line in earlier.list_changes(run, opened.order, optim, steps):
             print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
-    with quiet():
+    with silence():
         try:
             lightning.fit(module, datamodule=loaders)
         except Interrupted:
@@ -145,7 +145,7 @@ def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, traine
         if not _has_model(run, earlier.known):
             earlier.forget(run)
             _finish(run)
-        print(earlier.trained(run, steps), file=sys.stderr)
+        print(earlier.describe_end(run, steps), file=sys.stderr)
     return Fitted(earlier.step, 0, {}, trainer.global_rank)
 
 
@@ -154,13 +154,13 @@ def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
     model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
     if not all((model / name).is_file() for name in MODEL):
         return False
-    only = index(run).get("best") != known.get("best")
+    only = read_index(run).get("best") != known.get("best")
     return only or read_json(model / "model.json") == read_json(best / "model.json")
 
 
 def _finish(run: Path) -> None:
     """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
-    best = choose(run, "best")
+    best = find_checkpoint(run, "best")
     with atomic_folder(run / "model") as work:
         for name in MODEL:
             shutil.copyfile(best / name, work / name)

@@ -1,4 +1,4 @@
-"""The training step for Lightning: towers, objective, learning rate; every draw a function of (seed, step)."""
+"""The training step for Lightning: towers, objective, learning rate. Every draw is a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from align.lit import by_source
 from align.lit.recalls import recalls
 from align.model import JointModel
 from align.objective import Objective
-from align.optim import Optim, evaluating, two_modes
+from align.optim import Optim, evaluating, find_two_modes
 from align.seeds import derive, generator
 from align.values import Batch, Embeddings
 
@@ -25,12 +25,12 @@ class AlignModule(L.LightningModule):
 
     Args:
         model: the towers.
-        objective: the losses; its temperatures are trained with the model.
-        optim: how to train; see `align.optim.Optim`.
+        objective: the losses. Its temperatures are trained with the model.
+        optim: optimiser and learning rate. Default: `align.optim.Optim()`.
         seed: dropout, device-side augmentation and the losses' draws follow from it and the step.
-        steps: how many steps the whole run has.
-        planned: how many the learning rate's schedule has; none: as many.
-        sources: step -> the sources of its batch whose losses to log; default: none.
+        steps: number of steps of the whole run.
+        planned: number of steps of the learning rate's schedule. Default: `steps`.
+        sources: step -> the sources of its batch whose losses are logged. Default: none.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class AlignModule(L.LightningModule):
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
-        self._held: list[Embeddings] = []
+        self._embeddings: list[Embeddings] = []
         self._losses: list[tuple[Tensor, int]] = []
         self._evaluation = ExitStack()  # open in a validation
 
@@ -69,8 +69,8 @@ class AlignModule(L.LightningModule):
         loss, values = self.objective(embeddings, generator=self._draw())
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
-            whole = {names[0]: loss.detach()}
-            of = whole if len(names) == 1 else by_source.losses(self.objective, embeddings, names, self._draw)
+            one = {names[0]: loss.detach()}
+            of = one if len(names) == 1 else by_source.losses(self.objective, embeddings, names, self._draw)
             self.values |= {f"source/{name}/loss": value for name, value in of.items()}
         return loss
 
@@ -89,7 +89,7 @@ class AlignModule(L.LightningModule):
         self.step += 1
 
     def on_validation_epoch_start(self) -> None:
-        self._held, self._losses = [], []
+        self._embeddings, self._losses = [], []
         for optimizer in self.trainer.optimizers:  # none where a trainer only validates
             self._evaluation.enter_context(evaluating(optimizer))
 
@@ -98,13 +98,13 @@ class AlignModule(L.LightningModule):
         loss, _ = self.objective(embeddings, generator=generator(self.seed, batch_idx, "validation"))
         self._losses.append((loss.detach(), batch.size))
         pooled = {m: rows._replace(tokens=None, mask=None) for m, rows in embeddings.items()}
-        self._held.append(replace(embeddings, rows=pooled).to("cpu"))
+        self._embeddings.append(replace(embeddings, rows=pooled).to("cpu"))
 
     def on_validation_epoch_end(self) -> None:
         total = sum(size for _, size in self._losses)
         loss = sum(float(value) * size for value, size in self._losses) / max(1, total)
-        self.validation = {"val/loss": loss} | recalls(self._held, self.objective.infos())
-        self._held, self._losses = [], []
+        self.validation = {"val/loss": loss} | recalls(self._embeddings, self.objective.infos())
+        self._embeddings, self._losses = [], []
         self.end_evaluation()
 
     def end_evaluation(self) -> None:
@@ -112,5 +112,5 @@ class AlignModule(L.LightningModule):
         self._evaluation.close()
 
     def on_fit_end(self) -> None:
-        for mode in two_modes(self.trainer.optimizers[0]):
+        for mode in find_two_modes(self.trainer.optimizers[0]):
             mode.eval()

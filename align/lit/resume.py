@@ -1,4 +1,4 @@
-"""A run that goes on: its last checkpoint, the validation that a stop left due, the rest of its learning rate."""
+"""Resume of a run: its last checkpoint, the validation that a stop left due, the rest of its learning rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
-from align.checkpoint import load_training, mended, read_state
+from align.checkpoint import drop_lost, load_training, read_state
 from align.files import write_json
 from align.lit.module import AlignModule
 from align.optim import Optim
@@ -18,8 +18,8 @@ from align.optim import Optim
 class Earlier(NamedTuple):
     """The last checkpoint of a run.
 
-    folder: None where the run begins. state: its ``training/state.json``. known: the run's index, without checkpoints
-    that someone has removed; gone: a line for each of those.
+    folder: None where the run begins. state: its ``training/state.json``. known: the run's index, without the
+    checkpoints that someone has removed. gone: a line for each of those.
     """
 
     folder: Path | None
@@ -32,31 +32,31 @@ class Earlier(NamedTuple):
         return self.state["step"]
 
     def owes_validation(self, every: int, steps: int) -> bool:
-        """True where this step is validated, every so many steps and at the end, and the run stopped before."""
+        """Return True where this step, a multiple of `every` or the end, is validated and the run stopped before."""
         at = self.step > 0 and (self.step % every == 0 or self.step >= steps)
         return at and not self.state.get("validated", True)
 
-    def planned(self, steps: int, replan: bool) -> int:
-        """Steps of the learning rate's schedule in a run that is to have ``steps``.
+    def plan_steps(self, steps: int, replan: bool) -> int:
+        """Return the number of steps of the learning rate's schedule in a run that is to have ``steps``.
 
-        A run that has come to the end of its schedule stays at the final rate, unless ``replan``; a run that was on its
-        way has a schedule over all of its steps.
+        A run that has come to the end of its schedule stays at the final rate, unless ``replan``. A run before that end
+        has a schedule over all of its steps.
         """
         before = self._planned
         if before is None or (self.step < steps and (self.step < before or replan)):
             return steps
         return before
 
-    def changes(self, run: Path, order: Mapping[str, Any], optim: Optim, steps: int) -> list[str]:
-        """A line for each thing in which the run goes on otherwise than it began: order of samples, learning rate."""
+    def list_changes(self, run: Path, order: Mapping[str, Any], optim: Optim, steps: int) -> list[str]:
+        """Return a line for each change since the checkpoint: of the order of samples, and of the learning rate."""
         if self.step > steps:
-            return [self.trained(run, steps)]
+            return [self.describe_end(run, steps)]
         before = self.state.get("order", {})
         changed = [f"{k} was {before[k]}, is {now}" for k, now in order.items() if before.get(k, now) != now]
         lines = [f"{run} goes on in another order of samples: {'; '.join(changed)}"] if changed else []
         if self._planned is None or self.step >= steps:
             return lines
-        planned = self.planned(steps, optim.replan)
+        planned = self.plan_steps(steps, optim.replan)
         was, rate = optim.at(self.step, self._planned), optim.at(self.step, planned)
         if planned != steps and self.state["steps"] != steps:
             lines.append(
@@ -71,14 +71,14 @@ class Earlier(NamedTuple):
         return lines
 
     def forget(self, run: Path) -> None:
-        """Write the index without the checkpoints that are gone, and say which those are."""
+        """Write the index without the checkpoints that are gone, and print a line for each of those."""
         for line in self.gone:
             print(line, file=sys.stderr)
         if self.gone:
             write_json(run / "checkpoints" / "index.json", dict(self.known))
 
-    def trained(self, run: Path, steps: int) -> str:
-        """The line for a run that is to have so many steps and has them."""
+    def describe_end(self, run: Path, steps: int) -> str:
+        """Return the line for a run that is to have so many steps and has them."""
         has = f"{self.step} of {steps} steps" if self.step == steps else f"{self.step} steps, {steps} were asked for"
         return f"{run} is trained: {has}; raise --trainer.max_steps (or max_epochs) to go on"
 
@@ -88,8 +88,8 @@ class Earlier(NamedTuple):
 
 
 def find(run: Path, *, fresh: bool) -> Earlier:
-    """The last checkpoint in a run folder; of none, or with ``fresh``, a run at step 0."""
-    known, gone = ({}, []) if fresh else mended(run)
+    """Return the last checkpoint in a run folder. Without one, or with ``fresh``, the run is at step 0."""
+    known, gone = ({}, []) if fresh else drop_lost(run)
     if not known:
         return Earlier(None, {"step": 0})
     folder = run / "checkpoints" / known["last"]
@@ -97,7 +97,7 @@ def find(run: Path, *, fresh: bool) -> Earlier:
 
 
 class Resume(L.Callback):
-    """Puts a checkpoint in place, once the optimiser exists, and tells Lightning where the run stands."""
+    """Callback that loads a checkpoint, after the optimiser is built, and sets Lightning's counters of steps."""
 
     def __init__(self, folder: Path | None, module: AlignModule):
         self.folder, self.module = folder, module
@@ -124,7 +124,7 @@ class Resume(L.Callback):
 
 
 class MakeUp(L.Callback):
-    """Makes the validation that a stop left due, before the next step. The last callback: the others are ready then."""
+    """Callback that makes the validation that a stop left due, before the next step. The others are ready before it."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.validating = True

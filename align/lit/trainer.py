@@ -24,10 +24,10 @@ NOISE = (
 )
 
 
-def steps_of(options: dict[str, Any], per_epoch: int) -> int:
-    """The steps of the whole run; rewrites epochs in the trainer's options as steps, which is what a run counts.
+def count_steps(options: dict[str, Any], per_epoch: int) -> int:
+    """Return the number of steps of the whole run, and take its length in epochs or steps out of `options`.
 
-    Raises ValueError where there is none.
+    ``val_check_interval`` becomes a number of steps. Raises ValueError where the run has no step.
     """
     epochs, steps = options.pop("max_epochs", None), options.pop("max_steps", None)
     if steps is None or steps < 0:
@@ -46,7 +46,7 @@ def steps_of(options: dict[str, Any], per_epoch: int) -> int:
 def make_trainer(
     options: dict[str, Any], run: Path, *, steps: int, validates: bool, callbacks: list[L.Callback]
 ) -> L.Trainer:
-    """Lightning's Trainer with a config's options, for a run that counts steps and logs and saves by itself."""
+    """Return Lightning's Trainer with a config's options, for a run that counts steps and logs and saves by itself."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -77,8 +77,8 @@ def make_trainer(
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """A block without Lightning's warnings about what a run has decided."""
+def silence() -> Iterator[None]:
+    """Hide Lightning's warnings about settings that a run chooses on purpose, inside the block."""
     with warnings.catch_warnings():
         for text in NOISE:
             warnings.filterwarnings("ignore", message=text)

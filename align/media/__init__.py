@@ -1,6 +1,6 @@
 """Media: the kinds of file that are read, and how each is read, described, checked, compared, written anew and shown.
 
-Ours stand in MEDIA; nothing registers itself. A function that meets files takes ``media``, which may hold others too.
+Ours stand in MEDIA, and nothing registers itself. Functions that meet files take ``media``, which may hold others too.
 """
 
 from align.media.array import ARRAY

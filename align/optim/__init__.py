@@ -1,8 +1,8 @@
 """Optimisers, parameter groups and schedules of the learning rate. One of the user's own is an import path."""
 
 from align.optim.groups import Group, named_parameters
-from align.optim.joined import Joined, TwoModes
-from align.optim.modes import evaluating, two_modes
+from align.optim.joined import Joined
+from align.optim.modes import TwoModes, evaluating, find_two_modes
 from align.optim.optim import AdamW, Optim
 from align.optim.schedules import Constant, Cosine, Linear, Schedule
 
@@ -17,6 +17,6 @@ __all__ = [
     "Schedule",
     "TwoModes",
     "evaluating",
+    "find_two_modes",
     "named_parameters",
-    "two_modes",
 ]

@@ -18,8 +18,10 @@ from align.optim.schedules import Schedule
 class Group:
     """Settings of the parameters whose names match a pattern.
 
-    lr: their rate as a multiple of `optim.lr`. weight_decay: for all of them; none: `optim.weight_decay`, for their
-    matrices only. schedule: none: that of the run.
+    Args:
+        lr: their rate as a multiple of `optim.lr`.
+        weight_decay: for all of them. Default: `optim.weight_decay`, for their matrices only.
+        schedule: of their rate. Default: the schedule of the run.
     """
 
     lr: float = 1.0
@@ -35,7 +37,7 @@ class Group:
 
 
 def named_parameters(model: nn.Module, objective: nn.Module) -> dict[str, nn.Parameter]:
-    """Return every parameter once by its plain name, without torch's or Lightning's wrappers.
+    """Return every parameter once by its plain name, which knows no wrapper of torch's or Lightning's.
 
     Names are ``model.towers.image.…`` and ``objective.losses.…``.
     """

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import torch
 from torch.optim import Optimizer
 
 Factory = Callable[[list[dict]], Optimizer]
 """Parameter groups -> an optimiser of them: a class of optimisers with its other arguments given."""
-
-
-@runtime_checkable
-class TwoModes(Protocol):
-    """An optimiser whose parameters have other values in training than in evaluation, as schedule-free ones."""
-
-    param_groups: list[dict[str, Any]]
-
-    def train(self) -> None: ...
-
-    def eval(self) -> None: ...
 
 
 @final
@@ -41,11 +30,13 @@ class Joined(Optimizer):
     `rest` may be another Joined.
 
     Args:
-        groups: the parameter groups, with ``param_names`` where `but` is given.
+        groups: the parameter groups, from `Optim`, with ``param_names`` where `but` is given.
         matrices: makes the optimiser of the parameters of two dimensions.
         rest: makes the optimiser of all others.
         but: patterns of names of matrices that belong to the rest.
         matrices_lr: the rate of the matrices as a multiple of their groups' rate.
+
+    Raises ValueError where a pattern matches no parameter, or no matrix is left.
     """
 
     def __init__(
@@ -69,6 +60,8 @@ class Joined(Optimizer):
             ]
             ours += _part(group, chosen, lr_factor=matrices_lr * group.get("lr_factor", 1.0))
             others += _part(group, [not yes for yes in chosen])
+        if not ours:
+            raise ValueError("no parameter of two dimensions is left for `matrices` of align.optim.Joined")
         self.parts: list[Optimizer] = [make(some) for make, some in ((matrices, ours), (rest, others)) if some]
         super().__init__(self._groups(), {})  # the very dicts of the parts, so that a rate set here holds there
 
@@ -77,7 +70,7 @@ class Joined(Optimizer):
 
     @property
     def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The states of all parts, in a new dict: one who adds to it changes no part."""
+        """The states of all parts, in a new dict: an addition to it changes no part."""
         return {p: values for part in self.parts for p, values in part.state.items()}
 
     @state.setter
@@ -93,7 +86,7 @@ class Joined(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Give each part its share of a state that `state_dict` gave, of parameters numbered through all groups."""
+        """Give each part its share of a state from `state_dict`, which numbers the parameters through all groups."""
         groups = list(state_dict["param_groups"])
         for part in self.parts:
             some, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
@@ -102,21 +95,9 @@ class Joined(Optimizer):
             part.load_state_dict({"state": state, "param_groups": some})
         self.param_groups = self._groups()
 
-    def train(self) -> None:
-        """Pass ``train()`` on to the parts that have it."""
-        for part in self.parts:
-            if isinstance(part, TwoModes):
-                part.train()
-
-    def eval(self) -> None:
-        """Pass ``eval()`` on to the parts that have it."""
-        for part in self.parts:
-            if isinstance(part, TwoModes):
-                part.eval()
-
 
 def _part(group: dict, chosen: list[bool], **more: float) -> list[dict]:
-    """Return a group of the chosen parameters of a group, in a list; an empty one where none is chosen."""
+    """Return a list of one group, that of the chosen parameters. It is empty where none is chosen."""
     if not any(chosen):
         return []
     lists = {key: group[key] for key in ("params", "param_names") if key in group}

@@ -1,4 +1,4 @@
-"""How a run trains: its optimiser, and the learning rate as a function of the step."""
+"""The optimiser of a run, and its learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from align.optim.groups import Group, named_parameters, parameter_groups
 from align.optim.joined import Factory, Joined
-from align.optim.modes import two_modes
+from align.optim.modes import find_two_modes
 from align.optim.schedules import Cosine, Schedule, WarmUp
 
 _BETAS, _EPS, _COSINE = (0.9, 0.98), 1e-8, Cosine()
@@ -37,26 +37,32 @@ class Optim:
             "*.log_scale": {lr: 2, schedule: align.optim.Constant}
 
     An optimiser with ``train()`` and ``eval()``, as schedule-free ones, is put into the right mode: models are
-    validated and saved with the weights that are good for evaluation. Its warm-up is its own, so give it
+    validated and saved with the weights that are good for evaluation. It warms up by itself, so give it
     ``schedule: align.optim.Constant``.
 
     Args:
-        lr: the highest learning rate. It and `weight_decay` stand here and not among the optimiser's arguments.
-        weight_decay: for matrices only.
-        betas: decay rates of AdamW's two moments; CLIP's are (0.9, 0.98). Another optimiser has its own.
-        eps: added by AdamW to the root of the second moment. Another optimiser has its own.
-        warmup: steps of linear warm-up, below 1 a fraction of all steps. Another schedule has its own.
-        final: the learning rate at the last step, as a fraction of `lr`. Another schedule has its own.
-        clip: the largest norm of the gradient; 0 for none.
-        replan: plan the schedule anew where a run that has come to its end gets more steps; otherwise they have its
+        lr: the highest learning rate. It is given here, not among the optimiser's arguments.
+        weight_decay: for matrices only. It is given here, not among the optimiser's arguments. AdamW takes it from the
+            weights, torch.optim.SGD adds it to the gradient.
+        betas: decay rates of AdamW's two moments. CLIP's are (0.9, 0.98). Not for another optimiser.
+        eps: added by AdamW to the root of the second moment. Not for another optimiser.
+        warmup: steps of linear warm-up, below 1 a fraction of all steps. Not with a `schedule`, which has its own.
+        final: the learning rate at the last step, as a fraction of `lr`. Not with a `schedule`, which has its own.
+        clip: the largest norm of the gradient, 0 for none.
+        replan: plan the schedule anew where a run that has come to its end gets more steps. Otherwise they have its
             final learning rate.
-        optimizer: called with the parameter groups; none: AdamW.
-        schedule: called with (step, steps), returns the learning rate as a fraction of `lr`; none: Cosine.
-        groups: settings of the parameters that match a pattern, of which the first counts. Names are those of the
-            weights, as in model.towers.image.head.weight or objective.losses.clip.log_scale; ``*`` is anything.
+        optimizer: import path of an optimiser and its other arguments, as in {class_path: torch.optim.SGD, init_args:
+            {momentum: 0.9}} or --optim.optimizer torch.optim.SGD --optim.optimizer.momentum 0.9. Two of them, Muon for
+            matrices and AdamW for the rest: align.optim.Joined. Default: AdamW with `betas` and `eps`.
+        schedule: import path of a function (step, steps) that returns the learning rate as a fraction of `lr`, or of a
+            class of such. Here: align.optim.Cosine and Linear, with warmup and final, and Constant, with warmup.
+            Default: Cosine with `warmup` and `final`.
+        groups: {pattern: {lr: factor, weight_decay: 0.1, schedule: align.optim.Constant}}, each of the three optional.
+            The first pattern that a parameter's name matches counts. Names are model.towers.image.head.weight or
+            objective.losses.clip.log_scale, and ``*`` is anything.
 
-    Raises ValueError for a number out of its range, and for `betas`, `eps`, `warmup` or `final` of what another
-    optimiser or schedule has replaced.
+    Raises ValueError for a number out of its range, for `betas` or `eps` beside another optimiser, and for `warmup` or
+    `final` beside another schedule.
     """
 
     def __init__(
@@ -100,23 +106,23 @@ class Optim:
         try:
             optimizer = self.optimizer([{"lr": self.lr, **group} for group in made])
         except Exception as error:
-            raise ValueError(f"optim.optimizer refuses its arguments: {' '.join(str(error).split())}") from error
+            hint = "; align.optim.Joined gives it the matrices, and the rest to another" if "2D" in str(error) else ""
+            text = " ".join(str(error).split())
+            raise ValueError(f"optim.optimizer refuses its arguments: {text}{hint}") from error
         if not isinstance(optimizer, Optimizer):
             raise ValueError(f"optim.optimizer makes a {type(optimizer).__name__}, which is no torch.optim.Optimizer")
         self._refuse_second_values(optimizer)
         for group in optimizer.param_groups:
             names = set(group) - {"params", "param_names", "pattern"}
             group["initial"] = {k: group[k] for k in sorted(names) if not isinstance(group[k], torch.Tensor)}
-        for inside in two_modes(optimizer):
+        for inside in find_two_modes(optimizer):
             inside.train()
         return optimizer
 
     def _refuse_second_values(self, optimizer: Optimizer) -> None:
-        """Raise ValueError where the optimiser was given a rate or decay of its own, which the groups' would hide."""
-        if isinstance(optimizer, Joined):
-            for part in optimizer.parts:
-                self._refuse_second_values(part)
-            return
+        """Raise ValueError where the optimiser has a rate or decay among its arguments, which those of groups hide."""
+        for part in optimizer.parts if isinstance(optimizer, Joined) else ():
+            self._refuse_second_values(part)
         arguments = inspect.signature(type(optimizer).__init__).parameters
         for key, here in (("lr", self.lr), ("weight_decay", self.weight_decay)):
             given = optimizer.defaults.get(key)
@@ -134,9 +140,9 @@ class Optim:
                 self.at(step, steps, pattern)
 
     def at(self, step: int, steps: int, pattern: str | None = None) -> float:
-        """Return the learning rate of a step in a schedule of so many steps, and after their end. A pure function.
+        """Return the learning rate of a step, also after the end of the schedule. A pure function.
 
-        pattern: of the group; None: of the parameters in no group.
+        pattern: that of the group, None for the parameters in no group.
 
         Raises ValueError where the schedule fails, or returns no finite number of at least 0.
         """

@@ -15,9 +15,9 @@ from align.report.look import coverage
 
 TITLES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 ABOUT = {
-    "error": "What cannot be used, or must not be. These count against the budget.",
-    "warning": "What can be read, but is hardly meant so.",
-    "note": "What may well be right, and is good to know.",
+    "error": "Data that cannot be used, or must not be. They count against the budget.",
+    "warning": "Data that can be read, but are hardly meant so.",
+    "note": "Facts that may well be right, and are good to know.",
 }
 CANNOT_BE_SHOWN = ("empty", "truncated", "checksum", "unreadable", "too-large", "corrupt", "non-finite", "range")
 

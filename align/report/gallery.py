@@ -11,6 +11,8 @@ from align.data.shards import Shards
 from align.media import MEDIA, Media
 from align.media.medium import Face
 from align.page.faces import caption, face, size
+from align.page.section import Gallery as Samples
+from align.page.section import Section
 from align.report.nearest import Found, Hit, hits, nearest, spread
 from align.values import Embeddings, Sample
 
@@ -102,6 +104,13 @@ def build_gallery(
             answers = [Answer(shelf.show(found.sample, ask.to), found.score, found.hit) for found in ask.found]
             out.append(Query(shelf.show(ask.sample, ask.of), ask.of, ask.to, answers))
     return Gallery(shelf.items, out, up)
+
+
+def read_samples(sections: Iterable[Section], embeddings: Embeddings, shards: Shards) -> dict[str, Sample]:
+    """Return the samples that the Gallery blocks of an evaluation show, by key. Raises ValueError for other shards."""
+    keys = {key for section in sections for block in section.blocks if isinstance(block, Samples) for key in block.keys}
+    found = _members(shards, embeddings, {s for s, key in enumerate(embeddings.ids) if key in keys})
+    return {embeddings.ids[s]: sample for s, sample in found.items()}
 
 
 class _Shelf:

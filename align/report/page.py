@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from align.media import MEDIA, Media
 from align.page.blocks import AnyBlock, Chapter, Queries
 from align.page.cards import Card, Cards
 from align.page.chart import drawable
@@ -36,6 +37,7 @@ def write_report(
     samples: Mapping[str, Sample] | None = None,
     summary: Mapping[str, str] | None = None,
     bad: Mapping[str, int] | None = None,
+    media: Media = MEDIA,
 ) -> Path:
     """Write the page and return its path. A part that is not given is left out of it.
 
@@ -47,10 +49,11 @@ def write_report(
         summary: short facts, such as the time and the device.
         bad: counts of data that training could not read, by reason. Default: the bad.json beside `curves`. The counts
             of the evaluation are in the protocol.
+        media: that make the faces of `samples`.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
-    cards = Cards(up=gallery.up if gallery else "z")
+    cards = Cards(up=gallery.up if gallery else "z", media=media)
     drawn = [
         Chapter(anchor, s.title, s.note, [_place_samples(b, samples or {}, cards) for b in s.blocks if _has_content(b)])
         for s, anchor in zip(sections, _anchors([s.title for s in sections]), strict=True)

@@ -1,6 +1,6 @@
 """Scoring: one rule for zero-shot classification, retrieval, search, validation and filters."""
 
-from align.scoring.choose import How, choose, fits, uncounted
+from align.scoring.choose import How, choose, fits, list_unread
 from align.scoring.score import score
 
-__all__ = ["How", "choose", "fits", "score", "uncounted"]
+__all__ = ["How", "choose", "fits", "list_unread", "score"]

@@ -28,8 +28,8 @@ def fits(term: TermInfo, query: Iterable[str], of: str) -> bool:
     return term.kind != "tokens" and of in term.modalities and set(term.modalities) <= {*query, of}
 
 
-def uncounted(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> list[str]:
-    """Return the query's modalities that the objective does not read: no fitting term has them."""
+def list_unread(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> list[str]:
+    """Return the query's modalities that the objective does not read, because no fitting term has them."""
     query = tuple(query)
     read = {m for term in terms if fits(term, query, of) for m in term.modalities}
     return [m for m in query if m not in read]

@@ -36,8 +36,8 @@ def find_best(
     how: How | None = None,
     terms: Sequence[TermInfo] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Return the scores (q, k) and the samples (q, k), best first. A sample counts by its best row. Of equals the first
-    comes first.
+    """Return the scores (q, k) and the samples (q, k), best first. A sample counts by its best row. Among
+    equal scores the first sample comes first.
 
     rows: candidates of modality `of`, their samples in ascending order. Fewer than k samples give fewer columns.
     how: None: as ``align.scoring.choose`` says.
@@ -60,7 +60,7 @@ def find_best(
         per = scores.new_full((q, len(sample)), -torch.inf).scatter_reduce_(1, place.expand(q, -1), scores, "amax")
         top, at = per.topk(min(k, len(sample)), dim=1)
         best, found = torch.cat([best, top], dim=1), torch.cat([found, sample[at]], dim=1)
-        by_sample = found.argsort(dim=1, stable=True)  # so that equals stand in the order of their samples
+        by_sample = found.argsort(dim=1, stable=True)  # equal scores stand in the order of their samples
         best, found = best.gather(1, by_sample), found.gather(1, by_sample)
         order = best.argsort(dim=1, descending=True, stable=True)[:, :k]
         best, found = best.gather(1, order), found.gather(1, order)

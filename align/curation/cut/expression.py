@@ -2,7 +2,7 @@
 
 - values: names of columns, numbers, strings, True, False, None, lists, ``NAME["key"]``
 - operators: and, or, not, == != < <= > >=, in, not in, is None, and + - * / // % of numbers
-- calls: len(), abs(), min(), max(), round(), lower(), score(image, text)
+- calls: len(), abs(), min(), max(), round(), lower(), and of two modalities score(image, text), cosine(image, text)
 
 There are no attributes and no other calls.
 """
@@ -13,7 +13,7 @@ import ast
 import operator
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 LONGEST = 2000  # characters
 DEEPEST = 50  # levels
@@ -47,13 +47,27 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
+PAIRED = ("score", "cosine")
+
+
+class Pair(NamedTuple):
+    """Two modalities that a condition compares. function: "score" or "cosine"."""
+
+    a: str
+    b: str
+    function: str = "score"
+
+    def __str__(self) -> str:
+        return f"{self.function}({self.a}, {self.b})"
+
+
 class Missing(Exception):
     """A column that the sample does not have. The message is its name."""
 
 
 @final
 class Expression:
-    """A parsed condition. ``names``: the columns that it uses. ``pairs``: the modalities of each score() in it.
+    """A parsed condition. ``names``: the columns that it uses. ``pairs``: each score() and cosine() in it.
 
     Raises ValueError, with the part, for anything that is not in the language.
     """
@@ -61,7 +75,7 @@ class Expression:
     def __init__(self, text: str):
         self.text = text
         self.names: set[str] = set()
-        self.pairs: set[tuple[str, str]] = set()
+        self.pairs: set[Pair] = set()
         if len(text) > LONGEST:
             raise ValueError(f"a condition has at most {LONGEST} characters; this has {len(text)}")
         try:
@@ -75,14 +89,14 @@ class Expression:
             raise ValueError("the condition is nested too deeply") from None
         self._check(self._tree)
 
-    def why_not(self, columns: Callable[[str], Any], scores: Mapping[tuple[str, str], float | None]) -> str | None:
+    def why_not(self, columns: Callable[[str], Any], scores: Mapping[Pair, float | None]) -> str | None:
         """Return None where a sample meets the condition, else the reason in words.
 
         The reason is the first part of an ``and`` that is false, ``no NAME`` for a column that the sample lacks, or the
         values that cannot be compared.
 
-        columns: returns the value of a name, or raises Missing. scores: (a, b) -> number of score(a, b), None where the
-        sample lacks one of the two. Raises ValueError for a condition that is neither true nor false.
+        columns: returns the value of a name, or raises Missing. scores: the number of each pair, None where the sample
+        lacks one of the two. Raises ValueError for a condition that is neither true nor false.
         """
         tree = self._tree
         parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
@@ -122,8 +136,8 @@ class Expression:
                 parts = []
             case ast.Subscript(value=one, slice=ast.Constant(value=str() | int())):
                 parts = [one]
-            case ast.Call(func=ast.Name(id="score"), args=[ast.Name(id=a), ast.Name(id=b)], keywords=[]):
-                self.pairs.add((a, b))
+            case ast.Call(func=ast.Name(id=name), args=[ast.Name(id=a), ast.Name(id=b)], keywords=[]) if name in PAIRED:
+                self.pairs.add(Pair(a, b, name))
                 parts = []
             case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if name in CALLS and parts:
                 pass
@@ -131,7 +145,7 @@ class Expression:
                 raise ValueError(
                     f"{self._source(node)!r} is not allowed in a condition; it has names, numbers, strings, "
                     "comparisons, and, or, not, in, arithmetic, "
-                    f'NAME["key"], {"(), ".join(CALLS)}() and score(image, text)'
+                    f'NAME["key"], {"(), ".join(CALLS)}(), score(image, text) and cosine(image, text)'
                 )
         for part in parts:
             self._check(part, depth + 1)
@@ -139,7 +153,7 @@ class Expression:
     def _source(self, node: ast.AST) -> str:
         return (ast.get_source_segment(self.text.strip(), node) or type(node).__name__)[:80]
 
-    def _value(self, node: ast.AST, columns: Callable[[str], Any], scores: Mapping[tuple[str, str], Any]) -> Any:
+    def _value(self, node: ast.AST, columns: Callable[[str], Any], scores: Mapping[Pair, Any]) -> Any:
         def of(part: ast.AST) -> Any:
             return self._value(part, columns, scores)
 
@@ -175,10 +189,10 @@ class Expression:
                 if isinstance(found, list | str) and isinstance(key, int) and -len(found) <= key < len(found):
                     return found[key]
                 raise Missing(self._source(node))
-            case ast.Call(func=ast.Name(id="score"), args=[ast.Name(id=a), ast.Name(id=b)]):
-                found = scores.get((a, b))
+            case ast.Call(func=ast.Name(id=name), args=[ast.Name(id=a), ast.Name(id=b)]) if name in PAIRED:
+                found = scores.get(pair := Pair(a, b, name))
                 if found is None:
-                    raise Missing(f"score({a}, {b})")
+                    raise Missing(str(pair))
                 return found
             case ast.Call(func=ast.Name(id=name), args=parts):
                 return CALLS[name](*[of(part) for part in parts])

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from align.curation.cut.columns import Columns, list_names, modality_of
 from align.curation.cut.copying import check_keys, check_output, check_split, divide
-from align.curation.cut.expression import Expression
+from align.curation.cut.expression import Expression, Pair
 from align.curation.jobs.job import Progress
 from align.curation.sources.foreign import split_name
 from align.data.shards import Shards
 from align.media import MEDIA, Media
 
-Pair = tuple[str, str]
 Scorer = Callable[[Shards, Sequence[Pair]], Mapping[Pair, Sequence[float | None]]]
-"""(shards, pairs of modalities) -> pair -> (N,) number at each position, None where the sample lacks a modality."""
+"""(shards, pairs) -> pair -> (N,) number at each position, None where the sample lacks a modality."""
 
 
 def filter_shards(
@@ -36,9 +35,9 @@ def filter_shards(
     """Write the samples that meet ``where`` to ``OUT/SPLIT-000000.tar``, …, their members byte for byte.
 
     where: a condition over a sample's columns (see ``Expression`` and ``Columns``), such as
-        ``"width >= 256 and label == 'cat' and score(image, text) > 0.2"``.
+        ``"width >= 256 and label == 'cat' and cosine(image, text) > 0.2"``.
     split: name of the new shards. None: that of the shards that a sample comes from (train where they name none).
-    score: computes the numbers of score(). workers: processes that copy the samples, 0 for this one.
+    score: computes the numbers of score() and cosine(). workers: processes that copy the samples, 0 for this one.
     media: whose columns a condition may name.
 
     Returns (samples per split, reason -> samples dropped). Raises ValueError for a text that is no condition, a name
@@ -50,7 +49,7 @@ def filter_shards(
     folder = check_output(out, [shards])
     check_keys(shards)
     if condition.pairs and score is None:
-        raise ValueError("score() compares the embeddings of a model; say which with --model RUN")
+        raise ValueError(f"{min(condition.pairs)} compares embeddings of a model; say which with --model RUN")
     modalities = {*shards.modalities, *shards.members} - {"label"}
     for name in sorted(condition.names):
         modality = modality_of(name, media)
