@@ -20,7 +20,8 @@ from align.commands.errors import Refused, explain, nearest
 from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
-    ("errors", "named", "process", "progress", "shown", "sizes"),
+    ("errors",),
+    ("named", "process", "progress", "shown", "sizes"),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "groups"),
     (

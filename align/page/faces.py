@@ -33,7 +33,7 @@ def face(modality: str, sample: Sample, members: MemberNames = FOREIGN, media: M
     found = _sources(sample, modality, members)
     if lines := [_line(row) for row in found if row.suffix == TEXT]:
         return text_face(lines)
-    shown = (_shown(row.suffix, modality, row.data, media) for row in found)
+    shown = (_make_face(row.suffix, modality, row.data, media) for row in found)
     return next((one for one in shown if one is not None), None)
 
 
@@ -42,7 +42,7 @@ def face_of(member: str, content: bytes, media: Media = MEDIA) -> Face | None:
 
     It is meant for members that a preprocess has read: a picture is opened whatever its tower allows.
     """
-    return _shown(member.rpartition(".")[2].lower(), member_modality(member), content, media)
+    return _make_face(member.rpartition(".")[2].lower(), member_modality(member), content, media)
 
 
 def caption(sample: Sample, label: Any = None, members: MemberNames = FOREIGN) -> str:
@@ -104,7 +104,7 @@ def _line(row: RowSource) -> str:
     return " ".join(row.data.decode(errors="replace").split())
 
 
-def _shown(suffix: str, modality: str, content: bytes, media: Media) -> Face | None:
+def _make_face(suffix: str, modality: str, content: bytes, media: Media) -> Face | None:
     medium = medium_of(media, suffix, modality)
     try:
         face = None if medium is None else medium.face(content, suffix)
