@@ -150,7 +150,10 @@ slow = pytest.mark.slow
             {"train": pipeline("my_pipelines.dataset", samples="many")},
             "Pipeline, samples: expected int",
         ),
-        ({"train": {"a": {"urls": pipeline("my_pipelines.datset")}}}, "align.data.Pipeline, make: expects a function"),
+        (
+            {"train": {"a": {"urls": pipeline("my_pipelines.datset")}}},
+            "my_pipelines has no datset; did you mean dataset?",
+        ),
         ({"train": {"class_path": "align.data.Pipelin", "init_args": {}}}, "no Pipelin; did you mean Pipeline?"),
         (
             {"train": {"class_path": "align.data.Pipeline", "init_args": {"make": "my_pipelines.dataset"}}},
