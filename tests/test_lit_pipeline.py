@@ -143,7 +143,7 @@ slow = pytest.mark.slow
         ({"train": pipeline("my_pipelines.dataset", sample=3)}, "has no argument 'sample'; did you mean samples?"),
         (
             {"train": pipeline("my_pipelines.datset")},
-            "Pipeline, make: expects a function or a callable class",
+            "my_pipelines has no datset; did you mean dataset?",
         ),
         ({"train": pipeline("no_such_module.make")}, "No module named 'no_such_module'"),
         (
