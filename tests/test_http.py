@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -49,6 +50,19 @@ def test_many_ranges_come_over_one_connection(web):
     assert b"".join(http.get(url, i, i + 1024) for i in range(0, len(DATA), 1024)) == DATA
     assert b"".join(http.read_whole(url)) == DATA
     assert len(web.requests) == 102
+    assert web.connections == 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux alone has TCP_QUICKACK")
+def test_the_head_of_each_answer_is_acknowledged_at_once(web, monkeypatch):
+    """Else a server that sends head and body apart waits 40 ms for it, over and over on a kept connection."""
+    options, plain = [], socket.socket.setsockopt
+    monkeypatch.setattr(
+        socket.socket, "setsockopt", lambda self, *o: options.append(o) or plain(self, *o), raising=False
+    )
+    for i in range(3):
+        http.get(f"{web.url}/a.bin", i, i + 1)
+    assert options.count((socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)) == 3
     assert web.connections == 1
 
 
