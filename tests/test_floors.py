@@ -93,3 +93,10 @@ def test_a_planted_violation_inside_a_room_is_found(tmp_path, floors_of, text, f
     wrong = climbing_inside(tmp_path, "align.room")
     assert len(wrong) == 1
     assert found in wrong[0]
+
+
+def test_training_imports_no_line_of_curation():
+    code = "import align.lit, align.commands.train, align.commands.config as c, sys\nc.make_parser()\n"
+    code += "print([name for name in sys.modules if name.startswith('align.curation')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
