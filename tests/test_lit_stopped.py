@@ -220,10 +220,9 @@ def test_a_finished_run_with_more_steps_stays_at_its_final_rate_and_says_so(shar
     capsys.readouterr()
     go(shards, run, Stop(8), steps=10, val=False)
     said = capsys.readouterr().err
-    assert said.count("final learning rate") == 1
-    assert (
-        "goes on at its final learning rate, 0.0001: the schedule was planned for 6 steps; --optim.replan true" in said
-    )
+    assert said.count("past the end of its schedule") == 1
+    assert "goes on past the end of its schedule, at learning rate 0.0001: the schedule was planned for 6 steps" in said
+    assert "--optim.replan true plans it anew for 10" in said
     go(shards, run, steps=10, val=False)  # a stop in between changes nothing, and is not said again
     assert "learning rate" not in capsys.readouterr().err
     assert rates(run) == before + [before[-1]] * 4

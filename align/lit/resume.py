@@ -60,8 +60,8 @@ class Earlier(NamedTuple):
         was, rate = optim.at(self.step, self._planned), optim.at(self.step, planned)
         if planned != steps and self.state["steps"] != steps:
             lines.append(
-                f"{run} goes on at its final learning rate, {rate:.3g}: the schedule was planned for {planned} steps; "
-                f"--optim.replan true plans it anew for {steps}"
+                f"{run} goes on past the end of its schedule, at learning rate {rate:.3g}: the schedule was planned "
+                f"for {planned} steps; --optim.replan true plans it anew for {steps}"
             )
         elif rate != was:
             lines.append(
