@@ -153,6 +153,11 @@ def test_a_medium_that_breaks_the_rules_is_refused_in_a_line(capsys, tmp_path):
         assert len(said.strip().splitlines()) == 1
 
 
+def test_files_without_a_convert_are_refused_where_the_class_is_made():
+    with pytest.raises(TypeError, match=r"Mute has files \(stl\) and no convert\(\)"):
+        type("Mute", (Hands,), {"files": ("stl",)})
+
+
 NAN = float("nan")
 
 

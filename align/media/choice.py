@@ -62,7 +62,7 @@ def load_media(paths: Iterable[str], beside: Sequence[Medium] = ()) -> tuple[Med
         module, _, name = path.rpartition(".")
         try:
             thing = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
             raise ValueError(f"no medium {path}: {error}") from None
         try:
             medium = thing() if isinstance(thing, type) and issubclass(thing, Medium) else thing

@@ -93,6 +93,10 @@ class Medium(ABC):
     member's bytes may raise BadSample. Its reason is MODALITY/why, or why alone.
     """
 
+    def __init_subclass__(cls) -> None:
+        if cls.files and cls.convert is Medium.convert:
+            raise TypeError(f"{cls.__name__} has files ({', '.join(cls.files)}) and no convert()")
+
     name: ClassVar[str]
     modality: str = ""
     """The modality of such files in a folder, or "" for a medium that only a modality's name tells."""
@@ -154,7 +158,7 @@ class Medium(ABC):
 
         points: of a sampled surface. seed: of the draw. within: the folder that a file may refer into.
         """
-        raise NotImplementedError(f"{self.name} has files ({', '.join(self.files)}) and no convert()")
+        raise NotImplementedError  # a class with ``files`` has its own
 
     def recode(self, data: bytes, suffix: str, modality: str, settings: Recode) -> Stored:
         """Return the member that a shard stores: the same bytes, unless ``settings`` ask for others. Raises BadSample.

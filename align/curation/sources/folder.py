@@ -46,7 +46,7 @@ class Folder:
         path: Path,
         *,
         template: Sequence[str] = ("{}",),
-        sampling: Sampling = Sampling(),  # noqa: B008  a tuple
+        sampling: Sampling = Sampling(),
         media: Media = MEDIA,
     ):
         for text in template:

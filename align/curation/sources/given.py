@@ -24,7 +24,7 @@ class Given:
     (``points.obj``) becomes a cloud with the settings ``sampling``. Given as a Path, it finds its textures.
     """
 
-    def __init__(self, samples: Iterable[Any], sampling: Sampling = Sampling(), media: Media = MEDIA):  # noqa: B008
+    def __init__(self, samples: Iterable[Any], sampling: Sampling = Sampling(), media: Media = MEDIA):
         self._samples, self.sampling, self.media = samples, sampling, media
         self.without = 0  # samples without any modality
 

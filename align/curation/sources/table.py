@@ -46,7 +46,7 @@ class Table:
         modalities: Sequence[str] = MODALITIES,
         columns: Mapping[str, str] | None = None,
         literal: Sequence[str] = ("text",),
-        sampling: Sampling = Sampling(),  # noqa: B008  a tuple
+        sampling: Sampling = Sampling(),
         rows: Iterable[dict[str, Any]] | None = None,
         group: str | None = None,
         separator: str | None = None,
