@@ -21,6 +21,7 @@ from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
 from align.evaluation.retrieval import retrieval_shards
+from align.evaluation.space import Space
 from align.lit import recalls
 from align.losses.gram import volumes
 from align.losses.kinds import KINDS
@@ -149,6 +150,15 @@ def test_retrieval(name, monkeypatch):
     for names in QUERIES:
         asks = {m: FRAME[m].values for m in names}
         retrieval.retrieval(asks, FRAME[OF].values, each, each, by_sample(), of=OF, terms=MODELS[name])
+        same(asked.calls[-1], plain(name, names))
+
+
+@over_models
+def test_the_space_of_evaluators(name, monkeypatch):
+    asked, space = Asked(monkeypatch, blocks), Space.__new__(Space)  # of a table that is there: nothing is read
+    space.model, space._tables = SimpleNamespace(terms=MODELS[name]), {("embedding", "test"): FRAME}
+    for names in QUERIES:
+        list(space.scores(names if len(names) > 1 else names[0], OF))
         same(asked.calls[-1], plain(name, names))
 
 
