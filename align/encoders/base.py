@@ -27,7 +27,7 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, values: Tensor) -> Features:
         """Return ``encode``'s features, for n = 0 too. Then every parameter's gradient is zero, not None."""
-        if len(values):
+        if values.shape[0]:  # len() would fix the number of rows in an exported graph
             return self.encode(values)
         one = self.encode(values.new_zeros(1, *values.shape[1:]))
         tokens, mask = (None if x is None else x[:0] for x in one[1:])
