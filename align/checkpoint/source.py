@@ -1,4 +1,4 @@
-"""MODEL, as commands and ``align.load`` take it: a folder, a run, a model on the hub, or a published one by its layout."""
+"""MODEL, as commands and ``align.load`` take it: a folder, a run, a model on the hub, or ``LAYOUT:SOURCE``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from align.published import LAYOUTS, nearest_layout
 
 
 def locate(model: str | Path, checkpoint: str = "best") -> Path:
-    """Return the model folder that a path, a hub id or ``LAYOUT:SOURCE`` means. A run means its best or last checkpoint.
+    """Return the model folder of a path, a hub id or ``LAYOUT:SOURCE``. A run means its best or last checkpoint.
 
     A published model (``open_clip:ViT-B-32/laion2b_s34b_b79k``) is imported into the cache at its first use.
 

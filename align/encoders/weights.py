@@ -98,19 +98,16 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
     missing = [name for name in wanted if name not in tensors and name not in skip]
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
-        said = [
-            f"{len(names)} {kind}: {_listing(names)}"
-            for kind, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
+        odd = {"missing": missing, "unknown": unknown}
+        said = [f"{len(names)} {kind}: {_listing(names)}" for kind, names in odd.items() if names]
         raise ValueError(f"{where} does not fit the model: {'; '.join(said)}")
-    odd = [
+    shapes = [
         f"{name} {tuple(x.shape)} instead of {tuple(wanted[name].shape)}"
         for name, x in tensors.items()
         if name in wanted and x.shape != wanted[name].shape
     ]
-    if odd:
-        raise ValueError(f"{where} has {len(odd)} tensors of another shape: {_listing(odd)}")
+    if shapes:
+        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {_listing(shapes)}")
     module.load_state_dict({name: x for name, x in tensors.items() if name in wanted}, strict=False)
 
 
@@ -126,7 +123,8 @@ def _read_safe(path: Path, prefix: str) -> dict[str, Tensor]:
         if not prefix:
             return read_tensors(path)
         with safe_open(path, "pt") as file:  # only the named part is read
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+            names = [name for name in list(file.keys()) if name.startswith(prefix)]
+            return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, UnicodeEncodeError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
 

@@ -139,7 +139,7 @@ def _explain(repository: str, file: str = "") -> Iterator[None]:
         raise FileNotFoundError(f"{repository} has no such revision on the hub") from error
     except Absent as error:
         raise FileNotFoundError(
-            f"{wanted} is not in the cache, and the hub cannot be reached: go online once, or name a folder with its files"
+            f"{wanted} is not in the cache, and the hub cannot be reached: go online once, or give a folder that has it"
         ) from error
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"{repository} has no file {file} on the hub") from error

@@ -55,13 +55,12 @@ class Tower(nn.Module):
             if wanted is None:
                 raise ValueError(f"{type(encoder).__name__} states no preprocess; give one")
             self.preprocess = build_wanted(wanted)
-        elif wanted is not None and getattr(encoder, "origin", None) is not None:
-            if odd := differences(self.preprocess, wanted):
-                warnings.warn(
-                    f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; "
-                    "leave preprocess out to take theirs",
-                    stacklevel=3,
-                )
+        elif wanted is not None and getattr(encoder, "origin", None) and (odd := differences(self.preprocess, wanted)):
+            warnings.warn(
+                f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; leave "
+                "preprocess out to take theirs",
+                stacklevel=3,
+            )
         _agree(self.preprocess, encoder)
 
     def mark_origin(self, origin: Origin) -> None:
