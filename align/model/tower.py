@@ -57,8 +57,8 @@ class Tower(nn.Module):
             self.preprocess = build_wanted(wanted)
         elif wanted is not None and getattr(encoder, "origin", None) and (odd := differences(self.preprocess, wanted)):
             warnings.warn(
-                f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; leave "
-                "preprocess out to take theirs",
+                f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; "
+                "leave preprocess out to take theirs",
                 stacklevel=3,
             )
         _agree(self.preprocess, encoder)

@@ -13,16 +13,7 @@ from typing import Any
 
 from align.model import JointModel
 
-LAYOUTS = {  # layout -> its module here
-    "open_clip": "open_clip",
-    "clip-hf": "clip_hf",
-    "siglip-hf": "siglip_hf",
-    "clap-hf": "clap_hf",
-    "pe-av": "pe_av",
-    "timm": "timm",
-    "hf-text": "hf_text",
-    "whisper": "whisper",
-    "ast": "ast",
+LAYOUTS: dict[str, str] = {  # layout -> its module here
 }
 
 
