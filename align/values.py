@@ -1,4 +1,4 @@
-"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Scores and BadSample.
+"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Origin, Scores, BadSample.
 
 Letters, used everywhere: B samples on this rank, N samples on all ranks, n rows of a modality, D shared dim, W encoder
 width, L tokens, T time, C H W as torch has them, P points.
@@ -90,6 +90,19 @@ class TermInfo(NamedTuple):
     kind: str  # "pairwise" or "symile" (scale·<a, b, ...> + bias), "volume" or "area" (-scale·it), "tokens" (no score)
     scale: float
     bias: float = 0.0
+
+
+class Origin(NamedTuple):
+    """Origin of a part's published weights.
+
+    source: the file, or the hub's ``owner/name``. sha256: of the file of weights. licence: as its publisher states it.
+    changed: True where the weights have been trained since.
+    """
+
+    source: str
+    sha256: str
+    licence: str = "unstated"
+    changed: bool = False
 
 
 @dataclass

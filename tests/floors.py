@@ -21,7 +21,7 @@ floors = {
     **dict.fromkeys(("values", "files", "seeds", "distributed", "metrics", "extras"), 1),
 }
 light = {"torch", "__future__"}  # what floor 1 may use beside the standard library
-lazy = {"files": {"urllib3"}}  # room of floor 1 -> a library that it imports inside functions alone
+lazy = {"files": {"urllib3", "huggingface_hub"}}  # room of floor 1 -> a library that it imports inside functions alone
 only_home = {"lightning": {"lit", "commands"}, "webdataset": {"data"}}  # library -> the rooms that may import it
 LARGE = 1500  # lines from which a folder states floors for its children
 

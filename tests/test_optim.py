@@ -25,7 +25,7 @@ from align.checkpoint import load_training, read_index, read_state, save_trainin
 from align.checkpoint.nested import pack, unpack
 from align.commands.errors import Refused
 from align.commands.train import parse
-from align.model.tensors import read_tensors
+from align.encoders.weights import read_tensors
 from align.optim import AdamW, Constant, Cosine, Group, Joined, Linear, Optim, evaluating, named_parameters
 from align.optim import schedules as all_schedules
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from align.model.inside import model_inside, weights
+from align.model.origin import bit_sum
 
-WIDTH = 512  # words of 8 bytes in a row of the table whose sums are taken
 _known: WeakKeyDictionary[nn.Module, tuple[dict[str, tuple], str]] = WeakKeyDictionary()
 
 
@@ -43,14 +42,6 @@ def _state(tensors: dict[str, Tensor]) -> dict[str, tuple]:
     faster than SHA-256, tell these.
     """
     return {
-        name: (x.data_ptr(), None if x.is_inference() else x._version, x.dtype, x.shape, x.device, _sum(x))
+        name: (x.data_ptr(), None if x.is_inference() else x._version, x.dtype, x.shape, x.device, bit_sum(x))
         for name, x in tensors.items()
     }
-
-
-def _sum(x: Tensor) -> int:
-    """Return a number of the bits and of their places: values that change places change a row's or a column's sum."""
-    bits = x.contiguous().view(-1).view(torch.uint8)
-    words = bits[: len(bits) // (8 * WIDTH) * 8 * WIDTH].view(torch.int64).view(-1, WIDTH)
-    sums = torch.cat([words.sum(0), words.sum(1), bits[8 * words.numel() :].long()])
-    return int((sums * torch.arange(1, 2 * len(sums), 2, device=sums.device)).sum())

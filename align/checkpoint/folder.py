@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import yaml
 from torch import Tensor, nn
 
 import align
+from align.checkpoint.assets import find_assets, write_assets
 from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
-from align.checkpoint.run import find_checkpoint
+from align.checkpoint.source import locate
 from align.distributed import exchange, rank
+from align.encoders.weights import read_tensors
 from align.files import atomic_folder, sha256, write_json
 from align.model import JointModel, Tower
 from align.model.inside import is_sharded, model_inside, unwrap, weights
-from align.model.tensors import read_tensors
-from align.values import TermInfo
+from align.model.naming import naming
+from align.values import Origin, TermInfo
 
 schema = 1
 
@@ -65,6 +67,7 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
     from safetensors.torch import save_file
 
     config = {"schema": schema, "model": transcript(model)}
+    assets = write_assets(model, config["model"], work)
     tensors = weights(model) if tensors is None else tensors
     save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
     (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -75,6 +78,8 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
             "align": align.__version__,
             "sha256": sha256(work / "model.safetensors"),
             "terms": [term._asdict() for term in model.terms],
+            **({"assets": assets} if assets else {}),
+            **({"parts": parts} if (parts := read_parts(model, tensors)) else {}),
         },
     )
 
@@ -102,7 +107,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["model"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path / 'config.yaml'} is no model config: {' '.join(str(error).split())}") from error
-    model = build_model(config, allow=allow)
+    model = build_model(config, allow=allow, folder=path, sums=about.get("assets", {}))
     weights_file = path / "model.safetensors"
     if about.get("sha256") not in (None, sha256(weights_file)):
         raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
@@ -118,6 +123,8 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         ) from error
     if "sha256" in about and all(x.dtype == state[name].dtype for name, x in weights(model).items()):
         remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
+    for part, origin in about.get("parts", {}).items():
+        model.towers[part.removesuffix(".encoder")].mark_origin(Origin(**origin))  # pyright: ignore[reportCallIssue]
     model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
     return model.eval()
 
@@ -130,11 +137,22 @@ def load_tower(folder: str | Path, modality: str, *, allow: Sequence[str] = ()) 
     return model.towers[modality]  # pyright: ignore[reportReturnType]  ModuleDict holds Towers here
 
 
-def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointModel:
-    """Return a model from its transcript, with random weights. Raises ValueError where `build` or the model does."""
+def build_model(
+    config: dict[str, Any],
+    *,
+    allow: Sequence[str] = (),
+    folder: Path | None = None,
+    sums: Mapping[str, str] | None = None,
+) -> JointModel:
+    """Return a model from its transcript, with random weights. Raises ValueError where `build` or the model does.
+
+    folder, sums: of the files that its preprocesses need, and their SHA-256.
+    """
     towers = {}
     for name, parts in config["towers"].items():
-        preprocess = build(parts["preprocess"], allow=allow)
+        with naming(f"tower {name!r}"):
+            described = find_assets(parts["preprocess"], folder, sums or {})
+        preprocess = build(described, allow=allow)
         encoder = None if parts.get("encoder") is None else build(parts["encoder"], allow=allow)
         towers[name] = Tower(preprocess, encoder, build(parts["head"], allow=allow, delayed=True))
     with torch.device("cpu"):
@@ -143,45 +161,21 @@ def build_model(config: dict[str, Any], *, allow: Sequence[str] = ()) -> JointMo
         )
 
 
-def locate(folder: str | Path, checkpoint: str = "best") -> Path:
-    """Return the model folder that a path or hub id means. A run means its best or last checkpoint.
+def read_parts(model: JointModel, tensors: Mapping[str, Tensor] | None = None) -> dict[str, dict[str, Any]]:
+    """Return ``image.encoder`` -> {source, sha256, licence, changed} for the parts that began from published weights.
 
-    Raises FileNotFoundError where there is none, ValueError for a folder of another kind.
+    tensors: the model's weights by name, where they are others than those in place.
     """
-    path = Path(folder)
-    if (path / "model.json").is_file():
-        return path
-    if (path / "checkpoints" / "index.json").is_file():
-        return find_checkpoint(path, checkpoint)
-    if (path / "model" / "model.json").is_file():
-        return path / "model"
-    if path.exists():
-        raise ValueError(
-            f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)"
-        )
-    parts = str(folder).split("/")
-    if len(parts) == 2 and all(parts) and not str(folder).startswith((".", "/", "~")):
-        return _from_hub(str(folder))
-    raise FileNotFoundError(f"no model folder {folder}")
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["model.safetensors", "config.yaml", "model.json", "*.md"]))
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(f"no folder {name} here and no model {name} on the hub") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise FileNotFoundError(
-            f"no folder {name} here, and the hub cannot be reached: {type(error).__name__}"
-        ) from error
+    tensors = weights(model) if tensors is None else tensors
+    parts = {}
+    for name in model.modalities:
+        if name in (model.share or {}):
+            continue
+        prefix = f"towers.{name}.encoder."
+        inside = {key[len(prefix) :]: x for key, x in tensors.items() if key.startswith(prefix)}
+        if (origin := unwrap(model.towers[name]).read_origin(inside)) is not None:
+            parts[f"{name}.encoder"] = origin._asdict()
+    return parts
 
 
 def _json(path: Path) -> dict[str, Any]:

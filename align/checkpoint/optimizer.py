@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from align.checkpoint.nested import pack, unpack
+from align.encoders.weights import read_tensors
 from align.files import read_json, write_json
-from align.model.tensors import read_tensors
 from align.optim import Joined
 
 

@@ -19,9 +19,9 @@ import align
 from align.checkpoint.folder import write_model
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.run import read_index
+from align.encoders.weights import read_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, put, unwrap, weights
-from align.model.tensors import read_tensors
 from align.objective import Objective
 from align.optim import evaluating, named_parameters
 

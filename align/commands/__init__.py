@@ -28,6 +28,7 @@ FLOORS = (
         "config",
         "embed",
         "evaluate",
+        "import_",
         "search",
         "shards_build",
         "shards_check",
@@ -43,6 +44,7 @@ FLOORS = (
 commands = {  # name -> module:function, in the order of a first visit
     "quickstart": "quickstart:quickstart",
     "train": "train:train",
+    "import": "import_:import_",
     "evaluate": "evaluate:evaluate",
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards_build:build",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from align.values import Features
+from align.values import Features, Origin
 
 
 class Encoder(nn.Module, ABC):
@@ -20,6 +20,12 @@ class Encoder(nn.Module, ABC):
     """
 
     width: int
+    origin: Origin | None = None
+    """The published weights that the encoder started from, None where it has none."""
+
+    def wants(self) -> dict[str, Any] | None:
+        """Return class_path and init_args of the preprocess that the weights were trained with, None for any."""
+        return None
 
     @abstractmethod
     def encode(self, values: Tensor) -> Features:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from align.heads import Linear
+from align.model.origin import bit_sums, current_origin
 from align.preprocess.base import Preprocess
-from align.values import Features, Values
+from align.preprocess.wanted import build_wanted, differences
+from align.values import Features, Origin, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
@@ -22,23 +25,54 @@ class Tower(nn.Module):
     """Preprocess, encoder and head of one modality.
 
     ``build`` calls ``head`` with (encoder.width, dim), and from then on ``head`` is the result. ``encoder=None`` is for
-    a tower that shares another's encoder (``JointModel(share=...)``).
+    a tower that shares another's encoder (``JointModel(share=...)``). ``preprocess=None`` takes the one that the
+    encoder's published weights were trained with (``Encoder.wants``). A warning says where another one differs from it.
 
-    Raises ValueError if the preprocess and the encoder disagree on size, channels, vocabulary or context.
+    Raises ValueError if the preprocess and the encoder disagree on size, channels, vocabulary or context, and for
+    ``preprocess=None`` where the encoder states none.
     """
 
     def __init__(
         self,
-        preprocess: Preprocess,
+        preprocess: Preprocess | None = None,
         encoder: nn.Module | None = None,
         head: Callable[[int, int], nn.Module] = Linear,
     ):
         super().__init__()
-        self.preprocess = preprocess
         self.encoder: Any = encoder
         self.head: Any = head
+        self._published: dict[str, int] | None = None
+        self.preprocess: Any = preprocess  # a Preprocess, once the encoder is known
         if encoder is not None:
-            _agree(preprocess, encoder)
+            self._suit(encoder)
+            if getattr(encoder, "origin", None) is not None:
+                self.mark_origin(encoder.origin)  # pyright: ignore[reportArgumentType]
+
+    def _suit(self, encoder: Any) -> None:
+        """Take the preprocess that an encoder wants where there is none, else check that the two agree."""
+        wanted = encoder.wants() if hasattr(encoder, "wants") else None
+        if self.preprocess is None:
+            if wanted is None:
+                raise ValueError(f"{type(encoder).__name__} states no preprocess; give one")
+            self.preprocess = build_wanted(wanted)
+        elif wanted is not None and getattr(encoder, "origin", None) and (odd := differences(self.preprocess, wanted)):
+            warnings.warn(
+                f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; "
+                "leave preprocess out to take theirs",
+                stacklevel=3,
+            )
+        _agree(self.preprocess, encoder)
+
+    def mark_origin(self, origin: Origin) -> None:
+        """State that the encoder's present weights have this origin. Unless it says changed, they are the published."""
+        self.encoder.origin = origin
+        self._published = None if origin.changed else bit_sums(self.encoder.state_dict())
+
+    def read_origin(self, weights: Mapping[str, Tensor]) -> Origin | None:
+        """Return the origin of the encoder, with ``changed`` for these weights of it, None where it has none."""
+        if getattr(self.encoder, "origin", None) is None:
+            return None
+        return current_origin(self.encoder, self._published, bit_sums(weights))
 
     def __getattr__(self, name: str) -> Any:
         if (
@@ -56,7 +90,7 @@ class Tower(nn.Module):
         brought, lent = self.encoder, lender.encoder
         if brought is not None and brought is not lent and read_arguments(brought) != read_arguments(lent):
             raise ValueError(f"has the encoder {_say(brought)}, the one it shares is {_say(lent)}; leave it out")
-        _agree(self.preprocess, lent)
+        self._suit(lent)
         del self.encoder
         self.__dict__["_lender"] = lender  # past nn.Module, which would make it a child
 

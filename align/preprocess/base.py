@@ -67,6 +67,13 @@ class Preprocess(ABC):
         """Return the encoder's input, computed on the device of ``values``. With a generator it is augmented."""
         return values
 
+    def assets(self) -> dict[str, str]:
+        """Return constructor argument -> content of the file that it names, for files that a checkpoint must carry.
+
+        A checkpoint writes each as a JSON file beside its config, and gives the constructor its path when it is read.
+        """
+        return {}
+
     def ready(self) -> None:  # noqa: B027  most have nothing to load
         """Load shared resources. It is called before data workers are forked, so that none of them loads again."""
 

@@ -16,8 +16,8 @@ from typing import Any, final
 
 from torch import Tensor
 
+from align.encoders.weights import read_tensors
 from align.files import read_json, sha256
-from align.model.tensors import read_tensors
 from align.scoring import How, choose, score
 from align.search.query import Hit, find_best
 from align.values import Rows, TermInfo

@@ -1,0 +1,67 @@
+"""MODEL, as commands and ``align.load`` take it: a folder, a run, a model on the hub, or ``LAYOUT:SOURCE``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from align.checkpoint.run import find_checkpoint
+from align.files import cache_dir
+from align.files.hub import hub_folder, is_repository
+from align.files.lock import hold_lock
+from align.published import LAYOUTS, nearest_layout
+
+
+def locate(model: str | Path, checkpoint: str = "best") -> Path:
+    """Return the model folder of a path, a hub id or ``LAYOUT:SOURCE``. A run means its best or last checkpoint.
+
+    A published model (``open_clip:ViT-B-32/laion2b_s34b_b79k``) is imported into the cache at its first use.
+
+    Raises FileNotFoundError where there is none, ValueError for a folder of another kind and as its import does.
+    """
+    path = Path(model)
+    if (path / "model.json").is_file():
+        return path
+    if (path / "checkpoints" / "index.json").is_file():
+        return find_checkpoint(path, checkpoint)
+    if (path / "model" / "model.json").is_file():
+        return path / "model"
+    if path.exists():
+        raise ValueError(
+            f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)"
+        )
+    layout, colon, source = str(model).partition(":")
+    if colon and layout in LAYOUTS:
+        return import_cached(layout, source)
+    if colon and not layout.startswith((".", "/", "~")) and "/" not in layout:
+        raise FileNotFoundError(f"no model folder {model}, and no layout {layout!r}; {nearest_layout(layout)}")
+    if is_repository(str(model)):
+        try:
+            return hub_folder(str(model), ["model.safetensors", "config.yaml", "*.json"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no folder {model} here; {error}") from error
+    raise FileNotFoundError(f"no model folder {model}")
+
+
+def import_cached(layout: str, source: str) -> Path:
+    """Return the model folder of a published model in the cache, imported where it is not there yet.
+
+    A source that is a file or a folder here is imported anew when one of its files has changed.
+    """
+    from align.checkpoint.published import import_published
+
+    mark = hashlib.sha256("\n".join([layout, source, *_marks(source)]).encode()).hexdigest()[:16]
+    words = "".join(c if c.isalnum() or c in "-_." else "-" for c in source.rstrip("/").split("/")[-1])[:60]
+    folder = cache_dir() / "published" / layout / f"{words}-{mark}"
+    if not (folder / "model.json").is_file():
+        with hold_lock(folder.with_suffix(".lock")):
+            if not (folder / "model.json").is_file():
+                import_published(layout, source, folder)
+    return folder
+
+
+def _marks(source: str) -> list[str]:
+    """Return a line for each local file that a source names: its path, its size and the time of its last change."""
+    path = Path(source.partition("@")[2] or source)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return [f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]

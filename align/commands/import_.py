@@ -1,0 +1,75 @@
+"""``align import LAYOUT SOURCE OUT`` turns published weights into a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from align.commands.errors import Refused
+
+if TYPE_CHECKING:
+    from align.model import JointModel
+
+
+def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> None:
+    """Turn published weights into a model folder
+
+    The model keeps its publisher's preprocessing, tokenizer, projections and temperature, and needs no hub afterwards.
+    Every command takes LAYOUT:SOURCE as MODEL too, and imports it into the cache at its first use.
+
+    Args:
+        layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, hf-text, whisper or ast
+        source: the model's name in its library (NAME/TAG or NAME@FILE for open_clip, NAME.TAG for timm),
+            hf-hub:owner/name, or a saved folder
+        out: the model folder to write
+        json: print the towers, terms and parts as JSON
+    """
+    from align.checkpoint.published import import_published
+
+    if Path(out).exists() and not (Path(out) / "model.json").is_file():
+        raise Refused(f"{out} is there and is no model folder; name a new one")
+    model = import_published(layout, source, out)
+    if json:
+        from align.files import json_text
+
+        print(json_text(_describe(model), 2))
+    else:
+        _print(model)
+        print(f"wrote {out}")
+
+
+def _describe(model: JointModel) -> dict[str, Any]:
+    """Return towers, terms and parts of a model as plain data."""
+    from align.checkpoint.describe import describe
+    from align.checkpoint.folder import read_parts
+
+    towers = {
+        name: {
+            "preprocess": describe(model.preprocess[name]),
+            "parameters": sum(p.numel() for p in model.towers[name].parameters()),
+        }
+        for name in model.modalities
+    }
+    terms = [term._asdict() for term in model.terms]
+    return {"dim": model.dim, "towers": towers, "terms": terms, "parts": read_parts(model)}
+
+
+def _print(model: JointModel) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from align.checkpoint.folder import read_parts
+    from align.commands.shown import console
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("tower", "parameters", "licence", "weights", "sha256"):
+        table.add_column(name, overflow="fold", justify="right" if name == "parameters" else "left")
+    parts = read_parts(model)
+    for name in model.modalities:
+        about = parts.get(f"{name}.encoder", {"licence": "unstated", "source": "random", "sha256": ""})
+        count = sum(p.numel() for p in model.towers[name].parameters())
+        table.add_row(name, f"{count:,}", Text(about["licence"]), Text(about["source"]), Text(about["sha256"][:16]))
+    console().print(table)
+    for term in model.terms:
+        bias = f", bias {term.bias:.4g}" if term.bias else ""
+        print(f"{' with '.join(term.modalities)}: scale {term.scale:.4g}{bias}")

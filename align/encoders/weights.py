@@ -1,0 +1,151 @@
+"""Files of weights: read by name, whole or the part of one tower, and put into a module with every name checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from align.files import sha256
+
+NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+)
+"""Files of weights in a saved folder, in the order in which they are looked for."""
+INDEX = ".index.json"
+LISTED = 12  # names that a message lists
+
+
+def find_weights(folder: Path) -> Path:
+    """Return the file of weights in a folder as libraries save it. Raises FileNotFoundError, which lists the names."""
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no weights in {folder}; looked for {', '.join(NAMES)}")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name. Raises SafetensorError for a damaged one."""
+    from safetensors.torch import load, load_file
+
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # safetensors opens paths in UTF-8 alone
+        return load(path.read_bytes())
+    return load_file(path)
+
+
+def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a file whose names begin with ``prefix``, under their names without it.
+
+    path: a .safetensors, an index of several (``model.safetensors.index.json``), or a legacy .pt, .pth or .bin, of
+    which torch reads tensors only (``weights_only=True``). A dict under "state_dict" or "model" in it is taken.
+
+    Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds no
+    tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    found: dict[str, Tensor] = {}
+    for part in list_parts(path):
+        tensors = _read_safe(part, prefix) if part.suffix == ".safetensors" else _read_legacy(part, prefix)
+        found |= {name[len(prefix) :]: x for name, x in tensors.items()}
+    return found
+
+
+def list_parts(path: Path) -> list[Path]:
+    """Return the files that an index names, beside it, or the file itself. Raises as ``read_weights``."""
+    if not path.name.endswith(INDEX):
+        return [path]
+    try:
+        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no index of weights: {type(error).__name__}: {error}") from error
+    for name in names:
+        if name != Path(name).name or not (path.parent / name).is_file():
+            raise FileNotFoundError(f"{path} names {name}, which is not beside it")
+    return [path.parent / name for name in names]
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file of weights. For an index it is that of its files' SHA-256s, one a line."""
+    parts = list_parts(path)
+    if parts == [path]:
+        return sha256(path)
+    return hashlib.sha256("".join(f"{sha256(part)}\n" for part in parts).encode()).hexdigest()
+
+
+def read_keys(path: Path) -> list[str]:
+    """Return the names of the tensors in a file. Raises as ``read_weights``."""
+    return list(read_weights(path))
+
+
+def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, skip: Collection[str] = ()) -> None:
+    """Load tensors into a module. where: the file, for messages. skip: names that the module need not get.
+
+    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
+    """
+    wanted: dict[str, Any] = module.state_dict()
+    missing = [name for name in wanted if name not in tensors and name not in skip]
+    unknown = [name for name in tensors if name not in wanted and name not in skip]
+    if missing or unknown:
+        odd = {"missing": missing, "unknown": unknown}
+        said = [f"{len(names)} {kind}: {_listing(names)}" for kind, names in odd.items() if names]
+        raise ValueError(f"{where} does not fit the model: {'; '.join(said)}")
+    shapes = [
+        f"{name} {tuple(x.shape)} instead of {tuple(wanted[name].shape)}"
+        for name, x in tensors.items()
+        if name in wanted and x.shape != wanted[name].shape
+    ]
+    if shapes:
+        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {_listing(shapes)}")
+    module.load_state_dict({name: x for name, x in tensors.items() if name in wanted}, strict=False)
+
+
+def _listing(names: Collection[str]) -> str:
+    first = list(names)[:LISTED]
+    return ", ".join(first) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def _read_safe(path: Path, prefix: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not prefix:
+            return read_tensors(path)
+        with safe_open(path, "pt") as file:  # only the named part is read
+            names = [name for name in list(file.keys()) if name.startswith(prefix)]
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, UnicodeEncodeError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _read_legacy(path: Path, prefix: str) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        try:
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format of torch before 1.6 cannot be mapped
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickles fail in many ways; the first words say which
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {k: x for k, x in content.items() if isinstance(x, Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors by name, but a {type(content).__name__}")
+    if all(name.startswith("module.") for name in tensors):  # saved inside DistributedDataParallel
+        tensors = {name.removeprefix("module."): x for name, x in tensors.items()}
+    return {name: x for name, x in tensors.items() if name.startswith(prefix)}

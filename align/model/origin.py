@@ -1,0 +1,38 @@
+"""The origin of a tower's weights, and the sums that tell whether they have been trained since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align.values import Origin
+
+WIDTH = 512  # words of 8 bytes in a row of the table whose sums are taken
+
+
+def bit_sum(x: Tensor) -> int:
+    """Return a number of the bits and of their places: values that change places change a row's or a column's sum."""
+    bits = x.contiguous().view(-1).view(torch.uint8)
+    words = bits[: len(bits) // (8 * WIDTH) * 8 * WIDTH].view(torch.int64).view(-1, WIDTH)
+    sums = torch.cat([words.sum(0), words.sum(1), bits[8 * words.numel() :].long()])
+    return int((sums * torch.arange(1, 2 * len(sums), 2, device=sums.device)).sum())
+
+
+def bit_sums(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
+    """Return the ``bit_sum`` of each tensor whose name begins with ``prefix``, under its name without it."""
+    return {name[len(prefix) :]: bit_sum(x.detach()) for name, x in tensors.items() if name.startswith(prefix)}
+
+
+def current_origin(encoder: Any, published: Mapping[str, int] | None, now: Mapping[str, int]) -> Origin | None:
+    """Return the origin of an encoder with ``changed`` as it is now, None where it has no published weights.
+
+    published, now: ``bit_sums`` of the published weights and of the present ones. published=None: they had changed
+    before they were read.
+    """
+    origin: Origin | None = getattr(encoder, "origin", None)
+    if origin is None:
+        return None
+    return origin._replace(changed=origin.changed or published is None or dict(published) != dict(now))

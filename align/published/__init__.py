@@ -1,0 +1,54 @@
+"""Published weights -> JointModel, one file a layout: the key map of the layout, and the towers that it becomes.
+
+Each file has ``load(source) -> JointModel``, in evaluation mode, with the origin of each encoder and the trained terms,
+and ``fits(keys) -> bool``, which tells whether names of tensors look like this layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from align.model import JointModel
+
+LAYOUTS: dict[str, str] = {  # layout -> its module here
+}
+
+
+def load_published(layout: str, source: str) -> JointModel:
+    """Return a published model, with its own preprocessing, in evaluation mode.
+
+    Raises ValueError for a layout that is not known and for weights of another layout, OSError for a source that does
+    not exist or cannot be reached.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"no layout {layout!r}; {nearest_layout(layout)}")
+    if not source:
+        raise ValueError(f"{layout}: needs a source after it: a name, hf-hub:owner/name, a file or a folder")
+    return _module(layout).load(source).eval()
+
+
+def nearest_layout(layout: str) -> str:
+    """Return ``did you mean NAME?``, or the list of the layouts."""
+    close = get_close_matches(layout, LAYOUTS, 1, 0.5)
+    return f"did you mean {close[0]}?" if close else f"the layouts are {', '.join(LAYOUTS)}"
+
+
+def likely_layouts(keys: Collection[str]) -> list[str]:
+    """Return the layouts that names of tensors look like."""
+    return [layout for layout in LAYOUTS if _module(layout).fits(keys)]
+
+
+def check_layout(layout: str, keys: Collection[str], where: str) -> None:
+    """Raise ValueError where names of tensors do not look like a layout. It says which one they look like."""
+    if not _module(layout).fits(keys):
+        likely = likely_layouts(keys)
+        like = f"like {' or '.join(likely)}" if likely else "like none that is known"
+        first = ", ".join(sorted(keys)[:3])
+        raise ValueError(f"{where} holds no weights of the layout {layout}; its names look {like} ({first}, …)")
+
+
+def _module(layout: str) -> Any:
+    return import_module(f"align.published.{LAYOUTS[layout]}")
