@@ -147,3 +147,9 @@ def test_a_file_has_no_five_channels():
         Image(4, channels=5).decode(encoded(Pil.new("RGB", (4, 4))))
     with pytest.raises(BadSample, match="image/truncated"):
         Image(4, channels=5).decode(npy(np.zeros((9, 9, 5)))[:-7])
+
+
+def test_members_in_npy_are_of_pictures_that_no_file_has():
+    assert "npy" not in Image().suffixes
+    assert "npy" in Image(channels=5).suffixes
+    assert "npy" in Image(bits=16).suffixes
