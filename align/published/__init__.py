@@ -15,6 +15,7 @@ from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
     "timm": "timm",
+    "efficientnet-lite": "efficientnet_lite",
 }
 
 
