@@ -81,6 +81,14 @@ def test_openai_clip_is_open_clips(pictures, size, mode, interpolation):
     check(Image(size, preset="openai-clip", resize=resize, interpolation=interpolation), theirs, pictures)
 
 
+def test_a_border_has_open_clips_colour(pictures):
+    from open_clip import image_transform
+
+    pictures = {name: pictures[name] for name in ("portrait", "landscape", "grey", "jpeg")}
+    theirs = image_transform(48, False, resize_mode="longest", fill_color=114)
+    check(Image(48, preset="openai-clip", resize="pad", fill=114), theirs, pictures)
+
+
 def test_openai_clip_that_is_not_square(pictures):
     from open_clip import image_transform
 

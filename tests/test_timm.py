@@ -225,6 +225,27 @@ def test_a_saved_folder_of_other_channels_and_size(tmp_path):
     assert again.wants() == encoder.wants()
 
 
+def test_the_hub_gives_weights_configuration_and_licence(tmp_path, monkeypatch):
+    whole = fill(timm.create_model("test_vit.r160_in1k")).eval()
+    save(whole, "folder", tmp_path)
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    monkeypatch.setattr("align.files.hub.hub_folder", lambda name, patterns: tmp_path)
+    monkeypatch.setattr("align.encoders.timm_source.hub_file", lambda name, file: tmp_path / file)
+    want = theirs(whole, draw_pictures())
+    config = json.loads((tmp_path / "config.json").read_text())
+    for stated, licence in (("mit", "mit"), (None, "cc-by-4.0")):
+        config["pretrained_cfg"]["license"] = stated
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        for encoder in (TimmImage("hf-hub:owner/name"), TimmImage("test_vit", "hf-hub:owner/name")):
+            assert (encoder.origin.source, encoder.origin.licence) == ("hf-hub:owner/name", licence)
+            assert (ours(encoder.eval(), draw_pictures()) - want).abs().max() <= VALUE
+    for pretrained in (True, "r160_in1k"):
+        encoder = TimmImage("test_vit", pretrained)
+        assert (encoder.name, encoder.origin.source) == ("test_vit.r160_in1k", "timm/test_vit.r160_in1k")
+        assert (encoder.origin.licence, encoder.pretrained) == ("apache-2.0", None)
+        assert (ours(encoder.eval(), draw_pictures()) - want).abs().max() <= VALUE
+
+
 def test_what_does_not_fit_is_one_line(tmp_path, monkeypatch):
     whole = timm.create_model("test_vit", num_classes=0)
     path = tmp_path / "weights.safetensors"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.encoders.weights import NAMES, checksum, find_weights
-from align.files.hub import LOCAL, PREFIX, hub_file, is_repository, licence_of, model_folder
+from align.files.hub import LOCAL, PREFIX, hub_file, hub_folder, is_repository, licence_of, model_folder
 from align.values import Origin
 
 CONFIG = "config.json"
-PATTERNS = (CONFIG, *NAMES)
+SAFE, LEGACY = "model.safetensors", "pytorch_model.bin"
 
 
 class Found(NamedTuple):
@@ -45,14 +45,14 @@ def find(name: str, pretrained: bool | str | None) -> Found:
     Raises ValueError for a name or a tag that timm does not have, FileNotFoundError for a folder or a file that is not
     there, OSError where weights cannot be fetched.
     """
-    folder = model_folder(name, PATTERNS)
+    folder = _find_folder(name)
     if folder is not None:
         found = _in_folder(folder, name)
         return found if pretrained in (True, None) else _with_file(found, str(pretrained))
     arch, _, tag = name.partition(".")
     check_name(arch, name)
     if isinstance(pretrained, str) and not _is_tag(arch, pretrained):
-        folder = model_folder(pretrained, PATTERNS)
+        folder = _find_folder(pretrained)
         if folder is None:
             return _with_file(Found(name, {}, {}), pretrained)
         found = _in_folder(folder, pretrained)
@@ -64,6 +64,14 @@ def find(name: str, pretrained: bool | str | None) -> Found:
     if isinstance(pretrained, str):
         name, tag = f"{arch}.{pretrained}", pretrained
     return _fetch_published(name, arch, tag) if pretrained else Found(name, {}, {})
+
+
+def _find_folder(source: str) -> Path | None:
+    """Return the folder that a source names, or None. Pickled weights are fetched where a repository has no others."""
+    folder = model_folder(source, (CONFIG, SAFE))
+    if folder is not None and source.startswith(PREFIX) and not any((folder / name).is_file() for name in NAMES):
+        return hub_folder(source, (CONFIG, LEGACY))
+    return folder
 
 
 def check_name(arch: str, name: str) -> None:
@@ -130,11 +138,11 @@ def _download(config: Any) -> Path:
     if config.hf_hub_filename:
         return hub_file(config.hf_hub_id, config.hf_hub_filename)
     try:
-        return hub_file(config.hf_hub_id, "model.safetensors")
+        return hub_file(config.hf_hub_id, SAFE)
     except FileNotFoundError as error:
         if "has no file" not in str(error):
             raise
-        return hub_file(config.hf_hub_id, "pytorch_model.bin")
+        return hub_file(config.hf_hub_id, LEGACY)
 
 
 def _in_folder(folder: Path, source: str) -> Found:
