@@ -23,11 +23,11 @@ from align.commands.groups import Limits, Query, Reencoding, Tables, Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
 from align.commands.tables import lines, print_tables
-from align.encoders import Precomputed
+from align.encoders import ImageCNN, Precomputed, TransformerText
 from align.media.recode import Recode
 from align.model import JointModel, Tower
 from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
-from align.preprocess import Array, Image
+from align.preprocess import Array, Image, Tokens
 from align.values import TermInfo
 
 trust = ["--allow", "tiny_space"]
@@ -536,3 +536,40 @@ def test_help_fits_a_terminal(args, monkeypatch, capsys):
     assert max(map(len, out.splitlines())) <= 80
     if args != ("train",):  # whose options are the library's constructors
         assert not re.search(r"\(type: |null|Literal|default: \)|[A-Z]_ ", out), "a reader's words, not the parser's"
+
+
+# start-up
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory):
+    """A folder with a model of pictures and CLIP's tokens, its index, and a picture."""
+    folder = tmp_path_factory.mktemp("worded")
+    text = Tower(Tokens(8), TransformerText(49408, 8, width=8, depth=1, heads=1))
+    save(JointModel({"image": Tower(Image(8), ImageCNN(8, widths=(8,))), "text": text}, 4), folder / "model")
+    PILImage.new("RGB", (8, 8)).save(folder / "a.png")
+    content = {"image.png": (folder / "a.png").read_bytes(), "text.txt": b"a cone"}
+    tiny_space.write_tar(folder / "test-000000.tar", {"0": content})
+    assert main(["embed", str(folder / "model"), str(folder / "test-000000.tar")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["zeroshot", "model", "a.png", "--modality", "image", "--classes", "Café,dog"],
+        ["search", "model", "a cone", "--of", "image"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_short_commands_import_little(worded, command):
+    """Each of these costs as much as torch, or half."""
+    code = (
+        "import sys; from align.commands import main; code = main(sys.argv[1:]);"
+        "heavy = {'open_clip', 'torchvision', 'timm', 'transformers', 'sympy', 'scipy', 'lightning'};"
+        "print([m for m in sys.modules if m.partition('.')[0] in heavy or m == 'torch._dynamo'], file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=worded, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"

@@ -18,7 +18,7 @@ from align import Features, JointModel, Tower
 from align.encoders import TimmImage
 from align.model.eval_view import view_in_eval
 from align.preprocess import Array, Audio, Tokens
-from align.preprocess.text import bpe
+from align.preprocess.byte_pairs import read_byte_pairs
 
 
 class Slow(nn.Module):
@@ -214,7 +214,7 @@ def test_tokens_and_waves_in_threads_that_all_begin():
     waves = torch.randn(4, 80000, generator=torch.Generator().manual_seed(0))
     alone = Tokens().collate([Tokens().row(text) for text in texts])
     mel = Audio().device(waves)
-    bpe.cache_clear()
+    read_byte_pairs.cache_clear()
     audio, barrier = Audio(), threading.Barrier(8)
 
     def run(_: int) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import random
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
 from align.preprocess import Array, Bytes, Tokens
+from align.preprocess.byte_pairs import read_byte_pairs
 from align.values import BadSample
 
 BOTH = [Tokens(12), Bytes(12)]
@@ -81,17 +84,99 @@ def test_bytes_by_hand():
     assert text.vocabulary == 3 + 256
 
 
-def test_tokens_are_open_clips():
-    from open_clip import SimpleTokenizer
+cleanings = ("lower", "canonicalize", "whitespace")
+odd = [
+    *("a_photo of", "&amp;", "&amp;lt;", "<start_of_text>", "<END_OF_TEXT>", "sÃ³", "â€™s", "'S", "'ſ", "I'LL", "it's"),
+    *("Ünïcödé", "点", "🎈", "\n", "\r\n", "\t", "\0", "\x85", "\u2028", "_", "!!!", "123", "٣", "½", "ﬁ", "İ", "ß"),
+    *(
+        "&CounterClockwiseContourIntegral;",
+        "&#x41;",
+        "\u200b",
+        "Ｆｕｌｌ",
+        "“q”",
+        "\x1b[31m",
+        "aaaa",
+        "ababab",
+        "한국어",
+    ),
+]
+longest = ["telecommunications " * 90, "antidisestablishment" * 30, "&amp;amp; " * 100, "x" * 500, ""]
 
-    reference = SimpleTokenizer()
-    texts = ["a small red metal torus", "A  photo &amp; of\na Café!!", "it's 42 ...", "antidisestablishment " * 30]
-    for context in (77, 16):
-        text = Tokens(context)
-        for each in texts:
-            assert torch.equal(text.eval(text.decode(each)), reference(each, context_length=context)[0])
+
+def many_texts(count):
+    """Texts of odd parts, of any characters, and of letters that repeat."""
+    draw = random.Random(0)
+    for i in range(count):
+        if i % 3 == 0:
+            yield draw.choice(["", " "]).join(draw.choices(odd, k=draw.randint(0, 30)))
+        elif i % 3 == 1:
+            tops = draw.choices([0x7F, 0x2FF, 0xD7FF, 0x10FFFF], k=draw.randint(0, 40))
+            yield "".join(c for c in (chr(draw.randint(0, top)) for top in tops) if not "\ud800" <= c <= "\udfff")
+        else:
+            yield "".join(draw.choices("abeinstAS019_-.!<>#,'&\t ", k=draw.randint(1, 200)))
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return {clean: SimpleTokenizer(clean=clean) for clean in cleanings}
+
+
+def compare(theirs, texts):
+    ours = {clean: {context: Tokens(context, clean) for context in (8, 77)} for clean in cleanings}
+    for text in texts:
+        for clean, reference in theirs.items():
+            for context, tokens in ours[clean].items():
+                assert torch.equal(tokens.eval(text), reference(text, context_length=context)[0]), (clean, text)
+
+
+def test_tokens_are_open_clips(theirs):
+    texts = ["a small red metal torus", "A  photo &amp; of\na Café!!", "it's 42 ...", *odd, *longest]
+    compare(theirs, [*texts, *many_texts(400)])
     assert Tokens().eval("word " * 500)[-1] == 49407
-    assert Tokens().vocabulary == reference.vocab_size
+    assert Tokens().vocabulary == theirs["lower"].vocab_size == len(read_byte_pairs())
+
+
+@pytest.mark.sweep  # half a minute
+def test_tokens_are_open_clips_on_many_texts(theirs):
+    compare(theirs, many_texts(20_000))
+
+
+def test_a_long_text_is_reduced_in_training_alone():
+    text, room = " ".join(f"{i % 10}" for i in range(60)), 14  # each digit is a token
+    whole = Tokens(77).eval(text)[1:61].tolist()
+    for reduction in ("simple", "random", "shuffle"):
+        tokens = Tokens(16, reduction=reduction)
+        assert torch.equal(tokens.eval(text), Tokens(16).eval(text))
+        generator = torch.Generator().manual_seed(0)
+        row = tokens.train(text, generator)
+        again = tokens.train(text, torch.Generator().manual_seed(0))
+        assert torch.equal(row, again)
+        assert not torch.equal(row, tokens.train(text, generator))
+        assert (row[0], row[-1]) == (49406, 49407)
+        kept = row[1:-1].tolist()
+        assert not Counter(kept) - Counter(whole)
+        if reduction == "simple":
+            assert any(kept == whole[i : i + room] for i in range(60 - room + 1))
+        else:
+            rest = iter(whole)
+            assert all(x in rest for x in kept) == (reduction == "random")  # a subsequence, in its order
+        assert torch.equal(tokens.train("a cone", generator), Tokens(16).eval("a cone"))
+
+
+def test_choices_that_no_tokenizer_has():
+    with pytest.raises(ValueError, match="clean='upper' is not known; it may be 'lower', 'canonicalize'"):
+        Tokens(clean="upper")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="reduction='syntax' is not known; it may be 'cut', 'simple'"):
+        Tokens(reduction="syntax")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_missing_vocabulary_is_said(monkeypatch):
+    monkeypatch.setattr("align.preprocess.byte_pairs.FILE", "nosuch.gz")
+    read_byte_pairs.cache_clear()
+    with pytest.raises(OSError, match=r"open_clip_torch has no nosuch\.gz here; install it again"):
+        Tokens().eval("a cone")
 
 
 def test_a_context_has_room_for_a_token():

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from align.media.words import WORDS, read_text
-from align.preprocess.base import Preprocess, check_at_least, stack
-
-PER_TOKEN = 16  # characters of the text read for each token of context: byte pairs take quadratic time on a long word
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
+from align.preprocess.byte_pairs import clean_text, read_byte_pairs
 
 
 class Text(Preprocess):
@@ -36,20 +34,53 @@ class Text(Preprocess):
 
 
 class Tokens(Text):
-    """CLIP's byte-pair tokens, as open_clip makes them (Radford et al. 2021, section 2.4).
+    """CLIP's byte-pair tokens, those of open_clip's ``SimpleTokenizer`` (Radford et al. 2021, section 2.4).
 
-    A row is (context,) int64: start (49406), the tokens, end (49407), then 0. A long text is cut and keeps its end.
+    A row is (context,) int64: start (49406), the tokens, end (49407), then 0.
+
+    context: ids in a row.
+    clean: "lower" makes the text lower case, "canonicalize" also removes its ASCII punctuation, "whitespace" does
+        neither. All three mend broken encodings and HTML's entities and collapse white space.
+    reduction: the tokens of a long text that training keeps: the first ("cut"), a block anywhere ("simple"), any in
+        their order ("random"), or any in any order ("shuffle"). Evaluation keeps the first.
     """
 
-    def __init__(self, context: int = 77):
+    def __init__(
+        self,
+        context: int = 77,
+        clean: Literal["lower", "canonicalize", "whitespace"] = "lower",
+        reduction: Literal["cut", "simple", "random", "shuffle"] = "cut",
+    ):
         super().__init__(context)
+        check_choice("clean", clean, ("lower", "canonicalize", "whitespace"))
+        check_choice("reduction", reduction, ("cut", "simple", "random", "shuffle"))
+        self.clean, self.reduction = clean, reduction
         self.vocabulary = 49408
 
     def ready(self) -> None:
-        bpe()
+        read_byte_pairs()
 
     def eval(self, x: str) -> Tensor:
-        return bpe()(" ".join(x.split())[: PER_TOKEN * self.context], context_length=self.context)[0]
+        return self._mark(read_byte_pairs().encode(clean_text(x, self.clean), self.context - 2))
+
+    def train(self, x: str, generator: torch.Generator) -> Tensor:
+        room = self.context - 2
+        if self.reduction == "cut":
+            return self.eval(x)
+        ids = read_byte_pairs().encode(clean_text(x, self.clean))
+        if len(ids) > room and self.reduction == "simple":
+            start = int(torch.randint(len(ids) - room + 1, (), generator=generator))
+            ids = ids[start : start + room]
+        elif len(ids) > room:
+            kept = torch.randperm(len(ids), generator=generator)[:room]
+            ids = [ids[i] for i in (kept if self.reduction == "shuffle" else kept.msort()).tolist()]
+        return self._mark(ids)
+
+    def _mark(self, ids: list[int]) -> Tensor:
+        pairs = read_byte_pairs()
+        row = torch.zeros(self.context, dtype=torch.int64)
+        row[: len(ids) + 2] = torch.tensor([pairs.start, *ids, pairs.end])
+        return row
 
 
 class Bytes(Text):
@@ -69,11 +100,3 @@ class Bytes(Text):
         text = x.lower() if self.lower else x
         ids = [1, *(byte + 3 for byte in text.encode()[: self.context - 2]), 2]
         return torch.tensor(ids + [0] * (self.context - len(ids)))
-
-
-@cache
-def bpe() -> Any:
-    """Return open_clip's tokenizer. It is made at its first use: reading its merges takes 0.5 s."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()
