@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -24,7 +23,6 @@ FILES = (
 )
 """Files of weights in a folder that open_clip saved, in its order. ``model.safetensors`` may be timm's of one tower."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
-log = logging.getLogger("align.encoders")
 
 
 class Source(NamedTuple):
@@ -33,6 +31,7 @@ class Source(NamedTuple):
     config: its architecture as ``open_clip_config.json`` has it under "model_cfg", and under "preprocess_cfg" how its
         pictures are prepared.
     weights: a file, None for random weights. origin: the file, or the hub's ``owner/name``, for messages and records.
+    note: a sentence about its preprocessing for the user, where there is one.
     """
 
     name: str
@@ -40,6 +39,7 @@ class Source(NamedTuple):
     weights: Path | None = None
     origin: str = ""
     licence: str = "unstated"
+    note: str = ""
 
 
 def find_model(name: str, pretrained: str | None = None, config: Mapping[str, Any] | None = None) -> Source:
@@ -104,16 +104,13 @@ def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> 
     if not pretrained:
         return Source(name, config)
     if Path(pretrained).is_file():
-        _say_preprocessing(name, config)
-        return Source(name, config, Path(pretrained), pretrained, licence_of(Path(pretrained).parent))
+        licence = licence_of(Path(pretrained).parent)
+        return Source(name, config, Path(pretrained), pretrained, licence, _note(name, config))
     tag, _, file = pretrained.partition("@")
     about = open_clip.get_pretrained_cfg(name, tag)
     if not about:
         raise _unknown_tag(name, pretrained)
-    for key in config["preprocess_cfg"]:
-        if about.get(key) is not None:
-            value = about[key]
-            config["preprocess_cfg"][key] = list(value) if isinstance(value, tuple) else value
+    config["preprocess_cfg"] = _plain(about)
     if "quick_gelu" in about:  # open_clip warns alone; the weights decide
         config["quick_gelu"] = about["quick_gelu"]
     if file:
@@ -122,20 +119,18 @@ def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> 
     return Source(name, config, path, origin, licence_of(path.parent))
 
 
-def _say_preprocessing(name: str, config: Mapping[str, Any]) -> None:
-    """Log where all tags of a model were trained with other preprocessing than open_clip takes for a file."""
+def _note(name: str, config: Mapping[str, Any]) -> str:
+    """Return a sentence where all tags of a model want other preprocessing than open_clip takes for a file."""
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(name)
-    stated = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    usual = [config["preprocess_cfg"][key] for key in keys]
-    if stated and all([list(x) if isinstance(x := about[key], tuple) else x for key in keys] != usual for about in stated):
-        log.warning(
-            "%s: for a file, open_clip prepares pictures as OpenAI's CLIP; the weights %s want them otherwise: give "
-            "%s@FILE to take theirs",
-            name, ", ".join(tags), tags[0],
-        )  # fmt: skip
+    usual = _plain(config["preprocess_cfg"])
+    if not tags or any(_plain(open_clip.get_pretrained_cfg(name, tag)) == usual for tag in tags):
+        return ""
+    return (
+        f"{name}: for a file, open_clip prepares pictures as OpenAI's CLIP does; its weights {', '.join(tags)} want "
+        f"them otherwise: give {tags[0]}@FILE to take theirs"
+    )
 
 
 def _unknown_tag(name: str, pretrained: str) -> Exception:
@@ -190,6 +185,11 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ValueError("embed_dim, vision_cfg or text_cfg is empty")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no configuration of open_clip: {type(error).__name__}: {error}") from error
-    usual = default_preprocess()
-    config["preprocess_cfg"] = {key: x if stated.get(key) is None else stated[key] for key, x in usual.items()}
+    config["preprocess_cfg"] = _plain(stated)
     return config
+
+
+def _plain(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description of preprocessing with open_clip's own values where it states none."""
+    found = {key: usual if stated.get(key) is None else stated[key] for key, usual in default_preprocess().items()}
+    return {key: list(x) if isinstance(x, tuple) else x for key, x in found.items()}

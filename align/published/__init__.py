@@ -14,6 +14,7 @@ from typing import Any
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
+    "open_clip": "open_clip",
 }
 
 
