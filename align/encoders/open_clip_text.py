@@ -16,7 +16,8 @@ from align.values import Features
 
 @final
 class OpenClipText(Encoder):
-    """An open_clip text tower: (n, context) ids of its tokenizer -> its text features.
+    """An open_clip text tower: (n, context) ids of ``align.preprocess.Tokens``, or ids and mask of ``HFTokens`` -> its
+    text features.
 
     They are those after the model's projection, as are the tokens, which come with their mask. The tower is
     open_clip's own transformer, or one of the hub's transformers (extra ``hf``).
@@ -51,15 +52,15 @@ class OpenClipText(Encoder):
     def wants(self) -> dict[str, Any]:
         return describe_text(self.name, self._stated)
 
-    def encode(self, values: Tensor) -> Features:
-        if not self._ours:
-            values = _fill_empty(values, self._padding)
-        pooled, tokens = self.text(values)
+    def encode(self, values: Tensor | dict[str, Tensor]) -> Features:
+        ids = values["input_ids"] if isinstance(values, dict) else values
+        pooled, tokens = self.text(ids if self._ours else _fill_empty(ids, self._padding))
         project = self.text.text_projection if self._ours else self.text.proj
         if project is not None:
             tokens = project(tokens) if isinstance(project, torch.nn.Module) else tokens @ project
-        first = 0 if self._ours else values.shape[1] - tokens.shape[1]  # transformers' class token is no token here
-        return Features(pooled, tokens, values[:, first : first + tokens.shape[1]] != self._padding)
+        real = values["attention_mask"] != 0 if isinstance(values, dict) else ids != self._padding
+        first = 0 if self._ours else ids.shape[1] - tokens.shape[1]  # of transformers' class token there is no token
+        return Features(pooled, tokens, real[:, first : first + tokens.shape[1]])
 
 
 def _fill_empty(ids: Tensor, padding: int) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from align.encoders import OpenClipImage, OpenClipText
 from align.encoders.open_clip_source import Source, find_model, known_config
 from align.encoders.open_clip_weights import APPLE, is_part, read_scale, unknown_names
-from align.encoders.weights import LISTED, read_keys
+from align.encoders.weights import listing, read_keys
 from align.files.hub import LOCAL, PREFIX
 from align.heads import Identity
 from align.model import JointModel, Tower
@@ -77,7 +77,4 @@ def _check_names(found: Source, path: Path) -> None:
     keys = read_keys(path)
     check_layout(LAYOUT, keys, str(path))
     if unknown := unknown_names(keys):
-        more = f", and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
-        raise ValueError(
-            f"{path} does not fit {found.name}: {len(unknown)} unknown: {', '.join(unknown[:LISTED])}{more}"
-        )
+        raise ValueError(f"{path} does not fit {found.name}: {len(unknown)} unknown: {listing(unknown)}")
