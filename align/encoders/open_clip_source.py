@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.encoders.open_clip_download import download_tag, download_weights
+from align.encoders.torchscript import is_script
 from align.files.hub import LOCAL, PREFIX, hub_file, licence_of, split_revision
 
 CONFIG = "open_clip_config.json"
@@ -104,6 +105,8 @@ def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> 
     if not pretrained:
         return Source(name, config)
     if Path(pretrained).is_file():
+        if is_script(Path(pretrained)):  # OpenAI's own archives, all of which have the fast GELU
+            config["quick_gelu"] = True
         licence = licence_of(Path(pretrained).parent)
         return Source(name, config, Path(pretrained), pretrained, licence, _note(name, config))
     tag, _, file = pretrained.partition("@")
