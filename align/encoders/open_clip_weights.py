@@ -20,7 +20,8 @@ APPLE = {  # Apple's own layout of MobileCLIP: a name that it has -> whether the
     "image_encoder.model.patch_embed.0.rbr_conv.0.conv.weight": True,
     "image_encoder.model.patch_emb.0.block.conv.weight": False,
 }
-OTHERS = (SCALE, BIAS, "text_decoder.", "input_resolution", "context_length", "vocab_size", "attn_mask")
+MASK = "attn_mask"  # a constant that archives hold, of a block or of the model
+OTHERS = (SCALE, BIAS, "text_decoder.", "input_resolution", "context_length", "vocab_size")
 """Names that belong to neither tower: CoCa's captioner and the numbers of OpenAI's archives among them."""
 
 
@@ -54,8 +55,8 @@ def read_part(part: str, module: nn.Module, path: Path, shapes: Shapes) -> dict[
 def is_part(part: str, name: str, keys: Collection[str]) -> bool:
     """Return True for a name of a tower's tensor. keys: all names of the file, which tell the layout."""
     if name.startswith(f"{part}."):
-        return True
-    return part == "text" and "positional_embedding" in keys and name.startswith(BESIDE)
+        return not name.endswith(MASK)
+    return part == "text" and "positional_embedding" in keys and name.startswith(BESIDE) and not name.endswith(MASK)
 
 
 def unknown_names(keys: Collection[str]) -> list[str]:
@@ -63,7 +64,7 @@ def unknown_names(keys: Collection[str]) -> list[str]:
     if any(name in keys for name in APPLE):
         return []
     parts = ("visual", "text")
-    return [n for n in keys if not n.startswith(OTHERS) and not any(is_part(part, n, keys) for part in parts)]
+    return [n for n in keys if not n.startswith(OTHERS) and not n.endswith(MASK) and not any(is_part(part, n, keys) for part in parts)]
 
 
 def read_scale(path: Path) -> tuple[float, float]:
