@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from align.encoders.open_clip_download import download_tag, download_weights
 from align.encoders.torchscript import is_script
-from align.files.hub import LOCAL, PREFIX, hub_file, licence_of, split_revision
+from align.files.hub import LOCAL, PREFIX, hub_file, is_repository, licence_of, split_revision
 
 CONFIG = "open_clip_config.json"
 FILES = (
@@ -92,10 +92,10 @@ def default_preprocess() -> dict[str, Any]:
 def _did_you_mean(name: str) -> str:
     import open_clip
 
-    if "/" in name and not Path(name).suffix and not name.startswith("."):
-        return f"; for a folder give one that is there, for a model on the hub {PREFIX}{name}"
-    near = difflib.get_close_matches(name, open_clip.list_models(), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name.partition("/")[0], open_clip.list_models(), 1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; a model on the hub is named {PREFIX}{name}" if is_repository(name) else ""
 
 
 def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> Source:
