@@ -1,83 +1,118 @@
-"""open_clip's two-tower models for our encoders, made with random weights, or loaded from the hub or a file."""
+"""One tower of an open_clip model: built alone, and filled from the part of a file that is its own."""
 
 from __future__ import annotations
 
-import difflib
+import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+import torch
+from torch import nn
+
+from align.encoders.open_clip_source import Source, known_config
+from align.encoders.open_clip_weights import read_part
+from align.encoders.weights import checksum, put_weights
+from align.extras import pip_install
+from align.files.hub import hub_file
+from align.values import Origin
+
+Part = Literal["visual", "text"]
+PARTS = {"visual": ("vision_cfg", "preprocess_cfg"), "text": ("text_cfg",)}
+"""Keys of a configuration that a tower is built from, beside those of both."""
+POSITIONS = "transformer.embeddings.position_ids"  # a constant that older versions of transformers saved
 
 
-def create(name: str, pretrained: str | None) -> Any:
-    """Return an open_clip model whose text part is ``model.text`` and whose image part is ``model.visual``.
+def make_tower(part: Part, source: Source) -> tuple[nn.Module, Origin | None]:
+    """Return one tower of a model, and the origin of its weights where the source has some.
 
-    pretrained: a tag of open_clip ("laion2b_s34b_b79k"), or the path of a file in open_clip's layout (.safetensors, or
-        .pt/.bin, of which only tensors are read).
-
-    Raises ValueError for a name, a tag or a layout that does not fit, OSError where weights cannot be fetched.
+    Raises ValueError for a configuration that open_clip cannot build and for weights that do not fit it, OSError for
+    what cannot be fetched.
     """
-    import open_clip
-
-    config = open_clip.get_model_config(name)
-    if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), 1)
-        raise ValueError(f"open_clip has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained and not Path(pretrained).is_file() and pretrained not in tags:
-        known = ", ".join(tags) or "none"
-        raise ValueError(f"pretrained={pretrained!r} is no file and no tag of {name}; its tags: {known}")
-    if pretrained and pretrained in tags:
-        _check_gelu(name, pretrained, config.get("quick_gelu", False))
-    path = _fetch(name, pretrained) if pretrained else None
-    config.pop("custom_text", None)
-    for part, library in (("vision_cfg", "timm_model"), ("text_cfg", "hf_model")):
-        if f"{library}_name" in config[part]:
-            config[part][f"{library}_pretrained"] = False
-    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-    model = kind(**config)
-    if path:
-        _load(model, name, path)
-    return model
+    build = build_image if part == "visual" else build_text
+    module = build(source)
+    if source.weights is None:
+        return module, None
+    tensors = read_part(part, module, source.weights, lambda: _shapes(source))
+    if tensors is not None:
+        put_weights(module, tensors, f"{source.weights} for {source.name}", skip=(POSITIONS,))
+    stat = source.weights.stat()
+    return module, Origin(source.origin, _sum(source.weights, stat.st_size, stat.st_mtime_ns), source.licence)
 
 
-def _check_gelu(name: str, tag: str, quick: bool) -> None:
-    """Raise ValueError where the weights were trained with another GELU than their architecture has.
+def build_image(source: Source) -> nn.Module:
+    """Return the image tower of a model with random weights."""
+    from open_clip.model import _build_vision_tower
 
-    open_clip only warns. The architecture is not changed here, because a checkpoint would not know.
+    vision = {**source.config["vision_cfg"], "timm_model_pretrained": False}
+    return _build(source, lambda width, quick: _build_vision_tower(width, vision, quick))
+
+
+def build_text(source: Source) -> nn.Module:
+    """Return the text tower of a model with random weights.
+
+    The architecture of one from the hub's transformers is read there, and kept under "hf_config" in the source's
+    "text_cfg", so that a saved model needs no hub.
     """
-    import open_clip
+    from open_clip.model import _build_text_tower
 
-    if open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False) != quick:
-        other = name.removesuffix("-quickgelu") if quick else f"{name}-quickgelu"
-        raise ValueError(f"the weights {tag!r} were trained with another GELU than {name} has; use {other}")
+    text = dict(source.config["text_cfg"])
+    if not text.get("hf_model_name"):
+        return _build(source, lambda width, quick: _build_text_tower(width, text, quick))
+    _need_transformers(source.name)
+    if "hf_config" not in text:
+        source.config["text_cfg"]["hf_config"] = text["hf_config"] = _read_architecture(text["hf_model_name"])
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(text.pop("hf_config")), encoding="utf-8")
+        text |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        return _build(source, lambda width, quick: _build_text_tower(width, text, quick))
 
 
-def _fetch(name: str, pretrained: str) -> str:
-    """Return the path of a file with the weights, downloaded where ``pretrained`` is a tag."""
-    import open_clip
+def kept_config(part: Part, source: Source) -> dict[str, Any] | None:
+    """Return the configuration that a checkpoint keeps of a tower, None where the model's name says all of it."""
+    keys = ("embed_dim", "quick_gelu", *PARTS[part])
+    known = known_config(source.name) or {}
+    if all(source.config.get(key) == known.get(key) for key in keys if source.config.get(key) or known.get(key)):
+        return None
+    return {key: source.config[key] for key in keys if key in source.config}
 
-    if Path(pretrained).is_file():
-        return pretrained
+
+def _shapes(source: Source) -> dict[str, nn.Module]:
+    """Return both towers without memory."""
+    with torch.device("meta"):
+        return {"visual": build_image(source), "text": build_text(source)}
+
+
+def _build(source: Source, build: Callable[[int, bool], nn.Module]) -> nn.Module:
     try:
-        return open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, pretrained))
-    except Exception as error:  # the hub's errors are of many kinds, and many lines long
-        raise OSError(
-            f"the weights {pretrained!r} of {name} cannot be fetched ({type(error).__name__}): go online once, or "
-            "give `pretrained` the path of a file"
-        ) from error
+        return build(source.config["embed_dim"], bool(source.config.get("quick_gelu", False)))
+    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"open_clip cannot build {source.name}: {type(error).__name__}: {reason}") from error
 
 
-def _load(model: Any, name: str, path: str) -> None:
-    import open_clip
+def _need_transformers(name: str) -> None:
+    from importlib.util import find_spec
 
+    if find_spec("transformers") is None:
+        raise ImportError(f"the text part of {name} needs transformers; {pip_install('hf')}")
+
+
+def _read_architecture(name: str) -> dict[str, Any]:
+    """Return the configuration of a transformers model: a folder, or a name on the hub."""
+    path = Path(name) / "config.json" if Path(name).is_dir() else hub_file(name, "config.json")
     try:
-        open_clip.load_checkpoint(model, path, strict=True, weights_only=True)
-    except Exception as error:
-        first = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not hold the weights of {name}: {first}") from error
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no configuration of transformers: {error}") from error
 
 
-def width(name: str) -> int:
-    """Return the dimension of the joint space that the model was published with."""
-    import open_clip
+@cache
+def _sum(path: Path, size: int, changed: int) -> str:
+    """Return the SHA-256 of a file of weights, taken once for both towers while the file stays as it is."""
+    return checksum(path)
 
-    return (open_clip.get_model_config(name) or {})["embed_dim"]
+

@@ -1,46 +1,69 @@
-"""OpenClipText: the text part of an open_clip model."""
+"""OpenClipText: the text tower of an open_clip model."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from align.encoders import open_clip_model
 from align.encoders.base import Encoder
+from align.encoders.open_clip_model import kept_config, make_tower
+from align.encoders.open_clip_source import find_model
+from align.encoders.open_clip_wants import CONTEXT, describe_text
 from align.values import Features
 
 
 @final
 class OpenClipText(Encoder):
-    """An open_clip text tower: (n, context) ids of ``align.preprocess.Tokens`` -> its text features.
+    """An open_clip text tower: (n, context) ids of ``align.preprocess.Tokens``, or ids and mask of ``HFTokens`` -> its
+    text features.
 
-    They are those after the model's projection, as are the tokens, which come with their mask.
+    They are those after the model's projection, as are the tokens, which come with their mask. The tower is
+    open_clip's own transformer, or one of the hub's transformers (extra ``hf``).
 
-    pretrained: a tag, or the path of a file in open_clip's layout. None gives random weights. It is None again once the
-        weights are in.
+    Args:
+        name, pretrained: as of ``OpenClipImage``.
+        config: the architecture as plain data ("embed_dim", "text_cfg", "quick_gelu").
 
-    Raises ValueError for a name, a tag or a file that does not fit, and for a model whose text part is not open_clip's
-    transformer. Raises OSError where weights cannot be fetched.
+    Only this tower is built, and only its weights are read. Raises ValueError for a name, a tag or a file that does not
+    fit, OSError where weights cannot be fetched, ImportError where transformers is needed and absent.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None):
+    def __init__(self, name: str, pretrained: str | None = None, config: dict[str, Any] | None = None):
         super().__init__()
         from open_clip.transformer import TextTransformer
 
-        self.text = open_clip_model.create(name, pretrained).text
-        if not isinstance(self.text, TextTransformer):
-            raise ValueError(f"the text part of {name} is no transformer of open_clip: {type(self.text).__name__}")
+        source = find_model(name, pretrained, config)
+        self.text: Any
+        self.text, self.origin = make_tower("text", source)
         self.text.output_tokens = True
-        self.name, self.pretrained = name, None
-        self.vocabulary, self.context = self.text.vocab_size, self.text.context_length
-        self.width = open_clip_model.width(name)
+        self.name, self.pretrained, self.config = name, None, kept_config("text", source)
+        self._stated = source.config["text_cfg"]
+        self._ours = isinstance(self.text, TextTransformer)
+        self._padding = self.text.pad_id if self._ours else self.text.config.pad_token_id
+        self.context = self._stated.get("context_length", CONTEXT)
+        if self._stated.get("hf_tokenizer_name"):  # its vocabulary may be smaller than the table
+            self.vocabulary_limit = self.text.vocab_size
+        else:
+            self.vocabulary = self.text.vocab_size
+        self.width = source.config["embed_dim"]
 
-    def encode(self, values: Tensor) -> Features:
-        pooled, tokens = self.text(values)
-        project = self.text.text_projection
+    def wants(self) -> dict[str, Any]:
+        return describe_text(self.name, self._stated)
+
+    def encode(self, values: Tensor | dict[str, Tensor]) -> Features:
+        ids = values["input_ids"] if isinstance(values, dict) else values
+        pooled, tokens = self.text(ids if self._ours else _fill_empty(ids, self._padding))
+        project = self.text.text_projection if self._ours else self.text.proj
         if project is not None:
-            tokens = project(tokens) if isinstance(project, torch.nn.Linear) else tokens @ project
-        mask = values[:, : tokens.shape[1]] != self.text.pad_id
-        return Features(pooled, tokens, mask)
+            tokens = project(tokens) if isinstance(project, torch.nn.Module) else tokens @ project
+        real = values["attention_mask"] != 0 if isinstance(values, dict) else ids != self._padding
+        first = 0 if self._ours else ids.shape[1] - tokens.shape[1]  # of transformers' class token there is no token
+        return Features(pooled, tokens, real[:, first : first + tokens.shape[1]])
+
+
+def _fill_empty(ids: Tensor, padding: int) -> Tensor:
+    """Return ids of which each row has one that is no padding: the mean over no tokens is no number."""
+    empty = (ids == padding).all(1)
+    return torch.cat([torch.where(empty, padding + 1, ids[:, 0])[:, None], ids[:, 1:]], 1)

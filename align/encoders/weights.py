@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from align.encoders.torchscript import is_script, read_script
 from align.files import sha256
 
 NAMES = (
@@ -47,8 +48,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a file whose names begin with ``prefix``, under their names without it.
 
+    Raises as ``pick_weights``.
+    """
+    return {name[len(prefix) :]: x for name, x in pick_weights(path, lambda name: name.startswith(prefix)).items()}
+
+
+def pick_weights(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Return the tensors of a file whose names are kept. Others are not read, or stay on the disk (mapped).
+
     path: a .safetensors, an index of several (``model.safetensors.index.json``), or a legacy .pt, .pth or .bin, of
-    which torch reads tensors only (``weights_only=True``). A dict under "state_dict" or "model" in it is taken.
+    which torch reads tensors only (``weights_only=True``). A dict under "state_dict" or "model" in it is taken. Of a
+    TorchScript archive, as OpenAI published CLIP, the tensors are read and no code is run.
 
     Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds no
     tensors.
@@ -57,8 +67,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
         raise FileNotFoundError(f"no file {path}")
     found: dict[str, Tensor] = {}
     for part in list_parts(path):
-        tensors = _read_safe(part, prefix) if part.suffix == ".safetensors" else _read_legacy(part, prefix)
-        found |= {name[len(prefix) :]: x for name, x in tensors.items()}
+        found |= _read_safe(part, keep) if part.suffix == ".safetensors" else _read_legacy(part, keep)
     return found
 
 
@@ -85,8 +94,15 @@ def checksum(path: Path) -> str:
 
 
 def read_keys(path: Path) -> list[str]:
-    """Return the names of the tensors in a file. Raises as ``read_weights``."""
-    return list(read_weights(path))
+    """Return the names of the tensors in a file, of which no tensor is read. Raises as ``pick_weights``."""
+    names: list[str] = []
+
+    def note(name: str) -> bool:
+        names.append(name)
+        return False
+
+    pick_weights(path, note)
+    return names
 
 
 def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, skip: Collection[str] = ()) -> None:
@@ -99,7 +115,7 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
         odd = {"missing": missing, "unknown": unknown}
-        said = [f"{len(names)} {kind}: {_listing(names)}" for kind, names in odd.items() if names]
+        said = [f"{len(names)} {kind}: {listing(names)}" for kind, names in odd.items() if names]
         raise ValueError(f"{where} does not fit the model: {'; '.join(said)}")
     shapes = [
         f"{name} {tuple(x.shape)} instead of {tuple(wanted[name].shape)}"
@@ -107,32 +123,36 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
         if name in wanted and x.shape != wanted[name].shape
     ]
     if shapes:
-        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {_listing(shapes)}")
+        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
     module.load_state_dict({name: x for name, x in tensors.items() if name in wanted}, strict=False)
 
 
-def _listing(names: Collection[str]) -> str:
+def listing(names: Collection[str]) -> str:
+    """Return the first names, and how many more there are."""
     first = list(names)[:LISTED]
     return ", ".join(first) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
-def _read_safe(path: Path, prefix: str) -> dict[str, Tensor]:
+def _read_safe(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if not prefix:
-            return read_tensors(path)
-        with safe_open(path, "pt") as file:  # only the named part is read
-            names = [name for name in list(file.keys()) if name.startswith(prefix)]
-            return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, UnicodeEncodeError) as error:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # as in read_tensors
+            return {name: x for name, x in read_tensors(path).items() if keep(name)}
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in list(file.keys()) if keep(name)}
+    except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def _read_legacy(path: Path, prefix: str) -> dict[str, Tensor]:
+def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     import torch
 
     try:
+        if is_script(path):
+            return read_script(path, keep)
         try:
             content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the format of torch before 1.6 cannot be mapped
@@ -148,4 +168,4 @@ def _read_legacy(path: Path, prefix: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds no tensors by name, but a {type(content).__name__}")
     if all(name.startswith("module.") for name in tensors):  # saved inside DistributedDataParallel
         tensors = {name.removeprefix("module."): x for name, x in tensors.items()}
-    return {name: x for name, x in tensors.items() if name.startswith(prefix)}
+    return {name: x for name, x in tensors.items() if keep(name)}

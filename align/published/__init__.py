@@ -16,6 +16,7 @@ from align.model import JointModel
 LAYOUTS: dict[str, str] = {  # layout -> its module here
     "timm": "timm",
     "efficientnet-lite": "efficientnet_lite",
+    "open_clip": "open_clip",
 }
 
 
