@@ -45,11 +45,12 @@ class HFCaption(Encoder):
         self.context_limit = int(made.max_position_embeddings)
         self.width = int(getattr(made, "projection_dim", None) or made.projection_size)
         self._read = part.read
-        self._wants = None if found is None else self._tokens(found, trim=hasattr(made, "projection_dim"))
+        self.context = None if hasattr(made, "projection_dim") else self.context_limit  # SigLIP pools at the last place
+        self._wants = None if found is None else self._tokens(found)
 
-    def _tokens(self, found: hf_model.Found, trim: bool) -> dict[str, Any]:
-        init_args = {"tokenizer": found.tokenizer(), "context": self.context_limit}
-        return {"class_path": "align.preprocess.HFTokens", "init_args": init_args | ({} if trim else {"trim": False})}
+    def _tokens(self, found: hf_model.Found) -> dict[str, Any]:
+        init_args = {"tokenizer": found.tokenizer(), "context": self.context_limit, "trim": self.context is None}
+        return {"class_path": "align.preprocess.HFTokens", "init_args": init_args}
 
     def wants(self) -> dict[str, Any] | None:
         return self._wants

@@ -17,7 +17,8 @@ from align.encoders.weights import put_weights
 from align.values import Features
 
 LONGEST = 8192  # tokens of a row, where a publisher allows more
-LATENT = "latent_attention_model."
+LATENT, DECODER = "latent_attention_model.", "embedding_model."
+"""First parts of names in NV-Embed's files."""
 
 
 @final
@@ -79,7 +80,7 @@ class HFText(Encoder):
         else:
             path = weights.weights()
             tensors = hf_model.read_part(path, [""])
-            plain = {k: x for k, x in tensors.items() if not k.startswith(LATENT)}
+            plain = {k.removeprefix(DECODER): x for k, x in tensors.items() if not k.startswith(LATENT)}
             self.model = hf_model.load(kind, made, plain, str(path), skip=HEADS, options=options)
             self.origin = weights.origin()
         width = int(made.hidden_size)
