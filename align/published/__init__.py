@@ -17,6 +17,9 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "timm": "timm",
     "efficientnet-lite": "efficientnet_lite",
     "open_clip": "open_clip",
+    "clip-hf": "clip_hf",
+    "siglip-hf": "siglip_hf",
+    "hf-text": "hf_text",
 }
 
 
