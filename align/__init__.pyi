@@ -4,6 +4,7 @@ from align.checkpoint import load as load
 from align.checkpoint import load_tower as load_tower
 from align.checkpoint import save as save
 from align.data import Shards as Shards
+from align.evaluation import classify as classify
 from align.evaluation import evaluate as evaluate
 from align.model import JointModel as JointModel
 from align.model import Tower as Tower

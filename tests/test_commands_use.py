@@ -14,6 +14,7 @@ import tiny_space
 import torch
 from PIL import Image as PILImage
 
+import align
 from align.checkpoint import save
 from align.commands import commands, main
 from align.commands.arguments import arguments
@@ -22,10 +23,11 @@ from align.commands.groups import Limits, Query, Reencoding, Tables, Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
 from align.commands.tables import lines, print_tables
+from align.encoders import Precomputed
 from align.media.recode import Recode
 from align.model import JointModel, Tower
 from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
-from align.preprocess import Image
+from align.preprocess import Array, Image
 from align.values import TermInfo
 
 trust = ["--allow", "tiny_space"]
@@ -217,6 +219,58 @@ def test_zeroshot_refuses(place, capsys):
     code, _, err = run(capsys, "zeroshot", *args, "--modality", "image", "--clases", "a")
     assert code == 2
     assert "did you mean --classes?" in err
+
+
+def test_the_modality_follows_from_the_files(tmp_path, capsys):
+    def text():
+        return Tower(tiny_space.Bytes(context=32), tiny_space.Letters(), tiny_space.Pass)
+
+    def image():
+        return Tower(Image(size=16), tiny_space.Colours(), tiny_space.Pass)
+
+    vectors = [Tower(Array([8]), Precomputed(8), tiny_space.Pass) for _ in range(2)]
+    model = JointModel({"image": image(), "vector": vectors[0], "text": text()}, 8)
+    model.terms = [TermInfo(("image", "text"), "pairwise", 10.0)]
+    save(model, tmp_path / "two")
+    save(JointModel({"image": image(), "a": vectors[0], "b": vectors[1], "text": text()}, 8), tmp_path / "three")
+    PILImage.effect_noise((40, 30), 50).convert("RGB").save(tmp_path / "x.png")
+    (tmp_path / "y.npy").write_bytes(tiny_space.npy(torch.eye(8)[1]))
+    (tmp_path / "z.flac").write_bytes(b"fLaC")
+    files, args = [tmp_path / "y.npy", tmp_path / "x.png"], ["--classes", "bbb,ccc", *trust]
+    code, out, _ = run(capsys, "zeroshot", tmp_path / "two", *files, *args, "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["how"] is None
+    assert [(row["modality"], row["how"]) for row in said["files"]] == [("vector", "cosine"), ("image", "objective")]
+    assert said["files"][0]["class"] == "ccc"
+    table = run(capsys, "zeroshot", tmp_path / "two", *files, *args)[1]
+    assert [line.split()[0].rpartition("/")[2] for line in table.splitlines() if ".npy" in line or ".png" in line] == [
+        "y.npy",
+        "x.png",
+    ]
+    code, _, err = run(capsys, "zeroshot", tmp_path / "three", tmp_path / "y.npy", *args)
+    assert code == 1
+    assert "y.npy: the towers a and b read .npy; name one with --modality" in err
+    assert run(capsys, "zeroshot", tmp_path / "three", tmp_path / "y.npy", *args, "--modality", "b")[0] == 0
+    code, _, err = run(capsys, "zeroshot", tmp_path / "two", tmp_path / "z.flac", *args)
+    assert code == 1
+    assert "z.flac: no tower reads .flac; image reads jpg" in err
+
+
+def test_classify_says_what_the_command_says(place, capsys):
+    said = json.loads(label(capsys, place, "pairs", place / "1.npy", place / "0.npy", "--json")[1])["files"]
+    model = tiny_space.model("pairwise").eval()
+    found = align.classify(model, ["bbb", "ccc", "ddd"], image=[place / "1.npy", place / "0.npy"])
+    assert [one.label for one in found] == [row["class"] for row in said]
+    for one, row in zip(found, said, strict=True):
+        assert one.probabilities == pytest.approx(row["probabilities"])
+        assert one.scores == pytest.approx(row["scores"])
+    with pytest.warns(UserWarning, match="one class, 'b b'"):
+        assert align.classify(model, {"b b": "b b", "b_b": "b_b", "c": "c"}, image=[place / "1.npy"])[0].label
+    with pytest.raises(ValueError, match="zero-shot needs inputs"):
+        align.classify(model, ["a", "b"])
+    with pytest.raises(TypeError, match="classes is a list"):
+        align.classify(model, "a,b", image=[place / "1.npy"])
 
 
 # embed and search

@@ -242,7 +242,7 @@ def test_no_mirror_by_default():
 
 
 def test_crops_keep_the_stated_share_and_stay_inside():
-    from align.preprocess.image import random_box
+    from align.preprocess.image_resize import random_box
 
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):

@@ -1,8 +1,9 @@
 """Checkpoints: folders of safetensors and JSON, in and out. No pickle is ever written or read."""
 
 from align.checkpoint.describe import build, describe
-from align.checkpoint.folder import build_model, load, load_tower, locate, save, transcript
+from align.checkpoint.folder import build_model, load, load_tower, read_parts, save, transcript
 from align.checkpoint.run import drop_lost, find_checkpoint, read_index
+from align.checkpoint.source import locate
 from align.checkpoint.training import load_training, read_state, save_state, save_training
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_training",
     "locate",
     "read_index",
+    "read_parts",
     "read_state",
     "save",
     "save_state",

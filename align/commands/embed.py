@@ -25,7 +25,7 @@ def embed(
     Every row of every modality is embedded once. The index appears whole, or not at all.
 
     Args:
-        model: a model folder, a run folder, or owner/name on the hub
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the folder for the index. Default: MODEL/index
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt

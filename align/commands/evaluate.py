@@ -43,7 +43,7 @@ def evaluate(
     the same prompts, answers that equal another, and numbers that are not measured.
 
     Args:
-        model: a model folder, a run folder, or owner/name on the hub
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the folder for results.json and report.html. Default: MODEL
         with_: the evaluators, separated by commas: zeroshot, retrieval, or the import path of your own

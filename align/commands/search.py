@@ -32,7 +32,7 @@ def search(
     the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query.
 
     Args:
-        model: a model folder, a run folder, or owner/name on the hub
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         query: a text query
         of: the modality to search among
         in_: the index folder. Default: MODEL/index

@@ -159,7 +159,8 @@ def filter_(
         shards: shard files, patterns such as 'all/*.tar', or folders: all shards in them
         out: the folder for the kept samples
         where: the condition, as in "width >= 256 and label in ['cat', 'dog'] and cosine(image, text) > 0.2"
-        model: a model folder, a run folder, or owner/name on the hub, for score() and cosine()
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import), for score()
+            and cosine()
         split: the name of the new shards. Default: that of the shards that the samples come from
         per_shard: samples that a shard holds at most. Shards are alike in size
         members: members under other names: text=json:caption reads text from caption in the json

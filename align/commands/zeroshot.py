@@ -1,12 +1,17 @@
-"""``align zeroshot MODEL --modality image --classes "a,b,c" FILES…`` labels files with given class names."""
+"""``align zeroshot MODEL --classes "a,b,c" FILES…`` labels files with given class names."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.tables import print_notes
+
+if TYPE_CHECKING:
+    from align.model import JointModel
+    from align.preprocess import Preprocess
 
 
 def zeroshot(
@@ -14,7 +19,7 @@ def zeroshot(
     files: list[str],
     /,
     *,
-    modality: str,
+    modality: str | None = None,
     classes: str,
     template: str | None = None,
     json: bool = False,
@@ -27,9 +32,9 @@ def zeroshot(
     joins the modality with text, the classes are ranked by cosine, and no probability is printed.
 
     Args:
-        model: a model folder, a run folder, or owner/name on the hub
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         files: the files to label
-        modality: the modality of the files: image, audio, points, ...
+        modality: the modality of the files: image, audio, points, ... Default: the tower that reads them, by suffix
         classes: class names with commas between them, a file with one a line, a list '["a", "b"]', or
             '{"label": "name in prompts", ...}'
         template: the prompt, with {} for the class name, a list of prompts, or a file with one a line. Default: "{}"
@@ -47,81 +52,96 @@ def zeroshot(
     if isinstance(templates, dict):
         raise Refused("--template: files have no attributes; give one template, or a list", code=2)
     loaded = weights.load(model)
-    rows, how, notes = label(loaded, files, modality, {name: str(word) for name, word in words.items()}, templates)
+    rows, notes = label(loaded, files, modality, {name: str(word) for name, word in words.items()}, templates)
     if json:
-        _print_json(rows, how, notes)
+        _print_json(rows, notes)
     else:
-        _print_table(rows, how, top)
+        _print_table(rows, top)
         print_notes(notes)
 
 
 def label(
-    model: Any, files: list[str], modality: str, names: dict[str, str], templates: list[str] | None = None
-) -> tuple[list[dict[str, Any]], str, list[str]]:
-    """Label files. Return a row for each (file, class, scores {class: cosine}, probabilities {class: p} or None), the
-    rule, and the notes.
+    model: JointModel, files: list[str], modality: str | None, words: dict[str, str], templates: list[str] | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Label files. Return a row for each (file, modality, class, how, scores, probabilities) and the notes.
 
-    names: label -> its name in prompts. Labels with the same prompts are one class, by the first, and a note says so.
+    modality: None takes the one whose tower reads the file, by its suffix.
     """
-    import torch
+    from align.evaluation.classify import check_modalities, label_inputs
 
-    from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
-    from align.scoring import choose, score
-
-    if "text" not in model.modalities:
-        raise ValueError(f"zero-shot needs a text tower; the model has {', '.join(model.modalities)}")
-    if modality == "text":
-        raise ValueError("zero-shot labels other modalities than text")
-    templates = templates or list(default_templates)
-    first = equal_prompts(model, list(names.values()), templates)
-    labels = list(names)
-    classes = [labels[i] for i in dict.fromkeys(first)]
-    pairs = [(labels[i], label) for i, label in zip(first, labels, strict=True) if labels[i] != label]
-    notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
-    embedded = model.embed(**{modality: list(files)})[modality].cpu()
-    prompts = class_prompts(model, [names[name] for name in classes], templates)
-    how = choose(model.terms, [modality], "text")
-    cosine = score({modality: embedded}, prompts, "cosine", of="text")
-    ranked, shares = cosine, None
-    if how == "objective":
-        ranked = score({modality: embedded}, prompts, how, of="text", terms=model.terms)
-        shares = torch.softmax(ranked, dim=1)
-    rows = []
-    for i, file in enumerate(files):
-        rows.append(
-            {
-                "file": file,
-                "class": classes[int(ranked[i].argmax())],
-                "scores": dict(zip(classes, cosine[i].tolist(), strict=True)),
-                "probabilities": None if shares is None else dict(zip(classes, shares[i].tolist(), strict=True)),
-            }
-        )
-    return rows, how, notes
+    check_modalities(model, {modality or "image": files})
+    named = {file: modality or find_modality(model, file) for file in files}
+    found: dict[str, Any] = {}
+    notes: dict[str, None] = {}
+    for one in dict.fromkeys(named.values()):
+        group = [file for file in named if named[file] == one]
+        rows, how, said = label_inputs(model, words, templates, {one: group})
+        notes |= dict.fromkeys(said)
+        found |= {file: (row, how) for file, row in zip(group, rows, strict=True)}
+    return [
+        {
+            "file": file,
+            "modality": named[file],
+            "class": found[file][0].label,
+            "how": found[file][1],
+            "scores": found[file][0].scores,
+            "probabilities": found[file][0].probabilities,
+        }
+        for file in files
+    ], list(notes)
 
 
-def _print_json(rows: list[dict[str, Any]], how: str, notes: list[str]) -> None:
+def find_modality(model: JointModel, file: str) -> str:
+    """Return the modality whose tower reads a file, by its suffix.
+
+    Raises ValueError where no tower reads it, and where several do.
+    """
+    reads = {m: list_suffixes(p) for m, p in model.preprocess.items() if m != "text"}
+    if len(reads) == 1:
+        return next(iter(reads))
+    suffix = Path(file).suffix.lower().lstrip(".")
+    fitting = [modality for modality, suffixes in reads.items() if suffix in suffixes]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ValueError(f"{file}: the towers {' and '.join(fitting)} read .{suffix}; name one with --modality")
+    known = "; ".join(f"{modality} reads {', '.join(suffixes)}" for modality, suffixes in reads.items())
+    raise ValueError(f"{file}: no tower reads {f'.{suffix}' if suffix else 'a file without a suffix'}; {known}")
+
+
+def list_suffixes(preprocess: Preprocess) -> list[str]:
+    """Return the suffixes of files that a preprocess reads."""
+    medium = preprocess.medium
+    return list(dict.fromkeys([*preprocess.suffixes, *(() if medium is None else (*medium.suffixes, *medium.files))]))
+
+
+def _print_json(rows: list[dict[str, Any]], notes: list[str]) -> None:
     from align.files import json_text
 
+    rules = {row["how"] for row in rows}
+    how = rules.pop() if len(rules) == 1 else None  # files of several modalities may have several
     print(json_text({"how": how, "notes": notes, "files": rows}, 2))
 
 
-def _print_table(rows: list[dict[str, Any]], how: str, top: int) -> None:
+def _print_table(rows: list[dict[str, Any]], top: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from align.commands.shown import console
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    shown = max(1, min(top, len(rows[0]["scores"])))
-    for place in range(shown):
-        table.add_column(f"{place + 1}.")
-        table.add_column("p" if how == "objective" else "cosine", justify="right")
-    for row in rows:
-        values = row["probabilities"] or row["scores"]
-        best = sorted(values, key=lambda name: -values[name])[:shown]
-        cells = [part for name in best for part in (Text(name), f"{values[name]:.3f}")]
-        table.add_row(Text(row["file"]), *cells)
-    console().print(table)
-    if how != "objective":
-        print("no trained term joins this modality with text: ranked by cosine, which is not a probability")
+    for how in dict.fromkeys(row["how"] for row in rows):
+        table = Table(box=None, pad_edge=False)
+        table.add_column("file", overflow="fold")
+        shown = max(1, min(top, len(rows[0]["scores"])))
+        for place in range(shown):
+            table.add_column(f"{place + 1}.")
+            table.add_column("p" if how == "objective" else "cosine", justify="right")
+        for row in rows:
+            if row["how"] == how:
+                values = row["probabilities"] or row["scores"]
+                best = sorted(values, key=lambda name: -values[name])[:shown]
+                cells = [part for name in best for part in (Text(name), f"{values[name]:.3f}")]
+                table.add_row(Text(row["file"]), *cells)
+        console().print(table)
+        if how != "objective":
+            print("no trained term joins this modality with text: ranked by cosine, which is not a probability")

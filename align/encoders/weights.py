@@ -99,7 +99,7 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
         odd = {"missing": missing, "unknown": unknown}
-        said = [f"{len(names)} {kind}: {_listing(names)}" for kind, names in odd.items() if names]
+        said = [f"{len(names)} {kind}: {listing(names)}" for kind, names in odd.items() if names]
         raise ValueError(f"{where} does not fit the model: {'; '.join(said)}")
     shapes = [
         f"{name} {tuple(x.shape)} instead of {tuple(wanted[name].shape)}"
@@ -107,11 +107,12 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
         if name in wanted and x.shape != wanted[name].shape
     ]
     if shapes:
-        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {_listing(shapes)}")
+        raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
     module.load_state_dict({name: x for name, x in tensors.items() if name in wanted}, strict=False)
 
 
-def _listing(names: Collection[str]) -> str:
+def listing(names: Collection[str]) -> str:
+    """Return the first names, and how many more there are."""
     first = list(names)[:LISTED]
     return ", ".join(first) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
 

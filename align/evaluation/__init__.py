@@ -1,5 +1,6 @@
 """Measurements of a joint space, one evaluator a file, with the protocol that made their numbers."""
 
+from align.evaluation.classify import Labelled, classify
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
@@ -11,11 +12,13 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 __all__ = [
     "Evaluator",
     "Findings",
+    "Labelled",
     "Results",
     "Retrieval",
     "Space",
     "ZeroShot",
     "class_prompts",
+    "classify",
     "evaluate",
     "protocol",
     "retrieval",
@@ -25,7 +28,7 @@ __all__ = [
 
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
-    ("altered", "blocks", "classes", "protocol", "readings"),
+    ("altered", "blocks", "classes", "classify", "protocol", "readings"),
     ("hits", "retrieval_section"),
     ("space",),
     ("findings", "notes"),

@@ -82,6 +82,21 @@ def model_folder(source: str, patterns: Sequence[str] = MODEL_FILES) -> Path | N
     return None
 
 
+def source_folder(source: str, patterns: Sequence[str] = MODEL_FILES) -> Path:
+    """Return the folder of a source: as ``model_folder`` takes it, ``owner/name[@revision]`` too, or a file in it.
+
+    Raises FileNotFoundError in one line where there is none.
+    """
+    folder = model_folder(source, patterns)
+    if folder is not None:
+        return folder
+    if Path(source).is_file():
+        return Path(source).parent
+    if is_repository(source):
+        return hub_folder(source, patterns)
+    raise FileNotFoundError(f"no file or folder {source}, and no name on the hub, which has the form owner/name")
+
+
 def licence_of(folder: Path) -> str:
     """Return the licence that a model card (README.md) states in its header, "unstated" where it states none."""
     import re

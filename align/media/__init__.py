@@ -12,8 +12,8 @@ from align.media.words import WORDS
 
 FLOORS = (
     ("reading", "recode"),
-    ("medium",),
-    ("npy", "pictures", "sounds", "sketch"),
+    ("medium", "npy"),
+    ("pictures", "sounds", "sketch"),
     ("shapes", "words"),
     ("picture", "sound", "cloud"),
     ("array",),

@@ -18,6 +18,8 @@ from align.values import Features, Origin, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
+_AT_MOST = ("vocabulary", "context")
+"""Attributes of a preprocess that may not pass an encoder's ``NAME_limit``, where it states one."""
 
 
 @final
@@ -159,6 +161,11 @@ def _agree(preprocess: Any, encoder: Any) -> None:
             gives, takes = ((x, x) if isinstance(x, int) else tuple(x) for x in (gives, takes))
         if gives != takes:
             says = f"{type(preprocess).__name__} gives {name} {gives}, {type(encoder).__name__} takes {name} {takes}"
+            raise ValueError(f"{says}; they have to agree")
+    for name in _AT_MOST:
+        gives, most = getattr(preprocess, name, None), getattr(encoder, f"{name}_limit", None)
+        if gives is not None and most is not None and gives > most:
+            says = f"{type(preprocess).__name__} gives {name} {gives}, {type(encoder).__name__} takes at most {most}"
             raise ValueError(f"{says}; they have to agree")
 
 

@@ -3,8 +3,9 @@
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
+from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
 from align.preprocess.points import Points
 from align.preprocess.text import Bytes, Tokens
 
-__all__ = ["Array", "Audio", "Bytes", "Image", "Points", "Preprocess", "Tokens"]
+__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Tokens"]

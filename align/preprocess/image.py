@@ -1,96 +1,149 @@
-"""Images: a picture in one of seven formats becomes an RGB uint8 row of one size."""
+"""Images: a picture becomes a row of one size, as published processors or ours make it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from align.media.picture import MAX_PIXELS, PICTURE
-from align.media.pictures.read import read_picture
+from align.media.pictures.bands import read_bands
+from align.media.pictures.channels import TOP
 from align.media.recode import check_levels
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
+from align.preprocess.image_presets import MEANS, STDS, Alpha, Backend, Interpolation, Resize, n_numbers, resolve
+from align.preprocess.image_resize import TORCH, fit, random_box, resize, weigh_by_alpha
 
-MEANS = {
-    "clip": (0.48145466, 0.4578275, 0.40821073),
-    "imagenet": (0.485, 0.456, 0.406),
-    "half": (0.5, 0.5, 0.5),
-}
-STDS = {
-    "clip": (0.26862954, 0.26130258, 0.27577711),
-    "imagenet": (0.229, 0.224, 0.225),
-    "half": (0.5, 0.5, 0.5),
-}
+DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
 
 class Image(Preprocess):
-    """RGB images of size x size. Rows are uint8 (3, size, size), and ``device`` makes them float32, normalised.
+    """Images of one size. Rows are (channels, H, W), and ``device`` makes them float32, normalised.
 
     Args:
-        size: pixels a side.
-        mean, std: the name of a preset ("clip", "imagenet", "half"), or three numbers for values in [0, 1]. std=None
-            takes the preset that mean names.
+        size: pixels a side, or (height, width).
+        mean, std: the name of a preset ("clip", "imagenet", "half"), or a number a channel for values in [0, 1].
+            std=None takes the preset that mean names. Default: clip's, and .5 for other channels than three.
         crop_scale: share of the area that a random crop keeps in training. (1, 1) trains on evaluation's crop.
         crop_ratio: width / height of that crop.
         flip: mirror half of the training images. It is off, because digits, letters and gestures do not survive it.
-        resize: "crop" scales the short side to size and takes the centre, "squash" scales both sides.
+        resize: "crop" scales the short side to the size and takes the centre, "squash" scales both sides, "pad" scales
+            the long side and fills the rest. Default: crop.
         max_pixels: a larger picture is refused by its header.
         levels: the values of black and white in pictures of more than 8 bits or of floats, as (0, 4095) for 12 bits
             stored in 16. None takes the range that the file states (SMin- and SMaxSampleValue, Min- and MaxSampleValue
             or OME's SignificantBits of a TIFF, sBIT of a PNG), else the type's (floats: 0 to 1), else, for floats
             beyond, the picture's smallest and largest value. `align shards check` names pictures that this hardly fits.
+        preset: a published processor, which fills each argument that is left out: "openai-clip" (open_clip), "clip-hf",
+            "siglip" (transformers 5), "imagenet" (timm, torchvision), "pe-core". See ``image_presets.PRESETS``.
+        interpolation: bicubic (default), bilinear or nearest, and in PIL also lanczos, box and hamming.
+        backend: the library whose pixels the rows equal: "torch" (default), "pil" (open_clip and timm, to the bit) or
+            "transformers" (its version 5, to the bit: torch, and a crop whose corner is rounded down).
+        crop: share of the scaled side that the centre keeps, timm's crop_pct. Default: 1.
+        fill: colour of the border of "pad", from 0 to 255, or a number a channel. Default: 0.
+        alpha: "white" (default) shows transparent parts white, "drop" shows their hidden colours, and "keep", in PIL,
+            weighs colours by alpha while it scales and drops it then.
+        channels: of the rows. One is grey, four are colours and alpha, and any number is read from .npy.
+        bits: of the rows: 8, 16 or 32 (floats). Default: 8 for three channels, else 16.
+
+    Raises ValueError for arguments that do not fit each other.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = PICTURE.suffixes
+    suffixes: ClassVar[tuple[str, ...]] = (*PICTURE.suffixes, "npy")
     medium = PICTURE
 
     def __init__(
         self,
-        size: int = 224,
-        mean: str | tuple[float, float, float] = "clip",
-        std: str | tuple[float, float, float] | None = None,
+        size: int | tuple[int, int] = 224,
+        mean: str | tuple[float, ...] | None = None,
+        std: str | tuple[float, ...] | None = None,
         crop_scale: tuple[float, float] = (0.9, 1.0),
         crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool = False,
-        resize: Literal["crop", "squash"] = "crop",
+        resize: Resize | None = None,
         max_pixels: int = MAX_PIXELS,
         levels: tuple[float, float] | None = None,
+        preset: str | None = None,
+        interpolation: Interpolation | None = None,
+        backend: Backend | None = None,
+        crop: float | None = None,
+        fill: float | tuple[float, ...] | None = None,
+        alpha: Alpha | None = None,
+        channels: int = 3,
+        bits: Literal[8, 16, 32] | None = None,
     ):
-        check_at_least("size", size, 1)
-        check_choice("resize", resize, ("crop", "squash"))
-        for name, (low, high) in {"crop_scale": crop_scale, "crop_ratio": crop_ratio}.items():
-            if not 0 < low <= high:
-                raise ValueError(f"{name}={(low, high)} must be 0 < low <= high")
-        if std is None and not isinstance(mean, str):
-            raise ValueError(f"mean={tuple(mean)} are numbers: give std as three numbers too, or its preset's name")
-        if crop_scale[1] > 1:
-            raise ValueError(f"crop_scale={tuple(crop_scale)} is a share of the image's area; its end is at most 1")
-        check_levels(levels)
-        self.size = size
-        self.mean = mean
+        check_at_least("channels", channels, 1)
+        if channels != 3 and preset is None and mean is None and std is None:
+            mean, std = (0.5,) * channels, (0.5,) * channels
+        given = {"mean": mean, "resize": resize, "interpolation": interpolation, "backend": backend}
+        values = resolve(preset, {**given, "crop": crop, "fill": fill, "alpha": alpha})
+        self.size = size if isinstance(size, int) else tuple(size)
+        self.mean = values["mean"]
         self.std = std
         self.crop_scale = crop_scale
         self.crop_ratio = crop_ratio
         self.flip = flip
-        self.resize = resize
+        self.resize = values["resize"]
         self.max_pixels = max_pixels
         self.levels = levels
-        self.channels = 3
-        self._mean = three("mean", mean, MEANS)
-        self._std = three("std", std or mean, STDS)
+        self.preset = preset
+        self.interpolation = values["interpolation"]
+        self.backend = values["backend"]
+        self.crop = values["crop"]
+        fill = values["fill"]
+        self.fill = float(fill) if isinstance(fill, int | float) else tuple(float(v) for v in fill)
+        self.alpha = values["alpha"]
+        self.channels = channels
+        self.bits: Literal[8, 16, 32] = bits or (8 if channels == 3 else 16)
+        self._check()
+        self._mean = n_numbers("mean", self.mean, MEANS, channels)
+        self._std = n_numbers("std", self.std or self.mean, STDS, channels)
+        self._sides = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self._fill = self.fill if isinstance(self.fill, tuple) else (self.fill,) * channels
+
+    def _check(self) -> None:
+        """Raise ValueError for arguments that are unknown, out of range, or do not fit each other."""
+        for side in (self.size,) if isinstance(self.size, int) else self.size:
+            check_at_least("size", side, 1)
+        check_choice("resize", self.resize, ("crop", "squash", "pad"))
+        check_choice("interpolation", self.interpolation, (*TORCH, "lanczos", "box", "hamming"))
+        check_choice("backend", self.backend, ("torch", "pil", "transformers"))
+        check_choice("alpha", self.alpha, ("white", "drop", "keep"))
+        if self.bits not in DTYPES:
+            raise ValueError(f"bits={self.bits!r} is not known; it may be 8, 16 or 32")
+        for name, (low, high) in {"crop_scale": self.crop_scale, "crop_ratio": self.crop_ratio}.items():
+            if not 0 < low <= high:
+                raise ValueError(f"{name}={(low, high)} must be 0 < low <= high")
+        if self.std is None and not isinstance(self.mean, str):
+            numbers = tuple(self.mean)
+            raise ValueError(
+                f"mean={numbers} are numbers: give std as {len(numbers)} numbers too, or its preset's name"
+            )
+        if self.crop_scale[1] > 1:
+            raise ValueError(
+                f"crop_scale={tuple(self.crop_scale)} is a share of the image's area; its end is at most 1"
+            )
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop={self.crop} is a share of the scaled side: above 0, at most 1")
+        if self.backend != "pil" and self.interpolation not in TORCH:
+            raise ValueError(f"interpolation={self.interpolation!r} is PIL's alone: give backend='pil'")
+        if self.alpha == "keep" and self.backend != "pil":
+            raise ValueError("alpha='keep' is how PIL scales a transparent picture: give backend='pil'")
+        if isinstance(self.fill, tuple) and len(self.fill) != self.channels:
+            raise ValueError(f"fill={tuple(self.fill)} must be one number or {self.channels}, one a channel")
+        check_levels(self.levels)
 
     def decode(self, source: Any) -> Tensor:
-        """Return (3, H, W) uint8, upright, from bytes, a path, a PIL image, an ndarray (H, W[, 3]) or tensor (3, H, W).
+        """Return (C, H, W), upright, from bytes, a path, a PIL image, an ndarray (H, W[, C]) or tensor (C, H, W).
 
-        The first frame of an animation counts, and the first page of a TIFF. Raises BadSample: image/empty,
-        not-an-image, format, too-large, truncated, corrupt, non-finite, shape, dtype, range.
+        The first frame of an animation counts, and the first page of a TIFF. A transparent picture has its alpha as a
+        fourth channel under alpha="keep". Raises BadSample: image/empty, not-an-image, format, too-large, truncated,
+        corrupt, non-finite, shape, dtype, range.
         """
-        return read_picture(source, self.max_pixels, self.levels)
+        return read_bands(source, self.max_pixels, self.levels, self.channels, self.bits, self.alpha)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         if tuple(self.crop_scale) == (1, 1):
@@ -98,73 +151,32 @@ class Image(Preprocess):
         else:
             H, W = x.shape[-2:]
             top, left, height, width = random_box(H, W, self.crop_scale, self.crop_ratio, generator)
-            out = resize(x[:, top : top + height, left : left + width], self.size, self.size)
+            out = self._scale(x[:, top : top + height, left : left + width], *self._sides)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             out = out.flip(-1)
         return out
 
     def eval(self, x: Tensor) -> Tensor:
-        size = self.size
-        if self.resize == "squash":
-            return resize(x, size, size)
-        H, W = x.shape[-2:]
-        short = min(H, W)
-        if max(H, W) > 8 * short:  # scaled whole, a 1 x 100,000 strip would need gigabytes
-            x = centre(x, min(H, 8 * short), min(W, 8 * short))
-            H, W = x.shape[-2:]
-        return centre(resize(x, max(size, int(size * H / short)), max(size, int(size * W / short))), size, size)
+        return fit(x, self._sides, self.resize, self.crop, self._scale, self._fill, self.backend)
+
+    def _scale(self, x: Tensor, height: int, width: int) -> Tensor:
+        if len(x) == 4 and self.channels == 3:
+            return weigh_by_alpha(x, height, width, self.interpolation)
+        return resize(x, height, width, self.interpolation, self.backend)
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
-        return stack(rows, (3, self.size, self.size), torch.uint8)
+        return stack(rows, (self.channels, *self._sides), DTYPES[self.bits])
 
     def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return (n, 3, size, size) float32 of uint8 values: (value / 255 - mean) / std."""
-        mean = self.constant("mean", values.device, lambda: 255 * torch.tensor(self._mean).view(3, 1, 1))
-        std = self.constant("std", values.device, lambda: 255 * torch.tensor(self._std).view(3, 1, 1))
+        """Return (n, channels, H, W) float32: (value / white - mean) / std, in the order of the backend's library."""
+        by_pil = self.backend == "pil"
+        top = 1 if by_pil else TOP[self.bits]
+        mean = self.constant("mean", values.device, lambda: top * torch.tensor(self._mean).view(-1, 1, 1))
+        std = self.constant("std", values.device, lambda: top * torch.tensor(self._std).view(-1, 1, 1))
         if values.device.type == "cpu":  # numpy asks for huge pages: of 64 pictures, twice as fast as fresh small ones
             out = torch.from_numpy(np.empty(values.shape, np.float32)).copy_(values)
         else:
             out = values.to(torch.float32, copy=True)
+        if by_pil:
+            out.div_(TOP[self.bits])
         return out.sub_(mean).div_(std)  # in place: three times as fast on a CPU
-
-
-def three(name: str, value: str | Sequence[float], presets: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """Return a preset's three numbers, or the three that were given."""
-    if isinstance(value, str):
-        check_choice(name, value, tuple(presets))
-        return presets[value]
-    if len(value) != 3 or (name == "std" and not all(v > 0 for v in value)):
-        raise ValueError(f"{name}={value!r} must be three {'positive ' if name == 'std' else ''}numbers, or a preset")
-    return tuple(float(v) for v in value)
-
-
-def resize(x: Tensor, height: int, width: int) -> Tensor:
-    """Scale (3, H, W) uint8 to (3, height, width), bicubic with antialiasing."""
-    if tuple(x.shape[-2:]) == (height, width):
-        return x
-    return F.interpolate(x[None], (height, width), mode="bicubic", antialias=True)[0]
-
-
-def centre(x: Tensor, height: int, width: int) -> Tensor:
-    """Return the middle height x width of (3, H, W), rounded as torchvision's CenterCrop."""
-    H, W = x.shape[-2:]
-    top, left = round((H - height) / 2), round((W - width) / 2)
-    return x[:, top : top + height, left : left + width]
-
-
-def random_box(
-    H: int, W: int, scale: Sequence[float], ratio: Sequence[float], generator: torch.Generator
-) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of a crop with a random share of the area and a random shape.
-
-    Szegedy et al. 2015, section 6, as torchvision's RandomResizedCrop: ten tries, then the largest central box.
-    """
-    for draw in torch.rand((10, 4), generator=generator).tolist():
-        area = H * W * (scale[0] + draw[0] * (scale[1] - scale[0]))
-        shape = exp(log(ratio[0]) + draw[1] * (log(ratio[1]) - log(ratio[0])))
-        width, height = round((area * shape) ** 0.5), round((area / shape) ** 0.5)
-        if 0 < width <= W and 0 < height <= H:
-            return int(draw[2] * (H - height + 1)), int(draw[3] * (W - width + 1)), height, width
-    height = max(1, min(H, round(W / ratio[0])))
-    width = max(1, min(W, round(H * ratio[1])))
-    return (H - height) // 2, (W - width) // 2, height, width

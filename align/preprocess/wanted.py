@@ -9,9 +9,10 @@ from typing import Any
 
 from align.preprocess.base import Preprocess
 
-FREE = frozenset(
-    {"preset", "crop_scale", "crop_ratio", "flip", "max_pixels", "levels", "augment", "limits", "dtype", "max_seconds"}
-)
+IMAGE = ("crop_scale", "crop_ratio", "flip", "max_pixels", "levels")
+AUDIO = ("augment", "limits", "dtype", "max_seconds")
+POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
+FREE = frozenset((*IMAGE, *AUDIO, *POINTS))
 """Arguments that training chooses for itself: augmentation, limits and the precision that workers ship."""
 
 
@@ -26,7 +27,8 @@ def differences(preprocess: Preprocess, description: Mapping[str, Any]) -> list[
     wanted = build_wanted(description)
     if type(preprocess) is not type(wanted):
         return [f"{type(preprocess).__name__} instead of {type(wanted).__name__}"]
-    names = [name for name in inspect.signature(type(wanted)).parameters if hasattr(wanted, name) and name not in FREE]
+    parameters = inspect.signature(type(wanted)).parameters.values()
+    names = [p.name for p in parameters if hasattr(wanted, p.name) and p.name not in FREE and not _is_shorthand(p)]
     return [
         f"{name} {getattr(preprocess, name)!r} instead of {getattr(wanted, name)!r}"
         for name in names
@@ -36,3 +38,8 @@ def differences(preprocess: Preprocess, description: Mapping[str, Any]) -> list[
 
 def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _is_shorthand(p: inspect.Parameter) -> bool:
+    """Return True for a preset that only fills other arguments: their values are compared."""
+    return p.name == "preset" and p.default is None

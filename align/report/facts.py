@@ -20,7 +20,7 @@ def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[An
     """Return the protocol without notes and bad data, and every score by its name, both folded."""
     out: list[AnyBlock] = []
     if protocol:
-        entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v is not None}
+        entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v not in (None, {})}
         out.append(Fold("Command, model, shards, classes, hit rule, tie rule", [Entries(entries)]))
     if scores:
         out.append(Fold(f"All {len(scores)} scores, by their names in results.json", [Values(scores)]))

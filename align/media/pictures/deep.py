@@ -66,15 +66,38 @@ def wide_grey(image: Any, page: Page | None, bits: int | None) -> tuple[np.ndarr
     elif page.form == 1:
         values = values.view(np.uint32)
     type = np.iinfo(values.dtype)
-    return values, (type.min, type.max), _stated_range(values, page, bits)
+    return values, (type.min, type.max), stated_range(values, page, bits)
 
 
 def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
     """Return the function that scales 16-bit colours to 8 bits, or None for other pictures.
 
-    PIL alone would drop the lower eight bits. Call this before the image is loaded, and the returned function after.
+    Call this before the image is loaded, and the returned function after.
 
     again: opens the image's file anew.
+    """
+    join = every_bit_of(image, again)
+    if join is None:
+        return None
+
+    def lower(
+        image: Any, page: Page | None, bits: int | None, levels: Sequence[float] | None, source: Any
+    ) -> tuple[Any, Used]:
+        from PIL import Image
+
+        values = join(image)
+        colours, used = to_bytes(values, (0, 65535), stated_range(values, page, bits), levels, source)
+        out = Image.fromarray(np.dstack([colours, np.asarray(image)[..., 3:]]))
+        out.info.update(image.info)
+        return out, used
+
+    return lower
+
+
+def every_bit_of(image: Any, again: Callable[[], Any] | None) -> Callable[[Any], np.ndarray] | None:
+    """Return the function that gives the 16-bit colours (H, W, 3) of a loaded image, or None for other pictures.
+
+    PIL alone would drop the lower eight bits. Call this before the image is loaded, and the returned function after.
     """
     tiles = getattr(image, "tile", None)
     if not tiles or again is None:
@@ -85,26 +108,17 @@ def wide_colours(image: Any, again: Callable[[], Any] | None) -> Lower | None:
         return None
     other = f"{mode};16{ {'B': 'L', 'L': 'B', 'N': SWAPPED}[depth[-1]] }"
 
-    def lower(
-        image: Any, page: Page | None, bits: int | None, levels: Sequence[float] | None, source: Any
-    ) -> tuple[Any, Used]:
-        from PIL import Image
-
+    def join(image: Any) -> np.ndarray:
         with again() as second:  # in the other byte order PIL keeps the lower eight bits
             second.tile = [t._replace(args=other if isinstance(args, str) else (other, *args[1:])) for t in second.tile]
             second.load()
             low = np.asarray(second)
-        high = np.asarray(image)  # (H, W, 3|4)
-        values = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
-        colours, used = to_bytes(values, (0, 65535), _stated_range(values, page, bits), levels, source)
-        out = Image.fromarray(np.dstack([colours, high[..., 3:]]))
-        out.info.update(image.info)
-        return out, used
+        return np.asarray(image)[..., :3].astype(np.uint16) << 8 | low[..., :3]
 
-    return lower
+    return join
 
 
-def _stated_range(values: np.ndarray, page: Page | None, bits: int | None) -> Range | None:
+def stated_range(values: np.ndarray, page: Page | None, bits: int | None) -> Range | None:
     """Return the range that the file states, or None.
 
     PNG requires values of few significant bits to be scaled up to all 16 (11.3.2.7). Then the upper bits hold the whole

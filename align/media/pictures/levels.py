@@ -1,6 +1,7 @@
-"""Values of more than 8 bits to 0 … 255: the value of black, the value of white, and who states them.
+"""Values of more than 8 bits to 0 … 255, or to 16 bits or floats: the values of black and white, and who states them.
 
-The range is cut in 256 equal steps, so 16 bits keep their upper eight. Values outside become black or white.
+For 8 bits the range is cut in 256 equal steps, so 16 bits keep their upper eight. For 16 bits and floats black is 0 and
+white is 65535 or 1, and the range of the type is kept to the bit. Values outside become black or white.
 """
 
 from __future__ import annotations
@@ -43,8 +44,35 @@ def to_bytes(
     ``natural``, the range of the type (for floats 0 to 1, if no value lies outside), else from the picture's smallest
     and largest value. Raises BadSample: image/non-finite.
     """
+    used = find_range(values, natural, stated, levels, source)
+    return _scale(values, used.low, used.high, values.dtype.kind == "f"), used
+
+
+def to_depth(
+    values: np.ndarray,
+    natural: Range | None,
+    stated: Range | None,
+    levels: Sequence[float] | None,
+    source: Any,
+    bits: int,
+) -> np.ndarray:
+    """Return values of any shape as uint8 (bits=8, ``to_bytes``), uint16 (16) or float32 in [0, 1] (32)."""
+    if bits == 8:
+        return to_bytes(values, natural, stated, levels, source)[0]
+    used = find_range(values, natural, stated, levels, source)
+    if bits == 16 and values.dtype == np.uint16 and (used.low, used.high) == (0, 65535):
+        return values
+    shares = (values.astype(np.float64) - used.low) / (used.high - used.low or 1)
+    shares = shares.clip(0, 1)
+    return np.rint(shares * 65535).astype(np.uint16) if bits == 16 else shares.astype(np.float32)
+
+
+def find_range(
+    values: np.ndarray, natural: Range | None, stated: Range | None, levels: Sequence[float] | None, source: Any
+) -> Used:
+    """Return the values of black and white, and who states them, as ``to_bytes`` says. Raises image/non-finite."""
     if values.size == 0:
-        return values.astype(np.uint8), Used(values.dtype, 0, 0, 0, 0, "dtype")
+        return Used(values.dtype, 0, 0, 0, 0, "dtype")
     least, most = float(values.min()), float(values.max())
     if not np.isfinite([least, most]).all():
         wrong = int((~np.isfinite(values)).sum())
@@ -58,7 +86,7 @@ def to_bytes(
         (low, high), by = natural, "dtype"
     else:
         low, high, by = least, most, "picture"
-    return _scale(values, low, high, floats), Used(values.dtype, least, most, low, high, by)
+    return Used(values.dtype, least, most, low, high, by)
 
 
 def _scale(values: np.ndarray, low: float, high: float, floats: bool) -> np.ndarray:

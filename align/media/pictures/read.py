@@ -77,11 +77,11 @@ def decode(source: Any, max_pixels: int, levels: Sequence[float] | None = None, 
                     pixels = from_jpeg(file.read(), source)
                     if pixels is not None:
                         return Decoded(pixels)
-                    image = _open_image(file, kind)
+                    image = open_image(file, kind)
                 return from_pil(image, source)  # its decoder finds a cut itself
             check_whole(kind, file, source)
             bits = significant_bits(file) if kind == "PNG" else None
-            return from_pil(image, source, levels, page, bits, lambda: _open_image(file, kind), every_bit)
+            return from_pil(image, source, levels, page, bits, lambda: open_image(file, kind), every_bit)
 
 
 @contextmanager
@@ -133,7 +133,8 @@ def is_deep(data: bytes) -> bool:
         return False
 
 
-def _open_image(file: BinaryIO, kind: str) -> Any:
+def open_image(file: BinaryIO, kind: str) -> Any:
+    """Return PIL's image of an open file of a known format, not yet loaded."""
     from PIL import Image
 
     file.seek(0)

@@ -63,15 +63,25 @@ def from_pil(
     return Decoded(pixels, used)
 
 
+def has_alpha(image: Any) -> bool:
+    """Return True for a PIL image with transparent parts."""
+    transparent = "transparency" in image.info and image.mode in ("P", "L", "RGB")
+    return transparent or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def rgba(image: Any) -> Any:
+    """Return a loaded PIL image of 8 bits with its transparency as RGBA."""
+    if image.mode in ("PA", "La", "RGBa"):  # PIL converts these in two steps only
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("RGBA")
+
+
 def rgb(image: Any) -> Any:
     """Return a loaded PIL image of 8 bits as RGB. Transparent parts show white."""
     from PIL import Image
 
-    transparent = "transparency" in image.info and image.mode in ("P", "L", "RGB")
-    if transparent or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        if image.mode in ("PA", "La", "RGBa"):  # PIL converts these in two steps only
-            image = image.convert("LA" if image.mode == "La" else "RGBA")
-        image = image.convert("RGBA")
+    if has_alpha(image):
+        image = rgba(image)
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     if image.mode == "LAB":
@@ -99,7 +109,7 @@ def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.n
     elif array.dtype == np.uint16 or (levels is not None and array.dtype.kind in "iuf" and array.dtype != np.uint8):
         array = to_bytes(array, (0, 65535), None, levels, None)[0]
     elif array.dtype.kind == "f" and array.size:
-        _check_shares(array)
+        check_shares(array)
         array = to_bytes(array, (0, 1), None, None, None)[0]
     elif array.dtype != np.uint8:
         detail = f"pixels of {array.dtype}; expected uint8 (0 to 255) or floats (0 to 1), or levels=(BLACK, WHITE)"
@@ -116,7 +126,7 @@ def from_array(array: np.ndarray, levels: Sequence[float] | None = None) -> np.n
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
-def _check_shares(array: np.ndarray) -> None:
+def check_shares(array: np.ndarray) -> None:
     """Raise BadSample image/range unless all floats lie in [0, 1]."""
     low, high = float(array.min()), float(array.max())  # NaN if any is NaN
     if not (low >= 0 and high <= 1):

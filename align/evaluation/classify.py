@@ -1,0 +1,102 @@
+"""Zero-shot classification of files, without shards: ``align.classify`` and ``align zeroshot``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from align.checkpoint import load
+from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
+from align.model import JointModel
+from align.scoring import choose, score
+
+
+class Labelled(NamedTuple):
+    """One input's class: the best, the cosine of each, and their probabilities, or None where no term gives them."""
+
+    label: str
+    scores: dict[str, float]
+    probabilities: dict[str, float] | None
+
+
+def classify(
+    model: JointModel | str | Path,
+    classes: Sequence[str] | Mapping[str, str],
+    /,
+    *,
+    templates: Sequence[str] | None = None,
+    **inputs: Sequence[Any],
+) -> list[Labelled]:
+    """Return the class of each input, by zero-shot classification (Radford et al. 2021, arXiv:2103.00020, section 3.1).
+
+        align.classify("open_clip:ViT-B-32/laion2b_s34b_b79k", ["cat", "dog"], image=["one.jpg", "two.jpg"])
+
+    The trained objective gives the probabilities: a softmax over the classes at its learned scale. Where no term of it
+    joins the inputs with text, the classes are ranked by cosine.
+
+    Args:
+        model: a model, or a name that ``align.load`` takes.
+        classes: names of classes, or label -> its name in prompts.
+        templates: prompts, each with one ``{}``. None takes "{}" and "a {}".
+        inputs: modality -> n paths, bytes or objects, as ``JointModel.embed`` takes them. Of several modalities, row i
+            of each belongs to one thing.
+
+    Raises ValueError for a model without a text tower, for no inputs, and as ``align.load`` and ``embed`` do. Warns of
+    classes with the same prompts: they count as one, by the first name.
+    """
+    if not isinstance(model, JointModel):
+        model = load(model)
+    if isinstance(classes, str):
+        raise TypeError(f"classes is a list of names, not {classes!r}")
+    words = dict(classes) if isinstance(classes, Mapping) else {str(name): str(name) for name in classes}
+    rows, _, notes = label_inputs(model, words, templates, inputs)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return rows
+
+
+def label_inputs(
+    model: JointModel,
+    words: Mapping[str, str],
+    templates: Sequence[str] | None,
+    inputs: Mapping[str, Sequence[Any]],
+) -> tuple[list[Labelled], str, list[str]]:
+    """Return the class of each input, the rule that ranked them, and notes on classes with the same prompts.
+
+    words: label -> its name in prompts.
+    """
+    check_modalities(model, inputs)
+    templates = list(templates or default_templates)
+    first = equal_prompts(model, list(words.values()), templates)
+    labels = list(words)
+    classes = [labels[i] for i in dict.fromkeys(first)]
+    pairs = [(labels[i], label) for i, label in zip(first, labels, strict=True) if labels[i] != label]
+    notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
+    given: dict[str, Any] = {modality: list(rows) for modality, rows in inputs.items()}
+    embedded = {modality: rows.cpu() for modality, rows in model.embed(**given).items()}
+    prompts = class_prompts(model, [words[name] for name in classes], templates)
+    how = choose(model.terms, embedded, "text")
+    cosine = ranked = score(embedded, prompts, "cosine", of="text")
+    shares = None
+    if how == "objective":
+        ranked = score(embedded, prompts, how, of="text", terms=model.terms)
+        shares = torch.softmax(ranked, dim=1)
+    found = []
+    for i, best in enumerate(ranked.argmax(1).tolist()):
+        probabilities = None if shares is None else dict(zip(classes, shares[i].tolist(), strict=True))
+        found.append(Labelled(classes[best], dict(zip(classes, cosine[i].tolist(), strict=True)), probabilities))
+    return found, how, notes
+
+
+def check_modalities(model: JointModel, modalities: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the model has a text tower and the modalities are others than text."""
+    if "text" not in model.modalities:
+        raise ValueError(f"zero-shot needs a text tower; the model has {', '.join(model.modalities)}")
+    if not modalities:
+        raise ValueError("zero-shot needs inputs of a modality, as in image=[...]")
+    if "text" in modalities:
+        raise ValueError("zero-shot labels other modalities than text")

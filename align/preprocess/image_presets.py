@@ -1,0 +1,90 @@
+"""Published image processors: how a library makes rows of pictures, by name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from align.preprocess.base import check_choice
+
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]
+Backend = Literal["torch", "pil", "transformers"]
+Resize = Literal["crop", "squash", "pad"]
+Alpha = Literal["white", "drop", "keep"]
+
+MEANS = {
+    "clip": (0.48145466, 0.4578275, 0.40821073),
+    "imagenet": (0.485, 0.456, 0.406),
+    "half": (0.5, 0.5, 0.5),
+}
+STDS = {
+    "clip": (0.26862954, 0.26130258, 0.27577711),
+    "imagenet": (0.229, 0.224, 0.225),
+    "half": (0.5, 0.5, 0.5),
+}
+
+
+class Processor(NamedTuple):
+    """Arguments of ``Image`` that a processor fixes. Its size belongs to the model."""
+
+    mean: str
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bicubic"
+    backend: Backend = "torch"
+    crop: float = 1.0
+    fill: float = 0.0
+    alpha: Alpha = "white"
+
+
+OURS = Processor("clip")
+"""The arguments where no preset is named."""
+
+PRESETS = {
+    "openai-clip": Processor("clip", backend="pil", alpha="keep"),
+    "clip-hf": Processor("clip", backend="transformers"),
+    "siglip": Processor("half", "squash", backend="transformers"),
+    "imagenet": Processor("imagenet", interpolation="bilinear", backend="pil", crop=0.875, alpha="drop"),
+    "pe-core": Processor("half", "squash", "bilinear", "pil", alpha="keep"),
+}
+"""Published processors, and the traps of each.
+
+- openai-clip: open_clip's ``image_transform``, through PIL. The result of PIL's bicubic differs from torch's by up to 2
+  of 255. open_clip scales a transparent picture with its alpha and drops the alpha afterwards, so transparent parts
+  come out black.
+- clip-hf: ``CLIPImageProcessor`` of transformers 5, on uint8 through torchvision. Its centre crop rounds down where
+  PIL's and torchvision's round half to even. So the crop of a picture may start one pixel before that of openai-clip.
+- siglip: ``SiglipImageProcessor`` of transformers 5. Both sides are scaled to the size, so a picture is distorted.
+  Checkpoints of SigLIP 2 state bilinear.
+- imagenet: the default evaluation of timm and of torchvision. The short side is scaled to size / .875, in PIL.
+  Many models of timm state another share and interpolation (``TimmImage.wants``).
+- pe-core: open_clip's configuration of the Perception Encoder: squashed and bilinear, where CLIP crops and is bicubic.
+
+No library turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255 or keep their upper
+byte. Here pictures are upright, and 16 bits are scaled. open_clip scales a picture with a palette by the nearest pixel.
+Here it becomes RGB first, as it does in open_clip's own loader of training data.
+"""
+
+
+def resolve(preset: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``given`` with the processor's values in place of None. ``std`` follows ``mean`` unless it is given.
+
+    Raises ValueError for a preset that is not known.
+    """
+    if preset is not None:
+        check_choice("preset", preset, tuple(PRESETS))
+    processor = OURS if preset is None else PRESETS[preset]
+    return {name: getattr(processor, name) if value is None else value for name, value in given.items()}
+
+
+def n_numbers(
+    name: str, value: str | tuple[float, ...] | list[float], presets: dict[str, tuple[float, ...]], n: int
+) -> tuple[float, ...]:
+    """Return a preset's numbers, or the ``n`` that were given. Raises ValueError for another count."""
+    words = {3: "three"}.get(n, str(n))
+    if isinstance(value, str):
+        check_choice(name, value, tuple(presets))
+        if n != 3:
+            raise ValueError(f"{name}={value!r} is of three channels, and channels={n}; give {n} numbers")
+        return presets[value]
+    if len(value) != n or (name == "std" and not all(v > 0 for v in value)):
+        raise ValueError(f"{name}={value!r} must be {words} {'positive ' if name == 'std' else ''}numbers, or a preset")
+    return tuple(float(v) for v in value)

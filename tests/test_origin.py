@@ -1,0 +1,173 @@
+"""Origins of published weights and files of preprocesses: they travel with a model, and tell when it has changed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import ClassVar
+
+import pytest
+import torch
+import yaml
+
+import align
+from align.checkpoint import read_parts
+from align.encoders import Encoder, PointNet, Precomputed
+from align.preprocess import Array, Points
+from align.preprocess.text import Text
+from align.values import Features, Origin
+
+CC = Origin("owner/points", "ab" * 32, "CC-BY-4.0")
+
+
+class Words(Text):
+    """Preprocess of a tokenizer's file: the place of each word in it. It is imported by its path, test_origin.Words."""
+
+    def __init__(self, tokenizer: str, context: int = 4):
+        super().__init__(context)
+        self.tokenizer = tokenizer
+        with open(tokenizer, encoding="utf-8") as file:
+            self.text = file.read()
+        self.words = json.loads(self.text)
+
+    def assets(self):
+        return {"tokenizer": self.text}
+
+    def eval(self, x):
+        ids = [self.words.index(word) + 1 for word in x.split()][: self.context]
+        return torch.tensor(ids + [0] * (self.context - len(ids)))
+
+
+class WantsPoints(PointNet):
+    """Encoder whose weights were trained on 16 points at their own scale."""
+
+    lengths: ClassVar[int] = 16
+
+    def wants(self):
+        arguments = {"points": self.lengths, "preset": "absolute", "color": False}
+        return {"class_path": "align.preprocess.Points", "init_args": arguments}
+
+
+class Bag(Encoder):
+    def __init__(self, width: int = 3):
+        super().__init__()
+        self.width = width
+        self.table = torch.nn.Embedding(9, width)
+
+    def encode(self, values):
+        return Features(self.table(values).mean(1))
+
+
+def published(origin=CC):
+    torch.manual_seed(0)
+    encoder = PointNet(width=8, channels=3, hidden=(8,))
+    encoder.origin = origin
+    towers = {
+        "points": align.Tower(Points(16, color=False), encoder),
+        "scan": align.Tower(Points(16, color=False)),
+        "sensor": align.Tower(Array((3,)), Precomputed(3)),
+    }
+    return align.JointModel(towers, 4, share={"scan": "points"})
+
+
+def test_the_origin_travels_with_the_model(tmp_path):
+    align.save(published(), tmp_path / "one")
+    parts = json.loads((tmp_path / "one" / "model.json").read_text())["parts"]
+    assert parts == {
+        "points.encoder": {"source": CC.source, "sha256": CC.sha256, "licence": CC.licence, "changed": False}
+    }
+    loaded = align.load(tmp_path / "one")
+    assert loaded.towers["points"].encoder.origin == CC
+    align.save(loaded, tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "model.json").read_text())["parts"] == parts
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_trained_weights_are_changed(tmp_path, again):
+    model = published()
+    if again:
+        align.save(model, tmp_path / "before")
+        model = align.load(tmp_path / "before").train()
+    with torch.no_grad():
+        model.towers["points"].head.project.weight.add_(1)
+    assert not read_parts(model)["points.encoder"]["changed"]  # the head is no part of what was published
+    with torch.no_grad():
+        model.towers["points"].encoder.each[0].weight[0, 0].add_(1e-6)
+    assert read_parts(model)["points.encoder"]["changed"]
+    align.save(model, tmp_path / "after")
+    assert read_parts(align.load(tmp_path / "after"))["points.encoder"]["changed"]
+
+
+def test_a_model_without_published_weights_has_no_parts(tmp_path):
+    align.save(published(None), tmp_path / "model")
+    assert "parts" not in json.loads((tmp_path / "model" / "model.json").read_text())
+
+
+def test_a_tower_takes_the_preprocess_that_its_encoder_wants():
+    tower = align.Tower(None, WantsPoints(width=8, channels=3))
+    assert (tower.preprocess.points, tower.preprocess.preset, tower.preprocess.color) == (16, "absolute", False)
+    with pytest.raises(ValueError, match="PointNet states no preprocess; give one"):
+        align.Tower(None, PointNet())
+
+
+def test_another_preprocess_is_said_for_published_weights_alone():
+    align.Tower(Points(16, color=False), WantsPoints(width=8, channels=3))
+    encoder = WantsPoints(width=8, channels=3)
+    encoder.origin = CC
+    align.Tower(Points(16, "absolute", color=False, rotate="up"), encoder)  # augmentation is the trainer's choice
+    with pytest.warns(UserWarning, match="owner/points were trained with other preprocessing: preset 'unit_sphere'"):
+        align.Tower(Points(16, color=False), encoder)
+    with pytest.warns(UserWarning, match="Array instead of Points"):
+        align.Tower(Array((16, 3)), encoder)
+
+
+def test_a_borrower_takes_the_lender_s_preprocess():
+    towers = {"points": align.Tower(None, WantsPoints(width=8, channels=3)), "scan": align.Tower()}
+    model = align.JointModel(towers, 4, share={"scan": "points"})
+    assert model.preprocess["scan"].points == 16
+
+
+# files of a preprocess
+
+
+@pytest.fixture
+def worded(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_origin", sys.modules[__name__])
+    (tmp_path / "words.json").write_text(json.dumps(["a", "blue", "cone"]))
+    model = align.JointModel({"text": align.Tower(Words(str(tmp_path / "words.json")), Bag())}, 4).eval()
+    align.save(model, tmp_path / "model")
+    (tmp_path / "words.json").unlink()  # the model does not need it any more
+    return model, tmp_path / "model"
+
+
+def test_a_checkpoint_carries_the_files_of_its_preprocesses(worded, tmp_path):
+    model, folder = worded
+    assert json.loads((folder / "text.tokenizer.json").read_text()) == ["a", "blue", "cone"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["towers"]["text"]["preprocess"]["init_args"]["tokenizer"] == {"asset": "text.tokenizer.json"}
+    loaded = align.load(folder, allow=["test_origin"])
+    given = ["blue cone", "a a"]
+    assert torch.equal(loaded.embed(text=given)["text"], model.embed(text=given)["text"])
+    align.save(loaded, tmp_path / "again")
+    assert torch.equal(
+        align.load(tmp_path / "again", allow=["test_origin"]).embed(text=given)["text"], model.embed(text=given)["text"]
+    )
+
+
+def test_a_damaged_file_is_named(worded):
+    _, folder = worded
+    (folder / "text.tokenizer.json").write_text('["cone"]')
+    with pytest.raises(ValueError, match=r"text.tokenizer.json is damaged"):
+        align.load(folder, allow=["test_origin"])
+    (folder / "text.tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"tower 'text': tokenizer: no file text.tokenizer.json in the model folder"):
+        align.load(folder, allow=["test_origin"])
+
+
+def test_no_file_outside_the_folder_is_read(worded, tmp_path):
+    _, folder = worded
+    (tmp_path / "secret.json").write_text('["a"]')
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("asset: text.tokenizer.json", "asset: ../secret.json"))
+    with pytest.raises(ValueError, match=r"no file ../secret.json in the model folder"):
+        align.load(folder, allow=["test_origin"])
