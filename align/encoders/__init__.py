@@ -1,6 +1,7 @@
 """Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
+from align.encoders.hf_audio import HFAudio
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
@@ -10,10 +11,12 @@ from align.encoders.precomputed import Precomputed
 from align.encoders.spectrogram_cnn import SpectrogramCNN
 from align.encoders.spectrogram_vit import SpectrogramViT
 from align.encoders.timm_image import TimmImage
+from align.encoders.torchaudio_waves import TorchaudioWaves
 from align.encoders.transformer_text import TransformerText
 
 __all__ = [
     "Encoder",
+    "HFAudio",
     "ImageCNN",
     "OpenClipImage",
     "OpenClipText",
@@ -23,5 +26,6 @@ __all__ = [
     "SpectrogramCNN",
     "SpectrogramViT",
     "TimmImage",
+    "TorchaudioWaves",
     "TransformerText",
 ]

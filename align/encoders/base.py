@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from align.values import Features, Origin
+from align.values import Features, Origin, Values
 
 
 class Encoder(nn.Module, ABC):
@@ -28,14 +28,17 @@ class Encoder(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def encode(self, values: Tensor) -> Features:
-        """Return features of n >= 1 values (n, ...): pooled (n, W), tokens (n, L, W) or None, mask (n, L) or None."""
+    def encode(self, values: Any) -> Features:
+        """Return features of n >= 1 values (n, ...) or a dict of them: pooled (n, W), tokens (n, L, W), mask (n, L).
 
-    def forward(self, values: Tensor) -> Features:
+        tokens and mask may be None.
+        """
+
+    def forward(self, values: Values) -> Features:
         """Return ``encode``'s features, for n = 0 too. Then every parameter's gradient is zero, not None."""
-        if len(values):
+        if len(next(iter(values.values())) if isinstance(values, dict) else values):
             return self.encode(values)
-        one = self.encode(values.new_zeros(1, *values.shape[1:]))
+        one = self.encode({k: _blank(x) for k, x in values.items()} if isinstance(values, dict) else _blank(values))
         tokens, mask = (None if x is None else x[:0] for x in one[1:])
         return Features(one.pooled[:0], tokens, mask)
 
@@ -46,6 +49,10 @@ class Encoder(nn.Module, ABC):
             if isinstance(module, _BatchNorm):
                 module.eval()
         return self
+
+
+def _blank(values: Tensor) -> Tensor:
+    return values.new_zeros(1, *values.shape[1:])
 
 
 def freeze_batch_norm(encoder: Encoder, name: str) -> None:

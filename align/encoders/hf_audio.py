@@ -60,8 +60,11 @@ class HFAudio(Encoder):
         self.name, self.pretrained = name, None
         self.config = hf_model.plain_config(made)
         self.preset, self.front_end = kind.preset_for(made)
+        sizes = kind.sizes(made)
+        if "n_mels" in sizes:
+            stated.setdefault("n_mels", sizes["n_mels"])
         self.preprocess = stated if preprocess is None else preprocess
-        self._expect(kind.sizes(made))
+        self._expect(sizes)
         self.checkpointing = checkpointing
         if checkpointing:
             hf_model.checkpoint_gradients(self.model)

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +124,11 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def create(kind: str, config: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """Return a model of transformers' class ``kind`` with random float32 weights. options: of its constructor."""
-    of = getattr(library(), kind)
+    """Return a model of transformers' class ``kind`` with random float32 weights. options: of its constructor.
+
+    A class that transformers does not export is named with its modules, ``models.whisper.modeling_whisper.NAME``.
+    """
+    of = attrgetter(kind)(library())
     return of._from_config(config, dtype=torch.float32, attn_implementation=_attention(of), **(options or {}))
 
 
@@ -143,7 +147,7 @@ def load(
 
     Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
     """
-    of = getattr(library(), kind)
+    of = attrgetter(kind)(library())
     prefix = f"{of.base_model_prefix}."
     with _quiet():
         model, report = of.from_pretrained(

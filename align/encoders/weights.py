@@ -86,6 +86,8 @@ def checksum(path: Path) -> str:
 
 def read_keys(path: Path) -> list[str]:
     """Return the names of the tensors in a file. Raises as ``read_weights``."""
+    if path.suffix == ".safetensors" or path.name.endswith(f".safetensors{INDEX}"):
+        return [name for part in list_parts(path) for name in _safe_names(part)]
     return list(read_weights(path))
 
 
@@ -128,6 +130,17 @@ def _read_safe(path: Path, prefix: str) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, UnicodeEncodeError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _safe_names(path: Path) -> list[str]:
+    """Return the names in a safetensors file, without its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (SafetensorError, UnicodeEncodeError):
+        return list(_read_safe(path, ""))  # with its reason
 
 
 def _read_legacy(path: Path, prefix: str) -> dict[str, Tensor]:

@@ -120,7 +120,11 @@ class Flat(TypedDict, total=False):
 
 
 def group(
-    kind: type[Group], given: Group | Mapping[str, Any], flat: Mapping[str, Any], preset: Mapping[str, Any], **names: str
+    kind: type[Group],
+    given: Group | Mapping[str, Any],
+    flat: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    **names: str,
 ) -> Group:
     """Return a group: what is given or flat, and the preset's fields where nothing is stated.
 

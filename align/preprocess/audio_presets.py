@@ -67,11 +67,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "spectrogram": {"hop": 1920},
         "window": {"place": "head", "pad": "reflect"},
     },
-    "wave": {  # torchaudio's bundles
+    "wave": {  # torchaudio's bundles; rows are cut to tenths of a second
         "front_end": "wave",
         "sample_rate": 16000,
         "seconds": 10.0,
         "dtype": "float32",
+        "spectrogram": {"hop": 1600},
         "window": {"place": "head", "pad": "zero"},
     },
 }

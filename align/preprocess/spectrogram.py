@@ -42,13 +42,15 @@ def slaney_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max:
 def kaldi_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
     """Return (n_mels, n_fft // 2 + 1) float32: triangles of height 1 in mel, not in Hz, and nothing in the last bin.
 
-    mel = 1127 ln(1 + f / 700), as Kaldi's mel-computations.cc.
+    mel = 1127 ln(1 + f / 700), as Kaldi's mel-computations.cc. In float32 as there and in torchaudio: its rounding
+    changes the small weights at the corners, and the logarithm shows it.
     """
-    hz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     low, high = (1127 * math.log(1 + f / 700) for f in (f_min, f_max))
-    bands = triangles(torch.linspace(low, high, n_mels + 2, dtype=torch.float64), 1127 * (1 + hz / 700).log())
+    corners = low + torch.arange(n_mels + 2) * ((high - low) / (n_mels + 1))
+    hz = sample_rate / n_fft * torch.arange(n_fft // 2 + 1.0)
+    bands = triangles(corners, 1127 * (1 + hz / 700).log())
     bands[:, -1] = 0
-    return bands.float()
+    return bands
 
 
 def triangles(corners: Tensor, at: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
+    "whisper": "whisper",
+    "ast": "ast",
 }
 
 

@@ -27,7 +27,7 @@ class Whisper(AudioKind):
         "chunk_length": "seconds",
         "n_fft": "n_fft",
     }
-    of = "WhisperEncoder"
+    of = "models.whisper.modeling_whisper.WhisperEncoder"
     prefixes = ("model.encoder.", "encoder.")
 
     def sizes(self, config: Any) -> dict[str, int]:
