@@ -124,10 +124,7 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def create(kind: str, config: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """Return a model of transformers' class ``kind`` with random float32 weights. options: of its constructor.
-
-    A class that transformers does not export is named with its modules, ``models.whisper.modeling_whisper.NAME``.
-    """
+    """Return a model of a class (``BertModel``, ``models.x.Y``) with random float32 weights. options: of the class."""
     of = attrgetter(kind)(library())
     return of._from_config(config, dtype=torch.float32, attn_implementation=_attention(of), **(options or {}))
 

@@ -58,7 +58,7 @@ def fetch(bundle: Any) -> Path:
     except OSError as error:
         reason = " ".join(str(error).split())[:160]
         raise FileNotFoundError(
-            f"{URL}{bundle._path} cannot be fetched ({reason}): go online once, or give `pretrained` the path of the file"
+            f"{URL}{bundle._path} cannot be fetched ({reason}): go online once, or give `pretrained` a file"
         ) from error
 
 

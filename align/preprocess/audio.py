@@ -91,9 +91,7 @@ class Audio(Preprocess):
                 f"pad='reflect' needs windows of a multiple of hop={self.spectrogram.hop} samples, not {self.samples}"
             )
         if self.window.count > 1 and issubclass(FRONT_ENDS[self.front_end], ClipFrontEnd):
-            raise ValueError(
-                f"front_end={self.front_end!r} hears the whole clip; windows={self.window.count} is 1 there"
-            )
+            raise ValueError(f"front_end={self.front_end!r} hears whole clips; windows={self.window.count} must be 1")
 
     def decode(self, source: Any) -> Tensor:
         """Return (T,) float32 in [-1, 1] at ``sample_rate``, from bytes, a path, an array or (array, rate).
@@ -160,9 +158,8 @@ class Audio(Preprocess):
     def _mask(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """Return (n, C, n_mels, frames) with SpecAugment's masks, others in each channel."""
         augment, middle = self.augment, self._front.middle(mel)
-        masked = spec_augment(
-            (mel - middle).flatten(0, 1), augment.freq_mask, augment.time_mask, augment.masks, generator
-        )
+        widest = augment.freq_mask, augment.time_mask
+        masked = spec_augment((mel - middle).flatten(0, 1), *widest, augment.masks, generator)
         return masked.view_as(mel) + middle
 
     def _place(self) -> float:

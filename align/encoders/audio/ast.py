@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class AST(AudioKind):
     """AST: (n, 1, 128, 1024) -> the mean of the class and the distillation token, with the patches as tokens."""
 
     preset, front_end = "ast", "kaldi"
-    settings = {"num_mel_bins": "n_mels", "sampling_rate": "sample_rate", "mean": "mean"}
+    settings: ClassVar[Mapping[str, str]] = {"num_mel_bins": "n_mels", "sampling_rate": "sample_rate", "mean": "mean"}
     of = "ASTModel"
     prefixes = ()
     heads = ("classifier",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -17,13 +17,13 @@ PADS = {"repeatpad": "repeat-pad", "repeat": "repeat", "pad": "zero"}
 
 @final
 class Clap(AudioKind):
-    """CLAP: (n, 1, 64, 1001) decibels, (n, 4, 64, 1001) with fusion -> its projection, not normalised. It has no tokens.
+    """CLAP: (n, 1, 64, 1001) decibels, (n, 4, 64, 1001) with fusion -> its projection. It has no tokens.
 
     Every row goes through the fusion, as a sound alone does in transformers.
     """
 
     preset = front_end = "clap"
-    settings = {
+    settings: ClassVar[Mapping[str, str]] = {
         "feature_size": "n_mels",
         "sampling_rate": "sample_rate",
         "hop_length": "hop",

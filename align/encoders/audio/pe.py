@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class PE(AudioKind):
     """
 
     preset, front_end = "pe-av", "wave"
-    settings = {"sampling_rate": "sample_rate", "hop_length": "hop"}
+    settings: ClassVar[Mapping[str, str]] = {"sampling_rate": "sample_rate", "hop_length": "hop"}
     of = "PeAudioEncoder"
     prefixes = ("audio_model.", "")
 

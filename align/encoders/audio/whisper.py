@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ class Whisper(AudioKind):
     """
 
     preset = front_end = "whisper"
-    settings = {
+    settings: ClassVar[Mapping[str, str]] = {
         "feature_size": "n_mels",
         "sampling_rate": "sample_rate",
         "hop_length": "hop",
