@@ -14,6 +14,9 @@ from typing import Any
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
+    "clip-hf": "clip_hf",
+    "siglip-hf": "siglip_hf",
+    "hf-text": "hf_text",
     "whisper": "whisper",
     "ast": "ast",
 }

@@ -22,7 +22,7 @@ class Whisper(FrontEnd):
     there, then (x + 4) / 4: ``mean=-4, std=4``. The window is reflected at both ends and its last frame is dropped.
 
     Traps: the floor follows the loudest value, so a click changes how silence looks. The silence after a short sound is
-    part of the input (the model has no mask), and only the pooling leaves it out. large-v3 has 128 bands, the others 80.
+    part of the input (the model has no mask), and only the pooling leaves it out. large-v3 has 128 bands, others 80.
     """
 
     needs_length = gives_length = True
