@@ -1,6 +1,7 @@
 """Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
+from align.encoders.hf_audio import HFAudio
 from align.encoders.hf_caption import HFCaption
 from align.encoders.hf_image import HFImage
 from align.encoders.hf_text import HFText
@@ -13,10 +14,12 @@ from align.encoders.precomputed import Precomputed
 from align.encoders.spectrogram_cnn import SpectrogramCNN
 from align.encoders.spectrogram_vit import SpectrogramViT
 from align.encoders.timm_image import TimmImage
+from align.encoders.torchaudio_waves import TorchaudioWaves
 from align.encoders.transformer_text import TransformerText
 
 __all__ = [
     "Encoder",
+    "HFAudio",
     "HFCaption",
     "HFImage",
     "HFText",
@@ -29,5 +32,6 @@ __all__ = [
     "SpectrogramCNN",
     "SpectrogramViT",
     "TimmImage",
+    "TorchaudioWaves",
     "TransformerText",
 ]

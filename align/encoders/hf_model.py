@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -83,8 +84,8 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def create(kind: str, config: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """Return a model of transformers' class ``kind`` with random float32 weights. options: of its constructor."""
-    of = getattr(library(), kind)
+    """Return a model of a class (``BertModel``, ``models.x.Y``) with random float32 weights. options: of the class."""
+    of = attrgetter(kind)(library())
     return of._from_config(config, dtype=torch.float32, attn_implementation=_attention(of), **(options or {}))
 
 
@@ -103,7 +104,7 @@ def load(
 
     Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
     """
-    of = getattr(library(), kind)
+    of = attrgetter(kind)(library())
     prefix = f"{of.base_model_prefix}."
     with _quiet():
         model, report = of.from_pretrained(

@@ -23,6 +23,8 @@ class SpectrogramCNN(Encoder):
     widths, stem: as in ImageCNN.
     """
 
+    lengths = False  # takes a tensor alone
+
     def __init__(
         self,
         width: int = 128,

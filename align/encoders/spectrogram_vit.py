@@ -23,6 +23,8 @@ class SpectrogramViT(Encoder):
     name, pretrained: as in TimmImage. The colour channels of image weights are summed.
     """
 
+    lengths = False  # takes a tensor alone
+
     def __init__(
         self,
         name: str = "vit_tiny_patch16_224",

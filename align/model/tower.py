@@ -16,7 +16,7 @@ from align.preprocess.base import Preprocess
 from align.preprocess.wanted import build_wanted, differences
 from align.values import Features, Origin, Values
 
-_AGREE = ("size", "channels", "vocabulary", "context", "n_mels")
+_AGREE = ("size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
 _AT_MOST = ("vocabulary", "context")
 """Attributes of a preprocess that may not pass an encoder's ``NAME_limit``, where it states one."""

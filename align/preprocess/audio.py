@@ -1,19 +1,25 @@
-"""Audio: any recording becomes one mono window of fixed length, and on the device a log-mel spectrogram."""
+"""Audio: any recording becomes one mono window of fixed length, and on the device the input of an encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 
 from align.media.sound import SOUND
 from align.media.sounds.read import read_sound
-from align.media.sounds.window import read_window, start_of
+from align.media.sounds.window import read_window
+from align.preprocess.audio_fit import fit, split_length, with_length
 from align.preprocess.audio_groups import Augment, Flat, Limits, Place, Spectrogram, Window, group
+from align.preprocess.audio_presets import preset_arguments
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
-from align.preprocess.spectrogram import mel_bands, spec_augment
+from align.preprocess.front_ends import FRONT_ENDS, ClipFrontEnd
+from align.preprocess.spectrogram import spec_augment
+from align.values import Values
+
+FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wave"]
 
 
 class Audio(Preprocess):
@@ -22,14 +28,18 @@ class Audio(Preprocess):
     The options of the groups are accepted by their flat names too: ``Audio(n_mels=40, pad="repeat")``.
 
     Args:
-        sample_rate: in Hz. Everything is resampled to it.
-        seconds: length of the window.
-        spectrogram: bands and scale of the log-mel spectrogram.
+        sample_rate: in Hz. Everything is resampled to it. Without a preset 16000.
+        seconds: length of the window. Without a preset 5.
+        spectrogram: bands and scale of the spectrogram.
         window: the part of a longer clip that is heard, and the filling of a shorter one. A plain "head" or "center" is
             its place.
         augment: changes that training makes.
         limits: recordings that are refused.
-        dtype: of the waves that a worker ships.
+        dtype: of the waves that a worker ships. Without a preset int16.
+        preset: a published processor, which fills the arguments that are left out: clap, clap-fusion, whisper, ast,
+            pe-av, or wave for torchaudio's bundles. The traps of each stand at its front end.
+        front_end: the way from waves to the encoder's input, of `align.preprocess.front_ends`. Without a preset
+            log-mel.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = SOUND.suffixes
@@ -37,37 +47,51 @@ class Audio(Preprocess):
 
     def __init__(
         self,
-        sample_rate: int = 16000,
-        seconds: float = 5.0,
+        sample_rate: int | None = None,
+        seconds: float | None = None,
         spectrogram: Spectrogram = Spectrogram(),
         window: Window | Place = Window(),
         augment: Augment = Augment(),
         limits: Limits = Limits(),
-        dtype: Literal["int16", "float32"] = "int16",
+        dtype: Literal["int16", "float32"] | None = None,
+        preset: str | None = None,
+        front_end: FrontEndName | None = None,
         **flat: Unpack[Flat],
     ):
-        check_at_least("sample_rate", sample_rate, 1000)
-        check_at_least("seconds", seconds, 2 / sample_rate)
-        check_choice("dtype", dtype, ("int16", "float32"))
         if unknown := set(flat) - set(Flat.__annotations__):
             raise TypeError(f"Audio has no argument {sorted(unknown)[0]!r}")
-        self.sample_rate, self.seconds, self.dtype = sample_rate, seconds, dtype
-        self.spectrogram = group(Spectrogram, spectrogram, flat)
-        self.window = group(Window, Window(window) if isinstance(window, str) else window, flat, count="windows")
-        self.augment = group(Augment, augment, flat)
-        self.limits = group(Limits, limits, flat)
-        low, high = self.spectrogram.f_min, self.spectrogram.f_max
-        if not 0 <= low < (sample_rate / 2 if high is None else high) <= sample_rate / 2:
-            raise ValueError(f"f_min={low}, f_max={high}: expected 0 <= f_min < f_max <= {sample_rate / 2} Hz")
-        self.n_mels, self.max_seconds = self.spectrogram.n_mels, self.limits.max_seconds
-        self.samples = round(sample_rate * seconds)  # T of a window
-        self.frames = 1 + self.samples // self.spectrogram.hop
-        self.channels = 1
-        if empty := int((self._bands().sum(1) == 0).sum()):
+        own = preset_arguments(preset)
+        self.preset = preset
+        self.sample_rate: int = own["sample_rate"] if sample_rate is None else sample_rate
+        self.seconds: float = own["seconds"] if seconds is None else seconds
+        self.dtype: str = own["dtype"] if dtype is None else dtype
+        self.front_end: str = own["front_end"] if front_end is None else front_end
+        check_at_least("sample_rate", self.sample_rate, 1000)
+        check_at_least("seconds", self.seconds, 2 / self.sample_rate)
+        check_choice("dtype", self.dtype, ("int16", "float32"))
+        check_choice("front_end", self.front_end, get_args(FrontEndName))
+        self.spectrogram = group(Spectrogram, spectrogram, flat, own.get("spectrogram", {}))
+        placed = {"place": window} if isinstance(window, str) else window
+        self.window = group(Window, placed, flat, own.get("window", {}), count="windows")
+        self.augment = group(Augment, augment, flat, {})
+        self.limits = group(Limits, limits, flat, {})
+        self.max_seconds, self.channels = self.limits.max_seconds, 1
+        self.samples = round(self.sample_rate * self.seconds)  # T of a window
+        self._check()
+        self._front = FRONT_ENDS[self.front_end](self.spectrogram, self.sample_rate, self.samples)
+        self.n_mels, self.frames = self._front.n_mels, self._front.frames
+        self.lengths = self._front.gives_length
+
+    def _check(self) -> None:
+        low, high, top = self.spectrogram.f_min, self.spectrogram.f_max, self.sample_rate / 2
+        if not 0 <= low < (top if high is None else high) <= top:
+            raise ValueError(f"f_min={low}, f_max={high}: expected 0 <= f_min < f_max <= {top} Hz")
+        if self.window.pad == "reflect" and self.samples % self.spectrogram.hop:
             raise ValueError(
-                f"{empty} of n_mels={self.n_mels} bands are narrower than n_fft={self.spectrogram.n_fft} resolves; "
-                "raise n_fft"
+                f"pad='reflect' needs windows of a multiple of hop={self.spectrogram.hop} samples, not {self.samples}"
             )
+        if self.window.count > 1 and issubclass(FRONT_ENDS[self.front_end], ClipFrontEnd):
+            raise ValueError(f"front_end={self.front_end!r} hears whole clips; windows={self.window.count} must be 1")
 
     def decode(self, source: Any) -> Tensor:
         """Return (T,) float32 in [-1, 1] at ``sample_rate``, from bytes, a path, an array or (array, rate).
@@ -82,7 +106,7 @@ class Audio(Preprocess):
 
         There NaN, infinity and samples out of range count in the window and a few samples beside it only.
         """
-        if type(self) is not Audio:  # its decode, train or eval may be other ones
+        if type(self) is not Audio or isinstance(self._front, ClipFrontEnd):  # a subclass may have another decode
             return super().row(source, generator)
         if generator is None and self.window.count > 1:
             return self.eval(self.decode(source))
@@ -91,79 +115,79 @@ class Audio(Preprocess):
         return self.eval(x) if generator is None else self._augment(x, place, level)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self._augment(x, *torch.rand(2, generator=generator).tolist())
+        place, level = torch.rand(2, generator=generator).tolist()
+        if isinstance(self._front, ClipFrontEnd):
+            return self._front.clip(self._filled(self._amplify(x, level)), generator, self.constant)
+        return self._augment(x, place, level)
 
     def eval(self, x: Tensor) -> Tensor:
+        if isinstance(self._front, ClipFrontEnd):
+            return self._front.clip(self._filled(x), None, self.constant)
         if self.window.count > 1 and len(x) > self.samples:
             places = [w / (self.window.count - 1) for w in range(self.window.count)]
-            return self._ship(torch.cat([self._fit(x, place) for place in places]))
-        return self._ship(self._fit(x, 0.0 if self._repeats(x) else self._place())).repeat(self.window.count)
+            return torch.cat([self._window(x, place) for place in places])
+        repeats = self.window.pad == "repeat" and len(x) < self.samples
+        return self._window(x, 0.0 if repeats else self._place()).repeat(self.window.count)
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
-        return stack(rows, (self.window.count * self.samples,), getattr(torch, self.dtype))
+        if isinstance(self._front, ClipFrontEnd):
+            return stack(rows, self._front.shape, torch.float32)
+        return stack(rows, (self.window.count * self._row_length(),), getattr(torch, self.dtype))
 
-    def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return log-mel (n, 1, n_mels, frames) float32 of (n, T) waves. With a generator SpecAugment masks them.
+    def device(self, values: Tensor, generator: torch.Generator | None = None) -> Values:
+        """Return the encoder's input of collated rows, as the front end has it. With a generator SpecAugment masks it.
 
-        Without a generator (n, windows · T) gives (n · windows, 1, n_mels, frames), a row's windows side by side.
+        Log-mel is (n, 1, n_mels, frames) float32. A front end that gives lengths has ``{"values", "lengths"}``. Without
+        a generator n rows of several windows give n · windows, a row's windows side by side.
         """
-        values = values.reshape(-1, self.samples) if generator is None else values[:, : self.samples]
+        front = self._front
+        if not isinstance(front, ClipFrontEnd):
+            length = self._row_length()
+            values = values.reshape(-1, length) if generator is None else values[:, :length]
+        waves, lengths = split_length(values) if front.needs_length else (values, values.new_zeros(0))
         if values.shape[0] == 0:
-            return torch.zeros((0, 1, self.n_mels, self.frames), device=values.device)
-        with torch.autocast(values.device.type, enabled=False):  # half precision would flatten the quiet bands
-            mel = self._log_mel(values.float() / 32768 if values.dtype == torch.int16 else values.float())
-        if generator is not None:
-            augment = self.augment
-            mel = spec_augment(mel, augment.freq_mask, augment.time_mask, augment.masks, generator)
-        return mel[:, None]
+            out = torch.zeros((0, *front.shape), device=values.device)
+        else:
+            with torch.autocast(values.device.type, enabled=False):  # half precision would flatten the quiet bands
+                waves = waves.float() / 32768 if waves.dtype == torch.int16 else waves.float()
+                out = front.apply(waves, lengths, self.constant)
+            if generator is not None and front.n_mels is not None:
+                out = self._mask(out, generator)
+        return {"values": out, "lengths": lengths} if front.gives_length else out
+
+    def _mask(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (n, C, n_mels, frames) with SpecAugment's masks, others in each channel."""
+        augment, middle = self.augment, self._front.middle(mel)
+        widest = augment.freq_mask, augment.time_mask
+        masked = spec_augment((mel - middle).flatten(0, 1), *widest, augment.masks, generator)
+        return masked.view_as(mel) + middle
 
     def _place(self) -> float:
         return 0.0 if self.window.place == "head" else 0.5
 
+    def _row_length(self) -> int:
+        return self.samples + 2 * self._front.needs_length
+
+    def _amplify(self, x: Tensor, level: float) -> Tensor:
+        return x * 10 ** (self.augment.gain * (2 * level - 1) / 20) if self.augment.gain else x
+
     def _augment(self, x: Tensor, place: float, level: float) -> Tensor:
-        x = self._fit(x, place)
-        x = self._ship(x * 10 ** (self.augment.gain * (2 * level - 1) / 20) if self.augment.gain else x)
-        return x.repeat(self.window.count)  # rows are as long as in evaluation; ``device`` takes one
+        row = self._window(x, place, level)
+        return row.repeat(self.window.count)  # rows are as long as in evaluation; ``device`` takes one
 
-    def _repeats(self, x: Tensor) -> bool:
-        return self.window.pad == "repeat" and len(x) < self.samples
+    def _window(self, x: Tensor, place: float, level: float = 0.5) -> Tensor:
+        """Return a wave of any length cut or filled to a window, as a worker ships it."""
+        if self._front.needs_length and len(x) < self.samples:
+            place = 0.0
+        x, length = fit(x, self.samples, place, self.window.pad, self.spectrogram.hop)
+        x = self._ship(self._amplify(x, level))
+        return with_length(x, length) if self._front.needs_length else x
 
-    def _fit(self, x: Tensor, place: float) -> Tensor:
-        """Cut or fill a wave of any length to (T,). ``place`` in [0, 1]: the cut, or its place in the silence."""
-        T = self.samples
-        if self._repeats(x):
-            turned = x.roll(-int(place * len(x)))
-            return turned.repeat(-(-T // len(x)))[:T]
-        start = start_of(place, len(x), T)
-        if len(x) >= T:
-            return x[start : start + T]
-        out = x.new_zeros(T)
-        out[start : start + len(x)] = x
-        return out
+    def _filled(self, x: Tensor) -> Tensor:
+        """Return a wave of at least one window."""
+        return fit(x, self.samples, 0.0, self.window.pad, self.spectrogram.hop)[0] if len(x) < self.samples else x
 
     def _ship(self, x: Tensor) -> Tensor:
         if self.dtype == "int16":
             return (x * 32768).round_().clamp_(-32768, 32767).to(torch.int16)
         return x.clamp(-1, 1)
-
-    def _log_mel(self, waves: Tensor) -> Tensor:
-        """Return (n, n_mels, frames) of (n, T): power spectrum by a Hann window, triangular HTK mel bands."""
-        hann = self.constant("hann", waves.device, lambda: torch.hann_window(self.spectrogram.n_fft))
-        bands = self.constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
-        # padded with silence: reflection needs T > n_fft / 2
-        spectrum = torch.stft(
-            waves,
-            self.spectrogram.n_fft,
-            self.spectrogram.hop,
-            window=hann,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )  # (n, n_fft // 2 + 1, frames)
-        mel = bands @ (spectrum.real.square() + spectrum.imag.square())
-        return (mel.clamp(min=self.spectrogram.floor).log() - self.spectrogram.mean) / self.spectrogram.std
-
-    def _bands(self) -> Tensor:
-        spectrogram = self.spectrogram
-        f_max = self.sample_rate / 2 if spectrogram.f_max is None else spectrogram.f_max
-        return mel_bands(self.sample_rate, spectrogram.n_fft, self.n_mels, spectrogram.f_min, f_max)

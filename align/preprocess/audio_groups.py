@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from align.preprocess.base import check_at_least, check_choice
 
 Place = Literal["head", "center"]
-Pad = Literal["zero", "repeat"]
+Pad = Literal["zero", "repeat", "repeat-pad", "reflect"]
 Group = TypeVar("Group")
 
 
@@ -53,7 +53,8 @@ class Window:
         count: windows that evaluation hears of a clip. Several are spread evenly from its start to its end, `place`
             has no effect, and the tower averages their features. Training hears one.
         pad: fills a shorter clip: with silence ("zero": at its end for "head", on both sides for "center", at random in
-            training) or with the clip again ("repeat").
+            training), with the clip again ("repeat"), with as many whole clips as fit and silence ("repeat-pad", CLAP),
+            or with the clip reflected to a multiple of the hop, then silence ("reflect", PE-AV).
     """
 
     place: Place = "center"
@@ -62,7 +63,7 @@ class Window:
 
     def __post_init__(self) -> None:
         check_choice("window", self.place, ("head", "center"))
-        check_choice("pad", self.pad, ("zero", "repeat"))
+        check_choice("pad", self.pad, get_args(Pad))
         check_at_least("windows", self.count, 1)
 
 
@@ -118,20 +119,31 @@ class Flat(TypedDict, total=False):
     max_seconds: float
 
 
-def group(kind: type[Group], given: Group | Mapping[str, Any], flat: Mapping[str, Any], **names: str) -> Group:
-    """Return a group with the flat options among its fields.
+def group(
+    kind: type[Group],
+    given: Group | Mapping[str, Any],
+    flat: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    **names: str,
+) -> Group:
+    """Return a group: what is given or flat, and the preset's fields where nothing is stated.
 
-    given: the group, or its fields as a checkpoint has them. names: field -> its flat name where that is another.
+    given: the group, which states the fields that differ from their defaults, or its fields as a checkpoint has them,
+    which states them all. names: field -> its flat name where that is another.
     Raises ValueError where both state one option and differ.
     """
-    stated: Any = given if isinstance(given, kind) else kind(**cast(dict[str, Any], given))
-    changes = {}
+    defaults: Any = kind()
+    values = dict(given) if isinstance(given, Mapping) else {f.name: getattr(given, f.name) for f in fields(defaults)}
+    stated: Any = kind(**values)
+    changes = dict(preset)
     for field in fields(stated):
         name, value = names.get(field.name, field.name), getattr(stated, field.name)
+        if value != field.default or (isinstance(given, Mapping) and field.name in given):
+            changes[field.name] = value
         if name not in flat:
             continue
         if value not in (field.default, flat[name]):
             here = f"{kind.__name__.lower()}.{field.name}"
             raise ValueError(f"{name}={flat[name]!r} and {here}={value!r} state one option twice; give one of them")
         changes[field.name] = flat[name]
-    return replace(stated, **changes)
+    return replace(defaults, **changes)

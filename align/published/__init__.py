@@ -20,6 +20,8 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "clip-hf": "clip_hf",
     "siglip-hf": "siglip_hf",
     "hf-text": "hf_text",
+    "whisper": "whisper",
+    "ast": "ast",
 }
 
 

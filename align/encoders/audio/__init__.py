@@ -1,0 +1,20 @@
+"""Audio models of transformers, one kind a file: its part of a checkpoint, its processor, and its features."""
+
+from align.encoders.audio.ast import AST
+from align.encoders.audio.base import AudioKind
+from align.encoders.audio.clap import Clap
+from align.encoders.audio.pe import PE
+from align.encoders.audio.whisper import Whisper
+
+KINDS: dict[str, AudioKind] = {
+    "clap": Clap(),
+    "clap_audio_model": Clap(),
+    "whisper": Whisper(),
+    "audio-spectrogram-transformer": AST(),
+    "pe_audio": PE(),
+    "pe_audio_video": PE(),
+    "pe_audio_encoder": PE(),
+}
+"""transformers' model_type -> its kind."""
+
+__all__ = ["KINDS", "AudioKind"]
