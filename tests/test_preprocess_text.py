@@ -205,7 +205,8 @@ def test_array_as_it_stands(tmp_path):
     assert array.decode(stored.astype(">f8")).dtype == torch.float32
     assert Array((2,), dtype="int64").decode(np.array([1, 2], np.uint8)).tolist() == [1, 2]
     assert Array((2,), dtype="uint8").collate([]).dtype == torch.uint8
-    assert repr(pickle.loads(pickle.dumps(array))) == "Array(shape=(2, 3), dtype='float32')"
+    said = "Array(shape=(2, 3), dtype='float32', missing=False, mean=None, std=None)"
+    assert repr(pickle.loads(pickle.dumps(array))) == said
 
 
 @pytest.mark.parametrize(

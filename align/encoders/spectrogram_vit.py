@@ -20,6 +20,7 @@ class SpectrogramViT(Encoder):
     patches.
 
     name, pretrained: as in TimmImage. The colour channels of image weights are summed.
+    checkpointing: train with fewer activations in memory; each block is computed again for its gradient.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class SpectrogramViT(Encoder):
         n_mels: int = 64,
         frames: int = 512,
         pretrained: bool | str | None = None,
+        checkpointing: bool = False,
     ):
         super().__init__()
         self.name, self.n_mels, self.frames, self.channels = name, n_mels, frames, 1
@@ -37,7 +39,8 @@ class SpectrogramViT(Encoder):
             )
         except TypeError as error:
             raise ValueError(f"{name} is no vision transformer of timm: {error}") from error
-        self.pretrained = None
+        self.pretrained, self.checkpointing = None, checkpointing
+        self.model.set_grad_checkpointing(checkpointing)
         self.width = timm_model.width(self.model)
         freeze_batch_norm(self, name)
 

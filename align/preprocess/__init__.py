@@ -5,6 +5,7 @@ from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
 from align.preprocess.image import Image
 from align.preprocess.points import Points
+from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
 
-__all__ = ["Array", "Audio", "Bytes", "Image", "Points", "Preprocess", "Tokens"]
+__all__ = ["Array", "Audio", "Bytes", "Image", "Points", "Preprocess", "Signal", "Tokens"]
