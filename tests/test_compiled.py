@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_encoders import _tiny_clip, cases  # noqa: F401  the fixture names open_clip's tiny model here too
+from test_encoders import _tiny_clip, cases, checkpointed  # noqa: F401  the fixture names open_clip's tiny model here too
 from test_heads import every as every_head
 from test_heads import features
 from torch import nn
@@ -97,6 +97,16 @@ def test_an_encoder_trains_compiled_with_any_number_of_rows(name):
         wanted = torch.autograd.grad((module(*given).pooled * weight).sum(), list(parameters.values()))
         found = torch.autograd.grad((graph(*given).pooled * weight).sum(), list(parameters.values()))
         compare(found, wanted)
+
+
+@pytest.mark.parametrize("make", [make for name, (make, _) in checkpointed.items() if name != "SpectrogramViT"])
+def test_an_encoder_that_computes_blocks_again_is_exported(make):
+    values = next(values for one, values in checkpointed.values() if one is make)
+    encoder = make(checkpointing=True).double().eval()
+    for strict in (False, True):
+        graph = export(encoder, lambda n: (values(n),), strict)  # with gradients
+        given = values(5)
+        compare(graph(given), encoder(given))
 
 
 @every_head

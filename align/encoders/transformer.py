@@ -50,8 +50,9 @@ def run_blocks(
         arXiv:1604.06174, section 3), with the same dropout. Each block runs forward twice, and gradients are equal to
         the bit.
     """
+    checkpointing = checkpointing and torch.is_grad_enabled() and not torch.compiler.is_exporting()
     for block in blocks:
-        if checkpointing and torch.is_grad_enabled():
+        if checkpointing:
             x = checkpoint(block, x, mask, use_reentrant=False, preserve_rng_state=True)
         else:
             x = block(x, mask)
