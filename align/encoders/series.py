@@ -22,7 +22,7 @@ class Series(Encoder):
     Values are finite, and best of mean 0 and deviation 1, as ``align.preprocess.Signal`` gives them.
 
     stem: "patches" reads each patch by one matrix. "conv" reads it by convolutions of stride 2 with overlap, each with
-        group normalisation (as wav2vec's, Schneider et al. 2019, arXiv:1904.05862, section 3.1): ``patch`` is then a
+        group normalisation (as wav2vec's, Schneider et al. 2019, arXiv:1904.05862, section 2.1): ``patch`` is then a
         power of two.
     checkpointing: train with fewer activations in memory, as ``run_blocks`` says.
     """

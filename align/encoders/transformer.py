@@ -47,7 +47,7 @@ def run_blocks(
     """Return the output of blocks, one after the other.
 
     checkpointing: keep the input of each block alone, and compute the block again for its gradient (Chen et al. 2016,
-        arXiv:1604.06174, section 3), with the same dropout. Each block runs forward twice, and gradients are equal to
+        arXiv:1604.06174, section 4.1), with the same dropout. Each block runs forward twice, and gradients are equal to
         the bit.
     """
     checkpointing = checkpointing and torch.is_grad_enabled() and not torch.compiler.is_exporting()

@@ -25,7 +25,8 @@ class Vector(Encoder):
     embed: {column: cardinality} of ids from 0 to cardinality - 1, each with an embedding of ``embed_width``. A missing
         id and one out of range share another embedding. YAML: ``embed: {3: 12}``.
     waves: pairs of a sine and a cosine of each number, at learned frequencies (Gorishniy et al. 2022, arXiv:2203.05556,
-        equation 4), drawn with the deviation ``frequency``. They help where small differences count, as in coordinates.
+        section 3.3), drawn with the deviation ``frequency``. They help where small differences
+        count, as in coordinates.
     hidden, depth: width of the layers between, and the number of layers, with layer normalisation and GELU between.
 
     Raises ValueError for a column that is not there, and for ids that the precision of the values does not hold.
