@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: fl
 
     mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), without normalisation, as HTK and torchaudio's default.
     """
-    low, high = (2595 * torch.log10(1 + torch.tensor([f_min, f_max], dtype=torch.float64) / 700)).tolist()
+    low, high = (2595 * math.log10(1 + f / 700) for f in (f_min, f_max))
     corners = 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)  # Hz
     left, centre, right = (corners[i : n_mels + i, None] for i in range(3))
     hz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
