@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_encoders import _tiny_clip, cases  # noqa: F401  the fixture names open_clip's tiny model here too
+from test_encoders import _tiny_clip, cases, checkpointed  # noqa: F401  the fixture names open_clip's tiny model here too
 from test_heads import every as every_head
 from test_heads import features
 from torch import nn
@@ -45,9 +45,9 @@ def export(module, rows, strict):
     return torch.export.export(module, rows(2), dynamic_shapes=shapes, strict=strict).module()
 
 
-def compiled(module, dynamic=None):
+def compiled(module):
     torch.compiler.reset()
-    return torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    return torch.compile(module, backend="aot_eager", fullgraph=True)
 
 
 def made(name):
@@ -65,8 +65,10 @@ def run(graph, module, rows, counts):
 
 
 libraries = ("OpenClip", "Timm", "SpectrogramViT", "HF", "CLAP", "PEAV", "Torchaudio")  # slower to trace
-every_encoder = pytest.mark.parametrize("name", tested)
-each_of_ours = pytest.mark.parametrize("name", [name for name in tested if not name.startswith(libraries)])
+first = {name.partition("-")[0]: name for name in reversed(tested)}.values()  # of each class
+names = [pytest.param(name, marks=[] if name in first else pytest.mark.sweep) for name in tested]
+every_encoder = pytest.mark.parametrize("name", names)
+each_of_ours = pytest.mark.parametrize("name", [p for p in names if not str(p.values[0]).startswith(libraries)])
 
 
 @every_encoder
@@ -86,8 +88,8 @@ def test_an_encoder_is_compiled(name):
 def test_an_encoder_trains_compiled_with_any_number_of_rows(name):
     module, rows = made(name)
     run(export(module, rows, strict=True), module, rows, (1, 3, 5))
-    graph = compiled(module.train(), dynamic=True)
-    for n in (2, 1, 3, 5):
+    graph = compiled(module.train())  # the second number of rows makes a graph of any number
+    for n in (2, 3, 1, 5):
         given = rows(n)
         compare(graph(*given), module(*given))
     parameters = dict(module.named_parameters())
@@ -97,6 +99,18 @@ def test_an_encoder_trains_compiled_with_any_number_of_rows(name):
         wanted = torch.autograd.grad((module(*given).pooled * weight).sum(), list(parameters.values()))
         found = torch.autograd.grad((graph(*given).pooled * weight).sum(), list(parameters.values()))
         compare(found, wanted)
+
+
+again = ["Series", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("TransformerText", "PointTransformer"))]
+
+
+@pytest.mark.parametrize("name", again)
+def test_an_encoder_that_computes_blocks_again_is_exported(name):
+    make, values = checkpointed[name]
+    encoder = make(checkpointing=True).double().eval()
+    graph = export(encoder, lambda n: (values(n),), strict=True)  # with gradients
+    given = values(5)
+    compare(graph(given), encoder(given))
 
 
 @every_head
@@ -111,23 +125,34 @@ def test_a_head_is_compiled_and_exported(make):
 
 
 towers = {
-    "image": lambda: Tower(Image(16), ImageCNN(16, widths=(8,), stem=2), lambda w, d: MLP(w, d)),
+    "image": lambda: Tower(Image(16), ImageCNN(16, widths=(8,), stem=2), MLP),
     "audio": lambda: Tower(Audio(8000, 0.25, n_mels=16), SpectrogramCNN(16, n_mels=16, widths=(8,))),
     "points": lambda: Tower(Points(32), PointNet(16, hidden=(8,))),
     "text": lambda: Tower(Bytes(12), TransformerText(259, 12, width=16, depth=1, heads=2), AttentionPool),
 }
 
 
-@pytest.mark.parametrize("name", towers)
-def test_a_tower_is_exported_with_what_its_preprocess_does_on_the_device(name):
+def tower_of(name):
+    """(tower, n -> its arguments)."""
     torch.manual_seed(0)
-    model = JointModel({name: towers[name]()}, 8).eval()
-    tower = model.towers[name]
+    tower = JointModel({name: towers[name]()}, 8).eval().towers[name]
+    values = tower.preprocess.collate([])
 
     def rows(n):
-        values = tower.preprocess.collate([])
         shape = (n, *values.shape[1:])
         return (torch.rand(shape) if values.is_floating_point() else torch.randint(1, 100, shape).to(values.dtype),)
 
+    return tower, rows
+
+
+@pytest.mark.parametrize("name", towers)
+def test_a_tower_is_exported_with_what_its_preprocess_does_on_the_device(name):
+    tower, rows = tower_of(name)
     run(export(tower, rows, strict=False), tower, rows, (1, 3, 5))
-    run(compiled(tower), tower, rows, (3,))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", towers)
+def test_a_tower_is_compiled(name):
+    tower, rows = tower_of(name)
+    run(compiled(tower), tower, rows, (3, 5))

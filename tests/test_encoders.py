@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from align.encoders import (
     PointNet,
     PointTransformer,
     Precomputed,
+    Series,
     SpectrogramCNN,
     SpectrogramViT,
     TimmImage,
     TransformerText,
+    Vector,
 )
 from align.encoders.patches import farthest_points, neighbours
 from align.preprocess import Bytes
@@ -60,6 +63,18 @@ def sounds(n, F=16, T=37):
     return torch.randn(n, 1, F, T, dtype=torch.float64)
 
 
+def signals(n, T=37):
+    return torch.randn(n, 3, T, dtype=torch.float64)
+
+
+def table(n):
+    """Rows of a table: column 1 holds ids from 0 to 3, and each row lacks one of its five values."""
+    rows = torch.randn(n, 5, dtype=torch.float64)
+    rows[:, 1] = torch.arange(n) % 4
+    rows[torch.arange(n), torch.arange(n) % 5] = torch.nan
+    return rows
+
+
 cases = {
     "ImageCNN": (lambda: ImageCNN(width=24, widths=(8, 16), stem=2), images),
     "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
@@ -76,6 +91,10 @@ cases = {
         lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
         clouds,
     ),
+    "Series": (lambda: Series(3, 32, width=16, depth=2, heads=2, patch=8), signals),
+    "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
+    "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
+    "Vector-plain": (lambda: Vector(5, width=16, hidden=16, depth=2), table),
     "Precomputed": (lambda: Precomputed(7), lambda n: torch.randn(n, 7, dtype=torch.float64)),
     "Precomputed-tokens": (lambda: Precomputed(7), lambda n: torch.randn(n, 3, 7, dtype=torch.float64)),
 }
@@ -184,9 +203,12 @@ def test_every_parameter_learns_under_autocast(case):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
 
 
-@pytest.mark.parametrize("kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointTransformer])
+@pytest.mark.parametrize(
+    "kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointTransformer, Series, Vector]
+)
 def test_ours_have_no_batch_norm(kind):
-    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in kind().modules())
+    made = kind(3, 32) if kind is Series else kind(3) if kind is Vector else kind()
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in made.modules())
 
 
 @pytest.mark.parametrize("make", [lambda: TimmImage("test_resnet"), lambda: TimmImage("test_efficientnet")])
@@ -259,6 +281,97 @@ def test_neighbours_are_those_of_the_plain_loop_in_any_chunks(budget):
             assert set(found[i, g].tolist()) == set(order[:6])
 
 
+checkpointed = {
+    "TransformerText": (lambda **o: TransformerText(90, 12, width=16, depth=3, heads=2, dropout=0.2, **o), texts),
+    "PointTransformer": (
+        lambda **o: PointTransformer(
+            width=16, heads=2, depth=3, groups=6, neighbours=5, patch_width=4, dropout=0.2, **o
+        ),
+        clouds,
+    ),
+    "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
+    "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
+}
+
+
+@pytest.mark.parametrize("name", checkpointed)
+def test_checkpointing_changes_no_gradient_and_keeps_fewer_numbers(name):
+    make, values = checkpointed[name]
+    torch.manual_seed(0)
+    x, results = values(4), []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        encoder = make(checkpointing=checkpointing).double().train()
+        assert encoder.checkpointing is checkpointing
+        kept = []
+        torch.manual_seed(2)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            pooled = encoder(x).pooled
+        drawn = torch.get_rng_state()
+        pooled.square().sum().backward()
+        assert torch.equal(drawn, torch.get_rng_state())  # drawing dropout again moves no generator
+        gradients = [p.grad for p in encoder.parameters()]
+        results.append((sum(kept), pooled, gradients))
+        with torch.no_grad():
+            results[-1] += (encoder.eval()(x).pooled,)
+    plain, less = results
+    assert less[0] < 0.75 * plain[0]
+    assert torch.equal(less[1], plain[1])
+    assert all(torch.equal(a, b) for a, b in zip(less[2], plain[2], strict=True))
+    assert torch.equal(less[3], plain[3])
+
+
+def test_a_series_of_another_length_has_interpolated_positions():
+    torch.manual_seed(0)
+    encoder = Series(3, 32, width=16, depth=1, heads=2, patch=8).double()
+    for T, L in ((1, 1), (8, 1), (9, 2), (32, 4), (64, 8), (70, 9)):
+        assert encoder(signals(2, T)).tokens.shape == (2, L, 16)
+    with torch.no_grad():
+        encoder.position.copy_(torch.arange(4.0)[:, None].expand(4, 16))
+    assert encoder._positions(8)[:, 0].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
+    assert encoder._positions(4) is encoder.position
+    x = signals(2, 30)
+    filled = torch.cat([x, torch.zeros(2, 3, 2, dtype=torch.float64)], 2)
+    assert torch.equal(encoder(x).pooled, encoder(filled).pooled)
+
+
+def test_a_patch_is_one_matrix_over_its_steps_and_channels():
+    encoder, x = Series(3, 32, width=16, patch=8).double(), signals(2, 32)
+    weight, bias = encoder.read.weight.flatten(1), encoder.read.bias
+    for i in range(4):
+        token = x[:, :, 8 * i : 8 * i + 8].flatten(1) @ weight.T + bias
+        torch.testing.assert_close(encoder.read(x)[:, :, i], token)
+
+
+def test_a_vector_is_the_plain_loop_over_its_columns():
+    torch.manual_seed(0)
+    encoder, rows = cases["Vector"][0]().double(), table(6)
+    found = encoder(rows).pooled
+    ids = encoder.tables[0].weight
+    for row, out in zip(rows.tolist(), found, strict=True):
+        numbers, missing, waves = [], [], []
+        for k, i in enumerate((0, 2, 3, 4)):
+            lost = row[i] != row[i]
+            numbers.append(0.0 if lost else row[i])
+            missing.append(float(lost))
+            turns = [2 * torch.pi * row[i] * rate for rate in encoder.rates[k].tolist()]
+            waves += [0.0] * 6 if lost else [math.sin(t) for t in turns] + [math.cos(t) for t in turns]
+        plain = torch.tensor([*numbers, *missing, *waves], dtype=torch.float64)
+        code = ids[4 if row[1] != row[1] else int(row[1])]
+        torch.testing.assert_close(out, encoder.layers(torch.cat([plain, code])))
+
+
+def test_ids_out_of_range_are_missing_ones():
+    encoder = cases["Vector"][0]().double().eval()
+    row = torch.tensor([[0.5, torch.nan, 1.0, torch.nan, -2.0]], dtype=torch.float64)
+    for odd in (-1.0, 4.0, 1e30):
+        other = row.clone()
+        other[0, 1] = odd
+        assert torch.equal(encoder(other).pooled, encoder(row).pooled)
+    other[0, 1] = 3
+    assert not torch.equal(encoder(other).pooled, encoder(row).pooled)
+
+
 def test_padding_is_not_read():
     torch.manual_seed(0)
     encoder = TransformerText(90, 12, width=16, depth=2, heads=2).double()
@@ -301,6 +414,17 @@ def test_a_pitch_is_not_pooled_away():
         (lambda: TransformerText(pool="max"), "pool is 'mean' or 'last', not 'max'"),
         (lambda: TransformerText(heads=3), "heads must divide width; 128 is no multiple of 3"),
         (lambda: PointNet(hidden=()), "needs hidden widths"),
+        (lambda: Series(0, 8), "channels, length, patch and depth are at least 1, not 0, 8, 16, 4"),
+        (lambda: Series(1, 8, stem="fft"), "stem is 'patches' or 'conv', not 'fft'"),
+        (lambda: Series(1, 8, patch=6, stem="conv"), "patch is a power of two, not 6"),
+        (lambda: Series(3, 8)(torch.zeros(2, 2, 8)), r"Series takes \(n, 3, T\), T >= 1, got \(2, 2, 8\)"),
+        (lambda: Vector(3, depth=0), "at least 1, waves at least 0; got 3, 256, 0, 16 and 0"),
+        (lambda: Vector(3, embed={3: 9}), "embed has column 3 of 9 ids; columns go from 0 to 2"),
+        (lambda: Vector(3)(torch.zeros(2, 4)), r"Vector takes \(n, 3\), got \(2, 4\)"),
+        (
+            lambda: Vector(2, embed={0: 999}).bfloat16()(torch.zeros(2, 2).bfloat16()),
+            "bfloat16 does not hold ids up to 999; keep the model in float32",
+        ),
         (lambda: PointTransformer(groups=0), "groups, neighbours and depth are at least 1, not 0, 32, 12"),
         (lambda: Precomputed(3)(torch.zeros(2, 4)), r"takes values of shape \(n, 3\) or \(n, L, 3\), got \(2, 4\)"),
         (lambda: PointNet()(torch.zeros(2, 9, 3)), r"PointNet takes \(n, P, 6\), P >= 1, got \(2, 9, 3\)"),

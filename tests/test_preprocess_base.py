@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 import align.preprocess
 from align.checkpoint import describe
-from align.preprocess import Array, Audio, Bytes, Image, Points, Preprocess, Tokens
+from align.preprocess import Array, Audio, Bytes, Image, Points, Preprocess, Signal, Tokens
 
 
 def npy(*shape: int) -> bytes:
@@ -31,8 +31,10 @@ ALL = [
     (Tokens(8), b"a blue cone", torch.int64, (8,)),
     (Bytes(8), b"a blue cone", torch.int64, (8,)),
     (Array((2, 3)), npy(2, 3), torch.float32, (2, 3)),
+    (Array((2, 3), missing=True, mean=[0.5, 1], std=2), npy(2, 3), torch.float32, (2, 3)),
+    (Signal(2, 16, mean=0.5, std=[1, 2]), npy(2, 40), torch.float32, (2, 16)),
 ]
-every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL, ids=[repr(p[0])[:8] for p in ALL])
+every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL, ids=[repr(p[0])[:20] for p in ALL])
 
 
 def test_all_are_here():

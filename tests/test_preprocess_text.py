@@ -133,7 +133,7 @@ def compare(theirs, texts):
 
 def test_tokens_are_open_clips(theirs):
     texts = ["a small red metal torus", "A  photo &amp; of\na Café!!", "it's 42 ...", *odd, *longest]
-    compare(theirs, [*texts, *many_texts(400)])
+    compare(theirs, [*texts, *many_texts(150)])
     assert Tokens().eval("word " * 500)[-1] == 49407
     assert Tokens().vocabulary == theirs["lower"].vocab_size == len(read_byte_pairs())
 
@@ -205,7 +205,8 @@ def test_array_as_it_stands(tmp_path):
     assert array.decode(stored.astype(">f8")).dtype == torch.float32
     assert Array((2,), dtype="int64").decode(np.array([1, 2], np.uint8)).tolist() == [1, 2]
     assert Array((2,), dtype="uint8").collate([]).dtype == torch.uint8
-    assert repr(pickle.loads(pickle.dumps(array))) == "Array(shape=(2, 3), dtype='float32')"
+    said = "Array(shape=(2, 3), dtype='float32', missing=False, mean=None, std=None)"
+    assert repr(pickle.loads(pickle.dumps(array))) == said
 
 
 @pytest.mark.parametrize(

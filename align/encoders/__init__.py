@@ -11,11 +11,13 @@ from align.encoders.open_clip_text import OpenClipText
 from align.encoders.pointnet import PointNet
 from align.encoders.pointtransformer import PointTransformer
 from align.encoders.precomputed import Precomputed
+from align.encoders.series import Series
 from align.encoders.spectrogram_cnn import SpectrogramCNN
 from align.encoders.spectrogram_vit import SpectrogramViT
 from align.encoders.timm_image import TimmImage
 from align.encoders.torchaudio_waves import TorchaudioWaves
 from align.encoders.transformer_text import TransformerText
+from align.encoders.vector import Vector
 
 __all__ = [
     "Encoder",
@@ -29,9 +31,11 @@ __all__ = [
     "PointNet",
     "PointTransformer",
     "Precomputed",
+    "Series",
     "SpectrogramCNN",
     "SpectrogramViT",
     "TimmImage",
     "TorchaudioWaves",
     "TransformerText",
+    "Vector",
 ]

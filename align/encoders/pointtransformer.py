@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from align.encoders.base import Encoder
 from align.encoders.patches import farthest_points, neighbours
-from align.encoders.transformer import Block
+from align.encoders.transformer import Block, run_blocks
 from align.values import Features
 
 
@@ -25,6 +25,7 @@ class PointTransformer(Encoder):
 
     groups: patches of a cloud. neighbours: points of a patch. Both are cut to P where the cloud is smaller.
     patch_width: width inside the patch's PointNet.
+    checkpointing: train with fewer activations in memory, as ``run_blocks`` says.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class PointTransformer(Encoder):
         neighbours: int = 32,
         patch_width: int = 128,
         dropout: float = 0.0,
+        checkpointing: bool = False,
     ):
         super().__init__()
         if min(groups, neighbours, depth) < 1:
             raise ValueError(f"groups, neighbours and depth are at least 1, not {groups}, {neighbours}, {depth}")
         self.channels, self.width, self.depth, self.heads = channels, width, depth, heads
         self.groups, self.neighbours, self.patch_width, self.dropout = groups, neighbours, patch_width, dropout
+        self.checkpointing = checkpointing
         self.patch = _PatchNet(channels, patch_width, width)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
         self.start = nn.Parameter(torch.randn(width) * 0.02)  # the class token and its position
@@ -62,8 +65,7 @@ class PointTransformer(Encoder):
         points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
         x = self.patch(points) + self.place(centres)  # (n, G, W)
         x = torch.cat([self.start.expand(n, 1, -1), x], 1)
-        for block in self.blocks:
-            x = block(x)
+        x = run_blocks(self.blocks, x, checkpointing=self.checkpointing)
         x = self.norm(x)
         tokens = x[:, 1:]
         return Features(self.pool(torch.cat([x[:, 0], tokens.amax(1)], -1)), tokens)

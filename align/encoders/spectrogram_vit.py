@@ -21,6 +21,7 @@ class SpectrogramViT(Encoder):
     patches.
 
     name, pretrained: as in TimmImage. The colour channels of image weights are summed.
+    checkpointing: train with fewer activations in memory; each block is computed again for its gradient.
     """
 
     lengths = False  # takes a tensor alone
@@ -31,6 +32,7 @@ class SpectrogramViT(Encoder):
         n_mels: int = 64,
         frames: int = 512,
         pretrained: bool | str | None = None,
+        checkpointing: bool = False,
     ):
         super().__init__()
         found = find(name, pretrained)._replace(arguments={})  # those of an image model
@@ -41,8 +43,9 @@ class SpectrogramViT(Encoder):
             )
         except timm_model.Unknown as error:
             raise ValueError(f"{name} is no vision transformer of timm: {error}") from error
-        self.pretrained = None
+        self.pretrained, self.checkpointing = None, checkpointing
         self.origin = found.origin
+        self.model.set_grad_checkpointing(checkpointing)
         self.width = timm_model.width(self.model)
         freeze_batch_norm(self, name)
 

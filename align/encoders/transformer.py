@@ -1,11 +1,14 @@
-"""The pre-LN transformer block that TransformerText and PointTransformer share."""
+"""The pre-LN transformer block that TransformerText, PointTransformer and Series share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @final
@@ -36,3 +39,21 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, mask: Tensor | None = None, checkpointing: bool = False
+) -> Tensor:
+    """Return the output of blocks, one after the other.
+
+    checkpointing: keep the input of each block alone, and compute the block again for its gradient (Chen et al. 2016,
+        arXiv:1604.06174, section 4.1), with the same dropout. Each block runs forward twice, and gradients are equal to
+        the bit.
+    """
+    checkpointing = checkpointing and torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    for block in blocks:
+        if checkpointing:
+            x = checkpoint(block, x, mask, use_reentrant=False, preserve_rng_state=True)
+        else:
+            x = block(x, mask)
+    return x

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
-from align.encoders.transformer import Block
+from align.encoders.transformer import Block, run_blocks
 from align.values import Features
 
 
@@ -22,6 +22,7 @@ class TransformerText(Encoder):
 
     vocabulary: ids go from 0 to vocabulary - 1.
     pool: "mean" over the real tokens, or "last", the last real token (the end mark).
+    checkpointing: train with fewer activations in memory, as ``run_blocks`` says.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class TransformerText(Encoder):
         heads: int = 4,
         dropout: float = 0.0,
         pool: str = "mean",
+        checkpointing: bool = False,
     ):
         super().__init__()
         if pool not in ("mean", "last"):
             raise ValueError(f"pool is 'mean' or 'last', not {pool!r}")
         self.vocabulary, self.context, self.width = vocabulary, context, width
         self.depth, self.heads, self.dropout, self.pool = depth, heads, dropout, pool
+        self.checkpointing = checkpointing
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.empty(context, width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
@@ -57,8 +60,7 @@ class TransformerText(Encoder):
         L = self.context if torch.compiler.is_compiling() else int(last.max())
         mask = mask[:, :L]
         x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
-        for block in self.blocks:
-            x = block(x, mask)
+        x = run_blocks(self.blocks, x, mask, self.checkpointing)
         x = self.norm(x) * mask[..., None]  # padding is zero, whatever stands beside it
         if self.pool == "mean":
             pooled = x.sum(1) / mask.sum(1, keepdim=True)  # (n, W)

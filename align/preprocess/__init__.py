@@ -6,6 +6,7 @@ from align.preprocess.base import Preprocess
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
 from align.preprocess.points import Points
+from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
 
-__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Tokens"]
+__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens"]

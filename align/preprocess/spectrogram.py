@@ -18,7 +18,7 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: fl
 
 def htk_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
     """Return the bands of ``mel_bands`` in float64."""
-    low, high = (2595 * torch.log10(1 + torch.tensor([f_min, f_max], dtype=torch.float64) / 700)).tolist()
+    low, high = (2595 * math.log10(1 + f / 700) for f in (f_min, f_max))
     corners = 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)  # Hz
     return triangles(corners, torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64))
 

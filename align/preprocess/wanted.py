@@ -12,7 +12,7 @@ from align.preprocess.base import Preprocess
 IMAGE = ("crop_scale", "crop_ratio", "flip", "max_pixels", "levels")
 AUDIO = ("augment", "limits", "dtype", "max_seconds")
 POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
-TEXT = ("context", "trim")
+TEXT = ("context", "reduction", "trim")
 FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *TEXT))
 """Arguments that training chooses for itself: augmentation, limits, lengths and the precision that workers ship."""
 
