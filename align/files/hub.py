@@ -16,7 +16,7 @@ from align.files.http import Status, stat
 
 T = TypeVar("T")
 PREFIX, LOCAL = "hf-hub:", "local-dir:"
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.md")
+MODEL_FILES = ("*.json", "*.safetensors", "vocab*", "merges*", "*.model", "*.md")
 """Patterns of the files of a model that are read. Pickled weights are not among them."""
 CARD = "README.md"
 
