@@ -4,7 +4,7 @@ FLOORS = (
     ("levels", "tiff", "fingerprint"),
     ("avif", "deep"),
     ("formats",),
-    ("upright", "channels"),
-    ("read",),
+    ("upright",),
+    ("read", "channels"),
     ("bands",),
 )
