@@ -82,6 +82,8 @@ def features(model: Any, x: Tensor) -> Features:
     maps = model.forward_features(x)
     pooled = model.forward_head(maps, pre_logits=True)  # (n, W)
     tokens = None
+    if not isinstance(maps, Tensor):  # CrossViT and a few others give several
+        return Features(pooled)
     if maps.ndim == 3:
         tokens = maps[:, getattr(model, "num_prefix_tokens", 0) :]
     elif maps.ndim == 4:  # (n, H, W, C) where the model says so, else (n, C, H, W)

@@ -14,7 +14,7 @@ from align.heads import Identity
 from align.model import JointModel, Tower
 from align.values import Origin
 
-DEPTHS = {
+DEPTHS: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 2, 2, 3, 3, 4, 1): ("lite0",),
     (1, 3, 3, 4, 4, 5, 1): ("lite1", "lite2"),
     (1, 3, 3, 5, 5, 6, 1): ("lite3",),
