@@ -98,10 +98,6 @@ def _siglip(whole: Any) -> Any:
 
     tokenizer: Any = Converter(whole).converted()
     tokenizer.add_special_tokens(list(whole.added_tokens_decoder.values()))  # with the spaces that each takes along
-    clean = [
-        normalizers.Replace(Regex(PUNCTUATION), ""),
-        normalizers.Replace(Regex(SPACES), " "),
-        normalizers.Strip(),
-    ]
+    clean = [normalizers.Replace(Regex(PUNCTUATION), ""), normalizers.Replace(Regex(SPACES), " ")]
     tokenizer.normalizer = normalizers.Sequence([*clean, tokenizer.normalizer])
     return tokenizer
