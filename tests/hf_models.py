@@ -9,10 +9,6 @@ import hf_tokenizers
 from fill import fill
 
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-CLIP_B32 = {  # openai/clip-vit-base-patch32
-    "text": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8},
-    "vision": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-}
 
 
 def clip(folder: Path, *, legacy: bool = False, seed: int = 1) -> Path:
@@ -21,26 +17,13 @@ def clip(folder: Path, *, legacy: bool = False, seed: int = 1) -> Path:
 
     tokenizer = _tokenizer(hf_tokenizers.clip(folder / "tokenizer"))
     end = {"bos_token_id": 0, "eos_token_id": 2} if legacy else {"eos_token_id": len(tokenizer) - 1}
-    text = {**SMALL, **end, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "projection_dim": 24}
-    vision = {**SMALL, "image_size": 40, "patch_size": 8, "projection_dim": 24}
+    text = {**SMALL, **end, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
+    vision = {**SMALL, "image_size": 40, "patch_size": 8}  # a tower states 512 outputs, and the model's 24 count
     with _quiet():
         made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
         fill(made, seed).save_pretrained(folder)
         picture = CLIPImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40})
         CLIPProcessor(picture, tokenizer).save_pretrained(folder)
-    return folder
-
-
-def clip_b32(folder: Path) -> Path:
-    """CLIP in the shapes of openai/clip-vit-base-patch32, with a small tokenizer."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
-
-    tokenizer = _tokenizer(hf_tokenizers.clip(folder / "tokenizer"))
-    vision = {**CLIP_B32["vision"], "image_size": 224, "patch_size": 32}
-    with _quiet():
-        config = CLIPConfig(text_config={**CLIP_B32["text"], "eos_token_id": len(tokenizer) - 1}, vision_config=vision)
-        fill(CLIPModel(config), 1).save_pretrained(folder)
-        CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(folder)
     return folder
 
 

@@ -10,6 +10,9 @@ from torch import nn
 
 from align import Tower, encoders
 from align.encoders import (
+    HFCaption,
+    HFImage,
+    HFText,
     ImageCNN,
     OpenClipImage,
     OpenClipText,
@@ -75,7 +78,49 @@ def table(n):
     return rows
 
 
+small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+words = {**small, "vocab_size": 90, "max_position_embeddings": 12}
+pixels = {**small, "image_size": 32, "patch_size": 16}
+configs = {  # of transformers
+    "bert": {"model_type": "bert", **words, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0},
+    "llama": {"model_type": "llama", **words, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2},
+    "clip": {"model_type": "clip_text_model", **words, "projection_dim": 24, "bos_token_id": 1, "eos_token_id": 2},
+    "siglip": {"model_type": "siglip_vision_model", **small, "image_size": 32, "patch_size": 16},
+    "clip-image": {
+        "model_type": "clip_vision_model",
+        **small,
+        "image_size": 32,
+        "patch_size": 16,
+        "projection_dim": 24,
+    },
+}
+
+
+class TextOfIds(HFText):
+    """HFText of ids whose padding is 0."""
+
+    def forward(self, values):
+        return super().forward(masked(values))
+
+
+class CaptionOfIds(HFCaption):
+    """HFCaption of ids whose padding is 0."""
+
+    def forward(self, values):
+        return super().forward(masked(values))
+
+
+def masked(ids):
+    return {"input_ids": ids, "attention_mask": (ids != 0).long()}
+
+
 cases = {
+    "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
+    "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
+    "HFText-both": (lambda: TextOfIds("llama", config=configs["llama"], bidirectional=True), texts),
+    "HFImage": (lambda: HFImage("siglip", config=configs["siglip"]), images),
+    "HFImage-clip": (lambda: HFImage("clip", config=configs["clip-image"]), images),
+    "HFCaption": (lambda: CaptionOfIds("clip", config=configs["clip"]), texts),
     "ImageCNN": (lambda: ImageCNN(width=24, widths=(8, 16), stem=2), images),
     "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
     "TimmImage-convnext": (lambda: TimmImage("test_convnext"), images),

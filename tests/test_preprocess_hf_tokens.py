@@ -12,8 +12,9 @@ import hf_tokenizers
 import pytest
 import torch
 
+from align.checkpoint.describe import describe
 from align.data.join import join
-from align.preprocess import HFTokens, hf_tokenizer
+from align.preprocess import HFTokens, Preprocess, hf_tokenizer
 from align.values import Batch, Rows
 
 KINDS = ("bert", "roberta", "gpt2", "clip", "t5", "siglip", "llama")
@@ -32,6 +33,8 @@ TEXTS = [
     ".",
     "a . b ! c",
     "ﬁ ﬂ ① ½ e\u0301",
+    "( a cat",
+    "a cat .",
     "tabs\tand\n\nlines  and   spaces",
     "a</s>",
 ]
@@ -83,6 +86,19 @@ def test_a_checkpoint_needs_the_tokenizers_file_alone(folders, kind, tmp_path):
     again = HFTokens(str(file), **kept)
     for other in (again, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert [other.eval(x).tolist() for x in TEXTS] == [made.eval(x).tolist() for x in TEXTS]
+
+
+def test_arguments_are_attributes_that_yaml_can_say(folders):
+    from jsonargparse import ArgumentParser
+
+    made = HFTokens(str(folders["bert"]), 16, prefix="query: ", clean="lower")
+    said = json.loads(json.dumps(describe(made)))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--p", type=Preprocess)
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name until 4.48
+    again = instantiate(parser.parse_object({"p": said})).p
+    assert repr(again) == repr(made)
+    assert torch.equal(again.train("a cat", torch.Generator()), made.eval("a cat"))
 
 
 def test_loading_imports_no_transformers(folders, tmp_path):

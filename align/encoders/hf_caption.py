@@ -33,7 +33,7 @@ class HFCaption(Encoder):
     ):
         super().__init__()
         found = None if config is not None else hf_model.find(name)
-        part, made = hf_parts.choose_part(hf_parts.TEXT, config if found is None else found.config)
+        part, made = hf_parts.choose_part(hf_parts.TEXT, (config or {}) if found is None else found.config)
         weights = hf_model.find_weights_of(name, pretrained, found)
         self.model = hf_parts.make_part(part, made, weights)
         self.origin = None if weights is None else weights.origin()

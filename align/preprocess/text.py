@@ -11,6 +11,7 @@ from torch import Tensor
 from align.media.words import WORDS, read_text
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.byte_pairs import clean_text, read_byte_pairs
+from align.values import Values
 
 
 class Text(Preprocess):
@@ -29,7 +30,7 @@ class Text(Preprocess):
     def train(self, x: str, generator: torch.Generator) -> Tensor:
         return self.eval(x)
 
-    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+    def collate(self, rows: Sequence[Tensor]) -> Values:
         return stack(rows, (self.context,), torch.int64)
 
 
