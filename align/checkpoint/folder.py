@@ -25,6 +25,12 @@ from align.model.naming import naming
 from align.values import Origin, TermInfo
 
 schema = 1
+FILES = ("model.safetensors", "config.yaml", "model.json")
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return the names of the files of a model folder, those that its preprocesses need included."""
+    return [*FILES, *_json(folder / "model.json").get("assets", {})]
 
 
 def transcript(model: JointModel) -> dict[str, Any]:

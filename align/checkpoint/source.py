@@ -31,7 +31,7 @@ def locate(model: str | Path, checkpoint: str = "best") -> Path:
             f"{path} is no model folder (it has no model.json) and no run folder (no checkpoints/index.json)"
         )
     layout, colon, source = str(model).partition(":")
-    if colon and layout in LAYOUTS:
+    if is_published(model):
         return import_cached(layout, source)
     if colon and not layout.startswith((".", "/", "~")) and "/" not in layout:
         raise FileNotFoundError(f"no model folder {model}, and no layout {layout!r}; {nearest_layout(layout)}")
@@ -43,16 +43,27 @@ def locate(model: str | Path, checkpoint: str = "best") -> Path:
     raise FileNotFoundError(f"no model folder {model}")
 
 
-def import_cached(layout: str, source: str) -> Path:
-    """Return the model folder of a published model in the cache, imported where it is not there yet.
+def is_published(model: str | Path) -> bool:
+    """Return True for ``LAYOUT:SOURCE`` of a known layout that is no folder here."""
+    layout, colon, _ = str(model).partition(":")
+    return bool(colon) and layout in LAYOUTS and not Path(model).exists()
 
-    A source that is a file or a folder here is imported anew when one of its files has changed.
+
+def cached_folder(layout: str, source: str) -> Path:
+    """Return the place of a published model in the cache.
+
+    It is another one after a change of a file or a folder that the source names here.
     """
-    from align.checkpoint.published import import_published
-
     mark = hashlib.sha256("\n".join([layout, source, *_marks(source)]).encode()).hexdigest()[:16]
     words = "".join(c if c.isalnum() or c in "-_." else "-" for c in source.rstrip("/").split("/")[-1])[:60]
-    folder = cache_dir() / "published" / layout / f"{words}-{mark}"
+    return cache_dir() / "published" / layout / f"{words}-{mark}"
+
+
+def import_cached(layout: str, source: str) -> Path:
+    """Return the model folder of a published model in the cache, imported where it is not there yet."""
+    from align.checkpoint.published import import_published
+
+    folder = cached_folder(layout, source)
     if not (folder / "model.json").is_file():
         with hold_lock(folder.with_suffix(".lock")):
             if not (folder / "model.json").is_file():

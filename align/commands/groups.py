@@ -5,7 +5,9 @@ The first line of a docstring is the section's title, its paragraphs stand below
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from align.commands.named import split
@@ -30,10 +32,24 @@ class Weights:
     allow: str | None = None
 
     def load(self, model: str) -> JointModel:
-        """Load a model folder, a run folder, or a model of the hub."""
+        """Load a model folder, a run folder, a model of the hub, or a published one by LAYOUT:SOURCE."""
         from align import load
 
-        return load(model, allow=split(self.allow), checkpoint=self.checkpoint)
+        return load(self.locate(model), allow=split(self.allow), checkpoint=self.checkpoint)
+
+    def locate(self, model: str) -> Path:
+        """Return the model's folder. A published model is imported, and its origin and licence printed."""
+        from align.checkpoint.source import cached_folder, is_published, locate
+
+        fresh = is_published(model) and not (cached_folder(*model.split(":", 1)) / "model.json").is_file()
+        folder = locate(model, self.checkpoint)
+        if fresh:
+            from align.files import read_json
+            from align.model.origin import describe_parts
+
+            for line in describe_parts(read_json(folder / "model.json").get("parts", {})):
+                print(line, file=sys.stderr)
+        return folder
 
 
 @final

@@ -42,7 +42,6 @@ def search(
         json: print JSON instead of a table
         save: a folder to write the files of the found samples to
     """
-    from align.checkpoint import locate
     from align.embedding import fingerprint
     from align.scoring import choose, list_unread
     from align.search import Index, compose, save_hits
@@ -60,7 +59,7 @@ def search(
         raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
     if k < 1:
         raise Refused(f"--k must be at least 1, got {k}", code=2)
-    locate(model, weights.checkpoint)  # an error of MODEL comes before one of its index
+    weights.locate(model)  # an error of MODEL comes before one of its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():
         wanted = "" if in_ is None else f" --out {shlex.quote(in_)}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from align.checkpoint import find_checkpoint, read_index
+from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
@@ -29,11 +29,10 @@ from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
 from align.lit.trainer import count_steps, make_trainer, silence
 from align.model import JointModel
+from align.model.origin import describe_parts
 from align.objective import Objective
 from align.optim import Optim
 from align.seeds import derive
-
-MODEL = ("model.safetensors", "config.yaml", "model.json")  # the files of a model folder
 
 
 class Fitted(NamedTuple):
@@ -121,6 +120,9 @@ def fit(
         earlier.forget(run)
         for line in earlier.list_changes(run, opened.order, optim, steps):
             print(line, file=sys.stderr)
+        if not earlier.step:
+            for line in describe_parts(read_parts(model)):
+                print(line, file=sys.stderr)
     torch.manual_seed(derive(seed, "start"))
     with silence():
         try:
@@ -152,7 +154,7 @@ def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, traine
 def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
     """Return True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
     model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
-    if not all((model / name).is_file() for name in MODEL):
+    if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
         return False
     only = read_index(run).get("best") != known.get("best")
     return only or read_json(model / "model.json") == read_json(best / "model.json")
@@ -162,7 +164,7 @@ def _finish(run: Path) -> None:
     """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = find_checkpoint(run, "best")
     with atomic_folder(run / "model") as work:
-        for name in MODEL:
+        for name in list_files(best):
             shutil.copyfile(best / name, work / name)
 
 

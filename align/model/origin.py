@@ -36,3 +36,17 @@ def current_origin(encoder: Any, published: Mapping[str, int] | None, now: Mappi
     if origin is None:
         return None
     return origin._replace(changed=origin.changed or published is None or dict(published) != dict(now))
+
+
+def describe_parts(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each part of published weights: its origin, licence and checksum.
+
+    >>> about = {"source": "owner/name", "sha256": 64 * "a", "licence": "mit", "changed": True}
+    >>> describe_parts({"image.encoder": about})
+    ['image.encoder: weights of owner/name, trained since (licence mit, sha256 aaaaaaaaaaaa)']
+    """
+    return [
+        f"{part}: weights of {about['source']}{', trained since' if about['changed'] else ''} "
+        f"(licence {about['licence']}, sha256 {about['sha256'][:12]})"
+        for part, about in parts.items()
+    ]
