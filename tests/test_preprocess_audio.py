@@ -13,7 +13,8 @@ from jsonargparse import ArgumentParser
 
 from align.checkpoint import build, describe
 from align.commands.shortened import shorten
-from align.media.sounds.read import resample
+from align.media.sounds.read import ratio_of, read_sound, resample, resampler
+from align.media.sounds.window import read_window
 from align.preprocess import Audio, Preprocess
 from align.preprocess.audio_groups import Augment, Limits, Spectrogram, Window
 from align.preprocess.spectrogram import mel_bands, spec_augment
@@ -162,6 +163,77 @@ def test_resampling_keeps_pitch_and_length(rate):
 def test_odd_ratios_stay_within_a_cent(rate):
     seconds = len(resample(torch.zeros(10 * rate), rate, RATE)) / RATE
     assert abs(seconds / 10 - 1) < 2 ** (1 / 1200) - 1
+
+
+@pytest.fixture
+def old_way(monkeypatch):
+    """Call a function as it was while torchaudio made its filter for every clip and numpy averaged any channels."""
+
+    def call(function, *args):
+        with monkeypatch.context() as patch:
+            for module in ("read", "window"):
+                patch.setattr(f"align.media.sounds.{module}.resample", _resample_anew)
+            for module in ("read", "recording"):
+                patch.setattr(f"align.media.sounds.{module}.mean_of_channels", lambda samples: samples.mean(1))
+            return function(*args)
+
+    return call
+
+
+def _resample_anew(wave, rate, to):
+    from torchaudio import functional
+
+    ratio = ratio_of(rate, to)
+    return wave if rate == to else functional.resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+RARE = [pytest.param(r, marks=pytest.mark.sweep) for r in (1000, 7999, 11_025, 16_000, 24_000, 32_000, 44_101, 96_000)]
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000, *RARE])
+def test_a_kept_filter_changes_no_bit(rate, threads):
+    generator = torch.Generator().manual_seed(rate)
+    for to in (8000, 16_000, 22_050):
+        for dtype in (torch.float32, torch.float64):
+            for length, made, used in ((1, 1, 1), (2, 2, 1), (97, 1, 2), (4411, 1, 3), (rate, 2, 1)):
+                wave = 2 * torch.rand(length, generator=generator, dtype=dtype) - 1
+                resampler.cache_clear()
+                threads(made)
+                resample(wave[:1], rate, to)  # makes the filter
+                threads(used)
+                assert torch.equal(resample(wave, rate, to), _resample_anew(wave, rate, to))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 9])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_mean_of_channels_changes_no_bit(channels, rate, old_way):
+    wave = np.random.default_rng(channels).normal(0, 0.3, (rate // 2, channels)).clip(-1, 1).astype(np.float32)
+    sources = [encoded(wave, rate), encoded(wave, rate, subtype="FLOAT"), (wave, rate), (wave.T.copy(), rate)]
+    sources += [(wave.astype(np.float64), rate), ((wave * 32767).astype(np.int16).T, rate), (wave[:20], rate)]
+    if channels <= 8:
+        sources.append(encoded(wave, rate, kind="FLAC"))
+    for source in sources:
+        found = read_sound(source, RATE, 60.0)
+        assert torch.equal(found, old_way(read_sound, source, RATE, 60.0))
+        for samples, place in ((3000, 0.37), (7000, 0.9), (20_000, 0.5)):
+            window = read_window(source, RATE, 60.0, samples, place)
+            assert torch.equal(window, old_way(read_window, source, RATE, 60.0, samples, place))
+
+
+def test_the_filter_of_two_rates_is_made_once():
+    resampler.cache_clear()
+    with torch.inference_mode():
+        resample(torch.zeros(100), 44_100, RATE)
+    wave = torch.zeros(100, requires_grad=True)
+    resample(wave, 44_100, RATE).sum().backward()  # the filter is no tensor of inference mode
+    assert (resampler.cache_info().misses, resampler.cache_info().hits) == (1, 1)
 
 
 def test_windows():

@@ -53,7 +53,8 @@ class TransformerText(Encoder):
         mask[:, 0] = True  # a row of padding alone is read as its first token
         place = torch.arange(1, self.context + 1, device=values.device)
         last = (mask * place).amax(1)  # (n,) real length
-        L = int(last.max())  # columns of padding in every row are left out, which changes nothing
+        # Columns of padding in every row are left out, which changes nothing. A graph has no such number of its own.
+        L = self.context if torch.compiler.is_compiling() else int(last.max())
         mask = mask[:, :L]
         x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
         for block in self.blocks:
@@ -62,6 +63,6 @@ class TransformerText(Encoder):
         if self.pool == "mean":
             pooled = x.sum(1) / mask.sum(1, keepdim=True)  # (n, W)
         else:
-            pooled = x[torch.arange(len(x), device=x.device), last - 1]
+            pooled = x.gather(1, (last - 1)[:, None, None].expand(-1, 1, self.width))[:, 0]
         rest = self.context - L
         return Features(pooled, F.pad(x, (0, 0, 0, rest)), F.pad(mask, (0, rest)))

@@ -37,7 +37,7 @@ class AttentionPool(nn.Module):
             read_tokens(features)
         parts = self.key_value(self.norm(x)).unflatten(-1, (2, self.heads, -1))  # (n, L, 2, heads, W / heads)
         key, value = parts.permute(2, 0, 3, 1, 4)
-        query = self.query.view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        query = self.query.view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         mask = None
         if features.tokens is not None and features.mask is not None:
             real = features.mask | ~features.mask.any(1, keepdim=True)  # a row without a real token reads all of them

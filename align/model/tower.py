@@ -113,7 +113,7 @@ class Tower(nn.Module):
 
         The generator is for the augmentation on the device, and counts in training mode only.
         """
-        n = len(next(iter(values.values())) if isinstance(values, dict) else values)
+        n = (next(iter(values.values())) if isinstance(values, dict) else values).shape[0]
         values = self.preprocess.device(values, generator if self.training else None)
         return _average(self.encoder(_cast(values, self.dtype)), n)
 
@@ -171,7 +171,7 @@ def _agree(preprocess: Any, encoder: Any) -> None:
 
 def _average(features: Features, n: int) -> Features:
     """Return (n, W) from (n · windows, W), the windows of a row side by side. A row has the tokens of all of them."""
-    if n == 0 or len(features.pooled) == n:
+    if n == 0 or features.pooled.shape[0] == n:
         return features
     tokens, mask = (
         None if x is None else x.unflatten(0, (n, -1)).flatten(1, 2) for x in (features.tokens, features.mask)

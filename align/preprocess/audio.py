@@ -108,7 +108,7 @@ class Audio(Preprocess):
         Without a generator (n, windows · T) gives (n · windows, 1, n_mels, frames), a row's windows side by side.
         """
         values = values.reshape(-1, self.samples) if generator is None else values[:, : self.samples]
-        if len(values) == 0:
+        if values.shape[0] == 0:
             return torch.zeros((0, 1, self.n_mels, self.frames), device=values.device)
         with torch.autocast(values.device.type, enabled=False):  # half precision would flatten the quiet bands
             mel = self._log_mel(values.float() / 32768 if values.dtype == torch.int16 else values.float())

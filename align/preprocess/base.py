@@ -80,6 +80,8 @@ class Preprocess(ABC):
     def constant(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
         """Return a constant tensor on a device. It is made at its first use, for all threads, and never saved."""
         kept: dict[tuple[str, torch.device], Tensor] = vars(self).setdefault("_constants", {})
+        if (name, device) not in kept and torch.compiler.is_compiling():
+            return make().to(device)  # a graph's tensor is no constant of ours
         if (name, device) not in kept:
             with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
                 return kept.setdefault((name, device), make().to(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from align.media.reading import bad
-from align.media.sounds.recording import check_rate, recording, too_large
+from align.media.sounds.recording import check_rate, mean_of_channels, recording, too_large
 
 ENCODED = bytes | bytearray | memoryview | str | Path
 LOUDEST = 16.0  # 24 dB above full scale: louder floats are no sound, or undivided integers
@@ -77,18 +78,27 @@ def from_array(samples: Any) -> np.ndarray:
             wave = array.astype(np.float32)
     else:
         raise bad("audio/dtype", None, f"samples of {array.dtype}; expected floats, int16, int32 or uint8")
-    with np.errstate(invalid="ignore", over="ignore"):
-        return wave.mean(1) if wave.shape[1] else wave.reshape(0)
+    return mean_of_channels(wave) if wave.shape[1] else wave.reshape(0)
 
 
 def resample(wave: Tensor, rate: int, to: int) -> Tensor:
     """Return the wave (T,) at ``to`` Hz, by a windowed sinc."""
     if rate == to:
         return wave
-    from torchaudio import functional
-
     ratio = ratio_of(rate, to)
-    return functional.resample(wave, ratio.denominator, ratio.numerator).clamp(-1, 1)
+    return resampler(ratio.denominator, ratio.numerator, wave.dtype)(wave).clamp_(-1, 1)
+
+
+@lru_cache(8)
+def resampler(rate: int, to: int, dtype: torch.dtype) -> torch.nn.Module:
+    """Return torchaudio's resampler with its filter, whose making takes as long as resampling seconds of sound.
+
+    A filter of the largest ratio takes 4 MB. ``dtype``: of the filter's arithmetic, that of the waves.
+    """
+    from torchaudio.transforms import Resample
+
+    with torch.inference_mode(False):  # else the first call, under inference_mode, would spoil it for training
+        return Resample(rate, to, dtype=dtype)
 
 
 def ratio_of(rate: int, to: int) -> Fraction:

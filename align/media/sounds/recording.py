@@ -44,8 +44,7 @@ class Recording(NamedTuple):
         if len(samples) < count:
             detail = f"no header states the length; of {self.frames} samples that were counted {there} could be read"
             raise bad("audio/no-length", self.source, detail)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused later
-            return samples[:, 0] if self.sound.channels == 1 else samples.mean(1)
+        return samples[:, 0] if self.sound.channels == 1 else mean_of_channels(samples)
 
 
 class Heading(NamedTuple):
@@ -94,6 +93,16 @@ def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
             detail = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split())).rstrip(".")
             raise explain_failure(file, given, detail, source) from None
+
+
+def mean_of_channels(samples: np.ndarray) -> np.ndarray:
+    """Return (T,) of (T, channels) floats. Infinite samples give infinite means, which are refused later."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if samples.shape[1] != 2:
+            return samples.mean(1)
+        both = samples[:, 0] + samples[:, 1]  # the same sum as in `mean`, which walks a row of two at a time: 10 times
+        both *= 0.5
+        return both
 
 
 def check_rate(source: Any, rate: Any) -> None:
