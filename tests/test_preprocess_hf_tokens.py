@@ -1,7 +1,9 @@
 """HFTokens gives transformers' ids, without transformers once it is made."""
 
 import copy
+import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +108,19 @@ def test_prefix_lower_clean_and_separator(folders):
     ids, mask = plain.eval("a cat")
     assert stripped.eval("a cat")[0].tolist() == [0 if i == 2 else i for i in ids.tolist()]
     assert torch.equal(stripped.eval("a cat")[1], mask)
+
+
+def test_a_model_may_read_its_padding(folders, tmp_path):
+    """The tokenizers of published SigLIPs state ids as their only input."""
+    folder = tmp_path / "siglip"
+    shutil.copytree(folders["siglip"], folder)
+    stated = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated | {"model_input_names": ["input_ids"]}))
+    tokens, masked = HFTokens(str(folder), 16), HFTokens(str(folders["siglip"]), 16)
+    assert (tokens.mask, masked.mask) == (False, True)
+    assert torch.equal(tokens.eval("a cat")[0], masked.eval("a cat")[0])
+    assert tokens.eval("a cat")[1].tolist() == [1] * 16
+    assert tokens.device(tokens.collate([tokens.eval("a cat")]))["input_ids"].shape == (1, 16)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -1,6 +1,9 @@
 """Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
+from align.encoders.hf_caption import HFCaption
+from align.encoders.hf_image import HFImage
+from align.encoders.hf_text import HFText
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
@@ -14,6 +17,9 @@ from align.encoders.transformer_text import TransformerText
 
 __all__ = [
     "Encoder",
+    "HFCaption",
+    "HFImage",
+    "HFText",
     "ImageCNN",
     "OpenClipImage",
     "OpenClipText",

@@ -1,24 +1,33 @@
-"""Models of transformers for our encoders: found, made from a plain config, and loaded with every name checked."""
+"""Models of transformers for our encoders: made from a plain config, and loaded with every name checked."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from align.encoders.weights import checksum, find_weights, listing, read_weights
+from align.encoders.hf_files import Found, find, find_weights_of, read_part
+from align.encoders.weights import listing
 from align.extras import pip_install
-from align.files.hub import PREFIX, hub_folder, is_repository, licence_of, source_folder
-from align.values import Origin
 
-CONFIG = "config.json"
-LEGACY = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")
+__all__ = [
+    "Found",
+    "checkpoint_gradients",
+    "create",
+    "find",
+    "find_weights_of",
+    "library",
+    "load",
+    "make_config",
+    "plain_config",
+    "read_part",
+]
+
 FORGOTTEN = frozenset(
     {
         "_name_or_path",
@@ -32,55 +41,6 @@ FORGOTTEN = frozenset(
     }
 )
 """Keys of a config that say nothing about the model's output."""
-
-
-class Found(NamedTuple):
-    """A model's files: its source as it was named, its config as plain data, and its folder."""
-
-    source: str
-    config: dict[str, Any]
-    folder: Path
-
-    def weights(self) -> Path:
-        """Return the file of weights. Raises FileNotFoundError where there is none."""
-        if Path(self.source).is_file():
-            return Path(self.source)
-        try:
-            return find_weights(self.folder)
-        except FileNotFoundError:
-            if not self._on_hub():
-                raise
-        return find_weights(hub_folder(self.source, LEGACY))  # old models have pickles alone, of which tensors are read
-
-    def origin(self) -> Origin:
-        """Return source, checksum and licence of the weights."""
-        name = self.source.removeprefix(PREFIX) if self._on_hub() else str(self.weights())
-        return Origin(name, checksum(self.weights()), licence_of(self.folder))
-
-    def _on_hub(self) -> bool:
-        named = self.source.startswith(PREFIX) or is_repository(self.source)
-        return named and not Path(self.source).exists()
-
-
-def find(source: str) -> Found:
-    """Return the files of a model.
-
-    source: a folder as transformers saves it, ``local-dir:FOLDER``, a file of weights with config.json beside it,
-        ``owner/name`` or ``hf-hub:owner/name[@revision]``.
-
-    Raises FileNotFoundError where there is none, ValueError for a config that cannot be read.
-    """
-    folder = source_folder(source)
-    path = folder / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}: it is no model as transformers saves it")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ValueError(f"{path} names no model_type; it is no config of transformers")
-    return Found(source, config, folder)
 
 
 def library() -> Any:
@@ -168,16 +128,12 @@ def load(
     return model.train()
 
 
-def read_part(path: Path, prefixes: Sequence[str]) -> dict[str, Tensor]:
-    """Return the tensors of a file whose names begin with one of the prefixes, under their whole names."""
-    return {p + name: x for p in prefixes for name, x in read_weights(path, p).items()}
-
-
 def checkpoint_gradients(model: Any) -> None:
     """Compute a model's activations again in the backward pass. Raises ValueError where the model cannot."""
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise ValueError(f"{type(model).__name__} of transformers has no gradient checkpointing")
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # the second is its name in early releases of transformers 5
 
 
 def _attention(kind: Any) -> str:

@@ -15,6 +15,9 @@ from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
     "open_clip": "open_clip",
+    "clip-hf": "clip_hf",
+    "siglip-hf": "siglip_hf",
+    "hf-text": "hf_text",
 }
 
 

@@ -1,0 +1,62 @@
+"""HFImage: the image tower of transformers' CLIP or SigLIP."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor
+
+from align.encoders import hf_model, hf_parts
+from align.encoders.base import Encoder
+from align.encoders.hf_picture import wanted_picture
+from align.values import Features
+
+
+@final
+class HFImage(Encoder):
+    """An image tower of CLIP (after its projection) or SigLIP (after its attention pooling), as transformers has it.
+
+    It reads (n, channels, size, size) pixels, normalised. Patches are its tokens. They are in the joint space for CLIP,
+    which projects them too. SigLIP's stand before the pooling.
+
+    Args:
+        name: ``owner/name``, ``hf-hub:owner/name[@revision]``, or a folder as transformers saves it, of one tower or of
+            both. With ``config`` it is a label.
+        pretrained: True takes the weights of ``name``, a file or a folder its own, False random ones. It is False again
+            once the weights are in.
+        checkpointing: compute activations again in the backward pass, for less memory.
+        config: the tower's config as plain data. A checkpoint has it, so that loading asks no hub.
+
+    Raises ValueError for a model of another type and for files that do not fit, FileNotFoundError for a source that is
+    not there, ImportError where transformers is absent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str = False,
+        checkpointing: bool = False,
+        config: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        found = None if config is not None else hf_model.find(name)
+        part, made = hf_parts.choose_part(hf_parts.IMAGE, config if found is None else found.config)
+        if getattr(made, "vision_use_head", True) is False:
+            raise ValueError(f"{name} was saved without its pooling head; give a model that has one")
+        weights = hf_model.find_weights_of(name, pretrained, found)
+        self.model = hf_parts.make_part(part, made, weights)
+        self.origin = None if weights is None else weights.origin()
+        self.name, self.pretrained, self.config = name, False, hf_model.plain_config(made)
+        self.checkpointing = checkpointing
+        if checkpointing:
+            hf_model.checkpoint_gradients(self.model)
+        self.size, self.channels = int(made.image_size), int(made.num_channels)
+        self.width = int(getattr(made, "projection_dim", None) or made.hidden_size)
+        self._read = part.read
+        self._wants = None if found is None else wanted_picture(found.folder, self.size, self.channels)
+
+    def wants(self) -> dict[str, Any] | None:
+        return self._wants
+
+    def encode(self, values: Tensor) -> Features:
+        return self._read(self.model, values)

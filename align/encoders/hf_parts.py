@@ -1,0 +1,93 @@
+"""The two towers of transformers' CLIP and SigLIP: their classes, their names of weights, and how each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from align.encoders import hf_model
+from align.encoders.weights import listing
+from align.values import Features
+
+
+class Part(NamedTuple):
+    """One tower. kind: its class in transformers. prefixes: of its weights. section: of the whole model's config."""
+
+    kind: str
+    prefixes: tuple[str, ...]
+    section: str
+    read: Callable[[Any, Any], Features]
+
+
+def _clip_image(model: Any, pixels: Tensor) -> Features:
+    """Read the class token and, through the same norm and projection, the patches."""
+    out = model(pixel_values=pixels)
+    patches = model.vision_model.post_layernorm(out.last_hidden_state[:, 1:])
+    return Features(out.image_embeds, model.visual_projection(patches))
+
+
+def _siglip_image(model: Any, pixels: Tensor) -> Features:
+    """Read the attention pooling and, before it, the patches."""
+    out = model(pixel_values=pixels)
+    return Features(out.pooler_output, out.last_hidden_state)
+
+
+def _clip_text(model: Any, values: dict[str, Tensor]) -> Features:
+    """Read the end token and, through the same projection, all tokens."""
+    out = model(**values)
+    return Features(out.text_embeds, model.text_projection(out.last_hidden_state), values["attention_mask"] != 0)
+
+
+def _siglip_text(model: Any, values: dict[str, Tensor]) -> Features:
+    """Read the last place, which may be padding, and, through the same layer, all places."""
+    out = model(**values)
+    return Features(out.pooler_output, model.head(out.last_hidden_state), values["attention_mask"] != 0)
+
+
+_clip_picture = ("vision_model.", "visual_projection."), "vision_config", _clip_image
+_clip_words = ("text_model.", "text_projection."), "text_config", _clip_text
+_siglip_picture = ("vision_model.",), "vision_config", _siglip_image
+_siglip_words = ("text_model.",), "text_config", _siglip_text
+IMAGE = {
+    "clip": Part("CLIPVisionModelWithProjection", *_clip_picture),
+    "clip_vision_model": Part("CLIPVisionModelWithProjection", *_clip_picture),
+    "siglip": Part("SiglipVisionModel", *_siglip_picture),
+    "siglip_vision_model": Part("SiglipVisionModel", *_siglip_picture),
+}
+"""model_type -> image tower. SigLIP 2 of a fixed resolution is of type siglip."""
+TEXT = {
+    "clip": Part("CLIPTextModelWithProjection", *_clip_words),
+    "clip_text_model": Part("CLIPTextModelWithProjection", *_clip_words),
+    "siglip": Part("SiglipTextModel", *_siglip_words),
+    "siglip_text_model": Part("SiglipTextModel", *_siglip_words),
+}
+"""model_type -> text tower."""
+
+
+def choose_part(parts: Mapping[str, Part], config: Mapping[str, Any]) -> tuple[Part, Any]:
+    """Return the tower of a plain config, and transformers' config of that tower alone.
+
+    Raises ValueError for a model of another type.
+    """
+    kind = config.get("model_type")
+    if kind not in parts:
+        raise ValueError(f"a model of type {kind!r} has no such tower; known: {', '.join(parts)}")
+    part, whole = parts[kind], hf_model.make_config(config)
+    one = getattr(whole, part.section, whole)
+    if one is not whole and hasattr(whole, "projection_dim"):
+        one.projection_dim = whole.projection_dim
+    return part, one
+
+
+def make_part(part: Part, config: Any, weights: hf_model.Found | None) -> Any:
+    """Return a tower's model, random or with its weights. Raises ValueError for weights that do not fit."""
+    if weights is None:
+        return hf_model.create(part.kind, config)
+    path = weights.weights()
+    tensors = hf_model.read_part(path, part.prefixes)
+    if not tensors:
+        names = listing(sorted(hf_model.read_part(path, [""])))
+        raise ValueError(f"{path} has no weights of {part.kind}, which begin with {part.prefixes[0]!r}; it has {names}")
+    return hf_model.load(part.kind, config, tensors, str(path))

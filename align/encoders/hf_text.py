@@ -1,0 +1,145 @@
+"""HFText: any text encoder or decoder of transformers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from align.encoders import hf_model
+from align.encoders.base import Encoder
+from align.encoders.hf_text_kind import HEADS, most_tokens, text_kind
+from align.encoders.latent_attention import LatentAttention
+from align.encoders.sentence_folder import Stated, find_text
+from align.encoders.text_pooling import POOLINGS, both_ways, pack
+from align.encoders.weights import put_weights
+from align.values import Features
+
+LONGEST = 8192  # tokens of a row, where a publisher allows more
+LATENT, DECODER = "latent_attention_model.", "embedding_model."
+"""First parts of names in NV-Embed's files."""
+
+
+@final
+class HFText(Encoder):
+    """A text model of transformers: ids and mask of ``align.preprocess.HFTokens`` -> features with tokens and mask.
+
+    Args:
+        name: ``owner/name``, ``hf-hub:owner/name[@revision]``, or a folder as transformers or Sentence Transformers
+            saves it. With ``config`` it is a label.
+        pretrained: True takes the weights of ``name``, a file or a folder its own, False random ones. It is False again
+            once the weights are in.
+        pooling: "mean" over the real tokens, "cls", the first, "last", the last real one, or "latent", the mean after
+            NV-Embed's latent attention. None takes the publisher's, else the mean.
+        normalize: make the features unit vectors. None takes the publisher's.
+        bidirectional: let each token of a decoder see the later ones too (LLM2Vec). Padding stays hidden.
+        prefix: text before every text, for the tokens. None takes the publisher's default prompt.
+        context: tokens of a row. None takes the publisher's length, up to 8192.
+        dense: layers after the pooling, each {inputs, outputs, bias, activation}. None takes the publisher's.
+        latent: {latents, heads, head_width} of the latent attention.
+        checkpointing: compute activations again in the backward pass, for less memory.
+        config: the model's config as plain data. A checkpoint has it, so that loading asks no hub.
+
+    A model of an unknown type, or one that brings its own code, is refused. Raises ValueError for arguments and files
+    that do not fit, FileNotFoundError for a source that is not there, ImportError where transformers is absent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str = False,
+        pooling: Literal["mean", "cls", "last", "latent"] | None = None,
+        normalize: bool | None = None,
+        bidirectional: bool = False,
+        prefix: str | None = None,
+        context: int | None = None,
+        dense: list[dict[str, Any]] | None = None,
+        latent: dict[str, int] | None = None,
+        checkpointing: bool = False,
+        config: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        stated, found = (Stated(), None) if config is not None else find_text(name)
+        made = hf_model.make_config(config if config is not None else found.config)  # pyright: ignore[reportOptionalMemberAccess]
+        made.use_cache = False
+        self.name, self.pretrained, self.config = name, False, hf_model.plain_config(made)
+        self.pooling = pooling or stated.pooling or "mean"
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling={pooling!r} is not known; it may be {', '.join(map(repr, POOLINGS))}")
+        self.normalize = stated.normalize if normalize is None else normalize
+        self.bidirectional, self.checkpointing = bidirectional, checkpointing
+        self.prefix = stated.prefix if prefix is None else prefix
+        self.dense = list(stated.dense) if dense is None else dense
+        self.latent = (latent or {}) if self.pooling == "latent" else latent
+        kind, options = text_kind(made)
+        weights = hf_model.find_weights_of(name, pretrained, found)
+        if weights is None:
+            self.model = hf_model.create(kind, made, options)
+            tensors: dict[str, Tensor] = {}
+        else:
+            path = weights.weights()
+            tensors = hf_model.read_part(path, [""])
+            plain = {k.removeprefix(DECODER): x for k, x in tensors.items() if not k.startswith(LATENT)}
+            self.model = hf_model.load(kind, made, plain, str(path), skip=HEADS, options=options)
+            self.origin = weights.origin()
+        width = int(made.hidden_size)
+        self.attention = self._latent(width, tensors)
+        self.layers = nn.ModuleList(_Dense(**layer) for layer in self.dense)
+        if weights is not None and stated.weights and dense is None:
+            put_weights(self.layers, stated.weights, f"{name}: its dense layers")
+        self.width = self.dense[-1]["outputs"] if self.dense else width
+        if bidirectional and not any(getattr(m, "is_causal", False) for m in self.model.modules()):
+            raise ValueError(f"{kind} has no causal attention, so bidirectional=True changes nothing; leave it out")
+        if checkpointing:
+            hf_model.checkpoint_gradients(self.model)
+        self.vocabulary_limit = int(self.model.get_input_embeddings().num_embeddings)
+        self.context_limit = most_tokens(self.model, made, bidirectional)
+        self.context = context
+        self._wants = None if found is None else self._tokens(found, stated)
+
+    def _latent(self, width: int, tensors: dict[str, Tensor]) -> LatentAttention | None:
+        if self.latent is None:
+            return None
+        made = LatentAttention(width, **self.latent)
+        if inside := {k.removeprefix(LATENT): x for k, x in tensors.items() if k.startswith(LATENT)}:
+            put_weights(made, inside, self.name)
+        return made
+
+    def _tokens(self, found: hf_model.Found, stated: Stated) -> dict[str, Any]:
+        """Return the description of the tokens that the publisher's tokenizer makes."""
+        limits = [x for x in (self.context_limit, stated.length) if x is not None]
+        context = self.context or min([*limits, LONGEST] if limits else [512])
+        init_args = {"tokenizer": found.tokenizer(), "context": context, "prefix": self.prefix}
+        return {
+            "class_path": "align.preprocess.HFTokens",
+            "init_args": init_args | ({"lower": True} if stated.lower else {}),
+        }
+
+    def wants(self) -> dict[str, Any] | None:
+        return self._wants
+
+    def encode(self, values: dict[str, Tensor]) -> Features:
+        ids, mask = pack(values["input_ids"], values["attention_mask"])
+        dtype = self.model.get_input_embeddings().weight.dtype
+        seen = both_ways(mask, dtype) if self.bidirectional else mask.long()
+        x = self.model(input_ids=ids, attention_mask=seen)[0]  # (n, L, W)
+        if self.attention is not None:
+            x = self.attention(x)
+        x = x * mask[..., None]
+        pooled = POOLINGS[self.pooling](x, mask)
+        for layer in self.layers:
+            pooled = layer(pooled)
+        if self.normalize:
+            pooled = F.normalize(pooled, dim=-1)
+        return Features(pooled, None if self.dense else x, None if self.dense else mask)
+
+
+class _Dense(nn.Module):
+    def __init__(self, inputs: int, outputs: int, bias: bool, activation: str):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias)
+        self.activation = getattr(nn, activation)()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.linear(x))
