@@ -26,9 +26,9 @@ class OpenClipImage(Encoder):
     Args:
         name: of open_clip ("ViT-B-32"), ``hf-hub:owner/name[@revision]``, or a folder that open_clip saved
             (``local-dir:FOLDER`` or its path). The last two bring their weights.
-        pretrained: of a model named by open_clip: a tag ("laion2b_s34b_b79k"), the path of a file in open_clip's layout,
-            or ``TAG@FILE``, a file with the preprocessing and the activation of a tag. None gives random weights. It is
-            None again once the weights are in.
+        pretrained: of a model named by open_clip: a tag ("laion2b_s34b_b79k"), the path of a file in open_clip's
+            layout, or ``TAG@FILE``, a file with the preprocessing and the activation of a tag. None gives random
+            weights. It is None again once the weights are in.
         config: the architecture as plain data ("embed_dim", "vision_cfg", "quick_gelu", "preprocess_cfg"). Then
             ``name`` is a label. A checkpoint keeps it where open_clip does not know all of it by the name.
 

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-import torch
 from torch import nn
 
 from align.encoders.open_clip_source import Source, known_config
@@ -114,5 +113,3 @@ def _read_architecture(name: str) -> dict[str, Any]:
 def _sum(path: Path, size: int, changed: int) -> str:
     """Return the SHA-256 of a file of weights, taken once for both towers while the file stays as it is."""
     return checksum(path)
-
-
