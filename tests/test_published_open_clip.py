@@ -669,3 +669,24 @@ def test_a_tower_compiles_to_one_graph_and_is_exported(kind, kinds):
         shapes = {name: {0: n} for name in few} if isinstance(few, dict) else {0: n}
         exported = torch.export.export(encoder, (few,), dynamic_shapes=(shapes,)).module()
         torch.testing.assert_close(exported(many).pooled, want)
+
+
+class Hostile:
+    ran = False
+
+    def __reduce__(self):
+        return setattr, (Hostile, "ran", True)
+
+
+def test_an_archive_runs_no_code(kinds, tmp_path):
+    import pickle
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "clip.pt", "w") as archive:
+        archive.writestr("clip/data.pkl", pickle.dumps(Hostile(), protocol=2))
+        archive.writestr("clip/constants.pkl", pickle.dumps(()))
+    with pytest.raises(
+        ValueError, match=r"clip.pt is damaged or holds more than tensors .*it names .*setattr, which is"
+    ):
+        OpenClipImage("tiny-vit", str(tmp_path / "clip.pt"))
+    assert not Hostile.ran
