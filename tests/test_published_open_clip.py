@@ -93,6 +93,8 @@ def test_a_saved_folder_is_the_librarys_model(kind, wholes, pictures, tmp_path):
     for file in folder.iterdir():  # a saved model needs none of them
         file.unlink()
     again = align.load(tmp_path / "ours")
+    short = whole.embed(pictures[:1], TEXTS[:1])[1]  # no long text beside it, so that a batch could be narrower
+    torch.testing.assert_close(ours.embed(text=TEXTS[:1])["text"], short, rtol=0, atol=VALUE)
     one = {"image": pictures[:1], "text": TEXTS}
     assert all(torch.equal(*pair) for pair in zip(again.embed(**one).values(), ours.embed(**one).values(), strict=True))
     parts = json.loads((tmp_path / "ours" / "model.json").read_text())["parts"]
@@ -669,6 +671,26 @@ def test_a_tower_compiles_to_one_graph_and_is_exported(kind, kinds):
         shapes = {name: {0: n} for name in few} if isinstance(few, dict) else {0: n}
         exported = torch.export.export(encoder, (few,), dynamic_shapes=(shapes,)).module()
         torch.testing.assert_close(exported(many).pooled, want)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:")
+def test_parts_of_one_storage_are_read_from_an_archive(tmp_path):
+    from align.encoders.weights import pick_weights, read_keys
+
+    class Views(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            base = torch.arange(12.0)
+            self.register_buffer("row", base[5:9])
+            self.register_buffer("turned", base.view(3, 4).T)
+
+        def forward(self, x):
+            return x * self.row + self.turned.sum()
+
+    torch.jit.trace(Views(), torch.ones(4)).save(str(tmp_path / "views.pt"))
+    assert read_keys(tmp_path / "views.pt") == ["row", "turned"]
+    assert torch.equal(pick_weights(tmp_path / "views.pt", lambda name: name == "row")["row"], Views().row)
+    assert torch.equal(pick_weights(tmp_path / "views.pt", lambda _: True)["turned"], Views().turned)
 
 
 class Hostile:
