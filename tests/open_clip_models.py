@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import hf_tokenizers
@@ -59,7 +61,7 @@ class Kind(NamedTuple):
     """Configuration of a model, and the preprocessing that it was "trained" with."""
 
     config: dict[str, Any]
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def write_kinds(folder: Path) -> dict[str, Kind]:
@@ -179,7 +181,9 @@ def save_folder(whole: Whole, name: str, folder: Path, safe: bool = True) -> Pat
     else:
         folder.mkdir(parents=True)
         save_config_for_hf(whole.model, folder / "open_clip_config.json", config)
-        save_weights(whole.model.state_dict(), folder / f"open_clip_{'model.safetensors' if safe else 'pytorch_model.bin'}")
+        save_weights(
+            whole.model.state_dict(), folder / f"open_clip_{'model.safetensors' if safe else 'pytorch_model.bin'}"
+        )
     return folder
 
 

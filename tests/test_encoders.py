@@ -498,13 +498,6 @@ def test_a_tokenizer_of_another_vocabulary_is_refused():
         Tower(Bytes(12), OpenClipText("align-tiny"))
 
 
-def test_weights_with_another_activation_are_refused():
-    with pytest.raises(
-        ValueError, match="'openai' were trained with another GELU than ViT-B-32 has; use ViT-B-32-quickgelu"
-    ):
-        OpenClipImage("ViT-B-32", "openai")
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -518,8 +511,7 @@ def test_weights_with_another_activation_are_refused():
 def test_weights_that_cannot_be_fetched_are_one_line(make, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
-    monkeypatch.setattr("open_clip.pretrained.download_pretrained_from_url", _no_network)
-    with pytest.raises(OSError, match=r"the weights .* cannot be fetched \(\w+\): go online once") as caught:
+    with pytest.raises(OSError, match=r"cannot be (fetched|reached).*: go online once") as caught:
         make()
     assert "\n" not in str(caught.value)
 

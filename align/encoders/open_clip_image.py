@@ -26,9 +26,9 @@ class OpenClipImage(Encoder):
     Args:
         name: of open_clip ("ViT-B-32"), ``hf-hub:owner/name[@revision]``, or a folder that open_clip saved
             (``local-dir:FOLDER`` or its path). The last two bring their weights.
-        pretrained: of a model named by open_clip: a tag ("laion2b_s34b_b79k"), the path of a file in open_clip's layout,
-            or ``TAG@FILE``, a file with the preprocessing and the activation of a tag. None gives random weights. It is
-            None again once the weights are in.
+        pretrained: of a model named by open_clip: a tag ("laion2b_s34b_b79k"), the path of a file in open_clip's
+            layout, or ``TAG@FILE``, a file with the preprocessing and the activation of a tag. None gives random
+            weights. It is None again once the weights are in.
         config: the architecture as plain data ("embed_dim", "vision_cfg", "quick_gelu", "preprocess_cfg"). Then
             ``name`` is a label. A checkpoint keeps it where open_clip does not know all of it by the name.
 
@@ -53,7 +53,7 @@ class OpenClipImage(Encoder):
         self._vit = isinstance(self.visual, VisionTransformer)
         if self._vit:
             self.visual.output_tokens = True
-        self._trunk = _reads_patches(self.visual)
+        self._timm_vit = _reads_patches(self.visual)
         self.width = source.config["embed_dim"]
         freeze_batch_norm(self, name)
 
@@ -61,8 +61,8 @@ class OpenClipImage(Encoder):
         return describe_image(self.size, self._stated)
 
     def encode(self, values: Tensor) -> Features:
-        if self._trunk:
-            return self._encode_trunk(values)
+        if self._timm_vit:
+            return self._encode_timm(values)
         if not self._vit:
             return Features(self.visual(values))
         pooled, tokens = self.visual(values)
@@ -70,16 +70,16 @@ class OpenClipImage(Encoder):
             tokens = self.visual.ln_post(tokens)
         return Features(pooled, tokens if self.visual.proj is None else tokens @ self.visual.proj)
 
-    def _encode_trunk(self, values: Tensor) -> Features:
+    def _encode_timm(self, values: Tensor) -> Features:
         """Return the features of timm's ViT: each patch goes the way of the pooled token, less the pooling."""
-        trunk, head = self.visual.trunk, self.visual.head
-        maps = trunk.forward_features(values)  # (n, prefix + L, width)
-        patches = maps[:, trunk.num_prefix_tokens :]
-        return Features(head(trunk.forward_head(maps)), head(trunk.head(trunk.head_drop(trunk.fc_norm(patches)))))
+        vit, head = self.visual.trunk, self.visual.head
+        maps = vit.forward_features(values)  # (n, prefix + L, width)
+        patches = maps[:, vit.num_prefix_tokens :]
+        return Features(head(vit.forward_head(maps)), head(vit.head(vit.head_drop(vit.fc_norm(patches)))))
 
 
 def _reads_patches(visual: Any) -> bool:
     """Return True for a ViT of timm that pools by its class token or the mean."""
-    trunk = getattr(visual, "trunk", None)
-    plain = getattr(trunk, "global_pool", None) in ("token", "avg") and getattr(trunk, "attn_pool", None) is None
-    return plain and all(hasattr(trunk, name) for name in ("fc_norm", "head_drop", "head", "num_prefix_tokens"))
+    vit = getattr(visual, "trunk", None)
+    plain = getattr(vit, "global_pool", None) in ("token", "avg") and getattr(vit, "attn_pool", None) is None
+    return plain and all(hasattr(vit, name) for name in ("fc_norm", "head_drop", "head", "num_prefix_tokens"))

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-import torch
 from torch import nn
 
 from align.encoders.open_clip_source import Source, known_config
@@ -47,7 +46,7 @@ def build_image(source: Source) -> nn.Module:
     """Return the image tower of a model with random weights."""
     from open_clip.model import _build_vision_tower
 
-    vision = {**source.config["vision_cfg"], "timm_model_pretrained": False}
+    vision: Any = {**source.config["vision_cfg"], "timm_model_pretrained": False}
     return _build(source, lambda width, quick: _build_vision_tower(width, vision, quick))
 
 
@@ -59,7 +58,7 @@ def build_text(source: Source) -> nn.Module:
     """
     from open_clip.model import _build_text_tower
 
-    text = dict(source.config["text_cfg"])
+    text: Any = dict(source.config["text_cfg"])
     if not text.get("hf_model_name"):
         return _build(source, lambda width, quick: _build_text_tower(width, text, quick))
     _need_transformers(source.name)
@@ -75,7 +74,7 @@ def kept_config(part: Part, source: Source) -> dict[str, Any] | None:
     """Return the configuration that a checkpoint keeps of a tower, None where the model's name says all of it."""
     keys = ("embed_dim", "quick_gelu", *PARTS[part])
     known = known_config(source.name) or {}
-    if all(source.config.get(key) == known.get(key) for key in keys if source.config.get(key) or known.get(key)):
+    if all(source.config.get(key, False) == known.get(key, False) for key in keys):
         return None
     return {key: source.config[key] for key in keys if key in source.config}
 
@@ -114,5 +113,3 @@ def _read_architecture(name: str) -> dict[str, Any]:
 def _sum(path: Path, size: int, changed: int) -> str:
     """Return the SHA-256 of a file of weights, taken once for both towers while the file stays as it is."""
     return checksum(path)
-
-

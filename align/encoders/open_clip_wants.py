@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,21 @@ from align.files.hub import PREFIX
 MEANS = {"clip": (0.48145466, 0.4578275, 0.40821073), "imagenet": (0.485, 0.456, 0.406), "half": (0.5, 0.5, 0.5)}
 STDS = {"clip": (0.26862954, 0.26130258, 0.27577711), "imagenet": (0.229, 0.224, 0.225), "half": (0.5, 0.5, 0.5)}
 RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}
+SCALES = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}  # random is for training alone
 CONTEXT = 77  # of open_clip's tokenizers where a configuration states none
 
 
-def describe_image(size: int | tuple[int, int], stated: Mapping[str, Any]) -> dict[str, Any]:
+def describe_image(size: int | Sequence[int], stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return class_path and init_args of a preprocess that equals open_clip's ``image_transform``.
 
-    stated: "preprocess_cfg" of a configuration. Its interpolation "random" means bicubic in evaluation, as there.
+    stated: "preprocess_cfg" of a configuration. Raises ValueError for a value that open_clip does not have.
     """
     mean, std = _three(stated["mean"]), _three(stated["std"])
     named = next((name for name in MEANS if (mean, std) == (MEANS[name], STDS[name])), None)
-    resize = RESIZES.get(stated["resize_mode"])
-    if resize is None:
-        raise ValueError(f"resize_mode {stated['resize_mode']!r} is none of open_clip's: {', '.join(RESIZES)}")
-    scale = "bilinear" if stated["interpolation"] == "bilinear" else "bicubic"
+    for key, known in {"resize_mode": RESIZES, "interpolation": SCALES}.items():
+        if stated[key] not in known:
+            raise ValueError(f"{key} {stated[key]!r} is none of open_clip's: {', '.join(known)}")
+    resize, scale = RESIZES[stated["resize_mode"]], SCALES[stated["interpolation"]]
     arguments: dict[str, Any] = {"size": size if isinstance(size, int) else list(size), "preset": "openai-clip"}
     if (named, resize, scale) == ("half", "squash", "bilinear"):
         arguments["preset"] = "pe-core"

@@ -64,7 +64,11 @@ def unknown_names(keys: Collection[str]) -> list[str]:
     if any(name in keys for name in APPLE):
         return []
     parts = ("visual", "text")
-    return [n for n in keys if not n.startswith(OTHERS) and not n.endswith(MASK) and not any(is_part(part, n, keys) for part in parts)]
+    return [
+        n
+        for n in keys
+        if not n.startswith(OTHERS) and not n.endswith(MASK) and not any(is_part(part, n, keys) for part in parts)
+    ]
 
 
 def read_scale(path: Path) -> tuple[float, float]:

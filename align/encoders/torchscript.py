@@ -58,9 +58,7 @@ def read_script(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
         (root,) = {name.partition("/")[0] for name in archive.namelist()}
         with archive.open(f"{root}/data.pkl") as file:
             tree = Reader(file).load()
-        return {
-            name: _read(archive.read(f"{root}/data/{x.record}"), x) for name, x in _walk(tree, "") if keep(name)
-        }
+        return {name: _read(archive.read(f"{root}/data/{x.record}"), x) for name, x in _walk(tree, "") if keep(name)}
 
 
 class Reader(pickle.Unpickler):

@@ -158,7 +158,10 @@ def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
         except RuntimeError:  # the format of torch before 1.6 cannot be mapped
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickles fail in many ways; the first words say which
-        reason = " ".join(str(error).split())[:160]
+        words = " ".join(
+            str(error).rpartition("WeightsUnpickler error: ")[2].split()
+        )  # torch's advice stands before it
+        reason = words.partition(" Please use")[0][:160]
         raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -14,11 +14,13 @@ from typing import Any
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
-    "timm": "timm",
-    "efficientnet-lite": "efficientnet_lite",
     "open_clip": "open_clip",
     "clip-hf": "clip_hf",
     "siglip-hf": "siglip_hf",
+    "clap-hf": "clap_hf",
+    "pe-av": "pe_av",
+    "timm": "timm",
+    "efficientnet-lite": "efficientnet_lite",
     "hf-text": "hf_text",
     "whisper": "whisper",
     "ast": "ast",
