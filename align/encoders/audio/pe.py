@@ -42,12 +42,11 @@ class PE(AudioKind):
     prefixes = ("audio_model.", "")
 
     def part(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        if config["model_type"] == "pe_audio_video":
-            return self.part(config["audio_config"])
-        if config["model_type"] == "pe_audio":
-            text = hf_model.make_config(config).text_config
-            return {**config["audio_config"], "model_type": "pe_audio_encoder", "projection_dim": text.hidden_size}
-        return dict(config)
+        if config["model_type"] == "pe_audio_encoder":
+            return dict(config)
+        whole = hf_model.make_config(config)
+        pair = whole if whole.model_type == "pe_audio" else whole.audio_config  # of audio and text
+        return {**hf_model.plain_config(pair.audio_config), "projection_dim": whole.text_config.hidden_size}
 
     def sizes(self, config: Any) -> dict[str, int]:
         return {"width": getattr(config, "projection_dim", None) or config.hidden_size}
