@@ -18,7 +18,7 @@ CODEC |= {"downsampling_ratios": [2, 8, 10, 12]}
 
 
 def clap(folder: Path, *, fused: bool = False, whole: bool = False, seed: int = 1) -> Path:
-    """CLAP of one block in each of two stages. whole: in the shapes of laion/clap-htsat-unfused and -fused, with a small tokenizer."""
+    """CLAP of one block in each of two stages. whole: in the shapes of laion/clap-htsat-(un)fused, its words few."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
     words = _tokenizer(hf_tokenizers.roberta(folder / "tokenizer"), model_max_length=512 if whole else 38)
