@@ -44,6 +44,14 @@ def gpt2(folder: Path) -> Path:
     return folder
 
 
+def qwen2(folder: Path) -> Path:
+    from transformers import Qwen2Tokenizer
+
+    vocabulary, merges = _byte_pairs([END])
+    Qwen2Tokenizer(vocab=vocabulary, merges=merges, padding_side="left").save_pretrained(folder)
+    return folder
+
+
 def clip(folder: Path) -> Path:
     from transformers import CLIPTokenizer
 

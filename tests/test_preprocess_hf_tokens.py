@@ -1,7 +1,9 @@
 """HFTokens gives transformers' ids, without transformers once it is made."""
 
 import copy
+import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ import hf_tokenizers
 import pytest
 import torch
 
+from align.checkpoint.describe import describe
 from align.data.join import join
-from align.preprocess import HFTokens, hf_tokenizer
+from align.preprocess import HFTokens, Preprocess, hf_tokenizer
 from align.values import Batch, Rows
 
 KINDS = ("bert", "roberta", "gpt2", "clip", "t5", "siglip", "llama")
@@ -83,6 +86,19 @@ def test_a_checkpoint_needs_the_tokenizers_file_alone(folders, kind, tmp_path):
         assert [other.eval(x).tolist() for x in TEXTS] == [made.eval(x).tolist() for x in TEXTS]
 
 
+def test_arguments_are_attributes_that_yaml_can_say(folders):
+    from jsonargparse import ArgumentParser
+
+    made = HFTokens(str(folders["bert"]), 16, prefix="query: ", clean="lower")
+    said = json.loads(json.dumps(describe(made)))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--p", type=Preprocess)
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name until 4.48
+    again = instantiate(parser.parse_object({"p": said})).p
+    assert repr(again) == repr(made)
+    assert torch.equal(again.train("a cat", torch.Generator()), made.eval("a cat"))
+
+
 def test_loading_imports_no_transformers(folders, tmp_path):
     file = tmp_path / "text.tokenizer.json"
     file.write_text(HFTokens(str(folders["bert"]), 8).assets()["tokenizer"], encoding="utf-8")
@@ -106,6 +122,19 @@ def test_prefix_lower_clean_and_separator(folders):
     ids, mask = plain.eval("a cat")
     assert stripped.eval("a cat")[0].tolist() == [0 if i == 2 else i for i in ids.tolist()]
     assert torch.equal(stripped.eval("a cat")[1], mask)
+
+
+def test_a_model_may_read_its_padding(folders, tmp_path):
+    """The tokenizers of published SigLIPs state ids as their only input."""
+    folder = tmp_path / "siglip"
+    shutil.copytree(folders["siglip"], folder)
+    stated = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated | {"model_input_names": ["input_ids"]}))
+    tokens, masked = HFTokens(str(folder), 16), HFTokens(str(folders["siglip"]), 16)
+    assert (tokens.mask, masked.mask) == (False, True)
+    assert torch.equal(tokens.eval("a cat")[0], masked.eval("a cat")[0])
+    assert tokens.eval("a cat")[1].tolist() == [1] * 16
+    assert tokens.device(tokens.collate([tokens.eval("a cat")]))["input_ids"].shape == (1, 16)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -35,3 +35,27 @@ __all__ = [
     "TorchaudioWaves",
     "TransformerText",
 ]
+
+FLOORS = (
+    ("base", "weights"),  # the promise of an encoder, and files of weights
+    ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
+    ("hf_files", "open_clip_model", "timm_model"),  # models of other libraries, found
+    ("hf_model", "sentence_folder"),
+    ("hf_parts", "hf_picture", "hf_text_kind"),
+    (
+        "hf_caption",
+        "hf_image",
+        "hf_text",
+        "image_cnn",
+        "open_clip_image",
+        "open_clip_text",
+        "pointnet",
+        "pointtransformer",
+        "precomputed",
+        "spectrogram_cnn",
+        "spectrogram_vit",
+        "timm_image",
+        "transformer_text",
+    ),
+)
+"""Floors of this room, the lowest first."""

@@ -36,7 +36,8 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, values: Values) -> Features:
         """Return ``encode``'s features, for n = 0 too. Then every parameter's gradient is zero, not None."""
-        if len(next(iter(values.values())) if isinstance(values, dict) else values):
+        first = next(iter(values.values())) if isinstance(values, dict) else values
+        if first.shape[0]:  # len() would fix the number of rows in an exported graph
             return self.encode(values)
         one = self.encode({k: _blank(x) for k, x in values.items()} if isinstance(values, dict) else _blank(values))
         tokens, mask = (None if x is None else x[:0] for x in one[1:])

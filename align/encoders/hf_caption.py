@@ -35,7 +35,7 @@ class HFCaption(Encoder):
     ):
         super().__init__()
         found = None if config is not None else hf_model.find(name)
-        part, made = hf_parts.choose_part(hf_parts.TEXT, config if found is None else found.config)
+        part, made = hf_parts.choose_part(hf_parts.TEXT, (config or {}) if found is None else found.config)
         weights = hf_model.find_weights_of(name, pretrained, found)
         self.model = hf_parts.make_part(part, made, weights)
         self.origin = None if weights is None else weights.origin()
@@ -47,11 +47,12 @@ class HFCaption(Encoder):
         self.context_limit = most_tokens(getattr(self.model, "text_model", self.model), made, False)
         self.width = int(getattr(made, "projection_dim", None) or made.projection_size)
         self._read = part.read
-        self._wants = None if found is None else self._tokens(found, trim=hasattr(made, "projection_dim"))
+        self.context = None if hasattr(made, "projection_dim") else self.context_limit  # SigLIP pools at the last place
+        self._wants = None if found is None else self._tokens(found)
 
-    def _tokens(self, found: hf_model.Found, trim: bool) -> dict[str, Any]:
-        init_args = {"tokenizer": found.tokenizer(), "context": self.context_limit}
-        return {"class_path": "align.preprocess.HFTokens", "init_args": init_args | ({} if trim else {"trim": False})}
+    def _tokens(self, found: hf_model.Found) -> dict[str, Any]:
+        init_args = {"tokenizer": found.tokenizer(), "context": self.context_limit, "trim": self.context is None}
+        return {"class_path": "align.preprocess.HFTokens", "init_args": init_args}
 
     def wants(self) -> dict[str, Any] | None:
         return self._wants

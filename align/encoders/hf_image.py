@@ -40,7 +40,7 @@ class HFImage(Encoder):
     ):
         super().__init__()
         found = None if config is not None else hf_model.find(name)
-        part, made = hf_parts.choose_part(hf_parts.IMAGE, config if found is None else found.config)
+        part, made = hf_parts.choose_part(hf_parts.IMAGE, (config or {}) if found is None else found.config)
         if getattr(made, "vision_use_head", True) is False:
             raise ValueError(f"{name} was saved without its pooling head; give a model that has one")
         weights = hf_model.find_weights_of(name, pretrained, found)

@@ -133,7 +133,8 @@ def checkpoint_gradients(model: Any) -> None:
     """Compute a model's activations again in the backward pass. Raises ValueError where the model cannot."""
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise ValueError(f"{type(model).__name__} of transformers has no gradient checkpointing")
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # the second is its name in early releases of transformers 5
 
 
 def _attention(kind: Any) -> str:

@@ -80,7 +80,7 @@ def choose_part(parts: Mapping[str, Part], config: Mapping[str, Any]) -> tuple[P
 
     Raises ValueError for a model of another type.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in parts:
         raise ValueError(f"a model of type {kind!r} has no such tower; known: {', '.join(parts)}")
     part, whole = parts[kind], hf_model.make_config(config)

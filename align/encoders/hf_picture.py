@@ -19,22 +19,27 @@ def wanted_picture(folder: Path, size: int, channels: int) -> dict[str, Any]:
 
     Raises ValueError for a processor whose pictures ``Image`` does not make, or that are of another size.
     """
-    try:
-        processor = library().AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # of many kinds, and many lines long
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder} holds no image processor that transformers reads: {reason}") from error
-    init_args = {"size": size, "channels": channels, **_geometry(processor, size, folder)}
-    if processor.resample is not None and int(processor.resample) not in INTERPOLATIONS:
+    processor = _read(folder)
+    if processor.resample is None or int(processor.resample) not in INTERPOLATIONS:
         raise ValueError(f"{folder} scales pictures by {processor.resample!r}, which is not read")
     if not processor.do_rescale or abs(processor.rescale_factor * 255 - 1) > 1e-9:
         raise ValueError(f"{folder} does not scale pixels by 1/255, which is not read")
     if processor.do_normalize:
-        init_args |= {"mean": list(processor.image_mean), "std": list(processor.image_std)}
+        mean, std = list(processor.image_mean), list(processor.image_std)
     else:
-        init_args |= {"mean": [0.0] * channels, "std": [1.0] * channels}
-    init_args["interpolation"] = INTERPOLATIONS[int(processor.resample)]
-    return {"class_path": "align.preprocess.Image", "init_args": init_args | {"backend": "transformers"}}
+        mean, std = [0.0] * channels, [1.0] * channels
+    init_args = {"size": size, "channels": channels, **_geometry(processor, size, folder), "mean": mean, "std": std}
+    init_args |= {"interpolation": INTERPOLATIONS[int(processor.resample)], "backend": "transformers"}
+    return {"class_path": "align.preprocess.Image", "init_args": init_args}
+
+
+def _read(folder: Path) -> Any:
+    """Return transformers' image processor of a folder. Raises ValueError where it has none."""
+    try:
+        return library().AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # of many kinds, and many lines long
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder} holds no image processor that transformers reads: {reason}") from error
 
 
 def _geometry(processor: Any, size: int, folder: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from align.encoders.weights import put_weights
 from align.values import Features
 
 LONGEST = 8192  # tokens of a row, where a publisher allows more
-LATENT = "latent_attention_model."
+LATENT, DECODER = "latent_attention_model.", "embedding_model."
+"""First parts of names in NV-Embed's files."""
 
 
 @final
@@ -35,9 +36,9 @@ class HFText(Encoder):
         bidirectional: let each token of a decoder see the later ones too (LLM2Vec). Padding stays hidden.
         prefix: text before every text, for the tokens. None takes the publisher's default prompt.
         context: tokens of a row. None takes the publisher's length, up to 8192.
-        dense: layers after the pooling, each {inputs, outputs, bias, activation}, and norm, the epsilon of a
-            layer normalisation before it. None takes the publisher's.
-        latent: {latents, heads, head_width} of the latent attention.
+        dense: layers after the pooling, each {inputs, outputs, bias, activation}, and norm, the epsilon of a layer
+            normalisation before it. None takes the publisher's.
+        latent: {latents, heads, head_width} of the latent attention, random unless the weights have it.
         checkpointing: compute activations again in the backward pass, for less memory.
         config: the model's config as plain data. A checkpoint has it, so that loading asks no hub.
 
@@ -61,7 +62,7 @@ class HFText(Encoder):
     ):
         super().__init__()
         stated, found = (Stated(), None) if config is not None else find_text(name)
-        made = hf_model.make_config(config if config is not None else found.config)  # pyright: ignore[reportOptionalMemberAccess]
+        made = hf_model.make_config((config or {}) if found is None else found.config)
         made.use_cache = False
         self.name, self.pretrained, self.config = name, False, hf_model.plain_config(made)
         self.pooling = pooling or stated.pooling or "mean"
@@ -80,7 +81,8 @@ class HFText(Encoder):
         else:
             path = weights.weights()
             tensors = hf_model.read_part(path, [""])
-            plain = {k: x for k, x in tensors.items() if not k.startswith(LATENT)}
+            apart = (LATENT,) if self.pooling == "latent" else ()
+            plain = {k.removeprefix(DECODER): x for k, x in tensors.items() if not k.startswith(apart)}
             self.model = hf_model.load(kind, made, plain, str(path), skip=HEADS, options=options)
             self.origin = weights.origin()
         width = int(made.hidden_size)

@@ -77,7 +77,7 @@ def _pooling(folder: Path) -> str:
     modes = options.get("pooling_mode")
     if modes is None:  # before version 6 each mode had a flag of its own
         flags = [k.removeprefix("pooling_mode_") for k, on in options.items() if k.startswith("pooling_mode_") and on]
-        modes = [OLD.get(flag, flag).removesuffix("_tokens") for flag in flags]
+        modes = [OLD.get(flag, str(flag)) for flag in flags]
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise ValueError(f"{folder} pools by {' and '.join(modes)}, which is not read; known: {', '.join(POOLINGS)}")

@@ -15,12 +15,15 @@ SPACES = r"[\s\x1c-\x1f]+"
 
 
 class Made(NamedTuple):
-    """A tokenizer's JSON, and its settings that the JSON cannot hold."""
+    """A tokenizer's JSON, and its settings that the JSON cannot hold.
+
+    lower: it reads lower case. separator: its separator token. mask: its model is given the mask of the padding.
+    """
 
     json: str
     lower: bool
     separator: str | None
-    max_length: int | None
+    mask: bool
 
 
 def make_tokenizer(source: str) -> Made:
@@ -37,15 +40,14 @@ def make_tokenizer(source: str) -> Made:
     pad = whole.pad_token if whole.pad_token is not None else whole.eos_token  # a decoder may have none: the mask tells
     if pad is None:
         raise ValueError(f"the tokenizer of {source} has no padding token and no end token to pad with")
-    most = whole.model_max_length
-    most = None if most is None or most > 1e9 else int(most)  # transformers' very large number says "no limit"
-    length = most or 512
+    length = 512  # a placeholder: HFTokens sets its own
     tokenizer.enable_truncation(length, stride=0, strategy="longest_first", direction=whole.truncation_side)
     tokenizer.enable_padding(
         direction=whole.padding_side, pad_id=whole.convert_tokens_to_ids(pad), pad_token=str(pad), length=length
     )
     lower = _is_siglip(whole) and bool(whole.do_lower_case)
-    return Made(tokenizer.to_str(), lower, None if whole.sep_token is None else str(whole.sep_token), most)
+    separator = None if whole.sep_token is None else str(whole.sep_token)
+    return Made(tokenizer.to_str(), lower, separator, "attention_mask" in whole.model_input_names)
 
 
 def _load(folder: Path) -> Any:
@@ -54,10 +56,14 @@ def _load(folder: Path) -> Any:
     except ImportError:
         raise ImportError(f"the tokenizer of {folder} needs transformers; {pip_install('hf')}") from None
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        whole = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # of many kinds, and many lines long
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} holds no tokenizer that transformers reads: {reason}") from error
+    names = {"tokenizer.json", *whole.vocab_files_names.values()}
+    if not any((folder / name).is_file() for name in names):  # transformers then makes one without words
+        raise ValueError(f"{folder} holds no tokenizer that transformers reads: none of {', '.join(sorted(names))}")
+    return whole
 
 
 def _backend(whole: Any, folder: Path) -> Any:

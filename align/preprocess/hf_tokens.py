@@ -12,7 +12,7 @@ from torch import Tensor
 
 from align.extras import pip_install
 from align.preprocess.base import check_choice, stack
-from align.preprocess.hf_tokenizer import make_tokenizer
+from align.preprocess.hf_tokenizer import Made, make_tokenizer
 from align.preprocess.text import Text
 
 CLEAN = ("none", "whitespace", "lower", "canonicalize")
@@ -35,8 +35,10 @@ class HFTokens(Text):
         strip_sep: the separator token whose ids become 0, as open_clip does for some models. True takes the
             tokenizer's own.
         padding: the side of the padding. None takes the tokenizer's own.
-        trim: leave out, on the device, the columns that are padding in every row. It is False for a model that reads
-            its padding, such as SigLIP.
+        mask: mark padding by 0. False gives 1 everywhere, for a model that reads its padding, as published SigLIPs do.
+            None takes the tokenizer's own.
+        trim: leave out, on the device, the columns that are padding in every row. It is False for a model that pools
+            at the end of the row, such as SigLIP.
 
     Raises ValueError for a file that is no tokenizer, and as ``make_tokenizer`` does.
     """
@@ -50,6 +52,7 @@ class HFTokens(Text):
         clean: Literal["none", "whitespace", "lower", "canonicalize"] = "none",
         strip_sep: bool | str | None = None,
         padding: Literal["left", "right"] | None = None,
+        mask: bool | None = None,
         trim: bool = True,
     ):
         super().__init__(context)
@@ -57,13 +60,15 @@ class HFTokens(Text):
         check_choice("padding", padding, ("left", "right", None))  # pyright: ignore[reportArgumentType]
         self.tokenizer, self.prefix, self.clean, self.trim = tokenizer, prefix, clean, trim
         if Path(tokenizer).is_file():
-            self._json, own_lower, separator = Path(tokenizer).read_text(encoding="utf-8"), False, None
+            made = Made(Path(tokenizer).read_text(encoding="utf-8"), False, None, True)
         else:
-            self._json, own_lower, separator, _ = make_tokenizer(tokenizer)
-        if strip_sep is True and separator is None:
+            made = make_tokenizer(tokenizer)
+        self._json = made.json
+        if strip_sep is True and made.separator is None:
             raise ValueError(f"strip_sep=True: the tokenizer {tokenizer} states no separator; name the token")
-        self.lower = own_lower if lower is None else lower
-        self.strip_sep = (separator if strip_sep is True else strip_sep) or None
+        self.lower = made.lower if lower is None else lower
+        self.mask = made.mask if mask is None else mask
+        self.strip_sep = (made.separator if strip_sep is True else strip_sep) or None
         self._backend = self._make(padding)
         self.padding = self._backend.padding["direction"]
         self.vocabulary = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
@@ -90,6 +95,8 @@ class HFTokens(Text):
         text = self.prefix + _clean(x, self.clean)
         found = self._backend.encode(text.lower() if self.lower else text)
         row = torch.tensor([found.ids, found.attention_mask])  # (2, context)
+        if not self.mask:
+            row[1] = 1
         if self._separator is not None:
             row[0][row[0] == self._separator] = 0
         return row

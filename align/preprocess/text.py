@@ -11,6 +11,7 @@ from torch import Tensor
 
 from align.media.words import WORDS, read_text
 from align.preprocess.base import Preprocess, check_at_least, stack
+from align.values import Values
 
 PER_TOKEN = 16  # characters of the text read for each token of context: byte pairs take quadratic time on a long word
 
@@ -31,7 +32,7 @@ class Text(Preprocess):
     def train(self, x: str, generator: torch.Generator) -> Tensor:
         return self.eval(x)
 
-    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+    def collate(self, rows: Sequence[Tensor]) -> Values:
         return stack(rows, (self.context,), torch.int64)
 
 

@@ -12,8 +12,9 @@ from align.preprocess.base import Preprocess
 IMAGE = ("crop_scale", "crop_ratio", "flip", "max_pixels", "levels")
 AUDIO = ("augment", "limits", "dtype", "max_seconds")
 POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
-FREE = frozenset((*IMAGE, *AUDIO, *POINTS))
-"""Arguments that training chooses for itself: augmentation, limits and the precision that workers ship."""
+TEXT = ("context", "trim")
+FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *TEXT))
+"""Arguments that training chooses for itself: augmentation, limits, lengths and the precision that workers ship."""
 
 
 def build_wanted(description: Mapping[str, Any]) -> Preprocess:
