@@ -10,11 +10,11 @@ from torch import Tensor
 from align.encoders import HFAudio, HFText
 from align.encoders.hf_files import Found, find
 from align.encoders.hf_model import make_config, plain_config
+from align.encoders.sentence_folder import read_stated
 from align.encoders.weights import put_weights, read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
 from align.preprocess import HFTokens
-from align.preprocess.hf_tokenizer import make_tokenizer
 from align.published import check_layout
 from align.values import TermInfo
 
@@ -38,7 +38,7 @@ def load(source: str) -> JointModel:
     check_layout("pe-av", keys, str(path))
     inside = "audio_model." if f"audio_model.{HEAD}proj.weight" in keys else ""  # in a model of audio and video
     audio, text = HFAudio(source, pretrained=True), _text(found, path, inside)
-    limits = text.context_limit, make_tokenizer(found.tokenizer()).max_length
+    limits = text.context_limit, read_stated(found.folder).length
     tokens = HFTokens(found.tokenizer(), context=min(CONTEXT, *(limit for limit in limits if limit)))
     model = JointModel(
         {"audio": Tower(encoder=audio, head=Identity), "text": Tower(tokens, text, Identity)},

@@ -58,6 +58,10 @@ class AudioKind(ABC):
                 return tensors
         raise ValueError(f"{path} holds no {self.of}: no name begins with {' or '.join(self.prefixes)}")
 
+    def checkpoint(self, model: Any) -> None:
+        """Compute activations again in the backward pass. Raises ValueError where the model cannot."""
+        hf_model.checkpoint_gradients(model)
+
     def preset_for(self, config: Any) -> tuple[str, str]:
         """Return the preset and the front end of a model."""
         return self.preset, self.front_end

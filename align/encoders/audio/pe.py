@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -63,6 +62,9 @@ class PE(AudioKind):
         put_weights(model.audio_head, head, str(path))
         return model
 
+    def checkpoint(self, model: Any) -> None:
+        hf_model.checkpoint_gradients(model.audio_encoder)
+
     def read(self, path: Path) -> dict[str, Tensor]:
         for prefix in self.prefixes:
             found = {
@@ -84,5 +86,7 @@ class PE(AudioKind):
 
 def project(width: int, dim: int) -> nn.Module:
     """Return PE-AV's projection: layer normalisation, then a matrix without bias."""
-    parts = OrderedDict(layer_norm=nn.LayerNorm(width, eps=1e-6), proj=nn.Linear(width, dim, bias=False))
-    return nn.Sequential(parts)
+    made = nn.Sequential()
+    made.add_module("layer_norm", nn.LayerNorm(width, eps=1e-6))
+    made.add_module("proj", nn.Linear(width, dim, bias=False))
+    return made
