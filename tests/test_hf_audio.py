@@ -186,7 +186,7 @@ def test_what_the_encoder_cannot_take(folders):
         (lambda: Tower(Audio(preset="clap", sample_rate=44100), clap), "gives sample_rate 44100, .* takes .* 48000"),
         (lambda: whisper(torch.zeros(1, 1, 8, 2000)), "takes windows of 3000 frames, not 2000; leave seconds and hop"),
         (lambda: HFAudio(), "needs the name of a model, or its config"),
-        (lambda: HFAudio(config={"model_type": "clap_audio"}), "did you mean 'clap_audio_model'"),
+        (lambda: HFAudio(config={"model_type": "wisper"}), "did you mean 'whisper'"),
         (lambda: HFAudio(config={"model_type": "bert"}), "no model_type 'bert'; it reads clap, clap_audio_model"),
         (lambda: HFAudio(config=whisper.config, pretrained=True), "pretrained=True needs the name of a model"),
         (lambda: HFAudio(config=whisper.config, preprocess={"n_mels": 80}), "takes n_mels 8, its processor gives 80"),
