@@ -85,16 +85,10 @@ class HFAudio(Encoder):
 
     def _expect(self, sizes: Mapping[str, int]) -> None:
         """Keep the sizes of the input, which a tower compares with those of its preprocess."""
-        from align.preprocess.wanted import build_wanted
-
-        audio: Any = build_wanted(self.wants())
-        self.width = sizes["width"]
-        self.n_mels, self.sample_rate = sizes.get("n_mels"), audio.sample_rate
-        if self.n_mels is not None and self.n_mels != audio.n_mels:
-            raise ValueError(f"the model takes n_mels {self.n_mels}, its processor gives {audio.n_mels}")
-        self.frames = sizes.get("frames")
-        if self.frames not in (None, audio.frames):
-            raise ValueError(f"the model takes {self.frames} frames, its processor gives {audio.frames}")
+        self.width, self.n_mels, self.frames = sizes["width"], sizes.get("n_mels"), sizes.get("frames")
+        self.sample_rate = self.preprocess.get("sample_rate", self._kind.sample_rate)
+        if self.n_mels != self.preprocess.get("n_mels", self.n_mels):
+            raise ValueError(f"the model takes n_mels {self.n_mels}, its processor gives {self.preprocess['n_mels']}")
 
     def wants(self) -> dict[str, Any]:
         """Return the preset of Audio that is the model's processor, with what the model's own differs in."""

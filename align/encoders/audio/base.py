@@ -22,6 +22,8 @@ class AudioKind(ABC):
     """Preset of Audio that is its processor."""
     front_end: ClassVar[str]
     """Front end of that preset."""
+    sample_rate: ClassVar[int]
+    """Of the preset, in Hz."""
     settings: ClassVar[Mapping[str, str]]
     """Setting of the library's processor -> Audio's argument of the same meaning."""
     of: ClassVar[str]

@@ -24,6 +24,7 @@ class Clap(AudioKind):
     """
 
     preset = front_end = "clap"
+    sample_rate = 48000
     settings: ClassVar[Mapping[str, str]] = {
         "feature_size": "n_mels",
         "sampling_rate": "sample_rate",

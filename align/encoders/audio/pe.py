@@ -36,6 +36,7 @@ class PE(AudioKind):
     """
 
     preset, front_end = "pe-av", "wave"
+    sample_rate = 48000
     settings: ClassVar[Mapping[str, str]] = {"sampling_rate": "sample_rate", "hop_length": "hop"}
     of = "PeAudioEncoder"
     prefixes = ("audio_model.", "")
