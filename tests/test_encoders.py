@@ -10,6 +10,7 @@ from torch import nn
 
 from align import Tower, encoders
 from align.encoders import (
+    HFAudio,
     HFCaption,
     HFImage,
     HFText,
@@ -23,6 +24,7 @@ from align.encoders import (
     SpectrogramCNN,
     SpectrogramViT,
     TimmImage,
+    TorchaudioWaves,
     TransformerText,
     Vector,
 )
@@ -94,6 +96,59 @@ configs = {  # of transformers
         "projection_dim": 24,
     },
 }
+htsat = {"spec_size": 64, "num_mel_bins": 16, "window_size": 4, "depths": [1, 1], "num_attention_heads": [2, 2]}
+htsat |= {"patch_embeds_hidden_size": 8, "hidden_size": 16, "projection_dim": 12, "hidden_dropout_prob": 0}
+heads = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+codec = {"model_type": "dac", "encoder_hidden_size": 2, "hidden_size": 8, "codebook_dim": 4}
+audio_models = {  # of transformers: config, arguments of Audio, and one row of values
+    "clap": ({"model_type": "clap_audio_model", **htsat}, {"n_mels": 16}, (1, 16, 99)),
+    "fusion": ({"model_type": "clap_audio_model", **htsat, "enable_fusion": True}, {"n_mels": 16}, (4, 16, 99)),
+    "whisper": (
+        {"model_type": "whisper", "d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2}
+        | {"encoder_ffn_dim": 16, "num_mel_bins": 8, "max_source_positions": 10, "pad_token_id": 0},
+        {"n_mels": 8, "seconds": 0.2},
+        (1, 8, 20),
+    ),
+    "ast": (
+        {"model_type": "audio-spectrogram-transformer", **heads, "num_mel_bins": 24, "max_length": 32},
+        {"n_mels": 24, "seconds": 0.335},
+        (1, 24, 32),
+    ),
+    "pe": (
+        {"model_type": "pe_audio_encoder", **heads, "head_dim": 8, "projection_dim": 12}
+        | {"dac_config": codec | {"downsampling_ratios": [2, 8, 10, 12]}},
+        {},
+        (3840,),
+    ),
+}
+wav2vec = {
+    "extractor_conv_layer_config": [[8, 10, 5], [8, 3, 2], [8, 2, 2]],
+    "encoder_embed_dim": 16,
+    "encoder_projection_dropout": 0.0,
+    "encoder_pos_conv_kernel": 8,
+    "encoder_pos_conv_groups": 2,
+    "encoder_num_layers": 2,
+    "encoder_num_heads": 2,
+    "encoder_attention_dropout": 0.0,
+    "encoder_ff_interm_features": 16,
+    "encoder_ff_interm_dropout": 0.0,
+    "encoder_dropout": 0.0,
+    "encoder_layer_drop": 0.0,
+    "aux_num_out": None,
+}
+base = {"extractor_mode": "group_norm", "extractor_conv_bias": False, "encoder_layer_norm_first": False}
+large = {"extractor_mode": "layer_norm", "extractor_conv_bias": True, "encoder_layer_norm_first": True}
+wavlm = {"encoder_num_buckets": 8, "encoder_max_distance": 16}
+
+
+def hf_audio(kind):
+    config, preprocess, row = audio_models[kind]
+    values = lambda n: torch.randn(n, *row, dtype=torch.float64)  # noqa: E731
+    return lambda: HFAudio(config=config, preprocess=preprocess), values
+
+
+def waves(n, T=1200):
+    return torch.randn(n, T, dtype=torch.float64)
 
 
 class TextOfIds(HFText):
@@ -121,6 +176,14 @@ cases = {
     "HFImage": (lambda: HFImage("siglip", config=configs["siglip"]), images),
     "HFImage-clip": (lambda: HFImage("clip", config=configs["clip-image"]), images),
     "HFCaption": (lambda: CaptionOfIds("clip", config=configs["clip"]), texts),
+    "HFAudio-clap": hf_audio("clap"),
+    "HFAudio-fusion": hf_audio("fusion"),
+    "HFAudio-whisper": hf_audio("whisper"),
+    "HFAudio-ast": hf_audio("ast"),
+    "HFAudio-pe": hf_audio("pe"),
+    "TorchaudioWaves": (lambda: TorchaudioWaves("WAV2VEC2_BASE", config={**wav2vec, **base}), waves),
+    "TorchaudioWaves-large": (lambda: TorchaudioWaves("HUBERT_LARGE", layer=1, config={**wav2vec, **large}), waves),
+    "TorchaudioWaves-wavlm": (lambda: TorchaudioWaves("WAVLM_BASE", config={**wav2vec, **base, **wavlm}), waves),
     "ImageCNN": (lambda: ImageCNN(width=24, widths=(8, 16), stem=2), images),
     "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
     "TimmImage-convnext": (lambda: TimmImage("test_convnext"), images),
@@ -197,6 +260,8 @@ def test_no_rows_give_zero_gradients(case):
         return
     pooled.sum().backward()
     for name, parameter in encoder.named_parameters():
+        if not parameter.requires_grad:  # Whisper's sinusoids
+            continue
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name  # any() is true for nan
 
@@ -210,6 +275,8 @@ def test_every_parameter_reaches_the_pooled_features(case):
     if list(encoder.parameters()):
         (pooled * torch.randn_like(pooled)).sum().backward()
     for name, parameter in encoder.named_parameters():
+        if not parameter.requires_grad:  # Whisper's sinusoids
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
 
@@ -245,7 +312,7 @@ def test_every_parameter_learns_under_autocast(case):
         pooled = encoder(x.float() if x.is_floating_point() else x).pooled
     if list(encoder.parameters()):
         (pooled * torch.randn_like(pooled)).sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(

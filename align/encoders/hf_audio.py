@@ -67,7 +67,7 @@ class HFAudio(Encoder):
         self._expect(sizes)
         self.checkpointing = checkpointing
         if checkpointing:
-            hf_model.checkpoint_gradients(self.model)
+            kind.checkpoint(self.model)
         self.train(self.training)
 
     def _load(self, config: Any, found: hf_model.Found | None, pretrained: bool | str | None) -> None:
@@ -85,15 +85,10 @@ class HFAudio(Encoder):
 
     def _expect(self, sizes: Mapping[str, int]) -> None:
         """Keep the sizes of the input, which a tower compares with those of its preprocess."""
-        from align.preprocess.wanted import build_wanted
-
-        audio: Any = build_wanted(self.wants())
-        self.width = sizes["width"]
-        self.n_mels, self.sample_rate = sizes.get("n_mels"), audio.sample_rate
-        if self.n_mels is not None and self.n_mels != audio.n_mels:
-            raise ValueError(f"the model takes n_mels {self.n_mels}, its processor gives {audio.n_mels}")
-        if (frames := sizes.get("frames", audio.frames)) != audio.frames:
-            raise ValueError(f"the model takes {frames} frames, its processor gives {audio.frames}")
+        self.width, self.n_mels, self.frames = sizes["width"], sizes.get("n_mels"), sizes.get("frames")
+        self.sample_rate = self.preprocess.get("sample_rate", self._kind.sample_rate)
+        if self.n_mels != self.preprocess.get("n_mels", self.n_mels):
+            raise ValueError(f"the model takes n_mels {self.n_mels}, its processor gives {self.preprocess['n_mels']}")
 
     def wants(self) -> dict[str, Any]:
         """Return the preset of Audio that is the model's processor, with what the model's own differs in."""
@@ -102,9 +97,15 @@ class HFAudio(Encoder):
 
     def encode(self, values: Tensor | dict[str, Tensor]) -> Features:
         if isinstance(values, dict):
-            return self._kind.encode(self.model, values["values"], values["lengths"])
-        whole = torch.full((values.shape[0],), 2**40, device=values.device)
-        return self._kind.encode(self.model, values, whole)
+            rows, lengths = values["values"], values["lengths"]
+        else:
+            rows, lengths = values, torch.full((values.shape[0],), 2**40, device=values.device)  # all of it is sound
+        if self.frames is not None and rows.shape[-1] != self.frames:
+            raise ValueError(
+                f"the model takes windows of {self.frames} frames, not {rows.shape[-1]}; leave seconds and hop as its "
+                "processor has them"
+            )
+        return self._kind.encode(self.model, rows, lengths)
 
 
 def find_kind(config: Mapping[str, Any]) -> AudioKind:
@@ -112,7 +113,7 @@ def find_kind(config: Mapping[str, Any]) -> AudioKind:
     kind = str(config.get("model_type"))
     if kind in KINDS:
         return KINDS[kind]
-    near = get_close_matches(kind, KINDS, 1, 0.8)
+    near = get_close_matches(kind, KINDS, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"it reads {', '.join(KINDS)}"
     raise ValueError(f"HFAudio has no model_type {kind!r}; {hint}")
 

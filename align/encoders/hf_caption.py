@@ -1,4 +1,4 @@
-"""HFCaption: the text tower of transformers' CLIP or SigLIP."""
+"""HFCaption: the text tower of transformers' CLIP, CLAP or SigLIP."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from torch import Tensor
 
 from align.encoders import hf_model, hf_parts
 from align.encoders.base import Encoder
+from align.encoders.hf_text_kind import most_tokens
 from align.values import Features
 
 
 @final
 class HFCaption(Encoder):
-    """A text tower of CLIP (after its projection) or SigLIP (after its last layer), as transformers has it.
+    """A text tower of CLIP or CLAP (after its projection) or SigLIP (after its last layer), as transformers has it.
 
-    It reads ids and mask of ``align.preprocess.HFTokens``. CLIP pools at the end token. SigLIP pools at the last place
-    of the row, so its rows are never trimmed. Tokens come through the same layer, with their mask.
+    It reads ids and mask of ``align.preprocess.HFTokens``. CLIP pools at the end token, CLAP at the first.
+    SigLIP pools at the last place of the row, so its rows are never trimmed. Tokens come through the same layer, with
+    their mask, but for CLAP, which has none.
 
     name, pretrained, checkpointing, config: as ``HFImage`` takes them.
 
@@ -42,7 +44,7 @@ class HFCaption(Encoder):
         if checkpointing:
             hf_model.checkpoint_gradients(self.model)
         self.vocabulary_limit = int(made.vocab_size)
-        self.context_limit = int(made.max_position_embeddings)
+        self.context_limit = most_tokens(getattr(self.model, "text_model", self.model), made, False)
         self.width = int(getattr(made, "projection_dim", None) or made.projection_size)
         self._read = part.read
         self.context = None if hasattr(made, "projection_dim") else self.context_limit  # SigLIP pools at the last place

@@ -1,4 +1,4 @@
-"""The two towers of transformers' CLIP and SigLIP: their classes, their names of weights, and how each is read."""
+"""Towers of transformers' CLIP, SigLIP and CLAP: their classes, their names of weights, and how each is read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from align.encoders import hf_model
+from align.encoders.text_pooling import pack
 from align.encoders.weights import listing
 from align.values import Features
 
@@ -46,6 +47,12 @@ def _siglip_text(model: Any, values: dict[str, Tensor]) -> Features:
     return Features(out.pooler_output, model.head(out.last_hidden_state), values["attention_mask"] != 0)
 
 
+def _clap_text(model: Any, values: dict[str, Tensor]) -> Features:
+    """Read the first token through RoBERTa's pooler and CLAP's projection. Other tokens are not projected."""
+    ids, mask = pack(values["input_ids"], values["attention_mask"])
+    return Features(model(input_ids=ids, attention_mask=mask.long()).text_embeds)
+
+
 _clip_picture = ("vision_model.", "visual_projection."), "vision_config", _clip_image
 _clip_words = ("text_model.", "text_projection."), "text_config", _clip_text
 _siglip_picture = ("vision_model.",), "vision_config", _siglip_image
@@ -60,6 +67,8 @@ IMAGE = {
 TEXT = {
     "clip": Part("CLIPTextModelWithProjection", *_clip_words),
     "clip_text_model": Part("CLIPTextModelWithProjection", *_clip_words),
+    "clap": Part("ClapTextModelWithProjection", *_clip_words[:2], _clap_text),
+    "clap_text_model": Part("ClapTextModelWithProjection", *_clip_words[:2], _clap_text),
     "siglip": Part("SiglipTextModel", *_siglip_words),
     "siglip_text_model": Part("SiglipTextModel", *_siglip_words),
 }

@@ -36,7 +36,8 @@ class HFText(Encoder):
         bidirectional: let each token of a decoder see the later ones too (LLM2Vec). Padding stays hidden.
         prefix: text before every text, for the tokens. None takes the publisher's default prompt.
         context: tokens of a row. None takes the publisher's length, up to 8192.
-        dense: layers after the pooling, each {inputs, outputs, bias, activation}. None takes the publisher's.
+        dense: layers after the pooling, each {inputs, outputs, bias, activation}, and norm, the epsilon of a layer
+            normalisation before it. None takes the publisher's.
         latent: {latents, heads, head_width} of the latent attention, random unless the weights have it.
         checkpointing: compute activations again in the backward pass, for less memory.
         config: the model's config as plain data. A checkpoint has it, so that loading asks no hub.
@@ -139,12 +140,13 @@ class HFText(Encoder):
 
 
 class _Dense(nn.Module):
-    def __init__(self, inputs: int, outputs: int, bias: bool, activation: str):
+    def __init__(self, inputs: int, outputs: int, bias: bool, activation: str, norm: float | None = None):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is not known; it may be {', '.join(map(repr, ACTIVATIONS))}")
+        self.norm = nn.Identity() if norm is None else nn.LayerNorm(inputs, eps=norm)
         self.linear = nn.Linear(inputs, outputs, bias)
         self.activation = getattr(nn, activation)()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.linear(x))
+        return self.activation(self.linear(self.norm(x)))

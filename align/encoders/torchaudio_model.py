@@ -102,7 +102,8 @@ def read_tokens(encoder: Any, frames: Tensor, real: Tensor) -> Tensor:
     x = encoder.feature_projection(frames) * real[..., None]
     x = transformer._preprocess(x)
     L = real.shape[1]
-    hidden, bias = (~real).to(x.dtype) * -1e4, None  # (n, L), added to the attention's logits
+    precision = next(encoder.parameters()).dtype  # not that of x, which is less under autocast
+    hidden, bias = (~real).to(precision) * -1e4, None  # (n, L), added to the attention's logits
     wavlm = hasattr(transformer.layers[0].attention, "rel_attn_embed")
     masks = {"key_padding_mask": hidden} if wavlm else {"attention_mask": hidden[:, None, None].expand(-1, 1, L, L)}
     for layer in transformer.layers:

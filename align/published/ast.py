@@ -1,4 +1,4 @@
-"""ast: an Audio Spectrogram Transformer of transformers, as one tower of sounds."""
+"""``ast``: an Audio Spectrogram Transformer of transformers, as one tower of sounds."""
 
 from __future__ import annotations
 

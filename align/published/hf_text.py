@@ -12,7 +12,15 @@ from align.model import JointModel, Tower
 from align.published import check_layout
 
 WORDS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "shared.weight")
-OTHERS = ("vision_model.", "visual.", "audio_model.", "logit_scale", "model.encoder.conv1.", "encoder.conv1.")
+OTHERS = (
+    "vision_model.",
+    "visual.",
+    "audio_model.",
+    "audio_encoder.",
+    "logit_scale",
+    "model.encoder.conv1.",
+    "encoder.conv1.",
+)
 
 
 def load(source: str) -> JointModel:

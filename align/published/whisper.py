@@ -1,4 +1,4 @@
-"""whisper: the encoder of a Whisper checkpoint of transformers, as one tower of sounds."""
+"""``whisper``: the encoder of a Whisper checkpoint of transformers, as one tower of sounds."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ class AST(AudioKind):
     """AST: (n, 1, 128, 1024) -> the mean of the class and the distillation token, with the patches as tokens."""
 
     preset, front_end = "ast", "kaldi"
+    sample_rate = 16000
     settings: ClassVar[Mapping[str, str]] = {"num_mel_bins": "n_mels", "sampling_rate": "sample_rate", "mean": "mean"}
     of = "ASTModel"
     prefixes = ()

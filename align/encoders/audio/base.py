@@ -22,6 +22,8 @@ class AudioKind(ABC):
     """Preset of Audio that is its processor."""
     front_end: ClassVar[str]
     """Front end of that preset."""
+    sample_rate: ClassVar[int]
+    """Of the preset, in Hz."""
     settings: ClassVar[Mapping[str, str]]
     """Setting of the library's processor -> Audio's argument of the same meaning."""
     of: ClassVar[str]
@@ -57,6 +59,10 @@ class AudioKind(ABC):
             if tensors := read_weights(path, prefix):
                 return tensors
         raise ValueError(f"{path} holds no {self.of}: no name begins with {' or '.join(self.prefixes)}")
+
+    def checkpoint(self, model: Any) -> None:
+        """Compute activations again in the backward pass. Raises ValueError where the model cannot."""
+        hf_model.checkpoint_gradients(model)
 
     def preset_for(self, config: Any) -> tuple[str, str]:
         """Return the preset and the front end of a model."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.encoders import hf_model
 from align.encoders.audio.base import AudioKind
+from align.encoders.audio.fusion import FusedPatches
 from align.values import Features
 
 PADS = {"repeatpad": "repeat-pad", "repeat": "repeat", "pad": "zero"}
@@ -23,6 +24,7 @@ class Clap(AudioKind):
     """
 
     preset = front_end = "clap"
+    sample_rate = 48000
     settings: ClassVar[Mapping[str, str]] = {
         "feature_size": "n_mels",
         "sampling_rate": "sample_rate",
@@ -45,9 +47,13 @@ class Clap(AudioKind):
         return {"width": config.projection_dim, "n_mels": config.num_mel_bins}
 
     def encode(self, model: Any, values: Tensor, lengths: Tensor) -> Features:
-        longer = values.new_ones(values.shape[0], 1)
-        pooled = model.audio_model(input_features=values.mT, is_longer=longer).pooler_output
-        return Features(model.audio_projection(pooled))
+        return Features(model.audio_projection(model.audio_model(input_features=values.mT).pooler_output))
+
+    def create(self, config: Any) -> Any:
+        return fuse_all(super().create(config))
+
+    def load(self, config: Any, path: Path) -> Any:
+        return fuse_all(super().load(config, path))
 
     def read(self, path: Path) -> dict[str, Tensor]:
         return hf_model.read_part(path, self.prefixes)
@@ -60,3 +66,12 @@ class Clap(AudioKind):
         if (pad := processor.get("padding", "repeatpad")) != "repeatpad":
             found["pad"] = PADS[pad]
         return found
+
+
+def fuse_all(model: Any) -> Any:
+    """Return a model whose fusion, where it has one, is of all rows."""
+    encoder = model.audio_model.audio_encoder
+    if encoder.enable_fusion:
+        encoder.patch_embed = FusedPatches(encoder.patch_embed)
+        encoder.enable_fusion = False  # else the library would look for the rows that are marked
+    return model

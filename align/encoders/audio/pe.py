@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -37,17 +36,17 @@ class PE(AudioKind):
     """
 
     preset, front_end = "pe-av", "wave"
+    sample_rate = 48000
     settings: ClassVar[Mapping[str, str]] = {"sampling_rate": "sample_rate", "hop_length": "hop"}
     of = "PeAudioEncoder"
     prefixes = ("audio_model.", "")
 
     def part(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        if config["model_type"] == "pe_audio_video":
-            return self.part(config["audio_config"])
-        if config["model_type"] == "pe_audio":
-            text = hf_model.make_config(config).text_config
-            return {**config["audio_config"], "model_type": "pe_audio_encoder", "projection_dim": text.hidden_size}
-        return dict(config)
+        if config["model_type"] == "pe_audio_encoder":
+            return dict(config)
+        whole = hf_model.make_config(config)
+        pair = whole if whole.model_type == "pe_audio" else whole.audio_config  # of audio and text
+        return {**hf_model.plain_config(pair.audio_config), "projection_dim": whole.text_config.hidden_size}
 
     def sizes(self, config: Any) -> dict[str, int]:
         return {"width": getattr(config, "projection_dim", None) or config.hidden_size}
@@ -63,6 +62,9 @@ class PE(AudioKind):
         head = {n.removeprefix(f"{HEAD}."): x for n, x in tensors.items() if n.startswith(HEAD)}
         put_weights(model.audio_head, head, str(path))
         return model
+
+    def checkpoint(self, model: Any) -> None:
+        hf_model.checkpoint_gradients(model.audio_encoder)
 
     def read(self, path: Path) -> dict[str, Tensor]:
         for prefix in self.prefixes:
@@ -85,5 +87,7 @@ class PE(AudioKind):
 
 def project(width: int, dim: int) -> nn.Module:
     """Return PE-AV's projection: layer normalisation, then a matrix without bias."""
-    parts = OrderedDict(layer_norm=nn.LayerNorm(width, eps=1e-6), proj=nn.Linear(width, dim, bias=False))
-    return nn.Sequential(parts)
+    made = nn.Sequential()
+    made.add_module("layer_norm", nn.LayerNorm(width, eps=1e-6))
+    made.add_module("proj", nn.Linear(width, dim, bias=False))
+    return made

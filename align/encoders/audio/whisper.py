@@ -21,6 +21,7 @@ class Whisper(AudioKind):
     """
 
     preset = front_end = "whisper"
+    sample_rate = 16000
     settings: ClassVar[Mapping[str, str]] = {
         "feature_size": "n_mels",
         "sampling_rate": "sample_rate",
