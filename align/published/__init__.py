@@ -22,8 +22,6 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "timm": "timm",
     "efficientnet-lite": "efficientnet_lite",
     "hf-text": "hf_text",
-    "clap-hf": "clap_hf",
-    "pe-av": "pe_av",
     "whisper": "whisper",
     "ast": "ast",
 }
