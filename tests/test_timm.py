@@ -279,16 +279,6 @@ def test_what_does_not_fit_is_one_line(tmp_path, monkeypatch):
         TimmImage("test_vit", size=32, pool="map")
 
 
-@pytest.mark.sweep  # 43 million parameters, for no smaller model of timm has such weights
-def test_weights_with_a_class_for_the_background(tmp_path):
-    whole = timm.create_model("inception_v4", num_classes=1001)
-    path = tmp_path / "weights.safetensors"
-    save_file(whole.state_dict(), path)
-    assert timm.get_pretrained_cfg("inception_v4").label_offset == 1
-    encoder = TimmImage("inception_v4", str(path))
-    assert torch.equal(encoder.model.features[0].conv.weight, whole.features[0].conv.weight)
-
-
 def test_maps_of_several_scales_give_no_tokens():
     encoder = TimmImage("crossvit_tiny_240").eval()
     with torch.no_grad():

@@ -61,7 +61,7 @@ def _create_from_file(found: Found, options: dict[str, Any]) -> Any:
     archive = found.file is not None and found.file.suffix == ".npz"  # weights of JAX, which the model itself reads
     keys = {} if archive else read_weights(found.file)  # pyright: ignore[reportArgumentType]
     classes = len(keys[f"{head}.weight"]) if f"{head}.weight" in keys else 0
-    overlay = {"file": str(found.file), "num_classes": classes, "label_offset": 0, "custom_load": archive}
+    overlay = {"file": str(found.file), "num_classes": classes, "custom_load": archive}
     fixed = {key: found.config[key] for key in ("input_size", "first_conv") if key in found.config}
     try:
         model: Any = timm.create_model(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.media.array import ARRAY
 from align.media.picture import MAX_PIXELS, PICTURE
 from align.media.pictures.bands import read_bands
 from align.media.pictures.channels import TOP
@@ -99,7 +100,7 @@ class Image(Preprocess):
         self.channels = channels
         self.bits: Literal[8, 16, 32] = bits or (8 if channels == 3 else 16)
         if (channels, self.bits) != (3, 8):  # a plain picture is a file, so a .npy beside it is another modality's
-            vars(self)["suffixes"] = (*PICTURE.suffixes, "npy")
+            vars(self)["suffixes"] = (*PICTURE.suffixes, *ARRAY.suffixes)
         self._check()
         self._mean = n_numbers("mean", self.mean, MEANS, channels)
         self._std = n_numbers("std", self.std or self.mean, STDS, channels)
