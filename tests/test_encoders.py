@@ -488,6 +488,6 @@ class Hostile:
 @pytest.mark.parametrize("make", [lambda p: TimmImage("test_vit", p), lambda p: OpenClipText("align-tiny", p)])
 def test_a_file_runs_no_code(tmp_path, make):
     torch.save({"state_dict": Hostile()}, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="does not hold the weights of"):
+    with pytest.raises(ValueError, match=r"does not hold the weights of|holds more than tensors"):
         make(str(tmp_path / "weights.pt"))
     assert not Hostile.ran

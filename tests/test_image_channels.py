@@ -147,3 +147,18 @@ def test_a_file_has_no_five_channels():
         Image(4, channels=5).decode(encoded(Pil.new("RGB", (4, 4))))
     with pytest.raises(BadSample, match="image/truncated"):
         Image(4, channels=5).decode(npy(np.zeros((9, 9, 5)))[:-7])
+
+
+def test_members_in_npy_are_of_pictures_that_no_file_has():
+    assert "npy" not in Image().suffixes
+    assert "npy" in Image(channels=5).suffixes
+    assert "npy" in Image(bits=16).suffixes
+
+
+def test_hidden_colours_of_arrays():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4)).astype(np.uint8)
+    image = Image(7, alpha="drop")
+    for source in (pixels, torch.from_numpy(pixels).permute(2, 0, 1), encoded(Pil.fromarray(pixels))):
+        assert np.array_equal(image.decode(source).permute(1, 2, 0).numpy(), pixels[..., :3])
+    with pytest.raises(BadSample, match="image/not-an-image"):
+        image.decode(npy(pixels))

@@ -81,6 +81,14 @@ def test_openai_clip_is_open_clips(pictures, size, mode, interpolation):
     check(Image(size, preset="openai-clip", resize=resize, interpolation=interpolation), theirs, pictures)
 
 
+def test_a_border_has_open_clips_colour(pictures):
+    from open_clip import image_transform
+
+    pictures = {name: pictures[name] for name in ("portrait", "landscape", "grey", "jpeg")}
+    theirs = image_transform(48, False, resize_mode="longest", fill_color=114)
+    check(Image(48, preset="openai-clip", resize="pad", fill=114), theirs, pictures)
+
+
 def test_openai_clip_that_is_not_square(pictures):
     from open_clip import image_transform
 
@@ -136,6 +144,41 @@ def test_imagenet_is_torchvisions(pictures):
 
     theirs = ImageClassification(crop_size=224)  # resize_size=256, bilinear
     check(Image(224, preset="imagenet"), lambda image: theirs(image.convert("RGB")), pictures)
+
+
+timm_models = {
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k": (0.9, "center", "bicubic"),
+    "convnext_atto.d2_in1k": (0.875, "center", "bicubic"),
+    "efficientnet_lite0.ra_in1k": (0.875, "center", "bicubic"),
+    "vit_small_patch16_dinov3.lvd1689m": (1.0, "center", "bicubic"),
+    "cspresnet50.ra_in1k": (0.887, "center", "bilinear"),
+    "convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384": (1.0, "squash", "bicubic"),
+    "deepseek_vit_412m.deepseek_v4_1_flash": (1.0, "border", "bicubic"),
+    "vit_base_patch16_sapiens2.fb": (1.0, "squash", "bilinear"),
+}
+
+
+@pytest.mark.parametrize("name", timm_models)
+@pytest.mark.parametrize("size", [None, 60, (44, 70)])
+def test_what_a_timm_model_wants_is_timms(pictures, name, size):
+    import timm
+    from timm.data import create_transform, resolve_data_config
+
+    from align.encoders.timm_pictures import describe_images, read_settings
+
+    if not timm.is_model(name.partition(".")[0]):
+        pytest.skip(f"timm {timm.__version__} has no {name}")
+    config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    assert (config["crop_pct"], config["crop_mode"], config["interpolation"]) == timm_models[name]
+    if size is not None:
+        config["input_size"] = (3, size, size) if isinstance(size, int) else (3, *size)
+    else:
+        pictures = {key: pictures[key] for key in ("portrait", "alpha")}  # large ones cost time
+    if config["crop_mode"] == "border":  # timm cannot scale a strip: its short side would have no pixel
+        pictures = {key: data for key, data in pictures.items() if key not in ("row", "strip")}
+    theirs = create_transform(**config)
+    preprocess = build(describe_images(read_settings(name, {}), size, 3))
+    check(preprocess, lambda image: theirs(image.convert("RGB")), pictures)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from align.encoders import timm_model
 from align.encoders.base import Encoder, freeze_batch_norm
+from align.encoders.timm_source import find
 from align.values import Features
 
 
@@ -30,14 +31,16 @@ class SpectrogramViT(Encoder):
         pretrained: bool | str | None = None,
     ):
         super().__init__()
-        self.name, self.n_mels, self.frames, self.channels = name, n_mels, frames, 1
+        found = find(name, pretrained)._replace(arguments={})  # those of an image model
+        self.name, self.n_mels, self.frames, self.channels = found.name, n_mels, frames, 1
         try:
             self.model = timm_model.create(
-                name, pretrained, in_chans=1, img_size=(n_mels, frames), dynamic_img_size=True, dynamic_img_pad=True
+                found, in_chans=1, img_size=(n_mels, frames), dynamic_img_size=True, dynamic_img_pad=True
             )
-        except TypeError as error:
+        except timm_model.Unknown as error:
             raise ValueError(f"{name} is no vision transformer of timm: {error}") from error
         self.pretrained = None
+        self.origin = found.origin
         self.width = timm_model.width(self.model)
         freeze_batch_norm(self, name)
 

@@ -1,78 +1,77 @@
-"""timm's models for our encoders: made, loaded from the hub or a file, and read as features."""
+"""timm's models for our encoders: made, filled with weights in timm's layout, and read as features."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from align.encoders.timm_source import Found
+from align.encoders.weights import read_weights
 from align.values import Features
 
 
-def create(name: str, pretrained: bool | str | None, **options: Any) -> Any:
-    """Return a timm model without its classifier.
+def create(found: Found, **options: Any) -> Any:
+    """Return a timm model without its classifier, with the weights of ``found.file`` where there is one.
 
-    pretrained: True for timm's default weights, a tag ("augreg_in21k") for others, or the path of a file with weights
-        in timm's layout (.safetensors, or a .pth, of which only tensors are read).
+    options: arguments of the architecture, over those of ``found``. timm adapts position embeddings to another size and
+    the first convolution to other channels.
 
-    Raises ValueError for a name, a tag or a layout that does not fit, OSError where weights cannot be fetched.
+    Raises ValueError for weights that do not fit, and for options that the architecture does not take.
     """
     import timm
 
-    arch, _, tag = name.partition(".")
-    if not timm.is_model(arch):
-        near = difflib.get_close_matches(arch, timm.list_models(), 1)
-        raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    if isinstance(pretrained, str) and Path(pretrained).is_file():
-        return _from_file(name, pretrained, options)
-    if isinstance(pretrained, str):
-        _check_tag(arch, pretrained)
-        name, tag = f"{arch}.{pretrained}", pretrained
-    if not pretrained:
-        return timm.create_model(name, pretrained=False, num_classes=0, **options)
-    config = timm.get_pretrained_cfg(arch, allow_unregistered=False)
-    if not tag and not (config and config.has_weights):
-        raise ValueError(f"timm has no weights for {arch!r}; use pretrained=False, or the path of a file")
+    options = {key: v for key, v in {**found.arguments, **options}.items() if key != "num_classes"}
+    if found.file is not None:
+        return _create_from_file(found, options)
     try:
-        return timm.create_model(name, pretrained=True, num_classes=0, **options)
-    except (OSError, RuntimeError, ValueError) as error:  # the hub's errors are of all three kinds, and many lines long
-        raise OSError(
-            f"the weights of {name} cannot be fetched ({type(error).__name__}): go online once, or give `pretrained` "
-            "the path of a file"
-        ) from error
+        return timm.create_model(found.name, pretrained=False, num_classes=0, **options)
+    except TypeError as error:
+        raise Unknown(f"timm's {found.name} does not take an argument: {error}") from error
 
 
-def _check_tag(arch: str, tag: str) -> None:
-    import timm
+def create_dynamic(found: Found, **options: Any) -> Any:
+    """Return a model of a fixed size that takes images of any size: position embeddings or windows are interpolated.
 
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
-    if tag not in tags:
-        raise ValueError(f"pretrained={tag!r} is no file and no tag of {arch}; its tags: {', '.join(tags) or 'none'}")
+    Raises ValueError for an architecture that cannot.
+    """
+    for how in ({"dynamic_img_size": True}, {"strict_img_size": False}):
+        try:
+            return create(found, **options, **how)
+        except Unknown:
+            pass
+    raise ValueError(f"timm's {found.name} takes images of one size; leave dynamic out")
 
 
-def _from_file(name: str, path: str, options: dict[str, Any]) -> Any:
+class Unknown(ValueError):
+    """Arguments that an architecture does not take."""
+
+
+def _create_from_file(found: Found, options: dict[str, Any]) -> Any:
     """Return a model with the weights of a file.
 
     timm takes the file for the whole model and checks every key. So a classifier in it is loaded, then dropped.
     """
     import timm
-    from timm.models import load_state_dict
 
-    config = timm.get_pretrained_cfg(name)
-    heads = config.classifier if config else None
+    known: Any = timm.get_pretrained_cfg(found.name)
+    config = {**known.to_dict(), **found.config}
+    heads = config.get("classifier")
     head = heads[0] if isinstance(heads, tuple | list) else heads
+    archive = found.file is not None and found.file.suffix == ".npz"  # weights of JAX, which the model itself reads
+    keys = {} if archive else read_weights(found.file)  # pyright: ignore[reportArgumentType]
+    classes = len(keys[f"{head}.weight"]) if f"{head}.weight" in keys else 0
+    overlay = {"file": str(found.file), "num_classes": classes, "label_offset": 0, "custom_load": archive}
+    fixed = {key: found.config[key] for key in ("input_size", "first_conv") if key in found.config}
     try:
-        keys = load_state_dict(path, device="cpu", weights_only=True)
-        classes = len(keys[f"{head}.weight"]) if f"{head}.weight" in keys else 0
-        overlay = {"file": path, "num_classes": classes}
         model: Any = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **options
+            found.name, pretrained=True, pretrained_cfg_overlay={**fixed, **overlay}, num_classes=classes, **options
         )
+    except TypeError as error:
+        raise Unknown(f"timm's {found.name} does not take an argument: {error}") from error
     except Exception as error:
-        first = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not hold the weights of {name}: {first}") from error
+        first = " ".join(str(error).split())[:300]
+        raise ValueError(f"{found.file} does not hold the weights of {found.name}: {first}") from error
     if classes:
         model.reset_classifier(0)
     return model
@@ -83,6 +82,8 @@ def features(model: Any, x: Tensor) -> Features:
     maps = model.forward_features(x)
     pooled = model.forward_head(maps, pre_logits=True)  # (n, W)
     tokens = None
+    if not isinstance(maps, Tensor):  # CrossViT and a few others give several
+        return Features(pooled)
     if maps.ndim == 3:
         tokens = maps[:, getattr(model, "num_prefix_tokens", 0) :]
     elif maps.ndim == 4:  # (n, H, W, C) where the model says so, else (n, C, H, W)

@@ -52,7 +52,7 @@ class Image(Preprocess):
     Raises ValueError for arguments that do not fit each other.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (*PICTURE.suffixes, "npy")
+    suffixes: ClassVar[tuple[str, ...]] = PICTURE.suffixes
     medium = PICTURE
 
     def __init__(
@@ -93,11 +93,13 @@ class Image(Preprocess):
         self.interpolation = values["interpolation"]
         self.backend = values["backend"]
         self.crop = values["crop"]
-        fill = values["fill"]
-        self.fill = float(fill) if isinstance(fill, int | float) else tuple(float(v) for v in fill)
+        colour = values["fill"]
+        self.fill = float(colour) if isinstance(colour, int | float) else tuple(float(v) for v in colour)
         self.alpha = values["alpha"]
         self.channels = channels
         self.bits: Literal[8, 16, 32] = bits or (8 if channels == 3 else 16)
+        if (channels, self.bits) != (3, 8):  # a plain picture is a file, so a .npy beside it is another modality's
+            vars(self)["suffixes"] = (*PICTURE.suffixes, "npy")
         self._check()
         self._mean = n_numbers("mean", self.mean, MEANS, channels)
         self._std = n_numbers("std", self.std or self.mean, STDS, channels)

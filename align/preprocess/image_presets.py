@@ -58,8 +58,8 @@ PRESETS = {
   Many models of timm state another share and interpolation (``TimmImage.wants``).
 - pe-core: open_clip's configuration of the Perception Encoder: squashed and bilinear, where CLIP crops and is bicubic.
 
-No library turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255 or keep their upper
-byte. Here pictures are upright, and 16 bits are scaled. open_clip scales a picture with a palette by the nearest pixel.
+No processor turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255. Here pictures are
+upright, and 16 bits are scaled. open_clip scales a picture with a palette by the nearest pixel.
 Here it becomes RGB first, as it does in open_clip's own loader of training data.
 """
 

@@ -17,6 +17,8 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "clip-hf": "clip_hf",
     "siglip-hf": "siglip_hf",
     "hf-text": "hf_text",
+    "timm": "timm",
+    "efficientnet-lite": "efficientnet_lite",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from align.media.npy import read_array
 from align.media.pictures import tiff
-from align.media.pictures.channels import TOP, bands_of, channels_last, round_to, spread, to_bits, without_alpha
+from align.media.pictures.channels import TOP, bands_of, round_to, spread, to_bits, without_alpha
 from align.media.pictures.deep import every_bit_of, mend_tiles, significant_bits, stated_range, wide_grey
 from align.media.pictures.formats import check_whole, damage
 from align.media.pictures.levels import to_depth
 from align.media.pictures.read import open_image, open_picture, read_picture, too_large
-from align.media.pictures.upright import from_array, has_alpha, orientation, rgb, rgba
+from align.media.pictures.upright import has_alpha, orientation, rgb, rgba
 from align.media.reading import bad, open_source
 from align.values import BadSample
 
@@ -35,42 +36,42 @@ def read_bands(
 ) -> Tensor:
     """Read (channels, H, W) of uint8 (bits=8), uint16 (16) or float32 in [0, 1] (32), upright.
 
-    source: as ``read_picture`` has it; also .npy bytes, the path of a .npy, and arrays (H, W, C) or (C, H, W) of
-        ``channels``. A file of colours becomes grey for one channel, and has its transparency as the fourth.
+    source: as ``read_picture`` has it. Unless rows are three channels of 8 bits, also .npy bytes, the path of a .npy,
+        and arrays (H, W, C) or (C, H, W) of ``channels``. A file of colours becomes grey for one channel, and has its
+        transparency as the fourth.
     levels: black and white in values of more than 8 bits, see ``levels.find_range``.
     alpha: "white" shows transparent parts white. "drop" leaves their hidden colours. "keep" returns (4, H, W) of a
         transparent picture of 8 bits where three channels are asked for, so that scaling can weigh the colours.
 
     Raises BadSample as ``read_picture``, and image/shape for another number of channels.
     """
+    plain = channels == 3 and bits == 8
+    if plain and alpha == "white":
+        return read_picture(source, max_pixels, levels)
+    if plain and isinstance(source, Tensor | np.ndarray):
+        return read_picture(without_alpha(source), max_pixels, levels)
     encoded = isinstance(source, bytes | bytearray | memoryview | str | Path)
     head = b""
     if encoded:
         with open_source(source) as file:
             head = file.read(len(NPY))
-    if head == NPY:
-        source = read_array(source, "image", limit=max_pixels * max(channels, 4))
-    plain = channels == 3 and bits == 8
-    if isinstance(source, Tensor):
-        if plain:
-            return read_picture(source[:3] if alpha != "white" and source.ndim == 3 else source, max_pixels, levels)
-        source = source.detach().cpu().numpy()
-        source = source.transpose(1, 2, 0) if source.ndim == 3 and source.shape[0] in (channels, 1, 3, 4) else source
-    if isinstance(source, np.ndarray):
-        if plain and channels_last(source, channels) is source:
-            return _first(from_array(source if alpha == "white" else without_alpha(source), levels))
-        return _first(bands_of(source, levels, channels, bits))
-    if plain and (alpha == "white" or head.startswith(JPEG)):
+    if plain and head.startswith(JPEG):
         return read_picture(source, max_pixels, levels)
+    if head == NPY and not plain:
+        source = read_array(source, "image", limit=max_pixels * max(channels, 4))
+    if isinstance(source, Tensor):
+        array = source.detach().cpu().numpy()
+        source = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in (channels, 1, 3, 4) else array
+    if isinstance(source, np.ndarray):
+        return _first(bands_of(source, levels, channels, bits))
     if not encoded:
         return _first(_from_pil(source, max_pixels, levels, channels, bits, alpha))
     with open_picture(source, max_pixels) as found:
         if found.kind != "JPEG":
             check_whole(found.kind, found.file, source)
         used = significant_bits(found.file) if found.kind == "PNG" else None
-        again = lambda: open_image(found.file, found.kind)  # noqa: E731
-        image = again() if found.kind == "PNG" else found.image  # the chunks were read
-        return _first(_pixels(image, source, found.page, used, again, levels, channels, bits, alpha))
+        again = partial(open_image, found.file, found.kind)
+        return _first(_pixels(found.image, source, found.page, used, again, levels, channels, bits, alpha))
 
 
 def _first(pixels: np.ndarray) -> Tensor:

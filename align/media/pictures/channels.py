@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,9 +48,13 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
     return array.transpose(1, 2, 0) if turned else array
 
 
-def without_alpha(array: np.ndarray) -> np.ndarray:
-    """Return the colours of (H, W, 4), and any other array as it is."""
-    return array[..., :3] if array.ndim == 3 and array.shape[2] == 4 else array
+def without_alpha(array: Any) -> Any:
+    """Return the colours of an array (H, W, 4) or a tensor (4, H, W), and any other as it is."""
+    if array.ndim != 3:
+        return array
+    if isinstance(array, np.ndarray):
+        return array[..., :3] if array.shape[2] == 4 else array
+    return array[:3] if array.shape[0] == 4 else array
 
 
 def bands_of(array: np.ndarray, levels: Sequence[float] | None, channels: int, bits: int) -> np.ndarray:
