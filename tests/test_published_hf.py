@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 import align
 from align.checkpoint.published import import_published
 from align.commands import main
-from align.encoders import HFText
+from align.encoders import HFCaption, HFImage, HFText
 from align.heads import Identity
 from align.model import JointModel, Tower
 from align.preprocess import HFTokens
@@ -125,6 +125,23 @@ def test_a_row_alone_and_in_company_is_equal_and_none_is_none(pair, pictures):
         tower(tower.preprocess.collate([])).sum().backward()
         assert all(p.grad is not None and not p.grad.any() for p in tower.encoder.parameters())
         tower.zero_grad(set_to_none=True)
+
+
+def test_activations_computed_again_give_equal_gradients(pair, pictures):
+    _, folder, model = pair
+    for kind, tower, inputs in (
+        (HFImage, model.towers.image, pictures),
+        (HFCaption, model.towers.text, TEXTS),
+    ):
+        values = tower.preprocess.device(tower.preprocess.collate([tower.preprocess.row(x) for x in inputs]))
+        gradients = []
+        for again in (False, True):
+            encoder = kind(str(folder), pretrained=True, checkpointing=again)
+            encoder(values).pooled.square().sum().backward()
+            gradients.append({name: p.grad for name, p in encoder.named_parameters()})
+        assert any(getattr(m, "gradient_checkpointing", False) for m in encoder.modules())
+        for name, x in gradients[0].items():
+            torch.testing.assert_close(gradients[1][name], x)
 
 
 def test_a_model_folder_needs_neither_the_hub_nor_the_source(pair, pictures, tmp_path):

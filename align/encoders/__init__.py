@@ -43,8 +43,8 @@ __all__ = [
 FLOORS = (
     ("base", "weights"),  # the promise of an encoder, and files of weights
     ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
-    ("hf_files", "open_clip_model", "timm_model"),  # models of other libraries, found
-    ("hf_model", "sentence_folder"),
+    ("hf_files", "open_clip_model", "timm_source"),  # models of other libraries, found
+    ("hf_model", "sentence_folder", "timm_model", "timm_pictures"),
     ("hf_parts", "hf_picture", "hf_text_kind"),
     (
         "hf_caption",
