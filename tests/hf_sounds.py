@@ -101,7 +101,7 @@ def _tokenizer(folder: Path, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet():
-    from align.encoders import hf_model
+    from align.encoders.hf import model as hf_model
 
     with hf_model._quiet():
         yield

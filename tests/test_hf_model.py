@@ -8,7 +8,7 @@ import torch
 from fill import fill
 from safetensors.torch import load_file, save_file
 
-from align.encoders import hf_model
+from align.encoders.hf import model as hf_model
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 60}
 BERT = {"model_type": "bert", **SMALL}

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from align.checkpoint.folder import load, save
-from align.encoders import HFText, sentence_folder
+from align.encoders import HFText
+from align.encoders.hf import sentence_folder
 from align.encoders.latent_attention import LatentAttention
 from align.heads import Identity
 from align.model import JointModel, Tower

@@ -164,7 +164,7 @@ def test_what_a_timm_model_wants_is_timms(pictures, name, size):
     import timm
     from timm.data import create_transform, resolve_data_config
 
-    from align.encoders.timm_pictures import describe_images, read_settings
+    from align.encoders.timm.pictures import describe_images, read_settings
 
     if not timm.is_model(name.partition(".")[0]):
         pytest.skip(f"timm {timm.__version__} has no {name}")

@@ -533,7 +533,7 @@ def test_a_url_is_checked_by_the_sum_in_it(tmp_path, monkeypatch):
 
     from web import serving
 
-    from align.encoders import open_clip_download
+    from align.encoders.open_clip import download as open_clip_download
 
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     content = b"weights" * 1000
@@ -563,9 +563,9 @@ def test_every_configuration_is_built():
     """
     import open_clip
 
-    from align.encoders.open_clip_model import build_image, build_text
-    from align.encoders.open_clip_source import find_model
-    from align.encoders.open_clip_wants import describe_text
+    from align.encoders.open_clip.model import build_image, build_text
+    from align.encoders.open_clip.source import find_model
+    from align.encoders.open_clip.wants import describe_text
 
     names = [name for name in open_clip.list_models() if not name.startswith("tiny-") and not name.startswith("align-")]
     absent, tokenizers = [], {"Tokens": 0, "HFTokens": 0}

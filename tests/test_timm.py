@@ -230,7 +230,7 @@ def test_the_hub_gives_weights_configuration_and_licence(tmp_path, monkeypatch):
     save(whole, "folder", tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
     monkeypatch.setattr("align.files.hub.hub_folder", lambda name, patterns: tmp_path)
-    monkeypatch.setattr("align.encoders.timm_source.hub_file", lambda name, file: tmp_path / file)
+    monkeypatch.setattr("align.encoders.timm.source.hub_file", lambda name, file: tmp_path / file)
     want = theirs(whole, draw_pictures())
     config = json.loads((tmp_path / "config.json").read_text())
     for stated, licence in (("mit", "mit"), (None, "cc-by-4.0")):

@@ -41,12 +41,12 @@ __all__ = [
 ]
 
 FLOORS = (
+    ("torchscript",),
     ("base", "weights"),  # the promise of an encoder, and files of weights
     ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
-    ("hf_files", "open_clip_model", "timm_source"),  # models of other libraries, found
-    ("hf_model", "sentence_folder", "timm_model", "timm_pictures"),
-    ("hf_parts", "hf_picture", "hf_text_kind"),
+    ("hf", "open_clip", "timm", "torchaudio_model"),  # models of other libraries: found, made, loaded
     (
+        "hf_audio",
         "hf_caption",
         "hf_image",
         "hf_text",
@@ -56,10 +56,13 @@ FLOORS = (
         "pointnet",
         "pointtransformer",
         "precomputed",
+        "series",
         "spectrogram_cnn",
         "spectrogram_vit",
         "timm_image",
+        "torchaudio_waves",
         "transformer_text",
+        "vector",
     ),
 )
 """Floors of this room, the lowest first."""

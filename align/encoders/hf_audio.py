@@ -11,9 +11,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from align.encoders import hf_model
-from align.encoders.audio import KINDS, AudioKind
 from align.encoders.base import Encoder
+from align.encoders.hf import model as hf_model
+from align.encoders.hf.audio import KINDS, AudioKind
 from align.values import Features
 
 

@@ -6,9 +6,10 @@ from typing import Any, final
 
 from torch import Tensor
 
-from align.encoders import hf_model, hf_parts
 from align.encoders.base import Encoder
-from align.encoders.hf_text_kind import most_tokens
+from align.encoders.hf import model as hf_model
+from align.encoders.hf import parts as hf_parts
+from align.encoders.hf.text_kind import most_tokens
 from align.values import Features
 
 

@@ -6,9 +6,10 @@ from typing import Any, final
 
 from torch import Tensor
 
-from align.encoders import hf_model, hf_parts
 from align.encoders.base import Encoder
-from align.encoders.hf_picture import wanted_picture
+from align.encoders.hf import model as hf_model
+from align.encoders.hf import parts as hf_parts
+from align.encoders.hf.picture import wanted_picture
 from align.values import Features
 
 

@@ -7,11 +7,11 @@ from typing import Any, Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.encoders import hf_model
 from align.encoders.base import Encoder
-from align.encoders.hf_text_kind import HEADS, most_tokens, text_kind
+from align.encoders.hf import model as hf_model
+from align.encoders.hf.sentence_folder import ACTIVATIONS, Stated, find_text
+from align.encoders.hf.text_kind import HEADS, most_tokens, text_kind
 from align.encoders.latent_attention import LatentAttention
-from align.encoders.sentence_folder import ACTIVATIONS, Stated, find_text
 from align.encoders.text_pooling import POOLINGS, both_ways, pack
 from align.encoders.weights import put_weights
 from align.values import Features

@@ -8,9 +8,9 @@ from typing import Any, final
 from torch import Tensor
 
 from align.encoders.base import Encoder, freeze_batch_norm
-from align.encoders.open_clip_model import kept_config, make_tower
-from align.encoders.open_clip_source import default_preprocess, find_model
-from align.encoders.open_clip_wants import describe_image
+from align.encoders.open_clip.model import kept_config, make_tower
+from align.encoders.open_clip.source import default_preprocess, find_model
+from align.encoders.open_clip.wants import describe_image
 from align.values import Features
 
 log = logging.getLogger("align.encoders")

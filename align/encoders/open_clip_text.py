@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from align.encoders.base import Encoder
-from align.encoders.open_clip_model import kept_config, make_tower
-from align.encoders.open_clip_source import find_model
-from align.encoders.open_clip_wants import CONTEXT, describe_text
+from align.encoders.open_clip.model import kept_config, make_tower
+from align.encoders.open_clip.source import find_model
+from align.encoders.open_clip.wants import CONTEXT, describe_text
 from align.values import Features
 
 

@@ -6,9 +6,9 @@ from typing import final
 
 from torch import Tensor
 
-from align.encoders import timm_model
 from align.encoders.base import Encoder, freeze_batch_norm
-from align.encoders.timm_source import find
+from align.encoders.timm import model as timm_model
+from align.encoders.timm.source import find
 from align.values import Features
 
 

@@ -6,10 +6,10 @@ from typing import Any, final
 
 from torch import Tensor
 
-from align.encoders import timm_model
 from align.encoders.base import Encoder, freeze_batch_norm
-from align.encoders.timm_pictures import describe_images, one_side, read_settings
-from align.encoders.timm_source import find
+from align.encoders.timm import model as timm_model
+from align.encoders.timm.pictures import describe_images, one_side, read_settings
+from align.encoders.timm.source import find
 from align.values import Features
 
 POOLS = ("token", "avg", "max", "avgmax", "map")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders import torchaudio_model
-from align.encoders.audio.base import first, mean_of_real
 from align.encoders.base import Encoder
+from align.encoders.hf.audio.base import first, mean_of_real
 from align.encoders.weights import checksum, put_weights, read_weights
 from align.values import Features, Origin
 

@@ -10,3 +10,11 @@ from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
 
 __all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens"]
+
+FLOORS = (
+    ("base", "byte_pairs", "hf_tokenizer", "image_presets", "spectrogram", "standard"),
+    ("front_ends", "image_resize", "text", "wanted"),
+    ("audio_fit", "audio_groups", "audio_presets", "hf_tokens"),
+    ("array", "audio", "image", "points", "signals"),
+)
+"""Floors of this room, the lowest first."""

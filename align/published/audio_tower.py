@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from align.encoders import HFAudio
-from align.encoders.hf_model import find
+from align.encoders.hf.model import find
 from align.encoders.weights import read_keys
 from align.heads import Identity
 from align.model import JointModel, Tower

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from align.encoders import TimmImage
-from align.encoders.timm_pictures import read_settings
+from align.encoders.timm.pictures import read_settings
 from align.encoders.weights import checksum, put_weights, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower

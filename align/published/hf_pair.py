@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from align.encoders import HFCaption, HFImage
-from align.encoders.hf_files import find
+from align.encoders.hf.files import find
 from align.encoders.weights import read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower

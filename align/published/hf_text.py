@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from align.encoders import HFText
-from align.encoders.sentence_folder import find_text
+from align.encoders.hf.sentence_folder import find_text
 from align.encoders.weights import read_keys
 from align.heads import Identity
 from align.model import JointModel, Tower

@@ -10,8 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from align.encoders import OpenClipImage, OpenClipText
-from align.encoders.open_clip_source import Source, find_model, known_config
-from align.encoders.open_clip_weights import APPLE, is_part, read_scale, unknown_names
+from align.encoders.open_clip.source import Source, find_model, known_config
+from align.encoders.open_clip.weights import APPLE, is_part, read_scale, unknown_names
 from align.encoders.weights import listing, read_keys
 from align.files.hub import LOCAL, PREFIX
 from align.heads import Identity

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from align.encoders import HFAudio, HFText
-from align.encoders.hf_files import Found, find
-from align.encoders.hf_model import make_config, plain_config
-from align.encoders.sentence_folder import read_stated
+from align.encoders.hf.files import Found, find
+from align.encoders.hf.model import make_config, plain_config
+from align.encoders.hf.sentence_folder import read_stated
 from align.encoders.weights import put_weights, read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from align.encoders.hf_model import library
+from align.encoders.hf.model import library
 
 HEADS = frozenset(
     {

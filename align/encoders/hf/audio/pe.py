@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
-from align.encoders import hf_model
-from align.encoders.audio.base import AudioKind, first
-from align.encoders.audio.codec import Codec
+from align.encoders.hf import model as hf_model
+from align.encoders.hf.audio.base import AudioKind, first
+from align.encoders.hf.audio.codec import Codec
 from align.encoders.weights import put_weights, read_weights
 from align.values import Features
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align.encoders.hf_model import library
+from align.encoders.hf.model import library
 
 INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """PIL's numbers of the interpolations that torch has."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from align.encoders import hf_model
+from align.encoders.hf import model as hf_model
 from align.encoders.weights import read_weights
 from align.values import Features
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from align.encoders.audio.base import AudioKind
+from align.encoders.hf.audio.base import AudioKind
 from align.encoders.weights import read_weights
 from align.values import Features
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from align.encoders import hf_model
-from align.encoders.audio.base import AudioKind
-from align.encoders.audio.fusion import FusedPatches
+from align.encoders.hf import model as hf_model
+from align.encoders.hf.audio.base import AudioKind
+from align.encoders.hf.audio.fusion import FusedPatches
 from align.values import Features
 
 PADS = {"repeatpad": "repeat-pad", "repeat": "repeat", "pad": "zero"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from align.encoders.timm_source import Found
+from align.encoders.timm.source import Found
 from align.encoders.weights import read_weights
 from align.values import Features
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from align.encoders.audio.base import AudioKind, first, mean_of_real
+from align.encoders.hf.audio.base import AudioKind, first, mean_of_real
 from align.values import Features
 
 STRIDE = 320  # samples of one token: a hop of 160, halved by the second convolution

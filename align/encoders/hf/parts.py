@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from align.encoders import hf_model
+from align.encoders.hf import model as hf_model
 from align.encoders.text_pooling import pack
 from align.encoders.weights import listing
 from align.values import Features

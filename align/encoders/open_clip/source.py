@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from align.encoders.open_clip_download import download_tag, download_weights
+from align.encoders.open_clip.download import download_tag, download_weights
 from align.encoders.torchscript import is_script
 from align.files.hub import LOCAL, PREFIX, hub_file, is_repository, licence_of, split_revision
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from align.encoders.open_clip_source import Source, known_config
-from align.encoders.open_clip_weights import read_part
+from align.encoders.open_clip.source import Source, known_config
+from align.encoders.open_clip.weights import read_part
 from align.encoders.weights import checksum, put_weights
 from align.extras import pip_install
 from align.files.hub import hub_file

@@ -1,10 +1,10 @@
 """Audio models of transformers, one kind a file: its part of a checkpoint, its processor, and its features."""
 
-from align.encoders.audio.ast import AST
-from align.encoders.audio.base import AudioKind
-from align.encoders.audio.clap import Clap
-from align.encoders.audio.pe import PE
-from align.encoders.audio.whisper import Whisper
+from align.encoders.hf.audio.ast import AST
+from align.encoders.hf.audio.base import AudioKind
+from align.encoders.hf.audio.clap import Clap
+from align.encoders.hf.audio.pe import PE
+from align.encoders.hf.audio.whisper import Whisper
 
 KINDS: dict[str, AudioKind] = {
     "clap": Clap(),

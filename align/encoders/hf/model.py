@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.encoders.hf_files import Found, find, find_weights_of, read_part
+from align.encoders.hf.files import Found, find, find_weights_of, read_part
 from align.encoders.weights import listing
 from align.extras import pip_install
 

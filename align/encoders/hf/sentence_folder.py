@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from align.encoders.hf_files import Found, find
+from align.encoders.hf.files import Found, find
 from align.encoders.weights import find_weights, read_weights
 from align.files.hub import source_folder
 

@@ -1,0 +1,1 @@
+"""Models of transformers for our encoders: found, made, loaded, and read as features."""

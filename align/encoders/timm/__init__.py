@@ -1,0 +1,1 @@
+"""Models of timm for our encoders: found, made, loaded, and read as features."""
