@@ -12,9 +12,9 @@ from align.preprocess.text import Bytes, Tokens
 __all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens"]
 
 FLOORS = (
-    ("base", "byte_pairs", "hf_tokenizer", "image_presets", "spectrogram", "standard"),
-    ("front_ends", "image_resize", "text", "wanted"),
-    ("audio_fit", "audio_groups", "audio_presets", "hf_tokens"),
+    ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
+    ("audio_groups", "image_presets", "text", "wanted"),
+    ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "image", "points", "signals"),
 )
 """Floors of this room, the lowest first."""
