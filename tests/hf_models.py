@@ -17,8 +17,8 @@ def clip(folder: Path, *, legacy: bool = False, seed: int = 1) -> Path:
 
     tokenizer = _tokenizer(hf_tokenizers.clip(folder / "tokenizer"))
     end = {"bos_token_id": 0, "eos_token_id": 2} if legacy else {"eos_token_id": len(tokenizer) - 1}
-    text = {**SMALL, **end, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "projection_dim": 24}
-    vision = {**SMALL, "image_size": 40, "patch_size": 8, "projection_dim": 24}
+    text = {**SMALL, **end, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
+    vision = {**SMALL, "image_size": 40, "patch_size": 8}  # a tower states 512 outputs, and the model's 24 count
     with _quiet():
         made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
         fill(made, seed).save_pretrained(folder)

@@ -33,6 +33,8 @@ TEXTS = [
     ".",
     "a . b ! c",
     "ﬁ ﬂ ① ½ e\u0301",
+    "( a cat",
+    "a cat .",
     "tabs\tand\n\nlines  and   spaces",
     "a</s>",
 ]

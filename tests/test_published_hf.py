@@ -105,8 +105,14 @@ def test_a_pairs_tokens_are_in_the_joint_space(pair, pictures):
     assert distance.tolist() == last.tolist()
     image = model.towers.image
     values = image.preprocess.device(image.preprocess.collate([image.preprocess.row(x) for x in pictures]))
-    patches = image.encoder(values).tokens
+    patches, library = image.encoder(values).tokens, image.encoder.model
+    if layout == "clip-hf":
+        inside = library.vision_model
+        wanted = library.visual_projection(inside.post_layernorm(inside(values).last_hidden_state))[:, 1:]
+    else:
+        wanted = library(values).last_hidden_state
     assert patches.shape == (3, 25 if layout == "clip-hf" else 16, image.encoder.width)
+    torch.testing.assert_close(patches, wanted)
 
 
 def test_a_row_alone_and_in_company_is_equal_and_none_is_none(pair, pictures):

@@ -39,10 +39,11 @@ __all__ = [
 FLOORS = (
     ("base", "weights"),  # the promise of an encoder, and files of weights
     ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
-    ("hf_files", "open_clip_model", "timm_model"),  # models of other libraries, found
+    ("hf_files", "open_clip_model", "timm_model", "torchaudio_model"),  # models of other libraries, found
     ("hf_model", "sentence_folder"),
-    ("hf_parts", "hf_picture", "hf_text_kind"),
+    ("audio", "hf_parts", "hf_picture", "hf_text_kind"),
     (
+        "hf_audio",
         "hf_caption",
         "hf_image",
         "hf_text",
@@ -55,6 +56,7 @@ FLOORS = (
         "spectrogram_cnn",
         "spectrogram_vit",
         "timm_image",
+        "torchaudio_waves",
         "transformer_text",
     ),
 )

@@ -80,12 +80,12 @@ def make_config(config: Mapping[str, Any]) -> Any:
 def plain_config(config: Any) -> dict[str, Any]:
     """Return what a config of transformers states beside its defaults, as data that ``make_config`` reads."""
     stated = json.loads(config.to_json_string(use_diff=True))
-    return {"model_type": config.model_type} | _stated(stated)
+    return {"model_type": config.model_type} | _forget(stated)
 
 
-def _stated(config: dict[str, Any]) -> dict[str, Any]:
+def _forget(config: dict[str, Any]) -> dict[str, Any]:
     """Return a config without the forgotten keys, its parts' included."""
-    return {k: _stated(v) if isinstance(v, dict) else v for k, v in config.items() if k not in FORGOTTEN}
+    return {k: _forget(v) if isinstance(v, dict) else v for k, v in config.items() if k not in FORGOTTEN}
 
 
 def create(kind: str, config: Any, options: Mapping[str, Any] | None = None) -> Any:

@@ -11,7 +11,7 @@ from align.encoders import hf_model
 from align.encoders.base import Encoder
 from align.encoders.hf_text_kind import HEADS, most_tokens, text_kind
 from align.encoders.latent_attention import LatentAttention
-from align.encoders.sentence_folder import Stated, find_text
+from align.encoders.sentence_folder import ACTIVATIONS, Stated, find_text
 from align.encoders.text_pooling import POOLINGS, both_ways, pack
 from align.encoders.weights import put_weights
 from align.values import Features
@@ -72,41 +72,43 @@ class HFText(Encoder):
         self.bidirectional, self.checkpointing = bidirectional, checkpointing
         self.prefix = stated.prefix if prefix is None else prefix
         self.dense = list(stated.dense) if dense is None else dense
-        self.latent = (latent or {}) if self.pooling == "latent" else latent
-        kind, options = text_kind(made)
+        if latent is not None and self.pooling != "latent":
+            raise ValueError(f"latent={latent} is of pooling='latent', not of {self.pooling!r}")
+        self.latent = (latent or {}) if self.pooling == "latent" else None
         weights = hf_model.find_weights_of(name, pretrained, found)
-        if weights is None:
-            self.model = hf_model.create(kind, made, options)
-            tensors: dict[str, Tensor] = {}
-        else:
-            path = weights.weights()
-            tensors = hf_model.read_part(path, [""])
-            apart = (LATENT,) if self.pooling == "latent" else ()
-            plain = {k.removeprefix(DECODER): x for k, x in tensors.items() if not k.startswith(apart)}
-            self.model = hf_model.load(kind, made, plain, str(path), skip=HEADS, options=options)
-            self.origin = weights.origin()
+        self.model, others = self._load(made, weights)
         width = int(made.hidden_size)
-        self.attention = self._latent(width, tensors)
+        self.attention = None if self.latent is None else LatentAttention(width, **self.latent)
+        if self.attention is not None and others:
+            put_weights(self.attention, others, f"{name}: its latent attention")
         self.layers = nn.ModuleList(_Dense(**layer) for layer in self.dense)
         if weights is not None and stated.weights and dense is None:
             put_weights(self.layers, stated.weights, f"{name}: its dense layers")
-        self.width = self.dense[-1]["outputs"] if self.dense else width
-        if bidirectional and not any(getattr(m, "is_causal", False) for m in self.model.modules()):
-            raise ValueError(f"{kind} has no causal attention, so bidirectional=True changes nothing; leave it out")
+        self.origin = None if weights is None else weights.origin()
         if checkpointing:
             hf_model.checkpoint_gradients(self.model)
+        self.width = self.dense[-1]["outputs"] if self.dense else width
         self.vocabulary_limit = int(self.model.get_input_embeddings().num_embeddings)
         self.context_limit = most_tokens(self.model, made, bidirectional)
         self.context = context
         self._wants = None if found is None else self._tokens(found, stated)
 
-    def _latent(self, width: int, tensors: dict[str, Tensor]) -> LatentAttention | None:
-        if self.latent is None:
-            return None
-        made = LatentAttention(width, **self.latent)
-        if inside := {k.removeprefix(LATENT): x for k, x in tensors.items() if k.startswith(LATENT)}:
-            put_weights(made, inside, self.name)
-        return made
+    def _load(self, config: Any, weights: hf_model.Found | None) -> tuple[Any, dict[str, Tensor]]:
+        """Return transformers' model, random or with its weights, and the weights of the latent attention."""
+        kind, options = text_kind(config)
+        others: dict[str, Tensor] = {}
+        if weights is None:
+            model = hf_model.create(kind, config, options)
+        else:
+            path = weights.weights()
+            tensors = {name.removeprefix(DECODER): x for name, x in hf_model.read_part(path, [""]).items()}
+            if self.latent is not None:
+                others = {name.removeprefix(LATENT): x for name, x in tensors.items() if name.startswith(LATENT)}
+                tensors = {name: x for name, x in tensors.items() if not name.startswith(LATENT)}
+            model = hf_model.load(kind, config, tensors, str(path), skip=HEADS, options=options)
+        if self.bidirectional and not any(getattr(m, "is_causal", False) for m in model.modules()):
+            raise ValueError(f"{kind} has no causal attention, so bidirectional=True changes nothing; leave it out")
+        return model, others
 
     def _tokens(self, found: hf_model.Found, stated: Stated) -> dict[str, Any]:
         """Return the description of the tokens that the publisher's tokenizer makes."""
@@ -140,6 +142,8 @@ class HFText(Encoder):
 class _Dense(nn.Module):
     def __init__(self, inputs: int, outputs: int, bias: bool, activation: str, norm: float | None = None):
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} is not known; it may be {', '.join(map(repr, ACTIVATIONS))}")
         self.norm = nn.Identity() if norm is None else nn.LayerNorm(inputs, eps=norm)
         self.linear = nn.Linear(inputs, outputs, bias)
         self.activation = getattr(nn, activation)()

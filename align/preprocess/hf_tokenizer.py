@@ -18,12 +18,14 @@ class Made(NamedTuple):
     """A tokenizer's JSON, and its settings that the JSON cannot hold.
 
     lower: it reads lower case. separator: its separator token. mask: its model is given the mask of the padding.
+    max_length: most tokens of a text, None where it states no limit.
     """
 
     json: str
     lower: bool
     separator: str | None
     mask: bool
+    max_length: int | None
 
 
 def make_tokenizer(source: str) -> Made:
@@ -47,7 +49,9 @@ def make_tokenizer(source: str) -> Made:
     )
     lower = _is_siglip(whole) and bool(whole.do_lower_case)
     separator = None if whole.sep_token is None else str(whole.sep_token)
-    return Made(tokenizer.to_str(), lower, separator, "attention_mask" in whole.model_input_names)
+    most = whole.model_max_length
+    most = None if most is None or most > 1e9 else int(most)  # transformers' very large number says "no limit"
+    return Made(tokenizer.to_str(), lower, separator, "attention_mask" in whole.model_input_names, most)
 
 
 def _load(folder: Path) -> Any:
@@ -98,10 +102,6 @@ def _siglip(whole: Any) -> Any:
 
     tokenizer: Any = Converter(whole).converted()
     tokenizer.add_special_tokens(list(whole.added_tokens_decoder.values()))  # with the spaces that each takes along
-    clean = [
-        normalizers.Replace(Regex(PUNCTUATION), ""),
-        normalizers.Replace(Regex(SPACES), " "),
-        normalizers.Strip(),
-    ]
+    clean = [normalizers.Replace(Regex(PUNCTUATION), ""), normalizers.Replace(Regex(SPACES), " ")]
     tokenizer.normalizer = normalizers.Sequence([*clean, tokenizer.normalizer])
     return tokenizer

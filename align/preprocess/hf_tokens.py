@@ -60,7 +60,7 @@ class HFTokens(Text):
         check_choice("padding", padding, ("left", "right", None))  # pyright: ignore[reportArgumentType]
         self.tokenizer, self.prefix, self.clean, self.trim = tokenizer, prefix, clean, trim
         if Path(tokenizer).is_file():
-            made = Made(Path(tokenizer).read_text(encoding="utf-8"), False, None, True)
+            made = Made(Path(tokenizer).read_text(encoding="utf-8"), False, None, True, None)
         else:
             made = make_tokenizer(tokenizer)
         self._json = made.json
