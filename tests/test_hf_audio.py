@@ -102,6 +102,7 @@ def processor(folder, **settings):
         ("clap", {"padding": "repeat"}, "window", {"pad": "repeat"}),
         ("ast", {"mean": -5.0, "std": 2.0}, "spectrogram", {"mean": -5.0, "std": 4.0}),
         ("ast", {"do_normalize": False}, "spectrogram", {"mean": 0.0, "std": 1.0}),
+        ("ast", {"sampling_rate": 32000}, "spectrogram", {"hop": 320, "n_fft": 1024, "f_max": 16000.0}),
         ("pe-av", {"hop_length": 960}, "spectrogram", {"hop": 960}),
     ],
 )

@@ -25,6 +25,7 @@ FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wa
 class Audio(Preprocess):
     """Windows of sound. Rows are int16 or float32 waves (T,), and ``device`` makes log-mel (n, 1, n_mels, frames).
 
+    With a preset, rows and ``device`` are a published model's, with its traps, which stand at each front end.
     The options of the groups are accepted by their flat names too: ``Audio(n_mels=40, pad="repeat")``.
 
     Args:
@@ -37,7 +38,7 @@ class Audio(Preprocess):
         limits: recordings that are refused.
         dtype: of the waves that a worker ships. Without a preset int16.
         preset: a published processor, which fills the arguments that are left out: clap, clap-fusion, whisper, ast,
-            pe-av, or wave for torchaudio's bundles. The traps of each stand at its front end.
+            pe-av, or wave for torchaudio's bundles.
         front_end: the way from waves to the encoder's input, of `align.preprocess.front_ends`. Without a preset
             log-mel.
     """
