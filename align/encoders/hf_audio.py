@@ -27,16 +27,16 @@ class HFAudio(Encoder):
     Args:
         name: a folder as transformers saves it, a file of weights with config.json beside it, owner/name or
             hf-hub:owner/name. None where `config` is given.
-        pretrained: True for the weights of `name`, or the path of a file in the same layout. None for random ones. It
-            is None again once the weights are in.
+        pretrained: True for the weights of `name`, or a source or a file of others in the same layout. None for random
+            ones. It is None again once the weights are in.
         config: transformers' config, the audio part alone or the whole model's. It is read from `name` where it is left
             out, and kept, so that a saved model needs no hub.
         preprocess: arguments of Audio that differ from the kind's preset. They are read from the folder's
             preprocessor_config.json where they are left out.
         checkpointing: compute activations again in the backward pass, which saves memory.
 
-    Raises ValueError for a model of another kind, and for weights that do not fit; FileNotFoundError for a source that
-    does not exist or cannot be reached; ImportError without transformers.
+    Raises ValueError for a model of another kind, and for weights that do not fit, FileNotFoundError for a source that
+    does not exist or cannot be reached, and ImportError without transformers.
     """
 
     def __init__(
@@ -54,10 +54,9 @@ class HFAudio(Encoder):
         given = config if config is not None else found.config  # pyright: ignore[reportOptionalMemberAccess]
         kind = find_kind(given)
         made = hf_model.make_config(kind.part(given))
-        self._kind = kind
+        self._kind, self.name, self.pretrained = kind, name, None
         self._load(made, found, pretrained)
         stated = {} if found is None else kind.arguments(read_processor(found.folder))
-        self.name, self.pretrained = name, None
         self.config = hf_model.plain_config(made)
         self.preset, self.front_end = kind.preset_for(made)
         sizes = kind.sizes(made)
@@ -71,17 +70,14 @@ class HFAudio(Encoder):
         self.train(self.training)
 
     def _load(self, config: Any, found: hf_model.Found | None, pretrained: bool | str | None) -> None:
-        if not pretrained:
+        if pretrained is True and found is None:
+            raise ValueError("pretrained=True needs the name of a model; give `name`, or a file of weights")
+        weights = hf_model.find_weights_of(self.name or "", pretrained or False, found)
+        if weights is None:
             self.model: Any = self._kind.create(config)
             return
-        if found is None and isinstance(pretrained, str):
-            found = hf_model.Found(pretrained, {}, Path(pretrained).parent)
-        elif found is not None and isinstance(pretrained, str):
-            found = found._replace(source=pretrained, folder=Path(pretrained).parent)
-        if found is None:
-            raise ValueError("pretrained=True needs the name of a model; give `name`, or a file of weights")
-        self.model = self._kind.load(config, found.weights())
-        self.origin = found.origin()
+        self.model = self._kind.load(config, weights.weights())
+        self.origin = weights.origin()
 
     def _expect(self, sizes: Mapping[str, int]) -> None:
         """Keep the sizes of the input, which a tower compares with those of its preprocess."""
@@ -91,7 +87,7 @@ class HFAudio(Encoder):
             raise ValueError(f"the model takes n_mels {self.n_mels}, its processor gives {self.preprocess['n_mels']}")
 
     def wants(self) -> dict[str, Any]:
-        """Return the preset of Audio that is the model's processor, with what the model's own differs in."""
+        """Return the preset of Audio that is the model's processor, with the settings of its own that differ."""
         init_args = {"preset": self.preset, **self.preprocess}
         return {"class_path": "align.preprocess.Audio", "init_args": init_args}
 

@@ -23,8 +23,8 @@ class TorchaudioWaves(Encoder):
     "lengths"}`` of Audio's preset wave, or a tensor that is all sound.
 
     Traps: the library normalises waves and the first layer over a row with its padding, and large models' waves over
-    the whole batch. Here every sound has its own statistics, so it gives what the library gives it alone. A sound of
-    less than 25 ms has one frame, which sees silence too.
+    the whole batch. Here every sound has its own statistics, so its features are those that the library gives it alone.
+    A sound of less than 25 ms has one frame, which sees silence too.
 
     Args:
         name: of a bundle of torchaudio.pipelines: "WAV2VEC2_BASE", "HUBERT_LARGE", "WAVLM_BASE_PLUS", ...

@@ -25,6 +25,7 @@ FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wa
 class Audio(Preprocess):
     """Windows of sound. Rows are int16 or float32 waves (T,), and ``device`` makes log-mel (n, 1, n_mels, frames).
 
+    With a preset, rows and ``device`` are a published model's, with its traps, which stand at each front end.
     The options of the groups are accepted by their flat names too: ``Audio(n_mels=40, pad="repeat")``.
 
     Args:
@@ -37,7 +38,7 @@ class Audio(Preprocess):
         limits: recordings that are refused.
         dtype: of the waves that a worker ships. Without a preset int16.
         preset: a published processor, which fills the arguments that are left out: clap, clap-fusion, whisper, ast,
-            pe-av, or wave for torchaudio's bundles. The traps of each stand at its front end.
+            pe-av, or wave for torchaudio's bundles.
         front_end: the way from waves to the encoder's input, of `align.preprocess.front_ends`. Without a preset
             log-mel.
     """
@@ -60,19 +61,19 @@ class Audio(Preprocess):
     ):
         if unknown := set(flat) - set(Flat.__annotations__):
             raise TypeError(f"Audio has no argument {sorted(unknown)[0]!r}")
-        own = preset_arguments(preset)
+        defaults = preset_arguments(preset)
         self.preset = preset
-        self.sample_rate: int = own["sample_rate"] if sample_rate is None else sample_rate
-        self.seconds: float = own["seconds"] if seconds is None else seconds
-        self.dtype: str = own["dtype"] if dtype is None else dtype
-        self.front_end: str = own["front_end"] if front_end is None else front_end
+        self.sample_rate: int = defaults["sample_rate"] if sample_rate is None else sample_rate
+        self.seconds: float = defaults["seconds"] if seconds is None else seconds
+        self.dtype: str = defaults["dtype"] if dtype is None else dtype
+        self.front_end: str = defaults["front_end"] if front_end is None else front_end
         check_at_least("sample_rate", self.sample_rate, 1000)
         check_at_least("seconds", self.seconds, 2 / self.sample_rate)
         check_choice("dtype", self.dtype, ("int16", "float32"))
         check_choice("front_end", self.front_end, get_args(FrontEndName))
-        self.spectrogram = group(Spectrogram, spectrogram, flat, own.get("spectrogram", {}))
+        self.spectrogram = group(Spectrogram, spectrogram, flat, defaults.get("spectrogram", {}))
         placed = {"place": window} if isinstance(window, str) else window
-        self.window = group(Window, placed, flat, own.get("window", {}), count="windows")
+        self.window = group(Window, placed, flat, defaults.get("window", {}), count="windows")
         self.augment = group(Augment, augment, flat, {})
         self.limits = group(Limits, limits, flat, {})
         self.max_seconds, self.channels = self.limits.max_seconds, 1
@@ -117,12 +118,12 @@ class Audio(Preprocess):
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:
         place, level = torch.rand(2, generator=generator).tolist()
         if isinstance(self._front, ClipFrontEnd):
-            return self._front.clip(self._filled(self._amplify(x, level)), generator, self.constant)
+            return self._front.clip(self._lengthen(self._amplify(x, level)), generator, self.constant)
         return self._augment(x, place, level)
 
     def eval(self, x: Tensor) -> Tensor:
         if isinstance(self._front, ClipFrontEnd):
-            return self._front.clip(self._filled(x), None, self.constant)
+            return self._front.clip(self._lengthen(x), None, self.constant)
         if self.window.count > 1 and len(x) > self.samples:
             places = [w / (self.window.count - 1) for w in range(self.window.count)]
             return torch.cat([self._window(x, place) for place in places])
@@ -183,7 +184,7 @@ class Audio(Preprocess):
         x = self._ship(self._amplify(x, level))
         return with_length(x, length) if self._front.needs_length else x
 
-    def _filled(self, x: Tensor) -> Tensor:
+    def _lengthen(self, x: Tensor) -> Tensor:
         """Return a wave of at least one window."""
         return fit(x, self.samples, 0.0, self.window.pad, self.spectrogram.hop)[0] if len(x) < self.samples else x
 

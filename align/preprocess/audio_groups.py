@@ -126,7 +126,7 @@ def group(
     preset: Mapping[str, Any],
     **names: str,
 ) -> Group:
-    """Return a group: what is given or flat, and the preset's fields where nothing is stated.
+    """Return a group: the options that are given, in it or flat, and the preset's for the others.
 
     given: the group, which states the fields that differ from their defaults, or its fields as a checkpoint has them,
     which states them all. names: field -> its flat name where that is another.

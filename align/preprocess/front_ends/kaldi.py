@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import final
 
 import torch
@@ -26,7 +25,7 @@ class Kaldi(FrontEnd):
 
     Traps: the zeros after a short sound are put in before mean and std, so they become -mean / std, louder than
     silence. AST divides by twice its standard deviation. Samples lie within [-1, 1], although Kaldi expects integers of
-    16 bits. A sound of less than one frame has no frame at all; transformers refuses it, here it is all zeros.
+    16 bits. A sound of less than one frame has no frame at all. transformers refuses it. Here it is all zeros.
     """
 
     needs_length = True
@@ -57,12 +56,3 @@ class Kaldi(FrontEnd):
 
     def _bands(self) -> Tensor:
         return kaldi_bands(*self.band_arguments())
-
-
-def frames_to_seconds(frames: int, sample_rate: int = 16000, hop: int = 160) -> float:
-    """Return the seconds of a window that has so many whole frames.
-
-    >>> frames_to_seconds(1024)
-    10.255
-    """
-    return (math.floor(sample_rate * WINDOW) + (frames - 1) * hop) / sample_rate

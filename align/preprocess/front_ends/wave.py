@@ -18,7 +18,7 @@ class Wave(FrontEnd):
 
     Traps (PE-AV): a sound is reflected at its end to a multiple of 1920 samples, and the reflection counts as sound.
     In a batch of sounds of several lengths transformers' convolutions see the padding, which shifts the values of the
-    last frames; here a sound has the values that transformers gives it alone. Its library cuts no sound; here the first
+    last frames. Here a sound has the values that transformers gives it alone. Its library cuts no sound. Here the first
     30 s are heard, unless ``seconds`` says otherwise.
     """
 

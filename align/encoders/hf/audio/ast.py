@@ -13,7 +13,7 @@ from align.encoders.weights import read_weights
 from align.values import Features
 
 BASE = "audio_spectrogram_transformer"
-WINDOW, HOP = 400, 160  # samples of a frame of Kaldi's at 16 kHz, and from one to the next
+WINDOW, HOP = 0.025, 0.010  # seconds of a frame of Kaldi's, and from one to the next
 
 
 @final
@@ -40,10 +40,13 @@ class AST(AudioKind):
     def arguments(self, processor: Mapping[str, Any]) -> dict[str, Any]:
         found = super().arguments(processor)
         if "std" in processor:
-            found["std"] = 2 * processor["std"]  # the processor divides by twice what it states
+            found["std"] = 2 * processor["std"]  # the processor divides by twice the number that it states
         if processor.get("do_normalize") is False:
             found |= {"mean": 0.0, "std": 1.0}
+        rate = processor.get("sampling_rate", 16000)
+        width, hop = int(rate * WINDOW), int(rate * HOP)
         if "max_length" in processor:
-            rate = processor.get("sampling_rate", 16000)
-            found["seconds"] = (WINDOW * rate // 16000 + (processor["max_length"] - 1) * HOP) / rate
+            found["seconds"] = (width + (processor["max_length"] - 1) * hop) / rate
+        if rate != 16000:
+            found |= {"hop": hop, "n_fft": 1 << (width - 1).bit_length(), "f_max": rate / 2}
         return found

@@ -69,7 +69,7 @@ class AudioKind(ABC):
         return self.preset, self.front_end
 
     def arguments(self, processor: Mapping[str, Any]) -> dict[str, Any]:
-        """Return Audio's arguments for what a processor's file states."""
+        """Return Audio's arguments for the settings in a processor's file."""
         return {ours: processor[theirs] for theirs, ours in self.settings.items() if processor.get(theirs) is not None}
 
 

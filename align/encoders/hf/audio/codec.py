@@ -1,4 +1,4 @@
-"""The convolutions of PE-AV's codec (DAC; Kumar et al. 2023), blind to what follows a sound in its row."""
+"""The convolutions of PE-AV's codec (DAC; Kumar et al. 2023), blind to the padding behind a sound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Codec(nn.Module):
 
     A convolution pads with zeros at the end of a row. In the library, padding inside a row is no longer zero after the
     first layer, because of biases. Here it is made zero before each convolution, so that a short sound in a long row
-    gives what it gives alone. Gradients flow, which the library forbids: freeze the codec for its way of training.
+    has the frames that it has alone. Gradients flow, which the library forbids. Freeze the codec to train as it does.
     """
 
     def __init__(self, embedder: Any):
