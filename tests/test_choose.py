@@ -16,7 +16,6 @@ import torch.nn.functional as F
 
 from align.commands import search as search_command
 from align.commands.groups import Query, Weights
-from align.commands.zeroshot import label
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
@@ -30,9 +29,9 @@ from align.scoring import choose
 from align.search import Index, find_best, query
 from align.values import Embeddings, Rows, TermInfo
 
-retrieval, blocks, zeroshot, scoring = map(
+retrieval, blocks, zeroshot, classify = map(
     import_module,
-    ("align.evaluation.retrieval", "align.evaluation.blocks", "align.evaluation.zeroshot", "align.scoring"),
+    ("align.evaluation.retrieval", "align.evaluation.blocks", "align.evaluation.zeroshot", "align.evaluation.classify"),
 )
 N, D = 4, 6
 NAMES = ("audio", "image", "points", "text")
@@ -186,7 +185,7 @@ def test_search(name, monkeypatch, tmp_path, capsys):
     model = SimpleNamespace(terms=terms, embed=lambda **given: {m: FRAME[m].values[:1] for m in given})
     (tmp_path / "index.json").write_text("{}")
     monkeypatch.setattr("align.load", lambda *_, **__: model, raising=False)
-    monkeypatch.setattr("align.checkpoint.locate", lambda *_: None)
+    monkeypatch.setattr(Weights, "locate", lambda *_: None)
     monkeypatch.setattr("align.embedding.fingerprint", lambda _: "")
     monkeypatch.setattr(Index, "open", lambda *_, **__: index)
     for names in QUERIES:
@@ -217,16 +216,16 @@ def test_the_filters_score(name, monkeypatch):
 
 
 @over_models
-def test_the_zeroshot_command(name, monkeypatch):
+def test_classification_of_files(name, monkeypatch):
     """Files are the table's rows, and each class has one prompt: a row of the text."""
-    asked = Asked(monkeypatch, scoring)
+    asked = Asked(monkeypatch, classify)
     model = SimpleNamespace(terms=MODELS[name], modalities=NAMES)
     model.embed = lambda **given: {m: FRAME[m].values for m in given}
-    monkeypatch.setattr("align.evaluation.prompts.equal_prompts", lambda *_: list(range(N)))
-    monkeypatch.setattr("align.evaluation.prompts.class_prompts", lambda *_: FRAME[OF].values)
+    monkeypatch.setattr(classify, "equal_prompts", lambda *_: list(range(N)))
+    monkeypatch.setattr(classify, "class_prompts", lambda *_: FRAME[OF].values)
     for m in NAMES[:3]:
-        found, how, _ = label(model, FRAME.ids, m, {key: key for key in FRAME.ids}, ["{}"])
+        found, how, _ = classify.label_inputs(model, {key: key for key in FRAME.ids}, ["{}"], {m: FRAME.ids})
         same(asked.calls[-1], plain(name, (m,)))
         assert how == plain(name, (m,))[0]
         best = plain(name, (m,))[1].argmax(dim=1).tolist()
-        assert [row["class"] for row in found] == [FRAME.ids[i] for i in best]
+        assert [row.label for row in found] == [FRAME.ids[i] for i in best]
