@@ -7,11 +7,13 @@ import sys
 from typing import ClassVar
 
 import pytest
+import tiny_space
 import torch
 import yaml
 
 import align
 from align.checkpoint import read_parts
+from align.commands import main
 from align.encoders import Encoder, PointNet, Precomputed
 from align.preprocess import Array, Points
 from align.preprocess.text import Text
@@ -125,6 +127,21 @@ def test_a_borrower_takes_the_lender_s_preprocess():
     towers = {"points": align.Tower(None, WantsPoints(width=8, channels=3)), "scan": align.Tower()}
     model = align.JointModel(towers, 4, share={"scan": "points"})
     assert model.preprocess["scan"].points == 16
+
+
+def test_what_comes_of_a_model_repeats_its_origin(tmp_path, capsys):
+    model = tiny_space.model("pairwise")
+    model.towers["image"].mark_origin(CC)
+    align.save(model, tmp_path / "model")
+    tiny_space.write_tar(tmp_path / "shards" / "test-000000.tar", dict(list(tiny_space.world().items())[:12]))
+    place, trust = str(tmp_path / "model"), ["--allow", "tiny_space"]
+    assert main(["evaluate", place, str(tmp_path / "shards" / "test-*.tar"), *trust]) == 0
+    assert main(["embed", place, str(tmp_path / "shards" / "test-*.tar"), *trust]) == 0
+    stated = {"image.encoder": {**CC._asdict()}}
+    results = json.loads((tmp_path / "model" / "results.json").read_text())
+    assert results["protocol"]["parts"] == stated
+    assert json.loads((tmp_path / "model" / "index" / "index.json").read_text())["parts"] == stated
+    assert CC.licence in (tmp_path / "model" / "report.html").read_text()
 
 
 # files of a preprocess

@@ -34,6 +34,7 @@ def embed(
         workers: processes that read and decode
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
+    from align.checkpoint import read_parts
     from align.commands.named import device
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
@@ -46,13 +47,14 @@ def embed(
     opened = Shards(shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     loaded = weights.load(model)
     made_by = fingerprint(loaded)  # before the model moves: load's checksum is that of the weights in place
+    parts = read_parts(loaded)
     loaded = loaded.to(device())
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the index goes with --out FOLDER")
     check_place(out or Path(model) / "index")  # before hours of embedding
     with budget("--max-bad"), progress("embedding") as say:
         embeddings = embed_shards(loaded, opened, batch, workers, progress=say)
-    folder = write_index(embeddings, opened, out or Path(model) / "index", model=made_by)
+    folder = write_index(embeddings, opened, out or Path(model) / "index", model=made_by, parts=parts)
     rows = ", ".join(f"{n} {m}" for m, n in Index.open(folder).modalities.items())
     print(f"{folder}: {embeddings.size} samples ({rows})")
     say_bad(opened.report())

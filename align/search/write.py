@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from align.search.index import schema
 from align.values import Embeddings, Sample
 
 
-def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, model: str = "") -> Path:
+def write_index(
+    embeddings: Embeddings,
+    shards: Shards,
+    folder: str | Path,
+    *,
+    model: str = "",
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
     """Write an index folder for ``Index.open``. The shards are read once more for captions. An old index is replaced.
 
     Args:
         embeddings: of these shards, from ``align.embedding.embed_shards``.
         model: fingerprint of the model that made them, see ``align.embedding.fingerprint``.
+        parts: origin and licence of the published weights in that model, see ``align.checkpoint.read_parts``.
 
     Raises ValueError where the embeddings are not of these shards, or where something else stands at `folder`.
     """
@@ -49,6 +58,7 @@ def write_index(embeddings: Embeddings, shards: Shards, folder: str | Path, *, m
             "schema": schema,
             "align": align.__version__,
             "model": model,
+            **({"parts": dict(parts)} if parts else {}),
             "dim": dim,
             "modalities": modalities,
             "samples": len(items),
