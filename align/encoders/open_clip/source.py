@@ -23,7 +23,7 @@ FILES = (
     "pytorch_model.bin",
 )
 """Files of weights in a folder that open_clip saved, in its order. ``model.safetensors`` may be timm's of one tower."""
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.*")
 
 
 class Source(NamedTuple):
@@ -162,7 +162,7 @@ def _find_in_folder(name: str) -> Source:
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}: open_clip did not save it")
     config = _read_config(folder / CONFIG)
-    if config["text_cfg"].get("hf_tokenizer_name") and any((folder / file).is_file() for file in TOKENIZERS):
+    if config["text_cfg"].get("hf_tokenizer_name") and any(any(folder.glob(file)) for file in TOKENIZERS):
         config["text_cfg"]["hf_tokenizer_name"] = str(folder)
     for file in FILES:
         if (folder / file).is_file():
