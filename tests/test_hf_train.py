@@ -83,3 +83,14 @@ def test_the_config_of_the_docs_trains(place):
     assert main(["evaluate", "run", "shards/train-*.tar", "--with", "retrieval"]) == 0
     assert json.loads((place / "run" / "results.json").read_text())["protocol"]["parts"] == parts
     assert "apache-2.0" in (place / "run" / "report.html").read_text()
+
+
+def test_kept_batch_statistics_are_no_warning_of_lightning(place, recwarn):
+    """An encoder that keeps its statistics says so itself."""
+    page = yaml.safe_load((place / "config.yaml").read_text())
+    page["model"]["towers"]["image"] = {
+        "encoder": {"class_path": "align.encoders.TimmImage", "init_args": {"name": "test_efficientnet"}}
+    }
+    (place / "config.yaml").write_text(yaml.safe_dump(page))
+    assert main(["train", "--config", "config.yaml", "--run", "norm", "--trainer.max_steps", "1"]) == 0
+    assert not [one for one in recwarn if "eval mode" in str(one.message)]
