@@ -1,8 +1,10 @@
 """Bad sources of clip-hf, siglip-hf and hf-text: one line, exit code 1, nothing half written."""
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import hf_models
 import hf_tokenizers
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from align.commands import main
+from align.published import LAYOUTS, TRANSFORMERS
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +164,38 @@ def test_a_config_that_is_none(folders, refused, tmp_path):
 def test_the_extra_is_named_where_it_is_absent(folders, refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert "needs transformers; pip install" in refused("clip-hf", folders["clip-hf"])
+    for layout in TRANSFORMERS:  # before anything is downloaded
+        assert "needs transformers; pip install" in refused(layout, "owner/name")
+
+
+def test_every_list_of_layouts_is_whole(capsys):
+    root = Path(__file__).parent.parent
+    assert main(["import", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    listed = shown.split("positional arguments: layout ")[1].split(" source ")[0]
+    assert re.split(r", | or ", listed) == list(LAYOUTS)
+    table = (root / "README.md").read_text(encoding="utf-8").split("| layout |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert [name for row in rows for name in re.findall("`(.+?)`", row)] == list(LAYOUTS)
+    page = (root / "docs" / "published-models.md").read_text(encoding="utf-8")
+    assert all(f"align import {name} " in page for name in LAYOUTS)
+
+
+def test_a_model_that_forgot_its_source_or_its_layout(capsys):
+    """As who types the library's own name would."""
+    for name, says in (("open_clip", "is open_clip:SOURCE"), ("ViT-B-32", "and no LAYOUT:SOURCE")):
+        assert main(["zeroshot", name, "--classes", "cat,dog", "x.png"]) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_zeroshot_with_a_model_of_texts_alone(folders, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    assert main(["zeroshot", f"hf-text:{folders['hf-text']}", "--classes", "cat,dog", "x.png"]) == 1
+    assert "has no tower beside text" in capsys.readouterr().err
+
+
+def test_the_index_of_a_published_model_has_a_folder_of_its_own(folders, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    model = f"clip-hf:{folders['clip-hf']}"
+    assert main(["search", model, "a cat", "--of", "image"]) == 1
+    assert f"align embed {model} SHARDS --out FOLDER, and name it with --in FOLDER" in capsys.readouterr().err

@@ -40,7 +40,9 @@ def locate(model: str | Path, checkpoint: str = "best") -> Path:
             return hub_folder(str(model), ["model.safetensors", "config.yaml", "*.json"])
         except FileNotFoundError as error:
             raise FileNotFoundError(f"no folder {model} here; {error}") from error
-    raise FileNotFoundError(f"no model folder {model}")
+    if str(model) in LAYOUTS:
+        raise FileNotFoundError(f"no model folder {model}; a published model is {model}:SOURCE")
+    raise FileNotFoundError(f"no model folder {model}, and no LAYOUT:SOURCE, which is a published model")
 
 
 def is_published(model: str | Path) -> bool:

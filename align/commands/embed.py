@@ -27,7 +27,7 @@ def embed(
     Args:
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: the folder for the index. Default: MODEL/index
+        out: the folder for the index. Default: MODEL/index, where MODEL is a folder here
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
         max_bad: the share of samples with something unreadable above which no index is made. 1: always make it
         batch: samples that are embedded at a time

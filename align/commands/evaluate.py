@@ -45,7 +45,7 @@ def evaluate(
     Args:
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
-        out: the folder for results.json and report.html. Default: MODEL
+        out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, or the import path of your own
             (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
@@ -79,7 +79,7 @@ def evaluate(
     loaded = weights.load(model).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
-        raise ValueError(f"{model} is no folder here; say where the results go with --out DIR")
+        raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")
     with budget("--max-bad"), progress("evaluating") as say:
         results = measure(
             loaded,

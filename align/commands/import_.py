@@ -18,9 +18,9 @@ def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> Non
     Every command takes LAYOUT:SOURCE as MODEL too, and imports it into the cache at its first use.
 
     Args:
-        layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, hf-text, whisper or ast
-        source: the model's name in its library (NAME/TAG or NAME@FILE for open_clip, NAME.TAG for timm),
-            hf-hub:owner/name, or a saved folder
+        layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, efficientnet-lite, hf-text, whisper or ast
+        source: the model's name in its library (NAME/TAG or NAME@FILE for open_clip, NAME.TAG or
+            NAME@FILE for timm), owner/name or hf-hub:owner/name, a saved folder, or for efficientnet-lite a file
         out: the model folder to write
         json: print the towers, terms and parts as JSON
     """

@@ -35,7 +35,7 @@ def search(
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         query: a text query
         of: the modality to search among
-        in_: the index folder. Default: MODEL/index
+        in_: the index folder. Default: MODEL/index, where MODEL is a folder here
         k: how many samples to find
         how: the rule of the score: the trained objective, the sum of the cosines, or mip, the product of all parts and
             the candidate. Default: objective where a trained term joins the query with the candidates, else cosine
@@ -62,8 +62,14 @@ def search(
     weights.locate(model)  # an error of MODEL comes before one of its index
     folder = Path(in_) if in_ is not None else Path(model) / "index"
     if not (folder / "index.json").is_file():
+        command = f"align embed {shlex.quote(model)} SHARDS"
+        if in_ is None and not Path(model).is_dir():
+            raise FileNotFoundError(
+                f"{model} is no folder here, so it has no index; make one with: {command} --out FOLDER, and name it "
+                "with --in FOLDER"
+            )
         wanted = "" if in_ is None else f" --out {shlex.quote(in_)}"
-        raise FileNotFoundError(f"no index in {folder}; make one with: align embed {shlex.quote(model)} SHARDS{wanted}")
+        raise FileNotFoundError(f"no index in {folder}; make one with: {command}{wanted}")
     loaded = weights.load(model)
     index = Index.open(folder, model=fingerprint(loaded))
     index.rows(of)

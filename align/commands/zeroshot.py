@@ -94,9 +94,11 @@ def label(
 def find_modality(model: JointModel, file: str) -> str:
     """Return the modality whose tower reads a file, by its suffix.
 
-    Raises ValueError where no tower reads it, and where several do.
+    Raises ValueError where no tower reads it, where several do, and for a model of texts alone.
     """
     reads = {m: list_suffixes(p) for m, p in model.preprocess.items() if m != "text"}
+    if not reads:
+        raise ValueError(f"{file}: zero-shot labels no texts, and the model has no tower beside text")
     if len(reads) == 1:
         return next(iter(reads))
     suffix = Path(file).suffix.lower().lstrip(".")

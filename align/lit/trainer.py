@@ -21,6 +21,7 @@ NOISE = (
     "The number of training batches.*smaller than the logging interval.*",
     ".*tensorboard.*",
     ".*Trying to infer the `batch_size`.*",
+    "Found .* in eval mode at the start of training.*",  # batch norms of others, on purpose
 )
 
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from align.encoders.hf.model import library
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
@@ -25,18 +26,22 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "whisper": "whisper",
     "ast": "ast",
 }
+TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "whisper", "ast"})
+"""Layouts that need the extra `hf`."""
 
 
 def load_published(layout: str, source: str) -> JointModel:
     """Return a published model, with its own preprocessing, in evaluation mode.
 
     Raises ValueError for a layout that is not known and for weights of another layout, OSError for a source that does
-    not exist or cannot be reached.
+    not exist or cannot be reached, and ImportError for a layout of transformers where that is absent.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; {nearest_layout(layout)}")
     if not source:
         raise ValueError(f"{layout}: needs a source after it: a name, hf-hub:owner/name, a file or a folder")
+    if layout in TRANSFORMERS:
+        library()  # its absence is said before weights are downloaded
     return _module(layout).load(source).eval()
 
 
