@@ -19,6 +19,7 @@ from align.checkpoint.source import locate
 from align.distributed import exchange, rank
 from align.encoders.weights import read_tensors
 from align.files import atomic_folder, sha256, write_json
+from align.files.confined import confine
 from align.model import JointModel, Tower
 from align.model.inside import is_sharded, model_inside, unwrap, weights
 from align.model.naming import naming
@@ -99,7 +100,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
-    newer schema, or names a class that is not allowed.
+    newer schema, or names a class that is not allowed, a file outside of it or a model on the hub.
     """
     from safetensors import SafetensorError
 
@@ -113,7 +114,12 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["model"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path / 'config.yaml'} is no model config: {' '.join(str(error).split())}") from error
-    model = build_model(config, allow=allow, folder=path, sums=about.get("assets", {}))
+    try:
+        with confine(path):
+            model = build_model(config, allow=allow, folder=path, sums=about.get("assets", {}))
+    except (TypeError, KeyError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path / 'config.yaml'} describes no model ({reason})") from error
     weights_file = path / "model.safetensors"
     if about.get("sha256") not in (None, sha256(weights_file)):
         raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from align.encoders.open_clip.download import download_tag, download_weights
 from align.encoders.torchscript import is_script
+from align.files.confined import check_confined
 from align.files.hub import LOCAL, PREFIX, hub_file, is_repository, licence_of, split_revision
 
 CONFIG = "open_clip_config.json"
@@ -104,6 +105,7 @@ def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> 
 
     if not pretrained:
         return Source(name, config)
+    check_confined(pretrained)
     if Path(pretrained).is_file():
         if is_script(Path(pretrained)):  # OpenAI's own archives, all of which have the fast GELU
             config["quick_gelu"] = True
@@ -150,12 +152,14 @@ def _unknown_tag(name: str, pretrained: str) -> Exception:
 
 
 def _existing(file: str) -> Path:
+    check_confined(file)
     if not Path(file).is_file():
         raise FileNotFoundError(f"no file {file}")
     return Path(file)
 
 
 def _find_in_folder(name: str) -> Source:
+    check_confined(name)
     folder = Path(name.removeprefix(LOCAL))
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
