@@ -7,7 +7,7 @@ from pathlib import Path
 
 from align.checkpoint.run import find_checkpoint
 from align.files import cache_dir
-from align.files.hub import LOCAL, hub_folder, is_repository
+from align.files.hub import LOCAL, expand_home, hub_folder, is_repository
 from align.files.lock import hold_lock
 from align.published import LAYOUTS, nearest_layout
 
@@ -73,7 +73,7 @@ def import_cached(layout: str, source: str) -> Path:
 
 def _marks(source: str) -> list[str]:
     """Return a line for each local file that a source names: its path, its size and the time of its last change."""
-    named = source.removeprefix(LOCAL)
+    named = expand_home(source.removeprefix(LOCAL))
     path = Path(named) if Path(named).exists() else Path(named.partition("@")[2] or named)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]

@@ -42,6 +42,16 @@ def is_repository(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not parts[0].startswith((".", "~")) and "\\" not in name
 
 
+def expand_home(source: str) -> str:
+    """Return a source with the home folder for ``~``, which a shell leaves as it is after a colon or an at sign.
+
+    >>> expand_home("ViT-B-32@weights~1.pt")
+    'ViT-B-32@weights~1.pt'
+    """
+    before, at, path = source.rpartition("@") if "@~" in source else ("", "", source)
+    return f"{before}{at}{os.path.expanduser(path)}"
+
+
 def hub_file(name: str, file: str) -> Path:
     """Return the path of one file of ``owner/name[@revision]``, downloaded at its first use and continued if cut.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from align.encoders.weight_values import check_finite
 from align.encoders.weights import find_weights, read_keys
-from align.files.hub import LOCAL
+from align.files.hub import LOCAL, expand_home
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
@@ -41,6 +41,7 @@ def load_published(layout: str, source: str) -> JointModel:
         raise ValueError(f"no layout {layout!r}; {nearest_layout(layout)}")
     if not source:
         raise ValueError(f"{layout}: needs a source after it: a name, hf-hub:owner/name, a file or a folder")
+    source = expand_home(source)
     try:
         model = _module(layout).load(source).eval()
     except (ValueError, OSError):

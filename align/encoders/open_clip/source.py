@@ -60,7 +60,7 @@ def find_model(name: str, pretrained: str | None = None, config: Mapping[str, An
     known = known_config(name)
     if known is not None:
         return _find_weights(name.replace("/", "-"), known, pretrained)
-    if name.startswith((PREFIX, LOCAL)) or Path(name).is_dir():
+    if name.startswith((PREFIX, LOCAL)) or (name and Path(name).is_dir()):
         if pretrained:
             raise ValueError(f"{name} brings its own weights; leave out pretrained={pretrained!r}")
         return _find_on_hub(name) if name.startswith(PREFIX) else _find_in_folder(name)
@@ -93,9 +93,9 @@ def default_preprocess() -> dict[str, Any]:
 def _did_you_mean(name: str) -> str:
     import open_clip
 
-    near = difflib.get_close_matches(name.partition("/")[0], open_clip.list_models(), 1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    known = {model.lower(): model for model in open_clip.list_models()}
+    if near := difflib.get_close_matches(name.partition("/")[0].lower(), known, 1):
+        return f"; did you mean {known[near[0]]!r}?"
     return f"; a model on the hub is named {PREFIX}{name}" if is_repository(name) else ""
 
 
