@@ -17,7 +17,7 @@ from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
 from align.checkpoint.source import locate
 from align.distributed import exchange, rank
-from align.encoders.weights import read_tensors
+from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, sha256, write_json
 from align.files.confined import confine
 from align.model import JointModel, Tower
@@ -71,12 +71,10 @@ def save(model: nn.Module, folder: str | Path) -> Path:
 
 def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None = None) -> None:
     """Write the three files of a model folder into an existing folder. tensors: other weights than the model's."""
-    from safetensors.torch import save_file
-
     config = {"schema": schema, "model": transcript(model)}
     assets = write_assets(model, config["model"], work)
     tensors = weights(model) if tensors is None else tensors
-    save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
+    write_tensors({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
     (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_json(
         work / "model.json",

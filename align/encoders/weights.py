@@ -48,6 +48,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file. Raises OSError in one line where it cannot be written, as on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {str(error).rpartition('I/O error: ')[2]}") from error
+
+
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a file whose names begin with ``prefix``, under their names without it.
 
