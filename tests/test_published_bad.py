@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import align
+from align.checkpoint.source import cached_folder
 from align.commands import main
 from align.published import LAYOUTS
 
@@ -326,3 +327,16 @@ def test_what_stands_at_out_is_not_lost(sources, models, tmp_path, capsys):
     assert (tmp_path / "link").is_symlink()
     assert align.load(folder).modalities == ["text"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "model", "other"]
+
+
+def test_what_a_killed_import_left_in_the_cache_is_removed(sources, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    place = cached_folder("timm", sources["timm"].source)
+    old, new = (place.with_name(f".{place.name}.{mark}.tmp") for mark in ("a", "b"))
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "model.safetensors").write_text("half")
+    for path in (old / "model.safetensors", old):
+        os.utime(path, (0, 0))
+    assert align.load(f"timm:{sources['timm'].source}").modalities == ["image"]
+    assert sorted(path.name for path in place.parent.iterdir()) == [new.name, place.name]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import shutil
+import time
 from pathlib import Path
 
 from align.checkpoint.run import find_checkpoint
@@ -67,8 +70,16 @@ def import_cached(layout: str, source: str) -> Path:
     if not (folder / "model.json").is_file():
         with hold_lock(folder.with_suffix(".lock")):
             if not (folder / "model.json").is_file():
+                _remove_abandoned(folder)
                 import_published(layout, source, folder)
     return folder
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed imports of a model left beside its place in the cache: those that nobody wrote for an hour."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 3600:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _marks(source: str) -> list[str]:
