@@ -47,8 +47,8 @@ def build_image(source: Source) -> nn.Module:
     """Return the image tower of a model with random weights."""
     from open_clip.model import _build_vision_tower
 
-    if ":" in (trunk := str(source.config["vision_cfg"].get("timm_model_name", ""))):  # timm would fetch it
-        check_confined(trunk)
+    if ":" in (inner := str(source.config["vision_cfg"].get("timm_model_name", ""))):  # timm would fetch it
+        check_confined(inner)
     vision: Any = {**source.config["vision_cfg"], "timm_model_pretrained": False}
     return _build(source, lambda width, quick: _build_vision_tower(width, vision, quick))
 
