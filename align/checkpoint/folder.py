@@ -17,8 +17,9 @@ from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
 from align.checkpoint.source import locate
 from align.distributed import exchange, rank
-from align.encoders.weights import read_tensors
+from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, sha256, write_json
+from align.files.confined import confine
 from align.model import JointModel, Tower
 from align.model.inside import is_sharded, model_inside, unwrap, weights
 from align.model.naming import naming
@@ -70,12 +71,10 @@ def save(model: nn.Module, folder: str | Path) -> Path:
 
 def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None = None) -> None:
     """Write the three files of a model folder into an existing folder. tensors: other weights than the model's."""
-    from safetensors.torch import save_file
-
     config = {"schema": schema, "model": transcript(model)}
     assets = write_assets(model, config["model"], work)
     tensors = weights(model) if tensors is None else tensors
-    save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
+    write_tensors({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, work / "model.safetensors")
     (work / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_json(
         work / "model.json",
@@ -99,7 +98,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
-    newer schema, or names a class that is not allowed.
+    newer schema, or names a class that is not allowed, a file outside of it or a model on the hub.
     """
     from safetensors import SafetensorError
 
@@ -113,7 +112,12 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["model"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path / 'config.yaml'} is no model config: {' '.join(str(error).split())}") from error
-    model = build_model(config, allow=allow, folder=path, sums=about.get("assets", {}))
+    try:
+        with confine(path):
+            model = build_model(config, allow=allow, folder=path, sums=about.get("assets", {}))
+    except (TypeError, KeyError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path / 'config.yaml'} describes no model ({reason})") from error
     weights_file = path / "model.safetensors"
     if about.get("sha256") not in (None, sha256(weights_file)):
         raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")

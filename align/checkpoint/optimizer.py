@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from align.checkpoint.nested import pack, unpack
-from align.encoders.weights import read_tensors
+from align.encoders.weights import read_tensors, write_tensors
 from align.files import read_json, write_json
 from align.optim import Joined
 
@@ -29,8 +29,6 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
 
     named: all parameters by name. Raises ValueError for a state that `pack` cannot write.
     """
-    from safetensors.torch import save_file
-
     names, state = _names(optimizer, named), optimizer.state_dict()
     state |= {
         "state": {names.get(key, key): value for key, value in state["state"].items()},
@@ -38,7 +36,7 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
     }
     tensors: dict[str, Tensor] = {}
     about = {key: pack(value, "" if key == "state" else key, tensors) for key, value in state.items()}
-    save_file(tensors, folder / "optimizer.safetensors")
+    write_tensors(tensors, folder / "optimizer.safetensors")
     write_json(folder / "optimizer.json", {"optimizer": import_path(optimizer)} | about)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import shutil
+import time
 from pathlib import Path
 
 from align.checkpoint.run import find_checkpoint
 from align.files import cache_dir
-from align.files.hub import LOCAL, hub_folder, is_repository
+from align.files.hub import LOCAL, expand_home, hub_folder, is_repository
 from align.files.lock import hold_lock
 from align.published import LAYOUTS, nearest_layout
 
@@ -69,13 +72,21 @@ def import_cached(layout: str, source: str) -> Path:
     if not (folder / "model.json").is_file():
         with hold_lock(folder.with_suffix(".lock")):
             if not (folder / "model.json").is_file():
+                _remove_abandoned(folder)
                 import_published(layout, source, folder)
     return folder
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed imports of a model left beside its place in the cache: those that nobody wrote for an hour."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 3600:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _marks(source: str) -> list[str]:
     """Return a line for each local file that a source names: its path, its size and the time of its last change."""
-    named = source.removeprefix(LOCAL)
+    named = expand_home(source.removeprefix(LOCAL))
     path = Path(named) if Path(named).exists() else Path(named.partition("@")[2] or named)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]

@@ -19,7 +19,7 @@ import align
 from align.checkpoint.folder import write_model
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.run import read_index
-from align.encoders.weights import read_tensors
+from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, put, unwrap, weights
 from align.objective import Objective
@@ -46,8 +46,6 @@ def save_training(
         better: true where this is the best so far, None where nothing is monitored.
         keep: number of the newest that stay, beside the best.
     """
-    from safetensors.torch import save_file
-
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     with atomic_folder(folder) as work:
         training, named = work / "training", named_parameters(model, objective)
@@ -57,10 +55,10 @@ def save_training(
             inside.terms = cast(Objective, unwrap(objective)).infos()
             write_model(inside, work)
             tensors = {k: v.cpu().contiguous() for k, v in weights(objective).items()}
-            save_file(tensors, training / "objective.safetensors")
+            write_tensors(tensors, training / "objective.safetensors")
         if trained:
             tensors = {name: trained[p].cpu().contiguous() for name, p in named.items() if p in trained}
-            save_file(tensors, training / "parameters.safetensors")
+            write_tensors(tensors, training / "parameters.safetensors")
         write_optimizer(optimizer, named, training)
         write_json(training / "state.json", {"schema": schema, **state})
     _point(run, folder, state, keep, better)

@@ -28,6 +28,8 @@ def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> Non
 
     if Path(out).exists() and not (Path(out) / "model.json").is_file():
         raise Refused(f"{out} is there and is no model folder; name a new one")
+    if beside := _list_beside(Path(out)):
+        raise Refused(f"{out} holds {beside[0]} beside a model, which would be lost; name a new folder")
     model = import_published(layout, source, out)
     if json:
         from align.files import json_text
@@ -36,6 +38,13 @@ def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> Non
     else:
         _print(model)
         print(f"wrote {out}")
+
+
+def _list_beside(out: Path) -> list[str]:
+    """Return the names in a model folder that are not the model's."""
+    from align.checkpoint import list_files
+
+    return sorted({path.name for path in out.iterdir()} - {*list_files(out)}) if out.is_dir() else []
 
 
 def _describe(model: JointModel) -> dict[str, Any]:

@@ -42,7 +42,8 @@ __all__ = [
 
 FLOORS = (
     ("torchscript",),
-    ("base", "weights"),  # the promise of an encoder, and files of weights
+    ("base", "weight_values"),  # the promise of an encoder, and the values of weights
+    ("weights",),  # files of weights
     ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
     ("hf", "open_clip", "timm", "torchaudio_model"),  # models of other libraries: found, made, loaded
     (

@@ -127,7 +127,9 @@ def read_processor(folder: Path) -> dict[str, Any]:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        inner = settings.get("feature_extractor", settings) if isinstance(settings, dict) else None
+        if not isinstance(settings, dict):
+            raise ValueError(f"{path} is damaged: it holds no JSON object")
+        inner = settings.get("feature_extractor", settings)
         if isinstance(inner, dict) and "feature_extractor_type" in inner:
             return inner
     return {}

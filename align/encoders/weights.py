@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from align.encoders.torchscript import is_script, read_script
+from align.encoders.weight_values import check_precision
 from align.files import sha256
+from align.files.confined import check_confined
 
 NAMES = (
     "model.safetensors",
@@ -45,6 +48,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file. Raises OSError in one line where it cannot be written, as on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {str(error).rpartition('I/O error: ')[2]}") from error
+
+
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a file whose names begin with ``prefix``, under their names without it.
 
@@ -63,11 +77,13 @@ def pick_weights(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds no
     tensors.
     """
+    check_confined(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     found: dict[str, Tensor] = {}
     for part in list_parts(path):
         found |= _read_safe(part, keep) if part.suffix == ".safetensors" else _read_legacy(part, keep)
+    check_precision(found, path)
     return found
 
 
@@ -76,7 +92,7 @@ def list_parts(path: Path) -> list[Path]:
     if not path.name.endswith(INDEX):
         return [path]
     try:
-        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(map(str, set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no index of weights: {type(error).__name__}: {error}") from error
     for name in names:
@@ -153,20 +169,23 @@ def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     try:
         if is_script(path):
             return read_script(path, keep)
-        try:
-            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format of torch before 1.6 cannot be mapped
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol: it is read, or refused in one line
+            try:
+                content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # the format of torch before 1.6 cannot be mapped
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickles fail in many ways; the first words say which
         words = " ".join(
             str(error).rpartition("WeightsUnpickler error: ")[2].split()
         )  # torch's advice stands before it
-        reason = words.partition(" Please use")[0][:160]
+        reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
         raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {k: x for k, x in content.items() if isinstance(x, Tensor)} if isinstance(content, dict) else {}
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {k: x for k, x in named if isinstance(k, str) and isinstance(x, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no tensors by name, but a {type(content).__name__}")
     if all(name.startswith("module.") for name in tensors):  # saved inside DistributedDataParallel

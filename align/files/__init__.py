@@ -49,9 +49,11 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a work folder beside ``path`` that replaces it when the block ends without an error.
 
-    The content is then complete and on the disk. A folder that stood there comes back where the exchange fails.
+    The content is then complete and on the disk. A folder that stood there comes back where the exchange fails. Where
+    ``path`` is a link, the folder behind it is replaced.
     """
     path = Path(path)
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid4().hex[:12]
     work, old = (path.with_name(f".{path.name[:200]}.{mark}.{end}") for end in ("tmp", "old"))

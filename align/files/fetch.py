@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from align.files import sha256 as sha256_of
+from align.files.confined import check_confined
 from align.files.http import Status, content_length, read_body, request
 from align.files.retry import GaveUp, retry
 
@@ -26,6 +27,7 @@ def download(
     md5 is for files whose publisher gives no other checksum. It finds damage, not intent. retries: attempts in all.
     Raises OSError in one line when the network or the content fails. It says where to put the file by hand.
     """
+    check_confined(url)
     path = Path(path)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"only http:// and https:// can be downloaded, not {url!r}")

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from align.files.confined import check_confined, is_confined
 from align.files.http import Status, stat
 
 T = TypeVar("T")
@@ -41,11 +42,22 @@ def is_repository(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not parts[0].startswith((".", "~")) and "\\" not in name
 
 
+def expand_home(source: str) -> str:
+    """Return a source with the home folder for ``~``, which a shell leaves as it is after a colon or an at sign.
+
+    >>> expand_home("ViT-B-32@weights~1.pt")
+    'ViT-B-32@weights~1.pt'
+    """
+    before, at, path = source.rpartition("@") if "@~" in source else ("", "", source)
+    return f"{before}{at}{os.path.expanduser(path)}"
+
+
 def hub_file(name: str, file: str) -> Path:
     """Return the path of one file of ``owner/name[@revision]``, downloaded at its first use and continued if cut.
 
     Raises FileNotFoundError in one line where the repository or the file does not exist or cannot be reached.
     """
+    check_confined(name)
     from huggingface_hub import hf_hub_download
 
     repository, revision = split_revision(name)
@@ -55,6 +67,7 @@ def hub_file(name: str, file: str) -> Path:
 
 def hub_folder(name: str, patterns: Sequence[str] = MODEL_FILES) -> Path:
     """Return the folder with the files of ``owner/name[@revision]`` that match a pattern. Raises as ``hub_file``."""
+    check_confined(name)
     from huggingface_hub import snapshot_download
 
     repository, revision = split_revision(name)
@@ -75,7 +88,9 @@ def model_folder(source: str, patterns: Sequence[str] = MODEL_FILES) -> Path | N
     if source.startswith(PREFIX):
         return hub_folder(source, patterns)
     path = Path(source.removeprefix(LOCAL))
-    if path.is_dir():
+    if source.startswith(LOCAL):
+        check_confined(path)
+    if path.is_dir() and not is_confined():  # a saved model's name may be that of a folder here
         return path
     if source.startswith(LOCAL):
         raise FileNotFoundError(f"no folder {path}")
@@ -87,6 +102,7 @@ def source_folder(source: str, patterns: Sequence[str] = MODEL_FILES) -> Path:
 
     Raises FileNotFoundError in one line where there is none.
     """
+    check_confined(source)
     folder = model_folder(source, patterns)
     if folder is not None:
         return folder

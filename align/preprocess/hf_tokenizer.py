@@ -60,7 +60,7 @@ def _load(folder: Path) -> Any:
     except ImportError:
         raise ImportError(f"the tokenizer of {folder} needs transformers; {pip_install('hf')}") from None
     try:
-        whole = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        whole = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of many kinds, and many lines long
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} holds no tokenizer that transformers reads: {reason}") from error

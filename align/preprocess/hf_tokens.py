@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from align.extras import pip_install
+from align.files.confined import check_confined
 from align.preprocess.base import check_choice, stack
 from align.preprocess.hf_tokenizer import Made, make_tokenizer
 from align.preprocess.text import Text
@@ -59,6 +60,7 @@ class HFTokens(Text):
         check_choice("clean", clean, CLEAN)
         check_choice("padding", padding, ("left", "right", None))  # pyright: ignore[reportArgumentType]
         self.tokenizer, self.prefix, self.clean, self.trim = tokenizer, prefix, clean, trim
+        check_confined(tokenizer)
         if Path(tokenizer).is_file():
             made = Made(Path(tokenizer).read_text(encoding="utf-8"), False, None, True, None)
         else:

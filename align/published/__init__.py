@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from align.encoders.hf.model import library
+from align.encoders.weight_values import check_finite
+from align.encoders.weights import find_weights, read_keys
+from align.files.hub import LOCAL, expand_home
 from align.model import JointModel
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
@@ -33,8 +37,9 @@ TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text",
 def load_published(layout: str, source: str) -> JointModel:
     """Return a published model, with its own preprocessing, in evaluation mode.
 
-    Raises ValueError for a layout that is not known and for weights of another layout, OSError for a source that does
-    not exist or cannot be reached, and ImportError for a layout of transformers where that is absent.
+    Raises ValueError for a layout that is not known, for weights of another layout and for weights that are NaN or
+    infinite, OSError for a source that does not exist or cannot be reached, and ImportError for a layout of
+    transformers where that is absent.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; {nearest_layout(layout)}")
@@ -42,7 +47,14 @@ def load_published(layout: str, source: str) -> JointModel:
         raise ValueError(f"{layout}: needs a source after it: a name, hf-hub:owner/name, a file or a folder")
     if layout in TRANSFORMERS:
         library()  # its absence is said before weights are downloaded
-    return _module(layout).load(source).eval()
+    source = expand_home(source)
+    try:
+        model = _module(layout).load(source).eval()
+    except (ValueError, OSError):
+        _check_local(layout, source)
+        raise
+    check_finite(model, source)
+    return model
 
 
 def nearest_layout(layout: str) -> str:
@@ -63,6 +75,20 @@ def check_layout(layout: str, keys: Collection[str], where: str) -> None:
         like = f"like {' or '.join(likely)}" if likely else "like none that is known"
         first = ", ".join(sorted(keys)[:3])
         raise ValueError(f"{where} holds no weights of the layout {layout}; its names look {like} ({first}, …)")
+
+
+def _check_local(layout: str, source: str) -> None:
+    """Raise ValueError, a better reason than a config that is not there, where a source here is of another layout."""
+    here = next((p for p in (source.removeprefix(LOCAL), source.partition("@")[2]) if p and Path(p).exists()), None)
+    if here is None:
+        return
+    try:
+        path = find_weights(Path(here)) if Path(here).is_dir() else Path(here)
+        keys = read_keys(path)
+    except (ValueError, OSError):
+        return
+    if likely_layouts(keys):
+        check_layout(layout, keys, str(path))
 
 
 def _module(layout: str) -> Any:

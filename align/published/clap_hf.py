@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 from align.encoders import HFAudio, HFCaption
 from align.encoders.hf.files import find
+from align.encoders.weight_values import read_scale
 from align.encoders.weights import read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
@@ -32,7 +32,7 @@ def load(source: str) -> JointModel:
     model = JointModel(
         {"audio": Tower(encoder=audio, head=Identity), "text": Tower(encoder=text, head=Identity)}, audio.width
     )
-    scale = math.exp(float(read_weights(path, SCALE)[""].float()))
+    scale = read_scale(read_weights(path, SCALE)[""], SCALE, path)
     model.terms = [TermInfo(("audio", "text"), "pairwise", scale)]
     return model
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 from align.encoders import HFCaption, HFImage
 from align.encoders.hf.files import find
+from align.encoders.weight_values import read_number, read_scale
 from align.encoders.weights import read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
@@ -25,12 +23,8 @@ def load_pair(layout: str, source: str) -> JointModel:
     model = JointModel(
         {"image": Tower(encoder=image, head=Identity), "text": Tower(encoder=text, head=Identity)}, image.width
     )
-    bias = _number(path, "logit_bias")
-    model.terms = [TermInfo(("image", "text"), "pairwise", math.exp(_number(path, "logit_scale")), bias)]
+    numbers = read_weights(path, "logit_")  # under "scale", and "bias" where the model has one
+    scale = read_scale(numbers["scale"], "logit_scale", path)
+    bias = read_number(numbers["bias"], "logit_bias", path) if "bias" in numbers else 0.0
+    model.terms = [TermInfo(("image", "text"), "pairwise", scale, bias)]
     return model
-
-
-def _number(path: Path, name: str) -> float:
-    """Return a trained number, 0 where the checkpoint has none."""
-    found = read_weights(path, name)
-    return float(next(iter(found.values())).float()) if found else 0.0

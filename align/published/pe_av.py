@@ -11,6 +11,7 @@ from align.encoders import HFAudio, HFText
 from align.encoders.hf.files import Found, find
 from align.encoders.hf.model import make_config, plain_config
 from align.encoders.hf.sentence_folder import read_stated
+from align.encoders.weight_values import read_number
 from align.encoders.weights import put_weights, read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
@@ -45,7 +46,10 @@ def load(source: str) -> JointModel:
         audio.width,
         normalize=False,
     )
-    scale, bias = (float(read_weights(path, f"{inside}text_audio_logit_{name}")[""]) for name in ("scale", "bias"))
+    numbers = read_weights(path, f"{inside}text_audio_logit_")
+    if missing := [name for name in ("scale", "bias") if name not in numbers]:
+        raise ValueError(f"{path} does not fit the model: 1 missing: {inside}text_audio_logit_{missing[0]}")
+    scale, bias = (read_number(numbers[name], f"text_audio_logit_{name}", path) for name in ("scale", "bias"))
     model.terms = [TermInfo(("audio", "text"), "pairwise", scale, bias)]
     return model
 

@@ -13,6 +13,7 @@ import align
 from align.data import Shards
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, TEXT, MemberNames, find_mapped
+from align.encoders.weights import write_tensors
 from align.files import atomic_folder, atomic_write, json_text, sha256, write_json
 from align.search.index import schema
 from align.values import Embeddings, Sample
@@ -35,8 +36,6 @@ def write_index(
 
     Raises ValueError where the embeddings are not of these shards, or where something else stands at `folder`.
     """
-    from safetensors.torch import save_file
-
     folder = check_place(folder)
     items = _items(embeddings, shards)
     with atomic_folder(folder) as work:
@@ -50,7 +49,7 @@ def write_index(
                 continue
             modalities[m], dim = len(order), rows.values.shape[1]
             stored = {"values": rows.values[order].float().cpu(), "sample": rows.sample[order].cpu()}
-            save_file(stored, work / f"{m}.safetensors")
+            write_tensors(stored, work / f"{m}.safetensors")
         with atomic_write(work / "items.jsonl", "w") as file:
             file.writelines(json_text(item) + "\n" for item in items)
         names = sorted(path.name for path in work.iterdir())

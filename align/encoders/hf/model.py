@@ -31,8 +31,10 @@ __all__ = [
 
 FORGOTTEN = frozenset(
     {
+        "_attn_implementation",
         "_name_or_path",
         "architectures",
+        "attn_implementation",
         "auto_map",
         "dtype",
         "id2label",
@@ -41,7 +43,7 @@ FORGOTTEN = frozenset(
         "transformers_version",
     }
 )
-"""Keys of a config that say nothing about the model's output."""
+"""Keys of a config that say nothing about the model's output, or that name code."""
 
 
 def library() -> Any:
@@ -65,12 +67,11 @@ def make_config(config: Mapping[str, Any]) -> Any:
         near = difflib.get_close_matches(kind, list(kinds.keys()), 1)
         hint = f"did you mean {near[0]!r}?" if near else "models that bring their own code are not run"
         raise ValueError(f"transformers has no model_type {kind!r}; {hint}")
-    if config.get("quantization_config"):
+    if _states_quantised(config):
         raise ValueError("the config states quantised weights; give a model of full precision")
-    plain = {key: value for key, value in config.items() if key not in FORGOTTEN}
     try:
         with _quiet():
-            return kinds[kind].from_dict(plain)
+            return kinds[kind].from_dict(_drop_forgotten(config))
     except Exception as error:  # transformers checks values by several kinds of errors
         raise ValueError(
             f"transformers takes no such config of {kind}: {' '.join(str(error).split())[:200]}"
@@ -83,9 +84,14 @@ def plain_config(config: Any) -> dict[str, Any]:
     return {"model_type": config.model_type} | _drop_forgotten(stated)
 
 
-def _drop_forgotten(config: dict[str, Any]) -> dict[str, Any]:
+def _states_quantised(config: Mapping[str, Any]) -> bool:
+    parts = (part for part in config.values() if isinstance(part, Mapping))
+    return bool(config.get("quantization_config")) or any(_states_quantised(part) for part in parts)
+
+
+def _drop_forgotten(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the forgotten keys, its parts' included."""
-    return {k: _drop_forgotten(v) if isinstance(v, dict) else v for k, v in config.items() if k not in FORGOTTEN}
+    return {k: _drop_forgotten(v) if isinstance(v, Mapping) else v for k, v in config.items() if k not in FORGOTTEN}
 
 
 def create(kind: str, config: Any, options: Mapping[str, Any] | None = None) -> Any:

@@ -36,7 +36,8 @@ def wanted_picture(folder: Path, size: int, channels: int) -> dict[str, Any]:
 def _read(folder: Path) -> Any:
     """Return transformers' image processor of a folder. Raises ValueError where it has none."""
     try:
-        return library().AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
+        kind = library().AutoImageProcessor
+        return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of many kinds, and many lines long
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} holds no image processor that transformers reads: {reason}") from error

@@ -51,7 +51,7 @@ def read_stated(folder: Path) -> Stated:
         return found
     dense: list[dict[str, Any]] = []
     weights: dict[str, Tensor] = {}
-    for part in _json(folder / "modules.json"):
+    for part in _modules(folder / "modules.json"):
         kind, inside = str(part["type"]).rpartition(".")[2], folder / str(part["path"])
         if kind == "Transformer":
             options = _json(inside / "sentence_bert_config.json")
@@ -108,11 +108,28 @@ def _length(folder: Path) -> int | None:
     return int(stated) if stated is not None and stated < 1e9 else None
 
 
-def _json(path: Path) -> Any:
-    """Return the content of a JSON file, {} where there is none."""
+def _modules(path: Path) -> list[dict[str, Any]]:
+    """Return the parts that modules.json lists, each inside its folder. Raises ValueError where they are none."""
+    parts = _read(path)
+    if not isinstance(parts, list) or not all(isinstance(p, dict) and {"type", "path"} <= set(p) for p in parts):
+        raise ValueError(f"{path} is damaged: it is no list of parts with a type and a path")
+    for part in parts:
+        steps = Path(str(part["path"]))
+        if steps.is_absolute() or ".." in steps.parts:
+            raise ValueError(f"{path} names the part {part['path']}, which is not beside it")
+    return parts
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, {} where there is no file. Raises ValueError where it holds none."""
+    found = _read(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return found
+
+
+def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error

@@ -16,6 +16,7 @@ from align.encoders.open_clip.source import Source, known_config
 from align.encoders.open_clip.weights import read_part
 from align.encoders.weights import checksum, put_weights
 from align.extras import pip_install
+from align.files.confined import check_confined
 from align.files.hub import hub_file
 from align.values import Origin
 
@@ -46,6 +47,8 @@ def build_image(source: Source) -> nn.Module:
     """Return the image tower of a model with random weights."""
     from open_clip.model import _build_vision_tower
 
+    if ":" in (inner := str(source.config["vision_cfg"].get("timm_model_name", ""))):  # timm would fetch it
+        check_confined(inner)
     vision: Any = {**source.config["vision_cfg"], "timm_model_pretrained": False}
     return _build(source, lambda width, quick: _build_vision_tower(width, vision, quick))
 
@@ -102,6 +105,7 @@ def _need_transformers(name: str) -> None:
 
 def _read_architecture(name: str) -> dict[str, Any]:
     """Return the configuration of a transformers model: a folder, or a name on the hub."""
+    check_confined(name)
     path = Path(name) / "config.json" if Path(name).is_dir() else hub_file(name, "config.json")
     try:
         return json.loads(path.read_text(encoding="utf-8"))

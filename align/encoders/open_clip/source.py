@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from align.encoders.open_clip.download import download_tag, download_weights
 from align.encoders.torchscript import is_script
+from align.files.confined import check_confined
 from align.files.hub import LOCAL, PREFIX, hub_file, is_repository, licence_of, split_revision
 
 CONFIG = "open_clip_config.json"
@@ -59,7 +60,7 @@ def find_model(name: str, pretrained: str | None = None, config: Mapping[str, An
     known = known_config(name)
     if known is not None:
         return _find_weights(name.replace("/", "-"), known, pretrained)
-    if name.startswith((PREFIX, LOCAL)) or Path(name).is_dir():
+    if name.startswith((PREFIX, LOCAL)) or (name and Path(name).is_dir()):
         if pretrained:
             raise ValueError(f"{name} brings its own weights; leave out pretrained={pretrained!r}")
         return _find_on_hub(name) if name.startswith(PREFIX) else _find_in_folder(name)
@@ -92,9 +93,9 @@ def default_preprocess() -> dict[str, Any]:
 def _did_you_mean(name: str) -> str:
     import open_clip
 
-    near = difflib.get_close_matches(name.partition("/")[0], open_clip.list_models(), 1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    known = {model.lower(): model for model in open_clip.list_models()}
+    if near := difflib.get_close_matches(name.partition("/")[0].lower(), known, 1):
+        return f"; did you mean {known[near[0]]!r}?"
     return f"; a model on the hub is named {PREFIX}{name}" if is_repository(name) else ""
 
 
@@ -104,6 +105,7 @@ def _find_weights(name: str, config: dict[str, Any], pretrained: str | None) -> 
 
     if not pretrained:
         return Source(name, config)
+    check_confined(pretrained)
     if Path(pretrained).is_file():
         if is_script(Path(pretrained)):  # OpenAI's own archives, all of which have the fast GELU
             config["quick_gelu"] = True
@@ -150,12 +152,14 @@ def _unknown_tag(name: str, pretrained: str) -> Exception:
 
 
 def _existing(file: str) -> Path:
+    check_confined(file)
     if not Path(file).is_file():
         raise FileNotFoundError(f"no file {file}")
     return Path(file)
 
 
 def _find_in_folder(name: str) -> Source:
+    check_confined(name)
     folder = Path(name.removeprefix(LOCAL))
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")

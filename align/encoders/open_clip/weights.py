@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from align.encoders import weight_values
 from align.encoders.weights import pick_weights, read_keys
 
 BESIDE = ("text_projection", "positional_embedding", "token_embedding.", "transformer.", "ln_final.")
@@ -86,8 +87,8 @@ def read_scale(path: Path) -> tuple[float, float]:
         found = pick_weights(path, lambda name: name in (SCALE, BIAS))
     if SCALE not in found:
         raise ValueError(f"{path} does not fit the model: 1 missing: {SCALE}")
-    bias = found.get(BIAS, torch.zeros(()))
-    return float(found[SCALE].float().exp().reshape(())), float(bias.float().reshape(()))
+    scale = weight_values.read_scale(found[SCALE], SCALE, path)
+    return scale, weight_values.read_number(found.get(BIAS, torch.zeros(())), BIAS, path)
 
 
 def _resize(part: str, module: nn.Module, path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:

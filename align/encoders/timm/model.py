@@ -10,6 +10,11 @@ from align.encoders.timm.source import Found
 from align.encoders.weights import read_weights
 from align.values import Features
 
+SOURCES = frozenset(
+    {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "cache_dir"}
+)
+"""Arguments of ``timm.create_model`` that name weights. A config.json or a checkpoint could name any file by them."""
+
 
 def create(found: Found, **options: Any) -> Any:
     """Return a timm model without its classifier, with the weights of ``found.file`` where there is one.
@@ -21,6 +26,8 @@ def create(found: Found, **options: Any) -> Any:
     """
     import timm
 
+    if beside := sorted(SOURCES & set(found.arguments)):
+        raise ValueError(f"{beside[0]} is no argument of timm's architectures; weights are named by `pretrained`")
     options = {key: v for key, v in {**found.arguments, **options}.items() if key != "num_classes"}
     if found.file is not None:
         return _create_from_file(found, options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.encoders.weights import NAMES, checksum, find_weights
+from align.files.confined import check_confined
 from align.files.hub import LOCAL, PREFIX, hub_file, hub_folder, is_repository, licence_of, model_folder
 from align.values import Origin
 
@@ -107,6 +108,7 @@ def _is_tag(arch: str, pretrained: str) -> bool:
 
 
 def _with_file(found: Found, path: str) -> Found:
+    check_confined(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}")
     return found._replace(file=Path(path), source=path, licence="unstated")
@@ -131,6 +133,7 @@ def _fetch_published(name: str, arch: str, tag: str) -> Found:
 
 
 def _download(config: Any) -> Path:
+    check_confined(str(config.hf_hub_id or config.url))
     from timm.models._hub import download_cached_file
 
     if not config.hf_hub_id:

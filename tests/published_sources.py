@@ -1,0 +1,74 @@
+"""A tiny valid source of each published layout, as its library saves it, with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import hf_models
+import hf_sounds
+import hf_tokenizers
+import open_clip_models
+import torch
+from fill import fill
+
+
+class Made(NamedTuple):
+    """SOURCE of ``align import``, and the file of its weights."""
+
+    source: str
+    weights: Path
+
+
+def make_sources(root: Path) -> dict[str, Made]:
+    """Return the source of each layout. open_clip's has a tokenizer of Hugging Face beside its weights."""
+    made = {
+        "open_clip": _open_clip(root / "open_clip"),
+        "clip-hf": hf_models.clip(root / "clip"),
+        "siglip-hf": hf_models.siglip(root / "siglip"),
+        "clap-hf": hf_sounds.clap(root / "clap"),
+        "pe-av": hf_sounds.pe_av(root / "pe_av"),
+        "timm": _timm(root / "timm"),
+        "hf-text": hf_models.text(root / "bert", "bert"),
+        "whisper": hf_sounds.whisper(root / "whisper"),
+        "ast": hf_sounds.ast(root / "ast"),
+    }
+    found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
+    file = _lite(root / "lite.pth")
+    return found | {"efficientnet-lite": Made(str(file), file)}
+
+
+def _open_clip(folder: Path) -> Path:
+    import open_clip
+
+    tokens = hf_tokenizers.bert(folder.parent / "tokens")
+    text = {"context_length": 16, "vocab_size": 400, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": vision,
+        "text_cfg": {**text, "pool_type": "last", "no_causal_mask": True, "hf_tokenizer_name": str(tokens)},
+        "custom_text": True,
+    }
+    (folder.parent / "configs").mkdir()
+    (folder.parent / "configs" / "tiny-published.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder.parent / "configs")
+    return open_clip_models.save_folder(open_clip_models.make("tiny-published"), "tiny-published", folder)
+
+
+def _timm(folder: Path) -> Path:
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(fill(timm.create_model("test_vit")), folder, safe_serialization=True)
+    (folder / "pytorch_model.bin").unlink(missing_ok=True)
+    return folder
+
+
+def _lite(file: Path) -> Path:
+    import timm
+    from test_efficientnet_lite import published_names
+
+    torch.save(published_names(fill(timm.create_model("tf_efficientnet_lite0"))), file)
+    return file

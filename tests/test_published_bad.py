@@ -1,0 +1,342 @@
+"""Bad sources of every published layout: one line that says why, exit code 1, and nothing half written."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from published_sources import make_sources
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import align
+from align.checkpoint.source import cached_folder
+from align.commands import main
+from align.published import LAYOUTS
+
+TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text"}
+FOLDERS = [layout for layout in LAYOUTS if layout != "efficientnet-lite"]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    pytest.importorskip("transformers")
+    made = make_sources(tmp_path_factory.mktemp("sources"))
+    assert set(made) == set(LAYOUTS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def models(sources, tmp_path_factory):
+    """Model folder of a layout, imported once."""
+    root = tmp_path_factory.mktemp("models")
+
+    def get(layout):
+        if not (root / layout).exists():
+            align.checkpoint.save(align.published.load_published(layout, sources[layout].source), root / layout)
+        return root / layout
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def _batch_norm_is_frozen():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*has batch normalisation")
+        yield
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+    """``refused(layout, source)`` is the one line of ``align import``. The cache and the folder OUT stay empty."""
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+
+    def run(layout, source):
+        assert main(["import", layout, str(source), str(tmp_path / "out")]) == 1
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+        assert not (tmp_path / "cache").exists()
+        return printed.err
+
+    return run
+
+
+@pytest.fixture
+def copied(sources, tmp_path):
+    """``copied(layout)`` is a source that may be damaged, and the file of its weights."""
+
+    def copy(layout):
+        source, weights = Path(sources[layout].source), sources[layout].weights
+        place = tmp_path / "source"
+        if source.is_file():
+            place.mkdir()
+            return Path(shutil.copy(source, place)), place / weights.name
+        shutil.copytree(source, place)
+        return place, place / weights.name
+
+    return copy
+
+
+def read(file):
+    return load_file(file) if file.suffix == ".safetensors" else torch.load(file)
+
+
+def write(tensors, file):
+    save_file(tensors, file) if file.suffix == ".safetensors" else torch.save(tensors, file)
+
+
+def pick(tensors):
+    """Return the name of a matrix in a block of an encoder."""
+    apart = ("decoder", "classifier", "fc.", "head")
+    names = (k for k in sorted(tensors) if tensors[k].ndim >= 2 and re.search(r"\.\d+\.", k))
+    return next(k for k in names if not any(part in k for part in apart) and "_blocks.0." not in k)
+
+
+@pytest.mark.parametrize("held", LAYOUTS)
+@pytest.mark.parametrize("named", LAYOUTS)
+def test_another_layout_is_named(sources, refused, named, held):
+    if named != held:
+        line = refused(named, sources[held].source)
+        assert f"holds no weights of the layout {named}; its names look like {held} (" in line
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_truncated_file_of_weights(copied, refused, layout, share):
+    source, weights = copied(layout)
+    content = weights.read_bytes()
+    weights.write_bytes(content[: int(share * len(content))])
+    assert f"{weights} is damaged or " in refused(layout, source)
+
+
+@pytest.mark.parametrize("layout", FOLDERS)
+@pytest.mark.parametrize(
+    "content", [b'{"a": ', b"\xff\xfe\x00", b"[1]", *(pytest.param(x, marks=pytest.mark.sweep) for x in (b"", b"null"))]
+)
+def test_a_damaged_file_beside_the_weights(copied, refused, layout, content):
+    source, _ = copied(layout)
+    for file in sorted(source.glob("*.json")):
+        if file.name == "generation_config.json":
+            continue
+        whole = file.read_bytes()
+        file.write_bytes(content)
+        assert str(source) in refused(layout, source)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_missing_and_unknown_names_and_other_shapes_are_listed(copied, refused, layout):
+    source, weights = copied(layout)
+    whole = read(weights)
+    name = pick(whole)
+    end = ".".join(name.split(".")[-2:]) if layout not in ("efficientnet-lite", "ast") else "weight"  # renamed
+    without = {k: x for k, x in whole.items() if k != name}
+    for tensors in (without, whole | {f"{name}.odd": torch.ones(2)}, whole | {name: torch.ones(3, 5)}):
+        write(tensors, weights)
+        assert end in refused(layout, source)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_that_mean_nothing(copied, refused, layout):
+    source, weights = copied(layout)
+    whole = read(weights)
+    name = pick(whole)
+    for odd in (float("nan"), float("inf")):
+        x = whole[name].clone()
+        x.view(-1)[0] = odd
+        write(whole | {name: x}, weights)
+        assert "holds NaN or infinite weights, in towers." in refused(layout, source)
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        write(whole | {name: whole[name].to(dtype)}, weights)
+        assert f"holds quantised weights ({name} is {str(dtype)[6:]})" in refused(layout, source)
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av"])
+def test_a_temperature_that_is_none(copied, refused, layout):
+    source, weights = copied(layout)
+    whole = read(weights)
+    name = next(k for k in whole if "logit_scale" in k and not k.endswith("_t"))
+    for odd, reason in ((torch.ones(2), "another shape"), (torch.tensor(float("nan")), "NaN or infinite")):
+        write(whole | {name: odd}, weights)
+        assert reason in refused(layout, source)
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "hf-text", "ast", "timm"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(copied, tmp_path, layout, dtype):
+    source, weights = copied(layout)
+    whole = {k: x.to(dtype) if x.is_floating_point() else x for k, x in read(weights).items()}
+    write(whole, weights)
+    model = align.published.load_published(layout, str(source))
+    write({k: x.float() if x.is_floating_point() else x for k, x in whole.items()}, weights)
+    state = align.published.load_published(layout, str(source)).state_dict()
+    assert {x.dtype for x in model.parameters()} == {torch.float32}
+    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("open('ran', 'w')",)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pickles_run_no_code_and_hold_tensors_by_name(copied, refused, tmp_path, monkeypatch, layout):
+    monkeypatch.chdir(tmp_path)
+    source, weights = copied(layout)
+    whole = read(weights)
+    weights.unlink()
+    legacy = "open_clip_pytorch_model.bin" if layout == "open_clip" else "pytorch_model.bin"
+    weights = weights if weights.suffix == ".pth" else source / legacy
+    for content in (whole | {"code": Evil()}, [1, 2], {1: torch.ones(2)}, {"state_dict": {}}):
+        torch.save(content, weights)
+        assert f"{weights} " in refused(layout, source)
+    weights.write_bytes(pickle.dumps(Evil()))
+    assert "is damaged or holds more than tensors" in refused(layout, source)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("layout", [layout for layout in FOLDERS if layout != "open_clip"])
+@pytest.mark.parametrize("index", [{"a": "../x.safetensors"}, {"a": "/etc/passwd"}, ["a"], {"a": 5}, {}])
+def test_an_index_names_files_beside_it_alone(copied, refused, layout, index):
+    source, weights = copied(layout)
+    weights.unlink()
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert "model.safetensors" in refused(layout, source)
+
+
+@pytest.mark.parametrize("layout", FOLDERS)
+def test_code_that_a_folder_names_is_not_run(copied, tmp_path, monkeypatch, layout):
+    monkeypatch.chdir(tmp_path)
+    source, _ = copied(layout)
+    (source / "evil.py").write_text("open('ran', 'w')\n")
+    autos = ("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoProcessor", "AutoFeatureExtractor")
+    named = {"auto_map": dict.fromkeys(autos, "evil.X") | {"AutoTokenizer": ["evil.X", "evil.X"]}}
+    named |= {"trust_remote_code": True, "_attn_implementation": "owner/kernel"}
+    for file in source.glob("*config.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | named))
+    align.published.load_published(layout, str(source))
+    assert not (tmp_path / "ran").exists()
+
+
+def hostile(config, sources, evil):
+    """Yield configs of a model folder that ask for other files, or for the hub."""
+    for name, tower in config["towers"].items():
+        for key, values in {"encoder": ("pretrained", "name"), "preprocess": ("tokenizer",)}.items():
+            arguments = tower[key]["init_args"]
+            if values[0] not in arguments:
+                continue
+            changes = [
+                {values[0]: x} for x in (str(evil), "hf-hub:owner/name", "/etc/passwd", sources["hf-text"].source)
+            ]
+            if key == "encoder":
+                changes += [{"name": x, "config": None} for x in ("hf-hub:owner/name", f"local-dir:{evil.parent}")]
+                changes += [{"name": "hf-hub:owner/name", "pretrained": True}]
+            for change in changes:
+                if "config" in arguments or "config" not in change or change["name"].startswith(("hf-hub", "local")):
+                    given = {k: x for k, x in change.items() if k in arguments}
+                    towers = {**config["towers"], name: {**tower, key: {**tower[key], "init_args": arguments | given}}}
+                    yield {**config, "towers": towers}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_model_folder_asks_for_nothing_outside_of_it(sources, models, tmp_path, monkeypatch, layout):
+    def unreachable(*_):
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr("align.files.hub._ask", unreachable)
+    folder = shutil.copytree(models(layout), tmp_path / "model")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    torch.save({"code": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "test_vit").mkdir()  # a folder with the name of an architecture is another thing
+    monkeypatch.chdir(tmp_path)
+    assert align.load(folder).modalities
+    tried = list(hostile(config["model"], sources, tmp_path / "evil.pt"))
+    assert len(tried) >= 7
+    for model in tried:
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"model": model}))
+        with pytest.raises(ValueError, match=r"a model folder is read alone|describes no model|is no name on the hub"):
+            align.load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_timms_arguments_name_no_weights(models, tmp_path):
+    folder = shutil.copytree(models("timm"), tmp_path / "model")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for key in ("checkpoint_path", "pretrained", "pretrained_cfg", "cache_dir"):
+        config["model"]["towers"]["image"]["encoder"]["init_args"]["arguments"] = {key: "evil.pt"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        with pytest.raises(ValueError, match=f"{key} is no argument of timm's architectures"):
+            align.load(folder)
+
+
+def test_parts_of_a_sentence_model_lie_in_its_folder(copied, refused):
+    source, _ = copied("hf-text")
+    for parts, reason in (
+        ([{"type": "x.Transformer", "path": "../.."}], "names the part ../.., which is not beside it"),
+        ([{"type": "x.Transformer", "path": "/etc"}], "names the part /etc, which is not beside it"),
+        ({"type": "x"}, "is no list of parts with a type and a path"),
+        ([1], "is no list of parts with a type and a path"),
+    ):
+        (source / "modules.json").write_text(json.dumps(parts))
+        assert reason in refused("hf-text", source)
+
+
+@pytest.mark.parametrize("name", ["with space", "a:b@c", "ünï—名", "-dash"])
+@pytest.mark.parametrize(
+    "layout", ["open_clip", "timm", *(pytest.param(x, marks=pytest.mark.sweep) for x in ("ast", "efficientnet-lite"))]
+)
+def test_names_of_sources(copied, tmp_path, monkeypatch, layout, name):
+    source, _ = copied(layout)
+    moved = source.rename(tmp_path / f"{name}{source.suffix}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    end = os.sep if moved.is_dir() else ""
+    for said in (f"{moved}{end}", moved.name, f"~/{moved.name}"):
+        assert align.published.load_published(layout, said).modalities
+
+
+def test_a_full_disk_leaves_nothing(sources, refused, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    assert "model.safetensors cannot be written: No space left on device" in refused("timm", sources["timm"].source)
+
+
+def test_what_stands_at_out_is_not_lost(sources, models, tmp_path, capsys):
+    folder = shutil.copytree(models("timm"), tmp_path / "model")
+    (folder / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for out in ("model", "other", "file"):
+        assert main(["import", "timm", sources["timm"].source, str(tmp_path / out)]) == 1
+    said = capsys.readouterr().err
+    assert "holds notes.txt beside a model, which would be lost; name a new folder" in said
+    assert said.count("is there and is no model folder; name a new one") == 2
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    (tmp_path / "link").symlink_to(folder)
+    assert main(["import", "hf-text", sources["hf-text"].source, str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert align.load(folder).modalities == ["text"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "model", "other"]
+
+
+def test_what_a_killed_import_left_in_the_cache_is_removed(sources, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    place = cached_folder("timm", sources["timm"].source)
+    old, new = (place.with_name(f".{place.name}.{mark}.tmp") for mark in ("a", "b"))
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "model.safetensors").write_text("half")
+    for path in (old / "model.safetensors", old):
+        os.utime(path, (0, 0))
+    assert align.load(f"timm:{sources['timm'].source}").modalities == ["image"]
+    assert sorted(path.name for path in place.parent.iterdir()) == [new.name, place.name]
