@@ -122,20 +122,20 @@ def folders(tmp_path_factory):
     return get
 
 
-def check(ours, library, sounds, texts=TEXTS):
+def check(ours, library, sounds, texts=TEXTS, scale=1.0):
     audio = ours.preprocess["audio"]
     theirs = {"audio": library.sounds([audio.decode(x).numpy() for x in sounds], audio.sample_rate)}
     found = {"audio": ours.embed(audio=sounds)["audio"]}
     if "text" in ours.towers:
         theirs["text"], found["text"] = library.texts(texts), ours.embed(text=texts)["text"]
-    return {m: proof.agree(found[m], theirs[m]) for m in theirs}
+    return {m: proof.agree(found[m], theirs[m], scale) for m in theirs}
 
 
 @every
 def test_a_published_folder_is_the_librarys_model(name, folders, tmp_path):
     folder, library = folders(name)
     ours = load_published(LAYOUTS[name][0], str(folder))
-    check(ours, library, SOUNDS)
+    check(ours, library, SOUNDS, scale=SCALES.get(name, 1.0))
     save(ours, tmp_path / "ours")
     again = align.load(tmp_path / "ours")
     for m in ours.modalities:
@@ -157,7 +157,8 @@ def test_a_published_folder_is_the_librarys_model(name, folders, tmp_path):
 
 KEY_BIAS = "a bias of the keys adds the same to all scores of a query, which the softmax takes away"
 EXEMPT = {"key.bias": KEY_BIAS, "k_proj.bias": KEY_BIAS}
-TRIES = int(__import__("os").environ.get("TRIES", 8))  # of a weak tensor of a small model, one fill in a few moves enough
+SCALES = {"clap-fused": 0.1}
+"""Of the tolerance: the attention of the fusion is a small part of its sum, so its tensors count at a tenth."""
 
 
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "pe-av-video"])  # it has the tensors of pe-av
@@ -165,12 +166,13 @@ def test_every_tensor_moves_the_output(name, folders):
     """A tensor that did not would be one that is not read, or read from another place."""
     folder, _ = folders(name)
     ours = load_published(LAYOUTS[name][0], str(folder))
+    scale = SCALES.get(name, 1.0)
     unit = (lambda x: normalize(x, dim=-1)) if ours.normalize else (lambda x: x)
     for m in ours.modalities:
         inputs = TEXTS if m == "text" else noises(0.03 if name == "clap-fused" else 0.3)
         preprocess, tower = ours.preprocess[m], ours.towers[m]
         values = preprocess.collate([preprocess.row(x) for x in inputs])
-        assert proof.unmoved(tower.encoder, lambda t=tower, v=values: unit(t(v)), EXEMPT, tries=TRIES) == []
+        assert proof.unmoved(tower.encoder, lambda t=tower, v=values: unit(t(v)), EXEMPT, scale) == []
 
 
 @pytest.mark.parametrize("name", ["clap", "pe-av"])
