@@ -118,7 +118,7 @@ def test_every_tensor_matters(name, tmp_path):
     x = preprocess.device(preprocess.collate([preprocess.row(picture) for picture in draw_pictures()[:1]]))
     state = dict(encoder.model.state_dict())
     gone = {key for key in whole.state_dict() if key not in state}
-    assert gone == {f"{whole.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
+    assert gone <= {f"{whole.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
     scale = TIGHT if "efficientnet" in name else 1.0
     assert proof.unmoved(encoder, lambda: encoder(x).pooled, scale=scale) == []
 
