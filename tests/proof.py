@@ -45,8 +45,8 @@ def measure(ours: Tensor, theirs: Tensor) -> Figures:
 def agree(ours: Tensor, theirs: Tensor, scale: float = 1.0) -> Figures:
     """Assert that rows agree, and that rows of different inputs differ by a hundred times the tolerance or more.
 
-    scale: of the tolerance, below 1 for a network whose random weights bring all inputs close together. A cosine changes
-    with the square of a distance.
+    scale: of the tolerance, below 1 for a network whose random weights bring all inputs close together. A cosine
+    changes with the square of a distance.
     """
     found = measure(ours, theirs)
     assert found.value <= VALUE * scale, found
