@@ -15,6 +15,8 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 class FakeHub:
     """Server of repositories: folders ``root/owner/name``. ``address`` is its endpoint, for ``HF_ENDPOINT``.
 
+    owner/gated is gated, and no repository has the revision v9.
+
     asked: the requests so far, as "GET /path". cut: file name -> bytes after which its next answer breaks off.
     """
 
@@ -40,6 +42,10 @@ class FakeHub:
                 hub.asked.append(f"{self.command} {path}")
                 if path == "/":
                     return self.send(200, b"hub", body)
+                if re.search(r"/owner/gated(/|$)", path):
+                    return self.missing("GatedRepo", 403)
+                if re.search(r"/(revision|resolve|tree)/v9(/|$)", path):
+                    return self.missing("RevisionNotFound")
                 if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
                     folder = root / found[1]
                     if not folder.is_dir():
@@ -62,8 +68,8 @@ class FakeHub:
                     return self.file(file, body) if file.is_file() else self.missing("EntryNotFound")
                 return self.missing("RepoNotFound")
 
-            def missing(self, code):
-                self.send(404, b"", True, {"X-Error-Code": code, "X-Repo-Commit": COMMIT})
+            def missing(self, code, status=404):
+                self.send(status, b"", True, {"X-Error-Code": code, "X-Repo-Commit": COMMIT})
 
             def file(self, file, body):
                 content = file.read_bytes()

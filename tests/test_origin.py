@@ -15,8 +15,10 @@ import align
 from align.checkpoint import read_parts
 from align.commands import main
 from align.encoders import Encoder, PointNet, Precomputed
-from align.preprocess import Array, Points
+from align.model.origin import bit_sum
+from align.preprocess import Array, Image, Points
 from align.preprocess.text import Text
+from align.preprocess.wanted import differences
 from align.values import Features, Origin
 
 CC = Origin("owner/points", "ab" * 32, "CC-BY-4.0")
@@ -188,3 +190,26 @@ def test_no_file_outside_the_folder_is_read(worded, tmp_path):
     path.write_text(path.read_text().replace("asset: text.tokenizer.json", "asset: ../secret.json"))
     with pytest.raises(ValueError, match=r"no file ../secret.json in the model folder"):
         align.load(folder, allow=["test_origin"])
+
+
+def test_the_sum_of_bits_sees_values_that_change_places():
+    """Within a row of its table, within a column, between both, and in the rest that fills no row."""
+    x = torch.randn(24_100, generator=torch.Generator().manual_seed(0))  # 23 rows of 1024 values, and 548 values
+    plain = bit_sum(x)
+    for i, j in ((0, 2), (0, 1), (4, 1028), (4, 1030), (23_600, 23_601), (24_098, 24_099), (3, 24_000)):
+        moved = x.clone()
+        moved[[i, j]] = x[[j, i]]
+        assert bit_sum(moved) != plain, (i, j)
+    assert bit_sum(x.view(241, 100)) == bit_sum(x.clone()) == plain
+
+
+def test_the_same_settings_in_other_words_are_no_difference():
+    """Lists and tuples, and a preset beside the values that it fills."""
+    wanted = {"class_path": "align.preprocess.Image", "init_args": {"size": 32, "preset": "imagenet"}}
+    same = {"crop": 0.875, "interpolation": "bilinear", "backend": "pil", "alpha": "drop"}
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    named = Image(32, mean="imagenet", **same)
+    assert differences(named, wanted) == []
+    stated = {"class_path": "align.preprocess.Image", "init_args": {"size": 32, "mean": mean, "std": std, **same}}
+    assert differences(Image(32, mean=tuple(mean), std=tuple(std), **same), stated) == []
+    assert differences(Image(32, mean="imagenet", **same | {"crop": 1.0}), wanted) == ["crop 1.0 instead of 0.875"]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import open_clip_models as models
+import proof
 import pytest
 import torch
-from fill import draw
 from PIL import Image as Pil
+from torch.nn.functional import normalize
 
 import align
 from align.checkpoint import save
@@ -19,7 +20,7 @@ from align.encoders import OpenClipImage, OpenClipText
 from align.published import load_published
 from align.published.open_clip import fits, split_source
 
-COSINE, VALUE = 1e-5, 1e-4
+VALUE = proof.VALUE
 TEXTS = ["a photo of a cat", "Two dogs &amp; a café, naïve_façade!! 3.14", "the quick brown fox jumps over it " * 20]
 pytestmark = pytest.mark.filterwarnings("ignore:.*has batch normalisation:UserWarning")
 KINDS = ("vit", "quick", "custom", "siglip", "pe", "eva", "mobile", "resnet", "clipa", "coca", "roberta", "mt5")
@@ -60,26 +61,16 @@ def wholes(kinds):
     return get
 
 
-def worst(ours, whole, pictures, texts):
-    """Largest differences in cosine and in value, and the smallest of the largest between different inputs."""
+def check(ours, whole, pictures, texts=TEXTS, scale=1.0):
     theirs = dict(zip(("image", "text"), whole.embed(pictures, texts), strict=True))
     found = ours.embed(image=pictures, text=texts)
-    cosine = max(float((1 - (found[m] * theirs[m]).sum(-1)).abs().max()) for m in theirs)
-    value = max(float((found[m] - theirs[m]).abs().max()) for m in theirs)
-    apart = min(float((x[i] - x[j]).abs().max()) for x in theirs.values() for i, j in ((0, 1), (0, 2), (1, 2)))
-    return cosine, value, apart
-
-
-def check(ours, whole, pictures, texts=TEXTS, times=100):
-    cosine, value, apart = worst(ours, whole, pictures, texts)
-    assert cosine <= COSINE
-    assert value <= VALUE
-    assert apart >= times * VALUE
+    figures = {m: proof.agree(found[m], theirs[m], scale) for m in theirs}
     (term,) = ours.terms
     bias = whole.model.logit_bias
     assert (term.modalities, term.kind) == (("image", "text"), "pairwise")
     assert term.scale == pytest.approx(whole.model.logit_scale.exp().item(), rel=1e-6)
     assert term.bias == pytest.approx(0.0 if bias is None else bias.item(), rel=1e-6)
+    return figures
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -242,34 +233,29 @@ def test_the_gelu_of_a_tag_that_states_none_is_the_configurations():
             assert stated or not config.get("quick_gelu", False), f"{name} {tag}: has quick GELU, its tag says no"
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "siglip", "roberta"])
+CLOSE = {
+    "resnet": 0.1,  # random convolutions leave the cells of the last map nearly equal, however they are weighed
+    "pe": 0.1,  # the fill's positions are as small as their table is large: 577 rows of 192 values
+    "mobile": 0.01,  # each of FastViT's many branches is a small part of a sum
+}
+"""Kinds of which a tensor moves the output less -> the part of the tolerance at which they agree and each counts."""
+KEY_BIAS = "a bias of the keys adds the same to all scores of a query, which the softmax takes away"
+EXEMPT = {"attnpool.k_proj.bias": KEY_BIAS, "self.key.bias": KEY_BIAS}
+heavy = ("pe", "eva", "mobile", "coca", "clipa", "custom", "quick", "mt5")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.sweep] if k in heavy else []) for k in KINDS])
 def test_every_tensor_of_the_file_counts(kind, wholes, pictures, tmp_path):
     """Another fill of any single tensor moves the embeddings by ten times the tolerance."""
-    whole = wholes(kind)
+    whole, scale = wholes(kind), CLOSE.get(kind, 1.0)
     ours = load_published("open_clip", str(models.save_folder(whole, f"tiny-{kind}", tmp_path / "saved")))
-    before = ours.embed(image=pictures, text=TEXTS)
-    generator = torch.Generator().manual_seed(7)
-    for modality, tower in ours.towers.items():
-        given = {modality: pictures if modality == "image" else TEXTS}
-        for name, x in tower.encoder.state_dict().items():
-            if not x.is_floating_point():
-                continue
-            kept = x.clone()
-            x.copy_(draw(name, x, generator))
-            moved = (ours.embed(**given)[modality] - before[modality]).abs().max()
-            x.copy_(kept)
-            if any(word in name for word in INVARIANT):
-                continue
-            if any(word in name for word in FLAT):
-                assert moved >= VALUE, name
-            else:
-                assert moved >= 10 * VALUE, name
-
-
-INVARIANT = ("attnpool.k_proj.bias", "self.key.bias")
-"""A key's bias adds the same number to all logits of a query, and the softmax takes it away."""
-FLAT = ("attnpool.q_proj", "attnpool.k_proj.weight")
-"""Random convolutions leave the cells of the last map nearly equal, so that it hardly matters how they are weighed."""
+    check(ours, whole, pictures, scale=scale)
+    for modality, inputs in (("image", pictures), ("text", TEXTS)):
+        preprocess, tower = ours.preprocess[modality], ours.towers[modality]
+        values = preprocess.collate([preprocess.row(x) for x in inputs])
+        if kind in ("mobile", "pe") and modality == "image":
+            values = values[:1]  # a second a reading
+        assert proof.unmoved(tower.encoder, lambda t=tower, v=values: normalize(t(v), dim=-1), EXEMPT, scale) == []
 
 
 @pytest.mark.parametrize(
@@ -638,10 +624,15 @@ def test_a_configuration_of_open_clip_is_the_librarys(kinds, name, pictures, tmp
     whole = whole._replace(preprocess=image_transform_v2(cfg, is_train=False))
     file = models.save_weights(whole.model.state_dict(), tmp_path / "weights.safetensors")
     ours = load_published("open_clip", f"{name}/{REAL[name]}@{file}")
-    check(ours, whole, pictures, times=30 if name == "RN50" else 100)  # random residual blocks pull pictures together
+    if name == "RN50":  # random residual blocks pull pictures together
+        squares = (
+            Pil.fromarray(np.uint8([[0, 255], [255, 0]])).convert("RGB").resize((100, 100), Pil.Resampling.NEAREST)
+        )
+        pictures = [Pil.new("RGB", (90, 90), "black"), squares, Pil.new("RGB", (80, 60), "white")]
+    figures = check(ours, whole, pictures)
     with capsys.disabled():
-        cosine, value, apart = worst(ours, whole, pictures, TEXTS)
-        print(f"\n{name}: cosine {cosine:.1e}, value {value:.1e}, different inputs {apart:.1e} apart")
+        for modality, found in figures.items():
+            print(f"\n{name} {modality}: {found}", end="")
 
 
 def test_a_folder_that_changed_is_imported_anew(wholes, pictures, tmp_path, monkeypatch):

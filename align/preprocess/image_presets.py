@@ -59,8 +59,8 @@ PRESETS = {
 - pe-core: open_clip's configuration of the Perception Encoder: squashed and bilinear, where CLIP crops and is bicubic.
 
 No processor turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255. Here pictures are
-upright, and 16 bits are scaled. open_clip scales a picture with a palette by the nearest pixel.
-Here it becomes RGB first, as it does in open_clip's own loader of training data.
+upright, and 16 bits are scaled. open_clip scales a picture with a palette or of one bit by the nearest pixel, and CMYK
+before it becomes RGB, 1 of 255 apart. Here they become RGB first, as in open_clip's own loader of training data.
 """
 
 
