@@ -55,6 +55,7 @@ class Vector(Encoder):
         self.columns, self.width, self.hidden, self.depth = columns, width, hidden, depth
         self.embed, self.embed_width = ids or None, embed_width
         self.waves, self.frequency, self.dropout = waves, frequency, dropout
+        self._most = max(ids.values(), default=0)
         self.tables = nn.ModuleList(nn.Embedding(count + 1, embed_width) for count in ids.values())
         self._numbers = [i for i in range(columns) if i not in ids]
         self.rates = nn.Parameter(torch.randn(len(self._numbers), waves) * frequency) if waves else None
@@ -68,8 +69,8 @@ class Vector(Encoder):
         if values.ndim != 2 or values.shape[1] != self.columns:
             raise ValueError(f"Vector takes (n, {self.columns}), got {tuple(values.shape)}")
         ids = self.embed or {}
-        if max(ids.values(), default=0) > EXACT.get(values.dtype, 1 << 24):
-            raise ValueError(f"{values.dtype} does not hold ids up to {max(ids.values())}; keep the model in float32")
+        if self._most > EXACT.get(values.dtype, 1 << 24):
+            raise ValueError(f"{values.dtype} does not hold ids up to {self._most}; keep the model in float32")
         parts = [self._read_numbers(values[:, self._numbers])]
         for table, (column, count) in zip(self.tables, ids.items(), strict=True):
             each = values[:, column]
