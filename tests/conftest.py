@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -75,3 +76,20 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int) -> None:
     if os.environ.get("CI") and _skipped:
         terminalreporter.section("skipped, which fails in CI")
         terminalreporter.write_line("\n".join(_skipped))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> str:
+    """The name of a model of two layers that open_clip learns. It has no way to forget it, which does no harm."""
+    import open_clip
+
+    tower = {"layers": 2, "width": 32}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {**tower, "image_size": 32, "head_width": 16, "patch_size": 16},
+        "text_cfg": {**tower, "context_length": 12, "vocab_size": 90, "heads": 2},
+    }
+    path = tmp_path_factory.mktemp("configs") / "align-tiny.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    return path.stem

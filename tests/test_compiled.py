@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_encoders import _tiny_clip, cases, checkpointed  # noqa: F401  the fixture names open_clip's tiny model here too
+from test_encoders import cases, checkpointed
 from test_heads import every as every_head
 from test_heads import features
 from torch import nn
@@ -14,6 +14,7 @@ from align.encoders import ImageCNN, PointNet, SpectrogramCNN, TransformerText
 from align.heads import MLP, AttentionPool
 from align.preprocess import Audio, Bytes, Image, Points
 
+pytestmark = pytest.mark.usefixtures("tiny_clip")
 exempt: dict[str, str] = {}
 """Name of a case, or of its class -> the reason why its library forbids one graph."""
 tested = {name: case for name, case in cases.items() if not exempt.keys() & {name, name.partition("-")[0]}}
@@ -39,7 +40,7 @@ def compare(found, wanted):
 
 
 def export(module, rows, strict):
-    """The module's graph, traced with two rows. rows: n -> its arguments."""
+    """The module's graph, traced with two rows. rows: n -> its arguments. strict: by dynamo, else by running Python."""
     n = torch.export.Dim("n", min=1)
     shapes = tuple({0: n} for _ in rows(2))
     return torch.export.export(module, rows(2), dynamic_shapes=shapes, strict=strict).module()

@@ -31,21 +31,7 @@ from align.encoders import (
 from align.encoders.patches import farthest_points, neighbours
 from align.preprocess import Bytes
 
-tiny = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 12, "vocab_size": 90, "width": 32, "heads": 2, "layers": 2},
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny_clip(tmp_path_factory):
-    """open_clip learns a model of two layers; it has no way to forget it, which does no harm."""
-    import open_clip
-
-    path = tmp_path_factory.mktemp("configs") / "align-tiny.json"
-    path.write_text(json.dumps(tiny))
-    open_clip.add_model_config(path)
+pytestmark = pytest.mark.usefixtures("tiny_clip")
 
 
 def images(n, size=32):
@@ -143,7 +129,10 @@ wavlm = {"encoder_num_buckets": 8, "encoder_max_distance": 16}
 
 def hf_audio(kind):
     config, preprocess, row = audio_models[kind]
-    values = lambda n: torch.randn(n, *row, dtype=torch.float64)  # noqa: E731
+
+    def values(n):
+        return torch.randn(n, *row, dtype=torch.float64)
+
     return lambda: HFAudio(config=config, preprocess=preprocess), values
 
 

@@ -7,8 +7,8 @@ from typing import Any, final
 from torch import Tensor
 
 from align.encoders.base import Encoder
-from align.encoders.hf import model as hf_model
-from align.encoders.hf import parts as hf_parts
+from align.encoders.hf.model import Found, plain_config
+from align.encoders.hf.parts import TEXT, open_part
 from align.encoders.hf.text_kind import most_tokens
 from align.values import Features
 
@@ -35,15 +35,9 @@ class HFCaption(Encoder):
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
-        found = None if config is not None else hf_model.find(name)
-        part, made = hf_parts.choose_part(hf_parts.TEXT, (config or {}) if found is None else found.config)
-        weights = hf_model.find_weights_of(name, pretrained, found)
-        self.model = hf_parts.make_part(part, made, weights)
-        self.origin = None if weights is None else weights.origin()
-        self.name, self.pretrained, self.config = name, False, hf_model.plain_config(made)
+        part, made, self.model, self.origin, found = open_part(TEXT, name, pretrained, config, checkpointing)
+        self.name, self.pretrained, self.config = name, False, plain_config(made)
         self.checkpointing = checkpointing
-        if checkpointing:
-            hf_model.checkpoint_gradients(self.model)
         self.vocabulary_limit = int(made.vocab_size)
         self.context_limit = most_tokens(getattr(self.model, "text_model", self.model), made, False)
         self.width = int(getattr(made, "projection_dim", None) or made.projection_size)
@@ -51,7 +45,7 @@ class HFCaption(Encoder):
         self.context = None if hasattr(made, "projection_dim") else self.context_limit  # SigLIP pools at the last place
         self._wants = None if found is None else self._tokens(found)
 
-    def _tokens(self, found: hf_model.Found) -> dict[str, Any]:
+    def _tokens(self, found: Found) -> dict[str, Any]:
         init_args = {"tokenizer": found.tokenizer(), "context": self.context_limit, "trim": self.context is None}
         return {"class_path": "align.preprocess.HFTokens", "init_args": init_args}
 

@@ -7,8 +7,8 @@ from typing import Any, final
 from torch import Tensor
 
 from align.encoders.base import Encoder
-from align.encoders.hf import model as hf_model
-from align.encoders.hf import parts as hf_parts
+from align.encoders.hf.model import plain_config
+from align.encoders.hf.parts import IMAGE, open_part
 from align.encoders.hf.picture import wanted_picture
 from align.values import Features
 
@@ -40,17 +40,9 @@ class HFImage(Encoder):
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
-        found = None if config is not None else hf_model.find(name)
-        part, made = hf_parts.choose_part(hf_parts.IMAGE, (config or {}) if found is None else found.config)
-        if getattr(made, "vision_use_head", True) is False:
-            raise ValueError(f"{name} was saved without its pooling head; give a model that has one")
-        weights = hf_model.find_weights_of(name, pretrained, found)
-        self.model = hf_parts.make_part(part, made, weights)
-        self.origin = None if weights is None else weights.origin()
-        self.name, self.pretrained, self.config = name, False, hf_model.plain_config(made)
+        part, made, self.model, self.origin, found = open_part(IMAGE, name, pretrained, config, checkpointing)
+        self.name, self.pretrained, self.config = name, False, plain_config(made)
         self.checkpointing = checkpointing
-        if checkpointing:
-            hf_model.checkpoint_gradients(self.model)
         self.size, self.channels = int(made.image_size), int(made.num_channels)
         self.width = int(getattr(made, "projection_dim", None) or made.hidden_size)
         self._read = part.read

@@ -140,7 +140,7 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
     ]
     if shapes:
         raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
-    module.load_state_dict({name: x for name, x in tensors.items() if name in wanted}, strict=False)
+    module.load_state_dict({name: tensors.get(name, kept) for name, kept in wanted.items()})
 
 
 def listing(names: Collection[str]) -> str:

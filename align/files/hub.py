@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from align.files.confined import check_confined, is_confined
 from align.files.http import Status, stat
@@ -153,28 +153,21 @@ def _reachable(endpoint: str) -> bool:
 @contextmanager
 def _explain(repository: str, file: str = "") -> Iterator[None]:
     """Turn the client's errors, which have many lines, into one line."""
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HFValidationError, RepositoryNotFoundError
-    from huggingface_hub.errors import LocalEntryNotFoundError as Absent
-    from huggingface_hub.errors import RevisionNotFoundError as NoRevision
+    from huggingface_hub import errors
 
-    wanted: Any = f"{file} of {repository}" if file else repository
+    wanted = f"{file} of {repository}" if file else repository
+    reasons = {  # the first class that fits counts: a gated repository is one that is not found, too
+        errors.GatedRepoError: f"{repository} is gated: accept its terms on the hub, then log in: hf auth login",
+        errors.RepositoryNotFoundError: f"no model {repository} on the hub; a private one needs: hf auth login",
+        errors.RevisionNotFoundError: f"{repository} has no such revision on the hub",
+        errors.LocalEntryNotFoundError: f"{wanted} is not in the cache, and the hub cannot be reached: go online once, "
+        "or give a folder that has it",
+        errors.EntryNotFoundError: f"{repository} has no file {file} on the hub",
+        errors.HFValidationError: f"{repository!r} is no name on the hub: it has the form owner/name",
+    }
     try:
         yield
-    except GatedRepoError as error:
-        raise FileNotFoundError(
-            f"{repository} is gated: accept its terms on the hub, then log in: hf auth login"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(f"no model {repository} on the hub; a private one needs: hf auth login") from error
-    except NoRevision as error:
-        raise FileNotFoundError(f"{repository} has no such revision on the hub") from error
-    except Absent as error:
-        raise FileNotFoundError(
-            f"{wanted} is not in the cache, and the hub cannot be reached: go online once, or give a folder that has it"
-        ) from error
-    except EntryNotFoundError as error:
-        raise FileNotFoundError(f"{repository} has no file {file} on the hub") from error
-    except HFValidationError as error:
-        raise FileNotFoundError(f"{repository!r} is no name on the hub: it has the form owner/name") from error
-    except OSError as error:
-        raise FileNotFoundError(f"{wanted} cannot be fetched: {' '.join(str(error).split())[:200]}") from error
+    except (OSError, *reasons) as error:
+        said = next((reason for kind, reason in reasons.items() if isinstance(error, kind)), None)
+        short = f"{wanted} cannot be fetched: {' '.join(str(error).split())[:200]}"
+        raise FileNotFoundError(said or short) from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from align.encoders.hf import model as hf_model
 from align.encoders.text_pooling import pack
 from align.encoders.weights import listing
-from align.values import Features
+from align.values import Features, Origin
 
 
 class Part(NamedTuple):
@@ -20,6 +20,16 @@ class Part(NamedTuple):
     prefixes: tuple[str, ...]
     section: str
     read: Callable[[Any, Any], Features]
+
+
+class Opened(NamedTuple):
+    """One tower with its model. config: transformers' own. found: its files, None where a plain config made it."""
+
+    part: Part
+    config: Any
+    model: Any
+    origin: Origin | None
+    found: hf_model.Found | None
 
 
 def _clip_image(model: Any, pixels: Tensor) -> Features:
@@ -88,6 +98,25 @@ def choose_part(parts: Mapping[str, Part], config: Mapping[str, Any]) -> tuple[P
     if one is not whole and hasattr(whole, "projection_dim"):
         one.projection_dim = whole.projection_dim
     return part, one
+
+
+def open_part(
+    parts: Mapping[str, Part], name: str, pretrained: bool | str, config: Mapping[str, Any] | None, checkpointing: bool
+) -> Opened:
+    """Return a tower of a source or of a plain config. The arguments are those of ``HFImage``.
+
+    Raises ValueError for a model of another type and for weights that do not fit, FileNotFoundError for a source that
+    is not there.
+    """
+    found = None if config is not None else hf_model.find(name)
+    part, made = choose_part(parts, (config or {}) if found is None else found.config)
+    if getattr(made, "vision_use_head", True) is False:
+        raise ValueError(f"{name} was saved without its pooling head; give a model that has one")
+    weights = hf_model.find_weights_of(name, pretrained, found)
+    model = make_part(part, made, weights)
+    if checkpointing:
+        hf_model.checkpoint_gradients(model)
+    return Opened(part, made, model, None if weights is None else weights.origin(), found)
 
 
 def make_part(part: Part, config: Any, weights: hf_model.Found | None) -> Any:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from align.media.npy import read_array
-from align.media.pictures import tiff
 from align.media.pictures.channels import TOP, bands_of, round_to, spread, to_bits, without_alpha
 from align.media.pictures.deep import every_bit_of, mend_tiles, significant_bits, stated_range, wide_grey
 from align.media.pictures.formats import check_whole, damage
 from align.media.pictures.levels import to_depth
-from align.media.pictures.read import open_image, open_picture, read_picture, too_large
+from align.media.pictures.read import check_pil, open_image, open_picture, read_picture
 from align.media.pictures.upright import has_alpha, orientation, rgb, rgba
 from align.media.reading import bad, open_source
 from align.values import BadSample
@@ -65,7 +64,8 @@ def read_bands(
     if isinstance(source, np.ndarray):
         return _first(bands_of(source, levels, channels, bits))
     if not encoded:
-        return _first(_from_pil(source, max_pixels, levels, channels, bits, alpha))
+        page = check_pil(source, max_pixels)
+        return _first(_pixels(source, None, page, None, None, levels, channels, bits, alpha))
     with open_picture(source, max_pixels) as found:
         if found.kind != "JPEG":
             check_whole(found.kind, found.file, source)
@@ -77,22 +77,6 @@ def read_bands(
 def _first(pixels: np.ndarray) -> Tensor:
     """Return (C, H, W) of (H, W, C), channels last in memory, which resizing prefers."""
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _from_pil(
-    image: Any, max_pixels: int, levels: Sequence[float] | None, channels: int, bits: int, alpha: Alpha
-) -> np.ndarray:
-    from PIL import Image
-
-    if not isinstance(image, Image.Image):
-        raise TypeError(
-            f"an image is read from bytes, a path, a PIL image, an ndarray or a tensor, not {type(image).__name__}"
-        )
-    if image.width * image.height > max_pixels:
-        raise too_large(None, image.size, max_pixels)
-    tags = getattr(image, "tag_v2", None)
-    page = tiff.describe(tags) if tags is not None else None
-    return _pixels(image, None, page, None, None, levels, channels, bits, alpha)
 
 
 def _pixels(

@@ -47,17 +47,22 @@ def read_picture(source: Any, max_pixels: int, levels: Sequence[float] | None = 
     elif isinstance(source, np.ndarray):
         pixels = from_array(source, levels)
     else:
-        from PIL import Image
-
-        if not isinstance(source, Image.Image):
-            raise TypeError(
-                f"an image is read from bytes, a path, a PIL image, an ndarray or a tensor, not {type(source).__name__}"
-            )
-        if source.width * source.height > max_pixels:
-            raise too_large(None, source.size, max_pixels)
-        tags = getattr(source, "tag_v2", None)
-        pixels = from_pil(source, None, levels, tiff.describe(tags) if tags is not None else None).pixels
+        pixels = from_pil(source, None, levels, check_pil(source, max_pixels)).pixels
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W), channels last in memory, which resizing prefers
+
+
+def check_pil(image: Any, max_pixels: int) -> Page | None:
+    """Return the page of a PIL image that was a TIFF, else None. Raises TypeError for another object, and BadSample."""
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"an image is read from bytes, a path, a PIL image, an ndarray or a tensor, not {type(image).__name__}"
+        )
+    if image.width * image.height > max_pixels:
+        raise too_large(None, image.size, max_pixels)
+    tags = getattr(image, "tag_v2", None)
+    return tiff.describe(tags) if tags is not None else None
 
 
 def from_file(source: Any, max_pixels: int, levels: Sequence[float] | None = None) -> np.ndarray:
