@@ -162,3 +162,10 @@ def test_hidden_colours_of_arrays():
         assert np.array_equal(image.decode(source).permute(1, 2, 0).numpy(), pixels[..., :3])
     with pytest.raises(BadSample, match="image/not-an-image"):
         image.decode(npy(pixels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_in_memory_has_the_limit_of_a_file(channels):
+    with pytest.raises(BadSample, match="image/too-large: 30 x 20 pixels, at most 599"):
+        Image(8, channels=channels, max_pixels=599).decode(Pil.new("RGB", (30, 20)))
+    assert Image(8, channels=channels, max_pixels=600).decode(Pil.new("RGB", (30, 20))).shape == (channels, 20, 30)

@@ -106,3 +106,11 @@ def test_every_name_is_checked():
     many = {f"k{i}": torch.ones(1) for i in range(30)}
     with pytest.raises(ValueError, match="and 18 more"):
         put_weights(module, many, "F", skip=["weight", "bias"])
+
+
+def test_a_file_is_hashed_again_only_where_it_has_changed(tmp_path, monkeypatch):
+    path, read = written(tmp_path, "safetensors"), []
+    monkeypatch.setattr("align.encoders.weights.sha256", lambda file: read.append(file) or str(len(read)))
+    assert checksum(path) == checksum(path) == "1"  # both towers of a checkpoint state it
+    save_file({"text.a": torch.ones(3)}, path)
+    assert checksum(path) == "2"

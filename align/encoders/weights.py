@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,14 @@ def list_parts(path: Path) -> list[Path]:
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file of weights. For an index it is that of its files' SHA-256s, one a line."""
     parts = list_parts(path)
-    if parts == [path]:
-        return sha256(path)
-    return hashlib.sha256("".join(f"{sha256(part)}\n" for part in parts).encode()).hexdigest()
+    sums = [_sha256_of(part, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
+    return sums[0] if parts == [path] else hashlib.sha256("".join(f"{one}\n" for one in sums).encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, modified: int) -> str:
+    """Return a file's SHA-256, read once for all towers that it holds."""
+    return sha256(path)
 
 
 def read_keys(path: Path) -> list[str]:
