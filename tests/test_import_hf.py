@@ -199,3 +199,13 @@ def test_the_index_of_a_published_model_has_a_folder_of_its_own(folders, capsys,
     model = f"clip-hf:{folders['clip-hf']}"
     assert main(["search", model, "a cat", "--of", "image"]) == 1
     assert f"align embed {model} SHARDS --out FOLDER, and name it with --in FOLDER" in capsys.readouterr().err
+
+
+def test_layout_and_source_may_come_as_one_word(folders, tmp_path, capsys):
+    source = str(folders["hf-text"])
+    assert main(["import", "hf-text", source, str(tmp_path / "two")]) == 0
+    assert main(["import", f"hf-text:{source}", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "model.json").read_text() == (tmp_path / "two" / "model.json").read_text()
+    capsys.readouterr()
+    assert main(["import", "hf-text", source]) == 2
+    assert capsys.readouterr().err.startswith("align: OUT is needed")

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from align.model import JointModel
 
 
-def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> None:
+def import_(layout: str, source: str, out: str | None = None, /, *, json: bool = False) -> None:
     """Turn published weights into a model folder
 
     The model keeps its publisher's preprocessing, tokenizer, projections and temperature, and needs no hub afterwards.
-    Every command takes LAYOUT:SOURCE as MODEL too, and imports it into the cache at its first use.
+    Every command takes LAYOUT:SOURCE as MODEL too, and imports it into the cache at its first use. `align import
+    LAYOUT:SOURCE OUT` means the same as LAYOUT SOURCE OUT.
 
     Args:
         layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, efficientnet-lite, hf-text, whisper or ast
@@ -26,6 +27,11 @@ def import_(layout: str, source: str, out: str, /, *, json: bool = False) -> Non
     """
     from align.checkpoint.published import import_published
 
+    if out is None:  # as the other commands write a model
+        named, colon, rest = layout.partition(":")
+        if not colon:
+            raise Refused("OUT is needed, the model folder to write (see align import --help)", code=2)
+        layout, source, out = named, rest, source
     if Path(out).exists() and not (Path(out) / "model.json").is_file():
         raise Refused(f"{out} is there and is no model folder; name a new one")
     if beside := _list_beside(Path(out)):

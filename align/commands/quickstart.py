@@ -150,4 +150,4 @@ def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], second
     here = shlex.quote(str(folder))
     print(f'  align search {here} "a blue wooden cone" --of image')
     print(f"  align search {here} --audio {shlex.quote(str(examples['audio']))} --of image --save found")
-    print(f'  align zeroshot {here} --modality image --classes "cube,cone,torus,spring" {here}/examples/*.image.png')
+    print(f'  align zeroshot {here} --classes "cube,cone,torus,spring" {here}/examples/*.image.png')

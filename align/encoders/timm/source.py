@@ -126,8 +126,8 @@ def _fetch_published(name: str, arch: str, tag: str) -> Found:
         file = _download(config)
     except (OSError, RuntimeError, ValueError) as error:  # the errors of downloads are of all three kinds
         raise OSError(
-            f"the weights of {name} cannot be fetched ({type(error).__name__}): go online once, or give `pretrained` "
-            "the path of a file"
+            f"the weights of {name} cannot be fetched ({type(error).__name__}): go online once, or give a file of "
+            "them (`pretrained`, on the command line NAME@FILE)"
         ) from error
     return Found(name, {}, {}, file, config.hf_hub_id or str(config.url), config.license or licence_of(file.parent))
 
