@@ -15,7 +15,7 @@ from align.data.meta import read_meta
 from align.data.names import FOREIGN, TEXT, MemberNames, find_mapped
 from align.encoders.weights import write_tensors
 from align.files import atomic_folder, atomic_write, json_text, sha256, write_json
-from align.search.index import schema
+from align.search.version1 import schema
 from align.values import Embeddings, Sample
 
 
