@@ -232,9 +232,10 @@ def say_report(report: Report) -> None:
     from align.commands.over import say_bad
 
     rows = ", ".join(f"{n} {m}" for m, n in report.modalities.items())
-    changes = report.changes
-    parts = {"new": changes.new, "changed": changes.changed, "unchanged": changes.same, "gone": changes.gone}
-    counts = ", ".join(f"{len(found)} {name}" for name, found in parts.items() if found)
+    changes, unread = report.changes, report.filled.unread
+    parts = {"new": len(changes.new), "changed": len(changes.changed), "unchanged": len(changes.same)}
+    parts |= {"gone": len(changes.gone), "of these without a row": unread}
+    counts = ", ".join(f"{n} {name}" for name, n in parts.items() if n)
     print(f"{report.folder}: {report.samples} samples ({rows}), {report.made} ({report.kind}s: {counts})")
     if report.resumed:
         print(f"{report.resumed} samples had been embedded by a build that was stopped")
@@ -248,7 +249,6 @@ def say_report(report: Report) -> None:
 def say_left(report: Report) -> None:
     """Print the files that are in no sample, by suffix and reason."""
     from rich.table import Table
-    from rich.text import Text
 
     from align.commands.shown import console, plain
 
@@ -256,5 +256,5 @@ def say_left(report: Report) -> None:
     for name in ("suffix", "files", "reason"):
         table.add_column(name, justify="right" if name == "files" else "left", overflow="fold")
     for (suffix, reason), n in sorted(report.left.items(), key=lambda one: (-one[1], one[0])):
-        table.add_row(Text(plain(suffix) or "none"), str(n), Text(reason))
+        table.add_row(plain(suffix or "none"), str(n), plain(reason))
     console().print(table)

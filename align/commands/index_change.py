@@ -70,9 +70,9 @@ def read_where(text: str):
     try:
         tree = json.loads(text)
     except ValueError:
-        raise Refused(f"--where {text!r} is no JSON; write --where '{{\"label\": \"dog\"}}'", code=2) from None
+        raise Refused(f'--where {text!r} is no JSON; write --where \'{{"label": "dog"}}\'', code=2) from None
     if not isinstance(tree, dict):
-        raise Refused(f"--where {text!r} is no object; write --where '{{\"label\": \"dog\"}}'", code=2)
+        raise Refused(f'--where {text!r} is no object; write --where \'{{"label": "dog"}}\'', code=2)
     return parse(tree)
 
 

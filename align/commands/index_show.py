@@ -37,7 +37,7 @@ def show(index: str, /, *, json: bool = False) -> None:
     for part, origin in found["parts"].items():
         print(plain(f"  {part}: {origin['source']}, licence {origin['licence']}"))
     for source in found["sources"]:
-        options = "".join(f", {name} {value}" for name, value in source["options"].items())
+        options = "".join(f", {name} {say_option(value)}" for name, value in source["options"].items())
         print(plain(f"source: {source['name']} ({source['n']} {source['kind']}s{options})"))
     if found["dead"]:
         print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
@@ -115,6 +115,13 @@ def describe(folder: Path) -> dict[str, Any]:
             ],
             "keys": [facet._asdict() for facet in opened.facets()],
         }
+
+
+def say_option(value: Any) -> str:
+    """Return the value of a stored option in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{m}={'|'.join(names)}" for m, names in value.items())
+    return ",".join(value) if isinstance(value, list) else "folders" if value is True else str(value)
 
 
 def dead_share(opened: Any) -> float:

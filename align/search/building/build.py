@@ -16,7 +16,7 @@ from align.data.bad import Budget, is_fault
 from align.model import JointModel
 from align.search.building.changes import Changes, compare, positions_of
 from align.search.building.embed import Progress, embed_into
-from align.search.building.fill import blocks_of, fill
+from align.search.building.fill import Filled, blocks_of, fill
 from align.search.building.maker import check_maker, describe_maker, staging_key
 from align.search.building.place import kind_of, put_in_place, remove_left
 from align.search.building.roots import check_root, name_root, note_root, root_of
@@ -55,7 +55,7 @@ class Report:
 
     made: "built" (a new index), "refreshed" or "unchanged". changes: portions. kind: "shard", or "sample" where a
     portion is the files of one.
-    resumed: samples that an earlier build had embedded. removed, added: samples. samples, modalities: in the index.
+    resumed: samples that an earlier build had embedded. samples, modalities: in the index.
     bad: counts by reason. left: (suffix, reason) -> files of a folder that are in no sample.
     """
 
@@ -64,8 +64,7 @@ class Report:
     changes: Changes
     kind: str = "shard"
     resumed: int = 0
-    removed: int = 0
-    added: int = 0
+    filled: Filled = Filled()
     samples: int = 0
     modalities: Mapping[str, int] = field(default_factory=dict)
     bad: Mapping[str, int] = field(default_factory=dict)
@@ -120,7 +119,6 @@ def add_to_index(
     samples: Samples,
     out: str | Path,
     *,
-    source: str,
     options: Options = EVERYTHING,
     work: Work = USUAL,
 ) -> Report:
@@ -189,19 +187,19 @@ def _bring_up(
         else:
             blocks = blocks_of(embeddings, _opened(stock), stock)
         told = {**maker, "sources": note_root(about.get("sources", ()), stock.root, options.plain())}
-        report.made = "refreshed" if about else "built"
         if about:
             with LocalIndex.open(out, write=True) as index, index.change() as change:
-                report.removed, report.added = fill(change, stock, changes, blocks, known)
+                report.filled = fill(change, stock, changes, blocks, known)
                 change.about(**told)
         else:
             with put_in_place(out) as folder:
                 with LocalIndex.create(folder, maker) as index, index.change() as change:
-                    report.removed, report.added = fill(change, stock, changes, blocks, known)
+                    report.filled = fill(change, stock, changes, blocks, known)
                     change.about(**told)
-                if not report.added:
+                if not report.filled.added:
                     raise ValueError(_explain_nothing(stock, report.bad))
         staging.clear()
+        report.made = "built" if not about else "refreshed" if any(report.filled[:2]) or changes.gone else "unchanged"
     elif {segment.portion for segment in staging.seen} <= set(map(tell, stock.portions)):
         staging.clear()  # of a build that was killed after its change
     with LocalIndex.open(out) as index:

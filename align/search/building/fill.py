@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,19 +28,27 @@ class Changing(Protocol):
     def source(self, place: str, mark: Any) -> None: ...
 
 
+class Filled(NamedTuple):
+    """Samples that were removed and added, and portions that gave no row."""
+
+    removed: int = 0
+    added: int = 0
+    unread: int = 0
+
+
 def fill(
     change: Changing,
     stock: Stock,
     changes: Changes,
     blocks: Iterable[Block],
     known: Mapping[str, Mapping[str, Any]],
-) -> tuple[int, int]:
+) -> Filled:
     """Remove the samples of portions that changed or are gone, and add those of the blocks.
 
     A place's mark gets ``numbers``, the ranges of its samples' numbers, by which they are found when it changes. A
     file that gave no row is not noted, so it is tried again.
 
-    known: place -> the mark that the index notes. Returns the samples removed and added.
+    known: place -> the mark that the index notes.
     """
     old = [stock.portions[i].place for i in changes.changed]
     gone = [number for place in (*old, *changes.gone) for number in spread(known[place].get("numbers", ()))]
@@ -66,16 +74,18 @@ def fill(
                 marks[place] = mark
         for place, theirs in some.items():
             numbers.setdefault(place, []).extend(gather(theirs))
-    root = root_id(stock.root)
+    root, unread = root_id(stock.root), 0
     for name, portion in portions.items():
         ranges = gather(spread(numbers.get(name, ())))
         if ranges or "digest" in portion.mark:
             files = {"files": marks[name]} if name in marks else {}
             change.source(portion.place, {**portion.mark, **files, "root": root, "numbers": ranges})
+        else:
+            unread += 1
     for i in changes.moved:
         place = stock.portions[i].place
         change.source(place, {**known[place], **_restamp(known[place], stock.portions[i].mark)})
-    return removed, added
+    return Filled(removed, added, unread)
 
 
 def blocks_of(embeddings: Embeddings, opened: Shards, stock: Stock) -> Iterator[Block]:
