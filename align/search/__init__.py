@@ -23,3 +23,12 @@ __all__ = [
     "save_hits",
     "write_index",
 ]
+
+FLOORS = (
+    ("exact", "item", "linear", "parts"),
+    ("compose", "query", "where"),
+    ("index", "save", "version1"),
+    ("hybrid", "memory", "near", "rule", "threshold", "write"),
+    ("searcher",),
+    ("open",),
+)
