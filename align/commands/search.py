@@ -64,7 +64,8 @@ def search(
     if calibration.calibrate is not None:
         from align.commands.calibrate import calibrate
 
-        return calibrate(searcher, of, calibration, how, json=json)
+        calibrate(searcher, of, calibration, how, json=json)
+        return
     options: dict[str, Any] = {"how": how, "threshold": least, "fold": fold}
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
