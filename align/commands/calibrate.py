@@ -55,9 +55,11 @@ def calibrate(searcher: Searcher, of: str, calibration: Calibration, how: How | 
 
 def _store(searcher: Searcher, name: str, facts: dict[str, Any]) -> bool:
     """Store a threshold in the index's about. Return False, with a line on stderr, where it cannot be written."""
-    index: Any = searcher.index
+    from align.search.local import LocalIndex
+
+    folder: Any = getattr(searcher.index, "folder", None)
     try:
-        with index.change() as change:
+        with LocalIndex.open(folder, write=True) as index, index.change() as change:
             change.about(threshold={**(index.about.get("threshold") or {}), name: facts})
     except (OSError, ValueError) as error:
         print(f"not stored: {error}; ask with --threshold {facts['value']:.6g}", file=sys.stderr)

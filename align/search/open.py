@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
+from align.search.local import LocalIndex
 from align.search.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
     damaged, newer than this align, or of another model.
     """
-    from align.search.local import LocalIndex
-
     place = find_index(folder)
     index = LocalIndex.open(place)
     try:
