@@ -347,9 +347,9 @@ def test_a_test_set_with_dead_files_is_evaluated_with_max_bad(tmp_path, capsys):
     save(tiny_space.model("pairwise"), tmp_path / "model")
     with pytest.raises(TooManyBad):
         evaluate(tiny_space.model(), Shards(str(path), shuffle=False))
-    for command in ("evaluate", "embed"):
-        args = [command, str(tmp_path / "model"), str(path), "--allow", "tiny_space", "--out", str(tmp_path / command)]
-        args += ["--batch", "8"]
+    for command in ("evaluate", "index build"):
+        args = [*command.split(), str(tmp_path / "model"), str(path), "--allow", "tiny_space", "--batch", "8"]
+        args += ["--out", str(tmp_path / command)]
         capsys.readouterr()
         assert main(args) == 3
         err = capsys.readouterr().err

@@ -108,7 +108,7 @@ def blocks_of(embeddings: Embeddings, opened: Shards, stock: Stock) -> Iterator[
             if sample["__key__"] != key:
                 raise ValueError(f"position {positions[i]} of the shards is {sample['__key__']!r}, was {key!r}")
             piece.source.append(sample["__source__"])
-        yield join_pieces([(piece, positions[start : start + piece.size])], names, ends, None)
+        yield join_pieces([(piece, positions[start : start + piece.size])], names, ends)
 
 
 def _keep(rows: Mapping[str, Rows], kept: Tensor) -> dict[str, Rows]:
