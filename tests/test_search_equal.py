@@ -1,4 +1,4 @@
-"""One answer everywhere: plain loops, an index in memory and one on disk, after adds, deletes, compaction, reopening."""
+"""One answer of plain loops, an index in memory and one on disk, after adds, deletes, compaction and reopening."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import pytest
 import tiny_index
 import tiny_space
-import torch
 
 from align.data import Shards
 from align.embedding import embed_shards
@@ -57,11 +56,7 @@ def check(searchers, table, unit, turn):
             rows = {
                 key: rows for key, (item, have, rows) in table[of].items() if tree is None or matches(tree, item, have)
             }
-            order = tiny_index.expected(
-                {of: rows},
-                lambda row: tiny_index.loop(terms, parts, row, of, rule, unit),
-                of,  # noqa: B023
-            )
+            order = tiny_index.by_loop({of: rows}, terms, parts, of, rule, unit)
             for got_rule, got in found:
                 assert got_rule == rule
                 assert [key for key, _ in got] == [key for key, _ in order], (name, of, where, how)
