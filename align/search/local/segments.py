@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -100,7 +101,8 @@ class Writer:
 
     def discard(self) -> None:
         """Remove the unfinished file."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last bytes again
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
     @property
