@@ -10,7 +10,26 @@ from align.search.local import LocalIndex
 from align.search.where import All, Compare, Not, Some, matches, parse
 
 NAMES = ("year", "a.b", 'quo"te', "日本", "tags", "camera.iso", "mixed", "it's")
-VALUES = (0, 1, 1.0, -3, 2.5, True, False, "1", "dog", "Dog", "hot dog", "", "猫", "o'clock", '"', "\udce9", 2**70, "%_")
+VALUES = (
+    0,
+    1,
+    1.0,
+    -3,
+    2.5,
+    True,
+    False,
+    "1",
+    "dog",
+    "Dog",
+    "hot dog",
+    "",
+    "猫",
+    "o'clock",
+    '"',
+    "\udce9",
+    2**70,
+    "%_",
+)
 
 
 def draw_json(draw):

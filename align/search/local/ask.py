@@ -30,7 +30,8 @@ def search_segments(
         )
         for values, norm, sample in segments
     ]
-    return pieces[0] if len(pieces) == 1 else join_best(pieces, k)
+    some = [piece for piece in pieces if piece[0].shape[1]]
+    return join_best(some, k) if len(some) > 1 else (some or pieces)[0]
 
 
 def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, dim: int) -> Rows:
