@@ -26,6 +26,7 @@ FLOORS = (
     ("arguments", "groups"),
     (
         "config",
+        "doctor",
         "embed",
         "evaluate",
         "import_",
@@ -56,6 +57,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",
+    "doctor": "doctor:doctor",
 }
 
 
