@@ -129,4 +129,4 @@ def _write_shape(suffix: str) -> bytes:
         from trimesh.exchange.gltf import export_gltf
 
         return export_gltf(mesh.scene(), embed_buffers=True)["model.gltf"]
-    return mesh.export(file_type=suffix)
+    return bytes(mesh.export(file_type=suffix))  # pyright: ignore[reportArgumentType]  # stl and glb are bytes
