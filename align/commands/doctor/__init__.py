@@ -1,4 +1,4 @@
-"""``align doctor`` tells what is installed, what is missing, and whether each part works."""
+"""``align doctor`` lists the installed packages, the missing extras, and the parts that do not work."""
 
 from __future__ import annotations
 
