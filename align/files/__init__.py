@@ -42,7 +42,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
             error.filename = str(path)  # the error of a full disk names no file
         raise
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -72,13 +72,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
-        _sync(path.parent)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a new file's is safe after this alone."""
     with suppress(OSError):  # some file systems cannot sync a folder, but the file itself is safe
         handle = os.open(folder, os.O_RDONLY)
         try:

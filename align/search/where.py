@@ -7,21 +7,34 @@
 
 Operators: eq, ne, lt, lte, gt, gte, in, contains (a part of a text, or an entry of a list), exists.
 Other names that are no keys of the json: "key", "folder" (of files: a path, with all below it), "shard", "caption".
+
+A key has several values where the json has a list. A condition holds where it holds for one of them, and "ne" is the
+opposite of "eq": items without the key pass it. Numbers compare with numbers, texts with texts by code point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from difflib import get_close_matches
+from operator import ge, gt, le, lt
+from typing import Any, Literal, final, get_args
+
+from align.search.item import Item
+from align.search.leaves import RESERVED, Leaf, kind_of, list_leaves, plain
 
 Operator = Literal["eq", "ne", "lt", "lte", "gt", "gte", "in", "contains", "exists"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+CONDITIONS, DEPTH, LISTED = 64, 8, 1000
+"""Bounds of a filter: its conditions, its depth, and the values of an "in"."""
+
+ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"lt": lt, "lte": le, "gt": gt, "gte": ge}
 
 
 @final
 @dataclass(frozen=True)
 class Compare:
-    """A condition on one key."""
+    """A condition on one key. The value of "in" is a tuple."""
 
     key: str
     operator: Operator
@@ -61,9 +74,148 @@ def parse(tree: Mapping[str, Any]) -> Where:
     Raises ValueError for an unknown operator, with the nearest, for a value that the operator cannot compare, and for
     more than 64 conditions or a depth above 8.
     """
-    raise NotImplementedError
+    where = _parse(tree, 1)
+    found = len(list(conditions(where)))
+    if found > CONDITIONS:
+        raise ValueError(f"a filter has at most {CONDITIONS} conditions; this one has {found}")
+    return where
 
 
-def matches(where: Where, item: Any, modalities: Any = ()) -> bool:
+def conditions(where: Where) -> Iterator[Compare]:
+    """Yield the conditions of a filter, from left to right."""
+    if isinstance(where, Compare):
+        yield where
+    else:
+        for inner in (where.of,) if isinstance(where, Not) else where.of:
+            yield from conditions(inner)
+
+
+def check_keys(where: Where, known: Collection[str], modalities: Collection[str]) -> None:
+    """Raise ValueError, with the nearest name, where a filter names a key or a modality that no item has."""
+    for condition in conditions(where):
+        if condition.key == "has":
+            values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            for value in values:
+                if value not in modalities:
+                    raise ValueError(f"no item has {value!r}{_suggest(value, modalities)}")
+        elif condition.key not in RESERVED and condition.key not in known:
+            every = [*sorted(known), *RESERVED]
+            raise ValueError(f"no item has the key {condition.key!r}{_suggest(condition.key, every)}")
+
+
+def matches(where: Where, item: Item, modalities: Collection[str] = ()) -> bool:
     """Return True where the filter lets an item through. modalities: those of which the item has rows."""
-    raise NotImplementedError
+    if isinstance(where, All):
+        return all(matches(inner, item, modalities) for inner in where.of)
+    if isinstance(where, Some):
+        return any(matches(inner, item, modalities) for inner in where.of)
+    if isinstance(where, Not):
+        return not matches(where.of, item, modalities)
+    if where.operator == "ne":
+        return not matches(Compare(where.key, "eq", where.value), item, modalities)
+    leaves = _leaves(where.key, item, modalities)
+    if where.operator == "exists":
+        return bool(leaves) == where.value
+    return any(_holds(where, leaf) for leaf in leaves)
+
+
+def _leaves(key: str, item: Item, modalities: Collection[str]) -> list[Leaf]:
+    if key == "has":
+        return [Leaf(key, m, False) for m in modalities]
+    if key == "caption":
+        return [Leaf(key, str(plain(caption)), False) for caption in item.captions]
+    if key == "key":
+        return [Leaf(key, str(plain(item.key)), False)]
+    if key == "shard":
+        return [Leaf(key, str(plain(item.place)), False)] if "shard" in item.source else []
+    leaves = [leaf for leaf in list_leaves(item) if leaf.key == key]
+    if key == "folder" and "file" in item.source:
+        leaves += [Leaf(key, folder, False) for folder in _parents(str(plain(item.place)))]
+    return leaves
+
+
+def _parents(path: str) -> list[str]:
+    steps = path.split("/")[:-1]
+    return ["/".join(steps[: i + 1]) for i in range(1, len(steps))] if path.startswith("/") else []
+
+
+def _holds(where: Compare, leaf: Leaf) -> bool:
+    wanted: Any = where.value
+    if where.operator == "in":
+        return any(kind_of(leaf.value) == kind_of(value) and leaf.value == value for value in wanted)
+    if kind_of(leaf.value) != kind_of(wanted):
+        return False
+    if where.operator == "eq":
+        return leaf.value == wanted
+    if where.operator == "contains":
+        return leaf.value == wanted if leaf.listed else isinstance(leaf.value, str) and wanted in leaf.value
+    return ORDERS[where.operator](leaf.value, wanted)
+
+
+def _parse(tree: Any, depth: int) -> Where:
+    if not isinstance(tree, Mapping):
+        raise ValueError(f'a filter is a mapping such as {{"label": "dog"}}; got {_cut(tree)}')
+    if depth > DEPTH:
+        raise ValueError(f"a filter is at most {DEPTH} deep")
+    if len(tree) > CONDITIONS:
+        raise ValueError(f"a filter has at most {CONDITIONS} conditions; this one has {len(tree)}")
+    parts: list[Where] = []
+    for key, value in tree.items():
+        if key in ("any", "all"):
+            if not isinstance(value, list | tuple) or not value or len(value) > CONDITIONS:
+                raise ValueError(f"{key!r} joins a list of 1 to {CONDITIONS} filters; got {_cut(value)}")
+            inner = tuple(_parse(one, depth + 1) for one in value)
+            parts.append(Some(inner) if key == "any" else All(inner))
+        elif key == "not":
+            parts.append(Not(_parse(value, depth + 1)))
+        elif isinstance(value, Mapping):
+            if not value:
+                raise ValueError(f"{key!r} has no operator; there are {', '.join(OPERATORS)}")
+            parts += [_compare(str(key), operator, wanted) for operator, wanted in value.items()]
+        else:
+            parts.append(_compare(str(key), "eq", value))
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def _compare(key: str, operator: Any, value: Any) -> Compare:
+    key = str(plain(key))
+    if operator not in OPERATORS:
+        nested = f', or write the nested key "{key}.{operator}"' if isinstance(operator, str) else ""
+        raise ValueError(f"{key!r}: no operator {_cut(operator)}{_suggest(str(operator), OPERATORS)}{nested}")
+    if key in ("has", "folder") and operator not in ("eq", "ne", "in"):
+        raise ValueError(f"{key!r} has the operators eq, ne and in; got {operator!r}")
+    if operator == "exists":
+        if not isinstance(value, bool):
+            raise ValueError(f"{key!r}: exists is true or false; got {_cut(value)}")
+        return Compare(key, operator, value)
+    if operator == "in":
+        if not isinstance(value, list | tuple) or len(value) > LISTED:
+            raise ValueError(f"{key!r}: in has a list of at most {LISTED} values; got {_cut(value)}")
+        return Compare(key, operator, tuple(_value(key, operator, one) for one in value))
+    value = _value(key, operator, value)
+    if isinstance(value, bool) and operator in ORDERS:
+        raise ValueError(f"{key!r}: {operator} compares numbers or texts; got {_cut(value)}")
+    return Compare(key, operator, value)
+
+
+def _value(key: str, operator: str, value: Any) -> Any:
+    wanted = plain(value)
+    if wanted is None:
+        hint = 'use {"in": [...]} or {"contains": ...}' if isinstance(value, list) else 'use {"exists": false} for null'
+        raise ValueError(f"{key!r}: {operator} compares a text, a number or true and false; got {_cut(value)}; {hint}")
+    if key in ("has", "folder") and not isinstance(wanted, str):
+        raise ValueError(f"{key!r} compares a text; got {_cut(value)}")
+    return (wanted.rstrip("/") or wanted) if key == "folder" and isinstance(wanted, str) else wanted
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggest(name: Any, known: Collection[str]) -> str:
+    near = get_close_matches(str(name), list(known), 1, 0.5)
+    shown = list(known)
+    more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
+    start = f", did you mean {near[0]!r}? There are" if near else "; there are"
+    return f"{start} {', '.join(shown[:20]) or 'none'}{more}"
