@@ -26,6 +26,7 @@ _home = {
     "evaluate": "evaluation",
     "load": "checkpoint",
     "load_tower": "checkpoint",
+    "open_index": "search",
     "save": "checkpoint",
     "score": "scoring",
 }
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_tower",
+    "open_index",
     "save",
     "score",
 ]

@@ -11,6 +11,7 @@ from align.model import Tower as Tower
 from align.objective import Objective as Objective
 from align.objective import Term as Term
 from align.scoring import score as score
+from align.search import open_index as open_index
 from align.values import BadSample as BadSample
 from align.values import Batch as Batch
 from align.values import Embeddings as Embeddings

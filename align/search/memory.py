@@ -69,11 +69,8 @@ class MemoryIndex:
     ) -> tuple[Tensor, Tensor]:
         """Return the best samples of each query, see ``Index.search``."""
         values, sample = self._of(of)
-        if where is not None:
-            passed = torch.isin(sample, self.numbers(of, where))
-            values, sample = values[passed], sample[passed]
-        rows = values[:, :-1] * values[:, -1:] if scaled else values[:, :-1]
-        return find_best(query, rows, sample, k)
+        keep = None if where is None else torch.isin(sample, self.numbers(of, where))
+        return find_best(query, values[:, :-1], sample, k, norm=values[:, -1] if scaled else None, keep=keep)
 
     def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
         """Return the rows of these samples, each with its norm."""

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from align.model import JointModel
-from align.scoring import How, choose, list_unread
+from align.scoring import How
+from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
 from align.search.index import Index
 from align.search.item import Found, Hit
-from align.search.parts import Part, name_parts
+from align.search.near import BOUND, fold_near
+from align.search.parts import Part, check_parts, name_parts, nearest
+from align.search.rule import Rule, make_rule
+from align.search.threshold import find_calibrated
 from align.search.where import Where, parse
 
 Query = Mapping[str, Any] | Sequence[Part]
 """``{modality: input}``, or parts with weights."""
 
 
-def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = ()) -> Searcher:
-    """Open an index folder for search.
-
-        index = align.open_index("idx")
-        index.search({"audio": wave, "text": "at night"}, of="image", k=10, where={"year": {"gte": 2020}})
-
-    model: a JointModel, or a name that ``align.load`` takes. None loads the model that the index names.
-
-    Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
-    damaged, newer than this align, or of another model.
-    """
-    raise NotImplementedError
-
-
 @final
 class Searcher:
-    """An index and its model."""
+    """An index and its model. Several threads may ask one searcher.
 
-    def __init__(self, index: Index, model: JointModel):
+    device: where blocks of rows are scored. None: the model's.
+    """
+
+    def __init__(self, index: Index, model: JointModel, *, device: torch.device | str | None = None):
         self.index = index
         self.model = model
+        self.device = torch.device(model.device if device is None else device)
 
     def embed(self, parts: Sequence[Part]) -> list[Tensor]:
-        """Return the embedding (D,) of each part, on the CPU."""
+        """Return the embedding (D,) of each part, on the CPU.
+
+        Raises ValueError for a modality that the model lacks, with the nearest, and as ``JointModel.embed`` does.
+        """
+        check_parts(parts, self.model.modalities)
         out: list[Tensor | None] = [part.value if isinstance(part.value, Tensor) else None for part in parts]
         for m in dict.fromkeys(part.modality for part in parts):
             places = [i for i, part in enumerate(parts) if part.modality == m and out[i] is None]
@@ -63,28 +61,45 @@ class Searcher:
         *,
         where: Where | Mapping[str, Any] | None = None,
         how: How | None = None,
-        threshold: float | None = None,
+        threshold: float | Literal["calibrated"] | None = None,
         text: str | None = None,
         fold: bool = False,
+        near: float = BOUND,
+        rerank: int = 1000,
     ) -> Found:
         """Return the k best samples by their rows of modality ``of``.
 
-        A modality's query vector is the sum of its parts' unit vectors by their weights. The score is the rule's over
-        these vectors, so a part's weight is a factor of its score.
+        A modality's query vector is the sum of its parts' unit vectors by their weights, and the score is the rule's
+        over these vectors. For one part of weight 1 a modality it is exactly ``align.score``.
+
+        - "cosine": the sum of the parts' cosines by their weights.
+        - "objective": in a pairwise term the weight is a factor of the part's share. A Symile term takes the product
+          of the modalities' vectors: two texts of weights 1 and -1 beside a picture ask, in the light of the picture,
+          for the first and against the second. A volume or an area reads the direction of the vectors only.
+        - "mip": the product of the modalities' vectors, as in a Symile term.
+
+        A minus sign on all parts of a modality would turn the whole order of a product round, and two such signs would
+        cancel. So a product, a volume or an area does not read it: such a term is left out, with a note. Where no term
+        is left, cosine scores. "mip", and "objective" where it was asked for, raise ValueError then.
 
         Args:
-            query: one or more parts.
+            query: one or more parts. None of them, with ``text``, is a search of the captions alone.
             where: a filter, see ``align.search.where``.
             how: see ``align.score``. None: as ``align.scoring.choose`` says.
-            threshold: the least score of a hit. None: no threshold.
-            text: full text that is joined with the vectors by reciprocal rank fusion (Cormack et al. 2009, SIGIR).
-            fold: near duplicates become one hit, see ``Hit.same``.
+            threshold: the least score of a hit, see ``align.search.threshold``. "calibrated": the stored one. With
+                ``text`` it holds for the vectors' hits. None: no threshold.
+            text: words for the captions' full text, joined with the vectors' order, see ``align.search.hybrid``.
+            fold: near duplicates become one hit, see ``Hit.same``. near: their least cosine.
+            rerank: volumes and areas are measured of this many samples at least, the best by cosine. It is exact for
+                an index that has no more.
 
-        Raises ValueError for a modality that the model or the index lacks, and for a bad filter.
+        Raises ValueError for a modality that the model or the index lacks, weights that are all 0 or no numbers, a
+        bad filter, and a k below 1.
         """
         parts = [Part(m, x) for m, x in query.items()] if isinstance(query, Mapping) else list(query)
-        vectors = self.embed(parts)
-        return self.find(parts, vectors, of, k, where=where, how=how, threshold=threshold, text=text, fold=fold)
+        vectors = self.embed(parts) if parts or text is None else []
+        options: dict[str, Any] = {"where": where, "how": how, "threshold": threshold, "text": text}
+        return self.find(parts, vectors, of, k, fold=fold, near=near, rerank=rerank, **options)
 
     def find(
         self,
@@ -95,28 +110,114 @@ class Searcher:
         *,
         where: Where | Mapping[str, Any] | None = None,
         how: How | None = None,
-        threshold: float | None = None,
+        threshold: float | Literal["calibrated"] | None = None,
         text: str | None = None,
         fold: bool = False,
+        near: float = BOUND,
+        rerank: int = 1000,
     ) -> Found:
-        """Return the best samples for parts that are embedded already. vectors: (D,) of each part."""
+        """Return the best samples for parts that are embedded already, see ``search``. vectors: (D,) of each part."""
         start = time.perf_counter()
+        self._check(of, k)
         tree = parse(where) if isinstance(where, Mapping) else where
-        whole: dict[str, Tensor] = {}
-        for part, vector in zip(parts, vectors, strict=True):
-            whole[part.modality] = whole.get(part.modality, 0) + part.weight * F.normalize(vector.float(), dim=-1)[None]
-        how = how or choose(self.model.terms, whole, of)
-        total = torch.stack(list(whole.values())).sum(0)  # (1, D)
-        scores, samples = self.index.search(total, of, k, tree)
-        names, hits = name_parts(parts), []
-        numbers = samples[0].tolist()
-        for rank, (value, number, item) in enumerate(
-            zip(scores[0].tolist(), numbers, self.index.items(numbers), strict=True), 1
-        ):
-            rows = F.normalize(self.index.rows(of, [number]).values, dim=1)  # pyright: ignore[reportArgumentType]
-            row = rows[(rows @ total[0]).argmax()]
-            cosines = {n: float(F.normalize(v.float(), dim=-1) @ row) for n, v in zip(names, vectors, strict=True)}
-            if threshold is None or value >= threshold:
-                hits.append(Hit(rank, value, number, item, cosines))
-        left = list_unread(self.model.terms, whole, of) if how == "objective" else []
-        return Found(hits, of, how, self.index.count(of, tree), time.perf_counter() - start, left)
+        count, rule = self.index.count(of, tree), None
+        if parts or text is None:
+            check_parts(parts, self.model.modalities)
+            rule = make_rule(self.model, parts, vectors, of, how)
+        least = threshold
+        if isinstance(threshold, str):
+            least = None if rule is None else find_calibrated(self.index.about, parts, of, rule.how)
+
+        def rank(n: int) -> Ranking:
+            if rule is None:
+                return list_texts(self.index, text or "", of, n, tree)
+            depth = n if text is None else max(n, DEPTH)
+            scores, samples = rule.rank(self.index, depth, tree, self.device, rerank=rerank)
+            reached = scores >= (-torch.inf if least is None else float(least))
+            ranking = Ranking(scores[reached], samples[reached])
+            return ranking if text is None else fuse(ranking, list_texts(self.index, text, of, depth, tree), n)
+
+        ranking, groups = self._fold(rank, of, k, near) if fold else _alone(rank(k))
+        hits = self._hits(ranking, groups, rule, of, name_parts(parts), vectors)
+        if rule is None:
+            return Found(hits, of, "text", count, time.perf_counter() - start)
+        notes = list(rule.notes)
+        if rule.linear is None and rerank < count:
+            notes.append(f"volumes are measured of the best {max(rerank, k)} samples of {count} by cosine")
+        if text is not None:
+            notes.append(f"words and vectors (by {rule.how}) are joined by rank, from the best {max(k, DEPTH)} of each")
+        return Found(hits, of, rule.how if text is None else "hybrid", count, time.perf_counter() - start, notes)
+
+    def like(self, sample: int, of: str, k: int = 10, *, by: Sequence[str] | None = None, **options: Any) -> Found:
+        """Return the samples that are most like one of the index, which is left out itself.
+
+        The query is its stored rows of the modalities ``by``, and the mean of them where a modality has several.
+
+        Args:
+            sample: its number.
+            by: None: its rows of ``of``, or of all modalities where it has none of these.
+            options: those of ``find``.
+
+        Raises KeyError for a number that is not in the index, ValueError where the sample has no row of ``by``.
+        """
+        self._check(of, k)
+        self.index.items([sample])
+        have = {m: values for m in self.index.modalities if len(values := self._rows(m, [sample])[0])}
+        chosen = list(by) if by is not None else [of] if of in have else [m for m in have if m in self.model.modalities]
+        for m in chosen:
+            if m not in have:
+                raise ValueError(f"the sample has no row of {m!r}; {nearest(m, have)}")
+        parts = [Part(m, row, 1 / len(have[m])) for m in chosen for row in have[m]]
+        found = self.find(parts, [part.value for part in parts], of, k + 1, **options)
+        kept = [hit for hit in found.hits if hit.sample != sample][:k]
+        hits = [
+            hit._replace(rank=rank, same=tuple(n for n in hit.same if n != sample)) for rank, hit in enumerate(kept, 1)
+        ]
+        return replace(found, hits=hits)
+
+    def _check(self, of: str, k: int) -> None:
+        if of not in self.index.modalities:
+            raise ValueError(f"the index has no {of!r}; {nearest(of, self.index.modalities)}")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+
+    def _rows(self, of: str, samples: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        values, sample = self.index.rows(of, samples)[:2]
+        if not isinstance(values, Tensor):
+            raise TypeError("an index holds tensors (n, D)")
+        return values, sample
+
+    def _fold(self, rank: Callable[[int], Ranking], of: str, k: int, near: float) -> tuple[Ranking, list[list[int]]]:
+        """Return an order deep enough for k groups of near duplicates, and these groups."""
+        depth = k
+        while True:
+            ranking = rank(depth)
+            groups = fold_near(*self._rows(of, ranking.samples), ranking.samples.tolist(), near)
+            if len(groups) >= k or len(ranking.samples) < depth:
+                return ranking, groups[:k]
+            depth *= 4
+
+    def _hits(
+        self, ranking: Ranking, groups: list[list[int]], rule: Rule | None, of: str, names: list[str], vectors: Any
+    ) -> list[Hit]:
+        numbers, score = (
+            [group[0] for group in groups],
+            dict(zip(ranking.samples.tolist(), ranking.scores.tolist(), strict=True)),
+        )
+        cosines: dict[int, dict[str, float]] = {}
+        if rule is not None and numbers:
+            values, sample = self._rows(of, numbers)
+            _, found, places = rule.best_rows(values, sample)
+            asked = F.normalize(torch.stack([v.detach().cpu().float() for v in vectors]), dim=1)
+            table = F.normalize(values[places].float(), dim=1) @ asked.T  # (m, parts)
+            cosines = {
+                n: dict(zip(names, row, strict=True)) for n, row in zip(found.tolist(), table.tolist(), strict=True)
+            }
+        return [
+            Hit(rank, score[number], number, item, cosines.get(number, {}), tuple(same), ranking.words.get(number))
+            for rank, ((number, *same), item) in enumerate(zip(groups, self.index.items(numbers), strict=True), 1)
+        ]
+
+
+def _alone(ranking: Ranking) -> tuple[Ranking, list[list[int]]]:
+    return ranking, [[number] for number in ranking.samples.tolist()]

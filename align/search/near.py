@@ -1,0 +1,41 @@
+"""Near duplicates among hits: one of them stands for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BOUND = 0.98
+"""Cosine from which two samples are near duplicates by default."""
+
+
+def fold_near(values: Tensor, sample: Tensor, order: Sequence[int], bound: float = BOUND) -> list[list[int]]:
+    """Return the samples in groups of near duplicates, each with its best sample first, in the order of these.
+
+    A sample folds into the first group whose best sample has a row with a cosine of at least ``bound`` with one of its
+    own. So a group has no chains: each is near its best. Equal content has equal rows, so it folds at any bound.
+
+    values: (n, D) rows, sample: (n,) their samples. order: the samples, best first. Raises ValueError for a bound
+    outside of 0..1.
+    """
+    if not 0 <= bound <= 1:
+        raise ValueError(f"near is a cosine between 0 and 1, got {bound}")
+    rows = F.normalize(values.float(), dim=1)
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(sample.tolist()):
+        places.setdefault(number, []).append(place)
+    groups: list[list[int]] = []
+    heads, owner = rows[:0], torch.zeros(0, dtype=torch.long)  # rows of the best samples, and their groups
+    for number in order:
+        these = rows[places[number]]  # (r, D)
+        close = ((heads @ these.T) >= bound - 1e-6).any(dim=1)
+        if bool(close.any()):
+            groups[int(owner[close].min())].append(number)
+            continue
+        groups.append([number])
+        heads = torch.cat([heads, these])
+        owner = torch.cat([owner, torch.full((len(these),), len(groups) - 1)])
+    return groups

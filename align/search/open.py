@@ -1,0 +1,92 @@
+"""An index folder opened together with its model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from align.checkpoint import load, locate
+from align.checkpoint.fingerprint import fingerprint
+from align.search.searcher import Searcher
+
+if TYPE_CHECKING:
+    from align.model import JointModel
+
+
+def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = ()) -> Searcher:
+    """Open an index folder for search.
+
+        index = align.open_index("idx")
+        index.search({"audio": wave, "text": "at night"}, of="image", k=10, where={"year": {"gte": 2020}})
+
+    Args:
+        folder: the index, or a run with one in its folder "index".
+        model: a JointModel, or a name that ``align.load`` takes. None loads the model that the index names.
+        allow: packages beside ``align`` whose classes the model's config may name.
+
+    Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
+    damaged, newer than this align, or of another model.
+    """
+    from align.search.local import LocalIndex
+
+    place = find_index(folder)
+    index = LocalIndex.open(place)
+    try:
+        chosen = _model(index.about, place, allow) if model is None else model
+        chosen = load(chosen, allow=allow) if isinstance(chosen, str | Path) else chosen
+        check_model(index.about, place, chosen)
+    except BaseException:
+        index.close()
+        raise
+    return Searcher(index, chosen)
+
+
+def find_index(folder: str | Path) -> Path:
+    """Return the folder of an index: this one, or ``index`` in it.
+
+    Raises FileNotFoundError, with the command that makes one.
+    """
+    from align.search.local import is_index
+
+    folder = Path(folder)
+    for place in (folder, folder / "index"):
+        if is_index(place):
+            return place
+    out = (
+        "" if (folder / "model").is_dir() or (folder / "model.json").is_file() else f" --out {shlex.quote(str(folder))}"
+    )
+    named = shlex.quote(str(folder)) if not out else "MODEL"
+    raise FileNotFoundError(f"no index in {folder}; make one with: align index build {named} SHARDS{out}")
+
+
+def check_model(about: Any, folder: Path, model: JointModel) -> None:
+    """Raise ValueError where the index was made by another model, with both fingerprints."""
+    stated, given = _stated(about).get("sha256"), fingerprint(model)
+    if stated and stated != given:
+        raise ValueError(
+            f"{folder} was made by another model ({stated[:12]}, this one is {given[:12]}); "
+            f"make it anew with: align index build MODEL SHARDS --out {shlex.quote(str(folder))}"
+        )
+
+
+def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
+    """Return the folder of the model that the index names, or of the run that the index lies in."""
+    source = str(_stated(about).get("source") or "")
+    try:
+        if source:
+            return locate(source)
+        raise FileNotFoundError
+    except (FileNotFoundError, ValueError) as error:
+        try:
+            return locate(folder.parent)  # a run that was moved with its index
+        except (FileNotFoundError, ValueError):
+            said = f"the model of {folder} is gone: {source}" if source else f"{folder} does not say where its model is"
+            raise FileNotFoundError(f'{said}; name it: --model MODEL, or open_index(…, model="MODEL")') from error
+
+
+def _stated(about: Any) -> dict[str, Any]:
+    """Return ``{"source": ..., "sha256": ...}``. An index of version 1 has the fingerprint alone."""
+    model = about.get("model") or {}
+    return {"sha256": model} if isinstance(model, str) else dict(model)

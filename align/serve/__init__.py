@@ -1,0 +1,12 @@
+"""The server: search, embeddings and classification over HTTP, and the search page."""
+
+FLOORS = (
+    ("limits", "refusal", "kinds"),
+    ("decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
+    ("decoders",),
+    ("loaded",),
+    ("service",),
+    ("metrics", "items", "embeddings", "classify"),
+    ("search_route", "guard", "status"),
+    ("app",),
+)
