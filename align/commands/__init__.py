@@ -30,6 +30,7 @@ FLOORS = (
         "evaluate",
         "import_",
         "search",
+        "serve",
         "shards_build",
         "shards_check",
         "shards_cut",
@@ -56,6 +57,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",
+    "serve": "serve:serve",
 }
 
 
