@@ -23,7 +23,8 @@ FLOORS = (
     ("errors",),
     ("named", "process", "progress", "shown", "sizes"),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "groups"),
+    ("arguments", "groups", "hits"),
+    ("calibrate",),
     (
         "config",
         "embed",
