@@ -34,6 +34,7 @@ FLOORS = (
         "index_build",
         "index_change",
         "search",
+        "serve",
         "shards_build",
         "shards_check",
         "shards_cut",
@@ -43,10 +44,12 @@ FLOORS = (
     ),
     ("index_export", "index_show", "train"),
     ("quickstart",),
+    ("demo",),
 )
 
 commands = {  # name -> module:function, in the order of a first visit
     "quickstart": "quickstart:quickstart",
+    "demo": "demo:demo",
     "train": "train:train",
     "import": "import_:import_",
     "evaluate": "evaluate:evaluate",
@@ -58,7 +61,6 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards merge": "shards_cut:merge",
     "shards filter": "shards_cut:filter_",
     "shards stats": "shards_stats:stats",
-    "embed": "embed:embed",
     "index build": "index_build:build",
     "index add": "index_build:add",
     "index delete": "index_change:delete",
@@ -67,6 +69,8 @@ commands = {  # name -> module:function, in the order of a first visit
     "index check": "index_show:check",
     "index export": "index_export:export",
     "search": "search:search",
+    "serve": "serve:serve",
+    "embed": "embed:embed",
     "doctor": "doctor:doctor",
 }
 

@@ -87,7 +87,7 @@ async def read_search(fields: Fields, files: dict[str, UploadFile], service: Ser
         "k": fields.integer("k", K, 1, limits.k),
         "where": fields.mapping("where", limits.where),
         "how": fields.choice("how", HOW),
-        "threshold": fields.number("threshold"),
+        "threshold": "calibrated" if fields.take("threshold") == "calibrated" else fields.number("threshold"),
         "text": fields.text("text", limits.text),
         "fold": fields.flag("fold"),
         "like": fields.integer("like", None, 0, 2**62),

@@ -109,7 +109,7 @@ class Service:
         *,
         where: Mapping[str, Any] | None = None,
         how: How | None = None,
-        threshold: float | None = None,
+        threshold: float | Literal["calibrated"] | None = None,
         text: str | None = None,
         fold: bool = False,
         like: int | None = None,
