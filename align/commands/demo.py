@@ -19,10 +19,12 @@ def demo(run: str = "runs/quickstart", /, *, host: str = "127.0.0.1", port: int 
         workers: processes that decode the world for the training
     """
     from align import load
+    from align.commands.groups import Weights
     from align.commands.quickstart import quickstart, update_index
-    from align.commands.serve import check_ready, serve
+    from align.commands.serve import check_installed, open_socket, serve
 
-    check_ready(host, port)  # before minutes of training
+    check_installed()  # before minutes of training
+    open_socket(host, port).close()
     folder = Path(run)
     if not _is_trained(folder):
         print(f"{run} has no trained quickstart yet: it is made first", flush=True)
@@ -30,7 +32,7 @@ def demo(run: str = "runs/quickstart", /, *, host: str = "127.0.0.1", port: int 
         if code:
             return code
     update_index(folder, load(folder))
-    return serve(run, host=host, port=port) or 0
+    return serve(run, host=host, port=port, weights=Weights())
 
 
 def _is_trained(folder: Path) -> bool:
