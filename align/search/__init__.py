@@ -30,6 +30,6 @@ FLOORS = (
     ("compose", "query", "save", "where"),
     ("conditions", "index", "version1"),
     ("hybrid", "local", "memory", "near", "rule", "threshold", "write"),
-    ("searcher",),
+    ("building", "export", "searcher"),
     ("open",),
 )

@@ -4,3 +4,12 @@ from align.search.building.build import Report, Work, add_to_index, build_index
 from align.search.building.stock import Options
 
 __all__ = ["Options", "Report", "Work", "add_to_index", "build_index"]
+
+FLOORS = (
+    ("entry", "folder", "maker", "place", "roots"),
+    ("chosen", "files", "staging"),
+    ("stock",),
+    ("changes", "embed"),
+    ("fill",),
+    ("build",),
+)

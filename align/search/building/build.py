@@ -64,7 +64,7 @@ class Report:
     changes: Changes
     kind: str = "shard"
     resumed: int = 0
-    filled: Filled = Filled()
+    filled: Filled = field(default_factory=Filled)
     samples: int = 0
     modalities: Mapping[str, int] = field(default_factory=dict)
     bad: Mapping[str, int] = field(default_factory=dict)
