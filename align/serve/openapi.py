@@ -9,8 +9,8 @@ from align.serve.limits import Limits
 from align.serve.schemas import answer_schemas, ref, request_schemas
 
 ABOUT = (
-    "One embedding space: ask with words, pictures, sounds and clouds, alone or together, and search among any of them. "
-    "Errors have one form, and say which request would have worked."
+    "One embedding space: ask with words, pictures, sounds and clouds, alone or together, and search among any of "
+    "them. Errors have one form, and say which request would have worked."
 )
 EXAMPLES: dict[str, Any] = {
     "SearchRequest": {"query": "a red cone", "of": "image", "k": 5},
@@ -74,7 +74,9 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/items/{id}": {"get": _get("item", "An item", "Item", id)},
         "/v1/items/{id}/media/{modality}": {"get": media},
-        "/v1/items/{id}/face/{modality}": {"get": _get("face", "A file made small for a page", "Face", id, modality, row)},
+        "/v1/items/{id}/face/{modality}": {
+            "get": _get("face", "A file made small for a page", "Face", id, modality, row)
+        },
         "/v1/facets": {"get": _get("facets", "Keys that a filter can name, with counts", "Facets", where)},
         "/v1/models": {"get": _get("models", "The model", "Models")},
         "/v1/models/{name}": {"get": _get("model", "The model, by its id", "Model", name)},

@@ -98,7 +98,10 @@ def request_schemas(limits: Limits) -> dict[str, Schema]:
     return {
         "Part": part,
         "SearchRequest": record(["of"], "", **search),
-        "SearchForm": {**files, "properties": {k: v for k, v in search.items() if k != "parts"} | {"parts": text("JSON.")}},
+        "SearchForm": {
+            **files,
+            "properties": {k: v for k, v in search.items() if k != "parts"} | {"parts": text("JSON.")},
+        },
         "EmbeddingsRequest": record(
             ["input"],
             "",
@@ -177,7 +180,9 @@ def answer_schemas() -> dict[str, Schema]:
         modalities=listed(text()),
         sha256=text(),
     )
-    usage = record(["prompt_tokens", "total_tokens"], "Words of the texts.", prompt_tokens=whole(0), total_tokens=whole(0))
+    usage = record(
+        ["prompt_tokens", "total_tokens"], "Words of the texts.", prompt_tokens=whole(0), total_tokens=whole(0)
+    )
     label = record(["label", "cosine", "probability"], "", label=text(), cosine=number(), probability=maybe(number()))
     facet = record(
         ["key", "kind", "values", "distinct", "low", "high"],
@@ -222,7 +227,10 @@ def answer_schemas() -> dict[str, Schema]:
             counts={"type": "object", "additionalProperties": whole(0)},
             facets=listed(facet),
         ),
-        "Face": {**FREE, "description": "k: image, sound, cloud, text or drawing. d: its data, in base64 where binary."},
+        "Face": {
+            **FREE,
+            "description": "k: image, sound, cloud, text or drawing. d: its data, in base64 where binary.",
+        },
         "Health": record(
             ["status", "version", "model", "index", "reloads", "trouble"],
             "",
