@@ -8,5 +8,6 @@ FLOORS = (
     ("service",),
     ("metrics", "items", "embeddings", "classify"),
     ("search_route", "guard", "status"),
+    ("page",),
     ("app",),
 )
