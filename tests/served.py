@@ -19,7 +19,7 @@ from align.embedding import fingerprint
 from align.model import JointModel, Tower
 from align.preprocess import Audio, Bytes, Image, Points
 from align.search.item import Item
-from align.search.memory import MemoryIndex
+from align.search.local import LocalIndex
 from align.search.searcher import Searcher
 from align.serve.app import make_app
 from align.serve.limits import Limits
@@ -31,6 +31,7 @@ from align.values import Features, TermInfo
 COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
 TONES = {"red": 200, "green": 600, "blue": 1200}
 RATE = 8000
+DEFAULT = Limits()
 
 
 class Loudness(nn.Module):
@@ -108,10 +109,11 @@ def samples() -> dict[str, dict[str, bytes]]:
     return found
 
 
-def make_index(folder: Path, made: JointModel) -> MemoryIndex:
+def make_index(folder: Path, made: JointModel) -> LocalIndex:
     """An index of the samples, which lie in a shard."""
     shard = write_tar(folder / "test-000000.tar", samples())
-    index = MemoryIndex({"dim": D, "model": {"source": str(folder / "m"), "sha256": fingerprint(made)}})
+    about = {"dim": D, "model": {"source": str(folder / "tiny"), "sha256": fingerprint(made)}}
+    index = LocalIndex.create(folder / "index", about)
     items = [
         Item(key, {"shard": str(shard), "key": key}, [members["text.txt"].decode()], about["label"], about)
         for key, members in samples().items()
@@ -125,7 +127,7 @@ def make_index(folder: Path, made: JointModel) -> MemoryIndex:
 
 
 @contextmanager
-def serving(loaded: Loaded, limits: Limits = Limits(), **options) -> Iterator[tuple[str, Service]]:
+def serving(loaded: Loaded, limits: Limits = DEFAULT, **options) -> Iterator[tuple[str, Service]]:
     """A server on a free port, in a thread of this process, as its address and its service."""
     service = Service(loaded, limits)
     sock = bind("127.0.0.1", 0)
@@ -143,7 +145,7 @@ def serving(loaded: Loaded, limits: Limits = Limits(), **options) -> Iterator[tu
         loop.close()
 
 
-def load(folder: Path, limits: Limits = Limits(), made: JointModel | None = None) -> Loaded:
+def load(folder: Path, limits: Limits = DEFAULT, made: JointModel | None = None) -> Loaded:
     made = made or model()
     loaded = Loaded(made, Searcher(make_index(folder, made), made), limits, name="tiny", sha256=fingerprint(made))
     loaded.decoders.start()

@@ -23,13 +23,15 @@ FLOORS = (
     ("errors",),
     ("named", "process", "progress", "shown", "sizes"),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "groups"),
+    ("arguments", "groups", "hits"),
+    ("calibrate",),
     (
         "config",
         "embed",
         "evaluate",
         "import_",
         "search",
+        "serve",
         "shards_build",
         "shards_check",
         "shards_cut",
@@ -56,6 +58,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
     "search": "search:search",
+    "serve": "serve:serve",
 }
 
 

@@ -78,9 +78,8 @@ def run(place: Any, loaded: Any, limits: Any, sock: Any, hosts: list[str], token
     service = Service(loaded, limits)
     reloader = Reloader(place, service)
     app = make_app(service, hosts=[*LOOPBACK, *hosts], token=token)
-    server = make_server(
-        app, service, sock, reload=reloader.reload, started=lambda: _say(sock, loaded.reason if loaded.searcher is None else "", token)
-    )  # fmt: skip
+    reason = loaded.reason if loaded.searcher is None else ""
+    server = make_server(app, service, sock, reload=reloader.reload, started=lambda: print_address(sock, reason, token))
     reloader.start()
     try:
         asyncio.run(server.run_on_socket())
@@ -99,7 +98,7 @@ def read_token(token: str | None, file: str | None) -> str:
     return found or ""
 
 
-def _say(sock: Any, reason: str, token: str) -> None:
+def print_address(sock: Any, reason: str, token: str) -> None:
     """Print the address. Where other machines reach the server, say so."""
     host, port = sock.getsockname()[:2]
     everywhere = host in ("0.0.0.0", "::")

@@ -25,10 +25,11 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("exact", "item", "linear", "parts"),
-    ("compose", "query", "where"),
-    ("index", "save", "version1"),
-    ("hybrid", "memory", "near", "rule", "threshold", "write"),
+    ("exact", "item", "linear"),
+    ("leaves", "members", "parts"),
+    ("compose", "query", "save", "where"),
+    ("conditions", "index", "version1"),
+    ("hybrid", "local", "memory", "near", "rule", "threshold", "write"),
     ("searcher",),
     ("open",),
 )

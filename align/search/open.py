@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
+from align.search.local import LocalIndex
 from align.search.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
     damaged, newer than this align, or of another model.
     """
-    from align.search.local import LocalIndex
-
     place = find_index(folder)
     index = LocalIndex.open(place)
     try:
@@ -43,22 +42,19 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     return Searcher(index, chosen)
 
 
-def find_index(folder: str | Path) -> Path:
+def find_index(folder: str | Path, model: str = "") -> Path:
     """Return the folder of an index: this one, or ``index`` in it.
 
-    Raises FileNotFoundError, with the command that makes one.
+    Raises FileNotFoundError, with the command that makes one. model: its model as the user named it.
     """
-    from align.search.local import is_index
-
     folder = Path(folder)
     for place in (folder, folder / "index"):
-        if is_index(place):
+        if (place / "index.json").is_file():
             return place
-    out = (
-        "" if (folder / "model").is_dir() or (folder / "model.json").is_file() else f" --out {shlex.quote(str(folder))}"
-    )
-    named = shlex.quote(str(folder)) if not out else "MODEL"
-    raise FileNotFoundError(f"no index in {folder}; make one with: align index build {named} SHARDS{out}")
+    named = shlex.quote(str(folder))
+    is_model = any((folder / name).exists() for name in ("model.json", "checkpoints", "model"))
+    command = f"{named} SHARDS" if is_model else f"{shlex.quote(model) if model else 'MODEL'} SHARDS --out {named}"
+    raise FileNotFoundError(f"no index in {folder}; make one with: align index build {command}")
 
 
 def check_model(about: Any, folder: Path, model: JointModel) -> None:

@@ -3,11 +3,11 @@
 FLOORS = (
     ("limits", "refusal", "kinds"),
     ("decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
-    ("decoders",),
+    ("decoders", "schemas"),
+    ("openapi",),
     ("loaded",),
     ("service",),
-    ("metrics", "items", "embeddings", "classify"),
-    ("search_route", "guard", "status"),
-    ("page",),
-    ("app",),
+    ("metrics", "items", "embeddings", "classify", "loading"),
+    ("search_route", "guard", "status", "docs"),
+    ("app", "server"),
 )

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from align.serve import classify, embeddings, items, search_route, status
+from align.serve import classify, docs, embeddings, items, search_route, status
 from align.serve.guard import Guard
 from align.serve.metrics import Metrics
 from align.serve.refusal import Refusal
@@ -51,6 +51,9 @@ def list_routes() -> list[Route]:
         Route("/v1/models/{name:path}", status.model, methods=["GET"]),
         Route("/healthz", status.healthz, methods=["GET"]),
         Route("/metrics", status.metrics, methods=["GET"]),
+        Route("/openapi.json", docs.openapi, methods=["GET"]),
+        Route("/docs", docs.docs, methods=["GET"]),
+        Route("/docs.css", docs.style, methods=["GET"]),
     ]
 
 

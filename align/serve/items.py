@@ -26,7 +26,8 @@ async def item(request: Request) -> Response:
     """Answer with an item."""
     service: Service = request.app.state.service
     number = read_number(request)
-    return Json(item_json(number, await service.item(number), await service.members(number)))
+    found = await service.item(number)
+    return Json(item_json(number, found, (await service.members([found]))[0]))
 
 
 async def media(request: Request) -> Response:

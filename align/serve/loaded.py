@@ -16,7 +16,7 @@ from align.media.medium import Face
 from align.model import JointModel
 from align.page.faces import size
 from align.search.searcher import Searcher
-from align.search.where import Where, parse
+from align.search.where import Where, conditions, parse
 from align.serve.batching import Batcher, as_row
 from align.serve.decoders import Decoders
 from align.serve.decoding import Task
@@ -84,11 +84,21 @@ class Loaded:
             raise Refusal(422, f"the index has no {of[:60]!r}; {hint}", code="unknown_modality", param="of")
 
     def parse(self, where: Mapping[str, Any] | None) -> Where | None:
-        """Return a filter's tree. Raises Refusal (422)."""
+        """Return a filter's tree. Raises Refusal (422), also for one that asks where the files lie on this machine."""
         try:
-            return parse(where) if where else None
+            tree = parse(where) if where else None
         except ValueError as error:
             raise Refusal(422, str(error), code="bad_filter", param="where") from None
+        for condition in conditions(tree) if tree is not None else ():
+            if condition.key == "shard":
+                raise Refusal(422, "shard is no key of a filter here; key is", code="bad_filter", param="where")
+            values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            if condition.key == "folder" and (
+                condition.operator not in ("eq", "ne", "in", "exists") or any(str(v).startswith("/") for v in values)
+            ):
+                hint = "folder is a path below the indexed folder, and is asked by eq or in"
+                raise Refusal(422, hint, code="bad_filter", param="where")
+        return tree
 
     def suffix(self, modality: str, name: str) -> str:
         """Return a suffix of a visitor's file name where the modality's files have it, else the usual one."""

@@ -136,9 +136,9 @@ class Members:
         for name in sorted(rows, key=lambda name: (rows[name].modality, rows[name].number, name)):
             found.setdefault(rows[name].modality, []).append(name)
         for modality in self._names:
-            if modality != "label" and modality not in found and (name := find_mapped(modality, self._names, names)):
-                if name in names:
-                    found[modality] = [name]
+            name = find_mapped(modality, self._names, names)
+            if modality != "label" and modality not in found and name in names:
+                found[modality] = [str(name)]
         return found
 
 

@@ -29,6 +29,7 @@ async def search(request: Request) -> Response:
     fields, files = await read_request(request, service.limits)
     asked = await read_search(fields, files, service)
     found = await service.search(**asked)
+    members = await service.members([hit.item for hit in found.hits])
     hits = [
         {
             "rank": hit.rank,
@@ -37,9 +38,9 @@ async def search(request: Request) -> Response:
             "cosines": dict(hit.cosines),
             "same": list(hit.same),
             "text_rank": hit.text_rank,
-            "item": item_json(hit.sample, hit.item, await service.members(hit.sample)),
+            "item": item_json(hit.sample, hit.item, files),
         }
-        for hit in found.hits
+        for hit, files in zip(found.hits, members, strict=True)
     ]
     return Json(found_json(found, hits, time.perf_counter() - started))
 
@@ -87,7 +88,7 @@ async def read_search(fields: Fields, files: dict[str, UploadFile], service: Ser
         "k": fields.integer("k", K, 1, limits.k),
         "where": fields.mapping("where", limits.where),
         "how": fields.choice("how", HOW),
-        "threshold": fields.number("threshold"),
+        "threshold": "calibrated" if fields.take("threshold") == "calibrated" else fields.number("threshold"),
         "text": fields.text("text", limits.text),
         "fold": fields.flag("fold"),
         "like": fields.integer("like", None, 0, 2**62),

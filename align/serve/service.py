@@ -7,6 +7,8 @@ its place between two requests, and none is dropped.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ from align.serve.refusal import Refusal, suggest
 
 Form = Literal["original", "shown"]
 T = TypeVar("T")
+TRIES = 3
+log = logging.getLogger("align.serve")
 
 
 @final
@@ -111,7 +115,7 @@ class Service:
         *,
         where: Mapping[str, Any] | None = None,
         how: How | None = None,
-        threshold: float | None = None,
+        threshold: float | Literal["calibrated"] | None = None,
         text: str | None = None,
         fold: bool = False,
         like: int | None = None,
@@ -125,12 +129,12 @@ class Service:
             loaded.check_of(of)
             if like is not None:
                 self._number(loaded, like)
-                more = {"where": where, "how": how, "threshold": threshold, "fold": fold}
-                return await self._in_thread(lambda: searcher.like(like, of, k, **more))
+                more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "fold": fold}
+                return await self._in_thread(lambda: _again(lambda: searcher.like(like, of, k, **more)))
             vectors = await asyncio.gather(*(self._vector(loaded, part) for part in parts))
             asked = [Part(part.modality, vector, part.weight) for part, vector in zip(parts, vectors, strict=True)]
-            more = {"where": where, "how": how, "threshold": threshold, "text": text, "fold": fold}
-            return await self._in_thread(lambda: searcher.find(asked, vectors, of, k, **more))
+            more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "text": text, "fold": fold}
+            return await self._in_thread(lambda: _again(lambda: searcher.find(asked, vectors, of, k, **more)))
 
     async def embed(self, modality: str, inputs: Sequence[str | bytes | tuple[bytes, str]]) -> Tensor:
         """Return (n, D) for texts or files. A file is its bytes, or (bytes, name)."""
@@ -165,10 +169,10 @@ class Service:
         with self.using() as loaded:
             return await self._in_thread(lambda: self._number(loaded, number))
 
-    async def members(self, number: int) -> list[Member]:
-        """Return the files of an item. An item whose files are not at hand has none."""
+    async def members(self, items: Sequence[Item]) -> list[list[Member]]:
+        """Return the files of each item. An item whose files are not at hand has none."""
         with self.using() as loaded:
-            return await self._in_thread(lambda: self._members(loaded, self._number(loaded, number)))
+            return await self._in_thread(lambda: [self._members(loaded, item) for item in items])
 
     async def media(
         self, number: int, modality: str, row: int = 0, *, member: str | None = None, form: Form = "shown"
@@ -291,8 +295,31 @@ class Service:
         return Task(kind, member.modality, member.suffix, data)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work. An error of the search's (ValueError) becomes a 422."""
+        """Run blocking work. An error of the search's (ValueError) becomes a 422, one of the disk's a 503."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except ValueError as error:
-            raise Refusal(422, str(error)) from None
+            damaged = " damaged" in str(error)
+            raise Refusal(503 if damaged else 422, hide_paths(str(error))) from None
+        except OSError as error:
+            log.error("the index cannot be read: %s", error)
+            raise Refusal(503, "the index cannot be read; the server's log says why", retry=5) from None
+
+
+def hide_paths(text: str) -> str:
+    """Return a message with the names of files and folders in place of their paths.
+
+    >>> hide_paths("/home/me/idx/segments/1.x is damaged")
+    '1.x is damaged'
+    """
+    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"]+/)*([^\s/:'\"]+)", r"\1", text)
+
+
+def _again(work: Callable[[], T]) -> T:
+    """Return work's value. It is done again where an item that it found has been deleted meanwhile (KeyError)."""
+    for _ in range(TRIES - 1):
+        try:
+            return work()
+        except KeyError:
+            continue
+    return work()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from align.search.exact import find_best
+from align.search.exact import find_best, join_best
 from align.search.local.segments import Mapped
 from align.values import Rows
-
-BLOCK = 1 << 16  # rows that are scored, or gathered, at a time
-SPARSE = 0.5  # share of rows that pass, below which they are gathered before they are scored
 
 
 def search_segments(
@@ -22,12 +19,12 @@ def search_segments(
 
     passed: for each sample number whether it may be found, or None for all.
     """
-    q = len(query)
-    best, found = torch.empty(q, 0), torch.empty(q, 0, dtype=torch.long)
-    for values, sample in _blocks(segments, passed, scaled):
-        scores, samples = find_best(query, values, sample, k)
-        best, found = merge(torch.cat([best, scores.cpu()], 1), torch.cat([found, samples.cpu()], 1), k)
-    return best, found
+    pieces = []
+    for values, norm, sample in segments:
+        keep = None if passed is None else passed[sample]
+        scores, samples = find_best(query, values, sample, k, norm=norm if scaled else None, keep=keep)
+        pieces.append((scores.cpu(), samples.cpu()))
+    return join_best(pieces, k)
 
 
 def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, dim: int) -> Rows:
@@ -49,31 +46,3 @@ def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, 
     numbers = torch.cat(sample)
     order = numbers.argsort(stable=True)
     return Rows(torch.cat(values)[order], numbers[order])
-
-
-def merge(best: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k best of candidates (q, c), in which a sample may stand several times: its best score counts."""
-    order = best.argsort(dim=1, descending=True, stable=True)
-    best, found = best.gather(1, order), found.gather(1, order)
-    order = found.argsort(dim=1, stable=True)  # a sample's best first
-    best, found = best.gather(1, order), found.gather(1, order)
-    again = torch.zeros_like(found, dtype=torch.bool)
-    again[:, 1:] = found[:, 1:] == found[:, :-1]
-    best = best.masked_fill(again, -torch.inf)
-    most = int((~again).sum(1).max()) if found.numel() else 0
-    order = best.argsort(dim=1, descending=True, stable=True)[:, : min(k, most)]
-    return best.gather(1, order), found.gather(1, order)
-
-
-def _blocks(segments: Sequence[Mapped], passed: Tensor | None, scaled: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    for values, norm, sample in segments:
-        for start in range(0, len(sample), BLOCK):
-            block, numbers = values[start : start + BLOCK], sample[start : start + BLOCK]
-            length = norm[start : start + BLOCK]
-            if passed is not None:
-                keep = passed[numbers]
-                if not keep.all():
-                    chosen = keep.nonzero()[:, 0]
-                    block, numbers, length = block[chosen], numbers[chosen], length[chosen]
-            if len(numbers):
-                yield (block.float() * length[:, None] if scaled else block), numbers
