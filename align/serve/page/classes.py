@@ -45,7 +45,8 @@ async def guess_class(part: Asked, classes: Sequence[str], space: Space) -> Gues
 
 async def read_item(part: Asked, space: Space) -> Tensor:
     """Return the embedding (D,) of an item's first file of a modality."""
-    places = [place for place in await space.members(part.value) if place.modality == part.modality]
+    (item,) = await space.items([part.value])
+    places = [place for place in await space.members(item) if place.modality == part.modality]
     if not places or part.modality in space.texts:
         raise Trouble(f"Item {part.value} has no file of {part.modality} to tell apart.", "classes")
     data = await space.content(part.value, part.modality, places[0].row)

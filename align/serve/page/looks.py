@@ -37,7 +37,7 @@ class Look(NamedTuple):
 
 async def find_look(space: Space, number: int, item: Item, modality: str) -> Look:
     """Return the look of an item's first row of a modality."""
-    place = next((place for place in await space.members(number) if place.modality == modality), None)
+    place = next((place for place in await space.members(item) if place.modality == modality), None)
     if place is not None:
         return await make_look(space, number, item, place)
     if item.captions and modality in space.texts:

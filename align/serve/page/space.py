@@ -146,10 +146,10 @@ class Space:
         with _troubles():
             return [await self.service.item(number) for number in numbers]
 
-    async def members(self, number: int) -> list[Place]:
+    async def members(self, item: Item) -> list[Place]:
         """Return the files of an item."""
         with _troubles():
-            return [Place(one.modality, one.row, one.suffix) for one in await self.service.members(number)]
+            return [Place(one.modality, one.row, one.suffix) for one in (await self.service.members([item]))[0]]
 
     async def face(self, number: int, modality: str, row: int) -> Face | None:
         """Return a file made small, or None where it cannot be shown."""

@@ -66,7 +66,7 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
             about = {**item.json, "source": {"key": item.key, "item": number}}
             members = {
                 f"{modality}.{row}.{suffix}": await space.content(number, modality, row)
-                for modality, row, suffix in await space.members(number)
+                for modality, row, suffix in await space.members(item)
             }
             for name, content in {**members, "json": json.dumps(about, ensure_ascii=False).encode()}.items():
                 entry = tarfile.TarInfo(f"{key}.{name}")
