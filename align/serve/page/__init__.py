@@ -5,10 +5,10 @@ from align.serve.page.routes import page_routes
 __all__ = ["page_routes"]
 
 FLOORS = (
-    ("filters", "space"),
-    ("query",),
+    ("filters", "trouble"),
+    ("query", "space"),
     ("looks", "reply"),
     ("view", "classes", "kit", "take"),
-    ("item",),
+    ("item", "answer"),
     ("routes",),
 )

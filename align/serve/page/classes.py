@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from align.search.parts import Part
+import torch
+from torch import Tensor
+
 from align.serve.page.query import Asked
 from align.serve.page.space import Space
+from align.serve.page.trouble import Trouble
 
 SHOWN = 12
 
@@ -28,14 +31,23 @@ class Guess(NamedTuple):
     are_shares: bool
 
 
-async def guess_class(asked: Asked, classes: Sequence[str], part: Part, space: Space) -> Guess:
+async def guess_class(part: Asked, classes: Sequence[str], space: Space) -> Guess:
     """Return the bars of class names for one part."""
-    found = await space.classify(classes, part.modality, part.value)
-    shares = all(value >= 0 for _, value in found) and abs(sum(value for _, value in found) - 1) < 1e-3
-    most = max([1e-9, *(abs(value) for _, value in found)]) if not shares else 1.0
+    vector = torch.tensor(part.value) if part.form == "vector" else await read_item(part, space)
+    values, shares = await space.classify(classes, part.modality, vector)
+    most = 1.0 if shares else max([1e-9, *map(abs, values.values())])
     bars = [
         ClassBar(name, f"{value:.1%}" if shares else f"{value:.3f}", 100 * max(0.0, value) / most)
-        for name, value in found[:SHOWN]
+        for name, value in list(values.items())[:SHOWN]
     ]
-    title = asked.name if asked.form == "vector" else f"the {asked.modality}"
-    return Guess(title, bars, shares)
+    return Guess(part.name if part.form == "vector" else f"the {part.modality}", bars, shares)
+
+
+async def read_item(part: Asked, space: Space) -> Tensor:
+    """Return the embedding (D,) of an item's first file of a modality."""
+    (item,) = await space.items([part.value])
+    places = [place for place in await space.members(item) if place.modality == part.modality]
+    if not places or part.modality in space.texts:
+        raise Trouble(f"Item {part.value} has no file of {part.modality} to tell apart.", "classes")
+    data = await space.content(part.value, part.modality, places[0].row)
+    return await space.embed(part.modality, data, f"item.{places[0].suffix}")

@@ -21,7 +21,8 @@ class Look(NamedTuple):
     """A file on the page.
 
     element: as of ``Face``, or "nothing". source: the address that a picture or a player loads. still, data: addresses
-    of its drawing and of the face that a script draws. original: the address of the stored bytes.
+    of its drawing and of the face that a script draws. original: the address of the stored bytes. up: the axis of a
+    cloud that stands upright.
     """
 
     modality: str
@@ -31,11 +32,12 @@ class Look(NamedTuple):
     data: str = ""
     original: str = ""
     lines: Sequence[str] = ()
+    up: str = "z"
 
 
 async def find_look(space: Space, number: int, item: Item, modality: str) -> Look:
     """Return the look of an item's first row of a modality."""
-    place = next((place for place in await space.members(number) if place.modality == modality), None)
+    place = next((place for place in await space.members(item) if place.modality == modality), None)
     if place is not None:
         return await make_look(space, number, item, place)
     if item.captions and modality in space.texts:
@@ -57,7 +59,7 @@ async def make_look(space: Space, number: int, item: Item, place: Place) -> Look
         return Look(modality, "text", original=original, lines=lines[:LINES])
     look = f"look/{number}/{modality}/{row}"
     source = space.link(number, modality, row, shown=True)
-    return Look(modality, element, source, f"{look}?as=still", f"{look}?as=data", original)
+    return Look(modality, element, source, f"{look}?as=still", f"{look}?as=data", original, up=space.up(modality))
 
 
 async def draw_still(space: Space, number: int, modality: str, row: int) -> tuple[bytes, str] | None:
@@ -65,7 +67,7 @@ async def draw_still(space: Space, number: int, modality: str, row: int) -> tupl
     face = await space.face(number, modality, row)
     match face.element if face is not None else "":
         case "cloud":
-            return await run_in_threadpool(draw_cloud, face, up=space.up), "image/png"
+            return await run_in_threadpool(draw_cloud, face, up=space.up(modality)), "image/png"
         case "sound":
             return draw_wave(face), "image/svg+xml"
         case "drawing":

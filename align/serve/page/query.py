@@ -12,21 +12,13 @@ from urllib.parse import urlencode
 import numpy as np
 
 from align.serve.page.filters import Filter, read_filters, write_filters
+from align.serve.page.trouble import Trouble
 
 Fields = Sequence[tuple[str, Any]]
 """Names and values of a form in the order of the document."""
 
 FIRST, MOST = 24, 240  # hits on a page
-PARTS, CLASSES = 16, 100
-
-
-@final
-class Trouble(Exception):
-    """A sentence for the user, about one place of the page: "parts", "filters", "of", "classes" or "" for all."""
-
-    def __init__(self, sentence: str, place: str = "", status: int = 422, wait: int | None = None):
-        super().__init__(sentence)
-        self.sentence, self.place, self.status, self.wait = sentence, place, status, wait
+PARTS, CLASSES = 8, 100
 
 
 @final
@@ -87,8 +79,9 @@ class Query:
 def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Query:
     """Return the query that a form's fields state.
 
-    The fields ``weight`` and ``minus`` are about the parts before them, back to the last ``weight``. ``drop`` is the
-    place of a chip that the user takes away: of a part that is not the first ``text``.
+    The fields ``weight`` and ``minus`` are about the parts before them, back to the last ``weight``. ``as`` is the
+    modality of the files before it. ``drop`` is the place of a chip that the user takes away. A chip is a part that is
+    not the first ``text``.
 
     Args:
         texts: modalities that words ask in. The first is asked.
@@ -117,8 +110,10 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
             case "vector":
                 modality, label, vector = _read_vector(value)
                 parts.append(Asked("vector", modality, vector, 1.0, label))
-            case "as" if value and new and parts[new[-1]].form == "file":
-                parts[new[-1]] = replace(parts[new[-1]], modality=value)
+            case "as":
+                for i in new:
+                    if parts[i].form == "file" and not parts[i].modality:
+                        parts[i] = replace(parts[i], modality=value)
                 continue
             case "weight":
                 weight = _read_number(value, "a weight", "parts", 1.0)

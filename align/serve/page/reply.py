@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.page.templates import environment
-from align.serve.page.query import Fields, Trouble, write_vector
+from align.serve.page.query import Fields, write_vector
+from align.serve.page.trouble import Trouble
 
 POLICY = "; ".join(
     f"{name} {value}"
@@ -32,7 +33,7 @@ POLICY = "; ".join(
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(self), geolocation=()",
     "cache-control": "no-store",
     "vary": "x-part",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,23 +12,25 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from align.search.item import Found
-from align.search.parts import Part
-from align.serve.page.classes import Guess, guess_class
-from align.serve.page.filters import make_panels, make_where
+from align.serve.page.answer import embed_files, find, guess_classes, list_panels
+from align.serve.page.classes import Guess
 from align.serve.page.item import show_item
 from align.serve.page.kit import send_kit
 from align.serve.page.looks import draw_still, find_look, write_face
-from align.serve.page.query import Asked, Query, Trouble, read_query
+from align.serve.page.query import Asked, Query, read_query
 from align.serve.page.reply import FOREVER, read_fields, reply
 from align.serve.page.space import Space
 from align.serve.page.take import take
+from align.serve.page.trouble import Trouble
 from align.serve.page.view import make_cards, make_chips, say_found, write_score, write_seconds
+from align.serve.service import Service
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def page_routes(space: Space) -> list[Route]:
+def page_routes(service: Service) -> list[Route]:
     """Return the routes of the search page: "/", "/item/N", "/look/N/MODALITY/ROW", "/take" and "/kit/NAME"."""
+    space = Space(service)
 
     async def page(request: Request) -> Response:
         return await show_page(request, space)
@@ -57,12 +59,12 @@ async def show_page(request: Request, space: Space) -> Response:
     With the header ``X-Part: results`` it is the results alone, for the page's script.
     """
     start = time.perf_counter()
-    counts = await space.count()
-    among = list(counts)
-    query, found, trouble, guesses = Query(of=among[0] if among else ""), None, None, []
+    counts: dict[str, int] = {}
+    query, found, trouble, guesses = Query(), None, None, []
     try:
-        fields = await read_fields(request)
-        query = read_query(fields, space.texts, among)
+        counts = await space.count()
+        query = Query(of=next(iter(counts), ""))
+        query = read_query(await read_fields(request), space.texts, list(counts))
         query = await embed_files(query, space)
         guesses = await guess_classes(query, space)
         found = await find(query, space)
@@ -76,67 +78,12 @@ async def show_page(request: Request, space: Space) -> Response:
     if not only:
         words, chips = await _chips(query, space)
         values |= {"words": words, "chips": chips, "counts": counts, "examples": []}
-        values |= {"about": {"title": space.title, "model": space.model, "texts": list(space.texts), "takes": sorted(space.takes)}}
-        if found is None and not query.parts:
+        values |= {"about": describe(space)}
+        if found is None and not query.parts and counts:
             values["examples"] = await list_examples(space)
     status = trouble.status if trouble is not None else 200
     wait = {"retry-after": str(trouble.wait)} if trouble is not None and trouble.wait is not None else {}
     return reply("search/results.html" if only else "search/page.html", values, status, wait)
-
-
-async def embed_files(query: Query, space: Space) -> Query:
-    """Return the query with each file's embedding in its place."""
-    parts = []
-    for part in query.parts:
-        if part.form == "file":
-            fitting = await space.guess(part.name, part.value)
-            modality = part.modality or (fitting[0] if fitting else "")
-            if modality not in fitting:
-                likely = f" as {modality}" if modality else ""
-                raise Trouble(
-                    f"{part.name} cannot be read{likely}; this model reads {', '.join(space.towers)}.", "parts"
-                )
-            vector = await space.embed(modality, part.value, part.name)
-            part = replace(part, form="vector", modality=modality, value=vector.float().numpy())
-        parts.append(part)
-    return replace(query, parts=tuple(parts))
-
-
-async def find(query: Query, space: Space) -> Found | None:
-    """Return the answer to a query, or None where it asks nothing."""
-    if not query.parts:
-        return None
-    parts = [await make_part(part, space) for part in query.parts]
-    lists = await _lists(query, space)
-    text = query.words if query.captions and query.words else None
-    where = make_where(query.filters, lists)
-    return await space.search(parts, query.of, query.k, where=where, text=text, fold=query.fold)
-
-
-async def make_part(part: Asked, space: Space) -> Part:
-    """Return a part as the searcher takes it."""
-    import torch
-
-    match part.form:
-        case "item":
-            return Part(part.modality, await space.embedding(part.modality, part.value), part.weight)
-        case "vector":
-            return Part(part.modality, torch.tensor(part.value), part.weight)
-        case _:
-            return Part(part.modality, part.value, part.weight)
-
-
-async def guess_classes(query: Query, space: Space) -> list[Guess]:
-    """Return the bars of the class names for each part that is no text."""
-    if not query.classes:
-        return []
-    if len(query.classes) < 2:
-        raise Trouble("Type two or more class names, with commas between.", "classes")
-    return [
-        await guess_class(part, query.classes, await make_part(part, space), space)
-        for part in query.parts
-        if part.form in ("vector", "item")
-    ]
 
 
 async def list_examples(space: Space) -> list[Any]:
@@ -154,6 +101,12 @@ async def list_examples(space: Space) -> list[Any]:
             query = replace(query, parts=(Asked("words", modality, small.look.lines[0]),))
         found.append((query.address(), small))
     return found
+
+
+def describe(space: Space) -> dict[str, Any]:
+    """Return the words about the index and its model, and the modalities that decide which controls there are."""
+    about: dict[str, Any] = {"title": space.title, "model": space.model, "texts": list(space.texts)}
+    return about | {"takes": sorted(space.takes), "doubtful": space.doubtful}
 
 
 async def send_look(request: Request, space: Space) -> Response:
@@ -177,10 +130,6 @@ async def _chips(query: Query, space: Space) -> tuple[Asked | None, list[Any]]:
         return await make_chips(replace(query, parts=[part for part in query.parts if part.form != "item"]), space)
 
 
-async def _lists(query: Query, space: Space) -> set[str]:
-    return {facet.key for facet in await space.facets() if facet.kind == "list"} if query.filters else set()
-
-
 async def _values(
     query: Query, found: Found | None, trouble: Trouble | None, guesses: list[Guess], space: Space
 ) -> dict[str, Any]:
@@ -200,29 +149,7 @@ async def _values(
         "vectors": [part for part in query.parts if part.form == "vector"],
         "write": write_score,
         "search_seconds": write_seconds(found.seconds) if found is not None else "",
-        "up": space.up,
     }
     if found is not None or trouble is not None:
-        values["panels"] = await _panels(query, space)
+        values["panels"] = await list_panels(query, space)
     return values
-
-
-async def _panels(query: Query, space: Space) -> list[Any]:
-    """Return the panels of filters. The counts of a key heed the filters of the other keys."""
-    try:
-        lists = await _lists(query, space)
-        here = {"has": query.of}
-
-        async def ask(but: str) -> dict[str, Any]:
-            tree = make_where(query.filters, lists, but=but)
-            facets = await space.facets(here if tree is None else {"all": [here, tree]})
-            return {facet.key: facet for facet in facets}
-
-        base: Mapping[str, Any] = await ask("")
-        chosen = {key: (await ask(key)).get(key) for key in query.filters}
-        whole = {facet.key: facet for facet in await space.facets()}
-        facets = {key: chosen.get(key) or base.get(key) for key in whole}
-        total = (await space.count()).get(query.of, 0)
-        return make_panels({key: facet for key, facet in facets.items() if facet is not None}, query.filters, total)
-    except Trouble:
-        return []

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from align.data.labels import in_words
-from align.serve.page.query import MOST, Trouble
+from align.serve.page.query import MOST
 from align.serve.page.reply import HEADERS, read_fields
 from align.serve.page.space import Space
+from align.serve.page.trouble import Trouble
 
 PIECE = 1 << 20
 IN_MEMORY = 64 << 20  # bytes of a shard before it lies on the disk
@@ -65,7 +66,7 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
             about = {**item.json, "source": {"key": item.key, "item": number}}
             members = {
                 f"{modality}.{row}.{suffix}": await space.content(number, modality, row)
-                for modality, row, suffix in await space.members(number)
+                for modality, row, suffix in await space.members(item)
             }
             for name, content in {**members, "json": json.dumps(about, ensure_ascii=False).encode()}.items():
                 entry = tarfile.TarInfo(f"{key}.{name}")

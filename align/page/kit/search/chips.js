@@ -46,7 +46,10 @@ export function addFile(file) {
   field.hidden = true;
   field.tabIndex = -1;
   const seen = /^image\/(png|jpeg|webp|gif|avif|bmp)$/.test(file.type);
-  add(field, file.name, { picture: seen ? URL.createObjectURL(file) : "", icon: iconOf(file) });
+  const chip = add(field, file.name, { picture: seen ? URL.createObjectURL(file) : "", icon: iconOf(file) });
+  const choice = document.getElementById("as");
+  if (choice) field.after(input("hidden", "as", choice.value));
+  return chip;
 }
 
 export function addItem(value, name, { picture, weight }) {
