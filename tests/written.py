@@ -94,8 +94,10 @@ class Reader:
     def enter(self, command: str) -> str:
         """Run one command. One that serves goes on, and is waited for until it answers."""
         if not command.startswith(SERVES):
-            return run(self.here(command), self.folder)
-        words = f"exec {self.here(command)}" + ("" if "--port" in command else f" --port {self.port}")
+            printed = run(self.here(command), self.folder)
+            assert not printed.startswith('{"error"'), f"{command}\n{printed}"  # curl itself succeeds
+            return printed
+        words = f"exec {command.partition(' #')[0]}" + f" --port {self.port}"
         server = subprocess.Popen(
             words,
             cwd=self.folder,
