@@ -27,12 +27,14 @@ FLOORS = (
     ("calibrate",),
     (
         "config",
+        "doctor",
         "embed",
         "evaluate",
         "import_",
         "index_build",
         "index_change",
         "search",
+        "serve",
         "shards_build",
         "shards_check",
         "shards_cut",
@@ -42,10 +44,12 @@ FLOORS = (
     ),
     ("index_export", "index_show", "train"),
     ("quickstart",),
+    ("demo",),
 )
 
 commands = {  # name -> module:function, in the order of a first visit
     "quickstart": "quickstart:quickstart",
+    "demo": "demo:demo",
     "train": "train:train",
     "import": "import_:import_",
     "evaluate": "evaluate:evaluate",
@@ -57,7 +61,6 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards merge": "shards_cut:merge",
     "shards filter": "shards_cut:filter_",
     "shards stats": "shards_stats:stats",
-    "embed": "embed:embed",
     "index build": "index_build:build",
     "index add": "index_build:add",
     "index delete": "index_change:delete",
@@ -66,6 +69,9 @@ commands = {  # name -> module:function, in the order of a first visit
     "index check": "index_show:check",
     "index export": "index_export:export",
     "search": "search:search",
+    "serve": "serve:serve",
+    "embed": "embed:embed",
+    "doctor": "doctor:doctor",
 }
 
 
