@@ -19,9 +19,7 @@ from align.checkpoint import save
 from align.commands import commands, main
 from align.commands.arguments import arguments
 from align.commands.errors import Refused
-from align.commands.groups import Limits, Query, Reencoding, Tables, Weights
-from align.commands.pairs import pairs
-from align.commands.search import search
+from align.commands.groups import Limits, Reencoding, Tables
 from align.commands.tables import lines, print_tables
 from align.encoders import ImageCNN, Precomputed, TransformerText
 from align.media.recode import Recode
@@ -51,7 +49,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def indexed(place):
-    assert main(["embed", str(place / "pairs"), str(place / "shards" / "test-*.tar"), *trust]) == 0
+    assert main(["index", "build", str(place / "pairs"), str(place / "shards" / "test-*.tar"), *trust]) == 0
     return place
 
 
@@ -273,85 +271,13 @@ def test_classify_says_what_the_command_says(place, capsys):
         align.classify(model, "a,b", image=[place / "1.npy"])
 
 
-# embed and search
+# search
 
 
-def test_embed_says_what_it_wrote(place, tmp_path, capsys):
-    code, out, _ = run(
-        capsys, "embed", place / "pairs", place / "shards" / "test-*.tar", "--out", tmp_path / "i", *trust
-    )
-    assert code == 0
-    assert out == f"{tmp_path / 'i'}: 24 samples (23 audio, 23 image, 25 text)\n"
-
-
-def test_search_by_text(indexed, tmp_path, capsys):
-    args = ["search", indexed / "pairs", "ddd", "--of", "image", "--k", "4", *trust]
-    code, out, _ = run(capsys, *args, "--json", "--save", tmp_path / "found")
-    assert code == 0
-    said = json.loads(out)
-    assert [hit["rank"] for hit in said["hits"]] == [1, 2, 3, 4]
-    assert said["hits"][0]["label"]["kind"] == "ddd"
-    assert len(said["files"]) == sum(1 for _ in (tmp_path / "found").iterdir()) == 16
-    code, table, _ = run(capsys, *args)
-    assert code == 0
-    assert said["hits"][0]["key"] in table
-    assert said["hits"][0]["caption"][0] in table
-
-
-def test_search_by_what_is_composed(indexed, capsys):
-    asked = ["--text", "ccc", "--image", indexed / "0.npy", "--audio", indexed / "0.npy"]
-    args = ["search", indexed / "pairs", *asked, "--of", "text", "--json", *trust]
-    summed = json.loads(run(capsys, *args)[1])
-    assert summed["how"] == "objective"
-    by_cosine = json.loads(run(capsys, *args, "--how", "cosine")[1])
-    assert by_cosine["hits"][0]["score"] <= 3 < summed["hits"][0]["score"]
-    assert json.loads(run(capsys, *args, "--how", "mip")[1])["hits"] != summed["hits"]
-    plain = json.loads(run(capsys, "search", indexed / "pairs", "ccc ddd", "--of", "image", "--json", *trust)[1])
-    less = json.loads(
-        run(capsys, "search", indexed / "pairs", "ccc ddd", "--minus-text", "ccc", "--of", "image", "--json", *trust)[1]
-    )
-    assert less["hits"][0]["label"]["kind"] == "ddd"
-    assert {hit["label"]["kind"] for hit in plain["hits"][:6]} == {"ccc", "ddd"}
-
-
-def test_search_by_any_modality(indexed, capsys):
-    """Through the function, whose options are named like words of Python."""
-    file = str(indexed / "1.npy")
-    index = str(indexed / "pairs" / "index")
-    both = f"audio={file},image={file}"
-    trusted = Weights(allow="tiny_space")
-    search(str(indexed / "pairs"), of="text", parts=Query(with_=both), in_=index, json=True, weights=trusted)
-    said = json.loads(capsys.readouterr().out)
-    assert set(said["query"]) == {"audio", "image"}
-    assert said["hits"][0]["label"]["kind"] == "ccc"
-    assert pairs("a=b, c=d=e", "--with") == {"a": "b", "c": "d=e"}
-    with pytest.raises(ValueError, match="--with 'depth': write NAME=FILE"):
-        pairs("depth", "--with")
-
-
-def test_search_refuses(place, indexed, capsys):
-    code, _, err = run(capsys, "search", place / "none", "x", "--of", "image", *trust)
-    assert code == 1
-    assert f"make one with: align embed {place / 'none'} SHARDS" in err
-    other = tiny_space.model("pairwise")
-    with torch.no_grad():
-        other.towers["image"].encoder.gain.add_(1)
-    save(other, place / "other")
-    with pytest.raises(ValueError, match="made by another model"):
-        index = str(indexed / "pairs" / "index")
-        search(str(place / "other"), "x", of="image", in_=index, parts=Query(), weights=Weights(allow="tiny_space"))
-    pairs = indexed / "pairs"
-    err = run(capsys, "search", pairs, "x", "--of", "smell", *trust)[2]
-    assert "the index has no 'smell'; it has audio, image, text" in err
-    code, _, err = run(capsys, "search", pairs, place / "0.npy", "--of", "image", *trust)
-    assert code == 2
-    assert "0.npy is a file: search by it with --image" in err
-    code, _, said = run(capsys, "search", pairs, "--of", "image", *trust)
-    assert (code, "nothing to search by" in said) == (2, True)
-    assert "once: as QUERY or as --text" in run(capsys, "search", pairs, "x", "--text", "y", "--of", "image", *trust)[2]
-    code, _, err = run(capsys, "search", pairs, "x", "--off", "image", *trust)
-    assert code == 2
-    assert "did you mean --of?" in err
+def test_embed_names_index_build(place, capsys):
+    code, out, err = run(capsys, "embed", place / "pairs", "a b.tar")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"use: align index build {place / 'pairs'} 'a b.tar'" in err
 
 
 # all of them
@@ -359,7 +285,7 @@ def test_search_refuses(place, indexed, capsys):
 
 more = {
     "evaluate": [],
-    "embed": [],
+    "index build": [],
     "zeroshot": ["--modality", "image", "--classes", "a,b"],
     "search": ["--of", "image"],
 }
@@ -369,22 +295,23 @@ more = {
 def test_what_is_no_model_is_one_line(name, place, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for folder, says in (("empty", "is no model folder"), ("gone", "no model folder")):
-        args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "embed") else ["x"]
-        code, out, err = run(capsys, name, tmp_path / folder, *args, *more[name])
+        args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "index build") else ["x"]
+        says = "no index in" if (name, folder) == ("search", "empty") else says
+        code, out, err = run(capsys, *name.split(), tmp_path / folder, *args, *more[name])
         assert (code, out) == (1, "")
         assert says in err
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed"])
+@pytest.mark.parametrize("name", ["evaluate", "index build"])
 def test_missing_shards_are_one_line(name, place, capsys):
-    code, _, err = run(capsys, name, place / "pairs", place / "shards" / "train-*.tar", *trust)
+    code, _, err = run(capsys, *name.split(), place / "pairs", place / "shards" / "train-*.tar", *trust)
     assert code == 1
     assert "no shard matches" in err
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "search"])
 def test_a_command_imports_nothing_heavy_before_it_runs(name):
     code = f"import sys; import align.commands.{name}; assert not {{'torch', 'lightning', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -400,7 +327,7 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "search"])
 def test_help_says_every_option(name, capsys):
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
@@ -550,7 +477,7 @@ def worded(tmp_path_factory):
     PILImage.new("RGB", (8, 8)).save(folder / "a.png")
     content = {"image.png": (folder / "a.png").read_bytes(), "text.txt": b"a cone"}
     tiny_space.write_tar(folder / "test-000000.tar", {"0": content})
-    assert main(["embed", str(folder / "model"), str(folder / "test-000000.tar")]) == 0
+    assert main(["index", "build", str(folder / "model"), str(folder / "test-000000.tar")]) == 0
     return folder
 
 

@@ -1,51 +1,93 @@
-"""``align search MODEL "a blue cone" --of image`` asks an index in any modality, or in several at once."""
+"""``align search INDEX "a blue cone" --of image`` asks an index in any modality, or in several at once."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
-from align.commands.groups import Query, Weights
-from align.commands.tables import print_notes
+from align.commands.groups import Calibration, Query, Weights
+
+if TYPE_CHECKING:
+    from align.search import Found, Searcher
 
 
 def search(
-    model: str,
+    index: str,
     query: str | None = None,
     /,
     *,
     of: str,
     in_: str | None = None,
+    model: str | None = None,
     k: int = 10,
+    where: str | None = None,
     how: Literal["cosine", "mip", "objective"] | None = None,
+    fold: bool = False,
+    near: float = 0.99,
     json: bool = False,
     save: str | None = None,
     parts: Query,
+    calibration: Calibration,
     weights: Weights,
 ) -> None:
     """Search an index by text, image, sound, points, or several at once
 
     The search is exact: every candidate is scored. The trained objective gives the score where one of its terms joins
-    the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query.
+    the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query. Weights
+    are factors of the parts.
+
+    --where takes the conditions of align shards filter that compare a name with a value, as in 'year >= 2000 and label
+    == "cat"', or JSON. Names are keys of the samples' json, and label, key, shard, folder, caption.
 
     Args:
-        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
+        index: an index folder, or a run or a model folder with an index in its folder index
         query: a text query
         of: the modality to search among
-        in_: the index folder. Default: MODEL/index, where MODEL is a folder here
+        in_: the index folder, where INDEX is a model: a folder, owner/name on the hub, or LAYOUT:SOURCE
+        model: the model of the index, where it is not found at the place that the index names
         k: how many samples to find
+        where: a condition that samples have to meet
         how: the rule of the score: the trained objective, the sum of the cosines, or mip, the product of all parts and
             the candidate. Default: objective where a trained term joins the query with the candidates, else cosine
+        fold: show near duplicates as one sample
+        near: the cosine from which two samples are near duplicates, for --fold
         json: print JSON instead of a table
         save: a folder to write the files of the found samples to
     """
-    from align.embedding import fingerprint
-    from align.scoring import choose, list_unread
-    from align.search import Index, compose, save_hits
+    from align.commands.hits import print_json, print_table
 
+    asked = _list_asked(query, parts, calibration)
+    if k < 1:
+        raise Refused(f"--k must be at least 1, got {k}", code=2)
+    if not 0 <= near <= 1:
+        raise Refused(f"--near is a cosine between 0 and 1, got {near}", code=2)
+    least = calibration.least()
+    searcher = _open(index, in_, model, weights)
+    if calibration.calibrate is not None:
+        from align.commands.calibrate import calibrate
+
+        calibrate(searcher, of, calibration, how, json=json)
+        return
+    options: dict[str, Any] = {"how": how, "threshold": least, "fold": fold, "near": near}
+    options["where"] = None if where is None else _filter(where)
+    options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
+    found = _find(searcher, asked, parts, calibration, of, k, options)
+    files: list[str] = []
+    if save is not None:
+        from align.search.save import save_hits
+
+        files = [str(path) for path in save_hits(found.hits, save)]
+    if json:
+        print_json(found, asked, files)
+    else:
+        print_table(found, files, save)
+
+
+def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
+    """Return (modality, text or file, weight) of each part. Ends the command where options do not fit together."""
     if query is not None and parts.text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
     if query is not None and Path(query).suffix and os.path.isfile(query):
@@ -54,75 +96,81 @@ def search(
             f"NAME={query}, or by these words with --text",
             code=2,
         )
-    asked = ({} if query is None else {"text": query}) | parts.list_parts()
-    if not asked:
+    from dataclasses import replace
+
+    asked = (parts if query is None else replace(parts, text=query)).list_parts()
+    if calibration.calibrate is not None:
+        if asked or parts.like is not None or parts.words is not None:
+            raise Refused("--calibrate asks with the samples of its shards; leave the query out", code=2)
+        if calibration.precision is None:
+            raise Refused("--calibrate needs --precision, as in --precision 0.9", code=2)
+    elif calibration.precision is not None:
+        raise Refused("--precision is of --calibrate SHARDS", code=2)
+    elif not asked and parts.like is None and parts.words is None:
         raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
-    if k < 1:
-        raise Refused(f"--k must be at least 1, got {k}", code=2)
-    weights.locate(model)  # an error of MODEL comes before one of its index
-    folder = Path(in_) if in_ is not None else Path(model) / "index"
-    if not (folder / "index.json").is_file():
-        command = f"align embed {shlex.quote(model)} SHARDS"
-        if in_ is None and not Path(model).is_dir():
-            raise FileNotFoundError(
-                f"{model} is no folder here, so it has no index; make one with: {command} --out FOLDER, and name it "
-                "with --in FOLDER"
-            )
-        wanted = "" if in_ is None else f" --out {shlex.quote(in_)}"
-        raise FileNotFoundError(f"no index in {folder}; make one with: {command}{wanted}")
-    loaded = weights.load(model)
-    index = Index.open(folder, model=fingerprint(loaded))
-    index.rows(of)
-    lists: dict[str, Any] = {m: [x] for m, x in asked.items()}
-    embedded = {m: x.cpu() for m, x in loaded.embed(**lists).items()}
-    if parts.minus_text is not None:
-        embedded = compose(embedded, {"text": loaded.embed(text=[parts.minus_text])["text"].cpu()})
-    how = how or choose(loaded.terms, embedded, of)
-    hits = index.query(embedded, of, k, how, terms=loaded.terms)[0]
-    files = [str(path) for path in save_hits(hits, save)] if save is not None else []
-    left = list_unread(loaded.terms, embedded, of) if how == "objective" else []
-    notes = [f"{m} does not count: no trained term joins it with {of} here; --how cosine counts it" for m in left]
-    if json:
-        _print_json(hits, asked, of, how, files, notes)
-    else:
-        _print_table(hits, of, how, files, save)
-        print_notes(notes)
+    if parts.like is not None and asked:
+        raise Refused("--like asks with the rows of a sample; leave the other parts out", code=2)
+    if parts.hybrid and not any(m == "text" and weight > 0 for m, _, weight in asked) and parts.words is None:
+        raise Refused("--hybrid looks for the text of the query in the captions; give a text or --words", code=2)
+    return asked
 
 
-def _print_json(hits: list[Any], asked: dict[str, str], of: str, how: str, files: list[str], notes: list[str]) -> None:
-    from align.files import json_text
+def _open(index: str, in_: str | None, model: str | None, weights: Weights) -> Searcher:
+    """Open the index, with the model that is named, or the one that the index names."""
+    from align.search.open import find_index, open_index
 
-    found = [{"rank": hit.rank, "score": hit.score, "cosines": hit.cosines, **hit.item} for hit in hits]
-    print(json_text({"query": asked, "of": of, "how": how, "notes": notes, "hits": found, "files": files}, 2))
-
-
-def _print_table(hits: list[Any], of: str, how: str, files: list[str], save: str | None) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from align.commands.shown import console
-
-    table = Table(box=None, pad_edge=False, title=f"{of}, by {how}", title_justify="left")
-    parts = [] if how == "cosine" and len(hits[0].cosines) == 1 else list(hits[0].cosines)
-    for name in ("rank", "score", *(f"cosine {m}" for m in parts)):
-        table.add_column(name, justify="right")
-    for name in ("key", "caption"):
-        table.add_column(name, overflow="fold")
-    for hit in hits:
-        table.add_row(
-            str(hit.rank),
-            f"{hit.score:.3f}",
-            *(f"{hit.cosines[m]:.3f}" for m in parts),
-            Text(hit.item["key"]),
-            Text(describe(hit.item)),
+    if in_ is not None:
+        if model is not None:
+            raise Refused("name the model once: as INDEX or as --model", code=2)
+        weights.locate(index)  # an error of the model comes before one of the index
+        return open_index(find_index(in_, index), weights.load(index))
+    if not Path(index).exists():
+        try:
+            weights.locate(index)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no index at {index}: {error}") from error
+        raise FileNotFoundError(
+            f"{index} is no folder here, so it has no index; make one with: align index build "
+            f"{shlex.quote(index)} SHARDS --out FOLDER, and name FOLDER in place of the model"
         )
-    console().print(table)
-    if files:
-        print(f"{len(files)} files in {save}")
+    place = find_index(index)
+    if model is None and place != Path(index):
+        model = index  # a run, whose checkpoint can be chosen
+    return open_index(place, None if model is None else weights.load(model), allow=weights.list_allowed())
 
 
-def describe(item: dict[str, Any]) -> str:
-    """Return the first caption of a sample, or its label in words where it has none."""
-    from align.data.labels import in_words
+def _filter(text: str) -> Any:
+    from align.search.conditions import read_filter
 
-    return item["caption"][0] if item["caption"] else in_words(item["label"])
+    try:
+        return read_filter(text)
+    except ValueError as error:
+        raise Refused(f"--where: {error}", code=2) from None
+
+
+def _find(
+    searcher: Searcher,
+    asked: list[tuple[str, str, float]],
+    parts: Query,
+    calibration: Calibration,
+    of: str,
+    k: int,
+    options: dict[str, Any],
+) -> Found:
+    from align.commands.named import split
+    from align.search import Part
+
+    if parts.like is None:
+        return searcher.search([Part(m, x, weight) for m, x, weight in asked], of, k, **options)
+    return searcher.like(_number(searcher, parts.like), of, k, by=split(calibration.by) or None, **options)
+
+
+def _number(searcher: Searcher, key: str) -> int:
+    from align.search.where import Compare
+
+    found = searcher.index.numbers(None, Compare("key", "eq", key)).tolist()
+    if not found:
+        raise ValueError(f"the index has no sample {key!r}; a hit's key is in its row of the table")
+    if len(found) > 1:
+        raise ValueError(f"the index has {len(found)} samples {key!r}, of several shards or folders")
+    return found[0]

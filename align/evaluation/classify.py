@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from align.checkpoint import load
 from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
@@ -70,14 +71,27 @@ def label_inputs(
     words: label -> its name in prompts.
     """
     check_modalities(model, inputs)
+    given: dict[str, Any] = {modality: list(rows) for modality, rows in inputs.items()}
+    return label_embedded(model, words, templates, lambda: model.embed(**given))
+
+
+def label_embedded(
+    model: JointModel,
+    words: Mapping[str, str],
+    templates: Sequence[str] | None,
+    embed: Callable[[], Mapping[str, Tensor]],
+) -> tuple[list[Labelled], str, list[str]]:
+    """Return the same as ``label_inputs`` for inputs whose embeddings ``embed`` gives: modality -> (n, D).
+
+    It is called after the classes and the templates have been checked.
+    """
     templates = list(templates or default_templates)
     first = equal_prompts(model, list(words.values()), templates)
     labels = list(words)
     classes = [labels[i] for i in dict.fromkeys(first)]
     pairs = [(labels[i], label) for i, label in zip(first, labels, strict=True) if labels[i] != label]
     notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
-    given: dict[str, Any] = {modality: list(rows) for modality, rows in inputs.items()}
-    embedded = {modality: rows.cpu() for modality, rows in model.embed(**given).items()}
+    embedded = {modality: rows.cpu() for modality, rows in embed().items()}
     prompts = class_prompts(model, [words[name] for name in classes], templates)
     how = choose(model.terms, embedded, "text")
     cosine = ranked = score(embedded, prompts, "cosine", of="text")

@@ -144,6 +144,12 @@ class JointModel(nn.Module):
             out[name] = self._unit(torch.cat(rows))
         return out
 
+    @torch.no_grad()
+    def embed_values(self, modality: str, values: Values) -> Tensor:
+        """Return (n, D) for n rows that the modality's preprocess has read and collated, as ``embed`` does."""
+        x = self._on_device(values)
+        return self._unit(EvalReader(self).read(lambda model: model.towers[modality](x)))
+
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):

@@ -53,20 +53,16 @@ def find_best(
 
 def join_best(pieces: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
     """Return the k best of several results of ``find_best``, whose rows may be of the same samples."""
-    scores, samples = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))  # (q, m)
-    by_sample = samples.argsort(dim=1, stable=True)
-    scores, samples = scores.gather(1, by_sample), samples.gather(1, by_sample)
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    scores, samples = scores.gather(1, order), samples.gather(1, order)
-    kept = []
-    for numbers in samples.tolist():
-        first: dict[int, int] = {}
-        for place, number in enumerate(numbers):
-            first.setdefault(number, place)
-        kept.append(list(first.values())[:k])
-    width = min(map(len, kept), default=0)  # each result has the k best of its rows, so no query lacks one
-    places = torch.tensor([row[:width] for row in kept], dtype=torch.long, device=scores.device).reshape(-1, width)
-    return scores.gather(1, places), samples.gather(1, places)
+    best, found = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))  # (q, m)
+    order = best.argsort(dim=1, descending=True, stable=True)
+    best, found = best.gather(1, order), found.gather(1, order)
+    order = found.argsort(dim=1, stable=True)  # a sample's best first
+    best, found = best.gather(1, order), found.gather(1, order)
+    again = torch.zeros_like(found, dtype=torch.bool)
+    again[:, 1:] = found[:, 1:] == found[:, :-1]
+    most = int((~again).sum(dim=1).min()) if found.numel() else 0
+    order = best.masked_fill(again, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, : min(k, most)]
+    return best.gather(1, order), found.gather(1, order)
 
 
 def _blocks(sample: Tensor) -> Iterator[slice]:

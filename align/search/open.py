@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
+from align.search.local import LocalIndex
 from align.search.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
     damaged, newer than this align, or of another model.
     """
-    from align.search.local import LocalIndex
-
     place = find_index(folder)
     index = LocalIndex.open(place)
     try:
@@ -43,27 +42,24 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     return Searcher(index, chosen)
 
 
-def find_index(folder: str | Path) -> Path:
+def find_index(folder: str | Path, model: str = "") -> Path:
     """Return the folder of an index: this one, or ``index`` in it.
 
-    Raises FileNotFoundError, with the command that makes one.
+    Raises FileNotFoundError, with the command that makes one. model: its model as the user named it.
     """
-    from align.search.local import is_index
-
     folder = Path(folder)
     for place in (folder, folder / "index"):
-        if is_index(place):
+        if (place / "index.json").is_file():
             return place
-    out = (
-        "" if (folder / "model").is_dir() or (folder / "model.json").is_file() else f" --out {shlex.quote(str(folder))}"
-    )
-    named = shlex.quote(str(folder)) if not out else "MODEL"
-    raise FileNotFoundError(f"no index in {folder}; make one with: align index build {named} SHARDS{out}")
+    named = shlex.quote(str(folder))
+    is_model = any((folder / name).exists() for name in ("model.json", "checkpoints", "model"))
+    command = f"{named} SHARDS" if is_model else f"{shlex.quote(model) if model else 'MODEL'} SHARDS --out {named}"
+    raise FileNotFoundError(f"no index in {folder}; make one with: align index build {command}")
 
 
 def check_model(about: Any, folder: Path, model: JointModel) -> None:
     """Raise ValueError where the index was made by another model, with both fingerprints."""
-    stated, given = _stated(about).get("sha256"), fingerprint(model)
+    stated, given = _read_maker(about).get("sha256"), fingerprint(model)
     if stated and stated != given:
         raise ValueError(
             f"{folder} was made by another model ({stated[:12]}, this one is {given[:12]}); "
@@ -73,7 +69,7 @@ def check_model(about: Any, folder: Path, model: JointModel) -> None:
 
 def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
     """Return the folder of the model that the index names, or of the run that the index lies in."""
-    source = str(_stated(about).get("source") or "")
+    source = str(_read_maker(about).get("source") or "")
     try:
         if source:
             return locate(source)
@@ -86,7 +82,7 @@ def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
             raise FileNotFoundError(f'{said}; name it: --model MODEL, or open_index(…, model="MODEL")') from error
 
 
-def _stated(about: Any) -> dict[str, Any]:
+def _read_maker(about: Any) -> dict[str, Any]:
     """Return ``{"source": ..., "sha256": ...}``. An index of version 1 has the fingerprint alone."""
     model = about.get("model") or {}
     return {"sha256": model} if isinstance(model, str) else dict(model)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from align.embedding.tables import first_rows, vectors
+from align.scoring import How, score
 from align.search.parts import Part
+from align.values import Embeddings, TermInfo
+
+cells = 1 << 22  # scores held at a time
 
 
 class Threshold(NamedTuple):
@@ -22,6 +27,54 @@ class Threshold(NamedTuple):
 
 Scored = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Yields blocks of scores (q, c) with their hits (q, c) bool. It is called twice."""
+
+
+def calibrate(
+    embeddings: Embeddings,
+    hits: Callable[[Tensor, Tensor], Tensor],
+    query: Sequence[str],
+    of: str,
+    precision: float,
+    *,
+    how: How,
+    terms: Sequence[TermInfo] = (),
+) -> Threshold:
+    """Return the least score of samples of labelled shards whose precision is at least the stated one.
+
+    Each sample's rows of the query's modality ask among all samples by their best row of ``of``, as in a search. Of
+    several modalities, the first row of each asks. A sample is not asked for itself by its own row of ``of``. The
+    precision holds for a search among as many wrong candidates for each right one.
+
+    Args:
+        embeddings: of the shards, see ``align.embedding.embed_shards``.
+        hits: a hit rule, as ``align evaluate`` has them: samples (q,) and (c,) -> (q, c) bool.
+        how, terms: see ``align.score``.
+
+    Raises ValueError where the shards lack a modality, and as ``choose_threshold`` does.
+    """
+    targets, owner = vectors(embeddings, of).double(), embeddings[of].sample
+    order = owner.argsort(stable=True)
+    order = order[owner[order] >= 0]  # hard negatives belong to no sample
+    targets, (samples, place) = targets[order], owner[order].unique_consecutive(return_inverse=True)
+    if len(query) == 1:
+        asks, asking = {query[0]: vectors(embeddings, query[0])}, embeddings[query[0]].sample
+    else:
+        asks, asking = first_rows(embeddings, query)
+    kept = asking >= 0
+    asks, asking = {m: x[kept].double() for m, x in asks.items()}, asking[kept]
+    step = max(1, cells // max(1, len(targets)))
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(asking), step):
+            rows = slice(start, start + step)
+            found = score({m: x[rows] for m, x in asks.items()}, targets, how, of=of, terms=terms).float()
+            best = found.new_full((len(found), len(samples)), -torch.inf)
+            best.scatter_reduce_(1, place.expand(len(found), -1), found, "amax")
+            if of in query:
+                best[asking[rows, None] == samples] = -torch.inf
+            yield best, hits(asking[rows], samples)
+
+    return choose_threshold(blocks, precision)
 
 
 def choose_threshold(blocks: Scored, precision: float) -> Threshold:

@@ -1,0 +1,136 @@
+"""The decoders: processes that read files of strangers, each replaced when it crashes or takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import pickle
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, final
+
+from align.preprocess.base import Preprocess
+from align.serve.decoding import Failed, Task, run
+from align.serve.limits import Limits
+from align.serve.refusal import Refusal
+
+START_SECONDS = 120.0  # of a process, which imports torch
+
+
+@final
+class Decoders:
+    """Processes that decode, one for each thread of a pool.
+
+    ``restarts`` counts the processes that were replaced.
+    """
+
+    def __init__(self, preprocess: Mapping[str, Preprocess], limits: Limits):
+        self._pickled = pickle.dumps(dict(preprocess))
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(limits.decoders, "decoder")
+        self._local = threading.local()
+        self._all: set[_Process] = set()
+        self._waiting = 0
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Start the processes before the first file arrives."""
+        ready = threading.Barrier(self._limits.decoders)
+        for future in [self._threads.submit(self._begin, ready) for _ in range(self._limits.decoders)]:
+            future.result()
+
+    async def decode(self, task: Task) -> Any:
+        """Return the answer of a process, see ``decoding.answer``.
+
+        Raises Refusal: 422 for a file that cannot be decoded, 429 where too many wait.
+        """
+        if self._waiting >= self._limits.waiting + self._limits.decoders:
+            raise Refusal(429, "too many files wait to be decoded; ask again in a second", retry=1)
+        self._waiting += 1
+        future = self._threads.submit(self._ask, task)
+        future.add_done_callback(lambda _: self._leave())
+        found = await asyncio.wrap_future(future)
+        if isinstance(found, Failed):
+            detail = f": {found.detail}" if found.detail else ""
+            raise Refusal(422, f"the {task.modality} cannot be read ({found.reason}{detail})", code="undecodable")
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Files that are being decoded or wait for it."""
+        return self._waiting
+
+    def close(self) -> None:
+        """End the processes. Files that are being decoded fail."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._all):
+            process.end()
+
+    def _leave(self) -> None:
+        self._waiting -= 1
+
+    def _begin(self, ready: threading.Barrier) -> None:
+        ready.wait(START_SECONDS)  # so that each thread of the pool takes one
+        self._local.process = self._new()
+
+    def _new(self) -> _Process:
+        process = _Process(self._pickled, self._limits.decode_memory)
+        self._all.add(process)
+        return process
+
+    def _ask(self, task: Task) -> Any:
+        if getattr(self._local, "process", None) is None:
+            self._local.process = self._new()
+        process: _Process = self._local.process
+        found = process.ask(task, self._limits.decode_seconds)
+        if not process.alive:
+            self._all.discard(process)
+            self._local.process = None
+            self.restarts += 1
+        return found
+
+
+class _Process:
+    """A process that decodes, and this end of its pipe."""
+
+    def __init__(self, pickled: bytes, memory: int):
+        context = multiprocessing.get_context("forkserver")  # forking this process, with its threads, is not safe
+        context.set_forkserver_preload(["align.serve.decoding", "torch", "align.preprocess"])
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=run, args=(other, pickled, memory), daemon=True, name="align-decoder")
+        self._process.start()
+        other.close()
+        self.alive = self._pipe.poll(START_SECONDS) and self._take() == "ready"
+
+    def ask(self, task: Task, seconds: float) -> Any:
+        """Return the answer, or ``Failed`` where the process crashed or took too long. It is not alive then."""
+        found: Any = None
+        try:
+            if self.alive:
+                self._pipe.send(task)
+                if self._pipe.poll(seconds):
+                    found = self._take()
+                    if found is not self:
+                        return found
+                    found = Failed("crashed", "its decoder stopped")
+                else:
+                    found = Failed("too-slow", f"decoding took more than {seconds:g} s")
+        except OSError:
+            pass
+        self.end()
+        return found or Failed("crashed", "its decoder stopped")
+
+    def end(self) -> None:
+        """Kill the process."""
+        self.alive = False
+        self._process.kill()
+        self._process.join(5)
+        self._pipe.close()
+
+    def _take(self) -> Any:
+        """Return the next answer, or this object where the process is gone."""
+        try:
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            return self

@@ -1,0 +1,139 @@
+"""A decoder's process: files of strangers become rows and faces here, where a crash costs no more than an answer.
+
+The process holds no weights and answers one task at a time. Its data segment is limited (RLIMIT_DATA: under a limit of
+the address space torch does not load), it writes no core and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.media import MEDIA, Media
+from align.media.choice import converter_of, medium_of, with_named
+from align.media.medium import Face
+from align.media.recode import Recode
+from align.page.faces import face_json
+from align.preprocess.base import Preprocess
+from align.values import BadSample
+
+NPY = b"\x93NUMPY"
+SHOWN_SIDE = 1280  # pixels of the short side of a picture that is written anew
+SHOWN_POINTS = 4096  # of a mesh's surface
+
+
+class Task(NamedTuple):
+    """A file to decode.
+
+    kind: "row" (the input of the modality's tower), "face" (made small for a page), "shown" (in a form that browsers
+    show). data: bytes of a stranger, or the path of an indexed file.
+    """
+
+    kind: str
+    modality: str
+    suffix: str
+    data: bytes | Path
+
+
+class Failed(NamedTuple):
+    """The reason for which a file cannot be decoded."""
+
+    reason: str
+    detail: str
+
+
+class Shown(NamedTuple):
+    """Bytes in a form that browsers show, and their type."""
+
+    data: bytes
+    type: str
+
+
+def answer(task: Task, preprocess: Mapping[str, Preprocess], media: Media) -> Any:
+    """Return a row as an array, a ``Face`` or None, a ``Shown`` or None, or ``Failed``."""
+    try:
+        if task.kind == "row":
+            return _row(task, preprocess[task.modality], media)
+        member = _as_member(task, media, SHOWN_POINTS)
+        medium = medium_of(media, member.suffix, member.modality)
+        if medium is None:
+            return None
+        data = member.data if isinstance(member.data, bytes) else member.data.read_bytes()
+        if task.kind == "face":
+            face = medium.face(data, member.suffix)
+            if face is not None:
+                face_json(face)  # raises for a face that a page cannot draw
+            return face
+        return _show(medium, data, member.suffix)
+    except BadSample as error:
+        return Failed(error.reason, error.detail)
+    except MemoryError:
+        return Failed("too-large", "decoding it needs more memory than the server gives")
+    except Exception as error:  # a decoder's own
+        return Failed("unreadable", type(error).__name__)
+
+
+def run(connection: Connection, pickled: bytes, memory: int) -> None:
+    """Answer the tasks that arrive, until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    import torch
+
+    torch.set_num_threads(1)
+    preprocess: dict[str, Preprocess] = pickle.loads(pickled)
+    for one in preprocess.values():
+        one.ready()
+    media = with_named(MEDIA, {m: one.medium for m, one in preprocess.items()})
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of codecs print what they think of a damaged file
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit = _data_segment() + memory
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    connection.send("ready")
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(answer(task, preprocess, media))
+
+
+def _row(task: Task, preprocess: Preprocess, media: Media) -> Any:
+    points = max(4 * getattr(preprocess, "points", 1024), 4096)  # as the preprocess reads a mesh from a path
+    source = _as_member(task, media, points).data
+    return preprocess.row(source).numpy()
+
+
+def _as_member(task: Task, media: Media, points: int) -> Task:
+    """Return a mesh as the member that it becomes, and any other file as it is. Bytes have no files beside them."""
+    converter = converter_of(media, task.suffix, task.modality)
+    if converter is None or (isinstance(task.data, bytes) and task.data.startswith(NPY)):
+        return task
+    within = task.data.parent if isinstance(task.data, Path) else None
+    stored = converter.convert(task.data, task.suffix, points=points, seed=0, within=within)
+    return task._replace(data=stored.data, suffix=stored.suffix)
+
+
+def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
+    """Return a picture as WebP, a sound as FLAC, or None for a medium that is drawn of its face."""
+    from align.serve.kinds import media_type
+
+    wanted = {"image": Recode(image_size=SHOWN_SIDE, image_format="webp"), "audio": Recode(audio_format="flac")}
+    if medium.modality not in wanted:
+        return None
+    stored = medium.recode(data, suffix, medium.modality, wanted[medium.modality])
+    return Shown(stored.data, media_type(stored.suffix))
+
+
+def _data_segment() -> int:
+    """Return the bytes that RLIMIT_DATA counts of this process."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmData"))
+
+
+__all__ = ["Face", "Failed", "Shown", "Task", "answer", "run"]

@@ -1,0 +1,184 @@
+"""What is served: an index with its model, a run, or a model alone. It is loaded again when it has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from align.checkpoint import load, locate
+from align.checkpoint.fingerprint import fingerprint
+from align.checkpoint.source import is_published
+from align.search.open import find_index, open_index
+from align.search.searcher import Searcher
+from align.serve.limits import Limits
+from align.serve.loaded import Loaded
+from align.serve.service import Service
+
+WATCH_SECONDS = 2.0
+log = logging.getLogger("align.serve")
+
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """The command line's choice of what is served.
+
+    Args:
+        name: the folder of an index, a run, or a model as ``align.load`` takes it.
+        model: another name of the index's model. None: as the index says.
+        checkpoint, allow: see ``align.load``. device: None is the first GPU, else the CPU.
+    """
+
+    name: str
+    model: str | None = None
+    checkpoint: str = "best"
+    allow: Sequence[str] = ()
+    device: str | None = None
+
+    def open(self, limits: Limits) -> Loaded:
+        """Load it, with its decoders running.
+
+        Raises FileNotFoundError and ValueError as ``align.open_index`` and ``align.load`` do.
+        """
+        reason = ""
+        try:
+            folder: Path | None = find_index(self.name)
+        except FileNotFoundError as error:
+            folder, reason = None, str(error)
+        if folder is None:
+            model = self._load(self.model or self.name, reason)
+            source = self.model or self.name
+            searcher, sha256 = None, fingerprint(model)
+        else:
+            named = None if self.model is None else self._load(self.model)
+            searcher = open_index(folder, named, allow=self.allow)
+            model = searcher.model
+            source = self.model or _source(searcher.index.about, folder)
+            sha256 = fingerprint(model)
+        device = self._choose_device()
+        if str(model.device) != device:
+            model = model.to(device)
+            searcher = None if searcher is None else Searcher(searcher.index, model)
+        name = name_model(source)
+        reason = f"no index is served, so there is no search; {_advise(self.name)}"
+        loaded = Loaded(model, searcher, limits, name=name, sha256=sha256, reason=reason)
+        try:
+            loaded.decoders.start()
+        except BaseException:
+            loaded.retire()
+            raise
+        return loaded
+
+    def mark(self) -> tuple[Any, ...]:
+        """Return marks of the folders that another index or model replaces. Equal marks mean: nothing is new.
+
+        An index that grows in its folder is not among them, because an open index follows it by itself.
+        """
+        marks: list[Any] = []
+        try:
+            folder = find_index(self.name)
+            marks.append(os.stat(folder).st_ino)
+        except OSError:
+            folder = None
+        try:
+            model = locate(self.model or self.name, self.checkpoint) if folder is None or self.model else None
+            if model is not None:
+                stat = os.stat(model / "model.safetensors")
+                marks.append((str(model), stat.st_ino, stat.st_mtime_ns))
+        except (OSError, ValueError):
+            pass
+        return tuple(marks)
+
+    def _load(self, name: str, reason: str = "") -> Any:
+        try:
+            return load(locate(name, self.checkpoint), allow=self.allow)
+        except FileNotFoundError as error:
+            if reason and Path(name).exists():
+                raise FileNotFoundError(f"{name} is neither an index nor a model: {reason}") from None
+            raise error
+
+    def _choose_device(self) -> str:
+        import torch
+
+        if self.device is not None:
+            return self.device
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+@final
+class Reloader:
+    """The place's latest state for a service: loaded again on demand, and when ``mark`` has changed.
+
+    A state that cannot be loaded leaves the old one in its place, and its reason in ``Service.trouble``.
+    """
+
+    def __init__(self, place: Place, service: Service):
+        self._place, self._service = place, service
+        self._mark = place.mark()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="reload", daemon=True)
+
+    def start(self, seconds: float = WATCH_SECONDS) -> None:
+        """Watch the place until ``stop``."""
+        self._seconds = seconds
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._stop.set()
+
+    def reload(self) -> bool:
+        """Load the place anew. Return whether it has taken the old one's place."""
+        with self._lock:
+            mark = self._place.mark()
+            try:
+                loaded = self._place.open(self._service.limits)
+            except Exception as error:  # whatever is broken there, the old one goes on
+                self._mark = mark
+                self._service.trouble = f"{type(error).__name__} while loading; the log says more"
+                log.error("not reloaded, the old model and index stay: %s", " ".join(str(error).split()))
+                return False
+            self._mark, self._service.trouble = mark, ""
+            self._service.replace(loaded)
+            log.warning("reloaded %s", self._place.name)
+            return True
+
+    def _watch(self) -> None:
+        seen = self._mark
+        while not self._stop.wait(self._seconds):
+            mark = self._place.mark()
+            if mark == self._mark:
+                seen = mark
+            elif mark == seen:  # it has been so for two looks: nobody is writing it
+                self.reload()
+                seen = self._mark
+            else:
+                seen = mark
+
+
+def name_model(source: str) -> str:
+    """Return a model's name for clients, without the folders above it.
+
+    >>> name_model("/home/me/runs/birds/model"), name_model("open_clip:ViT-B-32/laion2b_s34b_b79k")
+    ('birds', 'open_clip:ViT-B-32/laion2b_s34b_b79k')
+    """
+    if is_published(source):
+        return source
+    parts = [part for part in Path(source).parts if part not in ("/", "..", ".")]
+    kept = [part for part in parts if part not in ("model", "checkpoints", "index") and not part.startswith("step-")]
+    return (kept or parts or ["align"])[-1]
+
+
+def _source(about: Any, folder: Path) -> str:
+    model = about.get("model") or {}
+    return str((model.get("source") if isinstance(model, dict) else "") or folder.resolve().parent)
+
+
+def _advise(name: str) -> str:
+    return f"make an index with: align index build {name_model(name)} SHARDS, and start: align serve INDEX"
