@@ -248,7 +248,7 @@ def test_bad_rows_are_refused_and_nothing_is_kept(tmp_path, rows, said):
 def test_questions_that_the_index_cannot_answer(tmp_path):
     with LocalIndex.create(tmp_path / "index") as index:
         index.add("image", torch.ones(1, D), torch.tensor([0]), [item(0)])
-        with pytest.raises(ValueError, match="the index has no 'smell'; it has image"):
+        with pytest.raises(ValueError, match=r"the index has no 'smell'; it has image"):
             index.search(torch.ones(1, D), "smell", 3)
         with pytest.raises(ValueError, match=rf"a query of .* is \(q, {D}\); got \(1, 4\)"):
             index.search(torch.ones(1, 4), "image", 3)
@@ -261,7 +261,7 @@ def test_questions_that_the_index_cannot_answer(tmp_path):
 
 
 def test_places_that_are_no_index(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no index in .*; make one with: align index build MODEL SHARDS --out"):
+    with pytest.raises(FileNotFoundError, match=r"no index in .*; make one with: align index build MODEL SHARDS --out"):
         LocalIndex.open(tmp_path / "none")
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(FileExistsError, match="is there and is no index; choose another folder"):

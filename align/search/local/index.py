@@ -193,7 +193,7 @@ class LocalIndex:
 
     def check(self, progress: Callable[[int, int], Any] | None = None) -> list[str]:
         """Verify every checksum, and return a line for each damage. progress: called with (bytes done, bytes)."""
-        return self._ask(lambda connection, state: check_folder(self.folder, connection, state, progress))
+        return self._ask(lambda connection, state: check_folder(self._reader, connection, state, progress))
 
     def close(self) -> None:
         """Close the files. A closed index raises ValueError."""
