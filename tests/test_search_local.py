@@ -180,6 +180,25 @@ def test_half_precision_halves_the_segments(tmp_path):
     assert sizes["float32"] - sizes["float16"] == 400 * D * 2
 
 
+def test_compaction_gives_the_space_back(tmp_path):
+    with LocalIndex.create(tmp_path / "index") as index:
+        many = [
+            Item(f"k{i}", {"shard": "s", "key": f"k{i}"}, [f"a{i} b{i} 猫{i}"], None, {f"n{i % 9}": i})
+            for i in range(900)
+        ]
+        index.add("image", torch.ones(900, D), torch.arange(900), many)
+        path = tmp_path / "index" / "index.sqlite"
+        full = path.stat().st_size
+        index.delete([f"k{i}" for i in range(10, 900)])
+        index.delete(["k8"])
+        assert index.compact() == 891
+        assert path.stat().st_size < full / 2
+        assert index.count() == 9
+        assert index.check() == []
+        with pytest.raises(ValueError, match="no item has the key 'n8'"):
+            index.count(None, parse({"n8": 1}))
+
+
 def test_facets_count_samples(tmp_path):
     with LocalIndex.create(tmp_path / "index") as index:
         jsons = [{"n": 1, "t": ["a", "a", "b"]}, {"n": 2.5, "f": True, "t": "b"}, {"n": 2.5, "deep": {"x": "é"}}, {}]
@@ -243,6 +262,12 @@ def test_bad_rows_are_refused_and_nothing_is_kept(tmp_path, rows, said):
             index.add(
                 "image", torch.ones(1, D), torch.tensor([0]), [Item("k", {"shard": "s", "key": "k"}, json={"x": 1j})]
             )
+
+
+def test_an_unknown_dtype_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows are stored as float32 or float16, not 'int8'"):
+        LocalIndex.create(tmp_path / "index", {"dtype": "int8"})
+    assert not (tmp_path / "index").exists()
 
 
 def test_questions_that_the_index_cannot_answer(tmp_path):
