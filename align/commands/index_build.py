@@ -135,7 +135,7 @@ def add(
         loaded = weights.load(source)
         for one in given:
             stored = dict(find_options(roots, root_of(one)))
-            options = read_options(_listed(one), modalities, labels, members, stored)
+            options = read_options(_as_list(one), modalities, labels, members, stored)
             report = _run(
                 lambda work, one=one, options=options: add_to_index(loaded, one, folder, options=options, work=work),
                 batch=batch,
@@ -205,7 +205,7 @@ def name_model(model: str, folder: Path) -> str:
     return model
 
 
-def _listed(samples: list[str] | str) -> list[str]:
+def _as_list(samples: list[str] | str) -> list[str]:
     return [samples] if isinstance(samples, str) else samples
 
 
