@@ -84,7 +84,7 @@ def test_a_script_runs(i, folder):
         arguments = ["runs/quickstart", *sorted(map(str, (folder / "runs/quickstart/examples").glob("*.image.png")))]
     else:
         run(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
-        arguments = ["idx", "a blue wooden cone"]
+        arguments = ["idx", "a red glass torus"]
     printed = run([sys.executable, "script.py", *arguments], folder)
     assert len(printed.splitlines()) >= 8
 

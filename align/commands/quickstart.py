@@ -171,6 +171,6 @@ def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], second
     print(f"\nlook at {folder / 'report.html'}; all numbers are in {folder / 'results.json'}\n\ntry next:")
     here = shlex.quote(str(folder))
     print(f"  align serve {here}    # the search page")
-    print(f'  align search {here} "a blue wooden cone" --of image')
+    print(f'  align search {here} "a red glass torus" --of image')
     print(f"  align search {here} --audio {shlex.quote(str(examples['audio']))} --of image --save found")
     print(f'  align zeroshot {here} --classes "cube,cone,torus,spring" {here}/examples/*.image.png')
