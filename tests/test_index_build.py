@@ -11,7 +11,7 @@ import tiny_space
 import torch
 from web import serving
 
-from align.data import Shards
+from align.data import Shards, TooManyBad
 from align.embedding import embed_shards, fingerprint
 from align.search.building import Options, Work, add_to_index, build_index
 from align.search.building.place import kind_of
@@ -258,6 +258,20 @@ def test_a_stopped_build_goes_on_bit_for_bit(shards, tmp_path, monkeypatch, at):
     assert files_of(tmp_path / "i") == before
     build(shards, tmp_path / "i", work=work)
     assert len(table(tmp_path / "i")) == 32
+
+
+def test_bad_samples_are_counted_a_single_time(tmp_path):
+    samples = tiny_space.world(48)
+    for i in range(14):
+        samples[f"{i:04d}"] = {"image.npy": b"no array"}
+    tiny_space.write_tar(tmp_path / "s" / "test-0.tar", samples)
+    for batch in (4, 8, 5):
+        with pytest.raises(TooManyBad, match="so far are bad"):
+            build(tmp_path / "s", tmp_path / "i", work=Work(batch=batch))
+    report = build(tmp_path / "s", tmp_path / "i", work=Work(max_bad=0.3))
+    assert report.bad == {"array/not-npy": 14, "sample/empty": 14}
+    assert report.resumed == 8
+    assert len(table(tmp_path / "i")) == 34
 
 
 def test_blocks_of_another_model_or_of_changed_samples_are_not_used(shards, tmp_path):

@@ -60,14 +60,14 @@ def build(
     from align.search.building import build_index
     from align.search.building.place import kind_of
 
+    check_sizes(batch, workers, max_bad)
+    options = read_options(modalities, labels, members)
+    found = weights.locate(model)
     if out is None and not Path(model).is_dir():
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
     folder = Path(out if out is not None else Path(model) / "index")
-    check_sizes(batch, workers, max_bad)
-    kind = kind_of(folder)  # before a model is loaded
-    options = read_options(modalities, labels, members)
+    kind = kind_of(folder)  # before the model is loaded
     with stopping(folder):
-        found = weights.locate(model)
         loaded = weights.load(model)
         if kind == "version 1":
             print(f"{folder} has version 1; it is made anew", file=sys.stderr)

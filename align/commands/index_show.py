@@ -103,7 +103,7 @@ def describe(folder: Path) -> dict[str, Any]:
             "model": about.get("model", {}),
             "parts": about.get("parts", {}),
             "threshold": about.get("threshold"),
-            "dead": dead_share(opened),
+            "dead": opened.dead_share,
             "sources": [
                 {
                     "name": name_root(root),
@@ -122,11 +122,6 @@ def say_option(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{m}={'|'.join(names)}" for m, names in value.items())
     return ",".join(value) if isinstance(value, list) else "folders" if value is True else str(value)
-
-
-def dead_share(opened: Any) -> float:
-    """Return the share of the rows that belong to deleted samples."""
-    return float(getattr(opened, "dead_share", 0.0))
 
 
 def find_missing(known: dict[str, Any]) -> tuple[list[str], list[str]]:

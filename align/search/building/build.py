@@ -108,8 +108,9 @@ def build_index(
         known, about = _read_known(out) if kind == "index" and not anew else ({}, {})
         if about:
             check_maker(about, maker, out)
-            check_root(about.get("sources", ()), root_of(_names(samples)), out)
         stock = open_stock(model, samples, options, work)
+        if about:
+            check_root(about.get("sources", ()), stock.root, out)
         key = staging_key(maker)
         return _bring_up(model, stock, out, options, maker, key, work, known, about, embeddings)
 

@@ -40,7 +40,7 @@ def compare(stock: Stock, known: Mapping[str, Mapping[str, Any]]) -> Changes:
     """
     found, root = Changes(), root_id(stock.root)
     for i, portion in enumerate(stock.portions):
-        old = known.get(portion.place)
+        old = known.get(portion.note)
         if old is None:
             found.new.append(i)
         elif not is_same(old, portion.mark):
@@ -49,7 +49,7 @@ def compare(stock: Stock, known: Mapping[str, Mapping[str, Any]]) -> Changes:
             found.same.append(i)
             if any(old.get(name) != portion.mark.get(name) for name in ("size", "mtime_ns")) or _is_moved(old, portion):
                 found.moved.append(i)
-    here = {portion.place for portion in stock.portions}
+    here = {portion.note for portion in stock.portions}
     found.gone = [place for place, mark in known.items() if mark.get("root") == root and place not in here]
     return found
 

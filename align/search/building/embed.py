@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,11 +57,12 @@ def embed_into(
         return budget
     pieces: list[tuple[Embeddings, np.ndarray]] = []
     start, at = time.monotonic(), 0
+    counted = budget.state()  # of the batches that came, without one that ends the embedding
 
     def keep() -> None:
         nonlocal pieces, start
         if pieces:
-            staging.write(join_pieces(pieces, names, ends, budget))
+            staging.write(join_pieces(pieces, names, ends, counted))
             pieces, start = [], time.monotonic()
 
     found = embed_batches(
@@ -70,6 +72,7 @@ def embed_into(
         for piece in found:
             check_finite(piece)
             pieces.append((piece, left[at : at + piece.size]))
+            counted = budget.state()
             at += piece.size
             if progress is not None:
                 progress(done + at, total)
@@ -95,13 +98,16 @@ def find_seen(staging: Staging, names: Sequence[str], ends: np.ndarray, position
 
 
 def join_pieces(
-    pieces: Sequence[tuple[Embeddings, np.ndarray]], names: Sequence[str], ends: np.ndarray, budget: Budget | None
+    pieces: Sequence[tuple[Embeddings, np.ndarray]],
+    names: Sequence[str],
+    ends: np.ndarray,
+    counted: Mapping[str, Any] | None = None,
 ) -> Block:
     """Return consecutive batches as a block. Each comes with the positions of its samples in the stock.
 
-    Hard negatives are left out, and samples without a row.
+    Hard negatives are left out, and samples without a row. counted: the state of the budget of bad samples.
     """
-    block = Block(budget=budget.state() if budget is not None else {})
+    block = Block(budget=counted or {})
     values: dict[str, list[Tensor]] = {}
     samples: dict[str, list[Tensor]] = {}
     for piece, positions in pieces:

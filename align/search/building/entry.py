@@ -35,8 +35,9 @@ def read_entry(text: str) -> tuple[Item, Any]:
 
 
 def shard_place(url: str) -> str:
-    """Return the shard of a sample as items name it: its absolute path, or its URL."""
-    return url if "://" in url or url.startswith("pipe:") else str(Path(url).resolve())
+    """Return the shard of a sample as items name it: its absolute path, its URL, or the command that gave it."""
+    path = Path(url)
+    return str(path.resolve()) if "://" not in url and (path.exists() or not url.startswith("pipe:")) else url
 
 
 def clean(value: Any) -> Any:

@@ -50,7 +50,7 @@ def fill(
 
     known: place -> the mark that the index notes.
     """
-    old = [stock.portions[i].place for i in changes.changed]
+    old = [stock.portions[i].note for i in changes.changed]
     gone = [number for place in (*old, *changes.gone) for number in spread(known[place].get("numbers", ()))]
     removed = change.remove(gone) if gone else 0
     for place in (*old, *changes.gone):
@@ -79,11 +79,11 @@ def fill(
         ranges = gather(spread(numbers.get(name, ())))
         if ranges or "digest" in portion.mark:
             files = {"files": marks[name]} if name in marks else {}
-            change.source(portion.place, {**portion.mark, **files, "root": root, "numbers": ranges})
+            change.source(portion.note, {**portion.mark, **files, "root": root, "numbers": ranges})
         else:
             unread += 1
     for i in changes.moved:
-        place = stock.portions[i].place
+        place = stock.portions[i].note
         change.source(place, {**known[place], **_restamp(known[place], stock.portions[i].mark)})
     return Filled(removed, added, unread)
 
@@ -108,7 +108,7 @@ def blocks_of(embeddings: Embeddings, opened: Shards, stock: Stock) -> Iterator[
             if sample["__key__"] != key:
                 raise ValueError(f"position {positions[i]} of the shards is {sample['__key__']!r}, was {key!r}")
             piece.source.append(sample["__source__"])
-        yield join_pieces([(piece, positions[start : start + piece.size])], names, ends, None)
+        yield join_pieces([(piece, positions[start : start + piece.size])], names, ends)
 
 
 def _keep(rows: Mapping[str, Rows], kept: Tensor) -> dict[str, Rows]:

@@ -9,21 +9,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from align.data.places.patterns import anchor
 from align.files import json_text
+from align.files.http import display_url
 
 Root = Mapping[str, Any]
 """``{"folder": PATH}`` or ``{"shards": [PATTERN, ...]}``, in an index's ``about`` with ``options``."""
 
 
 def root_of(samples: Sequence[str | Path] | str | Path) -> dict[str, Any]:
-    """Return the root of a folder of files, or of shards: absolute paths and patterns, and URLs.
+    """Return the root of a folder of files, or of shards: absolute paths and patterns, and URLs without passwords.
 
     A folder that holds shards itself is no folder of files.
     """
     names = [str(samples)] if isinstance(samples, str | Path) else list(map(str, samples))
     if len(names) == 1 and os.path.isdir(names[0]) and not any(Path(names[0]).glob("*.tar")):
         return {"folder": os.path.realpath(names[0])}
-    return {"shards": [name if "://" in name or name.startswith("pipe:") else os.path.abspath(name) for name in names]}
+    return {"shards": [os.path.abspath(name) if _is_local(name) else _without_secrets(name) for name in names]}
+
+
+def _is_local(name: str) -> bool:
+    """Return True for a path or a pattern here, also of a folder that is called like a command."""
+    return "://" not in name and (not name.startswith("pipe:") or os.path.exists(name) or anchor(name) is not None)
+
+
+def _without_secrets(name: str) -> str:
+    return display_url(name) if "://" in name and not name.startswith("pipe:") else name
 
 
 def name_root(root: Root) -> str:

@@ -33,6 +33,11 @@ class Portion(NamedTuple):
     mark: Mapping[str, Any]
     n: int
 
+    @property
+    def note(self) -> str:
+        """The place as an index notes it: bytes of a file's name that are no UTF-8 become ``\\udcXX``."""
+        return self.place if self.place.isascii() else self.place.encode("utf-8", "backslashreplace").decode()
+
 
 @dataclass(frozen=True)
 class Options:
