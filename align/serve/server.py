@@ -27,7 +27,7 @@ def make_server(
     service: Service,
     sock: socket.socket,
     *,
-    reload: Callable[[], None] | None = None,
+    reload: Callable[[], Any] | None = None,
     started: Callable[[], None] | None = None,
 ) -> Server:
     """Return a server for a bound socket. reload: called after SIGHUP, in a thread. started: when it answers."""
@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         service: Service,
         sock: socket.socket,
-        reload: Callable[[], None] | None,
+        reload: Callable[[], Any] | None,
         started: Callable[[], None] | None,
     ):
         super().__init__(config)
