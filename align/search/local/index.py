@@ -202,7 +202,7 @@ class LocalIndex:
         return [self._reader.map(entry, state) for entry in state.segments if entry.modality == of]
 
     def _ask(self, run: Callable[[Any, State], T]) -> T:
-        generation = None
+        generation, again = None, False
         for _ in range(TRIES):
             try:
                 with self._reader.read() as (connection, state):
