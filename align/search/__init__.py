@@ -30,6 +30,6 @@ FLOORS = (
     ("where",),
     ("index", "save", "version1"),
     ("hybrid", "local", "memory", "near", "rule", "threshold", "write"),
-    ("searcher",),
+    ("building", "export", "searcher"),
     ("open",),
 )

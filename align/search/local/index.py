@@ -90,6 +90,15 @@ class LocalIndex:
         """The number of the newest change."""
         return self._ask(lambda connection, state: state.generation)
 
+    @property
+    def dead_share(self) -> float:
+        """The share of the stored rows that belong to deleted samples."""
+
+        def run(_: Any, state: State) -> float:
+            return sum(one.dead for one in state.segments) / max(1, sum(one.rows for one in state.segments))
+
+        return self._ask(run)
+
     @contextmanager
     def change(self) -> Iterator[Change]:
         """Yield a change, which is made whole when the block ends, and not at all when an error leaves it.
