@@ -1,4 +1,4 @@
-"""What is served: an index with its model, a run, or a model alone. It is loaded again when it has changed."""
+"""Loading of an index with its model, of a run, or of a model alone, and loading again when they have changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("align.serve")
 @final
 @dataclass(frozen=True)
 class Place:
-    """The command line's choice of what is served.
+    """The index or model that the command line names.
 
     Args:
         name: the folder of an index, a run, or a model as ``align.load`` takes it.
@@ -134,7 +134,7 @@ class Reloader:
         self._stop.set()
 
     def reload(self) -> bool:
-        """Load the place anew. Return whether it has taken the old one's place."""
+        """Load the place anew. Return True where it has taken the old one's place."""
         with self._lock:
             mark = self._place.mark()
             try:
