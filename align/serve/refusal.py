@@ -42,6 +42,7 @@ CODES = {
     421: "unknown_host",
     422: "unprocessable",
     429: "busy",
+    431: "too_large",
     500: "failed",
     503: "unavailable",
 }

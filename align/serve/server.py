@@ -12,12 +12,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from align.serve.guard import HEAD_BYTES
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 from align.serve.respond import HEADERS, Json
 from align.serve.service import Service
 
-HEAD_BYTES = 16 << 10  # of a request's line and headers
 TICK = 0.05  # seconds between two looks at the open requests while draining
 IDLE = 30  # seconds that a connection may stay open between two requests
 
