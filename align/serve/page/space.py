@@ -22,6 +22,8 @@ from align.serve.service import Ask, Service
 PLACES = {"parts": "parts", "modality": "parts", "input": "parts", "where": "filters", "of": "of", "classes": "classes"}
 """Fields of the API by the places of the page's sentences."""
 
+ELEMENTS = ("picture", "sound", "cloud", "drawing", "text")
+
 
 class Place(NamedTuple):
     """The place of a file in an item: its modality, its number among the files of that, and its suffix."""
@@ -94,9 +96,10 @@ class Space:
         return ", ".join(found)
 
     async def count(self) -> dict[str, int]:
-        """Return the samples that have rows of each modality."""
+        """Return the samples that have rows of each modality, in the order of the controls."""
         with _troubles():
-            return await self.service.counts()
+            found = await self.service.counts()
+        return dict(sorted(found.items(), key=lambda entry: self._order(entry[0])))
 
     async def facets(self, where: Mapping[str, Any] | None = None) -> list[Facet]:
         """Return the keys that a filter can name."""
@@ -108,7 +111,7 @@ class Space:
         found = await self.service.examples(7)
         have = self.service.loaded.model.modalities
         chosen = {m: numbers[i % len(numbers)] for i, (m, numbers) in enumerate(found.items()) if numbers}
-        return {m: number for m, number in chosen.items() if m in have}
+        return {m: chosen[m] for m in sorted(chosen, key=self._order) if m in have}
 
     async def embed(self, modality: str, data: bytes, name: str) -> Tensor:
         """Return the embedding (D,) of a file."""
@@ -170,6 +173,12 @@ class Space:
     def link(self, number: int, modality: str, row: int, *, shown: bool) -> str:
         """Return the relative address of a file: in a form that browsers show, or as it is stored."""
         return f"v1/items/{number}/media/{modality}?row={row}&form={'shown' if shown else 'original'}"
+
+    def _order(self, modality: str) -> int:
+        """Return the place of a modality among the controls: pictures come first and texts last."""
+        medium = self.kinds.get(modality)
+        element = medium.element if medium is not None else None
+        return ELEMENTS.index(element) if element in ELEMENTS else 3
 
 
 @contextmanager
