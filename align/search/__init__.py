@@ -25,17 +25,10 @@ __all__ = [
 ]
 
 FLOORS = (
-<<<<<<< HEAD
     ("exact", "item", "linear"),
     ("leaves", "members", "parts"),
     ("compose", "query", "save", "where"),
     ("conditions", "index", "version1"),
-=======
-    ("exact", "item", "linear", "parts"),
-    ("compose", "leaves", "query"),
-    ("where",),
-    ("index", "save", "version1"),
->>>>>>> server
     ("hybrid", "local", "memory", "near", "rule", "threshold", "write"),
     ("building", "export", "searcher"),
     ("open",),
