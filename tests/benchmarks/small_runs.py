@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ class Running:
     def __init__(self, tree: Path, *args: str):
         env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")}
         env |= {"PYTHONPATH": str(tree), "HF_HUB_OFFLINE": "1"}
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the object
         self.args, self.begin = args, time.monotonic()
         command = [sys.executable, *args] if args[0].endswith(".py") else [sys.executable, "-c", CALL, *args]
         self.process = subprocess.Popen(command, env=env, cwd=tree, stdout=self.log, stderr=subprocess.STDOUT)
@@ -89,8 +90,9 @@ def compare(name: str, seed: int, folder: Path, options: argparse.Namespace) -> 
         running[side] = Running(tree.resolve(), *first)
         if not options.together:
             costs[side] = running[side].wait()
-    for side in sides.keys() - costs.keys():
-        costs[side] = running[side].wait()
+    if options.together:
+        with ThreadPoolExecutor() as pool:
+            costs = dict(zip(sides, pool.map(lambda side: running[side].wait(), sides), strict=True))
     found = {}
     for side, tree in sides.items():
         out = folder / f"{name}-{seed}-{side}"
