@@ -59,7 +59,7 @@ def search(
     """
     from align.commands.hits import print_json, print_table
 
-    asked = _asked(query, parts, calibration)
+    asked = _list_asked(query, parts, calibration)
     if k < 1:
         raise Refused(f"--k must be at least 1, got {k}", code=2)
     if not 0 <= near <= 1:
@@ -86,7 +86,7 @@ def search(
         print_table(found, files, save)
 
 
-def _asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
+def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
     """Return (modality, text or file, weight) of each part. Ends the command where options do not fit together."""
     if query is not None and parts.text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
