@@ -40,7 +40,7 @@ def make_server(
         app,
         http=Protocol,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
