@@ -17,7 +17,7 @@ from align.search.open import find_index, open_index
 from align.search.searcher import Searcher
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
-from align.serve.service import Service
+from align.serve.service import SEARCHERS, Service
 
 WATCH_SECONDS = 2.0
 log = logging.getLogger("align.serve")
@@ -64,6 +64,10 @@ class Place:
         if str(model.device) != device:
             model = model.to(device)
             searcher = None if searcher is None else Searcher(searcher.index, model)
+        if searcher is not None:
+            prepare = getattr(searcher.index, "prepare", None)
+            if prepare is not None:
+                prepare(SEARCHERS)
         name = name_model(source)
         reason = f"no index is served, so there is no search; {_advise(self.name)}"
         loaded = Loaded(model, searcher, limits, name=name, sha256=sha256, reason=reason)

@@ -34,6 +34,7 @@ from align.serve.refusal import Refusal, suggest
 
 Form = Literal["original", "shown"]
 T = TypeVar("T")
+SEARCHERS = 4  # threads that read the index
 TRIES = 5
 PAUSE = 0.1  # seconds
 log = logging.getLogger("align.serve")
@@ -78,8 +79,9 @@ class Service:
     def __init__(self, loaded: Loaded, limits: Limits):
         self.limits = limits
         self._loaded = loaded
-        self._threads = ThreadPoolExecutor(4, "search")
+        self._threads = ThreadPoolExecutor(SEARCHERS, "search")
         self.draining = False
+        self.open = 0  # requests that are being answered
         self.trouble = ""  # the reason for which the last reload failed
         self.reloads = 0
 
