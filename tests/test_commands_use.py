@@ -51,7 +51,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def indexed(place):
-    assert main(["embed", str(place / "pairs"), str(place / "shards" / "test-*.tar"), *trust]) == 0
+    assert main(["index", "build", str(place / "pairs"), str(place / "shards" / "test-*.tar"), *trust]) == 0
     return place
 
 
@@ -273,15 +273,13 @@ def test_classify_says_what_the_command_says(place, capsys):
         align.classify(model, "a,b", image=[place / "1.npy"])
 
 
-# embed and search
+# search
 
 
-def test_embed_says_what_it_wrote(place, tmp_path, capsys):
-    code, out, _ = run(
-        capsys, "embed", place / "pairs", place / "shards" / "test-*.tar", "--out", tmp_path / "i", *trust
-    )
-    assert code == 0
-    assert out == f"{tmp_path / 'i'}: 24 samples (23 audio, 23 image, 25 text)\n"
+def test_embed_names_index_build(place, capsys):
+    code, out, err = run(capsys, "embed", place / "pairs", "a b.tar")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"use: align index build {place / 'pairs'} 'a b.tar'" in err
 
 
 def test_search_by_text(indexed, tmp_path, capsys):
@@ -332,7 +330,7 @@ def test_search_by_any_modality(indexed, capsys):
 def test_search_refuses(place, indexed, capsys):
     code, _, err = run(capsys, "search", place / "none", "x", "--of", "image", *trust)
     assert code == 1
-    assert f"make one with: align embed {place / 'none'} SHARDS" in err
+    assert f"make one with: align index build {place / 'none'} SHARDS" in err
     other = tiny_space.model("pairwise")
     with torch.no_grad():
         other.towers["image"].encoder.gain.add_(1)
@@ -359,7 +357,7 @@ def test_search_refuses(place, indexed, capsys):
 
 more = {
     "evaluate": [],
-    "embed": [],
+    "index build": [],
     "zeroshot": ["--modality", "image", "--classes", "a,b"],
     "search": ["--of", "image"],
 }
@@ -369,22 +367,22 @@ more = {
 def test_what_is_no_model_is_one_line(name, place, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for folder, says in (("empty", "is no model folder"), ("gone", "no model folder")):
-        args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "embed") else ["x"]
-        code, out, err = run(capsys, name, tmp_path / folder, *args, *more[name])
+        args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "index build") else ["x"]
+        code, out, err = run(capsys, *name.split(), tmp_path / folder, *args, *more[name])
         assert (code, out) == (1, "")
         assert says in err
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["evaluate", "embed"])
+@pytest.mark.parametrize("name", ["evaluate", "index build"])
 def test_missing_shards_are_one_line(name, place, capsys):
-    code, _, err = run(capsys, name, place / "pairs", place / "shards" / "train-*.tar", *trust)
+    code, _, err = run(capsys, *name.split(), place / "pairs", place / "shards" / "train-*.tar", *trust)
     assert code == 1
     assert "no shard matches" in err
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "search"])
 def test_a_command_imports_nothing_heavy_before_it_runs(name):
     code = f"import sys; import align.commands.{name}; assert not {{'torch', 'lightning', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -400,7 +398,7 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "embed", "search"])
+@pytest.mark.parametrize("name", ["evaluate", "zeroshot", "search"])
 def test_help_says_every_option(name, capsys):
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
@@ -550,7 +548,7 @@ def worded(tmp_path_factory):
     PILImage.new("RGB", (8, 8)).save(folder / "a.png")
     content = {"image.png": (folder / "a.png").read_bytes(), "text.txt": b"a cone"}
     tiny_space.write_tar(folder / "test-000000.tar", {"0": content})
-    assert main(["embed", str(folder / "model"), str(folder / "test-000000.tar")]) == 0
+    assert main(["index", "build", str(folder / "model"), str(folder / "test-000000.tar")]) == 0
     return folder
 
 

@@ -23,7 +23,7 @@ from align.evaluation.prompts import equal_prompts
 from align.evaluation.retrieval import retrieval_shards
 from align.metrics import ranks
 from align.report import build_gallery, write_report
-from align.search import Index
+from align.search.local import LocalIndex
 from align.values import Embeddings, Rows, TermInfo
 
 
@@ -347,9 +347,9 @@ def test_a_test_set_with_dead_files_is_evaluated_with_max_bad(tmp_path, capsys):
     save(tiny_space.model("pairwise"), tmp_path / "model")
     with pytest.raises(TooManyBad):
         evaluate(tiny_space.model(), Shards(str(path), shuffle=False))
-    for command in ("evaluate", "embed"):
-        args = [command, str(tmp_path / "model"), str(path), "--allow", "tiny_space", "--out", str(tmp_path / command)]
-        args += ["--batch", "8"]
+    for command in ("evaluate", "index build"):
+        args = [*command.split(), str(tmp_path / "model"), str(path), "--allow", "tiny_space", "--batch", "8"]
+        args += ["--out", str(tmp_path / command)]
         capsys.readouterr()
         assert main(args) == 3
         err = capsys.readouterr().err
@@ -379,8 +379,9 @@ def test_members_of_foreign_names_are_evaluated(tmp_path, capsys):
     about = json.loads((tmp_path / "r" / "results.json").read_text())["protocol"]
     assert about["rows"] == {"audio": 0, "image": 24, "text": 24}
     assert about["members"]["text"] == ["json:caption"]
-    assert main(["embed", *common, "--out", str(tmp_path / "i")]) == 0
-    assert Index.open(tmp_path / "i").items[0]["caption"] == [json.loads(samples["0000"]["json"])["caption"]]
+    assert main(["index", "build", *common, "--out", str(tmp_path / "i")]) == 0
+    with LocalIndex.open(tmp_path / "i") as index:
+        assert index.items([1])[0].captions == [json.loads(samples["0000"]["json"])["caption"]]
     capsys.readouterr()
 
 

@@ -60,7 +60,7 @@ def test_a_loaded_model_is_hashed_once(folder, hashed):
 
 def test_a_query_hashes_the_weights_once(folder, tmp_path, hashed, capsys):
     tiny_space.write_tar(tmp_path / "s" / "test-000000.tar", tiny_space.world())
-    assert main(["embed", str(folder), str(tmp_path / "s" / "test-*.tar"), "--allow", "tiny_space"]) == 0
+    assert main(["index", "build", str(folder), str(tmp_path / "s" / "test-*.tar"), "--allow", "tiny_space"]) == 0
     assert hashed.count("file") == 1
     written, hashed[:] = list(hashed), []
     assert main(["search", str(folder), "ccc", "--of", "image", "--allow", "tiny_space"]) == 0

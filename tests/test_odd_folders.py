@@ -136,7 +136,9 @@ def test_a_name_that_is_no_utf8(home, monkeypatch):
     assert run("evaluate", f"{name}/model", f"{name}/*.tar", *trust)[0] == 0
     results = json.loads((home / name / "model/results.json").read_text(encoding="utf-8"))
     assert results["protocol"]["samples"] == len(tiny_space.world())
-    assert run("embed", f"{name}/model", f"{name}/*.tar", *trust)[0] == 0
+    assert run("index", "build", f"{name}/model", f"{name}/*.tar", *trust)[0] == 0
+    assert "unchanged" in run("index", "build", f"{name}/model", f"{name}/*.tar", *trust)[1]
+    assert run("index", "check", f"{name}/model/index")[0] == 0
     (home / name / "query.npy").write_bytes(tiny_space.npy(torch.eye(8)[0]))
     code, out = run("search", f"{name}/model", "--image", f"{name}/query.npy", "--of", "image", "--json", *trust)
     assert (code, json.loads(out)["query"]) == (0, {"image": f"{name}/query.npy"})

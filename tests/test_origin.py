@@ -19,6 +19,7 @@ from align.model.origin import bit_sum
 from align.preprocess import Array, Image, Points
 from align.preprocess.text import Text
 from align.preprocess.wanted import differences
+from align.search.local import LocalIndex
 from align.values import Features, Origin
 
 CC = Origin("owner/points", "ab" * 32, "CC-BY-4.0")
@@ -138,11 +139,12 @@ def test_what_comes_of_a_model_repeats_its_origin(tmp_path, capsys):
     tiny_space.write_tar(tmp_path / "shards" / "test-000000.tar", dict(list(tiny_space.world().items())[:12]))
     place, trust = str(tmp_path / "model"), ["--allow", "tiny_space"]
     assert main(["evaluate", place, str(tmp_path / "shards" / "test-*.tar"), *trust]) == 0
-    assert main(["embed", place, str(tmp_path / "shards" / "test-*.tar"), *trust]) == 0
+    assert main(["index", "build", place, str(tmp_path / "shards" / "test-*.tar"), *trust]) == 0
     stated = {"image.encoder": {**CC._asdict()}}
     results = json.loads((tmp_path / "model" / "results.json").read_text())
     assert results["protocol"]["parts"] == stated
-    assert json.loads((tmp_path / "model" / "index" / "index.json").read_text())["parts"] == stated
+    with LocalIndex.open(tmp_path / "model" / "index") as index:
+        assert index.about["parts"] == stated
     assert CC.licence in (tmp_path / "model" / "report.html").read_text()
 
 

@@ -16,8 +16,9 @@ class Trap(Image):
     def decode(self, source: Any):
         if source == b"hang":
             time.sleep(600)
-        if source == b"wait":
+        if isinstance(source, bytes) and source.startswith(b"wait"):
             time.sleep(1.5)
+            source = source[4:]
         if source == b"crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if source == b"memory":

@@ -30,6 +30,8 @@ FLOORS = (
         "embed",
         "evaluate",
         "import_",
+        "index_build",
+        "index_change",
         "search",
         "serve",
         "shards_build",
@@ -39,7 +41,7 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("train",),
+    ("index_export", "index_show", "train"),
     ("quickstart",),
 )
 
@@ -57,6 +59,13 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards filter": "shards_cut:filter_",
     "shards stats": "shards_stats:stats",
     "embed": "embed:embed",
+    "index build": "index_build:build",
+    "index add": "index_build:add",
+    "index delete": "index_change:delete",
+    "index compact": "index_change:compact",
+    "index show": "index_show:show",
+    "index check": "index_show:check",
+    "index export": "index_export:export",
     "search": "search:search",
     "serve": "serve:serve",
 }

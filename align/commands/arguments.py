@@ -77,7 +77,8 @@ def _helps(doc: Docstring) -> dict[str, str]:
 def _add_positional(parser: Any, p: inspect.Parameter, helps: dict[str, str], more: str) -> None:
     hint, given = p.annotation, {}
     if get_origin(hint) is list:
-        hint, given = get_args(hint)[0], {"nargs": "+"}
+        optional = {} if p.default is p.empty else {"default": p.default}
+        hint, given = get_args(hint)[0], {"nargs": "*" if optional else "+", **optional}
     elif p.default is not p.empty:
         given = {"nargs": "?", "default": p.default}
     parser.add_argument(p.name, type=hint, help=helps.get(p.name, "").rstrip("." if more else "") + more, **given)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from align.data import Loader, Shards
+from align.data.bad import Budget
+from align.data.reading import Reading
 from align.embedding.content import Marked, split_content
 from align.embedding.tables import concatenate, tensor_of
 from align.model import JointModel
@@ -52,7 +54,7 @@ def embed_shards(
     pieces = []
     how: dict[str, Any] = {"preprocess": preprocess, "make": make, "content": content, "progress": progress}
     for piece in embed_batches(model, shards, batch, workers, **how):
-        _check_finite(piece)
+        check_finite(piece)
         pieces.append(piece)
     if not pieces:
         raise ValueError("the shards have no samples")
@@ -64,7 +66,7 @@ def embed_shards(
 
 def embed_batches(
     model: JointModel,
-    shards: Shards,
+    shards: Reading,
     batch: int = 64,
     workers: int = 0,
     *,
@@ -73,16 +75,18 @@ def embed_batches(
     preprocess: Mapping[str, Preprocess] | None = None,
     make: Make = lambda model, rows: model(rows),
     progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Iterator[Embeddings]:
     """Yield the embeddings of each batch, in evaluation mode, on the CPU.
 
-    modalities: the towers that see data. None: all. The other arguments are those of ``embed_shards``.
+    modalities: the towers that see data. None: all. budget: counts the bad samples. None: a new one, by the shards'
+    ``max_bad``. The other arguments are those of ``embed_shards``.
     """
     chosen = preprocess or model.preprocess
     readers = {m: chosen[m] for m in (model.modalities if modalities is None else modalities)}
     if content:
         readers = {m: Marked(reader) for m, reader in readers.items()}
-    loader = Loader(shards, readers, batch=batch, workers=workers, train=False)
+    loader = Loader(shards, readers, batch=batch, workers=workers, train=False, budget=budget)
     done, reader = 0, EvalReader(model)
     try:
         for rows in loader:
@@ -107,7 +111,8 @@ def _split_batch(batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
     return replace(batch, rows=rows), {m: number for m, (_, number) in parts.items()}
 
 
-def _check_finite(piece: Embeddings) -> None:
+def check_finite(piece: Embeddings) -> None:
+    """Raise ValueError where an embedding is not finite."""
     for m, rows in piece.items():
         bad = (~tensor_of(rows).isfinite().all(dim=-1)).nonzero().flatten().tolist()
         if bad:

@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("exact", "item", "linear"),
-    ("leaves", "members", "parts"),
-    ("compose", "query", "save", "where"),
-    ("conditions", "index", "version1"),
+    ("exact", "item", "linear", "parts"),
+    ("compose", "leaves", "query"),
+    ("where",),
+    ("index", "save", "version1"),
     ("hybrid", "local", "memory", "near", "rule", "threshold", "write"),
-    ("searcher",),
+    ("building", "export", "searcher"),
     ("open",),
 )

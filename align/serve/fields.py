@@ -57,14 +57,14 @@ class Fields:
 
     def integer(self, name: str, default: int | None, low: int, high: int) -> int | None:
         """Return a whole number within bounds."""
-        value = self._parsed(name, default)
+        value = self._convert(name, default)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
             return value
         raise self.wrong(name, f"a whole number from {low} to {high}", value)
 
     def number(self, name: str, default: float | None = None, most: float = 1e9) -> float | None:
         """Return a finite number."""
-        value = self._parsed(name, default)
+        value = self._convert(name, default)
         if value is None:
             return None
         if (
@@ -78,7 +78,7 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         """Return true or false. Absent is false."""
-        value = self._parsed(name, False)
+        value = self._convert(name, False)
         if self._form and value in ("on", 1, 0):  # a checkbox
             return value in ("on", 1)
         if isinstance(value, bool):
@@ -94,7 +94,7 @@ class Fields:
 
     def mapping(self, name: str, most: int) -> dict[str, Any] | None:
         """Return an object of at most so many characters of JSON."""
-        value = self._parsed(name, None)
+        value = self._convert(name, None)
         if value is None:
             return None
         if not isinstance(value, dict):
@@ -105,7 +105,7 @@ class Fields:
 
     def listing(self, name: str, most: int) -> list[Any] | None:
         """Return a list of at most so many entries."""
-        value = self._parsed(name, None)
+        value = self._convert(name, None)
         if value is None:
             return None
         if not isinstance(value, list):
@@ -131,7 +131,7 @@ class Fields:
     def _at(self, name: str) -> str:
         return f"{self._where}.{name}" if self._where else name
 
-    def _parsed(self, name: str, default: Any) -> Any:
+    def _convert(self, name: str, default: Any) -> Any:
         """Return a value. In a form, where all are strings, it is read as JSON where it is such."""
         value = self.take(name, default)
         if self._form and isinstance(value, str):

@@ -62,7 +62,6 @@ class Guard:
             await send(message)
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        self._metrics.open += 1
         try:
             await self._pass(scope, receive, seal)
         except Exception as error:
@@ -75,15 +74,21 @@ class Guard:
             known = error if isinstance(error, Refusal) else Refusal(500, "the server failed; its log says how")
             await refuse(known)(scope, receive, seal)
         finally:
-            self._metrics.open -= 1
             self._metrics.count(scope, status, time.perf_counter() - started)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._service.draining:
+            raise Refusal(503, "this server is stopping; ask again when it has started anew", code="draining", retry=5)
+        self._service.open += 1
+        try:
+            await self._check(scope, receive, send)
+        finally:
+            self._service.open -= 1
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
             raise Refusal(431, f"the headers are too long; at most {HEAD_BYTES} bytes are read")
-        if self._service.draining:
-            raise Refusal(503, "this server is stopping; ask again when it has started anew", code="draining", retry=5)
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
         if self._token and scope["path"] not in OPEN:

@@ -1,6 +1,16 @@
 """The index in a folder on disk."""
 
 from align.search.local.change import Change
+from align.search.local.create import is_index
 from align.search.local.index import LocalIndex
 
-__all__ = ["Change", "LocalIndex"]
+__all__ = ["Change", "LocalIndex", "is_index"]
+
+FLOORS = (
+    ("filters", "segments", "tables"),
+    ("ask", "create", "text"),
+    ("entries", "facets", "state"),
+    ("change", "checks", "passing", "version1"),
+    ("compaction", "writing"),
+    ("index",),
+)

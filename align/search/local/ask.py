@@ -15,16 +15,23 @@ from align.values import Rows
 def search_segments(
     query: Tensor, segments: Sequence[Mapped], k: int, passed: Tensor | None, *, scaled: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return the scores (q, k) and the samples (q, k), best first, see ``Index.search``.
+    """Return the scores (q, k) and the samples (q, k), best first, see ``Index.search``. Blocks are copied, no segment.
 
     passed: for each sample number whether it may be found, or None for all.
     """
-    pieces = []
-    for values, norm, sample in segments:
-        keep = None if passed is None else passed[sample]
-        scores, samples = find_best(query, values, sample, k, norm=norm if scaled else None, keep=keep)
-        pieces.append((scores.cpu(), samples.cpu()))
-    return join_best(pieces, k)
+    pieces = [
+        find_best(
+            query,
+            values,
+            sample,
+            k,
+            norm=norm if scaled else None,
+            keep=None if passed is None else passed[sample],
+        )
+        for values, norm, sample in segments
+    ]
+    some = [piece for piece in pieces if piece[0].shape[1]]
+    return join_best(some, k) if len(some) > 1 else (some or pieces)[0]
 
 
 def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, dim: int) -> Rows:

@@ -150,10 +150,9 @@ class Change:
             return
         if "dim" not in self.about_now:
             self.about(dim=values.shape[1])
-        if values.shape[1] != self.about_now["dim"]:
-            raise ValueError(
-                f"{self.folder} has rows of {self.about_now['dim']} numbers; these {m} have {values.shape[1]}"
-            )
+        stated = self.about_now["dim"]
+        if values.shape[1] != stated:
+            raise ValueError(f"{self.folder} has rows of {stated} numbers; these of {m} have {values.shape[1]}")
         if int(sample.max()) >= len(items) or int(sample.min()) < -1:
             raise ValueError(f"rows of {m} name place {int(sample.max())} of {len(items)} items")
         bad = ~values.isfinite().all(dim=1) & (sample.to(values.device) >= 0)

@@ -63,6 +63,14 @@ def find_schema(folder: Path) -> int | None:
     return about["schema"] if _has_tables(folder) else None
 
 
+def is_index(folder: Path) -> bool:
+    """Return True where a folder is an index of either version, also where it is damaged or too new."""
+    try:
+        return find_schema(folder) is not None
+    except (OSError, ValueError):
+        return True
+
+
 def check_there(folder: Path) -> int:
     """Return the schema of an index folder. Raises FileNotFoundError where there is none."""
     found = find_schema(folder)

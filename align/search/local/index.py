@@ -90,6 +90,15 @@ class LocalIndex:
         """The number of the newest change."""
         return self._ask(lambda connection, state: state.generation)
 
+    @property
+    def dead_share(self) -> float:
+        """The share of the stored rows that belong to deleted samples."""
+
+        def run(_: Any, state: State) -> float:
+            return sum(one.dead for one in state.segments) / max(1, sum(one.rows for one in state.segments))
+
+        return self._ask(run)
+
     @contextmanager
     def change(self) -> Iterator[Change]:
         """Yield a change, which is made whole when the block ends, and not at all when an error leaves it.
@@ -186,6 +195,19 @@ class LocalIndex:
         """Verify every checksum, and return a line for each damage. progress: called with (bytes done, bytes)."""
         return self._ask(lambda connection, state: check_folder(self.folder, connection, state, progress))
 
+    def prepare(self, readers: int) -> None:
+        """Make ready for so many threads, and map and verify every segment.
+
+        Then the index is searched to its end, also after another one took its folder. Raises ValueError for damage.
+        """
+        self._reader.prepare(readers)
+
+        def run(connection: Any, state: State) -> None:
+            for of in state.modalities:
+                self._map(of, state)
+
+        self._ask(run)
+
     def close(self) -> None:
         """Close the files. A closed index raises ValueError."""
         self._reader.close()
@@ -202,7 +224,7 @@ class LocalIndex:
         return [self._reader.map(entry, state) for entry in state.segments if entry.modality == of]
 
     def _ask(self, run: Callable[[Any, State], T]) -> T:
-        generation = None
+        generation, again = None, False
         for _ in range(TRIES):
             try:
                 with self._reader.read() as (connection, state):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -100,7 +101,8 @@ class Writer:
 
     def discard(self) -> None:
         """Remove the unfinished file."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last bytes again
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
     @property
@@ -130,6 +132,7 @@ def map_segment(folder: Path, entry: Entry, dim: int, *, verify: bool = True) ->
     Raises FileNotFoundError where it is gone, ValueError where it is damaged.
     """
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
     path = path_of(folder, entry.id)
     size = path.stat().st_size
@@ -140,10 +143,22 @@ def map_segment(folder: Path, entry: Entry, dim: int, *, verify: bool = True) ->
             if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                 raise ValueError(f"{path} is damaged: its SHA-256 is not the index's; make the index anew")
     try:
-        with safe_open(os.fspath(path), "pt") as file:
-            rows = Mapped(*(file.get_tensor(name) for name in Mapped._fields))
+        if _is_utf8(path):
+            with safe_open(os.fspath(path), "pt") as file:
+                rows = Mapped(*(file.get_tensor(name) for name in Mapped._fields))
+        else:  # safetensors maps paths in UTF-8 alone
+            stored = load(path.read_bytes())
+            rows = Mapped(*(stored[name] for name in Mapped._fields))
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}; make the index anew") from None
     if rows.values.shape != (entry.rows, dim) or rows.sample.shape != (entry.rows,):
         raise ValueError(f"{path} is damaged: it has rows {tuple(rows.values.shape)}, not {(entry.rows, dim)}")
     return rows
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

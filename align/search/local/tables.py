@@ -38,6 +38,8 @@ CREATE VIRTUAL TABLE grams USING fts5(text, content='', tokenize="trigram");
 """
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+LOCKLESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+"""Errors of a folder where SQLite cannot write the lock beside its log: read-only, or a full disk."""
 BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -60,17 +62,17 @@ def connect_reader(folder: Path) -> sqlite3.Connection:
 
     Raises OSError where a killed writer left a log there that only someone who may write can fold into the file.
     """
-    with one_line(folder):
-        if os.access(folder, os.W_OK) and os.access(folder / NAME, os.W_OK):
-            connection = _connect(folder, "rw")  # the last reader folds the log that a killed writer left
-            connection.execute("PRAGMA query_only = 1")
-            return connection
-        connection = _connect(folder, "ro")
+    if (folder / NAME).is_file() and not os.access(folder / NAME, os.R_OK):
+        raise PermissionError(errno.EACCES, "no right to read this index", str(folder / NAME))
+    may_write = os.access(folder, os.W_OK) and os.access(folder / NAME, os.W_OK)
+    with one_line(folder):  # the last of those who may write folds the log that a killed writer left
+        connection = _connect(folder, "rw" if may_write else "ro")
         try:
+            connection.execute("PRAGMA query_only = 1")
             connection.execute("SELECT name FROM about LIMIT 1").fetchall()
         except sqlite3.OperationalError as error:
             connection.close()
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            if error.sqlite_errorcode & 0xFF not in LOCKLESS:
                 raise
             log = folder / f"{NAME}-wal"
             if log.is_file() and log.stat().st_size:
@@ -95,7 +97,7 @@ def one_line(folder: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _cannot_write(error)):
             raise OSError(errno.ENOSPC, "no room to write; the index is as it was", str(folder)) from None
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise OSError(errno.EACCES, "this index cannot be opened for writing", str(folder)) from None
+            raise OSError(errno.EACCES, "no right to write to this index", str(folder)) from None
         if code in BROKEN or (isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error)):
             raise ValueError(f"{folder / NAME} is damaged ({error}); make the index anew") from None
         if code == sqlite3.SQLITE_IOERR:

@@ -24,6 +24,8 @@ UNSPACED = re.compile(
     "\u31a0-\u31ff\u3400-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U0001f000-\U0003ffff]+"
 )
 
+BETWEEN = re.compile(r"""[\s!"#$%&()*+,/:;<=>?@\[\]\\^`{|}~]+""")  # not ' - . _, which join the parts of a word
+
 
 def normalize(text: str) -> str:
     """Return a text with one form of equal characters (NFKC): full-width letters and half-width kana among them."""
@@ -39,7 +41,7 @@ def has_unspaced(text: str) -> bool:
 def split_query(text: str) -> tuple[list[str], list[str]]:
     """Return the spaced words of a query, and its runs of characters in scripts without spaces."""
     text = normalize(text)
-    words = UNSPACED.sub(" ", text).split()
+    words = filter(None, BETWEEN.split(UNSPACED.sub(" ", text)))
     return list(dict.fromkeys(words))[:WORDS], list(dict.fromkeys(UNSPACED.findall(text)))[:WORDS]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from align.files import FULL
 from align.search.local.change import Change
 from align.search.local.segments import FOLDER, list_segments, path_of
 from align.search.local.tables import connect_writer, one_line
@@ -29,10 +31,12 @@ def write_to(folder: Path) -> Iterator[Change]:
                 if connection.total_changes:
                     connection.execute("UPDATE about SET value = value + 1 WHERE name = 'generation'")
                 connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             change.discard()
+            if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+                raise OSError(errno.ENOSPC, "no room to write; the index is as it was", str(folder)) from None
             raise
         with suppress(OSError, sqlite3.Error):  # the change is made; the next writer sweeps again
             _sweep(folder, connection)

@@ -1,0 +1,108 @@
+"""``align index delete`` removes samples from an index, ``align index compact`` their rows from the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from align.commands.errors import Refused, nearest
+
+MANY = 20_000  # samples up to which a wrong key gets the nearest right one
+
+
+def delete(index: str, keys: list[str] = [], /, *, where: str | None = None) -> None:  # noqa: B006  it is only read
+    """Delete samples from an index, by their keys or by a filter
+
+    Every sample of a key is deleted, from every shard and folder. A key that is not there ends the command before
+    anything is deleted. A deleted sample stays deleted until its shard or file changes. Its rows stay on the disk until
+    align index compact.
+
+    Args:
+        index: the index folder
+        keys: keys of samples
+        where: delete what this filter lets through, as in align search --where
+    """
+    from align.search.building.build import check_index
+    from align.search.local import LocalIndex
+    from align.search.where import Compare
+
+    if bool(keys) == (where is not None):
+        raise Refused("say what to delete: keys, or a filter with --where, not both", code=2)
+    check_index(Path(index))
+    with LocalIndex.open(index, write=True) as opened:
+        if where is not None:
+            numbers = opened.numbers(None, read_where(where)).tolist()
+        else:
+            found = {key: opened.numbers(None, Compare("key", "eq", key)).tolist() for key in dict.fromkeys(keys)}
+            for key, some in found.items():
+                if not some:
+                    raise Refused(f"{index} has no sample {key!r}; {_near(opened, key)}; nothing was deleted")
+            numbers = [number for some in found.values() for number in some]
+        if numbers:
+            with opened.change() as change:
+                change.remove(numbers)
+        print(f"{index}: {len(numbers)} samples deleted, {opened.count()} left")
+
+
+def compact(index: str, /) -> None:
+    """Remove the rows of deleted samples from the disk, and join small files
+
+    Numbers of samples stay, and whoever reads the index goes on.
+
+    Args:
+        index: the index folder
+    """
+    from align.search.building.build import check_index
+    from align.search.local import LocalIndex
+
+    check_index(Path(index))
+    before = size_of(Path(index))
+    with LocalIndex.open(index, write=True) as opened:
+        gone = opened.compact()
+    print(f"{index}: {gone} rows removed, {in_bytes(before)} -> {in_bytes(size_of(Path(index)))}")
+
+
+def read_where(text: str):
+    """Return a filter from JSON or from an expression."""
+    import json
+
+    from align.search.where import parse
+
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        raise Refused(f'--where {text!r} is no JSON; write --where \'{{"label": "dog"}}\'', code=2) from None
+    if not isinstance(tree, dict):
+        raise Refused(f'--where {text!r} is no object; write --where \'{{"label": "dog"}}\'', code=2)
+    return parse(tree)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def in_bytes(n: float) -> str:
+    """Return bytes in words.
+
+    >>> in_bytes(512), in_bytes(2_500_000)
+    ('512 B', '2.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def _near(opened, key: str) -> str:
+    if opened.count() > MANY:
+        return "align index show lists its sources"
+    items = opened.items(opened.numbers().tolist())
+    return nearest(key, {item.key for item in items}) if len(items) < 10 else _closest(key, [i.key for i in items])
+
+
+def _closest(key: str, keys: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"its keys are like {keys[0]!r}"

@@ -1,0 +1,145 @@
+"""``align index show`` describes an index, ``align index check`` verifies every checksum in it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from align.commands.index_change import in_bytes, size_of
+
+SHOWN = 20  # keys to filter by
+
+
+def show(index: str, /, *, json: bool = False) -> None:
+    """Describe an index: samples, rows, model, sources, and the keys to filter by
+
+    Args:
+        index: the index folder
+        json: print JSON
+    """
+    from align.files import json_text
+
+    found = describe(Path(index))
+    if json:
+        print(json_text(found, 2))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from align.commands.shown import console, plain
+
+    rows = ", ".join(f"{n} {m}" for m, n in found["modalities"].items())
+    print(f"{index}: {found['samples']} samples ({rows}) of {found['dim']} numbers, {in_bytes(found['bytes'])}")
+    model = found["model"]
+    print(plain(f"model: {model.get('source') or 'not stated'} (sha256 {str(model.get('sha256'))[:12]})"))
+    for part, origin in found["parts"].items():
+        print(plain(f"  {part}: {origin['source']}, licence {origin['licence']}"))
+    for source in found["sources"]:
+        options = "".join(f", {name} {say_option(value)}" for name, value in source["options"].items())
+        print(plain(f"source: {source['name']} ({source['n']} {source['kind']}s{options})"))
+    if found["dead"]:
+        print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
+    if not found["keys"]:
+        return
+    table = Table(box=None, pad_edge=False, title="keys to filter by", title_justify="left")
+    for name in ("key", "kind", "values"):
+        table.add_column(name, overflow="fold")
+    for key in found["keys"][:SHOWN]:
+        values = ", ".join(f"{value} ({n})" for value, n in key["values"][:5])
+        more = f", … {key['distinct']} in all" if key["distinct"] > 5 else ""
+        text = f"{key['low']:g} to {key['high']:g}" if key["low"] is not None else values + more
+        table.add_row(plain(key["key"], 60), Text(key["kind"]), plain(text, 160))
+    console().print(table)
+    if len(found["keys"]) > SHOWN:
+        print(f"… {len(found['keys']) - SHOWN} more keys; --json lists all")
+
+
+def check(index: str, /) -> int:
+    """Verify every checksum of an index, and look for the files that it is of
+
+    Exit code 1 where something is damaged. Files that are gone are a note: the index answers without them, and only
+    their pictures and sounds cannot be shown.
+
+    Args:
+        index: the index folder
+    """
+    from align.commands.progress import progress
+    from align.commands.shown import plain
+    from align.search.local import LocalIndex
+
+    with LocalIndex.open(index) as opened:
+        with progress("checking") as say:
+            damaged = opened.check(say)
+        known = opened.sources()
+    for line in damaged:
+        print(plain(f"damaged: {line}"))
+    gone, changed = find_missing(known)
+    for title, places in (("gone", gone), ("changed", changed)):
+        if places:
+            print(plain(f"note: {len(places)} of {len(known)} sources are {title}, {places[0]} the first"))
+    if changed or gone:
+        print("note: align index add brings the index up to its files")
+    if not damaged:
+        print(f"{index}: every checksum is right")
+    return 1 if damaged else 0
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the facts of an index as plain data."""
+    from align.search.building.roots import name_root, root_id
+    from align.search.local import LocalIndex
+
+    with LocalIndex.open(folder) as opened:
+        about, known = dict(opened.about), opened.sources()
+        roots = Counter(mark.get("root") for mark in known.values() if isinstance(mark, dict))
+        return {
+            "folder": str(folder),
+            "samples": opened.count(),
+            "modalities": dict(opened.modalities),
+            "dim": about.get("dim"),
+            "bytes": size_of(folder),
+            "model": about.get("model", {}),
+            "parts": about.get("parts", {}),
+            "threshold": about.get("threshold"),
+            "dead": opened.dead_share,
+            "sources": [
+                {
+                    "name": name_root(root),
+                    "kind": "file" if "folder" in root else "shard",
+                    "n": roots[root_id(root)],
+                    "options": root.get("options", {}),
+                }
+                for root in about.get("sources", [])
+            ],
+            "keys": [facet._asdict() for facet in opened.facets()],
+        }
+
+
+def say_option(value: Any) -> str:
+    """Return the value of a stored option in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{m}={'|'.join(names)}" for m, names in value.items())
+    return ",".join(value) if isinstance(value, list) else "folders" if value is True else str(value)
+
+
+def find_missing(known: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the local places that are gone, and those whose size or time of change differs."""
+    gone, changed = [], []
+    for place, mark in known.items():
+        if "://" in place or place.startswith("pipe:") or not isinstance(mark, dict):
+            continue
+        states = [tuple(state[:3]) for state in mark.get("files", {}).values()]
+        states = states or [(place, mark.get("size"), mark.get("mtime_ns"))]
+        try:
+            found = [(path, os.stat(path)) for path, _, _ in states]
+        except OSError:
+            gone.append(place)
+            continue
+        if any(
+            (now.st_size, now.st_mtime_ns) != (size, time)
+            for (_, now), (_, size, time) in zip(found, states, strict=True)
+        ):
+            changed.append(place)
+    return gone, changed

@@ -1,0 +1,15 @@
+"""The making of an index: from shards or a folder of files, resumable, and put in its place by one change."""
+
+from align.search.building.build import Report, Work, add_to_index, build_index
+from align.search.building.stock import Options
+
+__all__ = ["Options", "Report", "Work", "add_to_index", "build_index"]
+
+FLOORS = (
+    ("entry", "folder", "maker", "place", "roots"),
+    ("chosen", "files", "staging"),
+    ("stock",),
+    ("changes", "embed"),
+    ("fill",),
+    ("build",),
+)
