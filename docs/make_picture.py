@@ -18,7 +18,6 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 MOST = 200_000  # bytes
-SIZE = {"width": 1180, "height": 800}
 WORDS, SOUND, LESS = "a blue cone", "a sound of metal", "a tube"
 
 
@@ -47,7 +46,7 @@ def draw(url: str) -> bytes:
     program = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
-        page = browser.new_page(viewport=SIZE, device_scale_factor=1.5, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1180, "height": 800}, device_scale_factor=1.5, color_scheme="light")
         sound, less = first(page, url, SOUND, "audio"), first(page, url, LESS, "image")
         fields = [("text", WORDS), ("weight", 1), ("item", f"audio:{sound}"), ("weight", 0.5)]
         fields += [("item", f"image:{less}"), ("weight", -0.5), ("of", "image"), ("fold", "on")]

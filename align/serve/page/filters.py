@@ -26,11 +26,11 @@ class Filter:
 
 
 class Choice(NamedTuple):
-    """A value to choose. field: of the form. chosen: it is among the filter's values."""
+    """A value to choose. field: of the form. samples: that have it. chosen: it is among the filter's values."""
 
     text: str
     field: str
-    count: int
+    samples: int
     chosen: bool
 
 
