@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from playwright.sync_api import Error, sync_playwright
 from served import picture, serving, tone
 from shown import MESH, SAMPLES, deep_picture, load, samples, wide_model
 
@@ -42,8 +43,6 @@ def searcher(served):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("needs Chromium")
@@ -97,7 +96,20 @@ def page(window):
     one = window()
     yield one.open()
     assert one.away == []
-    assert [line for line in one.lines if "status of 4" not in line and "ERR_" not in line] == []
+    assert [line for line in one.lines if "the server responded with" not in line and "ERR_" not in line] == []
+
+
+def until(page, truth: str, *, arg=None) -> None:
+    """Wait until an expression is true. The browser's own way would evaluate a string, which the policy forbids."""
+    end = time.monotonic() + 8
+    while True:
+        try:
+            if page.evaluate(truth, arg):
+                return
+        except Error:  # the page is being left
+            pass
+        assert time.monotonic() < end, truth
+        page.wait_for_timeout(25)
 
 
 @contextmanager
@@ -105,7 +117,7 @@ def answered(page):
     """The block's question is answered."""
     page.evaluate("window.answers = 0; document.addEventListener('results', () => { window.answers += 1 })")
     yield
-    page.wait_for_function("window.answers > 0")
+    until(page, "window.answers > 0")
 
 
 def ask(page, words: str) -> None:
@@ -238,7 +250,7 @@ def test_the_microphone_records_a_wave(window):
     assert wave[8:16] == b"WAVEfmt "
     rate = int.from_bytes(wave[24:28], "little")
     assert int.from_bytes(wave[40:44], "little") > rate  # half a second and more of 16 bits
-    assert any(wave[44:20000])  # the browser's own beep
+    assert any(wave[44:])  # the browser's own beep
     assert page.inner_text("#record") == "Record"
     assert len(shown(page)) == 24
     assert one.lines == []
@@ -257,7 +269,10 @@ def test_the_camera_takes_a_picture(window):
 
 def test_a_microphone_that_is_not_allowed_says_so(window):
     page = window().open()
-    page.evaluate("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') }")
+    deny = (
+        "() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') } }"
+    )
+    page.evaluate(deny)
     page.click("#record")
     page.wait_for_selector(".problem[data-place=parts]:not([hidden])")
     assert page.inner_text(".problem[data-place=parts]") == "The browser does not allow the microphone here."
@@ -266,7 +281,7 @@ def test_a_microphone_that_is_not_allowed_says_so(window):
 def test_results_are_pictures_players_clouds_drawings_and_words(page):
     ask(page, "a red thing")
     first = page.query_selector(".hit img.picture")
-    page.wait_for_function("document.querySelector('.hit img.picture').naturalWidth == 64")
+    until(page, "document.querySelector('.hit img.picture').naturalWidth == 64")
     assert first.get_attribute("alt").startswith("a ")
     with answered(page):
         page.check("input[name=of][value=audio]", force=True)
@@ -284,10 +299,10 @@ def test_results_are_pictures_players_clouds_drawings_and_words(page):
     assert page.evaluate(picture_of) != before  # it turns
     with answered(page):
         page.check("input[name=of][value=track]", force=True)
-    page.wait_for_function("document.querySelector('.hit img.picture').naturalWidth > 0")
+    until(page, "document.querySelector('.hit img.picture').naturalWidth > 0")
     with answered(page):
         page.check("input[name=of][value=depth]", force=True)
-    page.wait_for_function("document.querySelector('.hit img.picture').naturalWidth == 16")
+    until(page, "document.querySelector('.hit img.picture').naturalWidth == 16")
     assert page.query_selector(".hit img.tiny") is not None
     with answered(page):
         page.check("input[name=of][value=text]", force=True)
@@ -297,7 +312,7 @@ def test_results_are_pictures_players_clouds_drawings_and_words(page):
 def test_odd_files_are_shown_and_their_originals_stay(window):
     one = window()
     page = one.open(f"item/{SAMPLES + 1}")
-    page.wait_for_function("document.querySelector('img.picture').naturalWidth == 16")
+    until(page, "document.querySelector('img.picture').naturalWidth == 16")
     assert page.evaluate("new Promise((done) => { const a = document.querySelector('audio'); a.onloadedmetadata = () => done(a.duration); a.onerror = () => done(-1); a.load() })") == pytest.approx(0.25, abs=0.05)  # fmt: skip
     page.wait_for_selector("canvas")
     links = [e.get_attribute("href") for e in page.query_selector_all("a[download]")]
@@ -310,7 +325,7 @@ def test_an_item_without_words_shows_its_key(window):
     page = window().open(f"item/{SAMPLES}")
     assert page.inner_text("h1") == f"{SAMPLES - 1:04d}"
     page = window().open(f"?item=image:{SAMPLES}&of=image")
-    assert f"{SAMPLES - 1:04d}" in page.inner_text(".hit h3 a")
+    assert f"{SAMPLES - 1:04d}" in [e.inner_text() for e in page.query_selector_all(".hit h2 a")]
 
 
 def test_the_threshold_hides_hits_at_once(page):
@@ -325,7 +340,7 @@ def test_the_threshold_hides_hits_at_once(page):
     assert len(shown(page)) == len(above)
     said = f"{len(above)} of 24 above {value:.3f}" if value < 10 else f"{len(above)} of 24 above {value:.2f}"
     assert page.inner_text("#above") == said
-    page.wait_for_function("said => document.getElementById('status').textContent === said + '.'", arg=said)
+    until(page, "said => document.getElementById('status').textContent === said + '.'", arg=said)
     assert asked == []
     assert "threshold=" in page.url
     page.reload()
@@ -364,14 +379,14 @@ def test_filters_have_counts_and_narrow(page, searcher):
     page.reload()
     assert shown(page) == kept
     page.click("text=Clear all filters")
-    page.wait_for_function("document.querySelectorAll('.hit').length === 24")
+    until(page, "document.querySelectorAll('.hit').length === 24")
 
 
 def test_more_like_this_add_and_less(page, searcher):
     ask(page, "a red thing")
     first = shown(page)[0]
     page.click(f"#hit-{first} .like")
-    page.wait_for_selector(".chip input[name=item]")
+    page.wait_for_selector(".chip input[name=item]", state="attached")
     row = searcher.index.rows("image", [first]).values[0]
     assert shown(page) == numbers(searcher.search([Part("image", row)], "image", 24))
     other = shown(page)[5]
@@ -381,7 +396,7 @@ def test_more_like_this_add_and_less(page, searcher):
     less = Part("image", searcher.index.rows("image", [other]).values[0], -0.5)
     assert shown(page) == numbers(searcher.search([Part("image", row), less], "image", 24))
     page.go_back()
-    page.wait_for_function("document.querySelectorAll('.chip').length === 1")
+    until(page, "document.querySelectorAll('.chip').length === 1")
 
 
 def test_near_duplicates_fold_and_open(page, searcher):
@@ -419,25 +434,25 @@ def test_the_address_is_the_query(page, window):
         drop(page, "red.png", RED)
     assert page.inner_text(".fine-print") == "A link would not hold your files."
     page.go_back()
-    page.wait_for_function("document.querySelectorAll('.chip').length === 0")
+    until(page, "document.querySelectorAll('.chip').length === 0")
 
 
 def test_copies(window):
     one = window(permissions=["clipboard-read", "clipboard-write"])
     page = one.open("?text=a+red+thing&of=image")
     first = shown(page)[0]
-    for text, ending in (("Copy text", page.inner_text(".hit h3 a")), ("Copy link", f"/item/{first}")):
+    for text, ending in (("Copy text", page.inner_text(".hit h2 a")), ("Copy link", f"/item/{first}")):
         page.click(f"#hit-{first} .menu summary")
         page.click(f"#hit-{first} >> text={text}")
         page.wait_for_selector("#toast:not([hidden])")
         assert page.evaluate("navigator.clipboard.readText()").endswith(ending)
     page.click(f"#hit-{first} .menu summary")
     page.click(f"#hit-{first} >> text=Copy picture")
-    page.wait_for_function("document.getElementById('toast').textContent === 'Picture copied'")
+    until(page, "document.getElementById('toast').textContent === 'Picture copied'")
     kinds = page.evaluate("navigator.clipboard.read().then((items) => items[0].types)")
     assert "image/png" in kinds
     page.click("#link")
-    page.wait_for_function("document.getElementById('toast').textContent === 'Link copied'")
+    until(page, "document.getElementById('toast').textContent === 'Link copied'")
     assert page.evaluate("navigator.clipboard.readText()") == f"{one.url}/?text=a+red+thing&of=image"
 
 

@@ -19,7 +19,7 @@ from align.serve.page.trouble import Trouble
 from align.serve.refusal import Refusal
 from align.serve.service import Ask, Service
 
-PLACES = {"parts": "parts", "modality": "parts", "input": "parts", "where": "filters", "of": "of", "classes": "classes"}
+PLACES = {"parts": "parts", "modality": "parts", "id": "parts", "where": "filters", "of": "of", "classes": "classes"}
 """Fields of the API by the places of the page's sentences."""
 
 ELEMENTS = ("picture", "sound", "cloud", "drawing", "text")
@@ -99,7 +99,7 @@ class Space:
         """Return the samples that have rows of each modality, in the order of the controls."""
         with _troubles():
             found = await self.service.counts()
-        return dict(sorted(found.items(), key=lambda entry: self._order(entry[0])))
+        return dict(sorted(found.items(), key=lambda entry: self.order(entry[0])))
 
     async def facets(self, where: Mapping[str, Any] | None = None) -> list[Facet]:
         """Return the keys that a filter can name."""
@@ -111,7 +111,7 @@ class Space:
         found = await self.service.examples(7)
         have = self.service.loaded.model.modalities
         chosen = {m: numbers[i % len(numbers)] for i, (m, numbers) in enumerate(found.items()) if numbers}
-        return {m: chosen[m] for m in sorted(chosen, key=self._order) if m in have}
+        return {m: chosen[m] for m in sorted(chosen, key=self.order) if m in have}
 
     async def embed(self, modality: str, data: bytes, name: str) -> Tensor:
         """Return the embedding (D,) of a file."""
@@ -174,11 +174,11 @@ class Space:
         """Return the relative address of a file: in a form that browsers show, or as it is stored."""
         return f"v1/items/{number}/media/{modality}?row={row}&form={'shown' if shown else 'original'}"
 
-    def _order(self, modality: str) -> int:
-        """Return the place of a modality among the controls: pictures come first and texts last."""
-        medium = self.kinds.get(modality)
-        element = medium.element if medium is not None else None
-        return ELEMENTS.index(element) if element in ELEMENTS else 3
+    def order(self, modality: str) -> tuple[int, int]:
+        """Return the place of a modality among the controls: pictures come first and texts last, as in the model."""
+        medium, known = self.kinds.get(modality), list(self.service.loaded.model.modalities)
+        element = medium.element if medium is not None and medium.element is not None else "drawing"
+        return ELEMENTS.index(element), known.index(modality) if modality in known else len(known)
 
 
 @contextmanager
