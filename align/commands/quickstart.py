@@ -109,7 +109,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
         "objects whose captions' parameters (size, color, material, shape) are equal have one group and are hits for "
         "each other; no test combination was trained on; test captions name all four"
     )
-    results.protocol |= read_training(folder)
+    results.protocol.update(read_training(folder))
     write_results(results, folder)
     update_index(folder, model, results.embeddings)
     write_page(results, tests, folder, folder, "align quickstart")
@@ -122,7 +122,6 @@ def update_index(folder: Path, model: Any, embeddings: Any = None) -> None:
     embeddings: of the test shards. None: they are embedded.
     """
     from align.commands.progress import progress
-    from align.data.places.patterns import inside
     from align.embedding import fingerprint
     from align.search.building import Work, build_index
     from align.search.building.place import kind_of
@@ -134,7 +133,7 @@ def update_index(folder: Path, model: Any, embeddings: Any = None) -> None:
             if index.about["model"]["sha256"] == fingerprint(model):
                 return
     with progress("embedding") as said:
-        samples, work = [inside(folder / "shards", "test-*.tar")], Work(progress=said)
+        samples, work = sorted(map(str, (folder / "shards").glob("test-*.tar"))), Work(progress=said)
         build_index(model, samples, place, source=str(folder.resolve()), work=work, anew=True, embeddings=embeddings)
 
 
