@@ -32,6 +32,7 @@ class Cloud(Medium):
     """Clouds of points with or without colour: .npy of the modality ``points``."""
 
     name = "cloud"
+    element = "cloud"
     modality = "points"
     suffixes = ("npy",)
     files = SUFFIXES

@@ -110,6 +110,8 @@ class Medium(ABC):
     """Reasons of ``read``, ``examine`` and ``recode``: severity and meaning. A reason without a line is an error."""
     odd: ClassVar[Mapping[str, Oddity]] = {}
     """Properties whose rare values are odd in a set."""
+    element: ClassVar[Element | None] = None
+    """The element of all its faces, or None where only a face tells."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Columns of a filter's condition: name -> key of ``describe``."""
 

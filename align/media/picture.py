@@ -39,6 +39,7 @@ class Picture(Medium):
     """Pictures in one of nine formats."""
 
     name = "picture"
+    element = "picture"
     modality = "image"
     suffixes = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif", "tif", "tiff")
     folders = ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpg", "jpeg", "png")

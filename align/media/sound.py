@@ -39,6 +39,7 @@ class Sound(Medium):
     """Recordings in one of four formats."""
 
     name = "sound"
+    element = "sound"
     modality = "audio"
     suffixes = ("flac", "wav", "ogg", "mp3")
     folders = ("audio", "audios", "sound", "sounds", "wav", "wavs", "flac", "mp3")

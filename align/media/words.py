@@ -20,6 +20,7 @@ class Words(Medium):
     """Texts in UTF-8, one caption a line."""
 
     name = "words"
+    element = "text"
     modality = "text"
     suffixes = ("txt",)
     folders = ("text", "texts", "caption", "captions", "txt")

@@ -9,5 +9,6 @@ FLOORS = (
     ("service",),
     ("metrics", "items", "embeddings", "classify", "loading"),
     ("search_route", "guard", "status", "docs"),
+    ("page",),
     ("app", "server"),
 )

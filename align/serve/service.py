@@ -46,6 +46,7 @@ class Ask:
     """A part of a query as a visitor gives it: a text, a file's bytes, or an item of the index.
 
     name: of the file. Only its suffix is read, which tells a mesh's format. id: an item, whose stored rows ask.
+    vector: (D,), the embedding that a file has become.
     """
 
     modality: str
@@ -54,6 +55,7 @@ class Ask:
     name: str = ""
     id: int | None = None
     weight: float = 1.0
+    vector: Tensor | None = None
 
 
 @final
@@ -244,6 +246,12 @@ class Service:
             return (await self._embed(loaded, part.modality, [part.text]))[0]
         if part.data is not None:
             return (await self._embed(loaded, part.modality, [(part.data, part.name)]))[0]
+        if part.vector is not None:
+            loaded.check_modality(part.modality)
+            if part.vector.shape != (loaded.model.dim,):
+                has = f"an embedding has {loaded.model.dim} numbers, not {part.vector.numel()}"
+                raise Refusal(422, has, param="parts")
+            return part.vector
         raise Refusal(422, "a part of a query has a text, data or an id", param="parts")
 
     def _read_stored(self, loaded: Loaded, modality: str, number: int) -> Tensor:

@@ -1,0 +1,70 @@
+"""Requests and replies of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from align.page.templates import environment
+from align.serve.page.query import Fields, write_vector
+from align.serve.page.trouble import Trouble
+
+POLICY = "; ".join(
+    f"{name} {value}"
+    for name, value in {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' blob: data:",
+        "media-src": "'self' blob:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }.items()
+)
+"""The content security policy of the page: its own files alone, and no line of script or style inside it."""
+
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "permissions-policy": "microphone=(self), camera=(self), geolocation=()",
+    "cache-control": "no-store",
+    "vary": "x-part",
+}
+FOREVER = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
+FILES, FIELDS = 16, 400
+PART = 64 << 10  # bytes of a field that is no file
+
+
+def reply(template: str, values: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None):
+    """Return a template as the response."""
+    html = environment().get_template(template).render(**values, vector=write_vector)
+    content = html.encode("utf-8", "replace")
+    return Response(content, status, {**HEADERS, **(headers or {})}, media_type="text/html; charset=utf-8")
+
+
+async def read_fields(request: Request) -> Fields:
+    """Return the fields of an address or a form in their order. A file is its bytes and its name.
+
+    Raises Trouble for a form that cannot be read.
+    """
+    if request.method != "POST":
+        return request.query_params.multi_items()
+    try:
+        async with request.form(max_files=FILES, max_fields=FIELDS, max_part_size=PART) as form:
+            fields: list[tuple[str, Any]] = []
+            for name, value in form.multi_items():
+                if not isinstance(value, UploadFile):
+                    fields.append((name, value))
+                elif value.filename:
+                    fields.append((name, (await value.read(), value.filename[-200:])))
+            return [(n, v) for n, v in fields if isinstance(v, str) or n == "file"]
+    except HTTPException as error:
+        raise Trouble(f"The form cannot be read: {error.detail}.", "parts", error.status_code) from None
