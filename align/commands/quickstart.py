@@ -24,7 +24,8 @@ def quickstart(
     """Make a small world, train four towers on it, evaluate them, write a report, and suggest next commands
 
     The world is generated: solids that one can see (image), turn (points), strike (audio) and describe (text). Nothing
-    is downloaded. It takes about four minutes on two cores. A stopped quickstart resumes with the same command.
+    is downloaded. It takes about two minutes on two cores. A stopped quickstart resumes with the same command. `align
+    demo` opens the search page on its result.
 
     Args:
         run: the folder for everything: shards, checkpoints, model, results.json, report.html
@@ -93,12 +94,11 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align.commands.progress import progress as bar
     from align.data import Shards
     from align.data.places.patterns import inside
-    from align.embedding import fingerprint
     from align.evaluation import write_results
     from align.quickstart import TEMPLATES
-    from align.search import write_index
 
-    model, tests = load(folder), Shards(inside(shards, "test-*.tar"), shuffle=False)
+    pattern = inside(shards, "test-*.tar")
+    model, tests = load(folder), Shards(pattern, shuffle=False)
     command = command_line() if sys.argv[1:2] == ["quickstart"] else "align quickstart"
     with bar("evaluating") as said:
         results = evaluate(model, tests, workers=workers, templates=TEMPLATES, command=command, progress=said)
@@ -107,9 +107,31 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
         "each other; no test combination was trained on; test captions name all four"
     )
     write_results(results, folder)
-    write_index(results.embeddings, tests, folder / "index", model=fingerprint(model))
+    update_index(folder, model, results.embeddings)
     write_page(results, tests, folder, folder, "align quickstart")
     return results.scores
+
+
+def update_index(folder: Path, model: Any, embeddings: Any = None) -> None:
+    """Make the index of the world's test objects in a run, unless one of this model is there.
+
+    embeddings: of the test shards. None: they are embedded.
+    """
+    from align.commands.progress import progress
+    from align.data.places.patterns import inside
+    from align.embedding import fingerprint
+    from align.search.building import Work, build_index
+    from align.search.building.place import kind_of
+    from align.search.local import LocalIndex
+
+    place = folder / "index"
+    if kind_of(place) == "index":
+        with LocalIndex.open(place) as index:
+            if index.about["model"]["sha256"] == fingerprint(model):
+                return
+    with progress("embedding") as said:
+        samples, work = [inside(folder / "shards", "test-*.tar")], Work(progress=said)
+        build_index(model, samples, place, source=str(folder.resolve()), work=work, anew=True, embeddings=embeddings)
 
 
 def _examples(folder: Path, shards: Path) -> dict[str, Path]:
@@ -148,6 +170,7 @@ def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], second
         print(f"retrieval, recall@10 over all pairs of modalities: {min(pairs):.3f} to {max(pairs):.3f}")
     print(f"\nlook at {folder / 'report.html'}; all numbers are in {folder / 'results.json'}\n\ntry next:")
     here = shlex.quote(str(folder))
+    print(f"  align serve {here}    # the search page")
     print(f'  align search {here} "a blue wooden cone" --of image')
     print(f"  align search {here} --audio {shlex.quote(str(examples['audio']))} --of image --save found")
     print(f'  align zeroshot {here} --classes "cube,cone,torus,spring" {here}/examples/*.image.png')

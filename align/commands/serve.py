@@ -113,7 +113,7 @@ def print_address(sock: Any, reason: str, token: str) -> None:
         print("align: whoever reaches this address can search; --token-file asks for a password", file=sys.stderr)
 
 
-def _bind(host: str, port: int) -> Any:
+def open_socket(host: str, port: int) -> Any:
     """Return a listening socket. Raises Refused with the next free port where this one is in use."""
     import errno
     import socket

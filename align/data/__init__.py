@@ -21,7 +21,8 @@ FLOORS = (
     ("pipeline", "shards"),
     ("resampled",),
     ("mixing",),
-    ("collate",),
+    ("opening",),
+    ("collate", "kept"),
     ("pieces",),
     ("loader",),
 )

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from align.data.bad import FAILED, Bad, Budget
 from align.data.join import join
+from align.data.kept import Kept
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces, start_worker
@@ -46,6 +47,8 @@ class Loader:
             and stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
         budget: the budget of a resumed run. None: each iteration begins with a new one.
         ledger: gets every bad sample and member. None: a new one.
+        keep: bytes in which this rank's workers keep decoded samples for the next epochs of a training, see ``Kept``.
+            The batches are the same to the bit. 0 keeps none.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
@@ -70,6 +73,7 @@ class Loader:
         share: Callable[[Sequence[Bad]], list[Bad]] | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
+        keep: int = 0,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -95,7 +99,7 @@ class Loader:
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
-        self.start_step, self.steps = start_step, steps
+        self.start_step, self.steps, self._rank = start_step, steps, rank
         self._pieces = Pieces(
             shards,
             dict(preprocess),
@@ -108,6 +112,7 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
+            self._keep(keep) if train else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Piece | Exception] | None = None
@@ -160,6 +165,18 @@ class Loader:
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
+
+    def _keep(self, budget: int) -> Kept | None:
+        """Return the memory for decoded samples, or None where no sample would be read twice."""
+        numbers, steps = self.shards.numbers, self.steps
+        again = (
+            steps is None
+            or isinstance(self.shards, Sources)
+            or self.start_step % self.steps_per_epoch + steps > self.steps_per_epoch
+        )
+        return (
+            Kept(budget, numbers, workers=self.workers, quiet=self._rank > 0) if budget and numbers and again else None
+        )
 
     def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
         """Return the workers' pieces of a step. A reader's error is raised here and on the ranks that would wait."""
