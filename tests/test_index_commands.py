@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,11 @@ def test_delete_by_key_and_by_filter(built, capsys):
     assert (code, out) == (0, f"{built}: 4 samples deleted, 18 left\n")
     code, _, err = run(capsys, "delete", built, "--where", '{"label.knd": 1}')
     assert (code, "label.kind" in err, err.count("\n")) == (1, True, 1)
+    code, _, err = run(capsys, "delete", built, "--where", "label.kind ==")
+    assert (code, err.count("\n")) == (2, 1)
+    assert (
+        run(capsys, "delete", built, "--where", 'label["kind"] == "bbb"')[1] == f"{built}: 0 samples deleted, 18 left\n"
+    )
     assert run(capsys, "delete", built)[0] == 2
     assert run(capsys, "delete", built, "0003", "--where", "{}")[0] == 2
     assert "dead: 25.4% of the rows" in run(capsys, "show", built)[1]
@@ -251,7 +257,7 @@ def test_export(built, tmp_path, capsys, monkeypatch):
             keys = [index.items([number])[0].key for number, _, _ in found]
             assert table["key"] == keys
             assert {"shard", "key"} == set(json.loads(table["source"][0]))
-            stored = faiss.read_index(str(tmp_path / "faiss" / f"{m}.faiss"))
+            stored: Any = faiss.read_index(str(tmp_path / "faiss" / f"{m}.faiss"))
             numbers = faiss.vector_to_array(stored.id_map)
             inner = faiss.downcast_index(stored.index)
             check_rows(

@@ -57,14 +57,16 @@ def build(
         anew: replace an index that is there, of another model or of other files
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
+    from align.checkpoint.source import is_published
+    from align.files.hub import is_repository
     from align.search.building import build_index
     from align.search.building.place import kind_of
 
     check_sizes(batch, workers, max_bad)
     options = read_options(modalities, labels, members)
-    found = weights.locate(model)
-    if out is None and not Path(model).is_dir():
+    if out is None and not Path(model).exists() and (is_published(model) or is_repository(model)):
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
+    found = weights.locate(model)
     folder = Path(out if out is not None else Path(model) / "index")
     kind = kind_of(folder)  # before the model is loaded
     with stopping(folder):
@@ -258,3 +260,5 @@ def say_left(report: Report) -> None:
     for (suffix, reason), n in sorted(report.left.items(), key=lambda one: (-one[1], one[0])):
         table.add_row(plain(suffix or "none"), str(n), plain(reason))
     console().print(table)
+    if report.advice:
+        print(plain(report.advice))

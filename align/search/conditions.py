@@ -85,7 +85,7 @@ def _without(tree: Tree) -> Tree:
     """Return the filter of items that have the names of this one and that it does not let through."""
     missing = {key for key, wanted in _conditions(tree) if isinstance(wanted, dict) and "exists" in wanted}
     names = sorted({key for key, _ in _conditions(tree)} - missing - {"has", "folder"})
-    return {"all": [{"not": tree}, *({key: {"exists": True}} for key in names)]}
+    return {"not": tree, **{key: {"exists": True} for key in names}}
 
 
 def _conditions(tree: Tree) -> list[tuple[str, Any]]:

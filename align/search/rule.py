@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import final, get_args
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,8 @@ def make_rule(model: JointModel, parts: Sequence[Part], vectors: Sequence[Tensor
     Raises ValueError where no trained term fits, where the parts cancel each other, and for a product that a minus
     sign would turn round, see ``Searcher.search``.
     """
+    if how not in (None, *get_args(How)):
+        raise ValueError(f"how is 'cosine', 'mip' or 'objective'; got {how!r}")
     notes: list[str] = []
     whole = compose(parts, vectors, unit=True)
     given, how = how, how or choose(model.terms, whole, of)

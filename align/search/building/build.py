@@ -56,7 +56,8 @@ class Report:
     made: "built" (a new index), "refreshed" or "unchanged". changes: portions. kind: "shard", or "sample" where a
     portion is the files of one.
     resumed: samples that an earlier build had embedded. samples, modalities: in the index.
-    bad: counts by reason. left: (suffix, reason) -> files of a folder that are in no sample.
+    bad: counts by reason. left: (suffix, reason) -> files of a folder that are in no sample. advice: how the first of
+    them that could be converted becomes one that is read.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Report:
     modalities: Mapping[str, int] = field(default_factory=dict)
     bad: Mapping[str, int] = field(default_factory=dict)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    advice: str = ""
 
 
 def build_index(
@@ -101,15 +103,16 @@ def build_index(
     samples, and where the model embeds nothing of them. Raises TooManyBad, and OSError on a full disk.
     """
     out = _real(out)
-    kind = kind_of(out)
+    maker = describe_maker(model, source)
+    old = kind_of(out) == "index" and not anew
+    if old:
+        check_maker(_read_known(out)[1], maker, out)
+    stock = open_stock(model, samples, options, work)
     with hold_index(out):
         remove_left(out)
-        maker = describe_maker(model, source)
-        known, about = _read_known(out) if kind == "index" and not anew else ({}, {})
-        if about:
+        known, about = _read_known(out) if old else ({}, {})
+        if old:
             check_maker(about, maker, out)
-        stock = open_stock(model, samples, options, work)
-        if about:
             check_root(about.get("sources", ()), stock.root, out)
         key = staging_key(maker)
         return _bring_up(model, stock, out, options, maker, key, work, known, about, embeddings)
@@ -132,12 +135,13 @@ def add_to_index(
     """
     out = _real(out)
     check_index(out)
+    maker = describe_maker(model, "this one")
+    check_maker(_read_known(out)[1], maker, out)
+    stock = open_stock(model, samples, options, work)
     with hold_index(out):
         remove_left(out)
-        maker = describe_maker(model, "this one")
         known, about = _read_known(out)
         check_maker(about, maker, out)
-        stock = open_stock(model, samples, options, work)
         return _bring_up(model, stock, out, options, {}, staging_key(maker), work, known, about, None)
 
 
@@ -178,7 +182,8 @@ def _bring_up(
     embeddings: Embeddings | None,
 ) -> Report:
     changes = compare(stock, known)
-    report = Report(out, "unchanged", changes, "sample" if "folder" in stock.root else "shard", left=stock.left)
+    report = Report(out, "unchanged", changes, "sample" if "folder" in stock.root else "shard")
+    report.left, report.advice = stock.left, stock.advice
     staging = Staging(staging_place(out), key)
     if not about or changes.todo or changes.gone or changes.moved:
         if embeddings is None:
@@ -186,7 +191,7 @@ def _bring_up(
             report.bad = budget.counts
             blocks: Iterable[Block] = staging.blocks()
         else:
-            blocks = blocks_of(embeddings, _opened(stock), stock)
+            blocks = blocks_of(embeddings, _as_shards(stock), stock)
         told = {**maker, "sources": note_root(about.get("sources", ()), stock.root, options.plain())}
         if about:
             with LocalIndex.open(out, write=True) as index, index.change() as change:
@@ -244,7 +249,7 @@ def _explain_nothing(stock: Stock, bad: Mapping[str, int]) -> str:
     return f"none of the {n} samples of {stock.name} could be embedded ({reasons or 'no row'}); no index was made"
 
 
-def _opened(stock: Stock) -> Shards:
+def _as_shards(stock: Stock) -> Shards:
     if not isinstance(stock.reading, Shards):
         raise ValueError("embeddings that are made already are of shards, not of a folder of files")
     return stock.reading
