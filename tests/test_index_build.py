@@ -304,7 +304,7 @@ def test_a_full_disk_leaves_everything_as_it_was(shards, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         add_to_index(MODEL, f"{shards}/test-*.tar", tmp_path / "i")
     monkeypatch.undo()
-    monkeypatch.setattr("align.search.building.build.fill", full)
+    monkeypatch.setattr("align.search.building.update.fill", full)
     with pytest.raises(OSError, match="No space left"):
         add_to_index(MODEL, f"{shards}/test-*.tar", tmp_path / "i")
     with pytest.raises(OSError, match="No space left"):

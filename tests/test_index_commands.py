@@ -21,6 +21,7 @@ from test_index_folder import model as folder_model
 import align
 from align.checkpoint import save
 from align.commands import main
+from align.commands.index_build import name_model
 from align.search.building.staging import count_staged, staging_place
 from align.search.export import export_index
 from align.search.local import LocalIndex
@@ -113,6 +114,21 @@ def test_build_refuses_in_one_line(place, capsys, monkeypatch, args, code, said)
     assert said in err
     assert err.count("\n") == 1
     assert not (place / "i").exists()
+
+
+def test_the_name_by_which_a_model_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "w.pt").write_bytes(b"")
+    for given, name in (
+        ("m", f"{tmp_path}/at"),
+        ("owner/name", "owner/name"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:ViT-B-32/laion2b_s34b_b79k"),
+        ("open_clip:ViT-B-32@w.pt", f"open_clip:ViT-B-32@{tmp_path}/w.pt"),
+        ("open_clip:local-dir:m", f"open_clip:local-dir:{tmp_path}/m"),
+        ("open_clip:m", f"open_clip:{tmp_path}/m"),
+    ):
+        assert name_model(given, tmp_path / "at") == name
 
 
 def test_too_many_bad_end_with_code_3(place, tmp_path, capsys):

@@ -21,9 +21,9 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("named", "process", "progress", "shown", "sizes"),
+    ("named", "process", "progress", "shown", "sizes", "stopping"),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "groups", "hits"),
+    ("arguments", "groups", "hits", "index_report"),
     ("calibrate",),
     (
         "config",
