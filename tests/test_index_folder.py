@@ -294,6 +294,15 @@ def test_a_file_that_vanishes_while_it_is_read(folder, tmp_path, monkeypatch):
     assert "é" not in contents(tmp_path / "i")[0]
 
 
+def test_files_that_are_too_large_are_not_opened(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("align.search.building.files.MOST", 100)
+    monkeypatch.setattr("align.search.building.files.MOST_JSON", 10)
+    (folder / "large.png").write_bytes(b"x" * 101)
+    report = build(folder, tmp_path / "i")
+    assert (report.bad["image/too-large"], report.bad["json/too-large"]) == (1, 1)
+    assert contents(tmp_path / "i")[0]["one"].label is None
+
+
 @pytest.mark.parametrize(
     ("files", "made", "said"),
     [

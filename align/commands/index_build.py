@@ -99,14 +99,14 @@ def add(
     model: str | None = None,
     weights: Weights,
 ) -> int:
-    """Add shards or a folder to an index, or look for changes in what it is of
+    """Add shards or a folder to an index, or look for changes in its sources
 
-    What is in the index unchanged is passed over. A shard or a file that has changed replaces its samples, and samples
+    Unchanged shards and files are passed over. A shard or a file that has changed replaces its samples, and samples
     whose files are gone from a folder are removed. A deleted sample stays deleted until its shard or file changes.
 
     Args:
         index: the index folder
-        samples: shard files, patterns, or one folder of files. Default: all that the index is of
+        samples: shard files, patterns, or one folder of files. Default: all sources of the index
         modalities: as for align index build. Default: as the index was built
         labels: as for align index build. Default: as the index was built
         members: as for align index build. Default: as the index was built
@@ -129,7 +129,7 @@ def add(
     roots = about.get("sources", [])
     given = [_one(samples)] if samples else [_one(names_of(root)) for root in roots]
     if not given:
-        raise Refused(f"{folder} does not say what it is of; name shards or a folder", code=2)
+        raise Refused(f"{folder} does not name its sources; name shards or a folder", code=2)
     source = model or str(about["model"]["source"])
     with stopping(folder):
         loaded = weights.load(source)

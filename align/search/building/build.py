@@ -38,9 +38,9 @@ def build_index(
     """Build an index, or bring one up to its shards or its folder.
 
     The index appears whole, or not at all. Blocks of embeddings stand in a folder beside it until then, and the same
-    call goes on from them. An index that is there gets what is new and has changed in the same source, and loses what
-    is gone. Samples that were deleted stay deleted until their shard or file changes. An index of version 1 is
-    replaced.
+    call goes on from them. An index that is there gets the new and the changed samples of the same source, and loses
+    those whose files are gone. Samples that were deleted stay deleted until their shard or file changes. An index of
+    version 1 is replaced.
 
     Args:
         samples: shards (paths, patterns, URLs, or opened without a shuffle), or a folder of files.
@@ -76,7 +76,7 @@ def add_to_index(
     options: Options = EVERYTHING,
     work: Work = USUAL,
 ) -> Report:
-    """Add shards or a folder to an index. What is there unchanged is passed over.
+    """Add shards or a folder to an index. Unchanged shards and files are passed over.
 
     A shard or a file that has changed replaces its samples. Samples whose files are gone from a folder that was indexed
     before are removed. See ``build_index``.

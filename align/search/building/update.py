@@ -1,4 +1,4 @@
-"""An index brought up to a stock: what it lacks is embedded, and one change at the end puts everything in place."""
+"""An index brought up to a stock: new samples are embedded, and one change at the end puts everything in place."""
 
 from __future__ import annotations
 
