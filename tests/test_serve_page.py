@@ -23,6 +23,17 @@ from align.serve.refusal import Refusal
 LIMITS = Limits(decoders=1)
 RED = picture((250, 10, 10), 32)
 HITS = ".hit:not([hidden])"
+SECONDS = """new Promise((done) => {
+    const a = document.querySelector("audio");
+    a.onloadedmetadata = () => done(a.duration);
+    a.onerror = () => done(-1);
+    a.load();
+})"""
+SLIDE = """(value) => {
+    const slider = document.getElementById("slider");
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +142,8 @@ def drop(page, name: str, data: bytes, how: str = "drop") -> None:
     page.evaluate(
         """([name, bytes, how]) => {
             const holder = new DataTransfer();
-            holder.items.add(new File([new Uint8Array(bytes)], name, { type: name.endsWith("png") ? "image/png" : "" }));
+            const type = name.endsWith("png") ? "image/png" : "";
+            holder.items.add(new File([new Uint8Array(bytes)], name, { type }));
             const options = { bubbles: true, cancelable: true };
             document.body.dispatchEvent(how === "drop"
               ? new DragEvent("drop", { ...options, dataTransfer: holder })
@@ -287,8 +299,7 @@ def test_results_are_pictures_players_clouds_drawings_and_words(page):
         page.check("input[name=of][value=audio]", force=True)
     assert page.query_selector(".hit audio[controls]").get_attribute("aria-label")
     assert page.evaluate("getComputedStyle(document.querySelector('.wave')).maskImage").startswith("url(")
-    seconds = "new Promise((done) => { const a = document.querySelector('audio'); a.onloadedmetadata = () => done(a.duration); a.onerror = () => done(-1); a.load() })"
-    assert page.evaluate(seconds) == pytest.approx(0.25, abs=0.05)
+    assert page.evaluate(SECONDS) == pytest.approx(0.25, abs=0.05)
     with answered(page):
         page.check("input[name=of][value=points]", force=True)
     page.wait_for_selector(".hit canvas")
@@ -313,7 +324,7 @@ def test_odd_files_are_shown_and_their_originals_stay(window):
     one = window()
     page = one.open(f"item/{SAMPLES + 1}")
     until(page, "document.querySelector('img.picture').naturalWidth == 16")
-    assert page.evaluate("new Promise((done) => { const a = document.querySelector('audio'); a.onloadedmetadata = () => done(a.duration); a.onerror = () => done(-1); a.load() })") == pytest.approx(0.25, abs=0.05)  # fmt: skip
+    assert page.evaluate(SECONDS) == pytest.approx(0.25, abs=0.05)  # fmt: skip
     page.wait_for_selector("canvas")
     links = [e.get_attribute("href") for e in page.query_selector_all("a[download]")]
     contents = {one.context.request.get(f"{one.url}/item/{link}").body() for link in links}
@@ -334,7 +345,7 @@ def test_the_threshold_hides_hits_at_once(page):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     middle = (scores[0] + scores[-1]) / 2
-    page.evaluate("v => { const s = document.getElementById('slider'); s.value = v; s.dispatchEvent(new Event('input', { bubbles: true })) }", middle)  # fmt: skip
+    page.evaluate(SLIDE, middle)
     value = float(page.input_value("#slider"))
     above = [score for score in scores if score >= value]
     assert len(shown(page)) == len(above)
@@ -641,7 +652,14 @@ def test_the_keyboard_reaches_everything(page):
     assert float(width.removesuffix("px")) >= 2
 
 
-PAGES = ["", "?text=a+red+thing&of=image&fold=on", "?text=red&weight=1&item=image:3&weight=-0.5&of=audio", "?text=x&of=text", "item/3", "?text=x&of=smell"]  # fmt: skip
+PAGES = [
+    "",
+    "?text=a+red+thing&of=image&fold=on",
+    "?text=red&weight=1&item=image:3&weight=-0.5&of=audio",
+    "?text=x&of=text",
+    "item/3",
+    "?text=x&of=smell",
+]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -674,6 +692,14 @@ def test_clouds_stand_still_where_motion_is_unwanted(window):
     before = page.evaluate("document.querySelector('.hit canvas').toDataURL()")
     page.wait_for_timeout(400)
     assert page.evaluate("document.querySelector('.hit canvas').toDataURL()") == before
+
+
+def test_paper_gets_the_results_alone(window):
+    page = window().open("?text=red&of=image")
+    page.emulate_media(media="print")
+    assert page.is_visible(".hit h2")
+    assert not any(page.is_visible(place) for place in (".go", ".tools", ".filters", ".bench", ".acts"))
+    assert page.is_visible("#text")
 
 
 def test_it_works_without_script(window, searcher):
