@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from align.commands import search as search_command
-from align.commands.groups import Query, Weights
+from align.commands.groups import Calibration, Query, Weights
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
@@ -26,7 +26,9 @@ from align.losses.gram import volumes
 from align.losses.kinds import KINDS
 from align.losses.triangle import areas
 from align.scoring import choose
-from align.search import Index, find_best, query
+from align.search.item import Item
+from align.search.memory import MemoryIndex
+from align.search.searcher import Searcher
 from align.values import Embeddings, Rows, TermInfo
 
 retrieval, blocks, zeroshot, classify = map(
@@ -175,34 +177,26 @@ def test_retrieval_of_a_set_and_validation_with_composed_queries(name, monkeypat
 
 
 @over_models
-def test_search(name, monkeypatch, tmp_path, capsys):
-    """The function, the index, and the command's JSON."""
-    terms = MODELS[name]
-    asked = Asked(monkeypatch, query)
-    index = Index.__new__(Index)
-    index._items = [{"key": key, "caption": [], "label": None} for key in FRAME.ids]
-    index._rows, index.about = {OF: FRAME[OF]}, {"modalities": {OF: N}}
-    model = SimpleNamespace(terms=terms, embed=lambda **given: {m: FRAME[m].values[:1] for m in given})
-    (tmp_path / "index.json").write_text("{}")
-    monkeypatch.setattr("align.load", lambda *_, **__: model, raising=False)
-    monkeypatch.setattr(Weights, "locate", lambda *_: None)
-    monkeypatch.setattr("align.embedding.fingerprint", lambda _: "")
-    monkeypatch.setattr(Index, "open", lambda *_, **__: index)
+def test_search(name, monkeypatch, capsys):
+    """The searcher, and the command's JSON."""
+    index = MemoryIndex()
+    index.add(OF, FRAME[OF].values, torch.arange(N), [Item(key, {"shard": "s", "key": key}) for key in FRAME.ids])
+    facts = {"terms": MODELS[name], "normalize": True, "modalities": NAMES, "device": torch.device("cpu")}
+    model: Any = SimpleNamespace(**facts, embed=lambda **given: {m: FRAME[m].values[:1] for m in given})
+    searcher = Searcher(index, model)
+    monkeypatch.setattr(search_command, "_open", lambda *_: searcher)
     for names in QUERIES:
-        asked.calls.clear()
         how, scores = plain(name, names)
         order = scores.argsort(dim=1, descending=True)
-        asks = {m: FRAME[m].values for m in names}
-        assert torch.equal(find_best(asks, FRAME[OF], of=OF, k=N, terms=terms)[1], order)
-        found = [[hit.sample for hit in hits] for hits in index.query(asks, OF, N, terms=terms)]
-        assert found == order.tolist()
-        given = ",".join(f"{m}=x" for m in names)
-        search_command.search(
-            "m", of=OF, in_=str(tmp_path), k=N, json=True, parts=Query(with_=given), weights=Weights()
-        )
+        for row in range(N):
+            found = searcher.search({m: FRAME[m].values[row] for m in names}, OF, N)
+            assert [hit.sample - 1 for hit in found.hits] == order[row].tolist()
+            assert [hit.score for hit in found.hits] == pytest.approx(scores[row, order[row]].tolist(), abs=1e-4)
+            assert found.how == how
+        asked = Query(with_=",".join(f"{m}=x" for m in names))
+        search_command.search("i", of=OF, k=N, json=True, parts=asked, calibration=Calibration(), weights=Weights())
         said = json.loads(capsys.readouterr().out)
         assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()
-        assert [call[0] for call in asked.calls] == [how] * 3
         assert said["how"] == how
 
 

@@ -19,9 +19,7 @@ from align.checkpoint import save
 from align.commands import commands, main
 from align.commands.arguments import arguments
 from align.commands.errors import Refused
-from align.commands.groups import Limits, Query, Reencoding, Tables, Weights
-from align.commands.pairs import pairs
-from align.commands.search import search
+from align.commands.groups import Limits, Reencoding, Tables
 from align.commands.tables import lines, print_tables
 from align.encoders import ImageCNN, Precomputed, TransformerText
 from align.media.recode import Recode
@@ -282,76 +280,6 @@ def test_embed_names_index_build(place, capsys):
     assert f"use: align index build {place / 'pairs'} 'a b.tar'" in err
 
 
-def test_search_by_text(indexed, tmp_path, capsys):
-    args = ["search", indexed / "pairs", "ddd", "--of", "image", "--k", "4", *trust]
-    code, out, _ = run(capsys, *args, "--json", "--save", tmp_path / "found")
-    assert code == 0
-    said = json.loads(out)
-    assert [hit["rank"] for hit in said["hits"]] == [1, 2, 3, 4]
-    assert said["hits"][0]["label"]["kind"] == "ddd"
-    assert len(said["files"]) == sum(1 for _ in (tmp_path / "found").iterdir()) == 16
-    code, table, _ = run(capsys, *args)
-    assert code == 0
-    assert said["hits"][0]["key"] in table
-    assert said["hits"][0]["caption"][0] in table
-
-
-def test_search_by_what_is_composed(indexed, capsys):
-    asked = ["--text", "ccc", "--image", indexed / "0.npy", "--audio", indexed / "0.npy"]
-    args = ["search", indexed / "pairs", *asked, "--of", "text", "--json", *trust]
-    summed = json.loads(run(capsys, *args)[1])
-    assert summed["how"] == "objective"
-    by_cosine = json.loads(run(capsys, *args, "--how", "cosine")[1])
-    assert by_cosine["hits"][0]["score"] <= 3 < summed["hits"][0]["score"]
-    assert json.loads(run(capsys, *args, "--how", "mip")[1])["hits"] != summed["hits"]
-    plain = json.loads(run(capsys, "search", indexed / "pairs", "ccc ddd", "--of", "image", "--json", *trust)[1])
-    less = json.loads(
-        run(capsys, "search", indexed / "pairs", "ccc ddd", "--minus-text", "ccc", "--of", "image", "--json", *trust)[1]
-    )
-    assert less["hits"][0]["label"]["kind"] == "ddd"
-    assert {hit["label"]["kind"] for hit in plain["hits"][:6]} == {"ccc", "ddd"}
-
-
-def test_search_by_any_modality(indexed, capsys):
-    """Through the function, whose options are named like words of Python."""
-    file = str(indexed / "1.npy")
-    index = str(indexed / "pairs" / "index")
-    both = f"audio={file},image={file}"
-    trusted = Weights(allow="tiny_space")
-    search(str(indexed / "pairs"), of="text", parts=Query(with_=both), in_=index, json=True, weights=trusted)
-    said = json.loads(capsys.readouterr().out)
-    assert set(said["query"]) == {"audio", "image"}
-    assert said["hits"][0]["label"]["kind"] == "ccc"
-    assert pairs("a=b, c=d=e", "--with") == {"a": "b", "c": "d=e"}
-    with pytest.raises(ValueError, match="--with 'depth': write NAME=FILE"):
-        pairs("depth", "--with")
-
-
-def test_search_refuses(place, indexed, capsys):
-    code, _, err = run(capsys, "search", place / "none", "x", "--of", "image", *trust)
-    assert code == 1
-    assert f"make one with: align index build {place / 'none'} SHARDS" in err
-    other = tiny_space.model("pairwise")
-    with torch.no_grad():
-        other.towers["image"].encoder.gain.add_(1)
-    save(other, place / "other")
-    with pytest.raises(ValueError, match="made by another model"):
-        index = str(indexed / "pairs" / "index")
-        search(str(place / "other"), "x", of="image", in_=index, parts=Query(), weights=Weights(allow="tiny_space"))
-    pairs = indexed / "pairs"
-    err = run(capsys, "search", pairs, "x", "--of", "smell", *trust)[2]
-    assert "the index has no 'smell'; it has audio, image, text" in err
-    code, _, err = run(capsys, "search", pairs, place / "0.npy", "--of", "image", *trust)
-    assert code == 2
-    assert "0.npy is a file: search by it with --image" in err
-    code, _, said = run(capsys, "search", pairs, "--of", "image", *trust)
-    assert (code, "nothing to search by" in said) == (2, True)
-    assert "once: as QUERY or as --text" in run(capsys, "search", pairs, "x", "--text", "y", "--of", "image", *trust)[2]
-    code, _, err = run(capsys, "search", pairs, "x", "--off", "image", *trust)
-    assert code == 2
-    assert "did you mean --of?" in err
-
-
 # all of them
 
 
@@ -368,6 +296,7 @@ def test_what_is_no_model_is_one_line(name, place, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for folder, says in (("empty", "is no model folder"), ("gone", "no model folder")):
         args = [place / "shards" / "test-*.tar"] if name in ("evaluate", "index build") else ["x"]
+        says = "no index in" if (name, folder) == ("search", "empty") else says
         code, out, err = run(capsys, *name.split(), tmp_path / folder, *args, *more[name])
         assert (code, out) == (1, "")
         assert says in err

@@ -63,7 +63,7 @@ def test_with_block_1_any_two_samples_meet():
 
 
 def test_with_blocks_neighbours_stay_within_a_window_of_every_stream():
-    """What README says; 1 in 50 is parted by an edge of a piece or a window. The blocks themselves go anywhere."""
+    """As docs/remote-shards.md says. 1 in 50 is parted by an edge of a piece or a window. The blocks go anywhere."""
     lengths, block, streams = [1000] * 64, 16, 12
     place = np.argsort(order(lengths, seed=0, epoch=0, streams=streams, block=block))
     apart = np.abs(np.diff(place.reshape(-1, 1000)))[:, np.arange(999) % block != block - 1]  # of one block

@@ -1,56 +1,93 @@
-"""Every Python block of every page in docs/ runs, the blocks of a page one after the other, in an empty folder."""
+"""Every block of every page in docs/ runs, the blocks of a page one after the other, in one folder.
+
+A page with ``bash`` blocks is read in a folder that holds the quickstart's run, its Python blocks between them. Other
+pages have Python blocks alone, which run in an empty folder. Blocks of ``sh`` are not run: they need a network.
+"""
 
 from __future__ import annotations
 
-import os
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from made_folder import make_folder
+from quick import small_run
+from written import Reader, environment, read_blocks, root, run
 
-root = Path(__file__).parent.parent
 pages = sorted((root / "docs").glob("*.md"))
+with_shell = [page for page in pages if read_blocks(page, "bash")]
+alone = [page for page in pages if page not in with_shell and read_blocks(page, "python")]
 
 
-def blocks(page: Path) -> list[tuple[int, str]]:
-    """(line, code) of each Python block."""
-    text = page.read_text(encoding="utf-8")
-    return [
-        (text.count("\n", 0, found.start(1)) + 1, found.group(1))
-        for found in re.finditer(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    ]
-
-
-def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "page.py").write_text(code, encoding="utf-8")
-    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "page.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=560)
+    return subprocess.run(
+        [sys.executable, "page.py"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=560
+    )
+
+
+def prepare(folder: Path) -> None:
+    """Make a folder in which a page's commands are typed."""
+    (folder / "runs").mkdir()
+    shutil.copytree(small_run(), folder / "runs" / "quickstart", ignore=shutil.ignore_patterns("checkpoints-*"))
+    make_folder(folder / "photos")
 
 
 def test_there_are_pages():
-    assert pages
-    assert all(blocks(page) for page in pages if "```python" in page.read_text(encoding="utf-8"))
+    assert alone
+    assert with_shell
+    assert all(read_blocks(page) for page in pages if "```" in page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow  # each page is a process that imports torch, and some Lightning
-@pytest.mark.parametrize("page", [page for page in pages if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", alone, ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path):
     """At its own lines, so that an error names the line of the page."""
     code = ""
-    for line, block in blocks(page):
-        code += "\n" * (line - 1 - code.count("\n")) + block
-    done = run(code, tmp_path)
+    for block in read_blocks(page, "python"):
+        code += "\n" * (block.line - 1 - code.count("\n")) + block.text
+    done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:].replace("page.py", page.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in with_shell if page.stem != "training"], ids=lambda page: page.stem)
+def test_every_command_runs(page, tmp_path):
+    prepare(tmp_path)
+    with Reader(tmp_path) as reader:
+        for block in read_blocks(page, "bash", "python"):
+            reader.type(block)
+
+
+@pytest.mark.slow
+def test_the_commands_for_own_data_run(tmp_path, real_data):
+    """With few steps and few samples; the lines are the page's."""
+    from PIL import Image
+
+    for name in ("mnist", "fsdd"):
+        real_data(name)
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    rows = ["image,text,label"]
+    for i in range(30):
+        Image.new("RGB", (256, 256), (8 * i, 0, 0)).save(tmp_path / f"{i}.jpg")
+        rows.append(f"{i}.jpg,{'red' if i % 3 else ''},{'bright' if i > 14 else 'dark'}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    recipe = [sys.executable, str(root / "datasets" / "digits.py"), str(tmp_path / "shards/digits")]
+    run([*recipe, "--train", "600", "--test", "60"], tmp_path)
+    page = root / "docs" / "training.md"
+    for line in (line.split("#")[0].strip() for block in read_blocks(page, "bash") for line in block.commands):
+        fewer = " --trainer.max_steps 2 --data.workers 0" if line.startswith("align train") else ""
+        assert run(line + fewer, tmp_path).strip()
+    assert (tmp_path / "runs/digits/report.html").exists()
 
 
 @pytest.mark.sweep
 def test_fabric_on_two_processes(tmp_path):
     """The page's lines with two devices: each rank has half of every batch, and the model of both is one."""
     page = root / "docs" / "from-other-libraries.md"
-    lines = next(code for _, code in blocks(page) if "fabric" in code)
+    lines = next(block.text for block in read_blocks(page, "python") if "fabric" in block.text)
     for_two = lines.replace("devices=1", 'devices=2, strategy="ddp"')
     assert for_two != lines
     start, rest = for_two.split("fabric = Fabric")
@@ -64,7 +101,7 @@ def test_fabric_on_two_processes(tmp_path):
         + "trained = [p.detach() for part in (model, objective) for p in part.parameters()]\n"
         + "torch.save(trained, f'model-{fabric.global_rank}')\n"
     )  # fmt: skip
-    done = run(code, tmp_path)
+    done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     seen = [(tmp_path / f"ids-{rank}").read_text().split("\n")[:-1] for rank in (0, 1)]
     assert [len(line.split()) for line in seen[0] + seen[1]] == [4] * 8
@@ -82,4 +119,4 @@ def test_fabric_refuses_a_loader_itself(tmp_path):
         "from lightning.fabric import Fabric\nfrom align.data import Loader\n"
         "Fabric(accelerator='cpu', devices=1).setup_dataloaders(object.__new__(Loader))\n"
     )
-    assert "TypeError: Only PyTorch DataLoader" in run(code, tmp_path).stderr
+    assert "TypeError: Only PyTorch DataLoader" in run_code(code, tmp_path).stderr

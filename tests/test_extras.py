@@ -37,7 +37,8 @@ def test_the_distribution_is_the_projects():
 
 def test_nobody_is_told_to_install_another_project():
     """No file of the repository names an extra of `align`, and each extra that one names is there."""
-    files = [p for folder in ("align", "datasets", "configs", "notebooks") for p in (root / folder).rglob("*.*")]
+    folders = ("align", "datasets", "configs", "docs", "notebooks")
+    files = [path for folder in folders for path in (root / folder).rglob("*.*")]
     files = [root / "README.md", *(p for p in files if p.suffix in (".py", ".pyi", ".yaml", ".md", ".ipynb"))]
     texts = {path: path.read_text(encoding="utf-8") for path in files}
     other = re.compile(r"\balign\[[a-z]|pip install ['\"]?align\b(?!-)")

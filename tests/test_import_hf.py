@@ -174,10 +174,10 @@ def test_every_list_of_layouts_is_whole(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     listed = shown.split("positional arguments: layout ")[1].split(" source ")[0]
     assert re.split(r", | or ", listed) == list(LAYOUTS)
-    table = (root / "README.md").read_text(encoding="utf-8").split("| layout |")[1].split("\n\n")[0]
+    page = (root / "docs" / "published-models.md").read_text(encoding="utf-8")
+    table = page.split("| layout |")[1].split("\n\n")[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert [name for row in rows for name in re.findall("`(.+?)`", row)] == list(LAYOUTS)
-    page = (root / "docs" / "published-models.md").read_text(encoding="utf-8")
     assert all(f"align import {name} " in page for name in LAYOUTS)
 
 

@@ -13,6 +13,7 @@ from web import serving
 
 from align.data import Shards, TooManyBad
 from align.embedding import embed_shards, fingerprint
+from align.embedding.tables import tensor_of
 from align.search.building import Options, Work, add_to_index, build_index
 from align.search.building.place import kind_of
 from align.search.building.staging import staging_place
@@ -64,7 +65,7 @@ def files_of(out):
         return (
             numbers,
             [repr(item) for item in index.items(numbers)],
-            {m: (part.values.numpy().tobytes(), part.sample.tolist()) for m, part in rows.items()},
+            {m: (tensor_of(part).numpy().tobytes(), part.sample.tolist()) for m, part in rows.items()},
         )
 
 
@@ -80,7 +81,7 @@ def test_rows_and_items_are_those_of_the_shards(shards, tmp_path):
         _, label, rows = found[str(opened.urls[shard]), key]
         assert label == expected.labels[i]
         for m, part in expected.items():
-            theirs = part.values[part.sample == i]  # a hard negative has -1
+            theirs = tensor_of(part)[part.sample == i]  # a hard negative has -1
             assert rows.get(m, torch.empty(0, 8)).shape == theirs.shape
             if len(theirs):
                 assert torch.allclose(rows[m], theirs, atol=1e-6)
@@ -303,7 +304,7 @@ def test_a_full_disk_leaves_everything_as_it_was(shards, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         add_to_index(MODEL, f"{shards}/test-*.tar", tmp_path / "i")
     monkeypatch.undo()
-    monkeypatch.setattr("align.search.building.build.fill", full)
+    monkeypatch.setattr("align.search.building.update.fill", full)
     with pytest.raises(OSError, match="No space left"):
         add_to_index(MODEL, f"{shards}/test-*.tar", tmp_path / "i")
     with pytest.raises(OSError, match="No space left"):

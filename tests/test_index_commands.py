@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from test_index_folder import model as folder_model
 import align
 from align.checkpoint import save
 from align.commands import main
+from align.commands.index_build import name_model
 from align.search.building.staging import count_staged, staging_place
 from align.search.export import export_index
 from align.search.local import LocalIndex
@@ -114,6 +116,21 @@ def test_build_refuses_in_one_line(place, capsys, monkeypatch, args, code, said)
     assert not (place / "i").exists()
 
 
+def test_the_name_by_which_a_model_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "w.pt").write_bytes(b"")
+    for given, name in (
+        ("m", f"{tmp_path}/at"),
+        ("owner/name", "owner/name"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:ViT-B-32/laion2b_s34b_b79k"),
+        ("open_clip:ViT-B-32@w.pt", f"open_clip:ViT-B-32@{tmp_path}/w.pt"),
+        ("open_clip:local-dir:m", f"open_clip:local-dir:{tmp_path}/m"),
+        ("open_clip:m", f"open_clip:{tmp_path}/m"),
+    ):
+        assert name_model(given, tmp_path / "at") == name
+
+
 def test_too_many_bad_end_with_code_3(place, tmp_path, capsys):
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(picture(i, i, i) if i < 2 else b"no picture")
@@ -162,6 +179,11 @@ def test_delete_by_key_and_by_filter(built, capsys):
     assert (code, out) == (0, f"{built}: 4 samples deleted, 18 left\n")
     code, _, err = run(capsys, "delete", built, "--where", '{"label.knd": 1}')
     assert (code, "label.kind" in err, err.count("\n")) == (1, True, 1)
+    code, _, err = run(capsys, "delete", built, "--where", "label.kind ==")
+    assert (code, err.count("\n")) == (2, 1)
+    assert (
+        run(capsys, "delete", built, "--where", 'label["kind"] == "bbb"')[1] == f"{built}: 0 samples deleted, 18 left\n"
+    )
     assert run(capsys, "delete", built)[0] == 2
     assert run(capsys, "delete", built, "0003", "--where", "{}")[0] == 2
     assert "dead: 25.4% of the rows" in run(capsys, "show", built)[1]
@@ -251,7 +273,7 @@ def test_export(built, tmp_path, capsys, monkeypatch):
             keys = [index.items([number])[0].key for number, _, _ in found]
             assert table["key"] == keys
             assert {"shard", "key"} == set(json.loads(table["source"][0]))
-            stored = faiss.read_index(str(tmp_path / "faiss" / f"{m}.faiss"))
+            stored: Any = faiss.read_index(str(tmp_path / "faiss" / f"{m}.faiss"))
             numbers = faiss.vector_to_array(stored.id_map)
             inner = faiss.downcast_index(stored.index)
             check_rows(

@@ -154,6 +154,17 @@ def test_every_file_is_in_a_sample_or_counted(folder, tmp_path):
     assert found.left.total() == sum(not name.startswith(".git") for name in FILES) + 1  # a hidden folder counts as one
 
 
+def test_a_folder_of_pictures_with_an_archive_is_a_folder_of_pictures(folder, tmp_path):
+    tiny_space.write_tar(folder / "backup.tar", tiny_space.world(2))
+    (folder / "song.m4a").write_bytes(b"x")
+    report = build(folder, tmp_path / "i")
+    assert report.left[".tar", UNREAD] == report.left[".m4a", UNREAD] == 1
+    assert "ffmpeg" in report.advice
+    tiny_space.write_tar(tmp_path / "shards" / "a.tar", tiny_space.world(2))
+    with pytest.raises(ValueError, match="is a folder; name the shards in it"):
+        build(tmp_path / "shards", tmp_path / "j")
+
+
 def test_texts_alone_when_text_is_asked_for(folder, tmp_path):
     build(folder, tmp_path / "i", modalities=["text"])
     items, rows = contents(tmp_path / "i")
@@ -281,6 +292,15 @@ def test_a_file_that_vanishes_while_it_is_read(folder, tmp_path, monkeypatch):
     report = build(folder, tmp_path / "i")
     assert report.bad["image/unreadable"] == 1
     assert "é" not in contents(tmp_path / "i")[0]
+
+
+def test_files_that_are_too_large_are_not_opened(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("align.search.building.files.MOST", 100)
+    monkeypatch.setattr("align.search.building.files.MOST_JSON", 10)
+    (folder / "large.png").write_bytes(b"x" * 101)
+    report = build(folder, tmp_path / "i")
+    assert (report.bad["image/too-large"], report.bad["json/too-large"]) == (1, 1)
+    assert contents(tmp_path / "i")[0]["one"].label is None
 
 
 @pytest.mark.parametrize(

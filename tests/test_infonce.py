@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -67,21 +68,56 @@ def equal(got: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
 @pytest.mark.parametrize("positives", ["mean", "inside", "sum"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("extra", [(), ("group_a", "group_b"), ("weight_a", "weight_b"), ("weight_a",)])
-def test_equals_the_loop(positives, smoothing, extra):
+@pytest.mark.parametrize("tile", [None, 4])
+def test_equals_the_loop(positives, smoothing, extra, tile):
     a, b = rows(6, 8)
     scale = torch.tensor([7.0], dtype=torch.float64, requires_grad=True)
     more = {name: ragged[name] for name in ("sample_a", "sample_b", *extra)}
-    got = infonce(a, b, scale, positives=positives, label_smoothing=smoothing, **more)
+    got = infonce(a, b, scale, positives=positives, label_smoothing=smoothing, tile=tile, **more)
     equal(got, loop(a, b, scale, positives=positives, smoothing=smoothing, **more), [a, b, scale])
 
 
 @pytest.mark.parametrize("positives", ["mean", "inside", "sum"])
-def test_gradcheck_on_ragged_rows(positives):
+@pytest.mark.parametrize("tile", [None, 4])
+def test_gradcheck_on_ragged_rows(positives, tile):
     a, b = rows(6, 8, dim=3)
     scale = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x, y, s: infonce(x, y, s, positives=positives, label_smoothing=0.2, **ragged), (a, b, scale)
+        lambda x, y, s: infonce(x, y, s, positives=positives, label_smoothing=0.2, tile=tile, **ragged), (a, b, scale)
     )
+
+
+@pytest.mark.parametrize("positives", ["mean", "inside", "sum"])
+def test_few_rows_have_a_second_derivative(positives):
+    a, b = rows(6, 8, dim=2)
+    scale = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(
+        lambda x, y, s: infonce(x, y, s, positives=positives, label_smoothing=0.2, focal=1.5, **ragged), (a, b, scale)
+    )
+
+
+@pytest.mark.parametrize(("n_a", "n_b", "dense"), [(256, 256, True), (256, 257, False), (1, 65536, True)])
+def test_the_matrix_is_made_up_to_256_rows_a_side(n_a, n_b, dense, monkeypatch):
+    """Both ways give one value and one gradient, on either side of the border, with groups, and in float32 too."""
+    module = importlib.import_module("align.losses.infonce")
+
+    asked = []
+
+    def counted(*args, **options):
+        asked.append(1)
+        return log_sums(*args, **options)
+
+    log_sums = module.log_sums
+    monkeypatch.setattr(module, "log_sums", counted)
+    a, b = rows(n_a, n_b)
+    draw = torch.Generator().manual_seed(1)
+    more = {f"sample_{x}": torch.randint(-1, 99, (n,), generator=draw) for x, n in (("a", n_a), ("b", n_b))}
+    more |= {f"group_{x}": torch.randint(-1, 9, (n,), generator=draw) for x, n in (("a", n_a), ("b", n_b))}
+    got = infonce(a, b, 14.0, **more)
+    assert bool(asked) is not dense
+    equal(got, infonce(a, b, 14.0, tile=64, **more), [a, b])
+    low = [x.detach().float() for x in (a, b)]
+    torch.testing.assert_close(infonce(*low, 14.0, **more), got.float(), rtol=1e-5, atol=1e-6)
 
 
 def test_without_ids_it_is_clip():
@@ -119,14 +155,15 @@ def test_a_group_leaves_out_negatives_and_never_positives():
     ("n_a", "n_b", "ids"),
     [(0, 0, None), (0, 3, None), (3, 0, None), (2, 3, ([0, 1], [2, 3, 4])), (2, 2, ([-1, -1], [-1, -1]))],
 )
-def test_nothing_pairs(n_a, n_b, ids):
+@pytest.mark.parametrize("tile", [None, 4])
+def test_nothing_pairs(n_a, n_b, ids, tile):
     a, b = rows(n_a, n_b)
     scale = torch.ones(1, requires_grad=True)
     more = {} if ids is None else {"sample_a": torch.tensor(ids[0]), "sample_b": torch.tensor(ids[1])}
     one = {"group_a": torch.zeros(n_a, dtype=torch.int64), "group_b": torch.zeros(n_b, dtype=torch.int64)}
     for grouped in ({}, one):
         for positives in ("mean", "inside", "sum"):
-            loss = infonce(a, b, scale, positives=positives, label_smoothing=0.1, **more, **grouped)
+            loss = infonce(a, b, scale, positives=positives, label_smoothing=0.1, tile=tile, **more, **grouped)
             assert loss.item() == 0
             assert loss.shape == ()
             for x, grad in zip((a, b, scale), torch.autograd.grad(loss, [a, b, scale]), strict=True):

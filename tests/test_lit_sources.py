@@ -265,13 +265,13 @@ def test_sources_that_do_not_fit_are_refused(folder, tmp_path):
         data(named(folder)).open(model, 0)
 
 
-def test_the_readme_mixes_two_sets(folder, tmp_path, monkeypatch, capsys):
-    """The README's keys, read by `align train`."""
+def test_the_page_mixes_two_sets(folder, tmp_path, monkeypatch, capsys):
+    """The keys of docs/mixing.md, read by `align train`."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "shards" / "digits")
     write(tmp_path / "shards" / "photos")
     write(tmp_path / "shards", "test", 20)
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "docs" / "mixing.md").read_text(encoding="utf-8")
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL) if "mix:" in block]
     changed(tmp_path / "config.yaml", data={**yaml.safe_load(block)["data"], "val": None})
     args = ["train", "--config", "config.yaml", "--run", "run", "--trainer.max_steps", "2"]

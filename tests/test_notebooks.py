@@ -10,8 +10,8 @@ from quick import small_run
 books = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
-def test_there_are_two():
-    assert [book.stem for book in books] == ["retrieval", "zero_shot"]
+def test_there_are_three():
+    assert [book.stem for book in books] == ["demo", "retrieval", "zero_shot"]
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_commands_with_a_model(home, monkeypatch, capsys, name):
         capsys, "search", f"{name}/model", "--image", query, "--of", "image", "--json", "--save", f"{name}/hits", *trust
     )
     hits = json.loads(found)["hits"]
-    assert {hit["shard"] for hit in hits} == {str((shards / "test-000000.tar").resolve())}
+    assert {hit["source"]["shard"] for hit in hits} == {str((shards / "test-000000.tar").resolve())}
     assert all(path.startswith(f"{name}/hits") for path in json.loads(found)["files"])
 
 
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_utf8(home, monkeypatch):
     assert run("index", "check", f"{name}/model/index")[0] == 0
     (home / name / "query.npy").write_bytes(tiny_space.npy(torch.eye(8)[0]))
     code, out = run("search", f"{name}/model", "--image", f"{name}/query.npy", "--of", "image", "--json", *trust)
-    assert (code, json.loads(out)["query"]) == (0, {"image": f"{name}/query.npy"})
+    assert (code, json.loads(out)["query"][0]["value"]) == (0, f"{name}/query.npy")
     code, out = run("shards", "build", f"{name}/pictures", f"{name}/built", "--max-bad", "1")
     assert (code, f"{name}/built" in out) == (0, True)
     line = json.loads((home / name / "built/train-bad.jsonl").read_text(encoding="utf-8"))

@@ -1,35 +1,20 @@
-"""What the README says, runs: its scripts, its commands, its two lines, its tree of the house."""
+"""What the README says, runs: its scripts, its commands, its two lines. It lists every command and every page."""
 
 import os
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from PIL import Image
 from quick import small_run
+from written import Reader, read_blocks, root, run
 
-root = Path(__file__).parent.parent
-text = (root / "README.md").read_text(encoding="utf-8")
-scripts = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-commands = [
-    line for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines() if line
-]
+from align.commands import commands
 
-
-def _env() -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _run(command: str | list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=_env(), shell=isinstance(command, str), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+page = root / "README.md"
+text = page.read_text(encoding="utf-8")
+scripts = [block.text for block in read_blocks(page, "python")]
+lines = [command for block in read_blocks(page, "bash") for command in block.commands]
 
 
 @pytest.fixture
@@ -40,70 +25,92 @@ def folder(tmp_path):
 
 
 def test_the_first_screen_has_the_two_lines():
-    lines = [line for line in text.splitlines() if line.startswith("    python3 -m venv")]
-    assert lines == [
+    found = [line for line in text.splitlines() if line.startswith("    python3 -m venv")]
+    assert found == [
         "    python3 -m venv .venv && . .venv/bin/activate && pip install -e . && align quickstart",
         '    python3 -m venv .venv && . .venv/bin/activate && pip install -e ".[test]" && pytest',
     ]
-    assert text.splitlines().index(lines[1]) < 25
+    assert text.splitlines().index(found[1]) < 25
 
 
-def test_the_tree_is_the_house():
-    tree = text.split("## The house")[1]
-    named = {name.rstrip("/") for name in re.findall(r"^  (\S+?)\s", tree, flags=re.MULTILINE)}
-    there = {p.name for p in (root / "align").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-    assert named == there - {"__init__.py", "__pycache__"}
+def test_the_first_screen_has_the_demo_and_its_picture():
+    assert text.index("    align index build open_clip:") < text.index("    align serve idx") < text.index("![")
+    (picture,) = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert text[: text.index("![")].count("\n") < 14
+    assert 0 < os.path.getsize(root / picture) <= 200 * 1024
 
 
-def test_the_scripts_are_short():
-    for script in scripts[:3]:
+def test_it_is_short():
+    assert len(text.splitlines()) <= 170
+    assert len((root / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 45
+    for script in scripts:
         assert len([line for line in script.splitlines() if line.strip()]) <= 20
+
+
+def test_every_command_has_its_row():
+    """In the order of a first visit, as `align --help` has them."""
+    table = text.split("| command |")[1].split("\n\n")[0]
+    named = []
+    for row in table.splitlines()[2:]:
+        words = re.findall(r"`(.+?)`", row.split("|")[1])
+        group = words[0].split()[1:-1]
+        named += [words[0].removeprefix("align "), *(" ".join([*group, word]) for word in words[1:])]
+    assert sorted(named) == sorted(commands)
+    assert [name.split()[0] for name in dict.fromkeys(n.split()[0] for n in named)] == list(
+        dict.fromkeys(name.split()[0] for name in commands)
+    )
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere():
+    pages = [page, root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
+    linked = set()
+    for one in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", one.read_text(encoding="utf-8")):
+            name, _, part = link.partition("#")
+            target = (one.parent / name).resolve() if name else one
+            assert target.exists(), f"{one.name} links {link}"
+            linked.add(target)
+            if part:
+                heads = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                assert part in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, link
+    assert {one for one in pages if one.parent.name == "docs"} <= linked
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("i", range(len(scripts)))
 def test_a_script_runs(i, folder):
     (folder / "script.py").write_text(scripts[i])
-    arguments = []
     if "image files" in scripts[i]:
-        arguments = [
-            "runs/quickstart",
-            *(str(p) for p in sorted((folder / "runs/quickstart/examples").glob("*.image.png"))),
-        ]
-    elif "sys.argv" in scripts[i]:
-        arguments = ["runs/quickstart", "a blue wooden cone"]
-    out = _run([sys.executable, "script.py", *arguments], folder)
-    assert out.strip()
-
-
-@pytest.mark.slow
-def test_the_own_loop_learns(folder):
-    loop = next(script for script in scripts if "infonce(" in script)
-    (folder / "script.py").write_text(loop)
-    assert float(_run([sys.executable, "script.py"], folder).split()[-1]) < 1.5  # ln 64 = 4.16 at the start
+        arguments = ["runs/quickstart", *sorted(map(str, (folder / "runs/quickstart/examples").glob("*.image.png")))]
+    else:
+        run(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
+        arguments = ["idx", "a red glass torus"]
+    printed = run([sys.executable, "script.py", *arguments], folder)
+    assert len(printed.splitlines()) >= 8
 
 
 @pytest.mark.slow
 def test_the_quickstart_commands_run(folder):
-    for command in (line for line in commands if "runs/quickstart" in line):
-        assert _run(command, folder).strip()
+    for command in (line for line in lines if "quickstart" in line or "idx" in line):
+        assert run(command, folder).strip()
     assert any((folder / "found").iterdir())
 
 
 @pytest.mark.slow
-def test_the_commands_for_own_data_run(tmp_path, real_data):
-    """With few steps and few samples; the lines are the README's."""
-    for name in ("mnist", "fsdd"):
-        real_data(name)
-    shutil.copytree(root / "configs", tmp_path / "configs")
-    rows = ["image,text,label"]
-    for i in range(30):
-        Image.new("RGB", (256, 256), (8 * i, 0, 0)).save(tmp_path / f"{i}.jpg")
-        rows.append(f"{i}.jpg,{'red' if i % 3 else ''},{'bright' if i > 14 else 'dark'}")
-    (tmp_path / "photos.csv").write_text("\n".join(rows))
-    recipe = [sys.executable, str(root / "datasets" / "digits.py"), str(tmp_path / "shards/digits")]
-    _run([*recipe, "--train", "600", "--test", "60"], tmp_path)
-    for line in (line.split("#")[0].strip() for line in commands if "runs/quickstart" not in line):
-        fewer = " --trainer.max_steps 2 --data.workers 0" if line.startswith("align train") else ""
-        assert _run(line + fewer, tmp_path).strip()
-    assert (tmp_path / "runs/digits/report.html").exists()
+def test_the_two_lines_of_the_demo_run(tmp_path):
+    """With a small model of open_clip's in place of the published one, and pictures and a sound that are made here."""
+    from made_folder import make_folder
+    from published_sources import make_open_clip
+
+    build, serve = (
+        line.split("#")[0].strip()
+        for line in text.splitlines()
+        if line.startswith(("    align index", "    align serve"))
+    )
+    assert build.split()[3] == "open_clip:ViT-B-32/laion2b_s34b_b79k"
+    make_folder(tmp_path / "photos")
+    small = make_open_clip(tmp_path / "small" / "model")
+    with Reader(tmp_path) as reader:
+        reader.enter(build.replace("open_clip:ViT-B-32/laion2b_s34b_b79k", f"open_clip:{small}"))
+        assert reader.enter(serve) == "it answers"
+        assert "<html" in reader.enter("curl -s http://127.0.0.1:8000/")

@@ -411,9 +411,9 @@ def test_every_recipe_is_listed_and_carries_a_data_card(capsys):
     neighbours = {"recipe", "archives", "npy_objects"}
     names = {p.stem for p in (ROOT / "datasets").glob("*.py")} - neighbours
     tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_recipes_*.py"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     for name in sorted(names):
-        assert f"| `{name}` |" in readme or name in RECIPES, f"{name} is not in the README"
+        assert f"| `{name}` |" in page or name in RECIPES, f"{name} is not in docs/recipes.md"
         assert name in RECIPES or f'"{name}"' in tests, f"no test of {name} in tests/test_recipes_*.py"
         module = recipe(name)
         with pytest.raises(SystemExit, match="0"):

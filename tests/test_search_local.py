@@ -180,6 +180,25 @@ def test_half_precision_halves_the_segments(tmp_path):
     assert sizes["float32"] - sizes["float16"] == 400 * D * 2
 
 
+def test_compaction_gives_the_space_back(tmp_path):
+    with LocalIndex.create(tmp_path / "index") as index:
+        many = [
+            Item(f"k{i}", {"shard": "s", "key": f"k{i}"}, [f"a{i} b{i} 猫{i}"], None, {f"n{i % 9}": i})
+            for i in range(900)
+        ]
+        index.add("image", torch.ones(900, D), torch.arange(900), many)
+        path = tmp_path / "index" / "index.sqlite"
+        full = path.stat().st_size
+        index.delete([f"k{i}" for i in range(10, 900)])
+        index.delete(["k8"])
+        assert index.compact() == 891
+        assert path.stat().st_size < full / 2
+        assert index.count() == 9
+        assert index.check() == []
+        with pytest.raises(ValueError, match="no item has the key 'n8'"):
+            index.count(None, parse({"n8": 1}))
+
+
 def test_facets_count_samples(tmp_path):
     with LocalIndex.create(tmp_path / "index") as index:
         jsons = [{"n": 1, "t": ["a", "a", "b"]}, {"n": 2.5, "f": True, "t": "b"}, {"n": 2.5, "deep": {"x": "é"}}, {}]
@@ -245,10 +264,16 @@ def test_bad_rows_are_refused_and_nothing_is_kept(tmp_path, rows, said):
             )
 
 
+def test_an_unknown_dtype_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows are stored as float32 or float16, not 'int8'"):
+        LocalIndex.create(tmp_path / "index", {"dtype": "int8"})
+    assert not (tmp_path / "index").exists()
+
+
 def test_questions_that_the_index_cannot_answer(tmp_path):
     with LocalIndex.create(tmp_path / "index") as index:
         index.add("image", torch.ones(1, D), torch.tensor([0]), [item(0)])
-        with pytest.raises(ValueError, match="the index has no 'smell'; it has image"):
+        with pytest.raises(ValueError, match=r"the index has no 'smell'; it has image"):
             index.search(torch.ones(1, D), "smell", 3)
         with pytest.raises(ValueError, match=rf"a query of .* is \(q, {D}\); got \(1, 4\)"):
             index.search(torch.ones(1, 4), "image", 3)
@@ -261,7 +286,7 @@ def test_questions_that_the_index_cannot_answer(tmp_path):
 
 
 def test_places_that_are_no_index(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no index in .*; make one with: align index build MODEL SHARDS --out"):
+    with pytest.raises(FileNotFoundError, match=r"no index in .*; make one with: align index build MODEL SHARDS --out"):
         LocalIndex.open(tmp_path / "none")
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(FileExistsError, match="is there and is no index; choose another folder"):

@@ -37,10 +37,6 @@ def same(found, expected):
     assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
 
 
-def by_loop(table, terms, parts, of, how, unit=True):
-    return tiny_index.expected(table, lambda row: tiny_index.loop(terms, parts, row, of, how, unit), of)
-
-
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "with norms"])
 @pytest.mark.parametrize("terms", tiny_index.TERMS)
 @pytest.mark.parametrize("name", PARTS)
@@ -51,7 +47,7 @@ def test_each_rule_is_the_plain_loop(terms, name, unit):
     for of, how in itertools.product(("image", "text"), ("cosine", "mip", None)):
         found = searcher.find(parts, vectors, of, 60, how=how)
         assert how in (None, found.how)
-        order = by_loop(table, searcher.model.terms, counted, of, found.how, unit)
+        order = tiny_index.by_loop(table, searcher.model.terms, counted, of, found.how, unit)
         assert len(found.hits) == len(order) == found.candidates
         same(found, order)
         same(searcher.find(parts, vectors, of, 7, how=how), order)
@@ -118,7 +114,7 @@ def test_a_lone_minus_is_not_read_by_a_product(terms):
     found = searcher.find(parts, vectors, "image", 60)
     assert found.how == "cosine"
     assert any("cannot read -audio" in note for note in found.notes)
-    same(found, by_loop(table, [], parts, "image", "cosine"))
+    same(found, tiny_index.by_loop(table, [], parts, "image", "cosine"))
     for how in ("mip", "objective"):
         with pytest.raises(ValueError, match=r"-audio alone would turn the whole order round; give a audio"):
             searcher.find(parts, vectors, "image", how=how)
@@ -153,7 +149,7 @@ def test_volumes_are_measured_of_the_best(terms):
     table = tiny_index.fill(index, 400)
     searcher = Searcher(index, tiny_index.model(terms))
     parts, vectors = tiny_index.query([("text", 1.0), ("audio", 1.0)])
-    order = dict(by_loop(table, searcher.model.terms, parts, "image", "objective"))
+    order = dict(tiny_index.by_loop(table, searcher.model.terms, parts, "image", "objective"))
     found = searcher.find(parts, vectors, "image", 10, rerank=60)
     assert any("the best 60 samples of 343" in note for note in found.notes)
     assert [hit.score for hit in found.hits] == pytest.approx([order[hit.item.key] for hit in found.hits], abs=2e-5)

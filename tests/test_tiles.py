@@ -153,7 +153,7 @@ def test_float32_gradients_are_as_good_as_the_naive_form_s(kind, scale):
 @pytest.mark.parametrize(
     "loss",
     [
-        lambda a, b: infonce(a, b, 9.0),
+        lambda a, b: infonce(a, b, 9.0, tile=4),
         lambda a, b: siglip(a, b, 9.0, -5.0),
         lambda a, b: symile([a, b, a], 9.0, negatives=4),
     ],
@@ -173,7 +173,8 @@ def test_compile_goes_through():
     def step(a, b, c):
         a, b, c = a * 1.0, b * 1.0, c * 1.0
         draw = torch.Generator().manual_seed(0)
-        return infonce(a, b, 9.0) + siglip(a, b, 9.0, -5.0) + symile([a, b, c], 20.0, negatives="all", generator=draw)
+        tiled = infonce(a, b, 9.0, tile=4) + siglip(a, b, 9.0, -5.0)
+        return infonce(a, b, 9.0) + tiled + symile([a, b, c], 20.0, negatives="all", generator=draw)
 
     inputs = [x.clone().requires_grad_() for x in (a, b, c)]
     expected = step(*inputs)
@@ -187,6 +188,7 @@ def test_autocast_changes_nothing():
     xs = [x.detach().float().requires_grad_() for x in three_rows()]
     losses = [
         lambda: infonce(xs[0], xs[1], 100.0),
+        lambda: infonce(xs[0], xs[1], 100.0, tile=2),
         lambda: siglip(xs[0], xs[1], 100.0, -10.0),
         *(lambda n=n: symile(xs, 40.0, negatives=n, generator=torch.Generator().manual_seed(0)) for n in ("all", 9)),
     ]

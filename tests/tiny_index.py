@@ -104,3 +104,8 @@ def expected(table: dict[str, dict[str, torch.Tensor]], score: Any, of: str) -> 
     """(key, score of its best row), best first. Among scores that are equal in float32 the earlier key comes first."""
     best = {key: max(score(row) for row in rows) for key, rows in table[of].items()}
     return sorted(best.items(), key=lambda pair: (-float(torch.tensor(pair[1], dtype=torch.float32)), pair[0]))
+
+
+def by_loop(table: Any, terms: Any, parts: Any, of: str, how: str, unit: bool = True) -> list[tuple[str, float]]:
+    """``expected`` by ``loop``."""
+    return expected(table, lambda row: loop(terms, parts, row, of, how, unit), of)

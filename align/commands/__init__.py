@@ -21,12 +21,13 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("named", "process", "progress", "shown", "sizes"),
+    ("named", "process", "progress", "shown", "sizes", "stopping"),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "groups", "hits"),
+    ("arguments", "groups", "hits", "index_report"),
     ("calibrate",),
     (
         "config",
+        "doctor",
         "embed",
         "evaluate",
         "import_",
@@ -43,10 +44,12 @@ FLOORS = (
     ),
     ("index_export", "index_show", "train"),
     ("quickstart",),
+    ("demo",),
 )
 
 commands = {  # name -> module:function, in the order of a first visit
     "quickstart": "quickstart:quickstart",
+    "demo": "demo:demo",
     "train": "train:train",
     "import": "import_:import_",
     "evaluate": "evaluate:evaluate",
@@ -58,7 +61,6 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards merge": "shards_cut:merge",
     "shards filter": "shards_cut:filter_",
     "shards stats": "shards_stats:stats",
-    "embed": "embed:embed",
     "index build": "index_build:build",
     "index add": "index_build:add",
     "index delete": "index_change:delete",
@@ -68,6 +70,8 @@ commands = {  # name -> module:function, in the order of a first visit
     "index export": "index_export:export",
     "search": "search:search",
     "serve": "serve:serve",
+    "embed": "embed:embed",
+    "doctor": "doctor:doctor",
 }
 
 

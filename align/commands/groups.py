@@ -76,7 +76,7 @@ class Query:
         minus_audio: a file to be less like
         minus_points: a file to be less like
         minus_with: files of other modalities to be less like: NAME=FILE
-        weights: weights of parts that are not 1, as in image=2,text=0.5 or -text=0.5 for the part of --minus-text
+        weights: weights of parts that are not 1, as in image=2,minus-text=0.5
         words: words to look for in the captions, joined with the other parts by rank. Alone, they are the whole query
         hybrid: look for the text in the captions too
         like: the key of a sample of the index, whose own rows ask
@@ -112,7 +112,7 @@ class Query:
         named = {m: x for m, x in plus.items() if x is not None} | pairs(self.with_ or "", "--with")
         named |= {f"-{m}": x for m, x in minus.items() if x is not None}
         named |= {f"-{m}": x for m, x in pairs(self.minus_with or "", "--minus-with").items()}
-        given = pairs(self.weights, "--weights")
+        given = {name.replace("minus-", "-", 1): x for name, x in pairs(self.weights, "--weights").items()}
         for name in given:
             if name not in named:
                 raise Refused(f"--weights {name}: the query has no such part; {nearest(name, named)}", code=2)

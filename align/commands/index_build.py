@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
+import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
+from align.commands.index_report import say_report
+from align.commands.stopping import stopping
 
 if TYPE_CHECKING:
     from align.search.building import Report
@@ -57,14 +55,16 @@ def build(
         anew: replace an index that is there, of another model or of other files
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
+    from align.checkpoint.source import is_published
+    from align.files.hub import is_repository
     from align.search.building import build_index
     from align.search.building.place import kind_of
 
     check_sizes(batch, workers, max_bad)
     options = read_options(modalities, labels, members)
-    found = weights.locate(model)
-    if out is None and not Path(model).is_dir():
+    if out is None and not Path(model).exists() and (is_published(model) or is_repository(model)):
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
+    found = weights.locate(model)
     folder = Path(out if out is not None else Path(model) / "index")
     kind = kind_of(folder)  # before the model is loaded
     with stopping(folder):
@@ -80,7 +80,7 @@ def build(
             max_bad=max_bad,
             allow_pipe=allow_pipe,
         )
-    say_report(report)
+    say_report(report, folder)
     return 0
 
 
@@ -99,14 +99,14 @@ def add(
     model: str | None = None,
     weights: Weights,
 ) -> int:
-    """Add shards or a folder to an index, or look for changes in what it is of
+    """Add shards or a folder to an index, or look for changes in its sources
 
-    What is in the index unchanged is passed over. A shard or a file that has changed replaces its samples, and samples
+    Unchanged shards and files are passed over. A shard or a file that has changed replaces its samples, and samples
     whose files are gone from a folder are removed. A deleted sample stays deleted until its shard or file changes.
 
     Args:
         index: the index folder
-        samples: shard files, patterns, or one folder of files. Default: all that the index is of
+        samples: shard files, patterns, or one folder of files. Default: all sources of the index
         modalities: as for align index build. Default: as the index was built
         labels: as for align index build. Default: as the index was built
         members: as for align index build. Default: as the index was built
@@ -129,7 +129,7 @@ def add(
     roots = about.get("sources", [])
     given = [_one(samples)] if samples else [_one(names_of(root)) for root in roots]
     if not given:
-        raise Refused(f"{folder} does not say what it is of; name shards or a folder", code=2)
+        raise Refused(f"{folder} does not name its sources; name shards or a folder", code=2)
     source = model or str(about["model"]["source"])
     with stopping(folder):
         loaded = weights.load(source)
@@ -143,7 +143,7 @@ def add(
                 max_bad=max_bad,
                 allow_pipe=allow_pipe,
             )
-            say_report(report)
+            say_report(report, folder)
     return 0
 
 
@@ -178,8 +178,19 @@ def read_options(
 
 
 def name_model(model: str, folder: Path) -> str:
-    """Return the name by which an index finds its model again: a hub id, LAYOUT:SOURCE, or the folder's path."""
-    return str(folder.resolve()) if Path(model).exists() else model
+    """Return the name by which an index finds its model again: a hub id, LAYOUT:SOURCE, or the folder's path.
+
+    A file or a folder that SOURCE names here gets its absolute path.
+    """
+    from align.files.hub import LOCAL
+
+    if Path(model).exists():
+        return str(folder.resolve())
+    source = model.partition(":")[2].removeprefix(LOCAL)
+    for path in (source, source.partition("@")[2]):
+        if path and Path(path).exists():
+            return model.removesuffix(path) + os.path.abspath(path)
+    return model
 
 
 def _one(samples: list[str]) -> list[str] | str:
@@ -194,67 +205,3 @@ def _run(make: Any, *, batch: int, workers: int, max_bad: float, allow_pipe: boo
 
     with budget("--max-bad"), progress("embedding") as say:
         return make(Work(batch, workers, max_bad, allow_pipe, device(), say))
-
-
-@contextmanager
-def stopping(folder: Path) -> Iterator[None]:
-    """End the block at SIGINT and SIGTERM with codes 130 and 143, and say that the embedded samples are kept."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise Stopped(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    except Stopped as stopped:
-        from align.search.building.staging import count_staged
-
-        n, name = count_staged(folder), signal.Signals(stopped.number).name
-        kept = f"{n} embedded samples are kept beside {folder}, and the same command goes on from them"
-        said = kept if n else f"nothing was embedded yet, and {folder} is as it was"
-        raise Refused(f"stopped by {name}: {said}", 128 + stopped.number) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Stopped(BaseException):
-    """A signal's end of the command."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
-
-
-def say_report(report: Report) -> None:
-    """Print the result of a build."""
-    from align.commands.over import say_bad
-
-    rows = ", ".join(f"{n} {m}" for m, n in report.modalities.items())
-    changes, unread = report.changes, report.filled.unread
-    parts = {"new": len(changes.new), "changed": len(changes.changed), "unchanged": len(changes.same)}
-    parts |= {"gone": len(changes.gone), "of these without a row": unread}
-    counts = ", ".join(f"{n} {name}" for name, n in parts.items() if n)
-    print(f"{report.folder}: {report.samples} samples ({rows}), {report.made} ({report.kind}s: {counts})")
-    if report.resumed:
-        print(f"{report.resumed} samples had been embedded by a build that was stopped")
-    if report.left:
-        say_left(report)
-    say_bad(report.bad)
-    if report.made == "built":
-        print(f"try next: align search {shlex.quote(str(report.folder))} 'words' --of {next(iter(report.modalities))}")
-
-
-def say_left(report: Report) -> None:
-    """Print the files that are in no sample, by suffix and reason."""
-    from rich.table import Table
-
-    from align.commands.shown import console, plain
-
-    table = Table(box=None, pad_edge=False, title=f"left out: {report.left.total()} files", title_justify="left")
-    for name in ("suffix", "files", "reason"):
-        table.add_column(name, justify="right" if name == "files" else "left", overflow="fold")
-    for (suffix, reason), n in sorted(report.left.items(), key=lambda one: (-one[1], one[0])):
-        table.add_row(plain(suffix or "none"), str(n), plain(reason))
-    console().print(table)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused, nearest
+
+if TYPE_CHECKING:
+    from align.search.local import LocalIndex
 
 MANY = 20_000  # samples up to which a wrong key gets the nearest right one
 
@@ -19,18 +23,23 @@ def delete(index: str, keys: list[str] = [], /, *, where: str | None = None) -> 
     Args:
         index: the index folder
         keys: keys of samples
-        where: delete what this filter lets through, as in align search --where
+        where: delete the samples that this filter lets through: 'year < 2000 and label == "dog"', or JSON
     """
     from align.search.building.build import check_index
+    from align.search.conditions import read_filter
     from align.search.local import LocalIndex
     from align.search.where import Compare
 
     if bool(keys) == (where is not None):
         raise Refused("say what to delete: keys, or a filter with --where, not both", code=2)
+    try:
+        tree = None if where is None else read_filter(where)
+    except ValueError as error:
+        raise Refused(f"--where: {error}", code=2) from None
     check_index(Path(index))
     with LocalIndex.open(index, write=True) as opened:
-        if where is not None:
-            numbers = opened.numbers(None, read_where(where)).tolist()
+        if tree is not None:
+            numbers = opened.numbers(None, tree).tolist()
         else:
             found = {key: opened.numbers(None, Compare("key", "eq", key)).tolist() for key in dict.fromkeys(keys)}
             for key, some in found.items():
@@ -61,21 +70,6 @@ def compact(index: str, /) -> None:
     print(f"{index}: {gone} rows removed, {in_bytes(before)} -> {in_bytes(size_of(Path(index)))}")
 
 
-def read_where(text: str):
-    """Return a filter from JSON or from an expression."""
-    import json
-
-    from align.search.where import parse
-
-    try:
-        tree = json.loads(text)
-    except ValueError:
-        raise Refused(f'--where {text!r} is no JSON; write --where \'{{"label": "dog"}}\'', code=2) from None
-    if not isinstance(tree, dict):
-        raise Refused(f'--where {text!r} is no object; write --where \'{{"label": "dog"}}\'', code=2)
-    return parse(tree)
-
-
 def size_of(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -94,11 +88,11 @@ def in_bytes(n: float) -> str:
     return f"{n:.1f} TB"
 
 
-def _near(opened, key: str) -> str:
+def _near(opened: LocalIndex, key: str) -> str:
     if opened.count() > MANY:
         return "align index show lists its sources"
-    items = opened.items(opened.numbers().tolist())
-    return nearest(key, {item.key for item in items}) if len(items) < 10 else _closest(key, [i.key for i in items])
+    keys = sorted({item.key for item in opened.items(opened.numbers().tolist())})
+    return nearest(key, keys) if len(keys) < 10 else _closest(key, keys)
 
 
 def _closest(key: str, keys: list[str]) -> str:

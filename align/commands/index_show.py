@@ -57,7 +57,7 @@ def show(index: str, /, *, json: bool = False) -> None:
 
 
 def check(index: str, /) -> int:
-    """Verify every checksum of an index, and look for the files that it is of
+    """Verify every checksum of an index, and look for the files of its samples
 
     Exit code 1 where something is damaged. Files that are gone are a note: the index answers without them, and only
     their pictures and sounds cannot be shown.

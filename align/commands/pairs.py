@@ -11,7 +11,7 @@ EXAMPLES = {
     "--members": "MODALITY=NAME, as in text=json:caption|txt",
     "--with": "NAME=FILE, as in depth=x.png",
     "--minus-with": "NAME=FILE, as in depth=x.png",
-    "--weights": "PART=NUMBER, as in image=2,-text=0.5",
+    "--weights": "PART=NUMBER, as in image=2,minus-text=0.5",
     "--parts": "NAME=SHARE, as in train=0.8,val=0.1,test=0.1",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,7 @@ def search(
     where: str | None = None,
     how: Literal["cosine", "mip", "objective"] | None = None,
     fold: bool = False,
+    near: float = 0.99,
     json: bool = False,
     save: str | None = None,
     parts: Query,
@@ -51,14 +53,17 @@ def search(
         how: the rule of the score: the trained objective, the sum of the cosines, or mip, the product of all parts and
             the candidate. Default: objective where a trained term joins the query with the candidates, else cosine
         fold: show near duplicates as one sample
+        near: the cosine from which two samples are near duplicates, for --fold
         json: print JSON instead of a table
         save: a folder to write the files of the found samples to
     """
     from align.commands.hits import print_json, print_table
 
-    asked = _asked(query, parts, calibration)
+    asked = _list_asked(query, parts, calibration)
     if k < 1:
         raise Refused(f"--k must be at least 1, got {k}", code=2)
+    if not 0 <= near <= 1:
+        raise Refused(f"--near is a cosine between 0 and 1, got {near}", code=2)
     least = calibration.least()
     searcher = _open(index, in_, model, weights)
     if calibration.calibrate is not None:
@@ -66,7 +71,7 @@ def search(
 
         calibrate(searcher, of, calibration, how, json=json)
         return
-    options: dict[str, Any] = {"how": how, "threshold": least, "fold": fold}
+    options: dict[str, Any] = {"how": how, "threshold": least, "fold": fold, "near": near}
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
     found = _find(searcher, asked, parts, calibration, of, k, options)
@@ -81,7 +86,7 @@ def search(
         print_table(found, files, save)
 
 
-def _asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
+def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
     """Return (modality, text or file, weight) of each part. Ends the command where options do not fit together."""
     if query is not None and parts.text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
@@ -119,8 +124,15 @@ def _open(index: str, in_: str | None, model: str | None, weights: Weights) -> S
             raise Refused("name the model once: as INDEX or as --model", code=2)
         weights.locate(index)  # an error of the model comes before one of the index
         return open_index(find_index(in_, index), weights.load(index))
-    if not Path(index).is_dir():
-        weights.locate(index)  # raises where it is no model either
+    if not Path(index).exists():
+        try:
+            weights.locate(index)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no index at {index}: {error}") from error
+        raise FileNotFoundError(
+            f"{index} is no folder here, so it has no index; make one with: align index build "
+            f"{shlex.quote(index)} SHARDS --out FOLDER, and name FOLDER in place of the model"
+        )
     place = find_index(index)
     if model is None and place != Path(index):
         model = index  # a run, whose checkpoint can be chosen

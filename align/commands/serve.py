@@ -41,7 +41,7 @@ def serve(
         device: where the model runs: cpu, cuda:1, ... Default: the first GPU, else the CPU
         decoders: processes that read the files of visitors
     """
-    _check_installed()
+    check_installed()
     from align.commands.named import split
     from align.serve.limits import Limits
 
@@ -50,7 +50,7 @@ def serve(
     if decoders < 1:
         raise Refused(f"--decoders must be at least 1, got {decoders}", code=2)
     secret = read_token(token, token_file)
-    sock = _bind(host, port)  # before the model is loaded, which takes seconds
+    sock = open_socket(host, port)  # before the model is loaded, which takes seconds
     try:
         from align.serve.decoders import prepare
 
@@ -113,7 +113,7 @@ def print_address(sock: Any, reason: str, token: str) -> None:
         print("align: whoever reaches this address can search; --token-file asks for a password", file=sys.stderr)
 
 
-def _bind(host: str, port: int) -> Any:
+def open_socket(host: str, port: int) -> Any:
     """Return a listening socket. Raises Refused with the next free port where this one is in use."""
     import errno
     import socket
@@ -134,7 +134,7 @@ def _bind(host: str, port: int) -> Any:
         raise Refused(f"--host {host} is no address of this machine ({error.strerror})", code=2) from None
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     """Raise Refused where the extra is missing."""
     from importlib.util import find_spec
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from align.data.bad import EMPTY, Bad
-from align.data.decoded import is_decoded
 from align.data.join import join, mark
-from align.data.meta import Meta, read_meta
 from align.data.mixing.overrides import Decoding
 from align.data.names import FOREIGN, MemberNames
-from align.data.rows import UnusableMember, explain, find_rows
+from align.data.opening import Opening, finish_row, open_sample
 from align.seeds import generator
-from align.values import BadSample, Batch, Rows, Sample
+from align.values import Batch, Rows, Sample
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
@@ -68,7 +66,7 @@ def collate(
 
 
 def piece(
-    samples: Sequence[Sample | None],
+    samples: Sequence[Sample | Opening | None],
     preprocess: Mapping[str, Preprocess],
     *,
     positions: Sequence[int],
@@ -82,59 +80,45 @@ def piece(
     if len(samples) != len(positions):
         raise ValueError(f"{len(samples)} samples for {len(positions)} positions")
     bad: list[Bad] = []
-    metas: list[Meta] = []
     rows: dict[str, list[Any]] = {m: [] for m in preprocess}
     owner: dict[str, list[int]] = {m: [] for m in preprocess}
+    opened: list[Opening | None] = []
     alive = [False] * len(samples)
     usual = Decoding(members, preprocess)
     for i, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         if sample is None:
-            metas.append(Meta())
+            opened.append(None)
             continue
-        mapping, readers = (decodings or {}).get(sample.get("__source__", ""), usual)
-        meta, reasons = read_meta(sample, mapping)
-        metas.append(meta)
-        bad += [_bad(reason, sample, "", position) for reason in reasons]
-        for m, reader in readers.items():
-            draws = generator("row", seed, epoch, position, m) if train else None
-            for source in find_rows(sample, m, reader.suffixes, mapping, meta.json):
-                if isinstance(source, UnusableMember):
-                    bad.append(_bad(source.reason, sample, source.member, position))
+        name = sample.source if isinstance(sample, Opening) else sample.get("__source__", "")
+        decoding = (decodings or {}).get(name, usual)
+        opening = sample if isinstance(sample, Opening) else open_sample(sample, decoding)
+        opened.append(opening)
+        faults = list(opening.bad)
+        for m, reader in decoding.preprocess.items():
+            draws = generator("row", seed, epoch, position, m) if train and opening.rows[m] else None
+            for row in opening.rows[m]:
+                made = row if isinstance(row, Bad) else finish_row(row, reader, draws, m, opening)
+                if isinstance(row, Bad) or isinstance(made, Bad):
+                    faults.append(made)
                     continue
-                try:
-                    rows[m].append(reader.row(source.data, draws))
-                except BadSample as error:
-                    bad.append(_bad(explain(error, m), sample, source.member, position))
-                    continue
-                except TypeError as error:
-                    where = _bad("", sample, source.member, position).where
-                    if is_decoded(source.data):  # every preprocess reads bytes, but objects of its kind only
-                        raise ValueError(f"{where}: {error}") from error
-                    error.add_note(f"while reading {where}")
-                    raise
-                except Exception as error:
-                    error.add_note(f"while reading {_bad('', sample, source.member, position).where}")
-                    raise
-                owner[m].append(mark(i) if source.negative else i)
+                rows[m].append(made)
+                owner[m].append(mark(i) if row.negative else i)
                 alive[i] = True
         if not alive[i]:
-            bad.append(_bad(EMPTY, sample, "", position))
-    groups = [meta.group if ok else -1 for meta, ok in zip(metas, alive, strict=True)]
-    weights = [meta.weight for meta in metas]
-    kept = [sample if ok else None for sample, ok in zip(samples, alive, strict=True)]
+            faults.append(Bad(EMPTY, opening.shard, opening.key))
+        bad += [fault._replace(position=position) for fault in faults]
+    kept = [opening if ok else None for opening, ok in zip(opened, alive, strict=True)]
+    groups = [-1 if opening is None else opening.group for opening in kept]
+    weights = [None if opening is None else opening.weight for opening in opened]
     batch = Batch(
         {m: Rows(preprocess[m].collate(rows[m]), torch.tensor(owner[m], dtype=torch.int64)) for m in preprocess},
-        ids=["" if sample is None else sample["__key__"] for sample in kept],
+        ids=["" if opening is None else opening.key for opening in kept],
         position=torch.tensor(list(positions), dtype=torch.int64),
-        labels=[meta.label if ok else None for meta, ok in zip(metas, alive, strict=True)],
-        source=["" if sample is None else sample.get("__source__", sample["__url__"]) for sample in kept],
+        labels=[None if opening is None else opening.label for opening in kept],
+        source=["" if opening is None else opening.source for opening in kept],
         group=torch.tensor(groups, dtype=torch.int64) if any(g >= 0 for g in groups) else None,
         weight=None
         if all(w is None for w in weights)
         else torch.tensor([1.0 if w is None else w for w in weights], dtype=torch.float32),
     )
     return batch, bad
-
-
-def _bad(reason: str, sample: Sample, member: str, position: int) -> Bad:
-    return Bad(reason, sample.get("__url__", ""), sample.get("__key__", ""), member, position)

@@ -6,15 +6,17 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch.utils.data import DataLoader
 
 from align.data.bad import FAILED, Bad, Budget
 from align.data.join import join
+from align.data.kept import Kept
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
+from align.data.packing import pack, unpack
 from align.data.pieces import Piece, Pieces, start_worker
 from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
 from align.values import Batch
@@ -46,6 +48,8 @@ class Loader:
             and stop in the same step, also for the error of one reader. None: each rank counts and stops by itself.
         budget: the budget of a resumed run. None: each iteration begins with a new one.
         ledger: gets every bad sample and member. None: a new one.
+        keep: bytes in which this rank's workers keep decoded samples for the next epochs of a training, see ``Kept``.
+            The batches are the same to the bit. 0 keeps none.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
@@ -70,6 +74,7 @@ class Loader:
         share: Callable[[Sequence[Bad]], list[Bad]] | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
+        keep: int = 0,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -95,7 +100,7 @@ class Loader:
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
-        self.start_step, self.steps = start_step, steps
+        self.start_step, self.steps, self._rank = start_step, steps, rank
         self._pieces = Pieces(
             shards,
             dict(preprocess),
@@ -108,9 +113,10 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
+            self._keep(keep) if train else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
-        self._loader: DataLoader[Piece | Exception] | None = None
+        self._loader: DataLoader[Any] | None = None
         self._counts: Counter[str] = Counter()
         self._share, self._budget = share, budget
         self.ledger = Ledger() if ledger is None else ledger
@@ -161,6 +167,18 @@ class Loader:
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
 
+    def _keep(self, budget: int) -> Kept | None:
+        """Return the memory for decoded samples, or None where no sample would be read twice."""
+        numbers, steps = self.shards.numbers, self.steps
+        again = (
+            steps is None
+            or isinstance(self.shards, Sources)
+            or self.start_step % self.steps_per_epoch + steps > self.steps_per_epoch
+        )
+        return (
+            Kept(budget, numbers, workers=self.workers, quiet=self._rank > 0) if budget and numbers and again else None
+        )
+
     def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
         """Return the workers' pieces of a step. A reader's error is raised here and on the ranks that would wait."""
         found: list[Piece] = []
@@ -191,9 +209,10 @@ class Loader:
                     batch_size=None,
                     num_workers=self.workers,
                     persistent_workers=True,
+                    collate_fn=pack,
                     worker_init_fn=start_worker,
                 )
-            return iter(loader)
+            return map(unpack, loader)
 
 
 def check_batch(batch: int, world: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from traceback import format_exception
 from types import FrameType
 from typing import TYPE_CHECKING, final
@@ -13,9 +13,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from align.data.bad import Bad
 from align.data.collate import piece
+from align.data.kept import Kept
 from align.data.mixing.overrides import Decoding
+from align.data.opening import Opening, open_sample
 from align.data.reading import Reading
-from align.values import Batch
+from align.values import Batch, Sample
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
@@ -40,10 +42,12 @@ class Pieces(IterableDataset[Piece | Exception]):
         steps: int | None,
         per_epoch: int,
         decodings: Mapping[str, Decoding] | None,
+        kept: Kept | None = None,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
-        self.per_epoch, self.decodings = per_epoch, decodings
+        self.per_epoch, self.decodings, self.kept = per_epoch, decodings, kept
+        self._usual = Decoding(shards.members, preprocess)
 
     def ready(self) -> None:
         """Load, before the fork, everything that each worker would load by itself."""
@@ -73,8 +77,7 @@ class Pieces(IterableDataset[Piece | Exception]):
         first, end = within * self.batch, min((within + 1) * self.batch, len(self.shards))
         readers = self.world * workers
         positions = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
-        modalities = frozenset(self.preprocess)
-        read = [self.shards.read(p, epoch, modalities, stride=readers) for p in positions]
+        read = [self._read(p, epoch, readers) for p in positions]
         unread = [bad._replace(position=p) for p, (_, some) in zip(positions, read, strict=True) for bad in some]
         part, bad = piece(
             [sample for sample, _ in read],
@@ -87,6 +90,22 @@ class Pieces(IterableDataset[Piece | Exception]):
             decodings=self.decodings,
         )
         return part, unread + bad
+
+    def _read(self, position: int, epoch: int, readers: int) -> tuple[Sample | Opening, Sequence[Bad]]:
+        """Return the sample at a position, opened where it is kept, and the faults of its reading."""
+        modalities, kept = frozenset(self.preprocess), self.kept
+        number = -1 if kept is None else self.shards.number(position, epoch)
+        if kept is None or number < 0:
+            return self.shards.read(position, epoch, modalities, stride=readers)
+        opening = kept.get(number)
+        if opening is None:  # of the last few samples no neighbours are fetched ahead
+            sample, bad = self.shards.read(position, epoch, modalities, stride=0 if kept.most else readers)
+            if kept.off:
+                return sample, bad
+            decoding = (self.decodings or {}).get(sample.get("__source__", ""), self._usual)
+            opening = open_sample(sample, decoding, keep=True, unread=bad)
+            kept.put(number, opening)
+        return opening, opening.unread
 
 
 def start_worker(worker: int) -> None:

@@ -60,6 +60,15 @@ class Reading(ABC):
         """
 
     @property
+    def numbers(self) -> int:
+        """The samples that have a ``number``."""
+        return 0
+
+    def number(self, position: int, epoch: int = 0) -> int:
+        """Return the number of the sample at a position, the same in every epoch, or -1 where it has none."""
+        return -1
+
+    @property
     @abstractmethod
     def lost(self) -> list[Lost]:
         """Samples and members that were missing before the first read: bad, without a position."""

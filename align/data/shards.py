@@ -117,6 +117,15 @@ class Shards(Reading):
             bad.append(Bad(f"{kind}/{fault}", sample["__url__"], sample["__key__"], name))
         return sample, bad
 
+    @property
+    def numbers(self) -> int:
+        """All samples have a number."""
+        return len(self)
+
+    def number(self, position: int, epoch: int = 0) -> int:
+        """Return the number of the sample at a position in the unshuffled set."""
+        return int(self._orders[epoch][position])
+
     def find(self, number: int) -> tuple[int, int]:
         """Return the shard of the unshuffled set's number-th sample, and the sample's number in that shard."""
         shard = int(np.searchsorted(self._source.ends, number, side="right"))

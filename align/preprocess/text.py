@@ -30,6 +30,18 @@ class Text(Preprocess):
     def train(self, x: str, generator: torch.Generator) -> Tensor:
         return self.eval(x)
 
+    @property
+    def draws(self) -> bool:
+        """True where training draws. Otherwise ``keep`` returns the whole row."""
+        return type(self).train is not Text.train
+
+    def keep(self, source: Any) -> Tensor | str | None:
+        text = super().keep(source)
+        return text if text is None or self.draws else self.eval(text)
+
+    def finish(self, kept: Tensor | str, generator: torch.Generator | None = None) -> Tensor:
+        return kept if isinstance(kept, Tensor) else super().finish(kept, generator)
+
     def collate(self, rows: Sequence[Tensor]) -> Values:
         return stack(rows, (self.context,), torch.int64)
 
@@ -57,6 +69,10 @@ class Tokens(Text):
         check_choice("reduction", reduction, ("cut", "simple", "random", "shuffle"))
         self.clean, self.reduction = clean, reduction
         self.vocabulary = 49408
+
+    @property
+    def draws(self) -> bool:
+        return type(self).train is not Tokens.train or self.reduction != "cut"
 
     def ready(self) -> None:
         read_byte_pairs()

@@ -50,7 +50,7 @@ def _tree(node: ast.AST, source: str) -> Tree:
             sides = [left, *others]
             found = [_compare(op, a, b, source) for op, a, b in zip(ops, sides, sides[1:], strict=False)]
             return found[0] if len(found) == 1 else {"all": found}
-    raise _refused(node, source)
+    raise _refusal(node, source)
 
 
 def _compare(op: ast.AST, a: ast.AST, b: ast.AST, source: str) -> Tree:
@@ -59,7 +59,7 @@ def _compare(op: ast.AST, a: ast.AST, b: ast.AST, source: str) -> Tree:
         return found if isinstance(op, ast.In) else _without(found)
     if isinstance(b, ast.Name | ast.Subscript):  # 2000 <= year
         if not _is_value(a):
-            raise _refused(a, source)
+            raise _refusal(a, source)
         a, b, turn = b, a, True
     else:
         turn = False
@@ -77,7 +77,7 @@ def _contains(a: ast.AST, b: ast.AST, source: str) -> Tree:
         return {_key(b, source): {"contains": _value(a, source)}}
     values = _value(b, source)
     if not isinstance(values, list):
-        raise _refused(b, source)
+        raise _refusal(b, source)
     return {_key(a, source): {"in": values}}
 
 
@@ -85,7 +85,7 @@ def _without(tree: Tree) -> Tree:
     """Return the filter of items that have the names of this one and that it does not let through."""
     missing = {key for key, wanted in _conditions(tree) if isinstance(wanted, dict) and "exists" in wanted}
     names = sorted({key for key, _ in _conditions(tree)} - missing - {"has", "folder"})
-    return {"all": [{"not": tree}, *({key: {"exists": True}} for key in names)]}
+    return {"not": tree, **{key: {"exists": True} for key in names}}
 
 
 def _conditions(tree: Tree) -> list[tuple[str, Any]]:
@@ -106,7 +106,7 @@ def _key(node: ast.AST, source: str) -> str:
             return name
         case ast.Subscript(value=one, slice=ast.Constant(value=str(name))):
             return f"{_key(one, source)}.{name}"
-    raise _refused(node, source)
+    raise _refusal(node, source)
 
 
 def _is_value(node: ast.AST) -> bool:
@@ -121,10 +121,10 @@ def _value(node: ast.AST, source: str) -> Any:
             return [_value(part, source) for part in parts]
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=ast.Constant(value=int() | float() as value)):
             return -value if isinstance(op, ast.USub) else value
-    raise _refused(node, source)
+    raise _refusal(node, source)
 
 
-def _refused(node: ast.AST, source: str) -> ValueError:
+def _refusal(node: ast.AST, source: str) -> ValueError:
     part = ast.get_source_segment(source, node) or type(node).__name__
     return ValueError(
         f"an index cannot answer {part[:80]!r}: a condition compares a name with a value, as in "

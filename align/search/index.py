@@ -63,7 +63,7 @@ class Index(Protocol):
         ...
 
     def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
-        """Return the rows (n, D) of a modality of these samples, each with its norm, and the samples' numbers (n,)."""
+        """Return the rows of these samples, each with its norm: values (n, D), and the samples' numbers, ascending."""
         ...
 
     def items(self, samples: Sequence[int]) -> list[Item]:

@@ -59,7 +59,8 @@ class Found:
 
     Args:
         hits: best first.
-        of, how: the modality searched among, and the rule of the scores ("cosine", "mip", "objective", "hybrid").
+        of, how: the modality searched among, and the rule of the scores: "cosine", "mip", "objective", "hybrid" (sums
+            of 1 / (60 + rank), see ``align.search.hybrid``) or "text" (BM25 of the captions alone).
         candidates: samples with a row of that modality that the filter lets through.
         seconds: time of the search, without the embedding of the query. notes: sentences for the user.
     """

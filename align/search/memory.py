@@ -43,9 +43,12 @@ class MemoryIndex:
                 self._numbers[mark], self._items[self._next] = self._next, item
                 self._next += 1
             places.append(self._numbers[mark])
+        numbers = torch.tensor(places, dtype=torch.long)[sample]
+        if of in self._sample:  # the rows of a sample that is there stay
+            fresh = ~torch.isin(numbers, self._sample[of])
+            values, numbers = values[fresh], numbers[fresh]
         values, norm = values.float(), values.float().norm(dim=1, keepdim=True)
         stored = torch.cat([F.normalize(values, dim=1), norm], dim=1)
-        numbers = torch.tensor(places, dtype=torch.long)[sample]
         if of in self._values:
             stored, numbers = torch.cat([self._values[of], stored]), torch.cat([self._sample[of], numbers])
         order = numbers.argsort(stable=True)

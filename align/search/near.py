@@ -8,8 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BOUND = 0.98
-"""Cosine from which two samples are near duplicates by default."""
+BOUND = 0.99
+"""Cosine from which two samples are near duplicates by default.
+
+In the quickstart's space of 64 dimensions, a picture and its JPEG of quality 60 have .990 at least, and 38 of 124,750
+pairs of different pictures come that near. Another model's space can need another bound.
+"""
+
+DEEPEST = 10_000
+"""Samples among which a search looks for near duplicates."""
 
 
 def fold_near(values: Tensor, sample: Tensor, order: Sequence[int], bound: float = BOUND) -> list[list[int]]:

@@ -59,7 +59,7 @@ def find_index(folder: str | Path, model: str = "") -> Path:
 
 def check_model(about: Any, folder: Path, model: JointModel) -> None:
     """Raise ValueError where the index was made by another model, with both fingerprints."""
-    stated, given = _stated(about).get("sha256"), fingerprint(model)
+    stated, given = _read_maker(about).get("sha256"), fingerprint(model)
     if stated and stated != given:
         raise ValueError(
             f"{folder} was made by another model ({stated[:12]}, this one is {given[:12]}); "
@@ -69,7 +69,7 @@ def check_model(about: Any, folder: Path, model: JointModel) -> None:
 
 def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
     """Return the folder of the model that the index names, or of the run that the index lies in."""
-    source = str(_stated(about).get("source") or "")
+    source = str(_read_maker(about).get("source") or "")
     try:
         if source:
             return locate(source)
@@ -82,7 +82,7 @@ def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
             raise FileNotFoundError(f'{said}; name it: --model MODEL, or open_index(…, model="MODEL")') from error
 
 
-def _stated(about: Any) -> dict[str, Any]:
+def _read_maker(about: Any) -> dict[str, Any]:
     """Return ``{"source": ..., "sha256": ...}``. An index of version 1 has the fingerprint alone."""
     model = about.get("model") or {}
     return {"sha256": model} if isinstance(model, str) else dict(model)

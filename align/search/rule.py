@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import final, get_args
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,8 @@ def make_rule(model: JointModel, parts: Sequence[Part], vectors: Sequence[Tensor
     Raises ValueError where no trained term fits, where the parts cancel each other, and for a product that a minus
     sign would turn round, see ``Searcher.search``.
     """
+    if how not in (None, *get_args(How)):
+        raise ValueError(f"how is 'cosine', 'mip' or 'objective'; got {how!r}")
     notes: list[str] = []
     whole = compose(parts, vectors, unit=True)
     given, how = how, how or choose(model.terms, whole, of)
@@ -125,7 +127,7 @@ def make_rule(model: JointModel, parts: Sequence[Part], vectors: Sequence[Tensor
         terms = [term for term in terms if term not in lost]
         if not terms and given is not None:
             raise ValueError(_no_product("each trained term that fits", away))
-        notes += [f"{_named(term)} does not count: it cannot read {_minus(term.modalities, away)}" for term in lost]
+        notes += [f"{_name_term(term)} does not count: it cannot read {_minus(term.modalities, away)}" for term in lost]
         if not terms:
             how = "cosine"
             notes.append(f"no other trained term scores {of} by this query: the order is that of the cosines")
@@ -137,7 +139,10 @@ def make_rule(model: JointModel, parts: Sequence[Part], vectors: Sequence[Tensor
     scaled = how != "cosine" and not model.normalize
     whole = compose(parts, vectors, unit=not scaled)
     rule = Rule(how, of, whole, rescale(whole, parts, vectors) if terms else whole, terms, scaled, notes)
-    if (linear := rule.linear) is not None and float(linear.vector.abs().max()) < 1e-9:
+    lengths = [float(x.norm()) for x in whole.values()]
+    if how == "cosine":
+        lengths = [float(torch.stack(list(whole.values())).sum(0).norm())]
+    if min(lengths) < 1e-6:
         raise ValueError("the parts of the query cancel each other; change a weight")
     return rule
 
@@ -160,5 +165,5 @@ def _minus(modalities: Sequence[str], away: Sequence[str]) -> str:
     return ", ".join(f"-{m}" for m in away if m in modalities)
 
 
-def _named(term: TermInfo) -> str:
+def _name_term(term: TermInfo) -> str:
     return f"the term {' with '.join(term.modalities)}"

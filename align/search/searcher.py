@@ -16,7 +16,7 @@ from align.scoring import How
 from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
 from align.search.index import Index
 from align.search.item import Found, Hit
-from align.search.near import BOUND, fold_near
+from align.search.near import BOUND, DEEPEST, fold_near
 from align.search.parts import Part, check_parts, name_parts, nearest
 from align.search.rule import Rule, make_rule
 from align.search.threshold import find_calibrated
@@ -30,13 +30,14 @@ Query = Mapping[str, Any] | Sequence[Part]
 class Searcher:
     """An index and its model. Several threads may ask one searcher.
 
-    device: where blocks of rows are scored. None: the model's.
+    device: where blocks of rows are scored. None: the model's GPU, or the CPU.
     """
 
     def __init__(self, index: Index, model: JointModel, *, device: torch.device | str | None = None):
         self.index = index
         self.model = model
-        self.device = torch.device(model.device if device is None else device)
+        there = model.device if model.device.type == "cuda" else "cpu"
+        self.device = torch.device(there if device is None else device)
 
     def embed(self, parts: Sequence[Part]) -> list[Tensor]:
         """Return the embedding (D,) of each part, on the CPU.
@@ -89,7 +90,8 @@ class Searcher:
             threshold: the least score of a hit, see ``align.search.threshold``. "calibrated": the stored one. With
                 ``text`` it holds for the vectors' hits. None: no threshold.
             text: words for the captions' full text, joined with the vectors' order, see ``align.search.hybrid``.
-            fold: near duplicates become one hit, see ``Hit.same``. near: their least cosine.
+            fold: near duplicates become one hit, see ``Hit.same``, among the best 10,000 samples. near: their least
+                cosine.
             rerank: volumes and areas are measured of this many samples at least, the best by cosine. It is exact for
                 an index that has no more.
 
@@ -137,8 +139,14 @@ class Searcher:
             ranking = Ranking(scores[reached], samples[reached])
             return ranking if text is None else fuse(ranking, list_texts(self.index, text, of, depth, tree), n)
 
-        ranking, groups = self._fold(rank, of, k, near) if fold else _alone(rank(k))
-        hits = self._hits(ranking, groups, rule, of, name_parts(parts), vectors)
+        def answer() -> list[Hit]:
+            ranking, groups = self._fold(rank, of, k, near) if fold else _alone(rank(k))
+            return self._hits(ranking, groups, rule, of, name_parts(parts), vectors)
+
+        try:
+            hits = answer()
+        except KeyError:  # a writer deleted a found sample before its item was read
+            hits = answer()
         if rule is None:
             return Found(hits, of, "text", count, time.perf_counter() - start)
         notes = list(rule.notes)
@@ -193,9 +201,9 @@ class Searcher:
         while True:
             ranking = rank(depth)
             groups = fold_near(*self._rows(of, ranking.samples), ranking.samples.tolist(), near)
-            if len(groups) >= k or len(ranking.samples) < depth:
+            if len(groups) >= k or len(ranking.samples) < depth or depth >= max(k, DEEPEST):
                 return ranking, groups[:k]
-            depth *= 4
+            depth = min(depth * 4, max(k, DEEPEST))
 
     def _hits(
         self, ranking: Ranking, groups: list[list[int]], rule: Rule | None, of: str, names: list[str], vectors: Any

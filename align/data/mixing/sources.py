@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import accumulate
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple, final
 
@@ -99,6 +100,24 @@ class Sources(Reading):
         sample, bad = self.sources[name].read(its_position, its_epoch, modalities, stride=0 if alone else stride)
         sample |= {"__index__": position, "__source__": name}
         return sample, bad
+
+    @property
+    def numbers(self) -> int:
+        """The samples of all sources that have a number."""
+        return sum(source.numbers for source in self.sources.values())
+
+    @final
+    def number(self, position: int, epoch: int = 0) -> int:
+        """Return the number of the sample at a position, through the sources one after another, or -1."""
+        name, its_epoch, its_position, _ = self.turn(position, epoch)
+        number = self.sources[name].number(its_position, its_epoch)
+        return number if number < 0 else number + self._starts[name]
+
+    @cached_property
+    def _starts(self) -> dict[str, int]:
+        """Source -> the number of its first sample."""
+        sizes = accumulate((source.numbers for source in self.sources.values()), initial=0)
+        return dict(zip(self.sources, sizes, strict=False))
 
     @property
     def pipelines(self) -> list[str]:

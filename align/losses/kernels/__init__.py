@@ -4,7 +4,7 @@ FLOORS = (
     ("missing", "numerics", "pairing", "parts"),
     ("inputs", "slabs", "token_pairs"),
     ("candidates", "entropic", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
-    ("anchors", "tiles"),
+    ("anchors", "dense", "tiles"),
     ("tuples",),
 )
 """Files of this folder, the lowest floor first. A file imports lower floors only."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.media.sounds.read import ENCODED, check_wave, ratio_of, read_sound, resample
 from align.media.sounds.recording import Recording, recording
+from align.values import BadSample
 
 EXACT = ("WAV", "WAVEX", "FLAC")  # a seek arrives at the exact sample, which is not so in MP3 and Ogg
 PLAIN = "PCM_"  # subtypes without state between samples, and without NaN
@@ -33,6 +34,38 @@ def read_window(source: Any, sample_rate: int, max_seconds: float, samples: int,
         start = start_of(place, len(wave), samples) if len(wave) > samples else 0
         wave = wave[start : start + samples]
     return wave
+
+
+def read_whole(source: Any, sample_rate: int, max_seconds: float, samples: int) -> Tensor | None:
+    """Read a whole recording, (T,) float32, out of which every window of ``read_window`` can be cut to the bit.
+
+    None where there is none: in a long recording that is resampled, or damaged outside of the windows.
+    """
+    if not isinstance(source, ENCODED):
+        return read_sound(source, sample_rate, max_seconds)
+    with recording(source, max_seconds) as opened:
+        rate, ratio = opened.rate, ratio_of(opened.rate, sample_rate)
+        length, exact = length_at(opened.frames, ratio), is_exact(opened)
+        if length <= samples or not exact:
+            wave = resample(check_wave(opened.read(opened.frames), source), rate, sample_rate)
+            return wave[:samples] if length <= samples else wave if len(wave) == length else None
+        if ratio != 1 or not can_seek(opened):
+            return None
+    try:
+        return read_sound(source, sample_rate, max_seconds)
+    except BadSample:
+        return None
+
+
+def pack(wave: Tensor) -> Tensor:
+    """Return a wave (T,) as int16 where it consists of 16-bit levels, which takes half the memory, else as it is."""
+    levels = (wave * 32768).clamp(-32768, 32767).to(torch.int16)
+    return levels if torch.equal(unpack(levels).view(torch.int32), wave.view(torch.int32)) else wave
+
+
+def unpack(wave: Tensor) -> Tensor:
+    """Return the wave of ``pack`` as float32, to the bit."""
+    return wave.float() / 32768 if wave.dtype == torch.int16 else wave
 
 
 def from_file(source: Any, sample_rate: int, max_seconds: float, samples: int, place: float) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The making of an index: from shards or a folder of files, resumable, and put in its place by one change."""
 
-from align.search.building.build import Report, Work, add_to_index, build_index
+from align.search.building.build import add_to_index, build_index
+from align.search.building.report import Report, Work
 from align.search.building.stock import Options
 
 __all__ = ["Options", "Report", "Work", "add_to_index", "build_index"]
@@ -11,5 +12,7 @@ FLOORS = (
     ("stock",),
     ("changes", "embed"),
     ("fill",),
+    ("report",),
+    ("update",),
     ("build",),
 )

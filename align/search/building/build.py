@@ -2,73 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
-
-import torch
 
 from align.data import Shards
-from align.data.bad import Budget, is_fault
 from align.model import JointModel
-from align.search.building.changes import Changes, compare, positions_of
-from align.search.building.embed import Progress, embed_into
-from align.search.building.fill import Filled, blocks_of, fill
 from align.search.building.maker import check_maker, describe_maker, staging_key
-from align.search.building.place import kind_of, put_in_place, remove_left
-from align.search.building.roots import check_root, name_root, note_root, root_of
-from align.search.building.staging import Block, Staging, hold_index, staging_place
-from align.search.building.stock import Options, Stock, of_folder, of_shards, tell
-from align.search.local import LocalIndex
+from align.search.building.place import kind_of, remove_left
+from align.search.building.report import Report, Work
+from align.search.building.roots import check_root, name_root, root_of
+from align.search.building.staging import hold_index
+from align.search.building.stock import Options, Stock, of_folder, of_shards
+from align.search.building.update import There, read_there, update
 from align.values import Embeddings
 
 Samples = str | Path | Sequence[str | Path] | Shards
 
 
-@final
-@dataclass(frozen=True)
-class Work:
-    """Settings of the embedding, on which no row depends.
-
-    max_bad: share of samples with something unreadable above which no index is made. device: None: the model's.
-    progress: called with (samples done, samples in all).
-    """
-
-    batch: int = 64
-    workers: int = 0
-    max_bad: float = 0.001
-    allow_pipe: bool = False
-    device: torch.device | None = None
-    progress: Progress | None = None
-
-
 EVERYTHING, USUAL = Options(), Work()
-
-
-@final
-@dataclass
-class Report:
-    """The result of a build.
-
-    made: "built" (a new index), "refreshed" or "unchanged". changes: portions. kind: "shard", or "sample" where a
-    portion is the files of one.
-    resumed: samples that an earlier build had embedded. samples, modalities: in the index.
-    bad: counts by reason. left: (suffix, reason) -> files of a folder that are in no sample.
-    """
-
-    folder: Path
-    made: str
-    changes: Changes
-    kind: str = "shard"
-    resumed: int = 0
-    filled: Filled = field(default_factory=Filled)
-    samples: int = 0
-    modalities: Mapping[str, int] = field(default_factory=dict)
-    bad: Mapping[str, int] = field(default_factory=dict)
-    left: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def build_index(
@@ -85,9 +38,9 @@ def build_index(
     """Build an index, or bring one up to its shards or its folder.
 
     The index appears whole, or not at all. Blocks of embeddings stand in a folder beside it until then, and the same
-    call goes on from them. An index that is there gets what is new and has changed in the same source, and loses what
-    is gone. Samples that were deleted stay deleted until their shard or file changes. An index of version 1 is
-    replaced.
+    call goes on from them. An index that is there gets the new and the changed samples of the same source, and loses
+    those whose files are gone. Samples that were deleted stay deleted until their shard or file changes. An index of
+    version 1 is replaced.
 
     Args:
         samples: shards (paths, patterns, URLs, or opened without a shuffle), or a folder of files.
@@ -100,19 +53,19 @@ def build_index(
     Raises ValueError where something else stands at ``out``, where the index there is of another model or of other
     samples, and where the model embeds nothing of them. Raises TooManyBad, and OSError on a full disk.
     """
-    out = _real(out)
-    kind = kind_of(out)
+    out = real_path(out)
+    maker = describe_maker(model, source)
+    old = kind_of(out) == "index" and not anew
+    if old:
+        check_maker(read_there(out).about, maker, out)
+    stock = open_stock(model, samples, options, work)
     with hold_index(out):
         remove_left(out)
-        maker = describe_maker(model, source)
-        known, about = _read_known(out) if kind == "index" and not anew else ({}, {})
-        if about:
-            check_maker(about, maker, out)
-        stock = open_stock(model, samples, options, work)
-        if about:
-            check_root(about.get("sources", ()), stock.root, out)
-        key = staging_key(maker)
-        return _bring_up(model, stock, out, options, maker, key, work, known, about, embeddings)
+        there = read_there(out) if old else There()
+        if old:
+            check_maker(there.about, maker, out)
+            check_root(there.about.get("sources", ()), stock.root, out)
+        return update(model, stock, out, there, staging_key(maker), maker, options, work, embeddings)
 
 
 def add_to_index(
@@ -123,22 +76,23 @@ def add_to_index(
     options: Options = EVERYTHING,
     work: Work = USUAL,
 ) -> Report:
-    """Add shards or a folder to an index. What is there unchanged is passed over.
+    """Add shards or a folder to an index. Unchanged shards and files are passed over.
 
     A shard or a file that has changed replaces its samples. Samples whose files are gone from a folder that was indexed
     before are removed. See ``build_index``.
 
     Raises FileNotFoundError where there is no index.
     """
-    out = _real(out)
+    out = real_path(out)
     check_index(out)
+    maker = describe_maker(model, "this one")
+    check_maker(read_there(out).about, maker, out)
+    stock = open_stock(model, samples, options, work)
     with hold_index(out):
         remove_left(out)
-        maker = describe_maker(model, "this one")
-        known, about = _read_known(out)
-        check_maker(about, maker, out)
-        stock = open_stock(model, samples, options, work)
-        return _bring_up(model, stock, out, options, {}, staging_key(maker), work, known, about, None)
+        there = read_there(out)
+        check_maker(there.about, maker, out)
+        return update(model, stock, out, there, staging_key(maker), {}, options, work)
 
 
 def check_index(out: Path) -> None:
@@ -165,96 +119,11 @@ def open_stock(model: JointModel, samples: Samples, options: Options, work: Work
     return of_shards(samples, model, options, root)
 
 
-def _bring_up(
-    model: JointModel,
-    stock: Stock,
-    out: Path,
-    options: Options,
-    maker: Mapping[str, Any],
-    key: Mapping[str, Any],
-    work: Work,
-    known: Mapping[str, Mapping[str, Any]],
-    about: Mapping[str, Any],
-    embeddings: Embeddings | None,
-) -> Report:
-    changes = compare(stock, known)
-    report = Report(out, "unchanged", changes, "sample" if "folder" in stock.root else "shard", left=stock.left)
-    staging = Staging(staging_place(out), key)
-    if not about or changes.todo or changes.gone or changes.moved:
-        if embeddings is None:
-            report.resumed, budget = _embed(staging, model, stock, changes, work)
-            report.bad = budget.counts
-            blocks: Iterable[Block] = staging.blocks()
-        else:
-            blocks = blocks_of(embeddings, _opened(stock), stock)
-        told = {**maker, "sources": note_root(about.get("sources", ()), stock.root, options.plain())}
-        if about:
-            with LocalIndex.open(out, write=True) as index, index.change() as change:
-                report.filled = fill(change, stock, changes, blocks, known)
-                change.about(**told)
-        else:
-            with put_in_place(out) as folder:
-                with LocalIndex.create(folder, maker) as index, index.change() as change:
-                    report.filled = fill(change, stock, changes, blocks, known)
-                    change.about(**told)
-                if not report.filled.added:
-                    raise ValueError(_explain_nothing(stock, report.bad))
-        staging.clear()
-        report.made = "built" if not about else "refreshed" if any(report.filled[:2]) or changes.gone else "unchanged"
-    elif {segment.portion for segment in staging.seen} <= set(map(tell, stock.portions)):
-        staging.clear()  # of a build that was killed after its change
-    with LocalIndex.open(out) as index:
-        report.samples, report.modalities = index.count(), dict(index.modalities)
-    return report
-
-
-def _embed(staging: Staging, model: JointModel, stock: Stock, changes: Changes, work: Work) -> tuple[int, Budget]:
-    """Embed all portions to do into the staging. Returns the samples that were there already, and the bad ones."""
-    resumed: list[int] = []
-
-    def say(done: int, total: int) -> None:
-        resumed.append(done) if not resumed else None
-        if work.progress is not None:
-            work.progress(done, total)
-
-    positions = positions_of(stock, changes.todo)
-    if len(positions) and work.device is not None:
-        model = model.to(work.device)
-    budget = embed_into(
-        staging,
-        model,
-        stock,
-        positions,
-        batch=work.batch,
-        workers=work.workers,
-        max_bad=work.max_bad,
-        progress=say,
-    )
-    return resumed[0] if resumed else 0, budget
-
-
-def _read_known(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with LocalIndex.open(out) as index:
-        return dict(index.sources()), dict(index.about)
-
-
-def _explain_nothing(stock: Stock, bad: Mapping[str, int]) -> str:
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(bad.items()) if is_fault(reason))
-    n = sum(portion.n for portion in stock.portions)
-    return f"none of the {n} samples of {stock.name} could be embedded ({reasons or 'no row'}); no index was made"
-
-
-def _opened(stock: Stock) -> Shards:
-    if not isinstance(stock.reading, Shards):
-        raise ValueError("embeddings that are made already are of shards, not of a folder of files")
-    return stock.reading
-
-
 def _names(samples: Samples) -> str | Path | Sequence[str | Path]:
     return list(map(str, samples.urls)) if isinstance(samples, Shards) else samples
 
 
-def _real(out: str | Path) -> Path:
-    """Return the folder itself where ``out`` is a link to it."""
-    out = Path(out)
-    return out.resolve() if out.is_symlink() else out
+def real_path(out: str | Path) -> Path:
+    """Return the absolute path of an index, of the folder itself where ``out`` is a link to it."""
+    path = Path(os.path.abspath(out))
+    return path.resolve() if path.is_symlink() else path

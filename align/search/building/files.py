@@ -19,7 +19,7 @@ from align.search.building.folder import JSON, FileState, FolderSample
 from align.seeds import derive
 from align.values import BadSample, Sample
 
-MOST = 2 << 30  # bytes of a file that is read
+MOST, MOST_JSON = 2 << 30, 16 << 20  # bytes of a file that is read
 
 
 @final
@@ -104,8 +104,9 @@ def mark_of(planned: FolderSample, sums: dict[str, str]) -> dict[str, list[objec
 
 
 def _read(file: FileState) -> bytes:
-    if file.size > MOST:
-        raise BadSample("too-large", f"{file.path} has {file.size} bytes; at most {MOST} are read")
+    most = MOST_JSON if file.member == JSON else MOST
+    if file.size > most:
+        raise BadSample("too-large", f"{file.path} has {file.size} bytes; at most {most} are read")
     try:
         return Path(file.path).read_bytes()
     except OSError as error:

@@ -104,9 +104,9 @@ def blocks_of(embeddings: Embeddings, opened: Shards, stock: Stock) -> Iterator[
         piece = embeddings.slice(start, start + SAMPLES)
         piece.source = []
         for i, key in enumerate(piece.ids, start):
-            sample = reading.read(i, 0, frozenset())[0] if positions[i] < len(opened) else {"__key__": None}
-            if sample["__key__"] != key:
-                raise ValueError(f"position {positions[i]} of the shards is {sample['__key__']!r}, was {key!r}")
+            sample = reading.read(i, 0, frozenset())[0] if positions[i] < len(opened) else {}
+            if sample.get("__key__") != key:
+                raise ValueError(f"position {positions[i]} of the shards is {sample.get('__key__')!r}, was {key!r}")
             piece.source.append(sample["__source__"])
         yield join_pieces([(piece, positions[start : start + piece.size])], names, ends)
 

@@ -12,6 +12,8 @@ from typing import Any
 from align.data.places.patterns import anchor
 from align.files import json_text
 from align.files.http import display_url
+from align.media import MEDIA
+from align.media.choice import modality_of
 
 Root = Mapping[str, Any]
 """``{"folder": PATH}`` or ``{"shards": [PATTERN, ...]}``, in an index's ``about`` with ``options``."""
@@ -20,10 +22,10 @@ Root = Mapping[str, Any]
 def root_of(samples: Sequence[str | Path] | str | Path) -> dict[str, Any]:
     """Return the root of a folder of files, or of shards: absolute paths and patterns, and URLs without passwords.
 
-    A folder that holds shards itself is no folder of files.
+    A folder that holds shards, and no file of a medium beside them, is no folder of files.
     """
     names = [str(samples)] if isinstance(samples, str | Path) else list(map(str, samples))
-    if len(names) == 1 and os.path.isdir(names[0]) and not any(Path(names[0]).glob("*.tar")):
+    if len(names) == 1 and os.path.isdir(names[0]) and not _has_shards_alone(Path(names[0])):
         return {"folder": os.path.realpath(names[0])}
     return {"shards": [os.path.abspath(name) if _is_local(name) else _without_secrets(name) for name in names]}
 
@@ -31,6 +33,11 @@ def root_of(samples: Sequence[str | Path] | str | Path) -> dict[str, Any]:
 def _is_local(name: str) -> bool:
     """Return True for a path or a pattern here, also of a folder that is called like a command."""
     return "://" not in name and (not name.startswith("pipe:") or os.path.exists(name) or anchor(name) is not None)
+
+
+def _has_shards_alone(folder: Path) -> bool:
+    suffixes = {path.suffix.lower().removeprefix(".") for path in folder.iterdir()}
+    return "tar" in suffixes and not any(modality_of(MEDIA, suffix) for suffix in suffixes)
 
 
 def _without_secrets(name: str) -> str:

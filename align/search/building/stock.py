@@ -69,7 +69,7 @@ class Stock:
     """A source of samples.
 
     root: see ``align.search.building.roots``. modalities: those that are embedded, each of which
-    some sample has. left: (suffix, reason) -> files that are in no sample.
+    some sample has. left: (suffix, reason) -> files that are in no sample. advice: see ``Scan``.
     """
 
     root: Root
@@ -77,6 +77,7 @@ class Stock:
     reading: Reading
     modalities: Sequence[str]
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    advice: str = ""
 
     @property
     def name(self) -> str:
@@ -120,7 +121,7 @@ def of_folder(folder: Path, model: JointModel, options: Options) -> Stock:
     have = {file.member.partition(".")[0] for one in found.samples for file in one.files}
     reading = Files(folder, found.samples, media, labels=options.labels)
     chosen = [m for m in model.modalities if m in wanted and m in have]
-    return Stock({"folder": str(folder)}, portions, reading, chosen, found.left)
+    return Stock({"folder": str(folder)}, portions, reading, chosen, found.left, found.advice)
 
 
 def digest(index: ShardIndex) -> str:

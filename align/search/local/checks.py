@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from align.search.local.entries import read_items
-from align.search.local.segments import map_segment
-from align.search.local.state import State
+from align.search.local.state import Reader, State
 from align.search.local.tables import NAME
 
 BATCH = 1000
 
 
 def check_folder(
-    folder: Path, connection: sqlite3.Connection, state: State, progress: Callable[[int, int], Any] | None = None
+    reader: Reader, connection: sqlite3.Connection, state: State, progress: Callable[[int, int], Any] | None = None
 ) -> list[str]:
     """Return a line for each damage: of the SQLite file, an item's checksum, a segment, or a row of no sample.
 
     progress: called with the bytes that were read, and their sum.
     """
     found: list[str] = []
+    folder = reader.folder
     try:
         lines = [line for (line,) in connection.execute("PRAGMA integrity_check(10)")]
         found += [f"{folder / NAME}: {line}" for line in lines if line != "ok"]
@@ -40,7 +39,7 @@ def check_folder(
     rows: dict[str, list[torch.Tensor]] = {m: [] for m in state.bits}
     for entry in state.segments:
         try:
-            mapped = map_segment(folder, entry, state.about["dim"])
+            mapped = reader.mapper(folder, entry, state.about["dim"])
         except (OSError, ValueError) as error:
             found.append(str(error))
         else:

@@ -29,7 +29,7 @@ class State:
 
     Args:
         size: one more than the largest sample number. dead: numbers of deleted samples with rows, ascending.
-        kept: what was computed at this generation, by a name.
+        kept: results at this generation, by a name.
     """
 
     generation: int
@@ -61,7 +61,7 @@ class State:
         return self.keep("alive", run)
 
     def keep(self, name: str, run: Callable[[], T]) -> T:
-        """Return what `run` computes at this generation, from memory where it was asked for lately."""
+        """Return the result of `run` at this generation, from memory where it was asked for lately."""
         if name in self.kept:
             return self.kept[name]
         value = run()
@@ -83,7 +83,7 @@ class Reader:
     ):
         self.folder = folder
         self._connect = connect
-        self._mapper = mapper
+        self.mapper = mapper
         self.closed = False
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._lock = threading.Lock()
@@ -123,7 +123,7 @@ class Reader:
         """Return the rows of a segment. Raises FileNotFoundError where it is gone, as after a compaction."""
         with self._lock:
             if entry.id not in self._mapped:
-                self._mapped[entry.id] = self._mapper(self.folder, entry, state.about["dim"])
+                self._mapped[entry.id] = self.mapper(self.folder, entry, state.about["dim"])
             return self._mapped[entry.id]
 
     def hold(self, connection: sqlite3.Connection) -> None:

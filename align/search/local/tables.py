@@ -69,7 +69,7 @@ def connect_reader(folder: Path) -> sqlite3.Connection:
         connection = _connect(folder, "rw" if may_write else "ro")
         try:
             connection.execute("PRAGMA query_only = 1")
-            connection.execute("SELECT name FROM about LIMIT 1").fetchall()
+            connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
         except sqlite3.OperationalError as error:
             connection.close()
             if error.sqlite_errorcode & 0xFF not in LOCKLESS:
@@ -91,14 +91,12 @@ def one_line(folder: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in BUSY:
-            raise OSError(
-                errno.EAGAIN, "another process is writing to this index; try again later", str(folder)
-            ) from None
+            raise OSError(errno.EAGAIN, "another process is writing to this index; try later", str(folder)) from None
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _cannot_write(error)):
             raise OSError(errno.ENOSPC, "no room to write; the index is as it was", str(folder)) from None
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise OSError(errno.EACCES, "no right to write to this index", str(folder)) from None
-        if code in BROKEN or (isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error)):
+        if code in BROKEN or "no such table" in str(error):
             raise ValueError(f"{folder / NAME} is damaged ({error}); make the index anew") from None
         if code == sqlite3.SQLITE_IOERR:
             raise OSError(errno.EIO, f"{error}", str(folder / NAME)) from None

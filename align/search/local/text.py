@@ -59,8 +59,8 @@ def find(connection: sqlite3.Connection, text: str, k: int, passed: Condition | 
         return torch.empty(0), torch.empty(0, dtype=torch.long)
     values: list[Any] = [value for part in parts for value in part.values]
     sql = f"SELECT number, sum(score) AS total FROM ({' UNION ALL '.join(part.sql for part in parts)})"
-    if passed is not None:
-        sql += f" WHERE number IN (SELECT items.number FROM items WHERE {passed.sql})"
+    if passed is not None:  # the plus keeps SQLite from a full text search for each number
+        sql += f" WHERE +number IN (SELECT items.number FROM items WHERE {passed.sql})"
         values += passed.values
     found = connection.execute(f"{sql} GROUP BY number ORDER BY total DESC, number LIMIT ?", [*values, k]).fetchall()
     scores = torch.tensor([score for _, score in found], dtype=torch.float32)

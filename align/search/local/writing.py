@@ -14,6 +14,8 @@ from align.search.local.change import Change
 from align.search.local.segments import FOLDER, list_segments, path_of
 from align.search.local.tables import connect_writer, one_line
 
+LOOSE = 0.25
+
 
 @contextmanager
 def write_to(folder: Path) -> Iterator[Change]:
@@ -42,6 +44,25 @@ def write_to(folder: Path) -> Iterator[Change]:
             _sweep(folder, connection)
             connection.execute("PRAGMA busy_timeout = 100")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def shrink(folder: Path) -> None:
+    """Give the space of deleted entries back to the disk where it is a quarter of the SQLite file.
+
+    Where the disk has no room for the copy that this takes, the space stays in the file and is used again.
+    """
+    connection = connect_writer(folder)
+    try:
+        with suppress(sqlite3.Error):
+            free, every = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+            )
+            if free > every * LOOSE:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         with suppress(sqlite3.Error):
             connection.close()
