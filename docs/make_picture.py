@@ -18,6 +18,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 MOST = 200_000  # bytes
+PLAIN = 24  # colours that are kept exactly
 WORDS, SOUND, LESS = "a blue cone", "a sound of metal", "a tube"
 
 
@@ -50,7 +51,8 @@ def draw(url: str) -> bytes:
         sound, less = first(page, url, SOUND, "audio"), first(page, url, LESS, "image")
         fields = [("text", WORDS), ("weight", 1), ("item", f"audio:{sound}"), ("weight", 0.5)]
         fields += [("item", f"image:{less}"), ("weight", -0.5), ("of", "image"), ("fold", "on")]
-        page.goto(f"{url}/?{urlencode(fields)}")
+        for _ in range(2):  # the second time is one of a server that is warm
+            page.goto(f"{url}/?{urlencode(fields)}")
         page.wait_for_load_state("networkidle")
         taken = page.screenshot()
         browser.close()
@@ -68,12 +70,21 @@ def shrink(png: bytes) -> bytes:
     whole = Image.open(io.BytesIO(png)).convert("RGB")
     for scale in (1, 0.85, 0.7, 0.6):
         small = whole.resize((round(whole.width * scale), round(whole.height * scale)), Image.Resampling.LANCZOS)
-        palette = small.quantize(256, Image.Quantize.MAXCOVERAGE)  # few large areas do not take all colours
-        out = io.BytesIO()
+        palette, out = choose_palette(small), io.BytesIO()
         small.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out, "PNG", optimize=True)
         if out.tell() <= MOST:
             return out.getvalue()
     raise ValueError(f"the picture does not fit into {MOST:,} bytes")
+
+
+def choose_palette(picture: Image.Image) -> Image.Image:
+    """Return a palette of the colours of the large plain areas, which stay as they are, and of others far apart."""
+    counts = picture.getcolors(picture.width * picture.height) or []
+    plain = [colour for _, colour in sorted(counts, reverse=True)[:PLAIN]]
+    others = picture.quantize(256 - PLAIN, Image.Quantize.MAXCOVERAGE).getpalette() or []
+    out = Image.new("P", (1, 1))
+    out.putpalette([*(part for colour in plain for part in colour), *others])
+    return out
 
 
 if __name__ == "__main__":

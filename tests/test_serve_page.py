@@ -23,6 +23,17 @@ from align.serve.refusal import Refusal
 LIMITS = Limits(decoders=1)
 RED = picture((250, 10, 10), 32)
 HITS = ".hit:not([hidden])"
+SECONDS = """new Promise((done) => {
+    const a = document.querySelector("audio");
+    a.onloadedmetadata = () => done(a.duration);
+    a.onerror = () => done(-1);
+    a.load();
+})"""
+SLIDE = """(value) => {
+    const slider = document.getElementById("slider");
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +142,8 @@ def drop(page, name: str, data: bytes, how: str = "drop") -> None:
     page.evaluate(
         """([name, bytes, how]) => {
             const holder = new DataTransfer();
-            holder.items.add(new File([new Uint8Array(bytes)], name, { type: name.endsWith("png") ? "image/png" : "" }));
+            const type = name.endsWith("png") ? "image/png" : "";
+            holder.items.add(new File([new Uint8Array(bytes)], name, { type }));
             const options = { bubbles: true, cancelable: true };
             document.body.dispatchEvent(how === "drop"
               ? new DragEvent("drop", { ...options, dataTransfer: holder })
@@ -163,6 +175,7 @@ def test_words_find_pictures_in_an_ordered_list(page, searcher):
     assert page.get_attribute("#status", "role") == "status"
 
 
+@pytest.mark.slow
 def test_each_look_among_has_its_count(page, searcher):
     said = {e.inner_text().split()[0]: int(e.inner_text().split()[1]) for e in page.query_selector_all(".choice label")}
     assert said == {m: searcher.index.count(m) for m in searcher.index.modalities}
@@ -222,6 +235,7 @@ def test_several_parts_have_weights_and_minus(page, searcher):
     assert shown(page) == numbers(searcher.search(parts[:1] + parts[2:], "image", 24))
 
 
+@pytest.mark.slow
 def test_more_words_are_a_part(page, searcher):
     ask(page, "a red thing")
     page.click("#more-words")
@@ -267,6 +281,7 @@ def test_the_camera_takes_a_picture(window):
     assert page.is_hidden("#snap")
 
 
+@pytest.mark.slow
 def test_a_microphone_that_is_not_allowed_says_so(window):
     page = window().open()
     deny = (
@@ -287,8 +302,7 @@ def test_results_are_pictures_players_clouds_drawings_and_words(page):
         page.check("input[name=of][value=audio]", force=True)
     assert page.query_selector(".hit audio[controls]").get_attribute("aria-label")
     assert page.evaluate("getComputedStyle(document.querySelector('.wave')).maskImage").startswith("url(")
-    seconds = "new Promise((done) => { const a = document.querySelector('audio'); a.onloadedmetadata = () => done(a.duration); a.onerror = () => done(-1); a.load() })"
-    assert page.evaluate(seconds) == pytest.approx(0.25, abs=0.05)
+    assert page.evaluate(SECONDS) == pytest.approx(0.25, abs=0.05)
     with answered(page):
         page.check("input[name=of][value=points]", force=True)
     page.wait_for_selector(".hit canvas")
@@ -313,7 +327,7 @@ def test_odd_files_are_shown_and_their_originals_stay(window):
     one = window()
     page = one.open(f"item/{SAMPLES + 1}")
     until(page, "document.querySelector('img.picture').naturalWidth == 16")
-    assert page.evaluate("new Promise((done) => { const a = document.querySelector('audio'); a.onloadedmetadata = () => done(a.duration); a.onerror = () => done(-1); a.load() })") == pytest.approx(0.25, abs=0.05)  # fmt: skip
+    assert page.evaluate(SECONDS) == pytest.approx(0.25, abs=0.05)  # fmt: skip
     page.wait_for_selector("canvas")
     links = [e.get_attribute("href") for e in page.query_selector_all("a[download]")]
     contents = {one.context.request.get(f"{one.url}/item/{link}").body() for link in links}
@@ -321,6 +335,7 @@ def test_odd_files_are_shown_and_their_originals_stay(window):
     assert one.lines == []
 
 
+@pytest.mark.slow
 def test_an_item_without_words_shows_its_key(window):
     page = window().open(f"item/{SAMPLES}")
     assert page.inner_text("h1") == f"{SAMPLES - 1:04d}"
@@ -334,7 +349,7 @@ def test_the_threshold_hides_hits_at_once(page):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     middle = (scores[0] + scores[-1]) / 2
-    page.evaluate("v => { const s = document.getElementById('slider'); s.value = v; s.dispatchEvent(new Event('input', { bubbles: true })) }", middle)  # fmt: skip
+    page.evaluate(SLIDE, middle)
     value = float(page.input_value("#slider"))
     above = [score for score in scores if score >= value]
     assert len(shown(page)) == len(above)
@@ -399,6 +414,7 @@ def test_more_like_this_add_and_less(page, searcher):
     until(page, "document.querySelectorAll('.chip').length === 1")
 
 
+@pytest.mark.slow
 def test_near_duplicates_fold_and_open(page, searcher):
     ask(page, "a red thing")
     with answered(page):
@@ -411,6 +427,7 @@ def test_near_duplicates_fold_and_open(page, searcher):
     assert page.is_visible(f"#hit-{hit.sample} .same a")
 
 
+@pytest.mark.slow
 def test_more_results_keep_the_first(page, searcher):
     ask(page, "a red thing")
     before = shown(page)
@@ -437,6 +454,7 @@ def test_the_address_is_the_query(page, window):
     until(page, "document.querySelectorAll('.chip').length === 0")
 
 
+@pytest.mark.slow
 def test_copies(window):
     one = window(permissions=["clipboard-read", "clipboard-write"])
     page = one.open("?text=a+red+thing&of=image")
@@ -487,6 +505,7 @@ def test_the_chosen_are_a_shard_or_a_table(page, searcher, tmp_path):
     assert [row["key"] for row in rows] == [hits[n].item.key for n in chosen]
 
 
+@pytest.mark.slow
 def test_an_example_of_every_medium_asks(page, searcher):
     assert page.locator(".example").count() == len(searcher.index.modalities)
     link = page.locator(".example a").nth(0)
@@ -576,6 +595,7 @@ def test_errors_keep_the_query(page, served, monkeypatch):
     assert page.input_value("#text") == "a blue thing"
 
 
+@pytest.mark.slow
 def test_bad_addresses_say_what_would_have_worked(window):
     for address, place, word in [
         ("?text=x&of=smell", "of", "image"),
@@ -641,10 +661,17 @@ def test_the_keyboard_reaches_everything(page):
     assert float(width.removesuffix("px")) >= 2
 
 
-PAGES = ["", "?text=a+red+thing&of=image&fold=on", "?text=red&weight=1&item=image:3&weight=-0.5&of=audio", "?text=x&of=text", "item/3", "?text=x&of=smell"]  # fmt: skip
+PAGES = [
+    "",
+    "?text=a+red+thing&of=image&fold=on",
+    "?text=red&weight=1&item=image:3&weight=-0.5&of=audio",
+    "?text=x&of=text",
+    "item/3",
+    "?text=x&of=smell",
+]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(window, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -657,7 +684,7 @@ def test_axe_finds_nothing_serious(window, scheme):
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == [], address
 
 
-@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("script", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_360_pixels_need_no_sideways_scroll(window, script):
     one = window(java_script_enabled=script)
     for address in PAGES:
@@ -674,6 +701,15 @@ def test_clouds_stand_still_where_motion_is_unwanted(window):
     before = page.evaluate("document.querySelector('.hit canvas').toDataURL()")
     page.wait_for_timeout(400)
     assert page.evaluate("document.querySelector('.hit canvas').toDataURL()") == before
+
+
+@pytest.mark.slow
+def test_paper_gets_the_results_alone(window):
+    page = window().open("?text=red&of=image")
+    page.emulate_media(media="print")
+    assert page.is_visible(".hit h2")
+    assert not any(page.is_visible(place) for place in (".go", ".tools", ".filters", ".bench", ".acts"))
+    assert page.is_visible("#text")
 
 
 def test_it_works_without_script(window, searcher):
@@ -724,6 +760,7 @@ def test_the_policy_allows_the_servers_own_files_alone(url, window):
     assert one.context.request.get(f"{url}/kit/search/page.html").status == 404
 
 
+@pytest.mark.slow
 def test_words_are_never_markup(window):
     one = window()
     hostile = "<img src=x onerror=alert(1)>\"'&"
@@ -755,6 +792,7 @@ def test_a_still_cloud_is_the_turning_ones_first_moment():
     assert 150 < np.ptp(u) < 200
 
 
+@pytest.mark.slow
 def test_a_model_without_an_index_says_so(browser, tmp_path):
     from served import model
 
@@ -768,6 +806,7 @@ def test_a_model_without_an_index_says_so(browser, tmp_path):
         one.context.close()
 
 
+@pytest.mark.slow
 def test_time_of_the_search_is_stated(page):
     start = time.perf_counter()
     ask(page, "a red thing")

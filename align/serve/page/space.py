@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from align.evaluation.classify import label_embedded
@@ -146,8 +147,12 @@ class Space:
 
     async def items(self, numbers: Sequence[int]) -> list[Item]:
         """Return the items with these numbers."""
-        with _troubles():
-            return [await self.service.item(number) for number in numbers]
+        with _troubles(), self.service.using() as loaded:
+            index = loaded.need_index().index
+            try:
+                return await run_in_threadpool(index.items, list(numbers))
+            except (KeyError, OverflowError):
+                return [await self.service.item(number) for number in numbers]  # which names the one that is missing
 
     async def members(self, item: Item) -> list[Place]:
         """Return the files of an item."""

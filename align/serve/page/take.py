@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -71,7 +72,7 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
             for name, content in {**members, "json": json.dumps(about, ensure_ascii=False).encode()}.items():
                 entry = tarfile.TarInfo(f"{key}.{name}")
                 entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+                await run_in_threadpool(tar.addfile, entry, io.BytesIO(content))
     size = file.tell()
     file.seek(0)
 
