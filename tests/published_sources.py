@@ -24,7 +24,7 @@ class Made(NamedTuple):
 def make_sources(root: Path) -> dict[str, Made]:
     """Return the source of each layout. open_clip's has a tokenizer of Hugging Face beside its weights."""
     made = {
-        "open_clip": _open_clip(root / "open_clip"),
+        "open_clip": make_open_clip(root / "open_clip"),
         "clip-hf": hf_models.clip(root / "clip"),
         "siglip-hf": hf_models.siglip(root / "siglip"),
         "clap-hf": hf_sounds.clap(root / "clap"),
@@ -39,7 +39,8 @@ def make_sources(root: Path) -> dict[str, Made]:
     return found | {"efficientnet-lite": Made(str(file), file)}
 
 
-def _open_clip(folder: Path) -> Path:
+def make_open_clip(folder: Path) -> Path:
+    """Write a small model of open_clip's as the library saves it, its configuration beside it."""
     import open_clip
 
     tokens = hf_tokenizers.bert(folder.parent / "tokens")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,9 +128,9 @@ def make_index(folder: Path, made: JointModel) -> LocalIndex:
 
 
 @contextmanager
-def serving(loaded: Loaded, limits: Limits = DEFAULT, **options) -> Iterator[tuple[str, Service]]:
+def serving(loaded: Loaded, limits: Limits = DEFAULT, **options) -> Iterator[tuple[str, Any]]:
     """A server on a free port, in a thread of this process, as its address and its service."""
-    service = Service(loaded, limits)
+    service: Any = Service(loaded, limits)
     sock = bind("127.0.0.1", 0)
     ready = threading.Event()
     server = make_server(make_app(service, **options), service, sock, started=ready.set)
@@ -137,10 +138,11 @@ def serving(loaded: Loaded, limits: Limits = DEFAULT, **options) -> Iterator[tup
     thread = threading.Thread(target=lambda: loop.run_until_complete(server.run_on_socket()))
     thread.start()
     assert ready.wait(30)
+    service.stop = lambda: loop.call_soon_threadsafe(server.stop)  # as a signal does
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}", service
     finally:
-        loop.call_soon_threadsafe(server.stop)
+        service.stop()
         thread.join(60)
         loop.close()
 

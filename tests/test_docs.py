@@ -31,7 +31,8 @@ def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def prepare(folder: Path) -> None:
     """Make a folder in which a page's commands are typed."""
     (folder / "runs").mkdir()
-    shutil.copytree(small_run(), folder / "runs" / "quickstart", ignore=shutil.ignore_patterns("checkpoints-*"))
+    moved = shutil.ignore_patterns("checkpoints*", "index")  # an index of the shards at their old place
+    shutil.copytree(small_run(), folder / "runs" / "quickstart", ignore=moved)
     make_folder(folder / "photos")
 
 

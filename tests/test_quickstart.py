@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import shlex
+import shutil
+import socket
 
 import pytest
+import torch
 from quick import small_run
+from written import Reader
 
+import align
 from align.commands import main
+from align.commands.quickstart import update_index
+from align.embedding import fingerprint
+from align.search.local import LocalIndex
 
 
 @pytest.mark.slow
@@ -40,19 +48,70 @@ def test_everything_is_there():
 
 
 @pytest.mark.slow
-def test_it_prints_three_commands_that_work(capsys, tmp_path, monkeypatch):
+def test_it_prints_commands_that_work(capsys, tmp_path):
     run = small_run()
     capsys.readouterr()
     assert main(["quickstart", str(run), "--objects", "600", "--test", "60", "--steps", "12", "--workers", "0"]) == 0
     printed = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  align ")]
-    assert len(printed) == 3
-    monkeypatch.chdir(tmp_path)
-    for line in printed:
-        words = shlex.split(line)[1:]
-        if words[-1].endswith("*.image.png"):
-            words[-1:] = sorted(str(p) for p in (run / "examples").glob("*.image.png"))
-        assert main(words) == 0
-        assert capsys.readouterr().out.strip()
+    assert [line.split()[1] for line in printed] == ["serve", "search", "search", "zeroshot"]
+    with Reader(tmp_path) as reader:
+        for line in printed:
+            assert reader.enter(line).strip()
+    assert any((tmp_path / "found").iterdir())
+
+
+@pytest.mark.slow
+def test_a_demo_makes_the_index_and_answers(tmp_path):
+    """On a run whose index is gone, on one of another model, and again, when nothing is embedded."""
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(small_run(), run)
+    shutil.rmtree(run / "index")
+    with Reader(tmp_path) as reader:
+        assert reader.enter("align demo") == "it answers"
+        page = reader.enter("curl -s http://127.0.0.1:8000/")
+    assert "<html" in page
+    made = sorted((path.name, path.stat().st_mtime_ns) for path in (run / "index").rglob("*"))
+    update_index(run, align.load(run))
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in (run / "index").rglob("*")) == made
+    other = align.load(run)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    update_index(run, other)
+    with LocalIndex.open(run / "index") as index:
+        assert index.about["model"]["sha256"] == fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda run: run.write_text("x"), "is a file; name a folder"),
+        (lambda run: _finish(run), "is no run of `align quickstart`; to serve it: align index build"),
+    ],
+)
+def test_a_demo_of_something_else_is_refused(tmp_path, capsys, make, says):
+    make(tmp_path / "run")
+    assert main(["demo", str(tmp_path / "run"), "--port", "0"]) == 1
+    assert says in capsys.readouterr().err
+
+
+def _finish(run):
+    (run / "model").mkdir(parents=True)
+    (run / "results.json").write_text("{}")
+
+
+def test_a_demo_looks_at_its_port_before_it_trains(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["demo", str(tmp_path / "run"), "--port", str(taken.getsockname()[1])]) == 1
+    assert "is in use" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_demo_without_the_extra_says_so_before_it_trains(tmp_path, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
+    assert main(["demo", str(tmp_path / "run")]) == 1
+    assert "align serve needs uvicorn: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.sweep

@@ -84,7 +84,7 @@ def test_a_script_runs(i, folder):
         arguments = ["runs/quickstart", *sorted(map(str, (folder / "runs/quickstart/examples").glob("*.image.png")))]
     else:
         run(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
-        arguments = ["idx", "a blue wooden cone"]
+        arguments = ["idx", "a red glass torus"]
     printed = run([sys.executable, "script.py", *arguments], folder)
     assert len(printed.splitlines()) >= 8
 
@@ -100,7 +100,7 @@ def test_the_quickstart_commands_run(folder):
 def test_the_two_lines_of_the_demo_run(tmp_path):
     """With a small model of open_clip's in place of the published one, and pictures and a sound that are made here."""
     from made_folder import make_folder
-    from open_clip_models import save_source
+    from published_sources import make_open_clip
 
     build, serve = (
         line.split("#")[0].strip()
@@ -109,7 +109,7 @@ def test_the_two_lines_of_the_demo_run(tmp_path):
     )
     assert build.split()[3] == "open_clip:ViT-B-32/laion2b_s34b_b79k"
     make_folder(tmp_path / "photos")
-    small = save_source(tmp_path / "small")
+    small = make_open_clip(tmp_path / "small" / "model")
     with Reader(tmp_path) as reader:
         reader.enter(build.replace("open_clip:ViT-B-32/laion2b_s34b_b79k", f"open_clip:{small}"))
         assert reader.enter(serve) == "it answers"

@@ -165,6 +165,25 @@ def test_equal_scores_stand_in_the_order_of_numbers_across_segments(tmp_path):
         assert index.search(ones[:1], "image", 2)[1].tolist() == [[1, 3]]
 
 
+def test_rows_that_come_in_the_other_order_are_found(tmp_path):
+    rows = draw_rows(4, [0, 1, 2, 3])
+    with LocalIndex.create(tmp_path / "index") as index:
+        with index.change() as change:
+            change.add({}, [item(i) for i in range(8)])
+            for start in (6, 0, 4, 2):
+                change.add({"image": Rows(rows.values[:2], torch.arange(2))}, [item(start), item(start + 1)])
+        assert index.rows("image", range(1, 9)).sample.tolist() == list(range(1, 9))
+        for number in range(1, 9):
+            assert index.rows("image", [number]).sample.tolist() == [number]
+        assert index.search(rows.values[:1], "image", 4)[1].tolist() == [[1, 3, 5, 7]]
+        assert len(list((tmp_path / "index" / "segments").iterdir())) == 3  # the rows of a segment ascend
+        assert index.delete(["k0"]) == 1
+        assert index.modalities["image"] == 7
+        assert index.compact() == 1
+        assert len(list((tmp_path / "index" / "segments").iterdir())) == 1
+        assert index.search(rows.values[:1], "image", 3)[1].tolist() == [[3, 5, 7]]
+
+
 def test_half_precision_halves_the_segments(tmp_path):
     rows = draw_rows(3, range(400))
     sizes = {}

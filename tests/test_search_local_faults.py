@@ -331,11 +331,31 @@ def test_a_fault_in_a_change_leaves_the_index_as_it_was(tmp_path, monkeypatch, p
 def test_leftovers_of_a_killed_writer_go_with_the_next(tmp_path):
     fill(tmp_path / "index")
     (tmp_path / "index" / "segments" / "00000002.safetensors").write_bytes(b"half")
-    with LocalIndex.open(tmp_path / "index", write=True) as index:
-        index.delete(["k1"])
-        assert os.listdir(tmp_path / "index" / "segments") == ["00000001.safetensors"]
-        fill(tmp_path / "index", start=50)
+    (tmp_path / "index" / "segments" / "00000007.safetensors").write_bytes(b"half")
+    fill(tmp_path / "index", start=50)
+    assert sorted(os.listdir(tmp_path / "index" / "segments")) == ["00000001.safetensors", "00000002.safetensors"]
+    with LocalIndex.open(tmp_path / "index") as index:
+        assert index.count("image") == 80
         assert index.check() == []
+
+
+def test_a_compaction_between_two_steps_of_a_search_is_no_damage(tmp_path, monkeypatch):
+    fill(tmp_path / "index")
+    fill(tmp_path / "index", start=50)
+    real, calls = segments.map_segment, [0]
+
+    def compact_before(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == 1:
+            with LocalIndex.open(tmp_path / "index", write=True) as writer:
+                writer.delete(["k1"])
+                writer.compact()
+        return real(*args, **kwargs)
+
+    with LocalIndex.open(tmp_path / "index") as index:
+        monkeypatch.setattr(index._reader, "mapper", compact_before)
+        assert index.search(torch.ones(1, D), "image", 100)[1].shape == (1, 79)
+        assert calls[0] == 2
 
 
 def test_a_creation_that_was_killed_is_no_index(tmp_path, monkeypatch):

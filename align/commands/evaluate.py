@@ -95,6 +95,7 @@ def evaluate(
             with_=evaluators,
             train=read(split(train)) if train else None,
         )
+    results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)
     notes = results.protocol["notes"]
     if json:
@@ -125,6 +126,17 @@ def media_of(model: JointModel) -> Media:
     from align.media.choice import with_named
 
     return with_named(MEDIA, {modality: preprocess.medium for modality, preprocess in model.preprocess.items()})
+
+
+def read_training(run: Path) -> dict[str, str]:
+    """Return the protocol's entry of a run's training, its precision, or nothing where ``run`` is no run folder."""
+    import yaml
+
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not isinstance(config, dict) or "trainer" not in config:
+        return {}
+    return {"training precision": str((config["trainer"] or {}).get("precision") or "32-true")}
 
 
 def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:

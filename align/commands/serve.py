@@ -52,6 +52,9 @@ def serve(
     secret = read_token(token, token_file)
     sock = open_socket(host, port)  # before the model is loaded, which takes seconds
     try:
+        from align.serve.decoders import prepare
+
+        prepare()  # while the model is loaded
         from align.serve.loading import Place
 
         chosen = Place(place, model, weights.checkpoint, tuple(split(weights.allow)), device)

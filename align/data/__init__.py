@@ -13,7 +13,7 @@ from align.data.shards import Shards
 
 FLOORS = (
     ("bad", "join", "labels", "names", "order", "restarting"),
-    ("captions", "decoded", "ledger"),
+    ("captions", "decoded", "ledger", "packing"),
     ("meta", "rows"),
     ("archive",),
     ("places",),

@@ -123,12 +123,13 @@ class Kept:
             return None
         try:
             begin, count = int(self._table[USED]), int(self._table[COUNT])
-            whole = (begin + size) * self.numbers // (count + 1)
-            if not self._table[OFF] and count + 1 == min(LOOK, self.numbers) and whole > self.budget:
+            whole, full = (begin + size) * self.numbers // (count + 1), begin + size > self.budget
+            looks = count + 1 == min(LOOK, self.numbers) or (full and count < LOOK)
+            if not self._table[OFF] and looks and whole > self.budget:
                 self._table[OFF] = 1
                 self._say(whole, "about")
             self._off = bool(self._table[OFF])
-            if self._off or begin + size > self.budget:
+            if self._off or full:
                 return None
             self._table[USED] = begin + size
             return begin

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch.utils.data import DataLoader
@@ -16,6 +16,7 @@ from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
 from align.data.mixing.sources import Sources
+from align.data.packing import pack, unpack
 from align.data.pieces import Piece, Pieces, start_worker
 from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
 from align.values import Batch
@@ -115,7 +116,7 @@ class Loader:
             self._keep(keep) if train else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
-        self._loader: DataLoader[Piece | Exception] | None = None
+        self._loader: DataLoader[Any] | None = None
         self._counts: Counter[str] = Counter()
         self._share, self._budget = share, budget
         self.ledger = Ledger() if ledger is None else ledger
@@ -208,9 +209,10 @@ class Loader:
                     batch_size=None,
                     num_workers=self.workers,
                     persistent_workers=True,
+                    collate_fn=pack,
                     worker_init_fn=start_worker,
                 )
-            return iter(loader)
+            return map(unpack, loader)
 
 
 def check_batch(batch: int, world: int) -> None:

@@ -61,6 +61,13 @@ class PointNet(Encoder):
         if not torch.is_grad_enabled() or values.shape[1] <= critical:
             return self.each(values).amax(1)
         with torch.no_grad():
-            holder = self.each(values).argmax(1)  # (n, hidden[-1]), the point that each maximum belongs to
-        points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
-        return self.each(points).diagonal(dim1=1, dim2=2)
+            holder = self.each(values).max(1).indices  # (n, hidden[-1]), the point that each maximum belongs to
+        if values.device.type != "cpu" or torch.compiler.is_compiling():  # no number of points that the data decide
+            points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
+            return self.each(points).diagonal(dim1=1, dim2=2)
+        n, P, _ = values.shape
+        holder = holder + P * torch.arange(n)[:, None]
+        used = torch.zeros(n * P, dtype=torch.bool)
+        used[holder.flatten()] = True
+        each = self.each(values.flatten(0, 1)[used])  # (U, hidden[-1]): a point that holds several maxima runs one time
+        return each.gather(0, (used.cumsum(0) - 1)[holder])

@@ -43,17 +43,18 @@ def protocol(
 ) -> dict[str, Any]:
     """Return all that a reader needs to get the numbers again, as plain data.
 
-    version, command, seed (of the shards' order), model (SHA-256 of its weights), parts (origin and licence of the
-    published weights in it), shards (name -> samples), classes, templates, hit rule, tie rule, samples, rows (modality
-    -> how many), max bad (the share of bad samples allowed), members (modality -> names in the shards) and bad (reason
-    -> members that were left out). classes: attribute -> label -> its name in prompts. The protocol has lists where all
-    labels are their own names.
+    version, command, seed (of the shards' order), model (SHA-256 of its weights), precision (of its weights), parts
+    (origin and licence of the published weights in it), shards (name -> samples), classes, templates, hit rule, tie
+    rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed), members (modality -> names
+    in the shards) and bad (reason -> members that were left out). classes: attribute -> label -> its name in prompts.
+    The protocol has lists where all labels are their own names.
     """
     return {
         "version": align.__version__,
         "command": command,
         "seed": shards.seed,
         "model": fingerprint(model),
+        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
         "parts": read_parts(model),
         "shards": counts(shards),
         "classes": {a: list(m) if all(k == v for k, v in m.items()) else dict(m) for a, m in classes.items()},

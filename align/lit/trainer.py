@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 NOISE = (
     ".*LeafSpec.*",  # Lightning 2.6 uses what torch 2.11 and later deprecate
@@ -52,8 +51,7 @@ def make_trainer(
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = {k: v for k, v in options.items() if v is not None}
-    if "precision" not in options and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
-        options["precision"] = "bf16-mixed"
+    options.setdefault("precision", "32-true")  # never what a machine is fastest in: scores would depend on it
     if options.pop("logger", True):
         from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -87,3 +87,10 @@ def check_levels(levels: Sequence[float] | None) -> None:
     """Raise ValueError unless ``levels`` are two finite numbers, black below white, or None."""
     if levels is not None and not (len(levels) == 2 and -inf < levels[0] < levels[1] < inf):
         raise ValueError(f"levels={tuple(levels)} are the values of black and white, as in (0, 4095)")
+
+
+FOR_BROWSERS = {
+    "image": Recode(image_size=1280, image_format="webp"),
+    "audio": Recode(audio_format="flac"),
+}
+"""Modality -> the settings with which a member that browsers cannot show becomes one that they can."""

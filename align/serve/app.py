@@ -30,7 +30,7 @@ def make_app(service: Service, *, hosts: Collection[str] = LOOPBACK, token: str 
     hosts: names in a request's Host, beside the address that it has reached. token: "" asks for none.
     """
     metrics = Metrics()
-    errors: dict[Any, Any] = {Refusal: _refuse, HTTPException: _refuse_http}
+    errors: dict[Any, Any] = {Refusal: _refuse, HTTPException: _refuse_http, Exception: _fail}
     app = Starlette(routes=[*list_routes(), *_page(service)], exception_handlers=errors)
     app.router.redirect_slashes = False
     app.state.service, app.state.metrics = service, metrics
@@ -66,6 +66,11 @@ def _page(service: Service) -> list[BaseRoute]:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return refuse(error)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """Answer for an error of ours, which the guard logs."""
+    return refuse(Refusal(500, "the server failed; its log says how"))
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

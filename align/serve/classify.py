@@ -36,7 +36,7 @@ async def classify(request: Request) -> Response:
         name = name or found
     else:
         field, file = next(iter(files.items()))
-        data, name = await file.read(), name or file.filename or ""
+        data, name = file.data, name or file.name
         modality = modality or (field if field in service.loaded.model.modalities else None)
     if modality is None:
         known = ", ".join(service.loaded.model.modalities)

@@ -16,6 +16,16 @@ from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 
 START_SECONDS = 120.0  # of a process, which imports torch
+LIBRARIES = ("torch", "align.preprocess", "align.serve.decoding", "PIL.Image", "soundfile", "trimesh.exchange.load")
+"""Modules that are imported before processes are forked, so that the first file of a kind is not the slowest."""
+
+
+def prepare() -> None:
+    """Start the process that decoders are forked from, which imports its libraries meanwhile."""
+    from multiprocessing.forkserver import ensure_running
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(LIBRARIES))
+    ensure_running()
 
 
 @final
@@ -26,6 +36,7 @@ class Decoders:
     """
 
     def __init__(self, preprocess: Mapping[str, Preprocess], limits: Limits):
+        prepare()
         self._pickled = pickle.dumps(dict(preprocess))
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.decoders, "decoder")
@@ -96,7 +107,6 @@ class _Process:
 
     def __init__(self, pickled: bytes, memory: int):
         context = multiprocessing.get_context("forkserver")  # forking this process, with its threads, is not safe
-        context.set_forkserver_preload(["align.serve.decoding", "torch", "align.preprocess"])
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=run, args=(other, pickled, memory), daemon=True, name="align-decoder")
         self._process.start()

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 from align.media import MEDIA, Media
 from align.media.choice import converter_of, medium_of, with_named
 from align.media.medium import Face
-from align.media.recode import Recode
+from align.media.recode import FOR_BROWSERS
 from align.page.faces import face_json
 from align.preprocess.base import Preprocess
 from align.values import BadSample
 
 NPY = b"\x93NUMPY"
-SHOWN_SIDE = 1280  # pixels of the short side of a picture that is written anew
 SHOWN_POINTS = 4096  # of a mesh's surface
 
 
@@ -123,10 +122,9 @@ def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
     """Return a picture as WebP, a sound as FLAC, or None for a medium that is drawn of its face."""
     from align.serve.kinds import media_type
 
-    wanted = {"image": Recode(image_size=SHOWN_SIDE, image_format="webp"), "audio": Recode(audio_format="flac")}
-    if medium.modality not in wanted:
+    if medium.modality not in FOR_BROWSERS:
         return None
-    stored = medium.recode(data, suffix, medium.modality, wanted[medium.modality])
+    stored = medium.recode(data, suffix, medium.modality, FOR_BROWSERS[medium.modality])
     return Shown(stored.data, media_type(stored.suffix))
 
 

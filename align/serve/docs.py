@@ -104,7 +104,7 @@ def name_type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " | ".join(dict.fromkeys(name_type(one) for one in schema["anyOf"]))
     words = {"string": "text", "integer": "whole number", "array": "list", "boolean": "true | false", "null": "null"}
-    kind = words.get(schema.get("type", ""), schema.get("type", "anything"))
+    kind = str(words.get(schema.get("type", ""), schema.get("type", "anything")))
     if kind == "list" and schema.get("items"):
         return f"list of {name_type(schema['items'])}"
     bounds = [f"{word} {schema[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, final
+from typing import Any, NamedTuple, final
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, shorten, suggest
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-T = TypeVar("T")
+
+
+class Upload(NamedTuple):
+    """A file of a form. name: on the visitor's disk, of which the suffix alone is read."""
+
+    data: bytes
+    name: str
 
 
 @final
@@ -50,14 +57,14 @@ class Fields:
 
     def integer(self, name: str, default: int | None, low: int, high: int) -> int | None:
         """Return a whole number within bounds."""
-        value = self._parsed(name, default)
+        value = self._convert(name, default)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
             return value
         raise self.wrong(name, f"a whole number from {low} to {high}", value)
 
     def number(self, name: str, default: float | None = None, most: float = 1e9) -> float | None:
         """Return a finite number."""
-        value = self._parsed(name, default)
+        value = self._convert(name, default)
         if value is None:
             return None
         if (
@@ -71,7 +78,7 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         """Return true or false. Absent is false."""
-        value = self._parsed(name, False)
+        value = self._convert(name, False)
         if self._form and value in ("on", 1, 0):  # a checkbox
             return value in ("on", 1)
         if isinstance(value, bool):
@@ -87,7 +94,7 @@ class Fields:
 
     def mapping(self, name: str, most: int) -> dict[str, Any] | None:
         """Return an object of at most so many characters of JSON."""
-        value = self._parsed(name, None)
+        value = self._convert(name, None)
         if value is None:
             return None
         if not isinstance(value, dict):
@@ -98,7 +105,7 @@ class Fields:
 
     def listing(self, name: str, most: int) -> list[Any] | None:
         """Return a list of at most so many entries."""
-        value = self._parsed(name, None)
+        value = self._convert(name, None)
         if value is None:
             return None
         if not isinstance(value, list):
@@ -124,7 +131,7 @@ class Fields:
     def _at(self, name: str) -> str:
         return f"{self._where}.{name}" if self._where else name
 
-    def _parsed(self, name: str, default: Any) -> Any:
+    def _convert(self, name: str, default: Any) -> Any:
         """Return a value. In a form, where all are strings, it is read as JSON where it is such."""
         value = self.take(name, default)
         if self._form and isinstance(value, str):
@@ -135,14 +142,14 @@ class Fields:
         return value
 
 
-async def read_request(request: Request, limits: Limits) -> tuple[Fields, dict[str, UploadFile]]:
+async def read_request(request: Request, limits: Limits) -> tuple[Fields, dict[str, Upload]]:
     """Return the fields of a JSON body or of a form, and the form's files by field.
 
     Raises Refusal: 400 for broken JSON or a broken form, 413 for too many fields, 415 for another type.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
-        return await _read_form(request, limits)
+        return await _read_form(request, limits, kind)
     if kind not in ("application/json", ""):
         raise Refusal(415, f"the body is {shorten(kind)}; send application/json or multipart/form-data")
     found = parse_json(await request.body())
@@ -151,24 +158,38 @@ async def read_request(request: Request, limits: Limits) -> tuple[Fields, dict[s
     return Fields(found), {}
 
 
-async def _read_form(request: Request, limits: Limits) -> tuple[Fields, dict[str, UploadFile]]:
-    try:
-        form = await request.form(
-            max_files=limits.parts, max_fields=limits.fields, max_part_size=max(limits.where, 1 << 16)
-        )
-    except HTTPException as error:
-        many = "Too many" in str(error.detail) or "exceeded" in str(error.detail)
-        raise Refusal(413 if many else 400, f"the form cannot be read: {error.detail}") from None
+async def _read_form(request: Request, limits: Limits, kind: str) -> tuple[Fields, dict[str, Upload]]:
+    if kind != FORMS[0]:
+        try:
+            pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=limits.fields)
+        except ValueError as error:
+            many = "fields" in str(error)
+            raise Refusal(413 if many else 400, f"the form cannot be read: {error}") from None
+        return Fields(dict(pairs), form=True), {}
     plain: dict[str, Any] = {}
-    files: dict[str, UploadFile] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name in files:
+    files: dict[str, Upload] = {}
+    most = max(limits.where, 1 << 16)
+    parser = MultiPartParser(
+        request.headers, request.stream(), max_files=limits.parts, max_fields=limits.fields, max_part_size=most
+    )
+    parser.spool_max_size = limits.body + 1  # nothing of a visitor reaches the disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        many = error.message.startswith("Too many") or "exceeded" in error.message
+        raise Refusal(413 if many else 400, f"the form cannot be read: {error.message}") from None
+    except Exception as error:  # of a part's name or character set
+        raise Refusal(400, f"the form cannot be read ({type(error).__name__})") from None
+    try:
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                plain[name] = value
+            elif name in files:
                 raise Refusal(422, f"two files are named {shorten(name)}; give each its own name", param=name[:60])
-            if value.filename or value.size:  # a browser sends an empty file for an input without one
-                files[name] = value
-        else:
-            plain[name] = value
+            elif value.filename or value.size:  # a browser sends an empty file for an input without one
+                files[name] = Upload(await value.read(), value.filename or "")
+    finally:
+        await form.close()
     return Fields(plain, form=True), files
 
 

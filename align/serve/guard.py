@@ -25,6 +25,7 @@ from align.serve.respond import HEADERS, refuse
 from align.serve.service import Service
 
 COOKIE = "align_token"
+HEAD_BYTES = 16 << 10
 OPEN = ("/healthz",)  # paths that need no token
 log = logging.getLogger("align.serve")
 
@@ -49,35 +50,45 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
-        begun = False
+        begun = ended = False
 
         async def seal(message: Message) -> None:
-            nonlocal status, begun
+            nonlocal status, begun, ended
             if message["type"] == "http.response.start":
                 begun, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        self._metrics.open += 1
         try:
             await self._pass(scope, receive, seal)
         except Exception as error:
             if not isinstance(error, Refusal):
                 log.error("%s %s failed: %r", scope["method"], shorten(scope["path"]), error, exc_info=error)
+            if ended:
+                return
             if begun:
                 raise  # the connection ends in the middle of the response, which tells the client
             known = error if isinstance(error, Refusal) else Refusal(500, "the server failed; its log says how")
             await refuse(known)(scope, receive, seal)
         finally:
-            self._metrics.open -= 1
             self._metrics.count(scope, status, time.perf_counter() - started)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
         if self._service.draining:
             raise Refusal(503, "this server is stopping; ask again when it has started anew", code="draining", retry=5)
+        self._service.open += 1
+        try:
+            await self._check(scope, receive, send)
+        finally:
+            self._service.open -= 1
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            raise Refusal(431, f"the headers are too long; at most {HEAD_BYTES} bytes are read")
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
         if self._token and scope["path"] not in OPEN:

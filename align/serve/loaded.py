@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @final
 class Loaded:
-    """What requests of one moment use.
+    """A model, its index, its decoders and its queue, for the requests of one moment.
 
     name: of the model, as clients see it. sha256: its fingerprint. searcher: None for a model without an index, for
     which ``reason`` says so.

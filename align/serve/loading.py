@@ -1,4 +1,4 @@
-"""What is served: an index with its model, a run, or a model alone. It is loaded again when it has changed."""
+"""Loading of an index with its model, of a run, or of a model alone, and loading again when they have changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from align.search.open import find_index, open_index
 from align.search.searcher import Searcher
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
-from align.serve.service import Service
+from align.serve.service import SEARCHERS, Service
 
 WATCH_SECONDS = 2.0
 log = logging.getLogger("align.serve")
@@ -26,7 +26,7 @@ log = logging.getLogger("align.serve")
 @final
 @dataclass(frozen=True)
 class Place:
-    """The command line's choice of what is served.
+    """The index or model that the command line names.
 
     Args:
         name: the folder of an index, a run, or a model as ``align.load`` takes it.
@@ -64,6 +64,10 @@ class Place:
         if str(model.device) != device:
             model = model.to(device)
             searcher = None if searcher is None else Searcher(searcher.index, model)
+        if searcher is not None:
+            prepare = getattr(searcher.index, "prepare", None)
+            if prepare is not None:
+                prepare(SEARCHERS)
         name = name_model(source)
         reason = f"no index is served, so there is no search; {_advise(self.name)}"
         loaded = Loaded(model, searcher, limits, name=name, sha256=sha256, reason=reason)
@@ -134,7 +138,7 @@ class Reloader:
         self._stop.set()
 
     def reload(self) -> bool:
-        """Load the place anew. Return whether it has taken the old one's place."""
+        """Load the place anew. Return True where it has taken the old one's place."""
         with self._lock:
             mark = self._place.mark()
             try:

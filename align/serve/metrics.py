@@ -16,7 +16,6 @@ class Metrics:
     """Counts of requests by route and status, and of their times."""
 
     def __init__(self) -> None:
-        self.open = 0
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._seconds: Counter[str] = Counter()
         self._buckets: Counter[tuple[str, float]] = Counter()
@@ -53,7 +52,7 @@ class Metrics:
             lines.append(f'align_request_seconds_sum{{route="{route}"}} {self._seconds[route]:.6f}')
             lines.append(f'align_request_seconds_count{{route="{route}"}} {n}')
         gauges = {
-            "align_open_requests": ("gauge", "Requests that are being answered.", self.open),
+            "align_open_requests": ("gauge", "Requests that are being answered.", service.open),
             "align_rows_waiting": ("gauge", "Rows that wait to be embedded.", loaded.batcher.waiting),
             "align_files_waiting": ("gauge", "Files that wait to be decoded.", loaded.decoders.waiting),
             "align_batches_total": ("counter", "Batches that were embedded.", loaded.batcher.batches),

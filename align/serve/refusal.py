@@ -1,4 +1,4 @@
-"""The error that a client gets: a status, one line that says what would have worked, and a code for programs."""
+"""The error that a client gets: a status, one line with a remedy, and a code for programs."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ CODES = {
     421: "unknown_host",
     422: "unprocessable",
     429: "busy",
+    431: "too_large",
     500: "failed",
     503: "unavailable",
 }

@@ -20,7 +20,7 @@ def record(required: list[str], about: str = "", **fields: Schema) -> Schema:
     return {**found, **({"required": required} if required else {}), **({"description": about} if about else {})}
 
 
-def listed(items: Schema, **bounds: int) -> Schema:
+def list_of(items: Schema, **bounds: int) -> Schema:
     """Return the schema of a list."""
     return {"type": "array", "items": items, **bounds}
 
@@ -35,7 +35,7 @@ def number(about: str = "") -> Schema:
     return {"type": "number", **({"description": about} if about else {})}
 
 
-def whole(low: int | None = None, high: int | None = None, about: str = "") -> Schema:
+def integer(low: int | None = None, high: int | None = None, about: str = "") -> Schema:
     """Return the schema of a whole number."""
     bounds = {k: v for k, v in (("minimum", low), ("maximum", high)) if v is not None}
     return {"type": "integer", **bounds, **({"description": about} if about else {})}
@@ -64,21 +64,21 @@ def request_schemas(limits: Limits) -> dict[str, Schema]:
         text=text("", limits.text),
         data=data,
         name=text("The file's name. Its suffix tells the format of a mesh.", limits.name),
-        id=whole(0, about="An item of the index, whose stored rows ask."),
+        id=integer(0, about="An item of the index, whose stored rows ask."),
         file=text("In a form: the field with the file.", limits.name),
         weight={**number("Its factor. A negative one asks for less of it."), "default": 1},
     )
     search = {
         "query": text("Short for a part of text.", limits.text),
-        "parts": listed(ref("Part"), maxItems=limits.parts),
+        "parts": list_of(ref("Part"), maxItems=limits.parts),
         "of": text("The modality to search among.", limits.name),
-        "k": {**whole(1, limits.k, "Hits at most."), "default": 20},
+        "k": {**integer(1, limits.k, "Hits at most."), "default": 20},
         "where": {**FREE, "description": 'A filter: {"label": "dog", "year": {"gte": 2000}}.'},
         "how": HOW,
         "threshold": THRESHOLD,
         "text": text("Words for the captions' full text, joined with the parts by rank, or alone.", limits.text),
         "fold": {"type": "boolean", "default": False, "description": "Near duplicates become one hit."},
-        "like": whole(0, about="More like this item. It asks alone, and is left out."),
+        "like": integer(0, about="More like this item. It asks alone, and is left out."),
     }
     files = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
     one = {
@@ -87,10 +87,10 @@ def request_schemas(limits: Limits) -> dict[str, Schema]:
             {**FREE, "minProperties": 1, "maxProperties": 1, "description": 'One modality: {"image": "data:..."}.'},
         ]
     }
-    words = {"anyOf": [listed(text()), FREE, text()], "description": "Names, or label -> name in prompts."}
+    words = {"anyOf": [list_of(text()), FREE, text()], "description": "Names, or label -> name in prompts."}
     classify = {
         "classes": words,
-        "templates": {"anyOf": [listed(text("", limits.name), maxItems=limits.templates), text("", limits.name)]},
+        "templates": {"anyOf": [list_of(text("", limits.name), maxItems=limits.templates), text("", limits.name)]},
         "modality": text("Of the file.", limits.name),
         "data": data,
         "name": text("The file's name.", limits.name),
@@ -105,10 +105,10 @@ def request_schemas(limits: Limits) -> dict[str, Schema]:
         "EmbeddingsRequest": record(
             ["input"],
             "",
-            input={"anyOf": [one, listed(one, minItems=1, maxItems=limits.inputs)]},
+            input={"anyOf": [one, list_of(one, minItems=1, maxItems=limits.inputs)]},
             model=text("Its name, or align.", 500),
             encoding_format={"enum": ["float", "base64"], "default": "float"},
-            dimensions=whole(1, about="Keep so many, and bring the rest to length 1. For models that learnt it."),
+            dimensions=integer(1, about="Keep so many, and bring the rest to length 1. For models that learnt it."),
             user=text(),
         ),
         "ClassifyRequest": record(["classes", "modality", "data"], "", **classify),
@@ -122,7 +122,7 @@ def answer_schemas() -> dict[str, Schema]:
         ["modality", "row", "member", "type", "url", "shown"],
         "A file of an item. url: as it is stored. shown: in a form that browsers show.",
         modality=text(),
-        row=whole(0),
+        row=integer(0),
         member=text(),
         type=text(),
         url=text(),
@@ -132,23 +132,23 @@ def answer_schemas() -> dict[str, Schema]:
         ["object", "id", "key", "captions", "label", "json", "source", "media"],
         "A sample of the index.",
         object={"const": "item"},
-        id=whole(0),
+        id=integer(0),
         key=text(),
-        captions=listed(text()),
+        captions=list_of(text()),
         label={"description": "As in the shard's json."},
         json=FREE,
         source=record([], "", shard=text(), file=text()),
-        media=listed(ref("File")),
+        media=list_of(ref("File")),
     )
     hit = record(
         ["rank", "score", "id", "cosines", "same", "text_rank", "item"],
         "cosines: of each part with the best row, without weight and sign. same: near duplicates, folded into it.",
-        rank=whole(1),
+        rank=integer(1),
         score=number(),
-        id=whole(0),
+        id=integer(0),
         cosines={"type": "object", "additionalProperties": maybe(number())},
-        same=listed(whole(0)),
-        text_rank=maybe(whole(1)),
+        same=list_of(integer(0)),
+        text_rank=maybe(integer(1)),
         item=ref("Item"),
     )
     found = record(
@@ -157,31 +157,31 @@ def answer_schemas() -> dict[str, Schema]:
         object={"const": "search"},
         of=text(),
         how=text("The rule of the score: cosine, mip, objective, text or hybrid."),
-        candidates=whole(0),
-        hits=listed(ref("Hit")),
-        notes=listed(text()),
+        candidates=integer(0),
+        hits=list_of(ref("Hit")),
+        notes=list_of(text()),
         seconds=record(["search", "total"], "", search=number(), total=number()),
     )
     embedding = record(
         ["object", "index", "embedding"],
         "base64: little-endian float32.",
         object={"const": "embedding"},
-        index=whole(0),
-        embedding={"anyOf": [listed(number()), text()]},
+        index=integer(0),
+        embedding={"anyOf": [list_of(number()), text()]},
     )
     model = record(
         ["id", "object", "created", "owned_by", "dim", "modalities", "sha256"],
         "",
         id=text(),
         object={"const": "model"},
-        created=whole(),
+        created=integer(),
         owned_by=text(),
-        dim=whole(1),
-        modalities=listed(text()),
+        dim=integer(1),
+        modalities=list_of(text()),
         sha256=text(),
     )
     usage = record(
-        ["prompt_tokens", "total_tokens"], "Words of the texts.", prompt_tokens=whole(0), total_tokens=whole(0)
+        ["prompt_tokens", "total_tokens"], "Words of the texts.", prompt_tokens=integer(0), total_tokens=integer(0)
     )
     label = record(["label", "cosine", "probability"], "", label=text(), cosine=number(), probability=maybe(number()))
     facet = record(
@@ -189,8 +189,8 @@ def answer_schemas() -> dict[str, Schema]:
         "values: pairs of a value and its number of items.",
         key=text(),
         kind={"enum": ["text", "number", "flag", "list"]},
-        values=listed(listed({}, minItems=2, maxItems=2)),
-        distinct=whole(0),
+        values=list_of(list_of({}, minItems=2, maxItems=2)),
+        distinct=integer(0),
         low=maybe(number()),
         high=maybe(number()),
     )
@@ -204,7 +204,7 @@ def answer_schemas() -> dict[str, Schema]:
             ["object", "data", "model", "usage"],
             "",
             object={"const": "list"},
-            data=listed(ref("Embedding")),
+            data=list_of(ref("Embedding")),
             model=text(),
             usage=usage,
         ),
@@ -214,18 +214,18 @@ def answer_schemas() -> dict[str, Schema]:
             object={"const": "classification"},
             label=text(),
             how=text(),
-            classes=listed(label),
-            notes=listed(text()),
+            classes=list_of(label),
+            notes=list_of(text()),
             seconds=number(),
         ),
         "Model": model,
-        "Models": record(["object", "data"], "", object={"const": "list"}, data=listed(ref("Model"))),
+        "Models": record(["object", "data"], "", object={"const": "list"}, data=list_of(ref("Model"))),
         "Facets": record(
             ["object", "counts", "facets"],
             "counts: modality -> items.",
             object={"const": "facets"},
-            counts={"type": "object", "additionalProperties": whole(0)},
-            facets=listed(facet),
+            counts={"type": "object", "additionalProperties": integer(0)},
+            facets=list_of(facet),
         ),
         "Face": {
             **FREE,
@@ -237,8 +237,8 @@ def answer_schemas() -> dict[str, Schema]:
             status={"const": "ok"},
             version=text(),
             model=text(),
-            index=maybe({"type": "object", "additionalProperties": whole(0)}),
-            reloads=whole(0),
+            index=maybe({"type": "object", "additionalProperties": integer(0)}),
+            reloads=integer(0),
             trouble=maybe(text()),
         ),
         "Error": record(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
 from align.search.item import Found
 from align.serve.data_uri import read_data_uri
-from align.serve.fields import Fields, read_request
+from align.serve.fields import Fields, Upload, read_request
 from align.serve.items import item_json
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, suggest
@@ -27,7 +26,7 @@ async def search(request: Request) -> Response:
     service: Service = request.app.state.service
     started = time.perf_counter()
     fields, files = await read_request(request, service.limits)
-    asked = await read_search(fields, files, service)
+    asked = read_search(fields, files, service)
     found = await service.search(**asked)
     members = await service.members([hit.item for hit in found.hits])
     hits = [
@@ -58,7 +57,7 @@ def found_json(found: Found, hits: list[dict[str, Any]], seconds: float) -> dict
     }
 
 
-async def read_search(fields: Fields, files: dict[str, UploadFile], service: Service) -> dict[str, Any]:
+def read_search(fields: Fields, files: dict[str, Upload], service: Service) -> dict[str, Any]:
     """Return the arguments of ``Service.search``.
 
     ``query`` is short for a part of text. A file of a form is a part of the modality that its field is named by,
@@ -67,7 +66,7 @@ async def read_search(fields: Fields, files: dict[str, UploadFile], service: Ser
     limits = service.limits
     listed = fields.listing("parts", limits.parts) or []
     named: set[str] = set()
-    parts = [await _read_part(one, i, files, named, limits) for i, one in enumerate(listed)]
+    parts = [_read_part(one, i, files, named, limits) for i, one in enumerate(listed)]
     query = fields.text("query", limits.text)
     if query is not None:
         texts = service.loaded.texts
@@ -77,7 +76,7 @@ async def read_search(fields: Fields, files: dict[str, UploadFile], service: Ser
     for name, file in files.items():
         if name not in named:
             service.loaded.check_modality(name)
-            parts.append(Ask(name, data=await file.read(), name=file.filename or ""))
+            parts.append(Ask(name, data=file.data, name=file.name))
     if len(parts) > limits.parts:
         raise Refusal(413, f"the query has {len(parts)} parts; at most {limits.parts} are read", param="parts")
     have = list(service.loaded.need_index().index.modalities)
@@ -103,7 +102,7 @@ async def read_search(fields: Fields, files: dict[str, UploadFile], service: Ser
     return asked
 
 
-async def _read_part(given: Any, i: int, files: dict[str, UploadFile], named: set[str], limits: Limits) -> Ask:
+def _read_part(given: Any, i: int, files: dict[str, Upload], named: set[str], limits: Limits) -> Ask:
     where = f"parts[{i}]"
     if not isinstance(given, dict):
         raise Refusal(422, f"{where} is an object: a modality, and text, data or id", param=where)
@@ -126,7 +125,7 @@ async def _read_part(given: Any, i: int, files: dict[str, UploadFile], named: se
             hint = suggest(field, files) if files else "files come with multipart/form-data"
             raise Refusal(422, f"{where}.file: no file {field[:60]!r}; {hint}", param=where)
         named.add(field)
-        data, name = await files[field].read(), name or files[field].filename or ""
+        data, name = files[field].data, name or files[field].name
     elif uri is not None:
         data, found = read_data_uri(uri, f"{where}.data")
         name = name or found

@@ -12,12 +12,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from align.serve.guard import HEAD_BYTES
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 from align.serve.respond import HEADERS, Json
 from align.serve.service import Service
 
-HEAD_BYTES = 16 << 10  # of a request's line and headers
 TICK = 0.05  # seconds between two looks at the open requests while draining
 IDLE = 30  # seconds that a connection may stay open between two requests
 
@@ -27,7 +27,7 @@ def make_server(
     service: Service,
     sock: socket.socket,
     *,
-    reload: Callable[[], None] | None = None,
+    reload: Callable[[], Any] | None = None,
     started: Callable[[], None] | None = None,
 ) -> Server:
     """Return a server for a bound socket. reload: called after SIGHUP, in a thread. started: when it answers."""
@@ -40,7 +40,7 @@ def make_server(
         app,
         http=Protocol,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         service: Service,
         sock: socket.socket,
-        reload: Callable[[], None] | None,
+        reload: Callable[[], Any] | None,
         started: Callable[[], None] | None,
     ):
         super().__init__(config)
@@ -148,12 +148,9 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         end = asyncio.get_running_loop().time() + self._service.limits.drain_seconds
-        while self._busy() and asyncio.get_running_loop().time() < end:
+        while self._service.open and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(TICK)
         self.should_exit = True
-
-    def _busy(self) -> bool:
-        return bool(self.server_state.tasks)
 
     def _begin_reload(self) -> None:
         assert self._reload is not None

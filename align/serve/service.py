@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +34,9 @@ from align.serve.refusal import Refusal, suggest
 
 Form = Literal["original", "shown"]
 T = TypeVar("T")
-TRIES = 3
+SEARCHERS = 4  # threads that read the index
+TRIES = 5
+PAUSE = 0.1  # seconds
 log = logging.getLogger("align.serve")
 
 
@@ -76,8 +79,9 @@ class Service:
     def __init__(self, loaded: Loaded, limits: Limits):
         self.limits = limits
         self._loaded = loaded
-        self._threads = ThreadPoolExecutor(4, "search")
+        self._threads = ThreadPoolExecutor(SEARCHERS, "search")
         self.draining = False
+        self.open = 0  # requests that are being answered
         self.trouble = ""  # the reason for which the last reload failed
         self.reloads = 0
 
@@ -237,7 +241,7 @@ class Service:
 
     async def _vector(self, loaded: Loaded, part: Ask) -> Tensor:
         if part.id is not None:
-            return await self._in_thread(lambda: self._stored(loaded, part.modality, part.id or 0))
+            return await self._in_thread(lambda: self._read_stored(loaded, part.modality, part.id or 0))
         if part.text is not None:
             return (await self._embed(loaded, part.modality, [part.text]))[0]
         if part.data is not None:
@@ -250,7 +254,7 @@ class Service:
             return part.vector
         raise Refusal(422, "a part of a query has a text, data or an id", param="parts")
 
-    def _stored(self, loaded: Loaded, modality: str, number: int) -> Tensor:
+    def _read_stored(self, loaded: Loaded, modality: str, number: int) -> Tensor:
         """Return the mean of an item's unit rows of a modality: (D,)."""
         self._number(loaded, number)
         index = loaded.need_index().index
@@ -316,10 +320,16 @@ def hide_paths(text: str) -> str:
 
 
 def _again(work: Callable[[], T]) -> T:
-    """Return work's value. It is done again where an item that it found has been deleted meanwhile (KeyError)."""
+    """Return work's value, for work that meets a writer.
+
+    It is done again where an item that it found has been deleted meanwhile (KeyError), and in the moment in which
+    another index takes the folder's place (OSError).
+    """
     for _ in range(TRIES - 1):
         try:
             return work()
         except KeyError:
             continue
+        except OSError:
+            time.sleep(PAUSE)
     return work()

@@ -111,10 +111,10 @@ class Sources(Reading):
         """Return the number of the sample at a position, through the sources one after another, or -1."""
         name, its_epoch, its_position, _ = self.turn(position, epoch)
         number = self.sources[name].number(its_position, its_epoch)
-        return number if number < 0 else number + self._first[name]
+        return number if number < 0 else number + self._starts[name]
 
     @cached_property
-    def _first(self) -> dict[str, int]:
+    def _starts(self) -> dict[str, int]:
         """Source -> the number of its first sample."""
         sizes = accumulate((source.numbers for source in self.sources.values()), initial=0)
         return dict(zip(self.sources, sizes, strict=False))

@@ -197,6 +197,19 @@ class LocalIndex:
         """Verify every checksum, and return a line for each damage. progress: called with (bytes done, bytes)."""
         return self._ask(lambda connection, state: check_folder(self._reader, connection, state, progress))
 
+    def prepare(self, readers: int) -> None:
+        """Make ready for so many threads, and map and verify every segment.
+
+        Then the index is searched to its end, also after another one took its folder. Raises ValueError for damage.
+        """
+        self._reader.prepare(readers)
+
+        def run(connection: Any, state: State) -> None:
+            for of in state.modalities:
+                self._map(of, state)
+
+        self._ask(run)
+
     def close(self) -> None:
         """Close the files. A closed index raises ValueError."""
         self._reader.close()

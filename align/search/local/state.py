@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -90,6 +90,7 @@ class Reader:
         self._state: State | None = None
         self._mapped: dict[int, Mapped] = {}
         self._stamp: Any = None
+        self._inode: tuple[int, ...] | None = None
         self._held: sqlite3.Connection | None = None
 
     @contextmanager
@@ -104,13 +105,19 @@ class Reader:
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-        except BaseException:
+        except (sqlite3.Error, OSError):
             connection.close()
             raise
-        if self.closed:
-            connection.close()
-        else:
-            self._idle.put(connection)
+        except BaseException:  # of the question, such as an unknown key
+            self._give_back(connection)
+            raise
+        self._give_back(connection)
+
+    def prepare(self, readers: int) -> None:
+        """Open the connections of so many threads, so that none is opened after another index took the folder."""
+        with ExitStack() as stack:
+            for _ in range(readers):
+                stack.enter_context(self.read())
 
     def map(self, entry: Entry, state: State) -> Mapped:
         """Return the rows of a segment. Raises FileNotFoundError where it is gone, as after a compaction."""
@@ -148,9 +155,24 @@ class Reader:
             return self._open()
         return connection
 
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if self.closed:
+            connection.close()
+        else:
+            self._idle.put(connection)
+
     def _open(self) -> sqlite3.Connection:
-        self._stamp = _stamp(self.folder)
-        return self._connect(self.folder)
+        """Return another connection. Raises FileNotFoundError where another index has taken the folder.
+
+        Its rows are not those that are mapped here, and two indexes may have one generation.
+        """
+        stamp = _stamp(self.folder)
+        connection = self._connect(self.folder)
+        if self._inode != stamp[:1] and self._inode is not None:
+            connection.close()
+            raise FileNotFoundError(f"another index has taken the place of {self.folder}; open it anew")
+        self._inode, self._stamp = stamp[:1], stamp
+        return connection
 
     def _refresh(self, connection: sqlite3.Connection) -> State:
         generation = _generation(connection)

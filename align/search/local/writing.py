@@ -57,10 +57,8 @@ def shrink(folder: Path) -> None:
     connection = connect_writer(folder)
     try:
         with suppress(sqlite3.Error):
-            free, every = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
-            )
-            if free > every * LOOSE:
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            if free > connection.execute("PRAGMA page_count").fetchone()[0] * LOOSE:
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:

@@ -8,7 +8,8 @@ FLOORS = (
     ("filters", "trouble"),
     ("query", "space"),
     ("looks", "reply"),
-    ("view", "classes", "kit", "take"),
-    ("item", "answer"),
+    ("view", "kit", "take"),
+    ("classes", "item"),
+    ("answer",),
     ("routes",),
 )

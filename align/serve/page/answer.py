@@ -38,7 +38,17 @@ async def find(query: Query, space: Space) -> Found | None:
     lists = await _lists(query, space)
     text = query.words if query.captions and query.words else None
     where = make_where(query.filters, lists)
+    if where is not None:
+        await check_filters(where, space)
     return await space.search(parts, query.of, query.k, where=where, text=text, fold=query.fold)
+
+
+async def check_filters(where: Mapping[str, Any], space: Space) -> None:
+    """Raise Trouble beside the filters where the index cannot read them."""
+    try:
+        await space.facets(where)
+    except Trouble as error:
+        raise Trouble(error.sentence, "filters", error.status, error.wait) from None
 
 
 def make_part(part: Asked) -> Ask:
@@ -77,9 +87,12 @@ async def list_panels(query: Query, space: Space) -> list[Panel]:
         base: Mapping[str, Any] = await ask("")
         chosen = {key: (await ask(key)).get(key) for key in query.filters}
         whole = {facet.key: facet for facet in await space.facets()}
-        facets = {key: chosen.get(key) or base.get(key) for key in whole}
-        total = (await space.count()).get(query.of, 0)
-        return make_panels({key: facet for key, facet in facets.items() if facet is not None}, query.filters, total)
+        passing = {key: chosen.get(key) or base.get(key) for key in whole}
+        facets = {  # the kind of a panel stays, whatever passes
+            key: facet._replace(values=now.values if (now := passing[key]) is not None else [])
+            for key, facet in whole.items()
+        }
+        return make_panels(facets, query.filters, (await space.count()).get(query.of, 0))
     except Trouble:
         return []
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from align.serve.page.query import Asked
 from align.serve.page.space import Space
 from align.serve.page.trouble import Trouble
+from align.serve.page.view import name_item
 
 SHOWN = 12
 
@@ -40,7 +41,8 @@ async def guess_class(part: Asked, classes: Sequence[str], space: Space) -> Gues
         ClassBar(name, f"{value:.1%}" if shares else f"{value:.3f}", 100 * max(0.0, value) / most)
         for name, value in list(values.items())[:SHOWN]
     ]
-    return Guess(part.name if part.form == "vector" else f"the {part.modality}", bars, shares)
+    title = part.name if part.form == "vector" else name_item((await space.items([part.value]))[0])
+    return Guess(title, bars, shares)
 
 
 async def read_item(part: Asked, space: Space) -> Tensor:

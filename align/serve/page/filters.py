@@ -26,11 +26,11 @@ class Filter:
 
 
 class Choice(NamedTuple):
-    """A value to choose. field: of the form. chosen: it is among the filter's values."""
+    """A value to choose. field: of the form. samples: that have it. chosen: it is among the filter's values."""
 
     text: str
     field: str
-    count: int
+    samples: int
     chosen: bool
 
 
@@ -113,6 +113,8 @@ def make_panels(facets: Mapping[str, Facet], filters: Mapping[str, Filter], samp
             for value, count in values
             if count or _mark(value) in picked
         ]
+        if not numbers and not choices:
+            continue
         ends = (facet.low, facet.high) if numbers else (None, None)
         shown = max([FEW, *(i + 1 for i, choice in enumerate(choices) if choice.chosen)])
         panels.append(Panel(key, key.removeprefix("label."), choices[:shown], choices[shown:], *ends, chosen))

@@ -23,7 +23,8 @@ async def show_item(request: Request, space: Space) -> Response:
     about = {"title": space.title, "model": space.model}
     try:
         item = (await space.items([number]))[0]
-        shown = [await make_look(space, number, item, place) for place in await space.members(item)]
+        places = sorted(await space.members(item), key=lambda place: (space.order(place.modality), place.row))
+        shown = [await make_look(space, number, item, place) for place in places]
         among, towers = list(await space.count()), space.service.loaded.model.modalities
     except Trouble as error:
         values = {"about": about, "trouble": error, "title": f"Item {number}"}

@@ -65,7 +65,9 @@ async def make_look(space: Space, number: int, item: Item, place: Place) -> Look
 async def draw_still(space: Space, number: int, modality: str, row: int) -> tuple[bytes, str] | None:
     """Return a file's drawing and its type, or None where it has none."""
     face = await space.face(number, modality, row)
-    match face.element if face is not None else "":
+    if face is None:
+        return None
+    match face.element:
         case "cloud":
             return await run_in_threadpool(draw_cloud, face, up=space.up(modality)), "image/png"
         case "sound":

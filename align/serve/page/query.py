@@ -92,6 +92,7 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
     parts: list[Asked] = []
     new: list[int] = []  # parts whose weight has not come yet
     recent: list[int] = []  # parts that the last weight was about
+    less: set[int] = set()
     chips: list[int] = []  # places of parts that are chips
     typed = False  # the text field has come
     for name, value in fields:
@@ -122,13 +123,13 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
                 recent, new = new, []
                 continue
             case "minus":
-                for i in recent:
-                    parts[i] = replace(parts[i], weight=-abs(parts[i].weight))
+                less |= set(new or recent)
                 continue
             case _:
                 continue
         new.append(len(parts) - 1)
         chips += [] if first else [len(parts) - 1]
+    parts = [replace(part, weight=-abs(part.weight)) if i in less else part for i, part in enumerate(parts)]
     last = dict(fields)
     if (dropped := str(last.get("drop", ""))).isdecimal() and int(dropped) < len(chips):
         del parts[chips[int(dropped)]]

@@ -41,14 +41,14 @@ def page_routes(service: Service) -> list[Route]:
     async def look(request: Request) -> Response:
         return await send_look(request, space)
 
-    async def taken(request: Request) -> Response:
+    async def send_chosen(request: Request) -> Response:
         return await take(request, space)
 
     return [
         Route("/", page, methods=["GET", "POST"]),
         Route("/item/{number:int}", item),
         Route("/look/{number:int}/{modality}/{row:int}", look),
-        Route("/take", taken, methods=["POST"]),
+        Route("/take", send_chosen, methods=["POST"]),
         Route("/kit/{name:path}", send_kit),
     ]
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from align.evaluation.classify import label_embedded
@@ -19,8 +20,10 @@ from align.serve.page.trouble import Trouble
 from align.serve.refusal import Refusal
 from align.serve.service import Ask, Service
 
-PLACES = {"parts": "parts", "modality": "parts", "input": "parts", "where": "filters", "of": "of", "classes": "classes"}
+PLACES = {"parts": "parts", "modality": "parts", "id": "parts", "where": "filters", "of": "of", "classes": "classes"}
 """Fields of the API by the places of the page's sentences."""
+
+ELEMENTS = ("picture", "sound", "cloud", "drawing", "text")
 
 
 class Place(NamedTuple):
@@ -94,9 +97,10 @@ class Space:
         return ", ".join(found)
 
     async def count(self) -> dict[str, int]:
-        """Return the samples that have rows of each modality."""
+        """Return the samples that have rows of each modality, in the order of the controls."""
         with _troubles():
-            return await self.service.counts()
+            found = await self.service.counts()
+        return dict(sorted(found.items(), key=lambda entry: self.order(entry[0])))
 
     async def facets(self, where: Mapping[str, Any] | None = None) -> list[Facet]:
         """Return the keys that a filter can name."""
@@ -108,7 +112,7 @@ class Space:
         found = await self.service.examples(7)
         have = self.service.loaded.model.modalities
         chosen = {m: numbers[i % len(numbers)] for i, (m, numbers) in enumerate(found.items()) if numbers}
-        return {m: number for m, number in chosen.items() if m in have}
+        return {m: chosen[m] for m in sorted(chosen, key=self.order) if m in have}
 
     async def embed(self, modality: str, data: bytes, name: str) -> Tensor:
         """Return the embedding (D,) of a file."""
@@ -143,8 +147,12 @@ class Space:
 
     async def items(self, numbers: Sequence[int]) -> list[Item]:
         """Return the items with these numbers."""
-        with _troubles():
-            return [await self.service.item(number) for number in numbers]
+        with _troubles(), self.service.using() as loaded:
+            index = loaded.need_index().index
+            try:
+                return await run_in_threadpool(index.items, list(numbers))
+            except (KeyError, OverflowError):
+                return [await self.service.item(number) for number in numbers]  # which names the one that is missing
 
     async def members(self, item: Item) -> list[Place]:
         """Return the files of an item."""
@@ -170,6 +178,12 @@ class Space:
     def link(self, number: int, modality: str, row: int, *, shown: bool) -> str:
         """Return the relative address of a file: in a form that browsers show, or as it is stored."""
         return f"v1/items/{number}/media/{modality}?row={row}&form={'shown' if shown else 'original'}"
+
+    def order(self, modality: str) -> tuple[int, int]:
+        """Return the place of a modality among the controls: pictures come first and texts last, as in the model."""
+        medium, known = self.kinds.get(modality), list(self.service.loaded.model.modalities)
+        element = medium.element if medium is not None and medium.element is not None else "drawing"
+        return ELEMENTS.index(element), known.index(modality) if modality in known else len(known)
 
 
 @contextmanager

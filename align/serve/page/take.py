@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -49,7 +50,7 @@ async def _table(hits: list[tuple[int, float]], space: Space) -> Response:
         label = in_words(item.label)
         row = [rank, f"{score:.6g}", number, item.key, next(iter(item.captions), ""), label, about]
         table.writerow([_plain(cell) for cell in row])
-    return Response(out.getvalue().encode("utf-8-sig"), headers=_named("found.csv"), media_type="text/csv")
+    return Response(out.getvalue().encode("utf-8-sig"), headers=_name_file("found.csv"), media_type="text/csv")
 
 
 def _plain(cell: object) -> object:
@@ -62,7 +63,7 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
     items = await space.items([number for number, _ in hits])
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for place, ((number, _), item) in enumerate(zip(hits, items, strict=True)):
-            key = f"{place:06d}-{_name(item.key)}"
+            key = f"{place:06d}-{_name_sample(item.key)}"
             about = {**item.json, "source": {"key": item.key, "item": number}}
             members = {
                 f"{modality}.{row}.{suffix}": await space.content(number, modality, row)
@@ -71,7 +72,7 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
             for name, content in {**members, "json": json.dumps(about, ensure_ascii=False).encode()}.items():
                 entry = tarfile.TarInfo(f"{key}.{name}")
                 entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+                await run_in_threadpool(tar.addfile, entry, io.BytesIO(content))
     size = file.tell()
     file.seek(0)
 
@@ -80,14 +81,14 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
             while piece := file.read(PIECE):
                 yield piece
 
-    headers = {**_named("found-000000.tar"), "content-length": str(size)}
+    headers = {**_name_file("found-000000.tar"), "content-length": str(size)}
     return StreamingResponse(pieces(), headers=headers, media_type="application/x-tar")
 
 
-def _name(key: str) -> str:
+def _name_sample(key: str) -> str:
     """Return a key as a name without folders and dots, which would end it."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", key).strip("_")[-60:]
 
 
-def _named(name: str) -> dict[str, str]:
+def _name_file(name: str) -> dict[str, str]:
     return {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}

@@ -85,7 +85,14 @@ async def _card(hit: Hit, query: Query, space: Space, items: Mapping[int, Item],
     bars = []
     for name, value in hit.cosines.items():
         start, end = sorted((0.0, value))
-        bars.append(Bar(name, value, 100 * (start - low) / (high - low), 100 * (end - start) / (high - low)))
+        bars.append(
+            Bar(
+                name.replace("-", "− ", 1) if name[:1] == "-" else name,
+                value,
+                100 * (start - low) / (high - low),
+                100 * (end - start) / (high - low),
+            )
+        )
     part = Asked("item", query.of, hit.sample)
     kept = [old for old in query.parts if (old.form, old.modality, old.value) != ("item", query.of, hit.sample)]
     return Card(
@@ -118,16 +125,11 @@ def name_item(item: Item) -> str:
 
 
 def describe_item(item: Item, look: Look) -> str:
-    """Return the line under an item's name: its label, or its key, unless the name says it."""
-    name, label = name_item(item), in_words(item.label)
-    if look.element != "text" and label and label != name and not _said(label, name):
-        return label
-    return item.key if item.key != name else ""
-
-
-def _said(label: str, name: str) -> bool:
-    words = name.lower().split()
-    return all(word in words for word in label.lower().split())
+    """Return the line under an item's name. It is the name of an item whose captions are shown large."""
+    if look.element == "text":
+        return in_words(item.label) or item.key
+    label = item.label if isinstance(item.label, str) else ""
+    return label if label.lower() not in name_item(item).lower() else ""
 
 
 async def make_chips(query: Query, space: Space) -> tuple[Asked | None, list[Chip]]:

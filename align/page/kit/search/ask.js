@@ -42,7 +42,7 @@ function put(html, more) {
   if (examples) examples.remove();
   document.dispatchEvent(new CustomEvent("results"));
   const next = more && found.querySelectorAll(".hit")[count];
-  if (next) next.querySelector("h3 a").focus();
+  if (next) next.querySelector("h2 a").focus();
   else restore();
   return results;
 }

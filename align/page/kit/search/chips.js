@@ -105,7 +105,7 @@ export function startChips() {
     const menu = link.closest("details");
     menu.open = false;
     const still = card.querySelector(".turning");
-    addItem(link.dataset.item, card.querySelector("h3 a").textContent, { picture: img ? img.src : canvas ? still.dataset.still : "", weight: Number(link.dataset.weight) });
+    addItem(link.dataset.item, card.querySelector("h2 a").textContent, { picture: img ? img.src : canvas ? still.dataset.still : "", weight: Number(link.dataset.weight) });
     ask();
     list.lastElementChild.querySelector(".plain-button").focus();
   });

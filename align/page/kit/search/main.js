@@ -4,6 +4,7 @@ import { startCamera } from "./camera.js";
 import { startChips } from "./chips.js";
 import { startChoice } from "./choose.js";
 import { startCopying } from "./copy.js";
+import "./look.js";
 import { startFiles } from "./files.js";
 import { startRecording } from "./record.js";
 import { startThreshold } from "./threshold.js";

@@ -4,7 +4,7 @@ let timer = 0, kept = "";
 
 function apply(write) {
   const slider = document.getElementById("slider"), least = document.getElementById("least"), above = document.getElementById("above");
-  const value = Number(slider.value), off = value <= Number(slider.min), hits = [...found.querySelectorAll(".hit")];
+  const value = write || least.value === "" ? Number(slider.value) : Number(least.value), off = value < Number(slider.min) + Number(slider.step) / 2, hits = [...found.querySelectorAll(".hit")];
   let left = 0;
   for (const hit of hits) {
     hit.hidden = !off && Number(hit.dataset.score) < value;
