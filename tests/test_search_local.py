@@ -165,6 +165,25 @@ def test_equal_scores_stand_in_the_order_of_numbers_across_segments(tmp_path):
         assert index.search(ones[:1], "image", 2)[1].tolist() == [[1, 3]]
 
 
+def test_rows_that_come_in_the_other_order_are_found(tmp_path):
+    rows = draw_rows(4, [0, 1, 2, 3])
+    with LocalIndex.create(tmp_path / "index") as index:
+        with index.change() as change:
+            change.add({}, [item(i) for i in range(8)])
+            for start in (6, 0, 4, 2):
+                change.add({"image": Rows(rows.values[:2], torch.arange(2))}, [item(start), item(start + 1)])
+        assert index.rows("image", range(1, 9)).sample.tolist() == list(range(1, 9))
+        for number in range(1, 9):
+            assert index.rows("image", [number]).sample.tolist() == [number]
+        assert index.search(rows.values[:1], "image", 4)[1].tolist() == [[1, 3, 5, 7]]
+        assert len(list((tmp_path / "index" / "segments").iterdir())) == 3  # the rows of a segment ascend
+        assert index.delete(["k0"]) == 1
+        assert index.modalities["image"] == 7
+        assert index.compact() == 1
+        assert len(list((tmp_path / "index" / "segments").iterdir())) == 1
+        assert index.search(rows.values[:1], "image", 3)[1].tolist() == [[3, 5, 7]]
+
+
 def test_half_precision_halves_the_segments(tmp_path):
     rows = draw_rows(3, range(400))
     sizes = {}
@@ -178,6 +197,25 @@ def test_half_precision_halves_the_segments(tmp_path):
             index.compact()
             assert index.search(rows.values[:1], "image", 1)[1].tolist() == [[1]]
     assert sizes["float32"] - sizes["float16"] == 400 * D * 2
+
+
+def test_compaction_gives_the_space_back(tmp_path):
+    with LocalIndex.create(tmp_path / "index") as index:
+        many = [
+            Item(f"k{i}", {"shard": "s", "key": f"k{i}"}, [f"a{i} b{i} 猫{i}"], None, {f"n{i % 9}": i})
+            for i in range(900)
+        ]
+        index.add("image", torch.ones(900, D), torch.arange(900), many)
+        path = tmp_path / "index" / "index.sqlite"
+        full = path.stat().st_size
+        index.delete([f"k{i}" for i in range(10, 900)])
+        index.delete(["k8"])
+        assert index.compact() == 891
+        assert path.stat().st_size < full / 2
+        assert index.count() == 9
+        assert index.check() == []
+        with pytest.raises(ValueError, match="no item has the key 'n8'"):
+            index.count(None, parse({"n8": 1}))
 
 
 def test_facets_count_samples(tmp_path):
@@ -243,6 +281,12 @@ def test_bad_rows_are_refused_and_nothing_is_kept(tmp_path, rows, said):
             index.add(
                 "image", torch.ones(1, D), torch.tensor([0]), [Item("k", {"shard": "s", "key": "k"}, json={"x": 1j})]
             )
+
+
+def test_an_unknown_dtype_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows are stored as float32 or float16, not 'int8'"):
+        LocalIndex.create(tmp_path / "index", {"dtype": "int8"})
+    assert not (tmp_path / "index").exists()
 
 
 def test_questions_that_the_index_cannot_answer(tmp_path):

@@ -15,6 +15,7 @@ import torch
 
 from align.search.item import Item
 from align.search.local import LocalIndex, entries, segments, tables
+from align.search.local.state import Reader
 from align.search.where import parse
 from align.values import Rows
 
@@ -207,6 +208,17 @@ def test_a_log_that_cannot_be_folded_is_one_line(public):
     assert read_as_another(public / "copy")[0] == "80 1 80"
 
 
+def test_a_reader_without_locks_sees_the_next_change(tmp_path):
+    """As on a read-only mount of a folder that another machine writes to."""
+    fill(tmp_path / "index")
+    reader = Reader(tmp_path / "index", lambda folder: tables._connect(folder, "ro&immutable=1", tables.Frozen))
+    with LocalIndex(tmp_path / "index", reader, write=False) as index:
+        assert index.count() == 40
+        fill(tmp_path / "index", start=50)
+        assert index.count() == 80
+        assert index.search(torch.ones(1, D), "image", 100)[1].shape == (1, 80)
+
+
 def test_a_second_writer_waits_and_then_says_where(tmp_path, monkeypatch):
     fill(tmp_path / "index")
     with LocalIndex.open(tmp_path / "index", write=True) as first, LocalIndex.open(tmp_path / "index", True) as second:
@@ -331,11 +343,31 @@ def test_a_fault_in_a_change_leaves_the_index_as_it_was(tmp_path, monkeypatch, p
 def test_leftovers_of_a_killed_writer_go_with_the_next(tmp_path):
     fill(tmp_path / "index")
     (tmp_path / "index" / "segments" / "00000002.safetensors").write_bytes(b"half")
-    with LocalIndex.open(tmp_path / "index", write=True) as index:
-        index.delete(["k1"])
-        assert os.listdir(tmp_path / "index" / "segments") == ["00000001.safetensors"]
-        fill(tmp_path / "index", start=50)
+    (tmp_path / "index" / "segments" / "00000007.safetensors").write_bytes(b"half")
+    fill(tmp_path / "index", start=50)
+    assert sorted(os.listdir(tmp_path / "index" / "segments")) == ["00000001.safetensors", "00000002.safetensors"]
+    with LocalIndex.open(tmp_path / "index") as index:
+        assert index.count("image") == 80
         assert index.check() == []
+
+
+def test_a_compaction_between_two_steps_of_a_search_is_no_damage(tmp_path, monkeypatch):
+    fill(tmp_path / "index")
+    fill(tmp_path / "index", start=50)
+    real, calls = segments.map_segment, [0]
+
+    def compact_before(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == 1:
+            with LocalIndex.open(tmp_path / "index", write=True) as writer:
+                writer.delete(["k1"])
+                writer.compact()
+        return real(*args, **kwargs)
+
+    with LocalIndex.open(tmp_path / "index") as index:
+        monkeypatch.setattr(index._reader, "mapper", compact_before)
+        assert index.search(torch.ones(1, D), "image", 100)[1].shape == (1, 79)
+        assert calls[0] == 2
 
 
 def test_a_creation_that_was_killed_is_no_index(tmp_path, monkeypatch):

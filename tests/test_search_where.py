@@ -138,6 +138,12 @@ def test_the_reference_by_hand():
             assert not matches(parse({"not": tree}), item, ["image"]), tree
 
 
+def test_a_long_list_is_no_value():
+    item = Item("a", {"shard": "s", "key": "a"}, json={"short": [0.5] * 256, "long": [0.5] * 257})
+    assert matches(parse({"short": {"contains": 0.5}}), item)
+    assert not matches(parse({"long": {"exists": True}}), item)
+
+
 def test_the_tree_is_typed():
     tree = {"any": [{"label": "dog"}, {"not": {"year": {"in": [1999, 2000]}}}], "n": {"gte": 1, "lt": 3}}
     assert parse(tree) == All(

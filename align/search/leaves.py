@@ -11,6 +11,7 @@ from align.search.item import Item
 RESERVED = ("has", "key", "shard", "folder", "caption")
 """Keys that are no keys of the json. A key of the json with such a name is not filtered by."""
 LARGEST = 2**63 - 1
+LISTED = 256  # entries of a list that is filtered by
 
 Value = str | int | float | bool
 
@@ -45,7 +46,8 @@ def kind_of(value: Value) -> str:
 def list_leaves(item: Item) -> list[Leaf]:
     """Return the values of an item's label and json, and the folders of its files.
 
-    A nested key has dots: "camera.iso". Mappings in a list are walked as if each stood there alone.
+    A nested key has dots: "camera.iso". Mappings in a list are walked as if each stood there alone. A list of more than
+    256 entries is no value: it is data, such as an embedding.
     """
     found: dict[Leaf, None] = {}
     for leaf in _walk("label", item.label, False):
@@ -73,6 +75,6 @@ def _walk(key: str, value: Any, listed: bool) -> Iterator[Leaf]:
         if isinstance(value, Mapping):
             pending += [(f"{key}.{name}", inner, listed) for name, inner in value.items()]
         elif isinstance(value, list | tuple):
-            pending += [(key, inner, True) for inner in value]
+            pending += [(key, inner, True) for inner in value] if len(value) <= LISTED else []
         elif (leaf := plain(value)) is not None:
             yield Leaf(str(plain(key)), leaf, listed)

@@ -97,7 +97,7 @@ def run(rows: int) -> dict[str, Any]:
         told["segments, MiB"] = sum(size for end, size in sizes if end == ".safetensors") / 2**20
         told["sqlite, MiB"] = sum(size for end, size in sizes if end == ".sqlite") / 2**20
         shutil.copytree(folder, folder.with_name("other"))
-        asked = subprocess.run([sys.executable, __file__, "--ask", folder], stdout=subprocess.PIPE, check=True)
+        asked = subprocess.run([sys.executable, sys.argv[0], "--ask", folder], stdout=subprocess.PIPE, check=True)
         told |= json.loads(asked.stdout)
         with LocalIndex.open(folder.with_name("other"), write=True) as index:
             told["add 10"] = measure(

@@ -26,6 +26,9 @@ def compact(change: Change) -> int:
             gone += _rewrite(change, m, old, dead)
     change.finish()
     connection.execute("DELETE FROM dead")
+    connection.execute("DELETE FROM keys WHERE id NOT IN (SELECT key FROM leaves)")
+    for table in ("words", "grams"):
+        connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
     return gone
 
 

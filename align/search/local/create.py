@@ -15,13 +15,16 @@ from align.search.local.tables import NAME, TABLES, connect_writer, one_line
 
 SCHEMA = 2
 HEADER = "index.json"
+DTYPES = ("float32", "float16")
 
 
 def create_folder(folder: Path, about: Mapping[str, Any]) -> None:
     """Make an empty index. A killed or failed one is no index, and the next one goes over it.
 
-    Raises FileExistsError where an index or something else is there.
+    Raises FileExistsError where an index or something else is there, ValueError for another ``dtype``.
     """
+    if about.get("dtype", "float32") not in DTYPES:
+        raise ValueError(f"rows are stored as {' or '.join(DTYPES)}, not {about['dtype']!r}")
     if find_schema(folder) is not None:
         raise FileExistsError(f"{folder} is an index already; open it, or choose another folder")
     if folder.exists() and not (folder.is_dir() and all(_is_ours(name) for name in os.listdir(folder))):

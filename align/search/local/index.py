@@ -32,7 +32,7 @@ from align.search.local.facets import count_values
 from align.search.local.segments import Mapped
 from align.search.local.state import Reader, State
 from align.search.local.version1 import open_version1
-from align.search.local.writing import write_to
+from align.search.local.writing import shrink, write_to
 from align.search.where import Where
 from align.values import Rows
 
@@ -77,7 +77,7 @@ class LocalIndex:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What the index says of itself, see ``Index.about``."""
+        """The index's model, dim and notes, see ``Index.about``."""
         return self._ask(lambda connection, state: dict(state.about))
 
     @property
@@ -127,7 +127,9 @@ class LocalIndex:
         Numbers of samples stay. Readers go on meanwhile.
         """
         with self.change() as change:
-            return compact(change)
+            gone = compact(change)
+        shrink(self.folder)
+        return gone
 
     def sources(self) -> dict[str, Any]:
         """Return the noted shards or files with their marks, see ``Change.source``."""

@@ -29,7 +29,7 @@ class State:
 
     Args:
         size: one more than the largest sample number. dead: numbers of deleted samples with rows, ascending.
-        kept: what was computed at this generation, by a name.
+        kept: results at this generation, by a name.
     """
 
     generation: int
@@ -61,7 +61,7 @@ class State:
         return self.keep("alive", run)
 
     def keep(self, name: str, run: Callable[[], T]) -> T:
-        """Return what `run` computes at this generation, from memory where it was asked for lately."""
+        """Return the result of `run` at this generation, from memory where it was asked for lately."""
         if name in self.kept:
             return self.kept[name]
         value = run()

@@ -6,13 +6,15 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from align.files import FULL
 from align.search.local.change import Change
 from align.search.local.segments import FOLDER, list_segments, path_of
 from align.search.local.tables import connect_writer, one_line
+
+LOOSE = 0.25
 
 
 @contextmanager
@@ -45,6 +47,18 @@ def write_to(folder: Path) -> Iterator[Change]:
     finally:
         with suppress(sqlite3.Error):
             connection.close()
+
+
+def shrink(folder: Path) -> None:
+    """Give the space of deleted entries back to the disk where it is a quarter of the SQLite file.
+
+    Where the disk has no room for the copy that this takes, the space stays in the file and is used again.
+    """
+    with suppress(OSError, sqlite3.Error), closing(connect_writer(folder)) as connection:
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        if free > connection.execute("PRAGMA page_count").fetchone()[0] * LOOSE:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _sweep(folder: Path, connection: sqlite3.Connection) -> None:
