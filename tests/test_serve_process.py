@@ -304,3 +304,22 @@ def test_an_index_that_grows_is_followed_without_a_reload(idx):
         found = send(url, query="b", of="points", k=20).json()
         assert "more" not in [hit["item"]["key"] for hit in found["hits"]]
         assert service.reloads == 0
+
+
+def test_a_model_that_is_replaced_is_seen(tmp_path):
+    align.save(model(), tmp_path / "tiny")
+    place = Place(str(tmp_path / "tiny"), allow=ALLOW)
+    with serving(place.open(LIMITS), LIMITS) as (url, service):
+        before = service.loaded.sha256
+        reloader = Reloader(place, service)
+        reloader.start(0.05)
+        other = model()
+        with torch.no_grad():
+            other.towers["text"].encoder.gain.mul_(2)
+        shutil.rmtree(tmp_path / "tiny")
+        align.save(other, tmp_path / "tiny")
+        deadline = time.monotonic() + 30
+        while service.loaded.sha256 == before and time.monotonic() < deadline:
+            assert httpx.post(f"{url}/v1/embeddings", json={"input": "b"}).status_code == 200
+        assert httpx.get(f"{url}/v1/models/tiny").json()["sha256"] == service.loaded.sha256 != before
+        reloader.stop()

@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Loaded:
     """A model, its index, its decoders and its queue, for the requests of one moment.
 
-    name: of the model, as clients see it. sha256: its fingerprint. searcher: None for a model without an index, for
-    which ``reason`` says so.
+    name: of the model, as clients see it. sha256: its fingerprint. source: its folder, or its name on the hub.
+    searcher: None for a model without an index, for which ``reason`` says so.
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class Loaded:
         *,
         name: str = "align",
         sha256: str = "",
+        source: str = "",
         reason: str = "this server has a model and no index; start it with: align serve INDEX",
     ):
         self.model, self.searcher, self.name, self.sha256, self.reason = model, searcher, name, sha256, reason
+        self.source = source
         self.created = int(time.time())
         self.limits = limits
         self.decoders = Decoders(model.preprocess, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -26,7 +27,7 @@ async def search(request: Request) -> Response:
     service: Service = request.app.state.service
     started = time.perf_counter()
     fields, files = await read_request(request, service.limits)
-    asked = read_search(fields, files, service)
+    asked = await asyncio.to_thread(read_search, fields, files, service)
     found = await service.search(**asked)
     members = await service.members([hit.item for hit in found.hits])
     hits = [
