@@ -15,6 +15,7 @@ import torch
 
 from align.search.item import Item
 from align.search.local import LocalIndex, entries, segments, tables
+from align.search.local.state import Reader
 from align.search.where import parse
 from align.values import Rows
 
@@ -205,6 +206,17 @@ def test_a_log_that_cannot_be_folded_is_one_line(public):
     with LocalIndex.open(public / "copy") as index:
         assert index.count() == 80
     assert read_as_another(public / "copy")[0] == "80 1 80"
+
+
+def test_a_reader_without_locks_sees_the_next_change(tmp_path):
+    """As on a read-only mount of a folder that another machine writes to."""
+    fill(tmp_path / "index")
+    reader = Reader(tmp_path / "index", lambda folder: tables._connect(folder, "ro&immutable=1", tables.Frozen))
+    with LocalIndex(tmp_path / "index", reader, write=False) as index:
+        assert index.count() == 40
+        fill(tmp_path / "index", start=50)
+        assert index.count() == 80
+        assert index.search(torch.ones(1, D), "image", 100)[1].shape == (1, 80)
 
 
 def test_a_second_writer_waits_and_then_says_where(tmp_path, monkeypatch):

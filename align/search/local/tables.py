@@ -1,7 +1,8 @@
 """The SQLite file of an index: its tables, its connections, and its errors in one line.
 
 Writing goes through SQLite's write-ahead log, so readers go on beside the one writer, and a killed writer leaves the
-state before its change. The log is folded into the file after each change.
+state before its change. The log is folded into the file after each change. The log needs memory that processes share:
+a folder on a network disk is read by many machines while none writes to it.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ def one_line(folder: Path) -> Iterator[None]:
             raise OSError(errno.ENOSPC, "no room to write; the index is as it was", str(folder)) from None
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise OSError(errno.EACCES, "no right to write to this index", str(folder)) from None
+        if "no such module" in str(error):
+            raise OSError(errno.ENOSYS, f"this Python's SQLite lacks full text search: {error}", str(folder)) from None
         if code in BROKEN or "no such table" in str(error):
             raise ValueError(f"{folder / NAME} is damaged ({error}); make the index anew") from None
         if code == sqlite3.SQLITE_IOERR:

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from align.files import FULL
@@ -54,16 +54,11 @@ def shrink(folder: Path) -> None:
 
     Where the disk has no room for the copy that this takes, the space stays in the file and is used again.
     """
-    connection = connect_writer(folder)
-    try:
-        with suppress(sqlite3.Error):
-            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            if free > connection.execute("PRAGMA page_count").fetchone()[0] * LOOSE:
-                connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        with suppress(sqlite3.Error):
-            connection.close()
+    with suppress(OSError, sqlite3.Error), closing(connect_writer(folder)) as connection:
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        if free > connection.execute("PRAGMA page_count").fetchone()[0] * LOOSE:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _sweep(folder: Path, connection: sqlite3.Connection) -> None:
