@@ -143,7 +143,7 @@ def make_rule(model: JointModel, parts: Sequence[Part], vectors: Sequence[Tensor
     if how == "cosine":
         lengths = [float(torch.stack(list(whole.values())).sum(0).norm())]
     if min(lengths) < 1e-6:
-        raise ValueError("the parts of the query cancel each other; change a weight")
+        raise ValueError("the vector of the query is zero: its parts cancel each other; change a weight")
     return rule
 
 
@@ -157,7 +157,7 @@ def _no_product(of: str, away: Sequence[str]) -> str:
     signs = ", ".join(f"-{m}" for m in away)
     return (
         f"{of} multiplies the modalities, and {signs} alone would turn the whole order round; "
-        f"give a {away[0]} to subtract it from, or search by cosine"
+        f"add another part of {away[0]} to subtract it from, or search by cosine"
     )
 
 

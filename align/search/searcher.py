@@ -150,7 +150,7 @@ class Searcher:
         if rule is None:
             return Found(hits, of, "text", count, time.perf_counter() - start)
         notes = list(rule.notes)
-        if rule.linear is None and rerank < count:
+        if rule.linear is None and max(rerank, k) < count:
             notes.append(f"volumes are measured of the best {max(rerank, k)} samples of {count} by cosine")
         if text is not None:
             notes.append(f"words and vectors (by {rule.how}) are joined by rank, from the best {max(k, DEPTH)} of each")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from align.embedding.tables import first_rows, vectors
 from align.scoring import How, score
 from align.search.parts import Part
 from align.values import Embeddings, TermInfo
@@ -52,6 +51,8 @@ def calibrate(
 
     Raises ValueError where the shards lack a modality, and as ``choose_threshold`` does.
     """
+    from align.embedding.tables import first_rows, vectors  # not needed by a search
+
     targets, owner = vectors(embeddings, of).double(), embeddings[of].sample
     order = owner.argsort(stable=True)
     order = order[owner[order] >= 0]  # hard negatives belong to no sample

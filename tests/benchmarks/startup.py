@@ -42,7 +42,7 @@ def make(folder: Path) -> None:
         for i in range(64):
             content = (folder / f"{i % 8}.png").read_bytes()
             writer.write(f"{i:04d}", {"image.png": content, "text.txt": f"picture {i}".encode()})
-    if run(["embed", str(folder / "model"), str(folder / "shards" / "test-*.tar")]):
+    if run(["index", "build", str(folder / "model"), str(folder / "shards" / "test-*.tar")]):
         raise SystemExit("the index could not be made")
 
 
