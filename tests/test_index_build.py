@@ -139,6 +139,24 @@ def test_a_shard_that_changed_replaces_its_samples(shards, tmp_path):
     assert len(table(tmp_path / "i")) == 7
 
 
+def test_shards_that_a_shell_has_named_one_by_one(shards, tmp_path):
+    """The same command, `s/test-*.tar` without quotes, when there are more shards and then fewer."""
+    out = tmp_path / "i"
+    build_index(MODEL, sorted(map(str, shards.glob("*.tar"))), out, source="m")
+    tiny_space.write_tar(shards / "test-000002.tar", dict(list(tiny_space.world(seed=2).items())[:7]))
+    report = build_index(MODEL, sorted(map(str, shards.glob("*.tar"))), out, source="m")
+    assert (len(report.changes.new), len(report.changes.same)) == (1, 2)
+    first = sorted(map(str, shards.glob("*.tar")))[0]
+    with pytest.raises(ValueError, match="is an index of"):  # the other shards are still there: nothing is dropped
+        build_index(MODEL, first, out, source="m")
+    os.unlink(first)
+    report = build_index(MODEL, sorted(map(str, shards.glob("*.tar"))), out, source="m")
+    assert report.changes.gone == [first]
+    with LocalIndex.open(out) as index:
+        assert [one["shards"] for one in index.about["sources"]] == [sorted(map(str, shards.glob("*.tar")))]
+    assert len(table(out)) == 20
+
+
 def test_foreign_names_and_captions_in_the_json(tmp_path):
     samples = {
         "a": {"npy": tiny_space.npy(range(8)), "json": b'{"caption": ["one", "two"], "label": 3}'},

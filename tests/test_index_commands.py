@@ -104,6 +104,8 @@ def test_build_says_what_it_made(place, tmp_path, capsys):
         (["pairs", "photos", "--out", "i"], 1, "photos has no file that the model embeds: it reads npy, txt"),
         (["pairs", "shards/test-*.tar", "--batch", "0", "--out", "i"], 2, "a batch has at least 1"),
         (["pairs", "shards/test-*.tar", "--modalities", ",", "--out", "i"], 2, "--modalities names none"),
+        (["pairs", "shards/test-*.tar", "--labels", "folders", "--out", "i"], 2, "is for a folder of files"),
+        (["pairs", "photos", "--members", "text=txt", "--out", "i"], 2, "a file of a folder is named by its suffix"),
         (["pairs", "shards/test-*.tar", "--lables", "folders"], 2, "did you mean --labels?"),
     ],
 )

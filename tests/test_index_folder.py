@@ -12,6 +12,7 @@ from PIL import Image as Picture
 from torch import nn
 
 from align.data import TooManyBad
+from align.media import MEDIA
 from align.model import JointModel, Tower
 from align.preprocess import Bytes, Image, Points
 from align.search.building import Options, Work, add_to_index, build_index
@@ -250,6 +251,29 @@ def test_deleted_samples_stay_deleted_until_their_file_changes(folder, tmp_path)
     (folder / "one.txt").write_text("ddd")
     build(folder, tmp_path / "i")
     assert contents(tmp_path / "i")[0]["one"].captions == ["ddd"]
+
+
+def test_a_stopped_build_goes_on_with_what_has_not_changed(folder, tmp_path):
+    """A block of three samples is staged, of which the first is another one when the build goes on."""
+
+    def stop(done, total):
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, tmp_path / "i", work=Work(max_bad=1, batch=3, progress=stop))
+    first = scan(folder, Wanted({"image": ("png",)}, MEDIA)).samples[0]
+    (folder / first.files[0].path).write_bytes(picture(77, 150, 200))
+    (folder / first.files[0].path).with_suffix(".txt").write_text("fff")
+    report = build(folder, tmp_path / "i", work=Work(max_bad=1, batch=3))
+    assert report.resumed == 2
+    build(folder, tmp_path / "one go")
+    found, expected = contents(tmp_path / "i"), contents(tmp_path / "one go")
+    assert found[0] == expected[0]
+    for m, rows in expected[1].items():
+        assert rows.keys() == found[1][m].keys()
+        for key, values in rows.items():
+            assert torch.allclose(torch.stack(values), torch.stack(found[1][m][key]), atol=1e-6), (m, key)
 
 
 def test_other_options_embed_anew(folder, tmp_path):

@@ -33,7 +33,7 @@ def world(tmp_path):
 
 
 def start(args, call, n, log):
-    """Run `align` and kill it at the n-th call of that name. Returns its exit code."""
+    """Run `align` and kill it at the n-th call of that name. Returns its exit code and stderr."""
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import align.search.building.embed as embed; embed.SAMPLES = 8\n"
@@ -42,7 +42,7 @@ def start(args, call, n, log):
     inject = ["-e", f"inject={call}:signal=SIGKILL:when={n}"]
     command = ["strace", "-f", "-o", str(log), "-e", f"trace={call}", *inject, sys.executable, "-c", code, *args]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    return done.returncode
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("call", CALLS.split(","))
@@ -67,9 +67,9 @@ def test_killed_at_every_call(world, kind, call):
         if before is not None:
             shutil.copytree(base, out)
         more = ["--anew"] if kind == "anew" else []
-        code = start([*args, "--out", str(out), *more], call, n, world / "log")
+        code, err = start([*args, "--out", str(out), *more], call, n, world / "log")
         killed = "+++ killed by SIGKILL +++" in (world / "log").read_text()
-        assert killed or code == 0
+        assert killed or code == 0, err
         found = contents(out) if out.exists() and any(out.iterdir()) else None
         assert found in (before, after), (call, n)
         if not killed:

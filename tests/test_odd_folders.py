@@ -192,7 +192,7 @@ def test_quickstart_in_a_folder_of_every_mark(tmp_path, monkeypatch, capsys):
     run = "qs[1]{a,b}? *#50%"
     args = ["--objects", "500", "--test", "20", "--steps", "2", "--workers", "0"]
     printed = said(capsys, "quickstart", run, *args)
-    lines = [line.strip() for line in printed.splitlines() if line.startswith("  align ")]
+    lines = [line.strip() for line in printed.splitlines() if re.match("  align (?!serve)", line)]
     assert len(lines) == 3
     for line in lines:
         words = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True)

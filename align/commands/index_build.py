@@ -61,7 +61,7 @@ def build(
     from align.search.building.place import kind_of
 
     check_sizes(batch, workers, max_bad)
-    options = read_options(modalities, labels, members)
+    options = read_options(samples, modalities, labels, members)
     if out is None and not Path(model).exists() and (is_published(model) or is_repository(model)):
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
     found = weights.locate(model)
@@ -135,7 +135,7 @@ def add(
         loaded = weights.load(source)
         for one in given:
             stored = dict(find_options(roots, root_of(one)))
-            options = read_options(modalities, labels, members, stored)
+            options = read_options(_as_list(one), modalities, labels, members, stored)
             report = _run(
                 lambda work, one=one, options=options: add_to_index(loaded, one, folder, options=options, work=work),
                 batch=batch,
@@ -158,14 +158,26 @@ def check_sizes(batch: int, workers: int, max_bad: float) -> None:
 
 
 def read_options(
-    modalities: str | None, labels: str | None, members: str | None, stored: dict[str, Any] | None = None
+    samples: list[str],
+    modalities: str | None,
+    labels: str | None,
+    members: str | None,
+    stored: dict[str, Any] | None = None,
 ) -> Any:
-    """Return the options of an index, those not given as they are stored."""
+    """Return the options of an index, those not given as they are stored. Ends the command where one has no sense."""
     from align.commands.named import split
     from align.commands.pairs import mapping
     from align.search.building import Options
+    from align.search.building.roots import root_of
 
-    plain = dict(stored or {})
+    folder = "folder" in root_of(samples)
+    if members and folder:
+        raise Refused("--members names members of shards; a file of a folder is named by its suffix", code=2)
+    if labels == "folders" and not folder:
+        raise Refused(
+            "--labels folders is for a folder of files; samples of shards have their label in the json", code=2
+        )
+    plain = {name: x for name, x in (stored or {}).items() if name != ("members" if folder else "labels")}
     if modalities is not None:
         plain["modalities"] = split(modalities)
         if not plain["modalities"]:
@@ -191,6 +203,10 @@ def name_model(model: str, folder: Path) -> str:
         if path and Path(path).exists():
             return model.removesuffix(path) + os.path.abspath(path)
     return model
+
+
+def _as_list(samples: list[str] | str) -> list[str]:
+    return [samples] if isinstance(samples, str) else samples
 
 
 def _one(samples: list[str]) -> list[str] | str:

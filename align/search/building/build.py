@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from align.data import Shards
@@ -12,7 +13,7 @@ from align.model import JointModel
 from align.search.building.maker import check_maker, describe_maker, staging_key
 from align.search.building.place import kind_of, remove_left
 from align.search.building.report import Report, Work
-from align.search.building.roots import check_root, name_root, root_of
+from align.search.building.roots import adopt_id, check_root, name_root, root_of
 from align.search.building.staging import hold_index
 from align.search.building.stock import Options, Stock, of_folder, of_shards
 from align.search.building.update import There, read_there, update
@@ -64,6 +65,7 @@ def build_index(
         there = read_there(out) if old else There()
         if old:
             check_maker(there.about, maker, out)
+            stock = _go_on(stock, there)
             check_root(there.about.get("sources", ()), stock.root, out)
         return update(model, stock, out, there, staging_key(maker), maker, options, work, embeddings)
 
@@ -92,6 +94,7 @@ def add_to_index(
         remove_left(out)
         there = read_there(out)
         check_maker(there.about, maker, out)
+        stock = _go_on(stock, there)
         return update(model, stock, out, there, staging_key(maker), {}, options, work)
 
 
@@ -117,6 +120,11 @@ def open_stock(model: JointModel, samples: Samples, options: Options, work: Work
     if not len(samples):
         raise ValueError(f"{name_root(root)} has no samples")
     return of_shards(samples, model, options, root)
+
+
+def _go_on(stock: Stock, there: There) -> Stock:
+    places = [portion.note for portion in stock.portions]
+    return replace(stock, root=adopt_id(stock.root, there.about.get("sources", ()), there.known, places))
 
 
 def _names(samples: Samples) -> str | Path | Sequence[str | Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,25 @@ def names_of(root: Root) -> list[str]:
 
 
 def root_id(root: Root) -> str:
-    """Return a short name of a root, by which the mark of a place says where it is from."""
+    """Return a short name of a root, by which the mark of a place says where it is from. It outlives new patterns."""
+    if "id" in root:
+        return root["id"]
     plain = {name: root[name] for name in ("folder", "shards") if name in root}
     return hashlib.blake2b(json_text(plain).encode(), digest_size=6).hexdigest()
+
+
+def adopt_id(root: Root, roots: Sequence[Root], known: Mapping[str, Mapping[str, Any]], places: Iterable[str]) -> Root:
+    """Return a root of shards with the id of an earlier one that it goes on with.
+
+    It holds all shards of the earlier one that are still there: a shell has expanded the same pattern, and there are
+    more shards, or fewer. known: place -> its mark in the index. places: of the root's shards.
+    """
+    here = set(places)
+    for one in roots if "shards" in root and root_id(root) not in map(root_id, roots) else ():
+        theirs = {place for place, mark in known.items() if mark.get("root") == root_id(one)}
+        if "shards" in one and theirs & here and not any("://" in p or os.path.exists(p) for p in theirs - here):
+            return {**root, "id": root_id(one)}
+    return root
 
 
 def check_root(roots: Sequence[Root], root: Root, out: Path) -> None:
