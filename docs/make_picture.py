@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -79,11 +80,11 @@ def shrink(png: bytes) -> bytes:
 
 def choose_palette(picture: Image.Image) -> Image.Image:
     """Return a palette of the colours of the large plain areas, which stay as they are, and of others far apart."""
-    counts = picture.getcolors(picture.width * picture.height) or []
-    plain = [colour for _, colour in sorted(counts, reverse=True)[:PLAIN]]
+    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
+    plain = colours[counts.argsort()[::-1][:PLAIN]].flatten().tolist()
     others = picture.quantize(256 - PLAIN, Image.Quantize.MAXCOVERAGE).getpalette() or []
     out = Image.new("P", (1, 1))
-    out.putpalette([*(part for colour in plain for part in colour), *others])
+    out.putpalette([*plain, *others])
     return out
 
 

@@ -89,6 +89,15 @@ def test_a_script_runs(i, folder):
     assert len(printed.splitlines()) >= 8
 
 
+def test_its_training_is_that_of_the_page():
+    """Whose commands a test of docs/ runs."""
+    page = [command for block in read_blocks(root / "docs" / "training.md", "bash") for command in block.commands]
+    known = {command.split("#")[0].strip() for command in page}
+    others = {line.split("#")[0].strip() for line in lines if "quickstart" not in line and "idx" not in line}
+    assert len(others) == 3
+    assert others <= known
+
+
 @pytest.mark.slow
 def test_the_quickstart_commands_run(folder):
     for command in (line for line in lines if "quickstart" in line or "idx" in line):

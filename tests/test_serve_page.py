@@ -153,6 +153,12 @@ def drop(page, name: str, data: bytes, how: str = "drop") -> None:
     )
 
 
+def follow(page, link: str) -> None:
+    """Click on a link or a button that leads to another page."""
+    with page.expect_navigation():
+        page.click(link)
+
+
 def shown(page) -> list[int]:
     """The items of the hits that are not hidden, in their order."""
     return [int(e.get_attribute("id").removeprefix("hit-")) for e in page.query_selector_all(HITS)]
@@ -715,29 +721,29 @@ def test_paper_gets_the_results_alone(window):
 def test_it_works_without_script(window, searcher):
     page = window(java_script_enabled=False).open()
     page.fill("#text", "a red thing")
-    page.click(".go")
+    follow(page, ".go")
     assert shown(page) == numbers(searcher.search({"text": "a red thing"}, "image", 24))
     assert "text=a+red+thing" in page.url  # the form's answer has an address
     assert page.inner_text("#status") == f"24 results of {SAMPLES + 1} with image, best first."
     page.check('[name="is.label"][value=red]')
-    page.click("#filters >> text=Apply")
+    follow(page, "#filters >> text=Apply")
     assert shown(page) == numbers(searcher.search({"text": "a red thing"}, "image", 24, where={"label": "red"}))
-    page.click("text=Clear all filters")
-    page.click("text=Show more")
+    follow(page, "text=Clear all filters")
+    follow(page, "text=Show more")
     assert len(shown(page)) == SAMPLES + 1
-    page.click(".hit .like")
+    follow(page, ".hit .like")
     assert page.locator(".chip").count() == 1
-    page.click(".chip [name=drop]")
+    follow(page, ".chip [name=drop]")
     assert page.locator(".chip").count() == 0
     page = page.context.new_page()
     page.goto(page.context.pages[0].url.split("?")[0])
     page.set_input_files("#file", {"name": "red.png", "mimeType": "image/png", "buffer": RED})
     page.check("[name=of][value=audio]", force=True)
-    page.click(".go")
+    follow(page, ".go")
     assert shown(page) == numbers(searcher.search({"image": RED}, "audio", 24))
     page.check("[name=of][value=points]", force=True)  # the file's embedding is in the form
     page.fill("[name=classes]", "bbb, ccc")
-    page.click(".go")
+    follow(page, ".go")
     assert shown(page) == numbers(searcher.search({"image": RED}, "points", 24))
     assert page.locator(".shares > div").count() == 2
     assert page.evaluate("document.querySelector('.turning img').complete")
