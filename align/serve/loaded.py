@@ -15,6 +15,7 @@ from torch import Tensor
 from align.media.medium import Face
 from align.model import JointModel
 from align.page.faces import size
+from align.search.item import Item
 from align.search.searcher import Searcher
 from align.search.where import Where, conditions, parse
 from align.serve.batching import Batcher, as_row
@@ -71,6 +72,13 @@ class Loaded:
         if self.searcher is None:
             raise Refusal(404, self.reason, code="no_index")
         return self.searcher
+
+    def find_item(self, number: int) -> Item:
+        """Return an item by its number. Raises Refusal (404)."""
+        try:
+            return self.need_index().index.items([number])[0]
+        except (KeyError, OverflowError):
+            raise Refusal(404, f"there is no item {number}", code="no_such_item", param="id") from None
 
     def check_modality(self, modality: str) -> None:
         """Raise Refusal (422) for a modality that the model lacks."""

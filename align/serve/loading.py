@@ -17,7 +17,8 @@ from align.search.open import find_index, open_index
 from align.search.searcher import Searcher
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
-from align.serve.service import SEARCHERS, Service
+from align.serve.readers import SEARCHERS
+from align.serve.service import Service
 
 WATCH_SECONDS = 2.0
 log = logging.getLogger("align.serve")

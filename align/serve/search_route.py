@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.search.item import Found
+from align.serve.ask import Ask
 from align.serve.data_uri import read_data_uri
 from align.serve.fields import Fields, Upload, read_request
 from align.serve.items import item_json
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, suggest
 from align.serve.respond import Json
-from align.serve.service import Ask, Service
+from align.serve.service import Service
 
 HOW = ("cosine", "mip", "objective")
 K = 20
