@@ -95,7 +95,7 @@ def evaluate(
             with_=evaluators,
             train=read(split(train)) if train else None,
         )
-    results.protocol |= read_training(Path(model))
+    results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)
     notes = results.protocol["notes"]
     if json:

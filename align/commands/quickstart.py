@@ -109,7 +109,7 @@ def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
         "objects whose captions' parameters (size, color, material, shape) are equal have one group and are hits for "
         "each other; no test combination was trained on; test captions name all four"
     )
-    results.protocol |= read_training(folder)
+    results.protocol.update(read_training(folder))
     write_results(results, folder)
     write_index(results.embeddings, tests, folder / "index", model=fingerprint(model))
     write_page(results, tests, folder, folder, "align quickstart")
