@@ -276,7 +276,7 @@ def test_what_a_file_or_an_index_does_not_hold_is_one_line(place, tmp_path, caps
         ([pairs, "x", "--where", "kid == 1"], "no item has the key 'kid'"),
         ([pairs, "x", "--weights", "text=0"], "every part has weight 0"),
         ([pairs, "x", "--weights", "text=nan"], "a weight is a finite number"),
-        ([pairs, "x", "--minus-text", "x"], "the parts of the query cancel each other"),
+        ([pairs, "x", "--minus-text", "x"], "its parts cancel each other"),
         ([pairs, "--calibrate", place / "shards" / "test-*.tar", "--precision", "1.5"], "a precision is above 0"),
         ([place / "triple", "x", "--minus-audio", place / "0.npy", "--how", "mip"], "-audio alone would turn"),
     ):

@@ -51,7 +51,10 @@ def test_it_is_the_plain_loop(block, k, monkeypatch):
     for some_norm in (None, norm):
         for some_keep in (None, keep, ~keep):  # ~keep is few rows, which are copied together
             found = find_best(query, values, sample, k, norm=some_norm, keep=some_keep)
-            same(found, plain(query, values, sample, k, some_norm, some_keep))
+            expected = plain(query, values, sample, k, some_norm, some_keep)
+            same(found, expected)
+            alone = find_best(query[2:3], values, sample, k, norm=some_norm, keep=some_keep)
+            same(alone, expected[2:3])
 
 
 @pytest.mark.parametrize("d", [7, 64, 100, 256])
@@ -63,6 +66,7 @@ def test_equal_rows_tie_whatever_their_place(d, monkeypatch):
     values[500] = -row
     query = torch.cat([row, tiny_index.random(1, 4, d)])
     scores, samples = find_best(query, values, torch.arange(1000), 20)
+    assert find_best(query[:1], values, torch.arange(1000), 20)[1][0].tolist() == list(range(20))
     assert samples[0].tolist() == list(range(20))
     assert scores[0].unique().numel() == 1
     worse = float(query[1] @ row[0]) < 0

@@ -116,7 +116,9 @@ def test_a_lone_minus_is_not_read_by_a_product(terms):
     assert any("cannot read -audio" in note for note in found.notes)
     same(found, tiny_index.by_loop(table, [], parts, "image", "cosine"))
     for how in ("mip", "objective"):
-        with pytest.raises(ValueError, match=r"-audio alone would turn the whole order round; add another part of audio"):
+        with pytest.raises(
+            ValueError, match=r"-audio alone would turn the whole order round; add another part of audio"
+        ):
             searcher.find(parts, vectors, "image", how=how)
 
 

