@@ -169,6 +169,11 @@ def test_add_looks_for_changes_in_all_sources(place, tmp_path, capsys):
         items = {item.key: item for item in opened.items(opened.numbers().tolist())}
     assert set(items) == {"c", "red/b"}
     assert items["red/b"].label == "red"  # the options of the first build hold
+    with LocalIndex.open(index, write=True) as opened, opened.change() as change:
+        change.about(model={**opened.about["model"], "source": str(tmp_path / "moved")})
+    code, _, err = run(capsys, "add", index, *trust)
+    assert (code, "name it with --model" in err, err.count("\n")) == (1, True, 1)
+    assert run(capsys, "add", index, "--model", place / "looks", *trust)[0] == 0
     code, _, err = run(capsys, "add", tmp_path / "none", more)
     assert (code, "no index in" in err, err.count("\n")) == (1, True, 1)
 

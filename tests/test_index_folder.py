@@ -16,7 +16,7 @@ from align.media import MEDIA
 from align.model import JointModel, Tower
 from align.preprocess import Bytes, Image, Points
 from align.search.building import Options, Work, add_to_index, build_index
-from align.search.building.folder import ALONE, BROKEN, HIDDEN, LINKED, OUTSIDE, UNNAMED, UNREAD, Wanted, scan
+from align.search.building.folder import ALONE, BROKEN, HIDDEN, LINKED, OUTSIDE, REFUSED, UNNAMED, UNREAD, Wanted, scan
 from align.search.local import LocalIndex
 from align.search.members import read_members
 from align.search.where import parse
@@ -147,6 +147,20 @@ def test_what_is_left_out_is_counted_by_suffix_and_reason(folder, tmp_path):
         }
     )
     assert "same" in contents(tmp_path / "i")[0]
+
+
+def test_a_folder_that_may_not_be_read_is_counted(folder, tmp_path, monkeypatch):
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = build(folder, tmp_path / "i")
+    assert report.left["", REFUSED] == 1
+    assert "cats/deep/two" not in contents(tmp_path / "i")[0]
 
 
 def test_every_file_is_in_a_sample_or_counted(folder, tmp_path):

@@ -132,7 +132,11 @@ def add(
         raise Refused(f"{folder} does not name its sources; name shards or a folder", code=2)
     source = model or str(about["model"]["source"])
     with stopping(folder):
-        loaded = weights.load(source)
+        try:
+            loaded = weights.load(source)
+        except FileNotFoundError as error:
+            remedy = "" if model else "; where the index's model is elsewhere now, name it with --model"
+            raise FileNotFoundError(f"{error}{remedy}") from None
         for one in given:
             stored = dict(find_options(roots, root_of(one)))
             options = read_options(_as_list(one), modalities, labels, members, stored)

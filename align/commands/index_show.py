@@ -29,6 +29,7 @@ def show(index: str, /, *, json: bool = False) -> None:
     from rich.text import Text
 
     from align.commands.shown import console, plain
+    from align.commands.sizes import count_text
 
     rows = ", ".join(f"{n} {m}" for m, n in found["modalities"].items())
     print(f"{index}: {found['samples']} samples ({rows}) of {found['dim']} numbers, {in_bytes(found['bytes'])}")
@@ -38,7 +39,7 @@ def show(index: str, /, *, json: bool = False) -> None:
         print(plain(f"  {part}: {origin['source']}, licence {origin['licence']}"))
     for source in found["sources"]:
         options = "".join(f", {name} {say_option(value)}" for name, value in source["options"].items())
-        print(plain(f"source: {source['name']} ({source['n']} {source['kind']}s{options})"))
+        print(plain(f"source: {source['name']} ({count_text(source['n'], source['kind'])}{options})"))
     if found["dead"]:
         print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
     if not found["keys"]:
