@@ -1,11 +1,12 @@
 """The server: search, embeddings and classification over HTTP, and the search page."""
 
 FLOORS = (
-    ("limits", "refusal", "kinds"),
-    ("decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
-    ("decoders", "schemas"),
+    ("ask", "limits", "refusal", "kinds", "schemas"),
+    ("answered", "asked", "readers", "decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
+    ("decoders",),
     ("openapi",),
     ("loaded",),
+    ("files",),
     ("service",),
     ("metrics", "items", "embeddings", "classify", "loading"),
     ("search_route", "guard", "status", "docs"),

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from align.serve import classify, docs, embeddings, items, search_route, status
 from align.serve.guard import Guard
 from align.serve.metrics import Metrics
+from align.serve.page import page_routes
 from align.serve.refusal import Refusal
 from align.serve.respond import refuse
 from align.serve.service import Service
@@ -31,7 +30,7 @@ def make_app(service: Service, *, hosts: Collection[str] = LOOPBACK, token: str 
     """
     metrics = Metrics()
     errors: dict[Any, Any] = {Refusal: _refuse, HTTPException: _refuse_http, Exception: _fail}
-    app = Starlette(routes=[*list_routes(), *_page(service)], exception_handlers=errors)
+    app = Starlette(routes=[*list_routes(), *page_routes(service)], exception_handlers=errors)
     app.router.redirect_slashes = False
     app.state.service, app.state.metrics = service, metrics
     return Guard(app, service, metrics, hosts=hosts, token=token)
@@ -55,12 +54,6 @@ def list_routes() -> list[Route]:
         Route("/docs", docs.docs, methods=["GET"]),
         Route("/docs.css", docs.style, methods=["GET"]),
     ]
-
-
-def _page(service: Service) -> list[BaseRoute]:
-    if find_spec("align.serve.page") is None:
-        return []
-    return import_module("align.serve.page").page_routes(service)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -32,7 +33,7 @@ async def classify(request: Request) -> Response:
     if len(files) + (uri is not None) != 1:
         raise Refusal(422, "give one file: as data, a data URI, or as a form's file", param="data")
     if uri is not None:
-        data, found = read_data_uri(uri, "data")
+        data, found = await asyncio.to_thread(read_data_uri, uri, "data")
         name = name or found
     else:
         field, file = next(iter(files.items()))

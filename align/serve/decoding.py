@@ -91,8 +91,8 @@ def run(connection: Connection, pickled: bytes, memory: int) -> None:
     media = with_named(MEDIA, {m: one.medium for m, one in preprocess.items()})
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of codecs print what they think of a damaged file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = _data_segment() + memory
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if (used := _data_segment()) is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
     connection.send("ready")
     while True:
         try:
@@ -128,10 +128,13 @@ def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
     return Shown(stored.data, media_type(stored.suffix))
 
 
-def _data_segment() -> int:
-    """Return the bytes that RLIMIT_DATA counts of this process."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmData"))
+def _data_segment() -> int | None:
+    """Return the bytes that RLIMIT_DATA counts of this process, or None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData"))
 
 
 __all__ = ["Face", "Failed", "Shown", "Task", "answer", "run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from typing import Any
 
@@ -27,7 +28,7 @@ async def embeddings(request: Request) -> Response:
     fields, _ = await read_request(request, service.limits)
     loaded = service.loaded
     model = fields.text("model", 500)
-    inputs = read_inputs(fields.take("input"), loaded, service.limits)
+    inputs = await asyncio.to_thread(read_inputs, fields.take("input"), loaded, service.limits)
     form = fields.choice("encoding_format", ("float", "base64"), "float")
     dimensions = fields.integer("dimensions", None, 1, loaded.model.dim)
     fields.take("user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, shorten, suggest
 
+LONG = 1 << 16  # bytes of JSON from which other requests should not wait for its reading
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -152,7 +154,8 @@ async def read_request(request: Request, limits: Limits) -> tuple[Fields, dict[s
         return await _read_form(request, limits, kind)
     if kind not in ("application/json", ""):
         raise Refusal(415, f"the body is {shorten(kind)}; send application/json or multipart/form-data")
-    found = parse_json(await request.body())
+    body = await request.body()
+    found = parse_json(body) if len(body) < LONG else await asyncio.to_thread(parse_json, body)
     if not isinstance(found, dict):
         raise Refusal(400, 'the body is a JSON object, as in {"query": "a red cone", "of": "image"}')
     return Fields(found), {}

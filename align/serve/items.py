@@ -13,11 +13,12 @@ from starlette.responses import Response, StreamingResponse
 
 from align.page.faces import face_json
 from align.search.item import Item
+from align.serve.files import Delivery
 from align.serve.kinds import media_type
 from align.serve.members import Member
 from align.serve.refusal import Refusal, shorten
 from align.serve.respond import MEDIA_POLICY, Json
-from align.serve.service import Delivery, Service
+from align.serve.service import Service
 
 SHOWN_CACHE = "private, max-age=60"
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from align.media.medium import Face
 from align.model import JointModel
 from align.page.faces import size
+from align.search.item import Item
 from align.search.searcher import Searcher
 from align.search.where import Where, conditions, parse
 from align.serve.batching import Batcher, as_row
@@ -33,8 +34,8 @@ T = TypeVar("T")
 class Loaded:
     """A model, its index, its decoders and its queue, for the requests of one moment.
 
-    name: of the model, as clients see it. sha256: its fingerprint. searcher: None for a model without an index, for
-    which ``reason`` says so.
+    name: of the model, as clients see it. sha256: its fingerprint. source: its folder, or its name on the hub.
+    searcher: None for a model without an index, for which ``reason`` says so.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Loaded:
         *,
         name: str = "align",
         sha256: str = "",
+        source: str = "",
         reason: str = "this server has a model and no index; start it with: align serve INDEX",
     ):
         self.model, self.searcher, self.name, self.sha256, self.reason = model, searcher, name, sha256, reason
+        self.source = source
         self.created = int(time.time())
         self.limits = limits
         self.decoders = Decoders(model.preprocess, limits)
@@ -69,6 +72,13 @@ class Loaded:
         if self.searcher is None:
             raise Refusal(404, self.reason, code="no_index")
         return self.searcher
+
+    def find_item(self, number: int) -> Item:
+        """Return an item by its number. Raises Refusal (404)."""
+        try:
+            return self.need_index().index.items([number])[0]
+        except (KeyError, OverflowError):
+            raise Refusal(404, f"there is no item {number}", code="no_such_item", param="id") from None
 
     def check_modality(self, modality: str) -> None:
         """Raise Refusal (422) for a modality that the model lacks."""

@@ -17,7 +17,8 @@ from align.search.open import find_index, open_index
 from align.search.searcher import Searcher
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
-from align.serve.service import SEARCHERS, Service
+from align.serve.readers import SEARCHERS
+from align.serve.service import Service
 
 WATCH_SECONDS = 2.0
 log = logging.getLogger("align.serve")
@@ -70,7 +71,7 @@ class Place:
                 prepare(SEARCHERS)
         name = name_model(source)
         reason = f"no index is served, so there is no search; {_advise(self.name)}"
-        loaded = Loaded(model, searcher, limits, name=name, sha256=sha256, reason=reason)
+        loaded = Loaded(model, searcher, limits, name=name, sha256=sha256, source=source, reason=reason)
         try:
             loaded.decoders.start()
         except BaseException:
@@ -78,24 +79,25 @@ class Place:
             raise
         return loaded
 
-    def mark(self) -> tuple[Any, ...]:
+    def mark(self, source: str) -> tuple[Any, ...]:
         """Return marks of the folders that another index or model replaces. Equal marks mean: nothing is new.
+
+        source: of the model that is loaded, see ``Loaded``.
 
         An index that grows in its folder is not among them, because an open index follows it by itself.
         """
         marks: list[Any] = []
         try:
-            folder = find_index(self.name)
-            marks.append(os.stat(folder).st_ino)
-        except OSError:
-            folder = None
-        try:
-            model = locate(self.model or self.name, self.checkpoint) if folder is None or self.model else None
-            if model is not None:
+            marks.append(os.stat(find_index(self.name)).st_ino)
+        except (OSError, ValueError):
+            marks.append(None)
+        if Path(source).exists():  # a model of the hub does not change in its folder
+            try:
+                model = locate(source, self.checkpoint)
                 stat = os.stat(model / "model.safetensors")
                 marks.append((str(model), stat.st_ino, stat.st_mtime_ns))
-        except (OSError, ValueError):
-            pass
+            except (OSError, ValueError):
+                marks.append(None)
         return tuple(marks)
 
     def _load(self, name: str, reason: str = "") -> Any:
@@ -123,7 +125,7 @@ class Reloader:
 
     def __init__(self, place: Place, service: Service):
         self._place, self._service = place, service
-        self._mark = place.mark()
+        self._mark = place.mark(service.loaded.source)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="reload", daemon=True)
@@ -140,7 +142,8 @@ class Reloader:
     def reload(self) -> bool:
         """Load the place anew. Return True where it has taken the old one's place."""
         with self._lock:
-            mark = self._place.mark()
+            source = self._service.loaded.source
+            mark = self._place.mark(source)
             try:
                 loaded = self._place.open(self._service.limits)
             except Exception as error:  # whatever is broken there, the old one goes on
@@ -148,7 +151,8 @@ class Reloader:
                 self._service.trouble = f"{type(error).__name__} while loading; the log says more"
                 log.error("not reloaded, the old model and index stay: %s", " ".join(str(error).split()))
                 return False
-            self._mark, self._service.trouble = mark, ""
+            self._mark = mark if loaded.source == source else self._place.mark(loaded.source)
+            self._service.trouble = ""
             self._service.replace(loaded)
             log.warning("reloaded %s", self._place.name)
             return True
@@ -156,7 +160,7 @@ class Reloader:
     def _watch(self) -> None:
         seen = self._mark
         while not self._stop.wait(self._seconds):
-            mark = self._place.mark()
+            mark = self._place.mark(self._service.loaded.source)
             if mark == self._mark:
                 seen = mark
             elif mark == seen:  # it has been so for two looks: nobody is writing it

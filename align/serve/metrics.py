@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
+from pathlib import Path
 from typing import Any, final
 
 from align.serve.service import Service
@@ -70,8 +72,10 @@ class Metrics:
 
 def resident() -> int:
     """Return the bytes of this process that are in memory."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:  # another system: the most that it was
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _head(name: str, kind: str, about: str) -> list[str]:

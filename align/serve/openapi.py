@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import align
+from align.serve.answered import answer_schemas
+from align.serve.asked import request_schemas
 from align.serve.limits import Limits
-from align.serve.schemas import answer_schemas, ref, request_schemas
+from align.serve.schemas import ref
 
 ABOUT = (
     "One embedding space: ask with words, pictures, sounds and clouds, alone or together, and search among any of "

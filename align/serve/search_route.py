@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.search.item import Found
+from align.serve.ask import Ask
 from align.serve.data_uri import read_data_uri
 from align.serve.fields import Fields, Upload, read_request
 from align.serve.items import item_json
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, suggest
 from align.serve.respond import Json
-from align.serve.service import Ask, Service
+from align.serve.service import Service
 
 HOW = ("cosine", "mip", "objective")
 K = 20
@@ -26,7 +28,7 @@ async def search(request: Request) -> Response:
     service: Service = request.app.state.service
     started = time.perf_counter()
     fields, files = await read_request(request, service.limits)
-    asked = read_search(fields, files, service)
+    asked = await asyncio.to_thread(read_search, fields, files, service)
     found = await service.search(**asked)
     members = await service.members([hit.item for hit in found.hits])
     hits = [

@@ -7,14 +7,9 @@ its place between two requests, and none is dropped.
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -25,48 +20,14 @@ from align.scoring import How
 from align.search.index import Facet
 from align.search.item import Found, Item
 from align.search.parts import Part
-from align.serve.decoding import Shown, Task
-from align.serve.kinds import HEAD, OPAQUE, media_type, shown_type
+from align.serve.ask import Ask
+from align.serve.decoding import Task
+from align.serve.files import Delivery, Form, deliver, draw, list_files
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
-from align.serve.members import Member, Slice, file_name, of_bytes, of_member
-from align.serve.refusal import Refusal, suggest
-
-Form = Literal["original", "shown"]
-T = TypeVar("T")
-SEARCHERS = 4  # threads that read the index
-TRIES = 5
-PAUSE = 0.1  # seconds
-log = logging.getLogger("align.serve")
-
-
-@final
-@dataclass(frozen=True)
-class Ask:
-    """A part of a query as a visitor gives it: a text, a file's bytes, or an item of the index.
-
-    name: of the file. Only its suffix is read, which tells a mesh's format. id: an item, whose stored rows ask.
-    vector: (D,), the embedding that a file has become.
-    """
-
-    modality: str
-    text: str | None = None
-    data: bytes | None = None
-    name: str = ""
-    id: int | None = None
-    weight: float = 1.0
-    vector: Tensor | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Delivery:
-    """A file on its way to a browser. name: for the visitor's disk. inline: it may be shown, not only saved."""
-
-    content: Slice
-    type: str
-    name: str
-    inline: bool
+from align.serve.members import Member
+from align.serve.readers import Readers, repeat
+from align.serve.refusal import Refusal
 
 
 @final
@@ -79,7 +40,7 @@ class Service:
     def __init__(self, loaded: Loaded, limits: Limits):
         self.limits = limits
         self._loaded = loaded
-        self._threads = ThreadPoolExecutor(SEARCHERS, "search")
+        self._readers = Readers()
         self.draining = False
         self.open = 0  # requests that are being answered
         self.trouble = ""  # the reason for which the last reload failed
@@ -98,7 +59,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads and processes."""
-        self._threads.shutdown(wait=False)
+        self._readers.close()
         self._loaded.retire()
 
     @contextmanager
@@ -132,13 +93,13 @@ class Service:
             searcher = loaded.need_index()
             loaded.check_of(of)
             if like is not None:
-                self._number(loaded, like)
+                loaded.find_item(like)
                 more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "fold": fold}
-                return await self._in_thread(lambda: _again(lambda: searcher.like(like, of, k, **more)))
+                return await self._readers.run(lambda: repeat(lambda: searcher.like(like, of, k, **more)))
             vectors = await asyncio.gather(*(self._vector(loaded, part) for part in parts))
             asked = [Part(part.modality, vector, part.weight) for part, vector in zip(parts, vectors, strict=True)]
             more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "text": text, "fold": fold}
-            return await self._in_thread(lambda: _again(lambda: searcher.find(asked, vectors, of, k, **more)))
+            return await self._readers.run(lambda: repeat(lambda: searcher.find(asked, vectors, of, k, **more)))
 
     async def embed(self, modality: str, inputs: Sequence[str | bytes | tuple[bytes, str]]) -> Tensor:
         """Return (n, D) for texts or files. A file is its bytes, or (bytes, name)."""
@@ -171,49 +132,24 @@ class Service:
     async def item(self, number: int) -> Item:
         """Return an item by its number."""
         with self.using() as loaded:
-            return await self._in_thread(lambda: self._number(loaded, number))
+            return await self._readers.run(lambda: loaded.find_item(number))
 
     async def members(self, items: Sequence[Item]) -> list[list[Member]]:
         """Return the files of each item. An item whose files are not at hand has none."""
         with self.using() as loaded:
-            return await self._in_thread(lambda: [self._members(loaded, item) for item in items])
+            return await self._readers.run(lambda: [list_files(loaded, item) for item in items])
 
     async def media(
         self, number: int, modality: str, row: int = 0, *, member: str | None = None, form: Form = "shown"
     ) -> Delivery:
-        """Return a file of an item.
-
-        form: "original", as it is stored, or "shown", in a form that browsers show. That is the file itself, else a
-        picture of WebP or a sound of FLAC. Other media are shown by their ``face``, and come as they are stored.
-        member: its member name, in place of modality and row.
-        """
+        """Return a file of an item, see ``files.deliver``."""
         with self.using() as loaded:
-            item, one = await self._in_thread(lambda: self._find(loaded, number, modality, row, member))
-            name = file_name(item, one)
-            content = of_member(one)
-            if form == "original":
-                type = media_type(one.suffix)
-                return Delivery(content, type, name, inline=type != OPAQUE)
-            head = await self._in_thread(lambda: b"".join(content.read(0, min(HEAD, content.size))))
-            if type := shown_type(head, one.suffix):
-                return Delivery(content, type, name, inline=True)
-            shown: Shown | None = await loaded.decoders.decode(await self._task("shown", one, content))
-            if shown is None:
-                return Delivery(content, media_type(one.suffix), name, inline=False)
-            return Delivery(of_bytes(shown.data), shown.type, name, inline=True)
+            return await deliver(loaded, self._readers, number, modality, row, member=member, form=form)
 
     async def face(self, number: int, modality: str, row: int = 0) -> Face | None:
         """Return a file of an item made small for a page, or None for one that cannot be shown."""
         with self.using() as loaded:
-            _, one = await self._in_thread(lambda: self._find(loaded, number, modality, row, None))
-            content = of_member(one)
-            key = (content.tag, one.modality)
-            if (kept := loaded.faces.get(key)) is not None:
-                return kept
-            face: Face | None = await loaded.decoders.decode(await self._task("face", one, content))
-            if face is not None:
-                loaded.faces.put(key, face)
-            return face
+            return await draw(loaded, self._readers, number, modality, row)
 
     async def read(self, modality: str, data: bytes, name: str = "") -> Face | None:
         """Return a visitor's file made small for a page, after it was decoded as for a search."""
@@ -225,23 +161,23 @@ class Service:
         """Return the keys that a filter can name, with counts, among the items that ``where`` lets through."""
         with self.using() as loaded:
             searcher = loaded.need_index()
-            return await self._in_thread(lambda: searcher.index.facets(loaded.parse(where), values=values))
+            return await self._readers.run(lambda: searcher.index.facets(loaded.parse(where), values=values))
 
     async def counts(self, where: Mapping[str, Any] | None = None) -> dict[str, int]:
         """Return modality -> the number of items with rows of it, of those that ``where`` lets through."""
         with self.using() as loaded:
             index = loaded.need_index().index
             tree = loaded.parse(where)
-            return await self._in_thread(lambda: {m: index.count(m, tree) for m in index.modalities})
+            return await self._readers.run(lambda: {m: index.count(m, tree) for m in index.modalities})
 
     async def examples(self, each: int = 1) -> dict[str, list[int]]:
         """Return modality -> numbers of items that have rows of it, evenly spread over the index."""
         with self.using() as loaded:
-            return await self._in_thread(lambda: loaded.examples(each))
+            return await self._readers.run(lambda: loaded.examples(each))
 
     async def _vector(self, loaded: Loaded, part: Ask) -> Tensor:
         if part.id is not None:
-            return await self._in_thread(lambda: self._read_stored(loaded, part.modality, part.id or 0))
+            return await self._readers.run(lambda: self._read_stored(loaded, part.modality, part.id or 0))
         if part.text is not None:
             return (await self._embed(loaded, part.modality, [part.text]))[0]
         if part.data is not None:
@@ -256,7 +192,7 @@ class Service:
 
     def _read_stored(self, loaded: Loaded, modality: str, number: int) -> Tensor:
         """Return the mean of an item's unit rows of a modality: (D,)."""
-        self._number(loaded, number)
+        loaded.find_item(number)
         index = loaded.need_index().index
         loaded.check_of(modality)
         rows = index.rows(modality, [number]).values
@@ -269,67 +205,3 @@ class Service:
         loaded.check_modality(modality)
         rows = await asyncio.gather(*(loaded.row(modality, one) for one in inputs))
         return await loaded.batcher.embed(modality, rows)
-
-    def _number(self, loaded: Loaded, number: int) -> Item:
-        try:
-            return loaded.need_index().index.items([number])[0]
-        except (KeyError, OverflowError):
-            raise Refusal(404, f"there is no item {number}", code="no_such_item", param="id") from None
-
-    def _members(self, loaded: Loaded, item: Item) -> list[Member]:
-        try:
-            return loaded.members.list_members(item)
-        except Refusal:
-            return []
-
-    def _find(self, loaded: Loaded, number: int, modality: str, row: int, member: str | None) -> tuple[Item, Member]:
-        item = self._number(loaded, number)
-        found = loaded.members.list_members(item)
-        for one in found:
-            if (one.modality, one.row) == (modality, row) if member is None else one.name == member:
-                return item, one
-        names = [one.name for one in found] if member else list(dict.fromkeys(one.modality for one in found))
-        wanted = member or (modality if row == 0 else f"{modality} {row}")
-        raise Refusal(404, f"item {number} has no {wanted[:60]!r}; {suggest(wanted, names)}", code="no_such_file")
-
-    async def _task(self, kind: str, member: Member, content: Slice) -> Task:
-        if member.size < 0:  # a file of its own, which may have others beside it
-            return Task(kind, member.modality, member.suffix, member.path)
-        data = await self._in_thread(lambda: b"".join(content.read()))
-        return Task(kind, member.modality, member.suffix, data)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work. An error of the search's (ValueError) becomes a 422, one of the disk's a 503."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except ValueError as error:
-            damaged = " damaged" in str(error)
-            raise Refusal(503 if damaged else 422, hide_paths(str(error))) from None
-        except OSError as error:
-            log.error("the index cannot be read: %s", error)
-            raise Refusal(503, "the index cannot be read; the server's log says why", retry=5) from None
-
-
-def hide_paths(text: str) -> str:
-    """Return a message with the names of files and folders in place of their paths.
-
-    >>> hide_paths("/home/me/idx/segments/1.x is damaged")
-    '1.x is damaged'
-    """
-    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"]+/)*([^\s/:'\"]+)", r"\1", text)
-
-
-def _again(work: Callable[[], T]) -> T:
-    """Return work's value, for work that meets a writer.
-
-    It is done again where an item that it found has been deleted meanwhile (KeyError), and in the moment in which
-    another index takes the folder's place (OSError).
-    """
-    for _ in range(TRIES - 1):
-        try:
-            return work()
-        except KeyError:
-            continue
-        except OSError:
-            time.sleep(PAUSE)
-    return work()
