@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +177,14 @@ def test_nothing_is_kept_where_no_sample_comes_twice(pattern):
         assert load(shards, **options)._pieces.kept is not None
 
 
+def look_up(kept: Kept | None, number: int) -> Any:
+    """What is kept of a sample, which must be there."""
+    assert kept is not None
+    found = kept.get(number)
+    assert found is not None
+    return found
+
+
 def opening(**rows) -> Opening:
     return Opening("key", "shard", "name", {"label": [1, "b"]}, 7, 0.5, [], [Bad("json/weight", "shard", "key")], rows)
 
@@ -189,8 +198,7 @@ def test_an_opening_comes_back_as_it_was():
         a=[*rows, Bad("a/cut", "shard", "key", "m.9.npy")], b=[OpenRow(b"bytes", False, False, "b.wav")], c=[]
     )
     kept.put(1, given)
-    found = kept.get(1)
-    assert found is not None
+    found = look_up(kept, 1)
     assert found[:6] == given[:6]
     assert (found.unread, found.bad, found.rows["b"], found.rows["c"]) == ([], given.bad, given.rows["b"], [])
     for a, b in zip(found.rows["a"], given.rows["a"], strict=True):
@@ -199,12 +207,8 @@ def test_an_opening_comes_back_as_it_was():
             continue
         assert torch.equal(a.data, b.data)
         assert (a.data.stride(), a.data.dtype, a[1:]) == (b.data.stride(), b.data.dtype, b[1:])
-    first = found.rows["a"][0]
-    assert isinstance(first, OpenRow)
-    first.data.zero_()  # a copy
-    again = kept.get(1)
-    assert again is not None
-    assert torch.equal(again.rows["a"][0].data, tensors[0])  # pyright: ignore[reportAttributeAccessIssue]
+    found.rows["a"][0].data.zero_()  # a copy
+    assert torch.equal(look_up(kept, 1).rows["a"][0].data, tensors[0])
     assert kept.get(0) is None
 
 
@@ -219,7 +223,7 @@ def test_the_budget_holds_and_the_rest_is_not_kept():
     assert LOOK + 5 < len(found) < 100
     assert not kept.off
     for i in found[LOOK:]:
-        assert kept.get(i).rows["a"][0].data.eq(i).all()
+        assert look_up(kept, i).rows["a"][0].data.eq(i).all()
 
 
 def test_a_shard_out_of_reach_is_asked_again():
@@ -227,7 +231,7 @@ def test_a_shard_out_of_reach_is_asked_again():
     kept.put(0, opening(a=[])._replace(unread=[Bad("shard/unreachable", "s", "k")]))
     kept.put(1, opening(a=[])._replace(unread=[Bad("image/checksum", "s", "k", "image.png")]))
     assert kept.get(0) is None
-    assert kept.get(1).unread == [Bad("image/checksum", "s", "k", "image.png")]
+    assert look_up(kept, 1).unread == [Bad("image/checksum", "s", "k", "image.png")]
 
 
 def test_a_spawned_worker_begins_with_its_share(monkeypatch):
@@ -272,7 +276,7 @@ def test_a_preprocess_with_a_way_of_its_own(pattern):
         Loader(Shards(pattern, max_bad=1), mine, batch=8, train=True, steps=14, keep=keep) for keep in (0, 4 * MIB)
     )
     check_equal(one, two)
-    found = two._pieces.kept.get(0)
+    found = look_up(two._pieces.kept, 0)
     assert [row.kept for row in found.rows["text"] if isinstance(row, OpenRow)] == [False] * len(found.rows["text"])
 
 
