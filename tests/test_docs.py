@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from made_folder import make_folder
 from quick import small_run
-from written import Reader, environment, read_blocks, root, run
+from written import Reader, environment, read_blocks, root, run, run_here
 
 pages = sorted((root / "docs").glob("*.md"))
 with_shell = [page for page in pages if read_blocks(page, "bash")]
@@ -56,10 +56,11 @@ def test_every_block_runs(page, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in with_shell if page.stem != "training"], ids=lambda page: page.stem)
 def test_every_command_runs(page, tmp_path):
+    """With the small run, whose scores are poor: nine of ten hits are never right."""
     prepare(tmp_path)
     with Reader(tmp_path) as reader:
         for block in read_blocks(page, "bash", "python"):
-            reader.type(block)
+            reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.3")))
 
 
 @pytest.mark.slow
@@ -79,7 +80,8 @@ def test_the_commands_for_own_data_run(tmp_path, real_data):
     fewer = {"align train": " --trainer.max_steps 2 --data.workers 0", "python data": " --train 600 --test 60"}
     page = root / "docs" / "training.md"
     for line in (line.split("#")[0].strip() for block in read_blocks(page, "bash") for line in block.commands):
-        assert run(line + fewer.get(line[:11], ""), tmp_path).strip()
+        typed = line + fewer.get(line[:11], "")
+        assert (run_here(typed, tmp_path) if line.startswith("align") else run(typed, tmp_path)).strip()
     assert (tmp_path / "runs/digits/report.html").exists()
 
 

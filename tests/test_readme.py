@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from quick import small_run
-from written import Reader, read_blocks, root, run
+from written import Reader, read_blocks, root, run, run_here
 
 from align.commands import commands
 
@@ -83,7 +83,7 @@ def test_a_script_runs(i, folder):
     if "image files" in scripts[i]:
         arguments = ["runs/quickstart", *sorted(map(str, (folder / "runs/quickstart/examples").glob("*.image.png")))]
     else:
-        run(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
+        run_here(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
         arguments = ["idx", "a red glass torus"]
     printed = run([sys.executable, "script.py", *arguments], folder)
     assert len(printed.splitlines()) >= 8
@@ -101,7 +101,7 @@ def test_its_training_is_that_of_the_page():
 @pytest.mark.slow
 def test_the_quickstart_commands_run(folder):
     for command in (line for line in lines if "quickstart" in line or "idx" in line):
-        assert run(command, folder).strip()
+        assert run_here(command, folder).strip()
     assert any((folder / "found").iterdir())
 
 
