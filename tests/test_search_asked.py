@@ -165,6 +165,7 @@ def test_likeness_is_the_mean_of_the_samples_rows(asked):
     found = searcher.like(numbers[several], "image", 99)
     order = sorted(best.keys() - {several}, key=lambda key: (-float(torch.tensor(best[key]).float()), key))
     assert [h.item.key for h in found.hits] == order
+    assert [h.score for h in found.hits] == pytest.approx([best[key] for key in order], abs=1e-5)
     assert [h.rank for h in found.hits] == list(range(1, len(best)))
     assert len(searcher.like(numbers[several], "image", 5).hits) == 5
 
