@@ -139,6 +139,14 @@ def test_a_shard_that_changed_replaces_its_samples(shards, tmp_path):
     assert len(table(tmp_path / "i")) == 7
 
 
+def test_a_shard_of_equal_sizes_is_another_one(tmp_path):
+    for caption in (b"bbb", b"ccc"):
+        tiny_space.write_tar(tmp_path / "s" / "test-0.tar", {"a": {"text.txt": caption}})
+        os.utime(tmp_path / "s" / "test-0.tar", ns=(1, len(caption) + caption[0]))
+        build(tmp_path / "s", tmp_path / "i")
+        assert [captions for captions, *_ in table(tmp_path / "i").values()] == [[caption.decode()]]
+
+
 def test_shards_that_a_shell_has_named_one_by_one(shards, tmp_path):
     """The same command, `s/test-*.tar` without quotes, when there are more shards and then fewer."""
     out = tmp_path / "i"
