@@ -25,6 +25,7 @@ from align.commands import main
 from align.search.item import Item
 from align.search.local import LocalIndex
 from align.serve.loading import Place, Reloader, name_model
+from align.serve.server import bind
 
 ALLOW = ("served", "tiny_space")
 
@@ -122,6 +123,12 @@ def test_a_models_name_has_no_folder(tmp_path):
     assert name_model("/home/me/runs/birds") == "birds"
     assert name_model("/home/me/runs/birds/checkpoints/step-00000100") == "birds"
     assert name_model("open_clip:ViT-B-32/laion2b_s34b_b79k") == "open_clip:ViT-B-32/laion2b_s34b_b79k"
+
+
+def test_answers_do_not_wait_for_a_full_segment():
+    """asyncio sets TCP_NODELAY on connections of a listening socket that names TCP; without it an answer takes 40 ms."""
+    with bind("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 # The process

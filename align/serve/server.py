@@ -166,7 +166,7 @@ def _in_main_thread() -> bool:
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket. Port 0 takes a free one. Raises OSError where the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY by this protocol
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
