@@ -9,7 +9,9 @@ import re
 import shutil
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Error, sync_playwright
@@ -628,6 +630,8 @@ def test_a_slow_answer_shows_progress_and_a_newer_one_wins(page, served, monkeyp
         return await search(self, parts, *args, **options)
 
     monkeypatch.setattr(type(service), "search", slow)
+    ended = []
+    page.on("requestfailed", lambda request: ended.append(request.url))
     page.fill("#text", "slow")
     page.press("#text", "Enter")
     page.wait_for_selector("#progress:not([hidden])")
@@ -635,6 +639,7 @@ def test_a_slow_answer_shows_progress_and_a_newer_one_wins(page, served, monkeyp
     assert page.inner_text("#status") == "Searching…"
     ask(page, "a blue thing")
     page.wait_for_timeout(1500)
+    assert ["text=slow" in address for address in ended] == [True]
     assert shown(page) == numbers(searcher.search({"text": "a blue thing"}, "image", 24))
     assert page.is_hidden("#progress")
     assert page.get_attribute("#found", "aria-busy") is None
@@ -819,3 +824,35 @@ def test_time_of_the_search_is_stated(page):
     wall = time.perf_counter() - start
     number, unit = page.inner_text("#time").split()
     assert float(number) * {"ms": 0.001, "s": 1}[unit] <= wall
+
+
+@pytest.mark.slow
+def test_the_readmes_picture_is_small(url):
+    import runpy
+
+    from PIL import Image
+
+    draw = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_picture.py"))["draw"]
+    with ThreadPoolExecutor(1) as pool:  # this thread has a browser's loop already
+        drawn = pool.submit(draw, url).result()
+    assert len(drawn) <= 200_000
+    assert Image.open(io.BytesIO(drawn)).size[0] >= 1000
+    assert (Path(__file__).parents[1] / "docs" / "search-page.png").stat().st_size <= 200_000
+
+
+@pytest.mark.slow
+def test_an_empty_index_says_so(browser, tmp_path):
+    from served import model
+
+    from align.embedding import fingerprint
+    from align.search.local import LocalIndex
+    from align.search.searcher import Searcher
+    from align.serve.loaded import Loaded
+
+    made = model()
+    about = {"dim": 8, "model": {"source": "tiny", "sha256": fingerprint(made)}}
+    loaded = Loaded(made, Searcher(LocalIndex.create(tmp_path / "index", about), made), LIMITS)
+    with serving(loaded, LIMITS) as (url, _):
+        one = Window(browser, url)
+        assert "align index add" in one.open().inner_text(".problem:not([hidden])")
+        one.context.close()

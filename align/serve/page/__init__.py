@@ -6,7 +6,8 @@ __all__ = ["page_routes"]
 
 FLOORS = (
     ("filters", "trouble"),
-    ("query", "space"),
+    ("space", "vector"),
+    ("query",),
     ("looks", "reply"),
     ("view", "kit", "take"),
     ("classes", "item"),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 from urllib.parse import urlencode
 
-import numpy as np
-
 from align.serve.page.filters import Filter, read_filters, write_filters
 from align.serve.page.trouble import Trouble
+from align.serve.page.vector import read_vector, write_vector
 
 Fields = Sequence[tuple[str, Any]]
 """Names and values of a form in the order of the document."""
@@ -109,7 +107,7 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
                 data, label = value
                 parts.append(Asked("file", "", data, name=label))
             case "vector":
-                modality, label, vector = _read_vector(value)
+                modality, label, vector = read_vector(value)
                 parts.append(Asked("vector", modality, vector, 1.0, label))
             case "as":
                 for i in new:
@@ -136,6 +134,8 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
     if len(parts) > PARTS:
         raise Trouble(f"A query has at most {PARTS} parts; this one has {len(parts)}.", "parts")
     of = last.get("of") or (among[0] if among else "")
+    if not among:
+        raise Trouble("The index is empty; `align index add` fills it.", status=404)
     if of not in among:
         raise Trouble(f"The index has no {of!r} to look among; it has {_list(among)}.", "of")
     threshold = last.get("threshold") or ""
@@ -162,7 +162,7 @@ def write_fields(query: Query, *, files: bool = True) -> list[tuple[str, str]]:
             case "item":
                 fields.append(("item", f"{part.modality}:{part.value}"))
             case "vector" if files:
-                fields.append(("vector", write_vector(part)))
+                fields.append(("vector", write_vector(part.modality, part.value, part.name)))
             case _:
                 continue
         if weighted:
@@ -177,24 +177,6 @@ def write_fields(query: Query, *, files: bool = True) -> list[tuple[str, str]]:
     if query.k != FIRST:
         fields.append(("k", str(query.k)))
     return fields
-
-
-def write_vector(part: Asked) -> str:
-    """Return the field of an embedding: its modality, its file's name, and float16 in base64."""
-    numbers = urlsafe_b64encode(np.asarray(part.value, "<f2").tobytes()).decode()
-    return f"{part.modality}:{numbers}:{part.name}"
-
-
-def _read_vector(value: str) -> tuple[str, str, np.ndarray]:
-    modality, _, rest = value.partition(":")
-    numbers, _, name = rest.partition(":")
-    try:
-        vector = np.frombuffer(urlsafe_b64decode(numbers), "<f2").astype(np.float32)
-    except ValueError:
-        raise Trouble("A file of this query was lost; add it again.", "parts") from None
-    if not vector.size or not np.isfinite(vector).all():
-        raise Trouble("A file of this query was lost; add it again.", "parts")
-    return modality, name, vector
 
 
 def _read_item(value: str) -> tuple[str, int]:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.page.templates import environment
-from align.serve.page.query import Fields, write_vector
+from align.serve.page.query import Fields
 from align.serve.page.trouble import Trouble
+from align.serve.page.vector import write_vector
 
 POLICY = "; ".join(
     f"{name} {value}"

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from align.data.labels import in_words
 from align.search.item import Found, Hit, Item
 from align.serve.page.looks import Look, find_look
-from align.serve.page.query import Asked, Query, write_vector
+from align.serve.page.query import Asked, Query
 from align.serve.page.space import Space
+from align.serve.page.vector import write_vector
 
 SAME = 12  # folded samples that a card shows
 
@@ -146,7 +147,7 @@ async def make_chips(query: Query, space: Space) -> tuple[Asked | None, list[Chi
                 look, title = await find_look(space, part.value, item, part.modality), name_item(item)
                 value = f"{part.modality}:{part.value}"
             case "vector":
-                value = write_vector(part)
+                value = write_vector(part.modality, part.value, part.name)
             case _:
                 title = value
         field = "text" if part.form == "words" else part.form
