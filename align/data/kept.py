@@ -203,4 +203,6 @@ def _read(memory: mmap.mmap, begin: int, length: int) -> Opening:
         return OpenRow(x.as_strided(shape, stride), *row[1:])
 
     opened = {m: [full(row) for row in each] for m, each in rows.items()}
-    return Opening(*first, [Bad(*x) for x in unread], [Bad(*x) for x in faults], opened)
+    key, shard, source, label, group, weight = first
+    found, faulty = [Bad(*x) for x in unread], [Bad(*x) for x in faults]
+    return Opening(key, shard, source, label, group, weight, found, faulty, opened)

@@ -21,7 +21,7 @@ ENTRIES = 2**16
 class Anchors(NamedTuple):
     """The anchors of one side, each (n,). Without a positive ``every`` and ``right`` are finite and mean nothing."""
 
-    count: Tensor  # positives
+    positives: Tensor  # how many
     every: Tensor  # log Σ exp over the candidates
     right: Tensor  # the positives' logits, read as ``Positives`` says
 
