@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from align.search.item import Found
+from align.serve.ask import Ask
 from align.serve.page.classes import Guess, guess_class
 from align.serve.page.filters import Panel, make_panels, make_where
 from align.serve.page.query import Asked, Query
 from align.serve.page.space import Space
 from align.serve.page.trouble import Trouble
-from align.serve.service import Ask
 
 
 async def embed_files(query: Query, space: Space) -> Query:

@@ -16,9 +16,10 @@ from align.media.choice import with_named
 from align.media.medium import Face, Medium
 from align.search.index import Facet
 from align.search.item import Found, Item
+from align.serve.ask import Ask
 from align.serve.page.trouble import Trouble
 from align.serve.refusal import Refusal
-from align.serve.service import Ask, Service
+from align.serve.service import Service
 
 PLACES = {"parts": "parts", "modality": "parts", "id": "parts", "where": "filters", "of": "of", "classes": "classes"}
 """Fields of the API by the places of the page's sentences."""
