@@ -60,7 +60,7 @@ def test_every_command_runs(page, tmp_path):
     prepare(tmp_path)
     with Reader(tmp_path) as reader:
         for block in read_blocks(page, "bash", "python"):
-            reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.3")))
+            reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.05")))
 
 
 @pytest.mark.slow
