@@ -122,6 +122,8 @@ def _read(value: Any, connection: Connection, most: int) -> Any:
 
 def _check(face: Face) -> Face:
     """Return a face whose element and type a page knows. Raises ValueError for another."""
+    if not isinstance(face.more, dict):
+        raise ValueError("it is no face")
     typed = face.more.get("type") if face.element in ("picture", "sound") else TYPES[0]
     if face.element not in get_args(Element) or not cast(Any, typed).startswith(TYPES):
         raise ValueError("it is no face")

@@ -26,7 +26,7 @@ class Member(NamedTuple):
     """A file of an item.
 
     row: its number among the files of its modality in this item. size: -1 for a file of its own, until it is opened.
-    root: the indexed folder of such a file, which its links stay within.
+    root: the indexed folder of such a file, which a link stays within. "": the folder that the file is in.
     """
 
     modality: str
@@ -83,10 +83,10 @@ def of_member(member: Member) -> Slice:
     """
     try:
         stat = member.path.stat()
-        real = os.path.realpath(member.path, strict=True)
+        inside = member.size >= 0 or _is_inside(member.path, member.root or member.path.parent)
     except (OSError, ValueError):
         raise Refusal(404, f"the file of this item is gone ({member.path.name})", code="file_gone") from None
-    if not S_ISREG(stat.st_mode) or not real.startswith(member.root):
+    if not S_ISREG(stat.st_mode) or not inside:
         raise Refusal(404, f"{member.path.name} is no longer the file that was indexed", code="file_gone")
     size = member.size if member.size >= 0 else stat.st_size
     mark = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}-{member.offset}-{size}"
@@ -158,13 +158,17 @@ class Members:
 
 
 def _root(item: Item) -> str:
-    """Return the indexed folder with its last slash, or "" for a sample of a shard.
+    """Return the indexed folder, or "" where an item does not tell it.
 
     A key is the path of a sample's files below the folder, without a suffix.
     """
     first = str(item.source.get("file") or "")
-    end = first.rfind(f"/{item.key}.")
-    return first[: end + 1] if end >= 0 else ""
+    return first[: max(0, first.rfind(f"/{item.key}."))]
+
+
+def _is_inside(path: Path, folder: str | Path) -> bool:
+    real = os.path.realpath(folder)
+    return os.path.commonpath([real, os.path.realpath(path, strict=True)]) == real
 
 
 def file_name(item: Item, member: Member) -> str:

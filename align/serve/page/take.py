@@ -9,6 +9,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator
+from typing import IO
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -63,6 +64,25 @@ def _plain(cell: object) -> object:
 
 async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+    try:
+        await _fill(file, hits, space)
+    except BaseException:
+        file.close()
+        raise
+    size = file.tell()
+    file.seek(0)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        with file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    headers = {**_name_file("found-000000.tar"), "content-length": str(size)}
+    return StreamingResponse(pieces(), headers=headers, media_type="application/x-tar")
+
+
+async def _fill(file: IO[bytes], hits: list[tuple[int, float]], space: Space) -> None:
+    """Write the samples to a shard. Raises Trouble for one whose files are gone."""
     items = await space.items([number for number, _ in hits])
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for place, ((number, _), item) in enumerate(zip(hits, items, strict=True)):
@@ -79,16 +99,6 @@ async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
                 entry = tarfile.TarInfo(f"{key}.{name}")
                 entry.size = len(content)
                 await run_in_threadpool(tar.addfile, entry, io.BytesIO(content))
-    size = file.tell()
-    file.seek(0)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        with file:
-            while piece := file.read(PIECE):
-                yield piece
-
-    headers = {**_name_file("found-000000.tar"), "content-length": str(size)}
-    return StreamingResponse(pieces(), headers=headers, media_type="application/x-tar")
 
 
 def _name_sample(key: str) -> str:
