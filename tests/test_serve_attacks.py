@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import tarfile
 import threading
@@ -285,6 +286,18 @@ def test_a_face_of_numpys_numbers_arrives_plain():
     ours, theirs = multiprocessing.Pipe()
     send(theirs, Face("drawing", [[(np.float32(1), np.int64(2))], np.ones((1, 2))], {"n": np.float64(3)}))
     assert receive(ours, 1 << 20) == Face("drawing", [[[1.0, 2]], [[1.0, 1.0]]], {"n": 3.0})
+
+
+def test_a_decoder_that_was_killed_between_two_files_harms_none(served):
+    client, service = served
+    before = service.loaded.decoders.restarts
+    for process in list(service.loaded.decoders._all):
+        os.kill(process._process.pid, signal.SIGKILL)
+        process._process.join(10)
+    for _ in range(2):
+        answer = client.post("/v1/search", files={"image": ("a.png", picture((9, 200, 9)))}, data={"of": "image"})
+        assert answer.status_code == 200, answer.text
+    assert service.loaded.decoders.restarts == before + 1
 
 
 # Clients that do not read
