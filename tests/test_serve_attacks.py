@@ -89,6 +89,40 @@ def test_five_thousand_digits_are_no_failure(client, path, status):
     assert client.get(path).status_code == status
 
 
+# Forms
+
+
+@pytest.mark.parametrize("path", ["/", "/take", "/v1/search"])
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "base64", "utf-16", "x" * 2000])
+@pytest.mark.parametrize("part", ['name="text"', 'name="file"', "name=\"file\"; filename*=idna''%ff", 'name="a'])
+def test_a_form_in_any_character_set_is_no_failure(client, path, charset, part):
+    body = f"--b\r\nContent-Disposition: form-data; {part}\r\n\r\n".encode() + b"\xff\xfe\xff\r\n--b--\r\n"
+    type = f"multipart/form-data; boundary=b; charset={charset}"
+    assert client.post(path, content=body, headers={"content-type": type}).status_code < 500
+
+
+def test_a_file_that_is_no_file_is_nothing(client):
+    assert client.get("/?file=abc&text=red&of=image").status_code == 200
+    assert client.post("/", data={"file": "abc", "text": "red", "of": "image"}).status_code == 303
+    assert client.post("/", data={"text": "red"}, files={"text": ("a.png", b"x")}).status_code == 303
+    assert client.post("/take", data={"chosen": "1:1"}, files={"chosen": ("a.png", b"x")}).status_code == 200
+
+
+def test_an_upload_to_the_page_stays_in_memory(client, monkeypatch):
+    import tempfile
+
+    made: list[object] = []
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **options: made.append(args) or 1 / 0)
+    monkeypatch.setattr(tempfile, "_TemporaryFileWrapper", None)
+    large = picture((9, 9, 9), 900, "BMP")
+    assert len(large) > 2 << 20
+    files = {"file": ("a.bmp", large)}
+    answer = client.post("/", files=files, data={"of": "image"}, headers={"x-part": "results"})
+    assert (answer.status_code, made) == (200, [])
+    assert client.post("/v1/search", files={"image": ("a.bmp", large)}, data={"of": "image"}).status_code == 200
+    assert made == []
+
+
 # Bodies that grow while they are read
 
 
