@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 from align.preprocess.base import Preprocess
-from align.serve.decoding import Failed, Task, run
+from align.serve.channel import READY, Failed, receive
+from align.serve.decoding import Task, run
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 
@@ -91,15 +92,22 @@ class Decoders:
         return process
 
     def _ask(self, task: Task) -> Any:
-        if getattr(self._local, "process", None) is None:
-            self._local.process = self._new()
-        process: _Process = self._local.process
+        process: _Process | None = getattr(self._local, "process", None)
+        if process is not None and process.has_ended:  # between two files, so that this one is not to blame
+            self._drop(process)
+            process = None
+        if process is None:
+            process = self._local.process = self._new()
         found = process.ask(task, self._limits.decode_seconds)
         if not process.alive:
-            self._all.discard(process)
-            self._local.process = None
-            self.restarts += 1
+            self._drop(process)
         return found
+
+    def _drop(self, process: _Process) -> None:
+        process.end()
+        self._all.discard(process)
+        self._local.process = None
+        self.restarts += 1
 
 
 class _Process:
@@ -108,10 +116,11 @@ class _Process:
     def __init__(self, pickled: bytes, memory: int):
         context = multiprocessing.get_context("forkserver")  # forking this process, with its threads, is not safe
         self._pipe, other = context.Pipe()
+        self._most = memory  # bytes of a part of an answer
         self._process = context.Process(target=run, args=(other, pickled, memory), daemon=True, name="align-decoder")
         self._process.start()
         other.close()
-        self.alive = self._pipe.poll(START_SECONDS) and self._take() == "ready"
+        self.alive = self._pipe.poll(START_SECONDS) and self._take() == READY
 
     def ask(self, task: Task, seconds: float) -> Any:
         """Return the answer, or ``Failed`` where the process crashed or took too long. It is not alive then."""
@@ -131,6 +140,11 @@ class _Process:
         self.end()
         return found or Failed("crashed", "its decoder stopped")
 
+    @property
+    def has_ended(self) -> bool:
+        """True where the process is gone, as after the system has killed it for want of memory."""
+        return not self._process.is_alive()
+
     def end(self) -> None:
         """Kill the process."""
         self.alive = False
@@ -141,6 +155,6 @@ class _Process:
     def _take(self) -> Any:
         """Return the next answer, or this object where the process is gone."""
         try:
-            return self._pipe.recv()
-        except (EOFError, OSError):
+            return receive(self._pipe, self._most)
+        except (EOFError, OSError, ValueError):
             return self
