@@ -766,6 +766,8 @@ PAGES = [
     "?text=x&of=text",
     "item/3",
     "?text=x&of=smell",
+    "docs",
+    "nowhere",
 ]
 
 
@@ -952,8 +954,32 @@ def test_filters_leave_a_narrow_page_to_the_results(window):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [(30, 900), (900, 30), (1, 1)])
+def test_a_picture_of_any_shape_is_seen_whole(page, size):
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", size, (250, 10, 10)).save(out, "PNG")
+    page.route("**/look/*/image/*", lambda route: route.fulfill(body=out.getvalue(), content_type="image/png"))
+    page.route("**/media/image*", lambda route: route.fulfill(body=out.getvalue(), content_type="image/png"))
+    for address, place in (("?item=image:3&of=image", ".hit .picture"), ("item/3", ".picture")):
+        page.goto(f"{page.url.split('?')[0]}{address}")
+        until(page, "(place) => document.querySelector(place).naturalWidth === %d" % size[0], arg=place)
+        edges = page.evaluate(
+            '''(place) => {
+                const img = document.querySelector(place), inner = img.getBoundingClientRect();
+                const outer = img.parentElement.getBoundingClientRect();
+                return [inner.top - outer.top, outer.bottom - inner.bottom, inner.left - outer.left, inner.height];
+            }''',
+            place,
+        )
+        assert min(edges) >= 0, (address, edges)
+        assert page.evaluate("(place) => getComputedStyle(document.querySelector(place)).objectFit", place) == "contain"
+
+
+@pytest.mark.slow
 def test_captions_of_every_script_keep_their_direction(page):
-    ask(page, "שלום")
+    ask(page, "red")
     assert page.get_attribute("#text", "dir") == "auto"
     assert page.get_attribute(".hit h2 a", "dir") == "auto"
     page.click("#more-words")
@@ -967,6 +993,30 @@ def test_a_cloud_that_cannot_be_drawn_says_so(page):
     with answered(page):
         page.check("input[name=of][value=points]", force=True)
     until(page, "document.querySelector('.hit .turning').textContent === 'cannot be shown'")
+
+
+@pytest.mark.slow
+def test_a_browser_without_the_token_gets_a_page_that_asks_for_it(browser, tmp_path):
+    from served import model
+
+    from align.serve.loaded import Loaded
+
+    with serving(Loaded(model(), None, LIMITS), LIMITS, token="open sesame") as (url, _):
+        one = Window(browser, url)
+        page = one.open()
+        assert page.inner_text("h1") == "This server asks for its token"
+        assert page.evaluate("getComputedStyle(document.querySelector('.refused')).maxWidth") == "560px"
+        page.fill("#token", "wrong")
+        follow(page, "button")
+        page.fill("#token", "open sesame")
+        follow(page, "button")
+        assert page.url == f"{url}/"
+        assert page.is_visible("#ask")
+        assert "no index" in page.inner_text(".problem:not([hidden])")
+        page.goto(f"{url}/nowhere")
+        assert page.inner_text("h1") == "Nothing is here"
+        assert one.context.request.get(f"{url}/nowhere").json()["error"]["code"] == "not_found"
+        one.context.close()
 
 
 @pytest.mark.slow
