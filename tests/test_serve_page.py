@@ -70,7 +70,7 @@ class Window:
     """A page of the browser, with the lines of its console and the requests that leave the server."""
 
     def __init__(self, browser, url, **options):
-        self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         self.url, self.lines, self.away = url, [], []
         self.context.route("**/*", self._guard)
         self.page = self.context.new_page()
@@ -650,8 +650,10 @@ def test_a_file_of_two_modalities_goes_to_the_chosen_one(page, searcher):
 def test_a_bad_file_is_one_sentence_beside_it(page, name, data, sentence):
     ask(page, "a red thing")
     kept = shown(page)
+    page.evaluate("scrollTo({ top: 10000, behavior: 'instant' })")
     drop(page, name, data)
     page.wait_for_selector(".problem[data-place=parts]:not([hidden])")
+    until(page, "document.querySelector('.problem[data-place=parts]').getBoundingClientRect().top >= 0")
     said = page.inner_text(".problem[data-place=parts]")
     assert said.startswith(sentence)
     assert said.count("\n") == 0
@@ -792,6 +794,20 @@ def test_360_pixels_need_no_sideways_scroll(window, script):
         page.set_viewport_size({"width": 360, "height": 740})
         page.evaluate("1")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+
+
+def test_fingers_have_room_at_360_pixels(window):
+    options = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
+    page = window(**options).open("?text=red&weight=1&item=image:3&weight=-0.5&of=image")
+    page.click("#filters summary")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("button, summary, label, .acts a, input[type=range]")].filter((e) => {
+            const box = e.getBoundingClientRect();
+            return box.width && !e.closest(".unseen") && !e.htmlFor && (box.width < 24 || box.height < 24);
+        }).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert small == []
 
 
 def test_clouds_stand_still_where_motion_is_unwanted(window):
@@ -964,13 +980,14 @@ def test_a_picture_of_any_shape_is_seen_whole(page, size):
     page.route("**/media/image*", lambda route: route.fulfill(body=out.getvalue(), content_type="image/png"))
     for address, place in (("?item=image:3&of=image", ".hit .picture"), ("item/3", ".picture")):
         page.goto(f"{page.url.split('?')[0]}{address}")
-        until(page, "(place) => document.querySelector(place).naturalWidth === %d" % size[0], arg=place)
+        width = "([place, width]) => document.querySelector(place).naturalWidth === width"
+        until(page, width, arg=[place, size[0]])
         edges = page.evaluate(
-            '''(place) => {
+            """(place) => {
                 const img = document.querySelector(place), inner = img.getBoundingClientRect();
                 const outer = img.parentElement.getBoundingClientRect();
                 return [inner.top - outer.top, outer.bottom - inner.bottom, inner.left - outer.left, inner.height];
-            }''',
+            }""",
             place,
         )
         assert min(edges) >= 0, (address, edges)
