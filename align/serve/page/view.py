@@ -37,8 +37,8 @@ class Small(NamedTuple):
 class Card(NamedTuple):
     """A hit.
 
-    text: its whole caption. more, add, less: addresses of queries like it, with it, and with less like it. below: its score is under the
-    threshold. folded: number of near duplicates, of which ``same`` are shown.
+    text: its whole caption. more, add, less: addresses of queries like it, with it, and with less like it. below: its
+    score is under the threshold. folded: number of near duplicates, of which ``same`` are shown.
     """
 
     rank: int
