@@ -349,7 +349,7 @@ def test_odd_files_are_shown_and_their_originals_stay(window):
 def test_an_item_without_words_shows_its_key(window):
     page = window().open(f"item/{SAMPLES}")
     assert page.inner_text("h1") == f"{SAMPLES - 1:04d}"
-    page = window().open(f"?item=image:{SAMPLES}&of=image")
+    page = window().open(f"?text=red&of=image&k={SAMPLES + 1}")
     assert f"{SAMPLES - 1:04d}" in [e.inner_text() for e in page.query_selector_all(".hit h2 a")]
 
 
