@@ -398,6 +398,7 @@ def test_a_least_score_ends_with_its_question(page):
     assert page.is_hidden("#none-above")
 
 
+@pytest.mark.slow
 def test_a_calibrated_score_is_offered_where_it_holds(window, searcher):
     scores = [hit.score for hit in searcher.search({"text": "a red thing"}, "image", 24).hits]
     value = (max(scores) + min(scores)) / 2
