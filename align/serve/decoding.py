@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from align.media import MEDIA, Media
 from align.media.choice import converter_of, medium_of, with_named
-from align.media.medium import Face
 from align.media.recode import FOR_BROWSERS
 from align.page.faces import face_json
 from align.preprocess.base import Preprocess
@@ -135,6 +134,3 @@ def _data_segment() -> int | None:
     except OSError:
         return None
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData"))
-
-
-__all__ = ["Face", "Failed", "Shown", "Task", "answer", "run"]
