@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from served import DEFAULT, model, picture, serving, tone
+from tiny_space import write_tar
 
 from align.embedding import fingerprint
 from align.search.item import Item
@@ -166,3 +167,13 @@ def test_a_file_that_changes_gets_another_tag(client, folder):
     assert (after.status_code, after.content) == (200, b"other words")
     assert after.headers["etag"] != before
     (folder / "words.txt").write_bytes(FILES["words"][1])
+
+
+def test_members_that_a_source_names_are_an_items_files(tmp_path):
+    made, item = model(), Item("0", {"shard": str(tmp_path / "a.tar"), "key": "0"})
+    write_tar(tmp_path / "a.tar", {"0": {"thumb.png": picture((250, 10, 10)), "flac": tone(600)}})
+    sources = [{"shards": ["a.tar"], "options": {"members": {"image": ["thumb.png"], "text": ["json:caption"]}}}]
+    loaded = Loaded(made, Searcher(LocalIndex.create(tmp_path / "index", {"sources": sources}), made), DEFAULT)
+    found = {(one.modality, one.name) for one in loaded.members.list_members(item)}
+    loaded.retire()
+    assert {("image", "thumb.png"), ("audio", "flac")} <= found
