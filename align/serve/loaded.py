@@ -148,10 +148,11 @@ class Loaded:
             found[m] = numbers[::step][:each].tolist()
         return found
 
-    def hold(self) -> None:
-        """Count a request."""
+    def hold(self) -> bool:
+        """Count a request. Return False, and count none, where this has closed in favour of another."""
         with self._lock:
-            self._users += 1
+            self._users += not self._closed
+            return not self._closed
 
     def release(self) -> None:
         """Count a request out, and close after the last one of a retired."""
