@@ -386,6 +386,31 @@ def test_a_group_is_flat_options():
     assert arguments(brush, "brush", ["w"]) == (["w"], {"width": 1.5, "paint": Paint()})
 
 
+def fence(post: str, board: str | None = None, /, *, nails: int = 4, paint: Paint) -> None:
+    """Build a fence
+
+    Args:
+        post: the post
+        board: the board
+        nails: how many
+        paint: no option
+    """
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["p", "b", "--nails", "-3", "--dry"], ["p", "--nails", "-3", "b", "--dry"], ["--nails=-3", "p", "--dry", "b"]],
+)
+def test_positionals_and_options_stand_in_any_order(given):
+    assert arguments(fence, "fence", given) == (["p", "b"], {"nails": -3, "paint": Paint(dry=True)})
+
+
+def test_an_option_without_its_value_takes_no_positional():
+    with pytest.raises(Refused, match="argument --nails: expected one argument"):
+        arguments(fence, "fence", ["p", "b", "--nails"])
+    assert arguments(fence, "fence", ["p", "--", "--b"])[0] == ["p", "--b"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -110,11 +110,32 @@ def _parse(parser: Any, args: Sequence[str], flags: Sequence[str]) -> Any:
         if name.startswith("--") and name not in known and not any(name.startswith(k + ".") for k in known):
             raise Refused(f"no option {name} in `{parser.prog}`; {nearest(name, known)}", code=2)
     try:
-        return parser.parse_args(list(args))
+        return parser.parse_args(_put_positionals_together(parser, args))
     except ArgumentError as error:
         flags_of = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
         text = re.sub(r"^(\w+): ", lambda key: f"{flags_of.get(key[1], key[1])}: ", shorten(error))
         raise Refused(f"{parser.prog}: {text} (see {parser.prog} --help)", code=2) from error
+
+
+def _put_positionals_together(parser: Any, args: Sequence[str]) -> list[str]:
+    """Return the arguments with the positionals behind the options.
+
+    argparse gives a positional that may be missing its default at the first gap, and then refuses it after an option:
+    `align search IDX --of image "a cone"`.
+    """
+    alone = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    options, positionals, left = [], [], list(args)
+    while left and left[0] != "--":
+        arg = left.pop(0)
+        if not arg.startswith("--") and arg not in alone:
+            positionals.append(arg)
+            continue
+        options.append(arg)
+        if "=" not in arg and arg not in alone:
+            if not left or left[0].startswith("--"):
+                return list(args)  # an option without its value: argparse says so
+            options.append(left.pop(0))
+    return [*options, *positionals, *left]
 
 
 @final
