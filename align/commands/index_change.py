@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused, nearest
-from align.commands.sizes import size
+from align.commands.sizes import count_text, size
 
 if TYPE_CHECKING:
     from align.search.local import LocalIndex
@@ -50,7 +50,7 @@ def delete(index: str, keys: list[str] = [], /, *, where: str | None = None) -> 
         if numbers:
             with opened.change() as change:
                 change.remove(numbers)
-        print(f"{index}: {len(numbers)} samples deleted, {opened.count()} left")
+        print(f"{index}: {count_text(len(numbers), 'sample')} deleted, {opened.count()} left")
 
 
 def compact(index: str, /) -> None:
@@ -68,7 +68,7 @@ def compact(index: str, /) -> None:
     before = size_of(Path(index))
     with LocalIndex.open(index, write=True) as opened:
         gone = opened.compact()
-    print(f"{index}: {gone} rows removed, {size(before)} -> {size(size_of(Path(index)))}")
+    print(f"{index}: {count_text(gone, 'row')} removed, {size(before)} -> {size(size_of(Path(index)))}")
 
 
 def size_of(folder: Path) -> int:
