@@ -7,7 +7,8 @@ import torch
 
 from align.search.item import Item
 from align.search.local import LocalIndex
-from align.search.where import All, Compare, Not, Some, matches, parse
+from align.search.matching import matches
+from align.search.where import All, Compare, Not, Some, parse
 
 NAMES = ("year", "a.b", 'quo"te', "日本", "tags", "camera.iso", "mixed", "it's")
 VALUES = (
