@@ -76,7 +76,7 @@ class Writer:
         return int(self._samples[-1][-1]) if self._samples else -1
 
     def write(self, values: Tensor, sample: Tensor) -> None:
-        """Append rows. values: (n, D), of any length; sample: (n,) ascending, none below ``last``."""
+        """Append rows. values: (n, D), of any length. sample: (n,) ascending, none below ``last``."""
         values = values.detach().float().cpu()
         self.append(Mapped(F.normalize(values, dim=1), values.norm(dim=1), sample))
 
