@@ -19,6 +19,7 @@ CALLS = "fsync,fdatasync,pwrite64,rename,renameat2,unlink,rmdir,mkdir"
 
 pytestmark = [
     pytest.mark.sweep,
+    pytest.mark.timeout(7200),  # two starts of a program for each call, of which there are some hundred
     pytest.mark.skipif(shutil.which("strace") is None, reason="for want of strace"),
 ]
 

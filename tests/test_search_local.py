@@ -266,6 +266,7 @@ def test_sources_and_about_are_part_of_the_change(tmp_path):
             f"has rows of {D} numbers; these of image have {D + 1}",
         ),
         (lambda: Rows(torch.full((1, D), float("nan")), torch.tensor([0])), "1 rows of image are not finite"),
+        (lambda: Rows(torch.full((1, D), 1e30), torch.tensor([0])), "not finite, or longer than float32"),
         (lambda: Rows(torch.ones(1, D), torch.tensor([1])), "rows of image name place 1 of 1 items"),
         (lambda: Rows(torch.ones(2, D), torch.tensor([0])), "are a tensor"),
     ],
@@ -281,6 +282,38 @@ def test_bad_rows_are_refused_and_nothing_is_kept(tmp_path, rows, said):
             index.add(
                 "image", torch.ones(1, D), torch.tensor([0]), [Item("k", {"shard": "s", "key": "k"}, json={"x": 1j})]
             )
+
+
+def test_a_row_of_small_floats_may_be_long(tmp_path):
+    with LocalIndex.create(tmp_path / "index", {"dim": D}) as index:
+        index.add("image", torch.full((1, D), 60_000.0, dtype=torch.float16), torch.tensor([0]), [item(0)])
+        assert float(index.rows("image", [1]).values[0, 0]) == pytest.approx(60_000, rel=1e-3)
+
+
+def test_compaction_after_all_samples_of_a_modality_went(tmp_path):
+    with LocalIndex.create(tmp_path / "index") as index:
+        index.add("image", draw_rows(0, range(3)).values, torch.arange(3), [item(i) for i in range(3)])
+        index.add("audio", draw_rows(1, range(3)).values, torch.arange(3), [item(i) for i in range(3, 6)])
+        assert index.delete([f"k{i}" for i in range(3, 6)]) == 3
+        assert (index.compact(), index.check(), dict(index.modalities)) == (3, [], {"image": 3})
+        assert index.delete([f"k{i}" for i in range(3)]) == 3
+        assert (index.compact(), index.check(), dict(index.modalities), index.count()) == (3, [], {}, 0)
+        assert list((tmp_path / "index" / "segments").iterdir()) == []
+        index.add("image", draw_rows(0, range(1)).values, torch.arange(1), [item(0)])
+        assert index.numbers().tolist() == [7]
+
+
+def test_true_and_one_are_two_values_of_a_list(tmp_path):
+    odd = [{"a": [1, True]}, {"a": [True, 1.0]}, {"a": [1]}, {"a": True}, {True: 1, 2: "b", None: "c"}]
+    with LocalIndex.create(tmp_path / "index") as index:
+        items = [Item(f"k{i}", {"shard": "s", "key": f"k{i}"}, [], None, json) for i, json in enumerate(odd)]
+        index.add("image", torch.ones(len(odd), D), torch.arange(len(odd)), items)
+        assert index.numbers(None, parse({"a": True})).tolist() == [1, 2, 4]
+        assert index.numbers(None, parse({"a": 1})).tolist() == [1, 2, 3]
+        assert index.numbers(None, parse({"true": 1, "2": "b", "null": "c"})).tolist() == [5]
+        assert index.check() == []
+        index.delete([f"k{i}" for i in range(len(odd))])
+        assert index.facets() == []
 
 
 def test_an_unknown_dtype_is_refused(tmp_path):

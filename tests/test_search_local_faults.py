@@ -89,6 +89,42 @@ def test_a_damaged_item_is_named(tmp_path):
         assert index.check() == ["the entry of sample 8 is damaged: its checksum differs; make the index anew"]
 
 
+@pytest.mark.parametrize("bad", [b"d\xffg 7", b"\xff\xff\xff\xff\xff"])
+def test_a_text_that_is_no_text_is_one_line(tmp_path, bad):
+    fill(tmp_path / "index")
+    path = tmp_path / "index" / tables.NAME
+    content = path.read_bytes()
+    assert content.count(b"dog 7") == 1
+    path.write_bytes(content.replace(b"dog 7", bad))
+    with LocalIndex.open(tmp_path / "index") as index:
+        with pytest.raises(
+            ValueError, match=r"index.sqlite is damaged \(a text is no UTF-8\); make the index anew"
+        ) as error:
+            index.items([8])
+        assert "\n" not in str(error.value)
+        assert index.check() == ["the entry of sample 8 is damaged: a text is no UTF-8; make the index anew"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE leaves SET value = 99 WHERE number = 8", "the values of sample 8 are not those of its json"),
+        ("DELETE FROM leaves WHERE number = 8", "the values of sample 8 are not those of its json"),
+        ("INSERT INTO leaves SELECT key, kind, 99, listed, 800 FROM leaves LIMIT 1", "the values of sample 800"),
+        ("UPDATE items SET text = 'other' WHERE number = 8", "the text of sample 8 is not its captions"),
+    ],
+)
+def test_a_check_compares_what_filters_read(tmp_path, sql, said):
+    import sqlite3
+
+    fill(tmp_path / "index")
+    with sqlite3.connect(tmp_path / "index" / tables.NAME) as connection:
+        connection.execute(sql)
+    connection.close()
+    with LocalIndex.open(tmp_path / "index") as index:
+        assert [line.startswith(said) for line in index.check()] == [True]
+
+
 def test_a_damaged_database_is_one_line(tmp_path):
     fill(tmp_path / "index")
     path = tmp_path / "index" / tables.NAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -49,16 +50,19 @@ def list_leaves(item: Item) -> list[Leaf]:
     A nested key has dots: "camera.iso". Mappings in a list are walked as if each stood there alone. A list of more than
     256 entries is no value: it is data, such as an embedding.
     """
-    found: dict[Leaf, None] = {}
-    for leaf in _walk("label", item.label, False):
-        found[leaf] = None
-    for key, value in item.json.items():
-        if plain(str(key)) not in ("label", *RESERVED):
-            found.update(dict.fromkeys(_walk(str(key), value, False)))
+    found = list(_walk("label", item.label, False))
+    for key, value in _named(item.json).items():
+        if plain(key) not in ("label", *RESERVED):
+            found += _walk(key, value, False)
     if "file" in item.source:
         steps = item.key.split("/")[:-1]
-        found.update((Leaf("folder", str(plain("/".join(steps[: i + 1]))), False), None) for i in range(len(steps)))
-    return list(found)
+        found += [Leaf("folder", str(plain("/".join(steps[: i + 1]))), False) for i in range(len(steps))]
+    return list({(leaf, kind_of(leaf.value)): leaf for leaf in found}.values())  # 1 == True, which are two values
+
+
+def _named(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping with the names that JSON gives its keys, so that an item has the same values when it is read."""
+    return {name if isinstance(name, str) else json.dumps(name): inner for name, inner in value.items()}
 
 
 def _wide(value: int) -> float:
@@ -73,7 +77,7 @@ def _walk(key: str, value: Any, listed: bool) -> Iterator[Leaf]:
     while pending:
         key, value, listed = pending.pop()
         if isinstance(value, Mapping):
-            pending += [(f"{key}.{name}", inner, listed) for name, inner in value.items()]
+            pending += [(f"{key}.{name}", inner, listed) for name, inner in _named(value).items()]
         elif isinstance(value, list | tuple):
             pending += [(key, inner, True) for inner in value] if len(value) <= LISTED else []
         elif (leaf := plain(value)) is not None:

@@ -2,6 +2,7 @@
 
 FLOORS = (
     ("ask", "limits", "refusal", "kinds", "schemas"),
+    ("channel",),
     ("answered", "asked", "readers", "decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
     ("decoders",),
     ("openapi",),

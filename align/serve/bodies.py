@@ -14,6 +14,7 @@ from starlette.types import Receive
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 
+FORM = "application/x-www-form-urlencoded"
 THROWN_AWAY = 8  # bodies' bound times this: a client that sends at most so much hears why it was refused
 
 
@@ -41,6 +42,7 @@ class Body:
 
     def __init__(self, all: Bodies):
         self._all = all
+        self._most = all.limits.body
         self.size = 0
 
     async def read(self, headers: Headers, receive: Receive) -> bytes:
@@ -51,6 +53,8 @@ class Body:
         """
         limits, parts, over = self._all.limits, [], 0
         end = time.monotonic() + limits.body_seconds
+        if headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
+            self._most = min(limits.form, limits.body)  # to read its escapes takes eighty times its bytes
         stated = headers.get("content-length", "0")
         if not stated.isdecimal():
             raise Refusal(400, "Content-Length is no number")
@@ -64,7 +68,7 @@ class Body:
             if message["type"] == "http.disconnect":
                 raise Refusal(400, "the client left")
             part = message.get("body", b"")
-            if over or self.size + len(part) > limits.body or int(stated[:20]) > limits.body:
+            if over or self.size + len(part) > self._most or int(stated[:20]) > self._most:
                 parts.clear()
                 over += len(part) or 1
                 if over > THROWN_AWAY * limits.body:
@@ -85,4 +89,4 @@ class Body:
         self._all.size += size
 
     def _large(self) -> Refusal:
-        return Refusal(413, f"the request is too large; at most {self._all.limits.body >> 20} MiB are read")
+        return Refusal(413, f"the request is too large; at most {self._most >> 20} MiB are read")

@@ -26,6 +26,9 @@ async def classify(request: Request) -> Response:
     fields, files = await read_request(request, service.limits)
     classes = read_classes(fields.take("classes"), service.limits)
     templates = read_templates(fields.take("templates"), service.limits)
+    if (prompts := len(classes) * len(templates or [""])) > service.limits.prompts:
+        most = service.limits.prompts
+        raise Refusal(413, f"{prompts} prompts of classes and templates; at most {most} are read", param="templates")
     modality = fields.text("modality", service.limits.name)
     name = fields.text("name", service.limits.name, "") or ""
     uri = fields.take("data")

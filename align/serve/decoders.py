@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 from align.preprocess.base import Preprocess
-from align.serve.decoding import Failed, Task, run
+from align.serve.channel import READY, Failed, receive
+from align.serve.decoding import Task, run
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 
@@ -108,10 +109,11 @@ class _Process:
     def __init__(self, pickled: bytes, memory: int):
         context = multiprocessing.get_context("forkserver")  # forking this process, with its threads, is not safe
         self._pipe, other = context.Pipe()
+        self._most = memory  # bytes of a part of an answer
         self._process = context.Process(target=run, args=(other, pickled, memory), daemon=True, name="align-decoder")
         self._process.start()
         other.close()
-        self.alive = self._pipe.poll(START_SECONDS) and self._take() == "ready"
+        self.alive = self._pipe.poll(START_SECONDS) and self._take() == READY
 
     def ask(self, task: Task, seconds: float) -> Any:
         """Return the answer, or ``Failed`` where the process crashed or took too long. It is not alive then."""
@@ -141,6 +143,6 @@ class _Process:
     def _take(self) -> Any:
         """Return the next answer, or this object where the process is gone."""
         try:
-            return self._pipe.recv()
-        except (EOFError, OSError):
+            return receive(self._pipe, self._most)
+        except (EOFError, OSError, ValueError):
             return self

@@ -20,6 +20,7 @@ from align.media.choice import converter_of, medium_of, with_named
 from align.media.recode import FOR_BROWSERS
 from align.page.faces import face_json
 from align.preprocess.base import Preprocess
+from align.serve.channel import READY, Failed, Shown, send
 from align.values import BadSample
 
 NPY = b"\x93NUMPY"
@@ -37,20 +38,6 @@ class Task(NamedTuple):
     modality: str
     suffix: str
     data: bytes | Path
-
-
-class Failed(NamedTuple):
-    """The reason for which a file cannot be decoded."""
-
-    reason: str
-    detail: str
-
-
-class Shown(NamedTuple):
-    """Bytes in a form that browsers show, and their type."""
-
-    data: bytes
-    type: str
 
 
 def answer(task: Task, preprocess: Mapping[str, Preprocess], media: Media) -> Any:
@@ -92,13 +79,16 @@ def run(connection: Connection, pickled: bytes, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if (used := _data_segment()) is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
-    connection.send("ready")
+    send(connection, READY)
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
-        connection.send(answer(task, preprocess, media))
+        try:
+            send(connection, answer(task, preprocess, media))
+        except (TypeError, ValueError) as error:  # of a medium from outside, whose face is no plain data
+            send(connection, Failed("unreadable", type(error).__name__))
 
 
 def _row(task: Task, preprocess: Preprocess, media: Media) -> Any:
@@ -119,12 +109,10 @@ def _as_member(task: Task, media: Media, points: int) -> Task:
 
 def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
     """Return a picture as WebP, a sound as FLAC, or None for a medium that is drawn of its face."""
-    from align.serve.kinds import media_type
-
     if medium.modality not in FOR_BROWSERS:
         return None
     stored = medium.recode(data, suffix, medium.modality, FOR_BROWSERS[medium.modality])
-    return Shown(stored.data, media_type(stored.suffix))
+    return Shown(stored.data, stored.suffix)
 
 
 def _data_segment() -> int | None:

@@ -7,7 +7,8 @@ from typing import Literal, final
 
 from align.media.medium import Face
 from align.search.item import Item
-from align.serve.decoding import Shown, Task
+from align.serve.channel import Shown
+from align.serve.decoding import Task
 from align.serve.kinds import HEAD, OPAQUE, media_type, shown_type
 from align.serve.loaded import Loaded
 from align.serve.members import Member, Slice, file_name, of_bytes, of_member

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple, final
 
 from align.data.archive.build import read_index
@@ -22,7 +23,11 @@ SHARDS = 64  # whose indexes stay in memory
 
 
 class Member(NamedTuple):
-    """A file of an item. row: its number among the files of its modality in this item. size: -1 until it is opened."""
+    """A file of an item.
+
+    row: its number among the files of its modality in this item. size: -1 for a file of its own, until it is opened.
+    root: the indexed folder of such a file, which a link stays within. "": the folder that the file is in.
+    """
 
     modality: str
     row: int
@@ -30,6 +35,7 @@ class Member(NamedTuple):
     path: Path
     offset: int = 0
     size: int = -1
+    root: str = ""
 
     @property
     def suffix(self) -> str:
@@ -70,11 +76,18 @@ def of_bytes(data: bytes) -> Slice:
 
 
 def of_member(member: Member) -> Slice:
-    """Return the bytes of a member. Raises Refusal (404) where the file is gone."""
+    """Return the bytes of a member.
+
+    Raises Refusal (404) where the file is gone, and where something else has taken its place since it was indexed: a
+    link out of the folder, a folder, a pipe or a device.
+    """
     try:
         stat = member.path.stat()
-    except OSError:
+        inside = member.size >= 0 or _is_inside(member.path, member.root or member.path.parent)
+    except (OSError, ValueError):
         raise Refusal(404, f"the file of this item is gone ({member.path.name})", code="file_gone") from None
+    if not S_ISREG(stat.st_mode) or not inside:
+        raise Refusal(404, f"{member.path.name} is no longer the file that was indexed", code="file_gone")
     size = member.size if member.size >= 0 else stat.st_size
     mark = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}-{member.offset}-{size}"
     return Slice(size, f'"{hashlib.sha256(mark.encode()).hexdigest()[:32]}"', member.path, member.offset)
@@ -103,12 +116,11 @@ class Members:
 
         Raises Refusal (404) where its shard is gone, is on a server, or no longer has it.
         """
-        where = self._where(item)
+        where, root = self._where(item), _root(item)
         found: list[Member] = []
         for modality, names in self._by_modality(list(where)).items():
             for row, name in enumerate(names):
-                path, offset, size = where[name]
-                found.append(Member(modality, row, name, path, offset, size))
+                found.append(Member(modality, row, name, *where[name], root))
         return found
 
     def _where(self, item: Item) -> dict[str, tuple[Path, int, int]]:
@@ -128,7 +140,10 @@ class Members:
     def _open(self, shard: str) -> tuple[ShardIndex, dict[str, int]]:
         with self._lock:
             try:
-                mark = f"{shard}:{os.stat(shard).st_mtime_ns}"
+                stat = os.stat(shard)
+                if not S_ISREG(stat.st_mode):
+                    raise OSError(f"{shard} is no file")
+                mark = f"{shard}:{stat.st_mtime_ns}"
                 if mark not in self._shards:
                     index = read_index(Path(shard))
                     self._shards[mark] = (index, {key: i for i, key in enumerate(index.keys)})
@@ -149,6 +164,20 @@ class Members:
             if modality != "label" and modality not in found and name in names:
                 found[modality] = [str(name)]
         return found
+
+
+def _root(item: Item) -> str:
+    """Return the indexed folder, or "" where an item does not tell it.
+
+    A key is the path of a sample's files below the folder, without a suffix.
+    """
+    first = str(item.source.get("file") or "")
+    return first[: max(0, first.rfind(f"/{item.key}."))]
+
+
+def _is_inside(path: Path, folder: str | Path) -> bool:
+    real = os.path.realpath(folder)
+    return os.path.commonpath([real, os.path.realpath(path, strict=True)]) == real
 
 
 def file_name(item: Item, member: Member) -> str:

@@ -57,7 +57,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
     """
     known = sorted(set(names))
     near = get_close_matches(name[:100], known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
 
 
 def shorten(text: str, most: int = 60) -> str:

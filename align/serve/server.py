@@ -57,6 +57,7 @@ class Http(H11Protocol):
     """A connection whose request must arrive in time, and of which there are so many at most."""
 
     bounds = Limits()
+    _leaving: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -72,8 +73,21 @@ class Http(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._deadline.cancel()
 
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read its answer, and leave it when it has taken too long."""
+        super().pause_writing()  # type: ignore[no-untyped-call]
+        self._leaving = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads again."""
+        super().resume_writing()  # type: ignore[no-untyped-call]
+        if self._leaving is not None:
+            self._leaving.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:

@@ -206,5 +206,9 @@ class Service:
 
     async def _embed(self, loaded: Loaded, modality: str, inputs: Sequence[str | bytes | tuple[bytes, str]]) -> Tensor:
         loaded.check_modality(modality)
-        rows = await asyncio.gather(*(loaded.row(modality, one) for one in inputs))
+        rows: list[Tensor] = []
+        together = max(1, self.limits.waiting // 4)  # so that a request of many files leaves the decoders to others
+        for start in range(0, len(inputs), together):
+            part = inputs[start : start + together]
+            rows += await asyncio.gather(*(loaded.row(modality, one) for one in part))
         return await loaded.batcher.embed(modality, rows)

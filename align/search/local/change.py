@@ -155,10 +155,12 @@ class Change:
             raise ValueError(f"{self.folder} has rows of {stated} numbers; these of {m} have {values.shape[1]}")
         if int(sample.max()) >= len(items) or int(sample.min()) < -1:
             raise ValueError(f"rows of {m} name place {int(sample.max())} of {len(items)} items")
-        bad = ~values.isfinite().all(dim=1) & (sample.to(values.device) >= 0)
+        length = values.detach().float().norm(dim=1)  # infinite too where the squares are more than float32 holds
+        bad = ~length.isfinite() & (sample.to(values.device) >= 0)
         if bad.any():
             key = items[int(sample[int(bad.nonzero()[0])])].key
-            raise ValueError(f"{int(bad.sum())} rows of {m} are not finite, the first of {key!r}")
+            long = ", or longer than float32 can say," if values.isfinite().all() else ","
+            raise ValueError(f"{int(bad.sum())} rows of {m} are not finite{long} the first of {key!r}")
 
     def _lack(self, m: str, numbers: Sequence[int]) -> set[int]:
         """Return those of the samples that have no row of a modality."""

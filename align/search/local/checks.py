@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from align.search.local.entries import read_items
+from align.search.leaves import kind_of, list_leaves
+from align.search.local.entries import read_items, spaceless
+from align.search.local.filters import KINDS
 from align.search.local.state import Reader, State
 from align.search.local.tables import NAME
 
@@ -19,6 +21,9 @@ def check_folder(
     reader: Reader, connection: sqlite3.Connection, state: State, progress: Callable[[int, int], Any] | None = None
 ) -> list[str]:
     """Return a line for each damage: of the SQLite file, an item's checksum, a segment, or a row of no sample.
+
+    What filters and the search for parts of words read is compared with the items. The words of a full text search
+    are not, for they hold no copy of the text.
 
     progress: called with the bytes that were read, and their sum.
     """
@@ -60,19 +65,38 @@ def check_folder(
 
 def _check_items(connection: sqlite3.Connection) -> list[str]:
     found: list[str] = []
+    marks: dict[int, int] = {}  # number -> the sum of hashes of its values
     numbers = [number for (number,) in connection.execute("SELECT number FROM items ORDER BY number")]
     for start in range(0, len(numbers), BATCH):
         some = numbers[start : start + BATCH]
         try:
-            read_items(connection, some)
-        except (ValueError, KeyError):
+            items = read_items(connection, some)
+        except (ValueError, KeyError, sqlite3.OperationalError):
             found += [line for number in some if (line := _check_item(connection, number))]
+            continue
+        listed = ", ".join("?" for _ in some)
+        sql = f"SELECT number, text, modalities FROM items WHERE number IN ({listed})"
+        texts = {number: text for number, text, _ in connection.execute(sql, some)}
+        for number, item in zip(some, items, strict=True):
+            if texts[number] != spaceless(item):
+                found.append(f"the text of sample {number} is not its captions; make the index anew")
+            marks[number] = sum(
+                hash((leaf.key, KINDS[kind_of(leaf.value)], leaf.value, int(leaf.listed))) for leaf in list_leaves(item)
+            )
+    if not found:
+        sql = "SELECT number, name, kind, value, listed FROM leaves JOIN keys ON keys.id = key"
+        for number, *leaf in connection.execute(sql):
+            marks[number] = marks.get(number, 0) - hash(tuple(leaf))
+        wrong = [number for number, mark in marks.items() if mark]
+        found += [f"the values of sample {number} are not those of its json; make the index anew" for number in wrong]
     return found
 
 
 def _check_item(connection: sqlite3.Connection, number: int) -> str:
     try:
         read_items(connection, [number])
+    except sqlite3.OperationalError:
+        return f"the entry of sample {number} is damaged: a text is no UTF-8; make the index anew"
     except (ValueError, KeyError) as error:
         return str(error)
     return ""

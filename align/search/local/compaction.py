@@ -41,7 +41,7 @@ def _rewrite(change: Change, m: str, old: list[Entry], dead: Tensor) -> int:
     order = order[sample[order].argsort(stable=True)]
     if len(order) == len(sample) and _is_tidy(sample, old):
         return 0
-    for some in order.split(BLOCK):
+    for some in order.split(BLOCK) if len(order) else ():  # an empty tensor is split into one
         change.append(m, _gather(segments, place[some], row[some], sample[some]))
     change.connection.executemany("DELETE FROM segments WHERE id = ?", [(entry.id,) for entry in old])
     return len(sample) - len(order)

@@ -35,15 +35,14 @@ class Entries:
         if found:
             return found[0], False
         captions, body, line = _pack(item)
-        spaceless = line if text.has_unspaced(line) else None
         number = self.connection.execute(
             "INSERT INTO items (place, key, captions, body, text, sum) VALUES (?, ?, ?, ?, ?, ?)",
-            (place, key, captions, body, spaceless, _sum(captions, body)),
+            (place, key, captions, body, part := spaceless(item), _sum(captions, body)),
         ).lastrowid
         assert number is not None
         if line:
             self.connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, line))
-        if spaceless:
+        if part:
             self.connection.execute("INSERT INTO grams (rowid, text) VALUES (?, ?)", (number, line))
         self.connection.executemany("INSERT OR IGNORE INTO leaves VALUES (?, ?, ?, ?, ?)", self._leaves(item, number))
         return number, True
@@ -118,6 +117,12 @@ def _pack(item: Item) -> tuple[str, str, str]:
         return json_text(list(item.captions)), json_text(body), _line(item)
     except TypeError as error:
         raise TypeError(f"the item {item.key!r} holds something that JSON cannot: {error}") from None
+
+
+def spaceless(item: Item) -> str | None:
+    """Return an item's text where it is searched for parts of words too, else None."""
+    line = _line(item)
+    return line if text.has_unspaced(line) else None
 
 
 def _line(item: Item) -> str:

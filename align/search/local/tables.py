@@ -101,6 +101,8 @@ def one_line(folder: Path) -> Iterator[None]:
             raise OSError(errno.ENOSYS, f"this Python's SQLite lacks full text search: {error}", str(folder)) from None
         if code in BROKEN or "no such table" in str(error):
             raise ValueError(f"{folder / NAME} is damaged ({error}); make the index anew") from None
+        if "Could not decode to UTF-8" in str(error):  # Python's own error, with all of the text
+            raise ValueError(f"{folder / NAME} is damaged (a text is no UTF-8); make the index anew") from None
         if code == sqlite3.SQLITE_IOERR:
             raise OSError(errno.EIO, f"{error}", str(folder / NAME)) from None
         raise

@@ -129,7 +129,7 @@ def read_query(fields: Fields, texts: Sequence[str], among: Sequence[str]) -> Qu
         chips += [] if first else [len(parts) - 1]
     parts = [replace(part, weight=-abs(part.weight)) if i in less else part for i, part in enumerate(parts)]
     last = dict(fields)
-    if (dropped := str(last.get("drop", ""))).isdecimal() and int(dropped) < len(chips):
+    if (dropped := str(last.get("drop", ""))).isdecimal() and len(dropped) < 4 and int(dropped) < len(chips):
         del parts[chips[int(dropped)]]
     if len(parts) > PARTS:
         raise Trouble(f"A query has at most {PARTS} parts; this one has {len(parts)}.", "parts")

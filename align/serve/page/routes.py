@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, final
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -28,6 +29,16 @@ from align.serve.service import Service
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+@final
+class Number(IntegerConvertor):
+    """A number of at most 18 digits in a path, as the index has them."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("number", Number())
+
+
 def page_routes(service: Service) -> list[Route]:
     """Return the routes of the search page: "/", "/item/N", "/look/N/MODALITY/ROW", "/take" and "/kit/NAME"."""
     space = Space(service)
@@ -46,8 +57,8 @@ def page_routes(service: Service) -> list[Route]:
 
     return [
         Route("/", page, methods=["GET", "POST"]),
-        Route("/item/{number:int}", item),
-        Route("/look/{number:int}/{modality}/{row:int}", look),
+        Route("/item/{number:number}", item),
+        Route("/look/{number:number}/{modality}/{row:number}", look),
         Route("/take", send_chosen, methods=["POST"]),
         Route("/kit/{name:path}", send_kit),
     ]
