@@ -173,6 +173,29 @@ def test_likeness_is_the_mean_of_the_samples_rows(asked):
     assert len(searcher.like(numbers[several], "image", 5).hits) == 5
 
 
+def test_near_duplicates_of_the_asking_sample_stay(asked):
+    searcher, _ = asked
+    first = next(n for n in searcher.index.numbers().tolist() if len(searcher.index.rows("image", [n]).sample) == 1)
+    row = searcher.index.rows("image", [first]).values
+    copy = Item("copy", {"shard": "made", "key": "copy"}, [""], None, {})
+    searcher.index.add("image", row, torch.tensor([0]), [copy])
+    found = searcher.like(first, "image", 5, fold=True)
+    assert found.hits[0].item.key == "copy"  # it was folded into the asking sample, and must not go with it
+    assert first not in [n for hit in found.hits for n in (hit.sample, *hit.same)]
+    assert len(found.hits) == 5
+
+
+def test_left_out_samples_change_no_other(asked):
+    searcher, _ = asked
+    parts, vectors = tiny_index.query([("text", 1.0)])
+    for text in (None, "blue"):
+        order = [hit.sample for hit in searcher.find(parts, vectors, "image", 12, text=text).hits]
+        without = [order[0], order[3], 10_000]
+        found = searcher.find(parts, vectors, "image", 10, text=text, without=without)
+        assert [hit.sample for hit in found.hits] == [n for n in order if n not in without]
+        assert [hit.rank for hit in found.hits] == list(range(1, 11))
+
+
 def test_a_sample_without_a_row_of_it_asks_with_all_others(asked):
     searcher, table = asked
     numbers = {item.key: n for n in searcher.index.numbers().tolist() for item in searcher.index.items([n])}

@@ -70,7 +70,7 @@ class Window:
     """A page of the browser, with the lines of its console and the requests that leave the server."""
 
     def __init__(self, browser, url, **options):
-        self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         self.url, self.lines, self.away = url, [], []
         self.context.route("**/*", self._guard)
         self.page = self.context.new_page()
@@ -371,6 +371,61 @@ def test_the_threshold_hides_hits_at_once(page):
     assert page.inner_text("#chosen").strip() == f"All {len(above)}"
 
 
+def test_a_score_that_none_reaches_says_so(page):
+    page.goto(f"{page.url}?text=a+red+thing&of=image&threshold=1000")
+    assert shown(page) == []
+    assert page.inner_text("#none-above").startswith("No result reaches this score.")
+    assert page.is_hidden("#onward")
+    page.click("#lift")
+    assert len(shown(page)) == 24
+    assert page.is_hidden("#none-above")
+    assert page.is_visible("#onward")
+    until(page, "!location.search.includes('threshold')")
+
+
+def test_a_least_score_ends_with_its_question(page):
+    ask(page, "a red thing")
+    page.evaluate(SLIDE, float(page.get_attribute("#slider", "max")))
+    until(page, "location.search.includes('threshold')")
+    with answered(page):
+        page.check('#filters [name="is.label"][value=red]')
+    assert "threshold" in page.url  # the same scores, fewer candidates
+    with answered(page):
+        page.check("input[name=captions]")
+    assert "threshold" not in page.url  # these scores are sums of ranks
+    assert page.is_hidden("#none-above")
+
+
+def test_a_calibrated_score_is_offered_where_it_holds(window, searcher):
+    scores = [hit.score for hit in searcher.search({"text": "a red thing"}, "image", 24).hits]
+    value = (max(scores) + min(scores)) / 2
+    above = sum(score >= value for score in scores)
+    assert 0 < above < 24
+    facts = {"value": value, "precision": 0.9, "recall": 0.5, "n": 7, "stated": 0.9}
+    with searcher.index.change() as change:
+        change.about(threshold={"text_to_image/objective": facts, "audio_to_image/cosine": {**facts, "value": 99.0}})
+    one = window()
+    page = one.open()
+    ask(page, "a red thing")
+    assert page.inner_text("#calibrated").split("\n")[0].startswith("Calibrated")
+    assert "90 % right" in page.inner_text("#calibrated")
+    page.click("#calibrated")
+    assert len(shown(page)) == above
+    until(page, "location.search.includes('threshold')")
+    page.reload()
+    assert len(shown(page)) == above
+    for address in ("?text=red&weight=0.5&of=image", "?text=red&of=points", "?text=red&text=blue&of=image"):
+        assert one.open(address).query_selector("#calibrated") is None
+    page = window(java_script_enabled=False).open("?text=a+red+thing&of=image")
+    follow(page, "#calibrated")
+    assert len(shown(page)) == above
+    page = window(java_script_enabled=False).open("?item=audio:3&of=image")
+    follow(page, "#calibrated")
+    assert shown(page) == []
+    follow(page, "#lift")
+    assert len(shown(page)) == 24
+
+
 def test_filters_have_counts_and_narrow(page, searcher):
     ask(page, "a red thing")
     ticks = {
@@ -408,18 +463,36 @@ def test_filters_have_counts_and_narrow(page, searcher):
 def test_more_like_this_add_and_less(page, searcher):
     ask(page, "a red thing")
     first = shown(page)[0]
-    page.click(f"#hit-{first} .like")
-    page.wait_for_selector(".chip input[name=item]", state="attached")
+    page.evaluate("window.stays = true")
+    with answered(page):
+        page.click(f"#hit-{first} .like")
+    assert page.evaluate("window.stays")  # the page is not loaded anew
+    assert page.evaluate("document.activeElement.id") == "found"
+    assert page.input_value(".chip input[name=item]") == f"image:{first}"
+    assert page.input_value("#text") == ""
     row = searcher.index.rows("image", [first]).values[0]
-    assert shown(page) == numbers(searcher.search([Part("image", row)], "image", 24))
+    assert shown(page) == [n for n in numbers(searcher.search([Part("image", row)], "image", 25)) if n != first]
+    assert [int(e.inner_text()) for e in page.query_selector_all(".rank")] == list(range(1, 25))
+    kept = shown(page)
+    page.reload()
+    assert shown(page) == kept
     other = shown(page)[5]
     page.click(f"#hit-{other} .menu summary")
     with answered(page):
         page.click(f"#hit-{other} >> text=Less like this")
     less = Part("image", searcher.index.rows("image", [other]).values[0], -0.5)
-    assert shown(page) == numbers(searcher.search([Part("image", row), less], "image", 24))
+    order = numbers(searcher.search([Part("image", row), less], "image", 26))
+    assert shown(page) == [n for n in order if n not in (first, other)][:24]
     page.go_back()
     until(page, "document.querySelectorAll('.chip').length === 1")
+
+
+@pytest.mark.slow
+def test_an_item_asks_for_its_own_row_of_another_modality(page, searcher):
+    page.goto(f"{page.url}?item=audio:4&of=image")
+    row = searcher.index.rows("audio", [4]).values[0]
+    assert shown(page) == numbers(searcher.search([Part("audio", row)], "image", 24))
+    assert 4 in shown(page)
 
 
 @pytest.mark.slow
@@ -526,6 +599,20 @@ def test_an_example_of_every_medium_asks(page, searcher):
     assert page.input_value("#text").startswith("a ")
 
 
+def test_a_file_of_the_query_survives_the_way_to_an_item_and_back(page, searcher):
+    with answered(page):
+        drop(page, "red.png", RED)
+    with answered(page):
+        page.locator(".chip .minus").click()
+    kept = shown(page)
+    follow(page, ".hit h2 a")
+    page.go_back()
+    until(page, "document.querySelectorAll('.hit').length === 24")
+    assert shown(page) == kept == numbers(searcher.search([Part("image", RED, -1.0)], "image", 24))
+    assert page.inner_text(".chip .name") == "red.png"
+    assert page.locator(".chip.less").count() == 1
+
+
 def test_class_names_tell_a_file_apart(page):
     from align import classify
 
@@ -563,8 +650,10 @@ def test_a_file_of_two_modalities_goes_to_the_chosen_one(page, searcher):
 def test_a_bad_file_is_one_sentence_beside_it(page, name, data, sentence):
     ask(page, "a red thing")
     kept = shown(page)
+    page.evaluate("scrollTo({ top: 10000, behavior: 'instant' })")
     drop(page, name, data)
     page.wait_for_selector(".problem[data-place=parts]:not([hidden])")
+    until(page, "document.querySelector('.problem[data-place=parts]').getBoundingClientRect().top >= 0")
     said = page.inner_text(".problem[data-place=parts]")
     assert said.startswith(sentence)
     assert said.count("\n") == 0
@@ -679,6 +768,8 @@ PAGES = [
     "?text=x&of=text",
     "item/3",
     "?text=x&of=smell",
+    "docs",
+    "nowhere",
 ]
 
 
@@ -703,6 +794,20 @@ def test_360_pixels_need_no_sideways_scroll(window, script):
         page.set_viewport_size({"width": 360, "height": 740})
         page.evaluate("1")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+
+
+def test_fingers_have_room_at_360_pixels(window):
+    options = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
+    page = window(**options).open("?text=red&weight=1&item=image:3&weight=-0.5&of=image")
+    page.click("#filters summary")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("button, summary, label, .acts a, input[type=range]")].filter((e) => {
+            const box = e.getBoundingClientRect();
+            return box.width && !e.closest(".unseen") && !e.htmlFor && (box.width < 24 || box.height < 24);
+        }).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert small == []
 
 
 def test_clouds_stand_still_where_motion_is_unwanted(window):
@@ -838,6 +943,97 @@ def test_the_readmes_picture_is_small(url):
     assert len(drawn) <= 200_000
     assert Image.open(io.BytesIO(drawn)).size[0] >= 1000
     assert (Path(__file__).parents[1] / "docs" / "search-page.png").stat().st_size <= 200_000
+
+
+def test_filters_list_many_classes_and_count_the_rest():
+    from align.search.index import Facet
+    from align.serve.page.filters import make_panels
+
+    (panel,) = make_panels({"label": Facet("label", "text", [(f"c{i}", 2) for i in range(30)], 30)}, {}, 60)
+    assert [len(panel.choices), len(panel.more), panel.unlisted] == [8, 22, 0]
+    (panel,) = make_panels({"label": Facet("label", "text", [(f"c{i}", 2) for i in range(200)], 300)}, {}, 900)
+    assert [len(panel.choices), len(panel.more), panel.unlisted] == [8, 192, 100]
+    assert make_panels({"name": Facet("name", "text", [(f"c{i}", 1) for i in range(60)], 60)}, {}, 60) == []
+
+
+@pytest.mark.slow
+def test_filters_leave_a_narrow_page_to_the_results(window):
+    for script in (True, False):
+        page = window(java_script_enabled=script).open("?text=red&of=image&is.label=red")
+        page.set_viewport_size({"width": 360, "height": 780})
+        assert page.is_hidden("#filters .tick input")
+        assert page.inner_text("#filters summary") == "Filters 1"
+        page.click("#filters summary")
+        assert page.is_visible("#filters .tick input >> nth=0")
+        page.set_viewport_size({"width": 1200, "height": 780})
+        assert page.is_visible("#filters .tick input >> nth=0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(30, 900), (900, 30), (1, 1)])
+def test_a_picture_of_any_shape_is_seen_whole(page, size):
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", size, (250, 10, 10)).save(out, "PNG")
+    page.route("**/look/*/image/*", lambda route: route.fulfill(body=out.getvalue(), content_type="image/png"))
+    page.route("**/media/image*", lambda route: route.fulfill(body=out.getvalue(), content_type="image/png"))
+    for address, place in (("?item=image:3&of=image", ".hit .picture"), ("item/3", ".picture")):
+        page.goto(f"{page.url.split('?')[0]}{address}")
+        width = "([place, width]) => document.querySelector(place).naturalWidth === width"
+        until(page, width, arg=[place, size[0]])
+        edges = page.evaluate(
+            """(place) => {
+                const img = document.querySelector(place), inner = img.getBoundingClientRect();
+                const outer = img.parentElement.getBoundingClientRect();
+                return [inner.top - outer.top, outer.bottom - inner.bottom, inner.left - outer.left, inner.height];
+            }""",
+            place,
+        )
+        assert min(edges) >= 0, (address, edges)
+        assert page.evaluate("(place) => getComputedStyle(document.querySelector(place)).objectFit", place) == "contain"
+
+
+@pytest.mark.slow
+def test_captions_of_every_script_keep_their_direction(page):
+    ask(page, "red")
+    assert page.get_attribute("#text", "dir") == "auto"
+    assert page.get_attribute(".hit h2 a", "dir") == "auto"
+    page.click("#more-words")
+    assert page.get_attribute(".chip input[type=text]", "dir") == "auto"
+
+
+@pytest.mark.slow
+def test_a_cloud_that_cannot_be_drawn_says_so(page):
+    page.route("**/look/**", lambda route: route.fulfill(status=404))
+    ask(page, "red")
+    with answered(page):
+        page.check("input[name=of][value=points]", force=True)
+    until(page, "document.querySelector('.hit .turning').textContent === 'cannot be shown'")
+
+
+@pytest.mark.slow
+def test_a_browser_without_the_token_gets_a_page_that_asks_for_it(browser, tmp_path):
+    from served import model
+
+    from align.serve.loaded import Loaded
+
+    with serving(Loaded(model(), None, LIMITS), LIMITS, token="open sesame") as (url, _):
+        one = Window(browser, url)
+        page = one.open()
+        assert page.inner_text("h1") == "This server asks for its token"
+        assert page.evaluate("getComputedStyle(document.querySelector('.refused')).maxWidth") == "560px"
+        page.fill("#token", "wrong")
+        follow(page, "button")
+        page.fill("#token", "open sesame")
+        follow(page, "button")
+        assert page.url == f"{url}/"
+        assert page.is_visible("#ask")
+        assert "no index" in page.inner_text(".problem:not([hidden])")
+        page.goto(f"{url}/nowhere")
+        assert page.inner_text("h1") == "Nothing is here"
+        assert one.context.request.get(f"{url}/nowhere").json()["error"]["code"] == "not_found"
+        one.context.close()
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, final
 
 import torch
@@ -117,8 +116,12 @@ class Searcher:
         fold: bool = False,
         near: float = BOUND,
         rerank: int = 1000,
+        without: Sequence[int] = (),
     ) -> Found:
-        """Return the best samples for parts that are embedded already, see ``search``. vectors: (D,) of each part."""
+        """Return the best samples for parts that are embedded already, see ``search``.
+
+        vectors: (D,) of each part. without: numbers of samples that are left out.
+        """
         start = time.perf_counter()
         self._check(of, k)
         tree = parse(where) if isinstance(where, Mapping) else where
@@ -131,6 +134,11 @@ class Searcher:
             least = None if rule is None else find_calibrated(self.index.about, parts, of, rule.how)
 
         def rank(n: int) -> Ranking:
+            found = rank_all(n + len(without))
+            kept = ~torch.isin(found.samples, torch.tensor(without, dtype=torch.long))
+            return found._replace(scores=found.scores[kept][:n], samples=found.samples[kept][:n])
+
+        def rank_all(n: int) -> Ranking:
             if rule is None:
                 return list_texts(self.index, text or "", of, n, tree)
             depth = n if text is None else max(n, DEPTH)
@@ -177,12 +185,7 @@ class Searcher:
             if m not in have:
                 raise ValueError(f"the sample has no row of {m!r}; {nearest(m, have)}")
         parts = [Part(m, row, 1 / len(have[m])) for m in chosen for row in have[m]]
-        found = self.find(parts, [part.value for part in parts], of, k + 1, **options)
-        kept = [hit for hit in found.hits if hit.sample != sample][:k]
-        hits = [
-            hit._replace(rank=rank, same=tuple(n for n in hit.same if n != sample)) for rank, hit in enumerate(kept, 1)
-        ]
-        return replace(found, hits=hits)
+        return self.find(parts, [part.value for part in parts], of, k, without=[sample], **options)
 
     def _check(self, of: str, k: int) -> None:
         if of not in self.index.modalities:

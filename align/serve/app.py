@@ -58,12 +58,12 @@ def list_routes() -> list[Route]:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return refuse(error)
+    return refuse(error, request.scope)
 
 
 async def _fail(request: Request, error: Exception) -> Response:
     """Answer for an error of ours, which the guard logs."""
-    return refuse(Refusal(500, "the server failed; its log says how"))
+    return refuse(Refusal(500, "the server failed; its log says how"), request.scope)
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
@@ -71,9 +71,9 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        response = refuse(Refusal(405, f"this path is asked with {allowed}"))
+        response = refuse(Refusal(405, f"this path is asked with {allowed}"), request.scope)
         response.headers["allow"] = allowed
         return response
     if error.status_code == 404:
-        return refuse(Refusal(404, "there is nothing at this path; /docs lists the API"))
-    return refuse(Refusal(error.status_code, str(error.detail)))
+        return refuse(Refusal(404, "there is nothing at this path; /docs lists the API"), request.scope)
+    return refuse(Refusal(error.status_code, str(error.detail)), request.scope)

@@ -26,7 +26,7 @@ from align.serve.service import Service
 
 COOKIE = "align_token"
 HEAD_BYTES = 16 << 10
-OPEN = ("/healthz",)  # paths that need no token
+OPEN = ("/healthz", "/docs.css")  # paths that need no token
 log = logging.getLogger("align.serve")
 
 
@@ -72,7 +72,7 @@ class Guard:
             if begun:
                 raise  # the connection ends in the middle of the response, which tells the client
             known = error if isinstance(error, Refusal) else Refusal(500, "the server failed; its log says how")
-            await refuse(known)(scope, receive, seal)
+            await refuse(known, scope)(scope, receive, seal)
         finally:
             self._metrics.count(scope, status, time.perf_counter() - started)
 

@@ -6,8 +6,11 @@ import json
 import math
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import Scope
 
+from align.page.templates import environment
 from align.serve.refusal import Refusal
 
 API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,11 +59,23 @@ def without_nan(content: Any) -> Any:
     return content
 
 
-def refuse(refusal: Refusal) -> Response:
-    """Return the response to a request that is not answered."""
+def refuse(refusal: Refusal, scope: Scope) -> Response:
+    """Return the response to a request that is not answered: JSON, or a page for a browser that opens an address."""
     headers = {"retry-after": str(refusal.retry)} if refusal.retry else {}
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     if refusal.status in (408, 413):
         headers["connection"] = "close"  # the rest of its body is not read
-    return Json(refusal.body(), refusal.status, headers)
+    if scope["method"] != "GET" or scope["path"].startswith("/v1/") or "text/html" not in _accept(scope):
+        return Json(refusal.body(), refusal.status, headers)
+    title = {404: "Nothing is here", 429: "The server is busy"}.get(refusal.status, "This cannot be answered")
+    message = refusal.message[:1].upper() + refusal.message[1:].removesuffix(".")
+    html = environment().get_template("refused.html").render(
+        status=refusal.status, asks=refusal.status == 401, title=title, message=message
+    )  # fmt: skip
+    headers["content-security-policy"] = PAGE_POLICY
+    return Response(html.encode("utf-8", "replace"), refusal.status, headers, "text/html; charset=utf-8")
+
+
+def _accept(scope: Scope) -> str:
+    return Headers(scope=scope).get("accept", "")

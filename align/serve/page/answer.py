@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from align.search.item import Found
+from align.search.threshold import Threshold
 from align.serve.ask import Ask
 from align.serve.page.classes import Guess, guess_class
 from align.serve.page.filters import Panel, make_panels, make_where
@@ -40,7 +41,16 @@ async def find(query: Query, space: Space) -> Found | None:
     where = make_where(query.filters, lists)
     if where is not None:
         await check_filters(where, space)
-    return await space.search(parts, query.of, query.k, where=where, text=text, fold=query.fold)
+    asking = [part.value for part in query.parts if part.form == "item" and part.modality == query.of]
+    return await space.search(parts, query.of, query.k, where=where, text=text, fold=query.fold, without=asking)
+
+
+async def find_calibrated(query: Query, found: Found, space: Space) -> Threshold | None:
+    """Return the threshold that the index keeps for such a query. Other weights than 1 give scores of another size."""
+    modalities = [part.modality for part in query.parts]
+    if any(part.weight != 1 for part in query.parts) or len(set(modalities)) < len(modalities):
+        return None
+    return await space.calibrated(modalities, query.of, found.how)
 
 
 async def check_filters(where: Mapping[str, Any], space: Space) -> None:

@@ -35,7 +35,10 @@ class Choice(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The values of a key to choose from, most frequent first, or the range of a number."""
+    """The values of a key to choose from, most frequent first, or the range of a number.
+
+    unlisted: rarer values, which are not among the choices.
+    """
 
     key: str
     title: str
@@ -44,6 +47,7 @@ class Panel(NamedTuple):
     low: float | None
     high: float | None
     chosen: Filter
+    unlisted: int = 0
 
 
 def read_filters(fields: Iterable[tuple[str, Any]]) -> dict[str, Filter]:
@@ -100,7 +104,7 @@ def make_panels(facets: Mapping[str, Facet], filters: Mapping[str, Filter], samp
     for key, facet in facets.items():
         chosen = filters.get(key, Filter())
         numbers = facet.kind == "number" and facet.distinct > FEW
-        if not numbers and key not in filters and (facet.distinct < 2 or facet.distinct > max(FEW, samples // 4)):
+        if not numbers and key not in filters and (facet.distinct < 2 or facet.distinct > max(FEW, samples // 2)):
             continue
         if numbers and facet.low == facet.high:
             continue
@@ -117,7 +121,8 @@ def make_panels(facets: Mapping[str, Facet], filters: Mapping[str, Filter], samp
             continue
         ends = (facet.low, facet.high) if numbers else (None, None)
         shown = max([FEW, *(i + 1 for i, choice in enumerate(choices) if choice.chosen)])
-        panels.append(Panel(key, key.removeprefix("label."), choices[:shown], choices[shown:], *ends, chosen))
+        unlisted = 0 if numbers else max(0, facet.distinct - len(facet.values))
+        panels.append(Panel(key, key.removeprefix("label."), choices[:shown], choices[shown:], *ends, chosen, unlisted))
     return sorted(panels, key=lambda panel: panel.key not in filters)[:KEYS] if len(panels) > KEYS else panels
 
 

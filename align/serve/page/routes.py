@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from align.search.item import Found
-from align.serve.page.answer import embed_files, find, guess_classes, list_panels
+from align.serve.page.answer import embed_files, find, find_calibrated, guess_classes, list_panels
 from align.serve.page.classes import Guess
 from align.serve.page.item import show_item
 from align.serve.page.kit import send_kit
@@ -157,10 +157,14 @@ async def _values(
         "panels": [],
         "status": say_found(found, query) if found is not None else "",
         "slider": {"low": low - step, "high": high, "step": step, "value": query.threshold},
+        "calibrated": None,
         "vectors": [part for part in query.parts if part.form == "vector"],
         "write": write_score,
         "search_seconds": write_seconds(found.seconds) if found is not None else "",
     }
+    if cards and found is not None and (calibrated := await find_calibrated(query, found, space)) is not None:
+        values["calibrated"] = calibrated
+        values["slider"]["high"] = max(high, calibrated.value)
     if found is not None or trouble is not None:
         values["panels"] = await list_panels(query, space)
     return values

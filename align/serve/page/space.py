@@ -16,6 +16,7 @@ from align.media.choice import with_named
 from align.media.medium import Face, Medium
 from align.search.index import Facet
 from align.search.item import Found, Item
+from align.search.threshold import Threshold, name_threshold
 from align.serve.ask import Ask
 from align.serve.page.trouble import Trouble
 from align.serve.refusal import Refusal
@@ -24,6 +25,7 @@ from align.serve.service import Service
 PLACES = {"parts": "parts", "modality": "parts", "id": "parts", "where": "filters", "of": "of", "classes": "classes"}
 """Fields of the API by the places of the page's sentences."""
 
+VALUES = 200  # values of a key that a filter lists
 ELEMENTS = ("picture", "sound", "cloud", "drawing", "text")
 
 
@@ -106,7 +108,7 @@ class Space:
     async def facets(self, where: Mapping[str, Any] | None = None) -> list[Facet]:
         """Return the keys that a filter can name."""
         with _troubles():
-            return await self.service.facets(where)
+            return await self.service.facets(where, values=VALUES)
 
     async def examples(self) -> dict[str, int]:
         """Return a sample of each modality that can be asked with."""
@@ -129,10 +131,18 @@ class Space:
         where: Mapping[str, Any] | None = None,
         text: str | None = None,
         fold: bool = False,
+        without: Sequence[int] = (),
     ) -> Found:
         """Return the best samples, see ``Service.search``."""
         with _troubles():
-            return await self.service.search(parts, of, k, where=where, text=text, fold=fold)
+            return await self.service.search(parts, of, k, where=where, text=text, fold=fold, without=without)
+
+    async def calibrated(self, modalities: Sequence[str], of: str, how: str) -> Threshold | None:
+        """Return the least score that the index keeps for parts of weight 1 of these modalities, or None."""
+        with _troubles(), self.service.using() as loaded:
+            about = await run_in_threadpool(lambda: loaded.need_index().index.about)
+        kept = (about.get("threshold") or {}).get(name_threshold(modalities, of, how))
+        return None if kept is None else Threshold(*(kept[name] for name in Threshold._fields))
 
     async def classify(self, classes: Sequence[str], modality: str, vector: Tensor) -> tuple[dict[str, float], bool]:
         """Return the classes with their values, best first, and True where these are probabilities."""

@@ -1,11 +1,12 @@
 // Asking: the form is sent, the results take their place, and the address follows.
-import { chips, hasParts, settle } from "./chips.js";
+import { addVector, chips, hasParts, listVectors, settle } from "./chips.js";
 import { clearProblems, tell } from "./problems.js";
 
 const form = document.getElementById("ask"), found = document.getElementById("found"), status = document.getElementById("status");
 const time = document.getElementById("time"), progress = document.getElementById("progress"), box = document.getElementById("box");
 const PATIENCE = 250, PAUSE = 280; // milliseconds before the progress is shown, and before a moved weight asks
-let running = null, timer = 0, shown = location.search;
+const NARROWING = /^(is|from|to)\.|^(fold|threshold|classes)$/; // fields that change no score
+let running = null, timer = 0, shown = location.search, scored = "";
 
 // The fields that say something, as a form that holds files, or as an address.
 function collect() {
@@ -14,6 +15,15 @@ function collect() {
   const out = hasFiles ? new FormData() : new URLSearchParams();
   for (const [name, value] of fields) out.append(name, value);
   return { out, hasFiles };
+}
+
+// The fields on which the scores depend, as one text.
+const state = () => JSON.stringify([...new FormData(form)].filter(([name]) => !NARROWING.test(name)).map(([name, value]) => [name, value.name || value]));
+
+// A least score is of the scores that it was chosen for: another question lifts it.
+function liftThreshold() {
+  const least = document.getElementById("least");
+  if (least && state() !== scored) least.value = "";
 }
 
 // The element that has the focus in the results, so that its like gets it back.
@@ -58,6 +68,7 @@ export async function ask({ k = 0, keepAddress = false } = {}) {
   const before = status.textContent;
   found.setAttribute("aria-busy", "true");
   const again = () => ask({ k, keepAddress });
+  liftThreshold();
   try {
     const { out, hasFiles } = collect();
     if (k) out.append("k", k);
@@ -68,8 +79,9 @@ export async function ask({ k = 0, keepAddress = false } = {}) {
     if (!reply.ok) return fail(reply, body, before, again);
     const results = put(body, k > 0);
     settle(sent, [...results.querySelectorAll("input.vector")].map((input) => input.value));
-    const address = results.dataset.address;
-    if (address !== shown) history[keepAddress || k ? "replaceState" : "pushState"](null, "", address);
+    scored = state();
+    const address = results.dataset.address, vectors = listVectors(); // which no address holds
+    history[keepAddress || k || address === shown ? "replaceState" : "pushState"]({ vectors }, "", address);
     shown = address;
   } catch (error) {
     if (error.name === "AbortError" || mine !== running) return undefined;
@@ -104,6 +116,12 @@ export function askSoon() {
 }
 
 export function startAsking() {
+  scored = state();
+  const kept = (history.state && history.state.vectors) || [];
+  if (kept.length && !chips().some((chip) => chip.querySelector("[name=vector]"))) {
+    kept.forEach(addVector);
+    ask({ keepAddress: true });
+  }
   form.addEventListener("submit", (e) => { e.preventDefault(); ask(); });
   document.addEventListener("change", (e) => {
     const { target } = e;

@@ -57,10 +57,38 @@ export function addItem(value, name, { picture, weight }) {
   add(input("hidden", "item", value), name, { picture, weight, icon: value.split(":")[0] });
 }
 
+// A file that the server has read before: its embedding, and its weight.
+export function addVector({ value, weight }) {
+  add(input("hidden", "vector", value), value.split(":").slice(2).join(":"), { weight, icon: value.split(":")[0] });
+}
+
+// The embeddings among the chips, from which they can be made again.
+export function listVectors() {
+  return chips().filter((chip) => chip.querySelector("[name=vector]")).map((chip) => {
+    const weight = Number(chip.querySelector("[name=weight]").value), isLess = chip.querySelector("[name=minus]").checked;
+    return { value: chip.querySelector("[name=vector]").value, weight: isLess ? -weight : weight };
+  });
+}
+
+// Ask with one hit instead of the present query.
+function askLike(link, picture) {
+  if (text) text.value = "";
+  for (const name of ["classes", "captions"]) {
+    const field = document.querySelector(`#ask [name=${name}]`);
+    if (field && field.type === "checkbox") field.checked = false;
+    else if (field) field.value = "";
+  }
+  list.replaceChildren();
+  addItem(link.dataset.item, link.dataset.name, { picture, weight: 1 });
+  scrollTo({ top: 0 });
+  ask();
+}
+
 export function addWords() {
   const field = input("text", "text"), chip = add(null, "", { icon: "text" });
   field.setAttribute("aria-label", "More words");
   field.placeholder = "more words";
+  field.dir = "auto";
   chip.querySelector(".name").replaceWith(field);
   chip.prepend(chip.querySelector(".thumb"));
   field.focus();
@@ -98,14 +126,17 @@ export function startChips() {
   });
   list.addEventListener("keydown", (e) => { if (e.key === "Enter" && e.target.type === "text") { e.preventDefault(); ask(); } });
   document.addEventListener("click", (e) => {
-    const link = e.target.closest("a.add");
-    if (!link) return;
+    const link = e.target.closest("a.add, a.like");
+    if (!link || e.ctrlKey || e.metaKey || e.shiftKey) return; // these open another window
     e.preventDefault();
     const card = link.closest(".card"), img = card.querySelector(".face img:not(.waveform)"), canvas = card.querySelector("canvas");
-    const menu = link.closest("details");
-    menu.open = false;
-    const still = card.querySelector(".turning");
-    addItem(link.dataset.item, card.querySelector("h2 a").textContent, { picture: img ? img.src : canvas ? still.dataset.still : "", weight: Number(link.dataset.weight) });
+    const still = card.querySelector(".turning"), picture = img ? img.src : canvas ? still.dataset.still : "";
+    if (link.matches(".like")) {
+      askLike(link, picture);
+      return;
+    }
+    link.closest("details").open = false;
+    addItem(link.dataset.item, link.dataset.name, { picture, weight: Number(link.dataset.weight) });
     ask();
     list.lastElementChild.querySelector(".plain-button").focus();
   });

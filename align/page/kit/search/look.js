@@ -11,6 +11,7 @@ async function turn(place) {
     const face = await reply.json();
     clouds.largest(face.r); // every cloud fills its card
     const still = place.querySelector("img");
+    if (!still) return;
     place.dataset.still = still.src;
     still.replaceWith(clouds.canvas(face, place.dataset.up, place.dataset.name));
   } catch { /* the still picture stays */ }
@@ -46,7 +47,12 @@ function excuse(img) {
 }
 
 export function dress(root) {
-  for (const place of root.querySelectorAll(".turning")) near.observe(place);
+  for (const place of root.querySelectorAll(".turning")) {
+    const still = place.querySelector("img");
+    near.observe(place);
+    if (still && still.complete && !still.naturalWidth) excuse(still);
+    else if (still) still.addEventListener("error", () => excuse(still));
+  }
   for (const player of root.querySelectorAll(".player")) if (player.querySelector("img.waveform")) follow(player);
   for (const img of root.querySelectorAll("img.picture")) {
     const check = () => { if (!img.naturalWidth) excuse(img); else img.classList.toggle("tiny", img.naturalWidth < 48); };

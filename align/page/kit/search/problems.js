@@ -18,6 +18,7 @@ export function tell(where, sentence, again = null) {
     place.append(button);
   }
   place.hidden = false;
+  place.scrollIntoView({ block: "nearest" }); // a file may be dropped far below
   for (const chip of document.querySelectorAll(".chip")) {
     const name = chip.querySelector(".name");
     if (where === "parts" && name && name.textContent && sentence.includes(name.textContent)) chip.classList.add("wrong");
