@@ -316,6 +316,31 @@ def test_broken_files_are_counted_and_tried_again(folder, tmp_path):
     assert build(folder, tmp_path / "i").filled.added == 1
 
 
+def test_broken_files_that_were_allowed_do_not_stop_a_refresh(folder, tmp_path):
+    for i in range(3):
+        (folder / f"broken {i}.png").write_bytes(b"")
+    build(folder, tmp_path / "i", work=Work(max_bad=0.5))
+    for _ in range(2):
+        report = build(folder, tmp_path / "i", work=Work(max_bad=0.0))
+        assert (report.made, report.filled.unread) == ("unchanged", 3)
+        assert (len(report.changes.again), len(report.changes.same)) == (3, 4)
+        assert report.bad["image/empty"] == 3
+    (folder / "broken 0.png").unlink()
+    (folder / "broken 1.png").write_bytes(picture(1, 1, 9))
+    report = build(folder, tmp_path / "i", work=Work(max_bad=0.0))
+    assert (report.filled.added, report.filled.removed, report.filled.unread) == (1, 0, 1)
+    assert len(contents(tmp_path / "i")[0]) == 5
+
+
+def test_new_broken_files_are_judged_by_their_share_of_all(folder, tmp_path):
+    build(folder, tmp_path / "i")
+    for i in range(2):
+        (folder / f"broken {i}.png").write_bytes(b"")
+    with pytest.raises(TooManyBad, match="2 of 6 samples in all"):
+        build(folder, tmp_path / "i", work=Work(max_bad=0.3))
+    assert build(folder, tmp_path / "i", work=Work(max_bad=0.4)).filled.unread == 2
+
+
 def test_a_file_that_vanishes_while_it_is_read(folder, tmp_path, monkeypatch):
     from align.search.building import files
 

@@ -18,6 +18,7 @@ def say_report(report: Report, folder: Path) -> None:
     rows = ", ".join(f"{n} {m}" for m, n in report.modalities.items())
     changes, unread = report.changes, report.filled.unread
     parts = {"new": len(changes.new), "changed": len(changes.changed), "unchanged": len(changes.same)}
+    parts["tried again"] = len(changes.again)
     parts |= {"gone": len(changes.gone), "of these without a row": unread}
     counts = ", ".join(f"{n} {name}" for name, n in parts.items() if n)
     print(f"{folder}: {count_text(report.samples, 'sample')} ({rows}), {report.made} ({report.kind}s: {counts})")

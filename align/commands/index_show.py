@@ -110,7 +110,7 @@ def describe(folder: Path) -> dict[str, Any]:
             "sources": [
                 {
                     "name": name_root(root),
-                    "kind": "file" if "folder" in root else "shard",
+                    "kind": "sample" if "folder" in root else "shard",
                     "n": roots[root_id(root)],
                     "options": root.get("options", {}),
                 }

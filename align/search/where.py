@@ -98,7 +98,7 @@ def check_keys(where: Where, known: Collection[str], modalities: Collection[str]
                 if value not in modalities:
                     raise ValueError(f"no item has {value!r}{_suggest(value, modalities)}")
         elif condition.key not in RESERVED and condition.key not in known:
-            every = [*sorted(known), *RESERVED]
+            every = [*sorted(set(known) - set(RESERVED)), *RESERVED]
             raise ValueError(f"no item has the key {condition.key!r}{_suggest(condition.key, every)}")
 
 
