@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.serve.data_uri import read_data_uri
-from align.serve.fields import parse_json, read_request
+from align.serve.fields import parse_json
+from align.serve.forms import read_request
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 from align.serve.respond import Json
