@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import tarfile
 import threading
@@ -86,6 +87,40 @@ def test_a_number_of_any_size_is_a_422(client, field, value):
 )
 def test_five_thousand_digits_are_no_failure(client, path, status):
     assert client.get(path).status_code == status
+
+
+# Forms
+
+
+@pytest.mark.parametrize("path", ["/", "/take", "/v1/search"])
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "base64", "utf-16", "x" * 2000])
+@pytest.mark.parametrize("part", ['name="text"', 'name="file"', "name=\"file\"; filename*=idna''%ff", 'name="a'])
+def test_a_form_in_any_character_set_is_no_failure(client, path, charset, part):
+    body = f"--b\r\nContent-Disposition: form-data; {part}\r\n\r\n".encode() + b"\xff\xfe\xff\r\n--b--\r\n"
+    type = f"multipart/form-data; boundary=b; charset={charset}"
+    assert client.post(path, content=body, headers={"content-type": type}).status_code < 500
+
+
+def test_a_file_that_is_no_file_is_nothing(client):
+    assert client.get("/?file=abc&text=red&of=image").status_code == 200
+    assert client.post("/", data={"file": "abc", "text": "red", "of": "image"}).status_code == 303
+    assert client.post("/", data={"text": "red"}, files={"text": ("a.png", b"x")}).status_code == 303
+    assert client.post("/take", data={"chosen": "1:1"}, files={"chosen": ("a.png", b"x")}).status_code == 200
+
+
+def test_an_upload_to_the_page_stays_in_memory(client, monkeypatch):
+    import tempfile
+
+    made: list[object] = []
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **options: made.append(args) or 1 / 0)
+    monkeypatch.setattr(tempfile, "_TemporaryFileWrapper", None)
+    large = picture((9, 9, 9), 900, "BMP")
+    assert len(large) > 2 << 20
+    files = {"file": ("a.bmp", large)}
+    answer = client.post("/", files=files, data={"of": "image"}, headers={"x-part": "results"})
+    assert (answer.status_code, made) == (200, [])
+    assert client.post("/v1/search", files={"image": ("a.bmp", large)}, data={"of": "image"}).status_code == 200
+    assert made == []
 
 
 # Bodies that grow while they are read
@@ -285,6 +320,18 @@ def test_a_face_of_numpys_numbers_arrives_plain():
     ours, theirs = multiprocessing.Pipe()
     send(theirs, Face("drawing", [[(np.float32(1), np.int64(2))], np.ones((1, 2))], {"n": np.float64(3)}))
     assert receive(ours, 1 << 20) == Face("drawing", [[[1.0, 2]], [[1.0, 1.0]]], {"n": 3.0})
+
+
+def test_a_decoder_that_was_killed_between_two_files_harms_none(served):
+    client, service = served
+    before = service.loaded.decoders.restarts
+    for process in list(service.loaded.decoders._all):
+        os.kill(process._process.pid, signal.SIGKILL)
+        process._process.join(10)
+    for _ in range(2):
+        answer = client.post("/v1/search", files={"image": ("a.png", picture((9, 200, 9)))}, data={"of": "image"})
+        assert answer.status_code == 200, answer.text
+    assert service.loaded.decoders.restarts == before + 1
 
 
 # Clients that do not read

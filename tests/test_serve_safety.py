@@ -652,10 +652,15 @@ def test_a_client_that_leaves_takes_nothing_with_it(client, served):
 
 
 def test_a_field_of_another_type_is_a_422():
-    fields = Fields({"k": True, "n": "1", "w": float("inf"), "t": 3, "l": {}, "f": "yes"})
+    fields = Fields(
+        {"k": True, "n": "1", "w": float("inf"), "t": 3, "l": {}, "f": "yes", "low": 0, "high": 9, "over": 10}
+    )
+    assert [fields.integer(name, 1, 0, 9) for name in ("low", "high")] == [0, 9]
     for take in (
         lambda: fields.integer("k", 1, 0, 9),
         lambda: fields.integer("n", 1, 0, 9),
+        lambda: fields.integer("over", 1, 0, 9),
+        lambda: fields.integer("low", 1, 1, 9),
         lambda: fields.number("w"),
         lambda: fields.text("t", 9),
         lambda: fields.listing("l", 9),

@@ -104,15 +104,22 @@ class Decoders:
         return process
 
     def _ask(self, task: Task) -> Any:
-        if getattr(self._local, "process", None) is None:
-            self._local.process = self._new()
-        process: _Process = self._local.process
+        process: _Process | None = getattr(self._local, "process", None)
+        if process is not None and process.has_ended:  # between two files, so that this one is not to blame
+            self._drop(process)
+            process = None
+        if process is None:
+            process = self._local.process = self._new()
         found = process.ask(task, self._limits.decode_seconds)
         if not process.alive:
-            self._all.discard(process)
-            self._local.process = None
-            self.restarts += 1
+            self._drop(process)
         return found
+
+    def _drop(self, process: _Process) -> None:
+        process.end()
+        self._all.discard(process)
+        self._local.process = None
+        self.restarts += 1
 
 
 class _Process:
@@ -144,6 +151,11 @@ class _Process:
             pass
         self.end()
         return found or Failed("crashed", "its decoder stopped")
+
+    @property
+    def has_ended(self) -> bool:
+        """True where the process is gone, as after the system has killed it for want of memory."""
+        return not self._process.is_alive()
 
     def end(self) -> None:
         """Kill the process."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -55,17 +55,7 @@ async def _read_form(request: Request, limits: Limits, kind: str) -> tuple[Field
     plain: dict[str, Any] = {}
     files: dict[str, Upload] = {}
     most = max(limits.where, 1 << 16)
-    parser = MultiPartParser(
-        request.headers, request.stream(), max_files=limits.parts, max_fields=limits.fields, max_part_size=most
-    )
-    parser.spool_max_size = limits.body + 1  # nothing of a visitor reaches the disk
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        many = error.message.startswith("Too many") or "exceeded" in error.message
-        raise Refusal(413 if many else 400, f"the form cannot be read: {error.message}") from None
-    except Exception as error:  # of a part's name or character set
-        raise Refusal(400, f"the form cannot be read ({type(error).__name__})") from None
+    form = await parse_multipart(request, files=limits.parts, fields=limits.fields, part=most, memory=limits.body)
     try:
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
@@ -77,3 +67,22 @@ async def _read_form(request: Request, limits: Limits, kind: str) -> tuple[Field
     finally:
         await form.close()
     return Fields(plain, form=True), files
+
+
+async def parse_multipart(request: Request, *, files: int, fields: int, part: int, memory: int) -> FormData:
+    """Return a form with files, which the caller closes.
+
+    Args:
+        files, fields: the most of them. part: bytes of a field. memory: bytes of a file, which never reaches the disk.
+
+    Raises Refusal: 400 for a form that cannot be read, 413 for a large one.
+    """
+    parser = MultiPartParser(request.headers, request.stream(), max_files=files, max_fields=fields, max_part_size=part)
+    parser.spool_max_size = memory + 1
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        many = error.message.startswith("Too many") or "exceeded" in error.message
+        raise Refusal(413 if many else 400, f"the form cannot be read: {error.message.rstrip('.')}") from None
+    except Exception as error:  # of a part's name or character set
+        raise Refusal(400, f"the form cannot be read ({type(error).__name__})") from None

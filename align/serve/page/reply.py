@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.page.templates import environment
+from align.serve.forms import parse_multipart
 from align.serve.page.query import Fields
 from align.serve.page.trouble import Trouble
 from align.serve.page.vector import write_vector
+from align.serve.refusal import Refusal
 from align.serve.respond import PAGE_POLICY
 
 HEADERS = {
@@ -40,15 +42,24 @@ async def read_fields(request: Request) -> Fields:
     Raises Trouble for a form that cannot be read.
     """
     if request.method != "POST":
-        return request.query_params.multi_items()
+        return [(name, value) for name, value in request.query_params.multi_items() if name != "file"]
+    limits = request.app.state.service.limits
     try:
-        async with request.form(max_files=FILES, max_fields=FIELDS, max_part_size=PART) as form:
-            fields: list[tuple[str, Any]] = []
-            for name, value in form.multi_items():
-                if not isinstance(value, UploadFile):
-                    fields.append((name, value))
-                elif value.filename:
-                    fields.append((name, (await value.read(), value.filename[-200:])))
-            return [(n, v) for n, v in fields if isinstance(v, str) or n == "file"]
+        if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            form = await parse_multipart(request, files=FILES, fields=FIELDS, part=PART, memory=limits.body)
+        else:
+            form = await request.form(max_fields=FIELDS)
+    except Refusal as error:
+        raise Trouble(f"{error.message[:1].upper()}{error.message[1:]}.", "parts", error.status) from None
     except HTTPException as error:
-        raise Trouble(f"The form cannot be read: {error.detail}.", "parts", error.status_code) from None
+        raise Trouble(f"The form cannot be read: {error.detail.rstrip('.')}.", "parts", error.status_code) from None
+    try:
+        fields: list[tuple[str, Any]] = []
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                fields.append((name, value))
+            elif value.filename:
+                fields.append((name, (await value.read(), value.filename[-200:])))
+    finally:
+        await form.close()
+    return [(name, value) for name, value in fields if isinstance(value, str) == (name != "file")]
