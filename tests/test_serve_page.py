@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Error, sync_playwright
 from served import picture, serving, tone
 from shown import MESH, SAMPLES, deep_picture, load, samples, wide_model
 
+from align.search.item import Item
 from align.search.parts import Part
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
@@ -992,6 +994,31 @@ def test_a_picture_of_any_shape_is_seen_whole(page, size):
         )
         assert min(edges) >= 0, (address, edges)
         assert page.evaluate("(place) => getComputedStyle(document.querySelector(place)).objectFit", place) == "contain"
+
+
+@pytest.mark.slow
+def test_a_long_caption_is_cut_on_a_card_and_whole_on_its_page(browser, tmp_path):
+    from served import model
+
+    from align.embedding import fingerprint
+    from align.search.local import LocalIndex
+    from align.search.searcher import Searcher
+    from align.serve.loaded import Loaded
+
+    made, caption = model(), "a caption that goes on " * 60 + "to its end"
+    index = LocalIndex.create(tmp_path / "index", {"dim": 8, "model": {"source": "tiny", "sha256": fingerprint(made)}})
+    item = Item("long", {"shard": "gone", "key": "long"}, [caption], None, {})
+    index.add("text", made.embed(text=[caption])["text"], torch.tensor([0]), [item])
+    with serving(Loaded(made, Searcher(index, made), LIMITS), LIMITS) as (url, _):
+        one = Window(browser, url)
+        page = one.open("?text=a+caption&of=text")
+        assert page.locator(".hit .words").bounding_box()["height"] < 260
+        assert page.text_content(".hit .words").endswith("to its end")
+        assert page.get_attribute("[data-copy=text]", "data-text") == caption
+        page = one.open(page.get_attribute(".hit h2 a", "href"))
+        assert len(page.inner_text("h1")) <= 160
+        assert page.inner_text("h1").endswith("…")
+        one.context.close()
 
 
 @pytest.mark.slow

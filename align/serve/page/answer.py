@@ -50,7 +50,7 @@ async def find_calibrated(query: Query, found: Found, space: Space) -> Threshold
     modalities = [part.modality for part in query.parts]
     if any(part.weight != 1 for part in query.parts) or len(set(modalities)) < len(modalities):
         return None
-    return await space.calibrated(modalities, query.of, found.how)
+    return await space.read_threshold(modalities, query.of, found.how)
 
 
 async def check_filters(where: Mapping[str, Any], space: Space) -> None:

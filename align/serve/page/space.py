@@ -137,7 +137,7 @@ class Space:
         with _troubles():
             return await self.service.search(parts, of, k, where=where, text=text, fold=fold, without=without)
 
-    async def calibrated(self, modalities: Sequence[str], of: str, how: str) -> Threshold | None:
+    async def read_threshold(self, modalities: Sequence[str], of: str, how: str) -> Threshold | None:
         """Return the least score that the index keeps for parts of weight 1 of these modalities, or None."""
         with _troubles(), self.service.using() as loaded:
             about = await run_in_threadpool(lambda: loaded.need_index().index.about)

@@ -14,6 +14,7 @@ from align.serve.page.space import Space
 from align.serve.page.vector import write_vector
 
 SAME = 12  # folded samples that a card shows
+LONGEST = 160  # characters of a name, which is read out with each picture
 
 
 class Bar(NamedTuple):
@@ -36,14 +37,15 @@ class Small(NamedTuple):
 class Card(NamedTuple):
     """A hit.
 
-    more, add, less: addresses of queries like it, with it, and with less like it. below: its score is under the
-    threshold. folded: number of near duplicates, of which ``same`` are shown.
+    text: its whole caption. more, add, less: addresses of queries like it, with it, and with less like it. below: its
+    score is under the threshold. folded: number of near duplicates, of which ``same`` are shown.
     """
 
     rank: int
     score: float
     number: int
     title: str
+    text: str
     about: str
     look: Look
     bars: Sequence[Bar]
@@ -101,6 +103,7 @@ async def _card(hit: Hit, query: Query, space: Space, items: Mapping[int, Item],
         hit.score,
         hit.sample,
         name_item(hit.item),
+        _describe_whole(hit.item),
         describe_item(hit.item, look),
         look,
         bars,
@@ -121,7 +124,12 @@ def _ends(hits: Sequence[Hit]) -> tuple[float, float]:
 
 
 def name_item(item: Item) -> str:
-    """Return an item's first caption, else its label in words, else its key."""
+    """Return an item's first caption, else its label in words, else its key. A long one is cut."""
+    name = _describe_whole(item)
+    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+
+
+def _describe_whole(item: Item) -> str:
     return next((line for line in item.captions if line), "") or in_words(item.label) or item.key
 
 
