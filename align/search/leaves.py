@@ -51,7 +51,7 @@ def list_leaves(item: Item) -> list[Leaf]:
     256 entries is no value: it is data, such as an embedding.
     """
     found = list(_walk("label", item.label, False))
-    for key, value in _named(item.json).items():
+    for key, value in _name_keys(item.json).items():
         if plain(key) not in ("label", *RESERVED):
             found += _walk(key, value, False)
     if "file" in item.source:
@@ -60,7 +60,7 @@ def list_leaves(item: Item) -> list[Leaf]:
     return list({(leaf, kind_of(leaf.value)): leaf for leaf in found}.values())  # 1 == True, which are two values
 
 
-def _named(value: Mapping[Any, Any]) -> dict[str, Any]:
+def _name_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a mapping with the names that JSON gives its keys, so that an item has the same values when it is read."""
     return {name if isinstance(name, str) else json.dumps(name): inner for name, inner in value.items()}
 
@@ -77,7 +77,7 @@ def _walk(key: str, value: Any, listed: bool) -> Iterator[Leaf]:
     while pending:
         key, value, listed = pending.pop()
         if isinstance(value, Mapping):
-            pending += [(f"{key}.{name}", inner, listed) for name, inner in _named(value).items()]
+            pending += [(f"{key}.{name}", inner, listed) for name, inner in _name_keys(value).items()]
         elif isinstance(value, list | tuple):
             pending += [(key, inner, True) for inner in value] if len(value) <= LISTED else []
         elif (leaf := plain(value)) is not None:
