@@ -89,8 +89,15 @@ def check_levels(levels: Sequence[float] | None) -> None:
         raise ValueError(f"levels={tuple(levels)} are the values of black and white, as in (0, 4095)")
 
 
-FOR_BROWSERS = {
-    "image": Recode(image_size=1280, image_format="webp"),
-    "audio": Recode(audio_format="flac"),
-}
-"""Modality -> the settings with which a member that browsers cannot show becomes one that they can."""
+def for_browsers(modality: str) -> Recode | None:
+    """Return the settings with which a member that browsers cannot show becomes one that they can, or None.
+
+    They are made when they are asked for: a Recode looks at the libraries that it needs.
+    """
+    match modality:
+        case "image":
+            return Recode(image_size=1280, image_format="webp")
+        case "audio":
+            return Recode(audio_format="flac")
+        case _:
+            return None
