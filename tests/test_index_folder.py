@@ -317,6 +317,13 @@ def test_broken_files_are_counted_and_tried_again(folder, tmp_path):
     assert build(folder, tmp_path / "i").filled.added == 1
 
 
+@pytest.mark.parametrize(("name", "said"), [("fils", r"; did you mean .*files\?$"), ("nothing/like/it", "it$")])
+def test_a_folder_that_is_not_there(tmp_path, name, said):
+    (tmp_path / "files").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no folder and no shard .*{said}"):
+        build(tmp_path / name, tmp_path / "i")
+
+
 @pytest.mark.parametrize("name", ["a.aiff", "A.AIF", "a.wav", "a.flac"])
 def test_a_sound_by_its_suffix(tmp_path, name):
     (tmp_path / name).write_bytes(tone(400, kind="AIFF" if "if" in name.lower() else name[2:].upper()))

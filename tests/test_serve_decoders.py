@@ -13,14 +13,15 @@ import sys
 
 
 def say():
-    import align.values
-    print("decoder:", sys.modules["align"].__file__, "wave" in sys.modules, flush=True)
+    import align
+
+    print("decoder:", align.__file__, "wave" in sys.modules, flush=True)
 
 
 if __name__ == "__main__":
     from align.serve import decoders
 
-    decoders.LIBRARIES = ("align.values", "wave")
+    decoders.LIBRARIES = ("align", "wave")
     decoders.prepare()
     process = multiprocessing.get_context("forkserver").Process(target=say)
     process.start()
