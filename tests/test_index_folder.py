@@ -9,12 +9,13 @@ import pytest
 import tiny_space
 import torch
 from PIL import Image as Picture
+from served import tone
 from torch import nn
 
 from align.data import TooManyBad
 from align.media import MEDIA
 from align.model import JointModel, Tower
-from align.preprocess import Bytes, Image, Points
+from align.preprocess import Audio, Bytes, Image, Points
 from align.search.building import Options, Work, add_to_index, build_index
 from align.search.building.folder import ALONE, BROKEN, HIDDEN, LINKED, OUTSIDE, REFUSED, UNNAMED, UNREAD, Wanted, scan
 from align.search.local import LocalIndex
@@ -314,6 +315,21 @@ def test_broken_files_are_counted_and_tried_again(folder, tmp_path):
     (folder / "broken.png").write_bytes(picture(1, 1, 9))
     os.utime(folder / "broken.png", ns=(1, 1))
     assert build(folder, tmp_path / "i").filled.added == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("fils", r"; did you mean .*files\?$"), ("nothing/like/it", "it$")])
+def test_a_folder_that_is_not_there(tmp_path, name, said):
+    (tmp_path / "files").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no folder and no shard .*{said}"):
+        build(tmp_path / name, tmp_path / "i")
+
+
+@pytest.mark.parametrize("name", ["a.aiff", "A.AIF", "a.wav", "a.flac"])
+def test_a_sound_by_its_suffix(tmp_path, name):
+    (tmp_path / name).write_bytes(tone(400, kind="AIFF" if "if" in name.lower() else name[2:].upper()))
+    wanted = Wanted({"audio": Audio.suffixes}, MEDIA)
+    found = scan(tmp_path, wanted)
+    assert [file.member for file in found.samples[0].files] == [f"audio.{name[2:].lower()}"]
 
 
 def test_broken_files_that_were_allowed_do_not_stop_a_refresh(folder, tmp_path):

@@ -38,6 +38,7 @@ FILES = {
     "bmp": ("image.bmp", picture((10, 10, 250), 40, "BMP")),
     "jpeg": ("image.jpg", picture((10, 10, 250), 40, "JPEG")),
     "aiff": ("audio.wav", tone(600, kind="AIFF")),  # an AIFF that is called a WAV
+    "aif": ("audio.aif", tone(600, kind="AIFF")),
     "wav": ("audio.wav", tone(600, kind="WAV")),
     "mesh": ("points.obj", BOX.encode()),
     "page": ("image.png", b"<html><script>alert(1)</script>"),
@@ -109,8 +110,9 @@ def test_a_file_that_browsers_show_comes_as_it_is(client, key):
     assert answer.headers["content-type"] == kinds[key]
 
 
-def test_a_sound_that_browsers_cannot_play_comes_as_flac(client):
-    answer = get(client, "aiff")
+@pytest.mark.parametrize("key", ["aiff", "aif"])
+def test_a_sound_that_browsers_cannot_play_comes_as_flac(client, key):
+    answer = get(client, key)
     assert answer.headers["content-type"] == "audio/flac"
     wave, rate = soundfile.read(io.BytesIO(answer.content))
     right, _ = soundfile.read(io.BytesIO(FILES["aiff"][1]))
