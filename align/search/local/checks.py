@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from align.search.leaves import kind_of, list_leaves
-from align.search.local.entries import read_items, spaceless
+from align.search.local.entries import pick_spaceless, read_items
 from align.search.local.filters import KINDS
 from align.search.local.state import Reader, State
 from align.search.local.tables import NAME
@@ -78,7 +78,7 @@ def _check_items(connection: sqlite3.Connection) -> list[str]:
         sql = f"SELECT number, text, modalities FROM items WHERE number IN ({listed})"
         texts = {number: text for number, text, _ in connection.execute(sql, some)}
         for number, item in zip(some, items, strict=True):
-            if texts[number] != spaceless(item):
+            if texts[number] != pick_spaceless(item):
                 found.append(f"the text of sample {number} is not its captions; make the index anew")
             marks[number] = sum(
                 hash((leaf.key, KINDS[kind_of(leaf.value)], leaf.value, int(leaf.listed))) for leaf in list_leaves(item)

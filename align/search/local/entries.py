@@ -37,7 +37,7 @@ class Entries:
         captions, body, line = _pack(item)
         number = self.connection.execute(
             "INSERT INTO items (place, key, captions, body, text, sum) VALUES (?, ?, ?, ?, ?, ?)",
-            (place, key, captions, body, part := spaceless(item), _sum(captions, body)),
+            (place, key, captions, body, part := pick_spaceless(item), _sum(captions, body)),
         ).lastrowid
         assert number is not None
         if line:
@@ -119,7 +119,7 @@ def _pack(item: Item) -> tuple[str, str, str]:
         raise TypeError(f"the item {item.key!r} holds something that JSON cannot: {error}") from None
 
 
-def spaceless(item: Item) -> str | None:
+def pick_spaceless(item: Item) -> str | None:
     """Return an item's text where it is searched for parts of words too, else None."""
     line = _line(item)
     return line if text.has_unspaced(line) else None
