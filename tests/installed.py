@@ -21,14 +21,19 @@ def tracked(checkout: Path) -> set[str]:
 
 
 def walk(folder: Path) -> None:
-    """Make shards, a page of each kind, and read the quickstart's config. Raises where a page lacks a part."""
+    """Make shards and a page of each kind, and read the quickstart's config and the parts of the server's pages.
+
+    Raises where a part is missing.
+    """
     import yaml
 
     import align
     from align.commands import main
     from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
+    from align.page.templates import environment, read_kit
     from align.quickstart import write_world
     from align.report import write_report
+    from align.serve.page.kit import NAMES
 
     config = Path(align.__file__).with_name("quickstart") / "config.yaml"
     assert yaml.safe_load(config.read_text(encoding="utf-8"))["objective"]
@@ -50,6 +55,10 @@ def walk(folder: Path) -> None:
         protocol={"version": "0", "bad": {"image/empty": 1}, "notes": ["a note"]},
         sections=[Section("All blocks", "One of each.", blocks)],
     )
+    for name in ("search/page.html", "search/results.html", "search/item.html", "docs.html"):
+        environment().get_template(name)
+    for name in NAMES:
+        assert read_kit(name), f"{name} is empty"
     for page, part in (
         ("check.html", 'class="plain"'),
         ("show.html", 'class="cards"'),

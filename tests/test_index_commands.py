@@ -195,7 +195,7 @@ def test_delete_by_key_and_by_filter(built, capsys):
     assert run(capsys, "delete", built, "0003", "--where", "{}")[0] == 2
     assert "dead: 25.4% of the rows" in run(capsys, "show", built)[1]
     code, out, _ = run(capsys, "compact", built)
-    assert (code, re.match(rf"{built}: 18 rows removed, [\d.]+ kB -> ", out) is not None) == (0, True)
+    assert (code, re.match(rf"{built}: 18 rows removed, [\d.]+ KiB -> ", out) is not None) == (0, True)
     assert "dead" not in run(capsys, "show", built)[1]
     with LocalIndex.open(built) as index:
         assert index.count() == 18
@@ -357,7 +357,7 @@ def test_a_signal_keeps_what_is_embedded(place, tmp_path, capsys, number, code, 
     assert 16 <= kept < 480
     assert not out.exists()
     args = ["build", place / "pairs", shard, "--batch", "4", *trust]
-    assert f"{kept} samples had been embedded" in run(capsys, *args, "--out", out)[1]
+    assert f"{kept} samples embedded before" in run(capsys, *args, "--out", out)[1]
     run(capsys, *args, "--out", tmp_path / "one")
     assert files_of(out) == files_of(tmp_path / "one")
     assert not staging_place(out).exists()

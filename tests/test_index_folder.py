@@ -9,12 +9,13 @@ import pytest
 import tiny_space
 import torch
 from PIL import Image as Picture
+from served import tone
 from torch import nn
 
 from align.data import TooManyBad
 from align.media import MEDIA
 from align.model import JointModel, Tower
-from align.preprocess import Bytes, Image, Points
+from align.preprocess import Audio, Bytes, Image, Points
 from align.search.building import Options, Work, add_to_index, build_index
 from align.search.building.folder import ALONE, BROKEN, HIDDEN, LINKED, OUTSIDE, REFUSED, UNNAMED, UNREAD, Wanted, scan
 from align.search.local import LocalIndex
@@ -314,6 +315,46 @@ def test_broken_files_are_counted_and_tried_again(folder, tmp_path):
     (folder / "broken.png").write_bytes(picture(1, 1, 9))
     os.utime(folder / "broken.png", ns=(1, 1))
     assert build(folder, tmp_path / "i").filled.added == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("fils", r"; did you mean .*files\?$"), ("nothing/like/it", "it$")])
+def test_a_folder_that_is_not_there(tmp_path, name, said):
+    (tmp_path / "files").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no folder and no shard .*{said}"):
+        build(tmp_path / name, tmp_path / "i")
+
+
+@pytest.mark.parametrize("name", ["a.aiff", "A.AIF", "a.wav", "a.flac"])
+def test_a_sound_by_its_suffix(tmp_path, name):
+    (tmp_path / name).write_bytes(tone(400, kind="AIFF" if "if" in name.lower() else name[2:].upper()))
+    wanted = Wanted({"audio": Audio.suffixes}, MEDIA)
+    found = scan(tmp_path, wanted)
+    assert [file.member for file in found.samples[0].files] == [f"audio.{name[2:].lower()}"]
+
+
+def test_broken_files_that_were_allowed_do_not_stop_a_refresh(folder, tmp_path):
+    for i in range(3):
+        (folder / f"broken {i}.png").write_bytes(b"")
+    build(folder, tmp_path / "i", work=Work(max_bad=0.5))
+    for _ in range(2):
+        report = build(folder, tmp_path / "i", work=Work(max_bad=0.0))
+        assert (report.made, report.filled.unread) == ("unchanged", 3)
+        assert (len(report.changes.again), len(report.changes.same)) == (3, 4)
+        assert report.bad["image/empty"] == 3
+    (folder / "broken 0.png").unlink()
+    (folder / "broken 1.png").write_bytes(picture(1, 1, 9))
+    report = build(folder, tmp_path / "i", work=Work(max_bad=0.0))
+    assert (report.filled.added, report.filled.removed, report.filled.unread) == (1, 0, 1)
+    assert len(contents(tmp_path / "i")[0]) == 5
+
+
+def test_new_broken_files_are_judged_by_their_share_of_all(folder, tmp_path):
+    build(folder, tmp_path / "i")
+    for i in range(2):
+        (folder / f"broken {i}.png").write_bytes(b"")
+    with pytest.raises(TooManyBad, match="2 of 6 samples in all"):
+        build(folder, tmp_path / "i", work=Work(max_bad=0.3))
+    assert build(folder, tmp_path / "i", work=Work(max_bad=0.4)).filled.unread == 2
 
 
 def test_a_file_that_vanishes_while_it_is_read(folder, tmp_path, monkeypatch):

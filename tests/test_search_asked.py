@@ -89,6 +89,9 @@ def test_a_threshold_of_a_hybrid_search_is_the_vectors(asked):
     words = {h.sample for h in searcher.find([], [], "image", 99, text="blue").hits}
     found = searcher.find(parts, vectors, "image", 99, text="blue", threshold=least)
     assert {h.sample for h in found.hits} == words | {h.sample for h in plain.hits[:5]}
+    alone = searcher.find([], [], "image", 99, text="blue", threshold=least)
+    assert {h.sample for h in alone.hits} == words
+    assert "threshold" in " ".join(alone.notes)
 
 
 # thresholds and near duplicates

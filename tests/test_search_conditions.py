@@ -10,7 +10,8 @@ import pytest
 from align.curation.cut.expression import Expression, Missing
 from align.search.conditions import read_filter
 from align.search.item import Item
-from align.search.where import matches, parse
+from align.search.matching import matches
+from align.search.where import parse
 
 
 def item(about):

@@ -15,9 +15,10 @@ from align.evaluation.blocks import score_blocks
 from align.scoring import choose
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.search.matching import matches
 from align.search.memory import MemoryIndex
 from align.search.searcher import Searcher
-from align.search.where import matches, parse
+from align.search.where import parse
 
 QUERIES = {
     "text": [("text", 1.0)],

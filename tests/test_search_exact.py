@@ -73,15 +73,17 @@ def test_equal_rows_tie_whatever_their_place(d, monkeypatch):
     assert samples[1].tolist() == ([500, *range(19)] if worse else list(range(20)))
 
 
-def test_rows_that_float32_cannot_tell_apart_are_in_their_true_order():
+@pytest.mark.parametrize("length", [None, 1e-3, 1e3])
+def test_rows_that_float32_cannot_tell_apart_are_in_their_true_order(length):
     """Scores differ in the last bits of float32, and a product in float32 puts some of them in another order."""
     d, n = 256, 4000
     query = F.normalize(tiny_index.random(1, 1, d).double(), dim=1)
     values = (query + 1e-6 * tiny_index.random(n, 2, d)).float()
-    exact_scores = (query @ values.double().T)[0].float()
+    norm = None if length is None else torch.full((n,), length)
+    exact_scores = ((query @ values.double().T)[0] * (1.0 if norm is None else norm.double())).float()
     order = sorted(range(n), key=lambda i: (-float(exact_scores[i]), i))
     assert (query.float() @ values.T)[0].argsort(descending=True, stable=True)[:50].tolist() != order[:50]
-    assert find_best(query, values, torch.arange(n), 50)[1][0].tolist() == order[:50]
+    assert find_best(query, values, torch.arange(n), 50, norm=norm)[1][0].tolist() == order[:50]
 
 
 def test_low_precision_rows_are_scored_in_float32():

@@ -151,6 +151,8 @@ def test_numbers_are_never_given_again(tmp_path):
         assert index.numbers().tolist() == [1, 4, 5]
         with pytest.raises(KeyError, match="no sample 2 in the index"):
             index.items([1, 2])
+        index.delete(["k7"])
+        assert index.rows("image", [-1, 0, 1, 5, 999]).sample.tolist() == [1]  # a number that is not there has no row
 
 
 def test_equal_scores_stand_in_the_order_of_numbers_across_segments(tmp_path):
@@ -243,6 +245,11 @@ def test_facets_count_samples(tmp_path):
         assert some["t"] == [("b", 1)]
         index.delete(["d/1", "d/2"])
         assert {f.key for f in index.facets()} == {"folder", "label.shape", "n", "t"}
+        long = [Item(f"e/{n}", {"file": f"/p/e/{n}.x"}, [], None, {"long": "x" * n}) for n in (200, 201)]
+        with index.change() as change:
+            change.add({"image": draw_rows(1, [0, 1])}, long)
+        found = next(f for f in index.facets() if f.key == "long")
+        assert (list(found.values), found.distinct) == ([("x" * 200, 1)], 2)  # a longer value is counted, not listed
 
 
 def test_sources_and_about_are_part_of_the_change(tmp_path):

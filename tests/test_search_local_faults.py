@@ -16,6 +16,7 @@ import torch
 from align.search.item import Item
 from align.search.local import LocalIndex, entries, segments, tables
 from align.search.local.state import Reader
+from align.search.local.tables import TABLES
 from align.search.where import parse
 from align.values import Rows
 
@@ -431,3 +432,11 @@ def test_killed_at_every_system_call_it_opens_as_before_or_after(operation):
     print(operation, sum(kills.values()), kills)
     assert wrong == []
     assert sum(kills.values()) >= 20
+
+
+def test_a_sqlite_without_trigrams_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("align.search.local.create.TABLES", TABLES.replace('"trigram"', '"tetragram"'))
+    with pytest.raises(OSError, match="this Python's SQLite lacks full text search: no such tokenizer"):
+        LocalIndex.create(tmp_path / "index")
+    monkeypatch.undo()
+    LocalIndex.create(tmp_path / "index").close()  # nothing half written stands in its way

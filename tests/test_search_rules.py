@@ -156,4 +156,5 @@ def test_volumes_are_measured_of_the_best(terms):
     assert any("the best 60 samples of 343" in note for note in found.notes)
     assert [hit.score for hit in found.hits] == pytest.approx([order[hit.item.key] for hit in found.hits], abs=2e-5)
     assert {hit.item.key for hit in found.hits} == {*list(order)[:10]}  # here the true ones are among them
+    assert len(searcher.find(parts, vectors, "image", 100, rerank=5).hits) == 100  # as many are measured as are shown
     assert not any("of 343" in note for note in searcher.find(parts, vectors, "image", 10, rerank=343).notes)

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from served import DEFAULT, model, picture, serving, tone
+from tiny_space import write_tar
 
 from align.embedding import fingerprint
 from align.search.item import Item
@@ -37,6 +38,7 @@ FILES = {
     "bmp": ("image.bmp", picture((10, 10, 250), 40, "BMP")),
     "jpeg": ("image.jpg", picture((10, 10, 250), 40, "JPEG")),
     "aiff": ("audio.wav", tone(600, kind="AIFF")),  # an AIFF that is called a WAV
+    "aif": ("audio.aif", tone(600, kind="AIFF")),
     "wav": ("audio.wav", tone(600, kind="WAV")),
     "mesh": ("points.obj", BOX.encode()),
     "page": ("image.png", b"<html><script>alert(1)</script>"),
@@ -108,8 +110,9 @@ def test_a_file_that_browsers_show_comes_as_it_is(client, key):
     assert answer.headers["content-type"] == kinds[key]
 
 
-def test_a_sound_that_browsers_cannot_play_comes_as_flac(client):
-    answer = get(client, "aiff")
+@pytest.mark.parametrize("key", ["aiff", "aif"])
+def test_a_sound_that_browsers_cannot_play_comes_as_flac(client, key):
+    answer = get(client, key)
     assert answer.headers["content-type"] == "audio/flac"
     wave, rate = soundfile.read(io.BytesIO(answer.content))
     right, _ = soundfile.read(io.BytesIO(FILES["aiff"][1]))
@@ -166,3 +169,13 @@ def test_a_file_that_changes_gets_another_tag(client, folder):
     assert (after.status_code, after.content) == (200, b"other words")
     assert after.headers["etag"] != before
     (folder / "words.txt").write_bytes(FILES["words"][1])
+
+
+def test_members_that_a_source_names_are_an_items_files(tmp_path):
+    made, item = model(), Item("0", {"shard": str(tmp_path / "a.tar"), "key": "0"})
+    write_tar(tmp_path / "a.tar", {"0": {"thumb.png": picture((250, 10, 10)), "flac": tone(600)}})
+    sources = [{"shards": ["a.tar"], "options": {"members": {"image": ["thumb.png"], "text": ["json:caption"]}}}]
+    loaded = Loaded(made, Searcher(LocalIndex.create(tmp_path / "index", {"sources": sources}), made), DEFAULT)
+    found = {(one.modality, one.name) for one in loaded.members.list_members(item)}
+    loaded.retire()
+    assert {("image", "thumb.png"), ("audio", "flac")} <= found

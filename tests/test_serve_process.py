@@ -24,8 +24,11 @@ import align
 from align.commands import main
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.serve.loaded import Loaded
 from align.serve.loading import Place, Reloader, name_model
+from align.serve.refusal import Refusal
 from align.serve.server import bind
+from align.serve.service import Service
 
 ALLOW = ("served", "tiny_space")
 
@@ -85,10 +88,7 @@ def test_a_wrong_option_is_one_line(capsys, tmp_path, monkeypatch, options, code
 
 
 def test_a_missing_extra_is_one_line(capsys, monkeypatch):
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else real(name))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
     assert main(["serve", "anything"]) == 1
     line = last_line(capsys)
     assert "align serve needs uvicorn: pip install" in line
@@ -234,6 +234,23 @@ def replace_index(idx: Path, red: int) -> None:
         index.add("image", values, torch.arange(1), [Item(f"new{red}", {"file": str(idx / "x"), "members": {}})])
     idx.rename(idx.with_name(f"old{red}"))
     fresh.rename(idx)
+
+
+def test_a_request_that_meets_a_reload_takes_the_new_model(monkeypatch):
+    old, new = Loaded(model(), None, DEFAULT), Loaded(model(), None, DEFAULT)
+    service, hold = Service(old, DEFAULT), old.hold
+
+    def meet() -> bool:
+        service.replace(new)  # in the thread that reloads, between two lines of the request
+        return hold()
+
+    monkeypatch.setattr(old, "hold", meet)
+    with service.using() as loaded:
+        assert loaded is new
+        service.close()
+        assert not new._closed  # it is in use
+    with pytest.raises(Refusal, match="has stopped"), service.using():
+        pass
 
 
 def test_a_reload_drops_no_request(idx):

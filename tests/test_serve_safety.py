@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -18,11 +19,13 @@ import httpx
 import numpy as np
 import pytest
 from served import cloud, load, model, picture, serving, tone
+from starlette.datastructures import Headers
 from tiny_space import Colours, Pass
 from traps import Trap
 
 from align.model import JointModel, Tower
 from align.serve.app import list_routes
+from align.serve.bodies import Bodies
 from align.serve.fields import Fields
 from align.serve.guard import Guard
 from align.serve.limits import Limits
@@ -158,6 +161,16 @@ def test_a_large_body_without_a_length_is_refused(client):
     refused(
         client.post("/v1/search", content=parts(), headers={"content-type": "application/json"}), 413, "at most 1 MiB"
     )
+
+
+def test_a_bodys_last_part_counts():
+    async def receive():
+        return {"type": "http.request", "body": b"x" * 11, "more_body": False}
+
+    with Bodies(Limits(body=10)).hold() as held, pytest.raises(Refusal, match="too large"):
+        asyncio.run(held.read(Headers({}), receive))
+    with Bodies(Limits(body=11)).hold() as held:
+        assert asyncio.run(held.read(Headers({}), receive)) == b"x" * 11
 
 
 def test_a_large_upload_hears_why(client):
@@ -499,7 +512,10 @@ def test_our_own_page_is_answered(client):
 def test_a_form_or_a_script_of_another_site_is_refused(client):
     cross = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     refused(client.post("/v1/embeddings", json={"input": "b"}, headers=cross), 403)
-    refused(client.get("/v1/items/1/media/image", headers={**cross, "sec-fetch-mode": "no-cors"}), 403)
+    for site in ("cross-site", "same-site"):  # a sibling's page is another site's too
+        script = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
+        refused(client.get("/v1/items/1/media/image", headers=script), 403)
+        refused(client.post("/v1/embeddings", json={"input": "b"}, headers={**cross, "sec-fetch-site": site}), 403)
     assert client.get("/healthz", headers=cross).status_code == 200  # a link leads here
 
 
@@ -551,6 +567,8 @@ def test_what_is_no_http_is_a_400_with_headers(client):
         found = talk(client, head)
         assert found.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), found[:100]
         assert b"nosniff" in found
+    assert client.get("/healthz", headers={"x": "y" * 17_000}).status_code in (400, 431)
+    assert client.get("/healthz", headers={"x": "y" * 15_000}).status_code == 200
 
 
 # Token
@@ -634,10 +652,15 @@ def test_a_client_that_leaves_takes_nothing_with_it(client, served):
 
 
 def test_a_field_of_another_type_is_a_422():
-    fields = Fields({"k": True, "n": "1", "w": float("inf"), "t": 3, "l": {}, "f": "yes"})
+    fields = Fields(
+        {"k": True, "n": "1", "w": float("inf"), "t": 3, "l": {}, "f": "yes", "low": 0, "high": 9, "over": 10}
+    )
+    assert [fields.integer(name, 1, 0, 9) for name in ("low", "high")] == [0, 9]
     for take in (
         lambda: fields.integer("k", 1, 0, 9),
         lambda: fields.integer("n", 1, 0, 9),
+        lambda: fields.integer("over", 1, 0, 9),
+        lambda: fields.integer("low", 1, 1, 9),
         lambda: fields.number("w"),
         lambda: fields.text("t", 9),
         lambda: fields.listing("l", 9),

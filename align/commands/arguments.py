@@ -150,7 +150,7 @@ class Help(DefaultHelpFormatter):
         said = action.help or ""
         if action.required and action.option_strings:
             return f"{said} (required)"
-        nothing = any(action.default is none for none in (None, False, SUPPRESS)) or action.default == ""
+        nothing = any(action.default is none for none in (None, False, SUPPRESS)) or action.default in ("", [])
         return said if nothing else f"{said} (default: %(default)s)"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from align.commands.groups import Calibration
 from align.commands.named import split
+from align.commands.search_groups import Calibration
 
 if TYPE_CHECKING:
     from align.scoring import How

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from align.commands.errors import Refused, nearest
 from align.commands.named import split
 from align.commands.pairs import pairs, two_numbers
 
@@ -55,111 +54,6 @@ class Weights:
             for line in describe_parts(read_json(folder / "model.json").get("parts", {})):
                 print(line, file=sys.stderr)
         return folder
-
-
-@final
-@dataclass(frozen=True)
-class Query:
-    """query
-
-    Given together, these options are the parts of one query. Each part has a weight. A part with minus asks for samples
-    that are less like it.
-
-    Args:
-        text: a text
-        image: a file
-        audio: a file
-        points: a file
-        with_: files of other modalities: NAME=FILE, separated by commas
-        minus_text: a text to be less like
-        minus_image: a file to be less like
-        minus_audio: a file to be less like
-        minus_points: a file to be less like
-        minus_with: files of other modalities to be less like: NAME=FILE
-        weights: weights of parts that are not 1, as in image=2,minus-text=0.5
-        words: words to look for in the captions, joined with the other parts by rank. Alone, they are the whole query
-        hybrid: look for the text in the captions too
-        like: the key of a sample of the index, whose own rows ask
-    """
-
-    text: str | None = None
-    image: str | None = None
-    audio: str | None = None
-    points: str | None = None
-    with_: str | None = None
-    minus_text: str | None = None
-    minus_image: str | None = None
-    minus_audio: str | None = None
-    minus_points: str | None = None
-    minus_with: str | None = None
-    weights: str = ""
-    words: str | None = None
-    hybrid: bool = False
-    like: str | None = None
-
-    def list_parts(self) -> list[tuple[str, str, float]]:
-        """Return (modality, text or file, weight) of each part, those with a minus last.
-
-        Raises ValueError for a weight that is no number, or of no part, with the nearest name.
-        """
-        plus = {"text": self.text, "image": self.image, "audio": self.audio, "points": self.points}
-        minus = {
-            "text": self.minus_text,
-            "image": self.minus_image,
-            "audio": self.minus_audio,
-            "points": self.minus_points,
-        }
-        named = {m: x for m, x in plus.items() if x is not None} | pairs(self.with_ or "", "--with")
-        named |= {f"-{m}": x for m, x in minus.items() if x is not None}
-        named |= {f"-{m}": x for m, x in pairs(self.minus_with or "", "--minus-with").items()}
-        given = {name.replace("minus-", "-", 1): x for name, x in pairs(self.weights, "--weights").items()}
-        for name in given:
-            if name not in named:
-                raise Refused(f"--weights {name}: the query has no such part; {nearest(name, named)}", code=2)
-        return [
-            (m.removeprefix("-"), x, (-1 if m.startswith("-") else 1) * _weight(m, given.get(m, "1")))
-            for m, x in named.items()
-        ]
-
-
-def _weight(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise Refused(f"--weights {name}={text}: a weight is a number, as in image=2,text=0.5", code=2) from None
-
-
-@final
-@dataclass(frozen=True)
-class Calibration:
-    """threshold
-
-    Args:
-        threshold: the least score of a hit: a number, or calibrated, for the one that --calibrate stored
-        calibrate: labelled shards or patterns, separated by commas, on which to choose the least score that has the
-            precision of --precision. It is printed, and stored in the index where that can be written
-        precision: the share of right hits among those that reach the threshold, from 0 to 1
-        by: the modalities that ask, separated by commas: of the samples of --calibrate (default text), or the rows of
-            the sample of --like (default: the modality searched among)
-        hit: the rule by which a hit of --calibrate is right. Default: group where samples have groups, else sample
-        attribute: the attribute of the labels that --hit label means, where there are several
-    """
-
-    threshold: str | None = None
-    calibrate: str | None = None
-    precision: float | None = None
-    by: str | None = None
-    hit: Literal["group", "sample", "label"] | None = None
-    attribute: str | None = None
-
-    def least(self) -> float | Literal["calibrated"] | None:
-        """Return the threshold of a search. Ends the command where it is neither a number nor the word."""
-        if self.threshold is None or self.threshold == "calibrated":
-            return self.threshold
-        try:
-            return float(self.threshold)
-        except ValueError:
-            raise Refused(f"--threshold is a number or calibrated; got {self.threshold!r}", code=2) from None
 
 
 @final

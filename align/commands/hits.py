@@ -28,6 +28,7 @@ def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
     from rich.table import Table
 
     from align.commands.shown import console, plain
+    from align.commands.sizes import count_text
     from align.commands.tables import print_notes
 
     table = Table(box=None, pad_edge=False, title=f"{found.of}, by {found.how}", title_justify="left")
@@ -52,7 +53,7 @@ def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
     if found.hits:
         console().print(table)
     else:
-        print(f"no hit among {found.candidates} samples with {found.of}")
+        print(f"no hit among {count_text(found.candidates, 'sample')} with {found.of}")
     if files:
         print(f"{len(files)} files in {folder}")
     print_notes(found.notes)

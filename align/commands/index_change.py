@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused, nearest
+from align.commands.sizes import count_text, size
 
 if TYPE_CHECKING:
     from align.search.local import LocalIndex
@@ -49,7 +50,7 @@ def delete(index: str, keys: list[str] = [], /, *, where: str | None = None) -> 
         if numbers:
             with opened.change() as change:
                 change.remove(numbers)
-        print(f"{index}: {len(numbers)} samples deleted, {opened.count()} left")
+        print(f"{index}: {count_text(len(numbers), 'sample')} deleted, {opened.count()} left")
 
 
 def compact(index: str, /) -> None:
@@ -67,25 +68,12 @@ def compact(index: str, /) -> None:
     before = size_of(Path(index))
     with LocalIndex.open(index, write=True) as opened:
         gone = opened.compact()
-    print(f"{index}: {gone} rows removed, {in_bytes(before)} -> {in_bytes(size_of(Path(index)))}")
+    print(f"{index}: {count_text(gone, 'row')} removed, {size(before)} -> {size(size_of(Path(index)))}")
 
 
 def size_of(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def in_bytes(n: float) -> str:
-    """Return bytes in words.
-
-    >>> in_bytes(512), in_bytes(2_500_000)
-    ('512 B', '2.5 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
 
 
 def _near(opened: LocalIndex, key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from align.commands.index_change import in_bytes
+from align.commands.sizes import size
 
 
 def export(index: str, out: str, /, *, to: Literal["numpy", "parquet", "faiss"]) -> None:
@@ -24,4 +24,4 @@ def export(index: str, out: str, /, *, to: Literal["numpy", "parquet", "faiss"])
 
     with LocalIndex.open(index) as opened:
         for path in export_index(opened, out, to):
-            print(f"{path}: {in_bytes(path.stat().st_size)}")
+            print(f"{path}: {size(path.stat().st_size)}")

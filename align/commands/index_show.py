@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from align.commands.index_change import in_bytes, size_of
+from align.commands.index_change import size_of
+from align.commands.sizes import count_text, size
 
 SHOWN = 20  # keys to filter by
 
@@ -29,10 +30,11 @@ def show(index: str, /, *, json: bool = False) -> None:
     from rich.text import Text
 
     from align.commands.shown import console, plain
-    from align.commands.sizes import count_text
 
     rows = ", ".join(f"{n} {m}" for m, n in found["modalities"].items())
-    print(f"{index}: {found['samples']} samples ({rows}) of {found['dim']} numbers, {in_bytes(found['bytes'])}")
+    print(
+        f"{index}: {count_text(found['samples'], 'sample')} ({rows}) of {found['dim']} numbers, {size(found['bytes'])}"
+    )
     model = found["model"]
     print(plain(f"model: {model.get('source') or 'not stated'} (sha256 {str(model.get('sha256'))[:12]})"))
     for part, origin in found["parts"].items():
@@ -108,7 +110,7 @@ def describe(folder: Path) -> dict[str, Any]:
             "sources": [
                 {
                     "name": name_root(root),
-                    "kind": "file" if "folder" in root else "shard",
+                    "kind": "sample" if "folder" in root else "shard",
                     "n": roots[root_id(root)],
                     "options": root.get("options", {}),
                 }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
-from align.commands.groups import Calibration, Query, Weights
+from align.commands.groups import Weights
+from align.commands.search_groups import Calibration, Query
 
 if TYPE_CHECKING:
     from align.search import Found, Searcher

@@ -135,11 +135,17 @@ def open_socket(host: str, port: int) -> Any:
 
 
 def check_installed() -> None:
-    """Raise Refused where the extra is missing."""
-    from importlib.util import find_spec
+    """Raise Refused where the extra is missing, or is too old for the parts that are used."""
+    from importlib import import_module
 
     from align.extras import pip_install
 
-    for name in ("starlette", "uvicorn", "python_multipart"):
-        if find_spec(name) is None:
-            raise Refused(f"align serve needs {name}: {pip_install('serve')}")
+    for module, part in (
+        ("starlette.applications", "Starlette"),
+        ("uvicorn", "Server"),
+        ("python_multipart", "QuerystringParser"),
+    ):
+        try:
+            getattr(import_module(module), part)
+        except (ImportError, AttributeError):
+            raise Refused(f"align serve needs {module.partition('.')[0]}: {pip_install('serve')}") from None

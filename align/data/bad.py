@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 EMPTY = "sample/empty"
@@ -68,6 +68,7 @@ class Budget:
         remedy: words that the message adds.
         total: the samples of a single pass, such as an evaluation. Their share is allowed from the beginning, since a
             set may have its bad samples in one place.
+        tolerated: positions whose faults were allowed before. They are in ``counts`` and do not count as bad samples.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Budget:
         whole: str = "in this epoch",
         remedy: str = "",
         total: int = 0,
+        tolerated: Collection[int] = (),
     ):
         self.max_bad, self.lost, self.whole, self.remedy, self.total = max_bad, 0, whole, remedy, total
+        self.tolerated = frozenset(tolerated)
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
         for shard, reason, n in lost:
@@ -104,7 +107,7 @@ class Budget:
         for bad in found:
             self.counts[bad.reason] = self.counts.get(bad.reason, 0) + 1
             self.first.setdefault(bad.reason, bad.where)
-        n = count_bad_samples(found)
+        n = count_bad_samples(bad for bad in found if bad.position not in self.tolerated)
         self.seen, self.bad = self.seen + seen, self.bad + n
         self.epoch_seen, self.epoch_bad = self.epoch_seen + seen, self.epoch_bad + n
         self._check(self.bad, max(10, self.max_bad * max(self.seen, self.total)), self.seen, "so far")

@@ -70,7 +70,7 @@ def _sound(suffix: str) -> Callable[[], None]:
 
         made = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE // 4) / RATE)
         out = io.BytesIO()
-        soundfile.write(out, made, RATE, format=suffix.upper())
+        soundfile.write(out, made, RATE, format="AIFF" if suffix == "aif" else suffix.upper())
         wave = SOUND.read(out.getvalue())[0]
         power = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
         _check(

@@ -36,12 +36,12 @@ PEAKS = 56  # bars of the drawn waveform
 
 @final
 class Sound(Medium):
-    """Recordings in one of four formats."""
+    """Recordings in one of five formats."""
 
     name = "sound"
     element = "sound"
     modality = "audio"
-    suffixes = ("flac", "wav", "ogg", "mp3")
+    suffixes = ("flac", "wav", "ogg", "mp3", "aiff", "aif")
     folders = ("audio", "audios", "sound", "sounds", "wav", "wavs", "flac", "mp3")
     columns: ClassVar[Mapping[str, str]] = {"seconds": "seconds", "sample_rate": "rate"}
     odd: ClassVar[Mapping[str, Oddity]] = {
@@ -127,17 +127,24 @@ class Sound(Medium):
         return formats.convert(path) if path.suffix.lower().removeprefix(".") in formats.SUFFIXES else ""
 
     def face(self, data: bytes, suffix: str) -> Face:
-        """Return the stored bytes, or the first seconds of a large sound in mono as MP3."""
+        """Return the stored bytes, or the first seconds of a large sound in mono as MP3.
+
+        A format that browsers do not play (AIFF) becomes FLAC.
+        """
         import soundfile
 
         is_long = len(data) > SHOWN_BYTES
         with recording(data, float("inf")) as opened:
-            rate, type = opened.rate, SHOWN[suffix]
+            rate, type = opened.rate, SHOWN.get(suffix)
             mono = opened.read(min(opened.frames, int((SHOWN_SECONDS if is_long else MAX_SECONDS) * rate)))
         if is_long:
             out = io.BytesIO()
             soundfile.write(out, mono, rate, format="MP3", subtype="MPEG_LAYER_III")
             data, type = out.getvalue(), "audio/mpeg"
+        elif type is None:
+            out = io.BytesIO()
+            soundfile.write(out, mono, rate, format="FLAC", subtype="PCM_16")
+            data, type = out.getvalue(), SHOWN["flac"]
         return Face("sound", data, {"type": type, "peaks": peaks(mono), "seconds": len(mono) / rate})
 
     def sketch(self, data: bytes, *, colours: bool) -> str:

@@ -12,8 +12,9 @@ FLOORS = (
     ("exact", "item", "linear"),
     ("leaves", "members", "parts"),
     ("save", "where"),
-    ("conditions", "index"),
+    ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),
-    ("building", "export", "searcher"),
+    ("building", "export", "hits"),
+    ("searcher",),
     ("open",),
 )

@@ -15,6 +15,7 @@ from align.extras import pip_install
 from align.files import atomic_folder, atomic_write, json_text, write_json
 from align.search.index import Index
 from align.search.item import Item
+from align.search.leaves import plain
 
 Format = Literal["numpy", "parquet", "faiss"]
 BLOCK = 16384  # samples read at a time
@@ -111,7 +112,7 @@ def _write_parquet(index: Index, of: str, work: Path) -> None:
             owners = [items[number] for number in numbers.tolist()]
             columns = [
                 pa.array(numbers.numpy()),
-                pa.array([_safe(item.key) for item in owners]),
+                pa.array([str(plain(item.key)) for item in owners]),
                 pa.array([json_text(item.source) for item in owners]),
                 pa.array(norm.numpy()),
                 pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1).numpy()), dim),
@@ -135,7 +136,3 @@ def _write_faiss(index: Index, of: str, work: Path) -> None:
 def _describe(number: int, item: Item) -> dict[str, Any]:
     about = {"captions": list(item.captions), "label": item.label, "json": dict(item.json)}
     return {"number": number, "key": item.key, "source": dict(item.source), **about}
-
-
-def _safe(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -13,7 +13,8 @@ from torch import Tensor
 from align.search.exact import find_best
 from align.search.index import Facet
 from align.search.item import Item
-from align.search.where import Where, matches
+from align.search.matching import matches
+from align.search.where import Where
 from align.values import Rows
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from align.model import JointModel
 from align.scoring import How
+from align.search.hits import fold_ranking, make_hits, read_rows, stand_alone
 from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
 from align.search.index import Index
 from align.search.item import Found, Hit
-from align.search.near import BOUND, DEEPEST, fold_near
+from align.search.near import BOUND
 from align.search.parts import Part, check_parts, name_parts, nearest
-from align.search.rule import Rule, make_rule
+from align.search.rule import make_rule
 from align.search.threshold import find_calibrated
 from align.search.where import Where, parse
 
@@ -148,15 +148,16 @@ class Searcher:
             return ranking if text is None else fuse(ranking, list_texts(self.index, text, of, depth, tree), n)
 
         def answer() -> list[Hit]:
-            ranking, groups = self._fold(rank, of, k, near) if fold else _alone(rank(k))
-            return self._hits(ranking, groups, rule, of, name_parts(parts), vectors)
+            ranking, groups = fold_ranking(rank, self.index, of, k, near) if fold else stand_alone(rank(k))
+            return make_hits(ranking, groups, self.index, of, rule, name_parts(parts), vectors)
 
         try:
             hits = answer()
         except KeyError:  # a writer deleted a found sample before its item was read
             hits = answer()
         if rule is None:
-            return Found(hits, of, "text", count, time.perf_counter() - start)
+            notes = [] if threshold is None else ["the threshold is not of words alone, whose scores are BM25's"]
+            return Found(hits, of, "text", count, time.perf_counter() - start, notes)
         notes = list(rule.notes)
         if rule.linear is None and max(rerank, k) < count:
             notes.append(f"volumes are measured of the best {max(rerank, k)} samples of {count} by cosine")
@@ -178,7 +179,7 @@ class Searcher:
         """
         self._check(of, k)
         self.index.items([sample])
-        have = {m: values for m in self.index.modalities if len(values := self._rows(m, [sample])[0])}
+        have = {m: values for m in self.index.modalities if len(values := read_rows(self.index, m, [sample])[0])}
         chosen = list(by) if by is not None else [of] if of in have else [m for m in have if m in self.model.modalities]
         for m in chosen:
             if m not in have:
@@ -191,44 +192,3 @@ class Searcher:
             raise ValueError(f"the index has no {of!r}; {nearest(of, self.index.modalities)}")
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-
-    def _rows(self, of: str, samples: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        values, sample = self.index.rows(of, samples)[:2]
-        if not isinstance(values, Tensor):
-            raise TypeError("an index holds tensors (n, D)")
-        return values, sample
-
-    def _fold(self, rank: Callable[[int], Ranking], of: str, k: int, near: float) -> tuple[Ranking, list[list[int]]]:
-        """Return an order deep enough for k groups of near duplicates, and these groups."""
-        depth = k
-        while True:
-            ranking = rank(depth)
-            groups = fold_near(*self._rows(of, ranking.samples), ranking.samples.tolist(), near)
-            if len(groups) >= k or len(ranking.samples) < depth or depth >= max(k, DEEPEST):
-                return ranking, groups[:k]
-            depth = min(depth * 4, max(k, DEEPEST))
-
-    def _hits(
-        self, ranking: Ranking, groups: list[list[int]], rule: Rule | None, of: str, names: list[str], vectors: Any
-    ) -> list[Hit]:
-        numbers, score = (
-            [group[0] for group in groups],
-            dict(zip(ranking.samples.tolist(), ranking.scores.tolist(), strict=True)),
-        )
-        cosines: dict[int, dict[str, float]] = {}
-        if rule is not None and numbers:
-            values, sample = self._rows(of, numbers)
-            _, found, places = rule.best_rows(values, sample)
-            asked = F.normalize(torch.stack([v.detach().cpu().float() for v in vectors]), dim=1)
-            table = F.normalize(values[places].float(), dim=1) @ asked.T  # (m, parts)
-            cosines = {
-                n: dict(zip(names, row, strict=True)) for n, row in zip(found.tolist(), table.tolist(), strict=True)
-            }
-        return [
-            Hit(rank, score[number], number, item, cosines.get(number, {}), tuple(same), ranking.words.get(number))
-            for rank, ((number, *same), item) in enumerate(zip(groups, self.index.items(numbers), strict=True), 1)
-        ]
-
-
-def _alone(ranking: Ranking) -> tuple[Ranking, list[list[int]]]:
-    return ranking, [[number] for number in ranking.samples.tolist()]

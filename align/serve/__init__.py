@@ -4,7 +4,7 @@ FLOORS = (
     ("ask", "limits", "refusal", "kinds", "schemas"),
     ("channel",),
     ("answered", "asked", "readers", "decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
-    ("decoders",),
+    ("decoders", "forms"),
     ("openapi",),
     ("loaded",),
     ("files",),

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.serve.data_uri import read_data_uri
-from align.serve.fields import Fields, parse_json, read_request
+from align.serve.fields import parse_json
+from align.serve.forms import read_request
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 from align.serve.respond import Json
@@ -107,6 +108,3 @@ def read_templates(given: Any, limits: Limits) -> list[str] | None:
     if len(given) > limits.templates or any(len(x) > limits.name for x in given):
         raise Refusal(413, f"at most {limits.templates} templates of {limits.name} characters", param="templates")
     return given
-
-
-__all__ = ["Fields", "classes_json", "classify", "read_classes", "read_templates"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import pickle
 import threading
 from collections.abc import Mapping
@@ -22,11 +23,22 @@ LIBRARIES = ("torch", "align.preprocess", "align.serve.decoding", "PIL.Image", "
 
 
 def prepare() -> None:
-    """Start the process that decoders are forked from, which imports its libraries meanwhile."""
+    """Start the process that decoders are forked from, which imports its libraries meanwhile.
+
+    Its libraries never come from the current folder, where a checkout named ``align`` would hide the package.
+    """
     from multiprocessing.forkserver import ensure_running
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(LIBRARIES))
-    ensure_running()
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"  # that process starts as `python -c`, which looks in the folder first
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @final

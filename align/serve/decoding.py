@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from align.media import MEDIA, Media
 from align.media.choice import converter_of, medium_of, with_named
-from align.media.medium import Face
-from align.media.recode import FOR_BROWSERS
+from align.media.recode import for_browsers
 from align.page.faces import face_json
 from align.preprocess.base import Preprocess
 from align.serve.channel import READY, Failed, Shown, send
@@ -110,9 +109,9 @@ def _as_member(task: Task, media: Media, points: int) -> Task:
 
 def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
     """Return a picture as WebP, a sound as FLAC, or None for a medium that is drawn of its face."""
-    if medium.modality not in FOR_BROWSERS:
+    if (settings := for_browsers(medium.modality)) is None:
         return None
-    stored = medium.recode(data, suffix, medium.modality, FOR_BROWSERS[medium.modality])
+    stored = medium.recode(data, suffix, medium.modality, settings)
     return Shown(stored.data, stored.suffix)
 
 
@@ -123,6 +122,3 @@ def _data_segment() -> int | None:
     except OSError:
         return None
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData"))
-
-
-__all__ = ["Face", "Failed", "Shown", "Task", "answer", "run"]

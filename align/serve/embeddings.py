@@ -12,7 +12,7 @@ from starlette.responses import Response
 from torch import Tensor
 
 from align.serve.data_uri import read_data_uri
-from align.serve.fields import read_request
+from align.serve.forms import read_request
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
 from align.serve.refusal import Refusal, suggest

@@ -22,7 +22,7 @@ from align.serve.batching import Batcher, as_row
 from align.serve.decoders import Decoders
 from align.serve.decoding import Task
 from align.serve.limits import Limits
-from align.serve.members import Members
+from align.serve.members import Members, list_names
 from align.serve.refusal import Refusal, suggest
 from align.values import BadSample
 
@@ -56,7 +56,7 @@ class Loaded:
         self.decoders = Decoders(model.preprocess, limits)
         self.batcher = Batcher(model, limits)
         about: Mapping[str, Any] = {} if searcher is None else searcher.index.about
-        self.members = Members(about.get("members"))
+        self.members = Members(list_names(about))
         self.faces = Faces(FACES)
         self._users = 0
         self._retired = self._closed = False
@@ -148,10 +148,11 @@ class Loaded:
             found[m] = numbers[::step][:each].tolist()
         return found
 
-    def hold(self) -> None:
-        """Count a request."""
+    def hold(self) -> bool:
+        """Count a request. Return False, and count none, where this has closed in favour of another."""
         with self._lock:
-            self._users += 1
+            self._users += not self._closed
+            return not self._closed
 
     def release(self) -> None:
         """Count a request out, and close after the last one of a retired."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from align.data.archive.build import read_index
 from align.data.archive.members import ShardIndex
@@ -93,12 +93,21 @@ def of_member(member: Member) -> Slice:
     return Slice(size, f'"{hashlib.sha256(mark.encode()).hexdigest()[:32]}"', member.path, member.offset)
 
 
+def list_names(about: Mapping[str, Any]) -> MemberNames:
+    """Return modality -> member names, those first that the sources of an index were read by, then the usual ones."""
+    found: dict[str, list[str]] = {}
+    for names in (source.get("options", {}).get("members", {}) for source in about.get("sources", ())):
+        for modality, stated in names.items():
+            found.setdefault(modality, []).extend(stated)
+    return {m: [*found.get(m, ()), *FOREIGN.get(m, ())] for m in {**FOREIGN, **found}}
+
+
 @final
 class Members:
     """Finder of the files of items. names: modality -> member names, for shards that do not say it in their names."""
 
-    def __init__(self, names: MemberNames | None = None):
-        self._names = {**FOREIGN, **(names or {})}
+    def __init__(self, names: MemberNames = FOREIGN):
+        self._names = names
         self._shards: OrderedDict[str, tuple[ShardIndex, dict[str, int]]] = OrderedDict()
         self._lock = threading.Lock()
 

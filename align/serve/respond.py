@@ -17,7 +17,7 @@ API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-anc
 MEDIA_POLICY = f"{API_POLICY}; sandbox"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; form-action 'self'; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 """Content security policies of JSON, of files, and of pages, whose script and style are files of this server."""

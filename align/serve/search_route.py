@@ -12,7 +12,8 @@ from starlette.responses import Response
 from align.search.item import Found
 from align.serve.ask import Ask
 from align.serve.data_uri import read_data_uri
-from align.serve.fields import Fields, Upload, read_request
+from align.serve.fields import Fields
+from align.serve.forms import Upload, read_request
 from align.serve.items import item_json
 from align.serve.limits import Limits
 from align.serve.refusal import Refusal, suggest

@@ -66,7 +66,10 @@ class Service:
     def using(self):
         """Hold the present model and index open for a request."""
         loaded = self._loaded
-        loaded.hold()
+        while not loaded.hold():  # another thread has put a new one in its place since the line above
+            if loaded is self._loaded:
+                raise Refusal(503, "this server has stopped", code="draining", retry=5)
+            loaded = self._loaded
         try:
             yield loaded
         finally:

@@ -30,7 +30,7 @@ MAGIC = {
 }
 
 CONVERTED = """
-    3gp aac ac3 aif aifc aiff alac amr ape au avi awb caf dsf dts flv m4a m4b m4r mka mkv mov mp2 mp4 mpc oga opus
+    3gp aac ac3 aifc alac amr ape au avi awb caf dsf dts flv m4a m4b m4r mka mkv mov mp2 mp4 mpc oga opus
     ra spx tak ts tta w64 weba webm wma wmv wv
 """
 SUFFIXES = frozenset(CONVERTED.split())

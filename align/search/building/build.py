@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from align.data import Shards
@@ -112,6 +113,7 @@ def check_index(out: Path) -> None:
 def open_stock(model: JointModel, samples: Samples, options: Options, work: Work) -> Stock:
     """Return the samples of shards or of a folder. Raises as ``Shards``, and where the model embeds nothing of them."""
     root = root_of(_names(samples))
+    check_there(_names(samples))
     if "folder" in root:
         return of_folder(Path(root["folder"]), model, options)
     if not isinstance(samples, Shards):
@@ -120,6 +122,19 @@ def open_stock(model: JointModel, samples: Samples, options: Options, work: Work
     if not len(samples):
         raise ValueError(f"{name_root(root)} has no samples")
     return of_shards(samples, model, options, root)
+
+
+def check_there(samples: str | Path | Sequence[str | Path]) -> None:
+    """Raise FileNotFoundError, with the nearest name, for one path that is neither a folder nor looks like a shard."""
+    names = [samples] if isinstance(samples, str | Path) else list(samples)
+    name = str(names[0]) if len(names) == 1 else ""
+    if not name or os.path.exists(name) or ":" in name or set(name) & set("*?[{") or name.endswith(".tar"):
+        return
+    path = Path(os.path.abspath(name))
+    beside = os.listdir(path.parent) if path.parent.is_dir() else []
+    near = get_close_matches(path.name, beside, 1)
+    hint = f"; did you mean {Path(name).with_name(near[0])}?" if near else ""
+    raise FileNotFoundError(f"no folder and no shard {name}{hint}")
 
 
 def _go_on(stock: Stock, there: There) -> Stock:

@@ -18,19 +18,21 @@ from align.search.building.stock import Portion, Stock
 class Changes:
     """Portions by their numbers in the stock, and places that are gone.
 
-    moved: numbers of unchanged portions whose files were written anew with the same content.
+    moved: numbers of unchanged portions whose files were written anew with the same content. again: numbers of
+    unchanged portions that gave no row before.
     """
 
     new: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     same: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
 
     @property
     def todo(self) -> list[int]:
         """Portions to embed, in the order of the stock."""
-        return sorted([*self.new, *self.changed])
+        return sorted([*self.new, *self.changed, *self.again])
 
 
 def compare(stock: Stock, known: Mapping[str, Mapping[str, Any]]) -> Changes:
@@ -45,6 +47,8 @@ def compare(stock: Stock, known: Mapping[str, Mapping[str, Any]]) -> Changes:
             found.new.append(i)
         elif not is_same(old, portion.mark):
             found.changed.append(i)
+        elif "files" in old and not old.get("numbers"):
+            found.again.append(i)
         else:
             found.same.append(i)
             if any(old.get(name) != portion.mark.get(name) for name in ("size", "mtime_ns")) or _is_moved(old, portion):

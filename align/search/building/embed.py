@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +34,7 @@ def embed_into(
     batch: int = 64,
     workers: int = 0,
     max_bad: float = 0.001,
+    again: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Budget:
     """Embed samples of a stock, and return the counts of the bad ones.
@@ -41,16 +42,26 @@ def embed_into(
     Samples that the staging has seen are passed over. Blocks are whole batches, so the rows of a build that was stopped
     are those of one that was not, bit for bit. Whatever ends the embedding, the batches that are done are kept.
 
-    positions: (n,) int64, ascending. progress: called with (samples done, samples in all).
+    Bad samples are judged by their share of the whole stock, since the others were read before.
+
+    positions: (n,) int64, ascending. again: those of samples that gave no row before, which an earlier build has
+    allowed. progress: called with (samples done, samples in all).
     Raises ValueError for an embedding that is not finite, and TooManyBad.
     """
     ends = np.cumsum([portion.n for portion in stock.portions])
     names = [tell(portion) for portion in stock.portions]
     left = positions[~find_seen(staging, names, ends, positions)]
-    done, total = len(positions) - len(left), len(positions)
+    done, total, everything = len(positions) - len(left), len(positions), sum(portion.n for portion in stock.portions)
     budget = Budget(
-        max_bad, lost=stock.reading.lost, state=(staging.budget or None) if done else None, whole="in all", total=total
+        max_bad,
+        lost=stock.reading.lost,
+        state=(staging.budget or None) if done else None,
+        whole="in all",
+        total=everything,
+        tolerated=np.flatnonzero(np.isin(left, list(again))).tolist(),
     )
+    if not done:
+        budget.add((), everything - total)
     if progress is not None:
         progress(done, total)
     if not len(left):

@@ -46,11 +46,11 @@ def fill(
     """Remove the samples of portions that changed or are gone, and add those of the blocks.
 
     A place's mark gets ``numbers``, the ranges of its samples' numbers, by which they are found when it changes. A
-    file that gave no row is not noted, so it is tried again.
+    file that gave no row is noted without numbers, and is tried again.
 
     known: place -> the mark that the index notes.
     """
-    old = [stock.portions[i].note for i in changes.changed]
+    old = [stock.portions[i].note for i in (*changes.changed, *changes.again)]
     gone = [number for place in (*old, *changes.gone) for number in spread(known[place].get("numbers", ()))]
     removed = change.remove(gone) if gone else 0
     for place in (*old, *changes.gone):
@@ -77,11 +77,9 @@ def fill(
     root, unread = root_id(stock.root), 0
     for name, portion in portions.items():
         ranges = gather(spread(numbers.get(name, ())))
-        if ranges or "digest" in portion.mark:
-            files = {"files": marks[name]} if name in marks else {}
-            change.source(portion.note, {**portion.mark, **files, "root": root, "numbers": ranges})
-        else:
-            unread += 1
+        files = {"files": marks[name]} if name in marks else {}
+        change.source(portion.note, {**portion.mark, **files, "root": root, "numbers": ranges})
+        unread += not ranges and "digest" not in portion.mark
     for i in changes.moved:
         place = stock.portions[i].note
         change.source(place, {**known[place], **_restamp(known[place], stock.portions[i].mark)})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from align.files import read_json
+from align.files import read_json, sync_folder
 
 Kind = Literal["new", "version 1", "index"]
 EXCHANGE = 2  # of renameat2
@@ -57,7 +57,7 @@ def put_in_place(out: Path) -> Iterator[Path]:
     work = new_name(out)
     try:
         yield work
-        _sync(work)
+        sync_folder(work)
         if out.exists() and any(out.iterdir()):
             if not _exchange(work, out):
                 old = new_name(out)
@@ -66,7 +66,7 @@ def put_in_place(out: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(work, out)
-        _sync(out.parent)
+        sync_folder(out.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)  # of an exchange, the old content
 
@@ -78,13 +78,3 @@ def _exchange(one: Path, other: Path) -> bool:
     except (OSError, AttributeError):
         return False
     return renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:  # some file systems cannot sync a folder
-        return
-    finally:
-        os.close(handle)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from align.data.meta import is_text
 from align.embedding.tables import tensor_of
 from align.files import atomic_write, json_text, read_json, write_json
 from align.files.lock import hold_lock
@@ -151,9 +152,7 @@ def _about(path: Path) -> dict[str, Any]:
     """Return the facts of a block, without reading its rows."""
     from safetensors import safe_open
 
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # safetensors opens paths in UTF-8 alone
+    if not is_text(str(path)):  # safetensors opens paths in UTF-8 alone
         return _read(path)[1]
     with safe_open(path, "pt") as file:
         return json.loads(file.get_tensor("about").numpy().tobytes())

@@ -24,6 +24,7 @@ from align.search.building.entry import shard_place
 from align.search.building.files import Files, mark_of
 from align.search.building.folder import Wanted, scan
 from align.search.building.roots import Root, name_root
+from align.search.leaves import plain
 
 
 class Portion(NamedTuple):
@@ -36,7 +37,7 @@ class Portion(NamedTuple):
     @property
     def note(self) -> str:
         """The place as an index notes it: bytes of a file's name that are no UTF-8 become ``\\udcXX``."""
-        return self.place if self.place.isascii() else self.place.encode("utf-8", "backslashreplace").decode()
+        return str(plain(self.place))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def _embed(staging: Staging, model: JointModel, stock: Stock, changes: Changes, 
     if len(positions) and work.device is not None:
         model = model.to(work.device)
     how = {"batch": work.batch, "workers": work.workers, "max_bad": work.max_bad}
-    budget = embed_into(staging, model, stock, positions, progress=say, **how)
+    again = positions_of(stock, changes.again).tolist()
+    budget = embed_into(staging, model, stock, positions, again=again, progress=say, **how)
     return resumed[0], budget
 
 

@@ -42,7 +42,8 @@ TRIES = 5  # readings of a state whose segments a compaction removes meanwhile
 
 @final
 class LocalIndex:
-    """An index in a folder, see ``align.search.index.Index``. Threads may share it; it is also a context manager.
+    """An index in a folder, see ``align.search.index.Index``. Threads may share it. It is
+    also a context manager.
 
     A search begins with the newest state that a writer has committed, and keeps it to its end.
     """

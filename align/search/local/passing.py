@@ -30,7 +30,7 @@ def numbers(connection: sqlite3.Connection, state: State, of: str | None, where:
 
 
 def count(connection: sqlite3.Connection, state: State, of: str | None, where: Where | None) -> int:
-    """Return their number."""
+    """Return the number of these samples."""
     passed = _both(connection, state, of, where)
 
     def run() -> int:

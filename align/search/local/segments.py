@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.data.meta import is_text
+
 FOLDER = "segments"
 ROWS = 1 << 18  # rows from which the next ones go into another segment
 HEADER = 512  # bytes, padded with spaces, so that it can be written last
@@ -74,7 +76,7 @@ class Writer:
         return int(self._samples[-1][-1]) if self._samples else -1
 
     def write(self, values: Tensor, sample: Tensor) -> None:
-        """Append rows. values: (n, D), of any length; sample: (n,) ascending, none below ``last``."""
+        """Append rows. values: (n, D), of any length. sample: (n,) ascending, none below ``last``."""
         values = values.detach().float().cpu()
         self.append(Mapped(F.normalize(values, dim=1), values.norm(dim=1), sample))
 
@@ -143,7 +145,7 @@ def map_segment(folder: Path, entry: Entry, dim: int, *, verify: bool = True) ->
             if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                 raise ValueError(f"{path} is damaged: its SHA-256 is not the index's; make the index anew")
     try:
-        if _is_utf8(path):
+        if is_text(str(path)):
             with safe_open(os.fspath(path), "pt") as file:
                 rows = Mapped(*(file.get_tensor(name) for name in Mapped._fields))
         else:  # safetensors maps paths in UTF-8 alone
@@ -154,11 +156,3 @@ def map_segment(folder: Path, entry: Entry, dim: int, *, verify: bool = True) ->
     if rows.values.shape != (entry.rows, dim) or rows.sample.shape != (entry.rows,):
         raise ValueError(f"{path} is damaged: it has rows {tuple(rows.values.shape)}, not {(entry.rows, dim)}")
     return rows
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

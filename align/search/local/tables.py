@@ -97,7 +97,7 @@ def one_line(folder: Path) -> Iterator[None]:
             raise OSError(errno.ENOSPC, "no room to write; the index is as it was", str(folder)) from None
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise OSError(errno.EACCES, "no right to write to this index", str(folder)) from None
-        if "no such module" in str(error):
+        if "no such module" in str(error) or "no such tokenizer" in str(error):
             raise OSError(errno.ENOSYS, f"this Python's SQLite lacks full text search: {error}", str(folder)) from None
         if code in BROKEN or "no such table" in str(error):
             raise ValueError(f"{folder / NAME} is damaged ({error}); make the index anew") from None

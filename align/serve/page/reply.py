@@ -11,36 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.page.templates import environment
-from align.serve.fields import parse_multipart
+from align.serve.forms import parse_multipart
 from align.serve.page.query import Fields
 from align.serve.page.trouble import Trouble
 from align.serve.page.vector import write_vector
 from align.serve.refusal import Refusal
-
-POLICY = "; ".join(
-    f"{name} {value}"
-    for name, value in {
-        "default-src": "'none'",
-        "script-src": "'self'",
-        "style-src": "'self'",
-        "img-src": "'self' blob: data:",
-        "media-src": "'self' blob:",
-        "connect-src": "'self'",
-        "form-action": "'self'",
-        "base-uri": "'none'",
-        "frame-ancestors": "'none'",
-    }.items()
-)
-"""The content security policy of the page: its own files alone, and no line of script or style inside it."""
+from align.serve.respond import PAGE_POLICY
 
 HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "permissions-policy": "microphone=(self), camera=(self), geolocation=()",
-    "cache-control": "no-store",
+    "content-security-policy": PAGE_POLICY,
+    "referrer-policy": "same-origin",  # without a referrer a form's Origin would be null, which the guard refuses
     "vary": "x-part",
 }
+"""Headers of the page, beside those of every response."""
 FOREVER = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 FILES, FIELDS = 16, 400
 PART = 64 << 10  # bytes of a field that is no file
