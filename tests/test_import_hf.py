@@ -198,7 +198,8 @@ def test_the_index_of_a_published_model_has_a_folder_of_its_own(folders, capsys,
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     model = f"clip-hf:{folders['clip-hf']}"
     assert main(["search", model, "a cat", "--of", "image"]) == 1
-    assert f"align embed {model} SHARDS --out FOLDER, and name it with --in FOLDER" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"align index build {model} SHARDS --out FOLDER, and name FOLDER in place of the model" in said
 
 
 def test_layout_and_source_may_come_as_one_word(folders, tmp_path, capsys):
