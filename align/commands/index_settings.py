@@ -20,23 +20,25 @@ class Embedding:
     Args:
         batch: samples that are embedded at a time
         workers: processes that read and decode
-        max_bad: the share of samples with something unreadable above which nothing is written. 1: always write
+        max_bad: the share of samples with something unreadable above which nothing is written. 1: always write.
+            Default: 0.001 of shards, 0.1 of a folder of files
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
 
     batch: int = 64
     workers: int = 0
-    max_bad: float = 0.001
+    max_bad: float | None = None
     allow_pipe: bool = False
 
     def check(self) -> None:
         """End the command for a number that cannot be."""
-        if self.batch < 1 or self.workers < 0 or not 0 <= self.max_bad <= 1:
+        if self.batch < 1 or self.workers < 0:
             raise Refused(
-                f"--batch {self.batch} --workers {self.workers} --max-bad {self.max_bad:g}: a batch has at least 1 "
-                "sample, workers are at least 0, --max-bad is a share from 0 to 1",
+                f"--batch {self.batch} --workers {self.workers}: a batch has at least 1 sample, workers are at least 0",
                 code=2,
             )
+        if self.max_bad is not None and not 0 <= self.max_bad <= 1:
+            raise Refused(f"--max-bad {self.max_bad:g} is no share; it is a number from 0 to 1", code=2)
 
     def run(self, make: Callable[[Work], Report]) -> Report:
         """Return the result of a build with these settings, which shows its progress."""

@@ -96,7 +96,9 @@ class Decoders:
 
     def _begin(self, ready: threading.Barrier) -> None:
         ready.wait(START_SECONDS)  # so that each thread of the pool takes one
-        self._local.process = self._new()
+        self._local.process = process = self._new()
+        if not process.alive:
+            raise ValueError("the processes that decode files do not start; the lines above say why")
 
     def _new(self) -> _Process:
         process = _Process(self._pickled, self._limits.decode_memory)

@@ -20,13 +20,14 @@ from align.search.building.fill import Filled
 class Work:
     """Settings of the embedding, on which no row depends.
 
-    max_bad: share of samples with something unreadable above which no index is made. device: None: the model's.
+    max_bad: share of samples with something unreadable above which no index is made. None: 0.001 of shards, and 0.1 of a
+    folder, which nobody has checked. device: None: the model's.
     progress: called with (samples done, samples in all).
     """
 
     batch: int = 64
     workers: int = 0
-    max_bad: float = 0.001
+    max_bad: float | None = None
     allow_pipe: bool = False
     device: torch.device | None = None
     progress: Progress | None = None

@@ -102,7 +102,8 @@ def _embed(staging: Staging, model: JointModel, stock: Stock, changes: Changes, 
     positions = positions_of(stock, changes.todo)
     if len(positions) and work.device is not None:
         model = model.to(work.device)
-    how = {"batch": work.batch, "workers": work.workers, "max_bad": work.max_bad}
+    max_bad = work.max_bad if work.max_bad is not None else (0.1 if "folder" in stock.root else 0.001)
+    how = {"batch": work.batch, "workers": work.workers, "max_bad": max_bad}
     again = positions_of(stock, changes.again).tolist()
     budget = embed_into(staging, model, stock, positions, again=again, progress=say, **how)
     return resumed[0], budget
