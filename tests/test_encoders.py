@@ -342,6 +342,27 @@ def test_pointnet_and_its_gradient_are_those_of_all_points():
         torch.testing.assert_close(net(x).pooled, plain)
 
 
+def test_pointnet_has_the_bits_of_the_whole_last_layer():
+    torch.manual_seed(0)
+    net, x = PointNet(width=24, hidden=(32, 64, 128)), clouds(8, P=200).float().requires_grad_()
+    leaves = [x, *net.parameters()]
+    found = []
+    for encode in (lambda: net(x).pooled, lambda: net.all(whole(net, net._waves(x)))):
+        pooled = encode()
+        found.append([pooled.detach(), *torch.autograd.grad(pooled.square().sum(), leaves)])
+    for got, want in zip(*found, strict=True):
+        assert torch.equal(got, want)
+    net, x = PointNet(width=2, hidden=(3, 4)).double(), clouds(2, P=9).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: net(x).pooled, x)
+
+
+def whole(net: PointNet, values: torch.Tensor) -> torch.Tensor:
+    """Return the maxima (n, C) as the diagonal of the last layer over the points that hold them."""
+    holder = net.each(values).argmax(1)
+    points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
+    return net.each(points).diagonal(dim1=1, dim2=2)
+
+
 @pytest.mark.parametrize("name", ["PointNet", "PointTransformer"])
 def test_the_order_of_points_does_not_matter(name):
     torch.manual_seed(0)

@@ -120,6 +120,29 @@ def test_the_matrix_is_made_up_to_256_rows_a_side(n_a, n_b, dense, monkeypatch):
     torch.testing.assert_close(infonce(*low, 14.0, **more), got.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("positives", ["mean", "inside", "sum"])
+@pytest.mark.parametrize("scale", [14.3, 90.0])  # 90: exp is shifted
+@pytest.mark.parametrize(("n_a", "n_b"), [(64, 64), (64, 50), (37, 64), (1, 7), (200, 300)])
+@pytest.mark.parametrize("extra", [(), ("sample",), ("sample", "group"), ("group",)])
+def test_the_matrix_has_the_bits_of_a_tile(positives, scale, n_a, n_b, extra):
+    """So a run of few rows keeps its weights, whichever way its loss is made."""
+    draw = torch.Generator().manual_seed(n_a)
+    a, b = (F.normalize(torch.randn(n, 33, generator=draw), dim=1) for n in (n_a, n_b))
+    ids = {"sample": 40, "group": 9}
+    more = {
+        f"{x}_{side}": torch.randint(-1, ids[x], (n,), generator=draw)
+        for x in extra
+        for side, n in (("a", n_a), ("b", n_b))
+    }
+    found = []
+    for tile in (None, 4096):  # 4096: one slab
+        inputs = [a.clone().requires_grad_(), b.clone().requires_grad_(), torch.tensor(scale, requires_grad=True)]
+        loss = infonce(*inputs, positives=positives, label_smoothing=0.1, tile=tile, **more)
+        found.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+    for dense, tiled in zip(*found, strict=True):
+        assert torch.equal(dense, tiled)
+
+
 def test_without_ids_it_is_clip():
     a, b = rows(7, 7)
     logits = 14.3 * a @ b.T

@@ -28,7 +28,8 @@ def say_report(report: Report, folder: Path) -> None:
         say_left(report)
     say_bad(report.bad)
     if report.made == "built":
-        print(f"try next: align search {shlex.quote(str(folder))} 'words' --of {max(report.modalities, key=lambda m: report.modalities[m])}")
+        most = max(report.modalities, key=lambda m: report.modalities[m])
+        print(f"try next: align search {shlex.quote(str(folder))} 'words' --of {most}")
 
 
 def say_left(report: Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -55,19 +55,31 @@ class PointNet(Encoder):
         """Return the maximum over points, (n, P, C) -> (n, hidden[-1]).
 
         Only the points that hold a maximum get a gradient, so only they are run with one. The gradient is the same, for
-        half the time and a fraction of the memory.
+        half the time and a fraction of the memory. On a CPU the last layer is not run a second time.
         """
         critical = self.hidden[-1]
         if not torch.is_grad_enabled() or values.shape[1] <= critical:
             return self.each(values).amax(1)
         with torch.no_grad():
-            holder = self.each(values).max(1).indices  # (n, hidden[-1]), the point that each maximum belongs to
-        if values.device.type != "cpu" or torch.compiler.is_compiling():  # no number of points that the data decide
-            points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
-            return self.each(points).diagonal(dim1=1, dim2=2)
-        n, P, _ = values.shape
-        holder = holder + P * torch.arange(n)[:, None]
-        used = torch.zeros(n * P, dtype=torch.bool)
-        used[holder.flatten()] = True
-        each = self.each(values.flatten(0, 1)[used])  # (U, hidden[-1]): a point that holds several maxima runs one time
-        return each.gather(0, (used.cumsum(0) - 1)[holder])
+            top, holder = self.each(values).max(1)  # (n, hidden[-1]), and the point that each maximum belongs to
+        points = values.gather(1, holder[..., None].expand(-1, -1, values.shape[2]))
+        last = self.each[-1]
+        known = values.device.type == "cpu" and type(last) is nn.Linear and not torch.is_autocast_enabled("cpu")
+        if known and not torch.compiler.is_compiling():
+            return _Maximum.apply(self.each[:-1](points), last.weight, last.bias, top)
+        return self.each(points).diagonal(dim1=1, dim2=2)
+
+
+class _Maximum(torch.autograd.Function):
+    """Diagonal of a linear layer over the points that hold the maxima, (n, C, width) -> (n, C), which is known."""
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, weight: Tensor, bias: Tensor, top: Tensor) -> Tensor:
+        ctx.save_for_backward(points, weight)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        points, weight = ctx.saved_tensors
+        slope = torch.diag_embed(grads[0]).flatten(0, 1)  # (n·C, C), as the whole layer has it: the sums are the same
+        return grads[0][..., None] * weight, slope.T @ points.flatten(0, 1), slope.sum(0), None

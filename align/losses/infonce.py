@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.candidates import Alike, mean_candidate
-from align.losses.kernels.dense import Anchors, dense_anchors, is_small
+from align.losses.kernels.dense import dense_log_sums, is_small
 from align.losses.kernels.inputs import (
     Scale,
     both_or_neither,
@@ -22,7 +22,7 @@ from align.losses.kernels.inputs import (
     sides,
 )
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
-from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, weighted_mean
+from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, same, weighted_mean
 from align.losses.kernels.parts import Merge, check_part, detach_others
 from align.losses.kernels.tiles import log_sums
 from align.losses.kernels.two_way import Positives, check_positives
@@ -74,8 +74,9 @@ def infonce(
 
     More than 2^16 logits (n_a, n_b) never stand in memory at once. Tiles of them are made once going forward and once
     going back, for both directions: 8·n_a·n_b·D operations in all, against 12 of two cross-entropies. Extra memory
-    grows with (n_a + n_b)·D. Fewer logits are one matrix, which is three times as fast for 64 rows a side, and can be
-    differentiated twice. A ``part`` or a ``tile`` always means tiles.
+    grows with (n_a + n_b)·D. Fewer logits are one matrix, with the same sums in the same order: value and gradient are
+    equal to the bit, in half the time for 64 rows a side, and can be differentiated twice. A ``part`` or a ``tile``
+    always means tiles.
 
     Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
@@ -101,45 +102,29 @@ def infonce(
         if not len(a) or not len(b):
             return nothing(a, b, scale)
         if is_small(a, b, part, merge, tile):
-            anchors = dense_anchors(a, b, scale, samples, groups, positives)
+            positive = same(*samples)
+            pairs = positive.nonzero()  # (C, 2), in the order of complete_tuples
+            sums, logits = dense_log_sums(a, b, scale, pairs, None if groups is None else same(*groups) & ~positive)
         else:
-            anchors = _tiled_anchors([a, b], scale, samples, groups, positives, part, merge, tile)
+            pairs = complete_tuples(samples)
+            alike = None if groups is None else Alike(samples, groups)
+            sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
         total = a.new_zeros(())
         for m, share in enumerate(directions):
             if not share:
                 continue
-            count, every, right = anchors[m]
-            losses = every - right  # (n_m,)
+            count, right = by_anchor(logits, pairs[:, m], len(sums[m]))
+            if positives != "mean":
+                right = log_sum_by_anchor(logits, pairs[:, m], len(sums[m]))
+                right = right - count.clamp(min=1).log() if positives == "inside" else right
+            losses = sums[m] - right  # (n_m,)
             if focal:
                 losses = (1 - (-losses).exp()).clamp(min=0) ** focal * losses
             if label_smoothing:
                 anyone = scale * mean_candidate([a, b], m, samples, groups)
-                losses = (1 - label_smoothing) * losses + label_smoothing * (every - detach_others(anyone, part))
+                losses = (1 - label_smoothing) * losses + label_smoothing * (sums[m] - detach_others(anyone, part))
             total = total + share * weighted_mean(losses, weights[m], count > 0)
         return total / sum(directions)
-
-
-def _tiled_anchors(
-    xs: Sequence[Tensor],
-    scale: Tensor,
-    samples: Sequence[Tensor],
-    groups: Sequence[Tensor] | None,
-    positives: Positives,
-    part: tuple[int, int],
-    merge: Merge | None,
-    tile: int | None,
-) -> list[Anchors]:
-    pairs = complete_tuples(samples)  # (C, 2)
-    alike = None if groups is None else Alike(samples, groups)
-    sums, logits = log_sums(xs, scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
-    out = []
-    for m, every in enumerate(sums):
-        count, right = by_anchor(logits, pairs[:, m], len(every))
-        if positives != "mean":
-            right = log_sum_by_anchor(logits, pairs[:, m], len(every))
-            right = right - count.clamp(min=1).log() if positives == "inside" else right
-        out.append(Anchors(count, every, right))
-    return out
 
 
 @final

@@ -1,14 +1,12 @@
 """Small runs before and after a change: CPU seconds, wall time, peak memory and scores, both sides in one session.
 
-    python tests/benchmarks/small_runs.py --before ../before               # the quickstart, seeds 0 and 1
-    python tests/benchmarks/small_runs.py --before ../before --together    # both sides at once, on a busy machine
-    python tests/benchmarks/small_runs.py --before ../before --runs digits cifar10 esc10 --steps 300
-    python tests/benchmarks/small_runs.py --before ../before --precision bf16-mixed --seeds 0
+    python tests/benchmarks/small_runs.py --before ../before    # the quickstart, seeds 0 and 1, then bf16-mixed
+    python tests/benchmarks/small_runs.py --before ../before --runs digits cifar10 esc10 --steps 300 --seeds 0
 
 ``--before`` is a work tree of the older code. Each run is a process of its own. CPU seconds are those of the process
-and its workers (``os.wait4``), peak memory is that of the largest of them. The sides take turns. With ``--together``
-they run side by side and share what else the machine does, so their ratio is steadier than their seconds. The recipes
-read $ALIGN_DATA. With ``--steps`` a config is cut to so many steps and is not evaluated.
+and its workers (``os.wait4``), peak memory is that of the largest of them. The sides take turns, so the machine does
+nothing else. A first short run of each side, which is not counted, writes Python's caches. Scores are compared one by
+one. The recipes read $ALIGN_DATA. With ``--steps`` runs are shorter, and a config is not evaluated.
 """
 
 from __future__ import annotations
@@ -17,22 +15,30 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parents[2]
 CALL = "import sys; from align.commands import main; sys.exit(main())"
+SHORT = ["--objects", "500", "--test", "20", "--steps", "1"]
 
 
 class Cost(NamedTuple):
     cpu: float  # s
     wall: float  # s
     peak: float  # MiB
+
+
+class Side(NamedTuple):
+    """A run of one side."""
+
+    cost: Cost
+    scores: dict[str, float]
 
 
 class Running:
@@ -58,7 +64,9 @@ class Running:
 def commands(name: str, out: Path, shards: Path, seed: int, options: argparse.Namespace) -> list[list[str]]:
     """Return the command that is measured, and the one that makes scores where it makes none."""
     if name == "quickstart":
-        return [["quickstart", str(out), "--seed", str(seed)]]
+        more = ["--steps", str(options.steps)] if options.steps else []
+        more += ["--objects", str(options.objects)] if options.objects else []
+        return [["quickstart", str(out), "--seed", str(seed), *more]]
     train = ["train", "--config", f"configs/{name}.yaml", "--run", str(out), "--seed", str(seed)]
     train += [f"--data.train={shards}/train-*.tar", f"--data.val={shards}/test-*.tar"]
     if options.steps:
@@ -75,40 +83,34 @@ def scores(out: Path) -> dict[str, float]:
     return {"loss": float(dict(zip(header.split(","), last.split(","), strict=True))["loss"])}
 
 
-def compare(name: str, seed: int, folder: Path, options: argparse.Namespace) -> None:
+def run(name: str, seed: int, side: str, folder: Path, options: argparse.Namespace, *more: str) -> Side:
+    """Return the cost and the scores of one run. side: "before", "after", or another name of a run after the change."""
     shards = folder / f"{name}-shards"
     if name != "quickstart" and not shards.exists():
         Running(HERE, str(HERE / "datasets" / f"{name}.py"), str(shards)).wait()
-    sides = {"before": options.before, "after": HERE}
-    costs: dict[str, Cost] = {}
-    running = {}
-    for side, tree in sides.items():
-        out = folder / f"{name}-{seed}-{side}"
-        first, *_ = commands(name, out, shards, seed, options)
-        if side == "after" and options.precision:
-            first += ["--precision" if name == "quickstart" else "--trainer.precision", options.precision]
-        running[side] = Running(tree.resolve(), *first)
-        if not options.together:
-            costs[side] = running[side].wait()
-    if options.together:
-        with ThreadPoolExecutor() as pool:
-            costs = dict(zip(sides, pool.map(lambda side: running[side].wait(), sides), strict=True))
-    found = {}
-    for side, tree in sides.items():
-        out = folder / f"{name}-{seed}-{side}"
-        for more in commands(name, out, shards, seed, options)[1:]:
-            Running(tree.resolve(), *more).wait()
-        found[side] = scores(out)
-    before, after = costs["before"], costs["after"]
-    for side, cost in sorted(costs.items(), reverse=True):
-        print(f"{name:<11} {seed:>4}  {side:<7} {cost.cpu:8.1f} {cost.wall:8.1f} {cost.peak:9.0f}", flush=True)
-    print(
-        f"{name:<11} {seed:>4}  {'ratio':<7} {after.cpu / before.cpu:8.2f} {after.wall / before.wall:8.2f} "
-        f"{after.peak / before.peak:9.2f}"
-    )
-    worst = sorted(found["before"], key=lambda key: -abs(found["after"][key] - found["before"][key]))[:3]
-    said = "; ".join(f"{key} {found['before'][key]:.3f} -> {found['after'][key]:.3f}" for key in worst)
-    print(f"{name:<11} {seed:>4}  {len(found['before'])} scores, the most different: {said}", flush=True)
+    tree, out = options.before.resolve() if side == "before" else HERE, folder / f"{name}-{seed}-{side}"
+    first, *rest = commands(name, out, shards, seed, options)
+    cost = Running(tree, *first, *more).wait()
+    for command in rest:
+        Running(tree, *command).wait()
+    print(f"{name:<11} {seed:>4}  {side:<11} {cost.cpu:8.1f} {cost.wall:8.1f} {cost.peak:9.0f}", flush=True)
+    return Side(cost, scores(out))
+
+
+def compare(name: str, seed: int, before: Side, after: Side) -> None:
+    """Print the ratios of two sides, and the scores that differ most."""
+    ratio = [x / y for x, y in zip(after.cost, before.cost, strict=True)]
+    print(f"{name:<11} {seed:>4}  {'ratio':<11} {ratio[0]:8.2f} {ratio[1]:8.2f} {ratio[2]:9.2f}")
+    both = sorted(before.scores.keys() & after.scores.keys())
+    far = sorted(both, key=lambda key: -abs(after.scores[key] - before.scores[key]))
+    said = "; ".join(f"{key} {before.scores[key]:.4f} -> {after.scores[key]:.4f}" for key in far[:3])
+    most = abs(after.scores[far[0]] - before.scores[far[0]])
+    above = sum(abs(after.scores[key] - before.scores[key]) > 0.02 for key in both)
+    print(f"{name:<11} {seed:>4}  {len(both)} scores; largest difference {most:.4f}; {above} above .02; {said}")
+    for kind, missing in (("before", before.scores), ("after", after.scores)):
+        if alone := sorted(missing.keys() - set(both)):
+            print(f"{name:<11} {seed:>4}  only {kind}: {len(alone)} scores, such as {alone[0]}")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -116,19 +118,28 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True, help="a work tree of the older code")
     parser.add_argument("--runs", nargs="+", default=["quickstart"], help="quickstart, or names of configs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--steps", type=int, default=0, help="cut the configs' runs to so many steps")
-    parser.add_argument("--precision", help="of the runs after the change")
-    parser.add_argument("--together", action="store_true", help="run both sides at the same time")
+    parser.add_argument("--steps", type=int, default=0, help="cut the runs to so many steps")
+    parser.add_argument("--objects", type=int, default=0, help="of the quickstart's world, 500 or more")
+    parser.add_argument("--no-bf16", action="store_true", help="leave out the row of the quickstart in bf16-mixed")
     parser.add_argument("--out", type=Path, help="keep the runs in this folder")
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'run':<11} seed  {'side':<7} {'CPU s':>8} {'wall s':>8} {'peak MiB':>9}")
+    print(f"{'run':<11} seed  {'side':<11} {'CPU s':>8} {'wall s':>8} {'peak MiB':>9}", flush=True)
     with tempfile.TemporaryDirectory() as made:
         folder = (options.out or Path(made)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        for tree in (options.before.resolve(), HERE):
+            Running(tree, "quickstart", str(folder / "first"), *SHORT).wait()
+            shutil.rmtree(folder / "first")
         for name in options.runs:
+            sides = {}
             for seed in options.seeds:
-                compare(name, seed, folder, options)
+                sides[seed] = before = run(name, seed, "before", folder, options)
+                compare(name, seed, before, run(name, seed, "after", folder, options))
+            if name == "quickstart" and not options.no_bf16:
+                seed = options.seeds[0]
+                low = run(name, seed, "bf16-mixed", folder, options, "--precision", "bf16-mixed")
+                compare(name, seed, sides[seed], low)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ def scatter(xyz: np.ndarray, most: int = 512) -> np.ndarray:
         return pool
     if len(pool) > 8 * most:
         pool = np.sort(np.random.default_rng(0).choice(pool, 8 * most, replace=False))
-    xyz = xyz[pool]
+    x, y, z = np.ascontiguousarray(xyz[pool].T)
     picked, gap = [0], np.full(len(pool), np.inf)
     for _ in range(most - 1):
-        gap = np.minimum(gap, ((xyz - xyz[picked[-1]]) ** 2).sum(axis=1))
+        p = picked[-1]
+        np.minimum(gap, (x - x[p]) ** 2 + (y - y[p]) ** 2 + (z - z[p]) ** 2, out=gap)
         picked.append(int(gap.argmax()))
     return pool[np.sort(picked)]
 

@@ -20,7 +20,7 @@ from align.search.building.fill import Filled
 class Work:
     """Settings of the embedding, on which no row depends.
 
-    max_bad: share of samples with something unreadable above which no index is made. None: 0.001 of shards, and 0.1 of a
+    max_bad: share of samples with something unreadable above which no index is made. None: 0.001 of shards, 0.1 of a
     folder, which nobody has checked. device: None: the model's.
     progress: called with (samples done, samples in all).
     """
