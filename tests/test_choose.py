@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from align.commands import search as search_command
-from align.commands.groups import Calibration, Query, Weights
+from align.commands.groups import Weights
+from align.commands.search_groups import Calibration, Query
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample

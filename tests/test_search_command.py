@@ -14,9 +14,10 @@ import align
 from align.checkpoint import save
 from align.checkpoint.fingerprint import fingerprint
 from align.commands import main
-from align.commands.groups import Calibration, Query, Weights
+from align.commands.groups import Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
+from align.commands.search_groups import Calibration, Query
 from align.search.local import LocalIndex
 from align.search.open import find_index
 
