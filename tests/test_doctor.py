@@ -175,7 +175,10 @@ def test_the_time_of_a_walk_is_bounded(tmp_path, monkeypatch):
 
 @pytest.mark.sweep
 def test_the_command(tmp_path):
-    """All packages, as a user sees it (the page on it runs the sound one by default): a sound installation, then one whose torchaudio is broken."""
+    """All packages, as a user sees it: a sound installation, then one whose torchaudio is broken.
+
+    By default the test of the page on it runs the sound one.
+    """
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "ALIGN_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "align", "doctor", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, timeout=300)
