@@ -12,6 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from shown import MESH, SAMPLES, deep_picture, load, samples, wide_model
 from align.search.item import Item
 from align.search.parts import Part
 from align.serve.limits import Limits
+from align.serve.page.space import Space
 from align.serve.refusal import Refusal
 
 LIMITS = Limits(decoders=1)
@@ -1080,3 +1083,12 @@ def test_an_empty_index_says_so(browser, tmp_path):
         one = Window(browser, url)
         assert "align index add" in one.open().inner_text(".problem:not([hidden])")
         one.context.close()
+
+
+def test_shapes_stand_upright_as_the_model_or_the_option_says():
+    made = {"points": SimpleNamespace(up="y")}
+    space: Any = SimpleNamespace(service=SimpleNamespace(up=None))
+    space.service.loaded = SimpleNamespace(model=SimpleNamespace(preprocess=made))
+    assert [Space.up(space, m) for m in ("points", "scan")] == ["y", "z"]
+    space.service.up = "z"
+    assert Space.up(space, "points") == "z"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
@@ -22,6 +22,7 @@ def serve(
     model: str | None = None,
     device: str | None = None,
     decoders: int = 2,
+    up: Literal["y", "z"] | None = None,
     weights: Weights,
 ) -> int:
     """Serve an index: the search page and the HTTP API
@@ -40,6 +41,7 @@ def serve(
         model: the index's model, where it has moved. Default: as the index says
         device: where the model runs: cpu, cuda:1, ... Default: the first GPU, else the CPU
         decoders: processes that read the files of visitors
+        up: the axis of shapes that stands upright on the page. Default: as the model's points have it
     """
     check_installed()
     from align.commands.named import split
@@ -64,10 +66,12 @@ def serve(
         sock.close()
         raise
     names = [*split(allow_host), *(() if host in ("0.0.0.0", "::") else (host,))]
-    return run(chosen, loaded, limits, sock, names, secret)
+    return run(chosen, loaded, limits, sock, names, secret, up)
 
 
-def run(place: Any, loaded: Any, limits: Any, sock: Any, hosts: list[str], token: str = "") -> int:
+def run(
+    place: Any, loaded: Any, limits: Any, sock: Any, hosts: list[str], token: str = "", up: str | None = None
+) -> int:
     """Answer until a signal comes, and return the exit code."""
     import asyncio
     import logging
@@ -78,7 +82,7 @@ def run(place: Any, loaded: Any, limits: Any, sock: Any, hosts: list[str], token
     from align.serve.service import Service
 
     logging.basicConfig(stream=sys.stderr, format="align: %(message)s", level=logging.WARNING)
-    service = Service(loaded, limits)
+    service = Service(loaded, limits, up=up)
     reloader = Reloader(place, service)
     app = make_app(service, hosts=[*LOOPBACK, *hosts], token=token)
     reason = loaded.reason if loaded.searcher is None else ""

@@ -35,10 +35,13 @@ class Service:
     """The work of the server. Every method may be called by many requests at one time.
 
     All of them raise Refusal for a request that cannot be answered.
+
+    up: the axis of clouds that stands upright on the page, "y" or "z". None: as their preprocess has it.
     """
 
-    def __init__(self, loaded: Loaded, limits: Limits):
+    def __init__(self, loaded: Loaded, limits: Limits, *, up: str | None = None):
         self.limits = limits
+        self.up = up
         self._loaded = loaded
         self._readers = Readers()
         self.draining = False

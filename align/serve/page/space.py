@@ -87,7 +87,7 @@ class Space:
 
     def up(self, modality: str) -> str:
         """Return the axis of a modality's clouds that stands upright, "y" or "z"."""
-        return str(getattr(self.service.loaded.model.preprocess.get(modality), "up", "z"))
+        return self.service.up or str(getattr(self.service.loaded.model.preprocess.get(modality), "up", "z"))
 
     def fitting(self, name: str) -> list[str]:
         """Return the modalities that a file of this name can be of."""
