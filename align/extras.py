@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 DISTRIBUTION = "align-multimodal"
@@ -17,6 +18,18 @@ def pip_install(extra: str) -> str:
     if root is None:
         return f"pip install '{DISTRIBUTION}[{extra}]'"
     return f"pip install -e '.[{extra}]'" + ("" if Path.cwd() == root else f" (in {root})")
+
+
+def has_part(module: str, part: str) -> bool:
+    """Return True where a module is installed and has a part.
+
+    The part is imported: a folder here with the module's name would satisfy a search for the module alone.
+    """
+    try:
+        getattr(import_module(module), part)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def checkout() -> Path | None:

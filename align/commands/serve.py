@@ -140,16 +140,12 @@ def open_socket(host: str, port: int) -> Any:
 
 def check_installed() -> None:
     """Raise Refused where the extra is missing, or is too old for the parts that are used."""
-    from importlib import import_module
-
-    from align.extras import pip_install
+    from align.extras import has_part, pip_install
 
     for module, part in (
         ("starlette.applications", "Starlette"),
         ("uvicorn", "Server"),
         ("python_multipart", "QuerystringParser"),
     ):
-        try:
-            getattr(import_module(module), part)
-        except (ImportError, AttributeError):
-            raise Refused(f"align serve needs {module.partition('.')[0]}: {pip_install('serve')}") from None
+        if not has_part(module, part):
+            raise Refused(f"align serve needs {module.partition('.')[0]}: {pip_install('serve')}")

@@ -22,11 +22,11 @@ TEXT = "a red cube, 赤い立方体"
 
 
 class Trial(NamedTuple):
-    """A format to try. library: the package that decodes it. run: raises an error where that fails."""
+    """A format to try. package: the package that decodes it. run: raises an error where that fails."""
 
     medium: str
     suffix: str
-    library: str
+    package: str
     run: Callable[[], None]
 
 

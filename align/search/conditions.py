@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from itertools import pairwise
 from typing import Any
 
 from align.curation.cut.expression import Expression
@@ -47,8 +48,8 @@ def _tree(node: ast.AST, source: str) -> Tree:
         case ast.Name() | ast.Subscript():
             return {_key(node, source): {"eq": True}}
         case ast.Compare(left=left, ops=ops, comparators=others):
-            sides = [left, *others]
-            found = [_compare(op, a, b, source) for op, a, b in zip(ops, sides, sides[1:], strict=False)]
+            sides = pairwise([left, *others])
+            found = [_compare(op, a, b, source) for op, (a, b) in zip(ops, sides, strict=True)]
             return found[0] if len(found) == 1 else {"all": found}
     raise _refusal(node, source)
 

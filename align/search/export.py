@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align.extras import pip_install
+from align.extras import has_part, pip_install
 from align.files import atomic_folder, atomic_write, json_text, write_json
 from align.search.index import Index
 from align.search.item import Item
@@ -57,14 +57,9 @@ def export_index(index: Index, folder: str | Path, to: Format) -> list[Path]:
 
 def check_library(to: Format) -> None:
     """Raise ImportError where the library of a format is missing, with the extra that brings it."""
-    try:
-        if to == "faiss":
-            from faiss import IndexFlatIP  # noqa: F401
-        elif to == "parquet":
-            from pyarrow.parquet import ParquetWriter  # noqa: F401
-    except ImportError:
-        name = "faiss" if to == "faiss" else "pyarrow"
-        raise ImportError(f"--to {to} needs {name}; {pip_install('search')}") from None
+    parts = {"faiss": ("faiss", "IndexFlatIP"), "parquet": ("pyarrow.parquet", "ParquetWriter")}
+    if to in parts and not has_part(*parts[to]):
+        raise ImportError(f"--to {to} needs {parts[to][0].partition('.')[0]}; {pip_install('search')}")
 
 
 def read_rows(index: Index, of: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -59,7 +59,7 @@ class Http(H11Protocol):
     bounds = Limits()
     _leaving: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self.bounds.head_seconds, self._give_up)
         if len(self.connections) > self.bounds.connections:
@@ -75,12 +75,12 @@ class Http(H11Protocol):
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read its answer, and leave it when it has taken too long."""
-        super().pause_writing()  # type: ignore[no-untyped-call]
+        super().pause_writing()
         self._leaving = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on with a client that reads again."""
-        super().resume_writing()  # type: ignore[no-untyped-call]
+        super().resume_writing()
         if self._leaving is not None:
             self._leaving.cancel()
 

@@ -68,7 +68,7 @@ def examine(progress: Callable[[int, int], None] = lambda done, total: None) -> 
     for done, answer in enumerate(ask(probes), 1):
         answers.append(answer)
         progress(done, len(probes))
-    imported = dict(zip(imports, answers, strict=False))
+    imported = dict(zip(imports, answers[: len(imports)], strict=True))
     gpu, sqlite, hub = answers[len(imports) : len(imports) + 3]
     packages = [judge(need, imported[need.name]) for need in needs[""]]
     judged, problems, notes = judge_python(python), [], []
@@ -99,16 +99,16 @@ def examine(progress: Callable[[int, int], None] = lambda done, total: None) -> 
 
 
 def _list_trials() -> list[tuple[str, str, str]]:
-    """Return (medium, suffix, library) of each format, from the other process: media need numpy."""
+    """Return (medium, suffix, package) of each format, from the other process: media need numpy."""
     (answer,) = ask([Probe("align.commands.doctor.examine:name_trials")])
     return answer.value or []
 
 
 def name_trials() -> list[tuple[str, str, str]]:
-    """Return (medium, suffix, library) of each format that align reads."""
+    """Return (medium, suffix, package) of each format that align reads."""
     from align.media.samples import list_trials
 
-    return [(trial.medium, trial.suffix, trial.library) for trial in list_trials()]
+    return [(trial.medium, trial.suffix, trial.package) for trial in list_trials()]
 
 
 def _sort_out(package: Package, problems: list[str], notes: list[str]) -> None:
@@ -132,9 +132,9 @@ def _judge_media(
     """Return medium -> suffixes that decode, and a line for each that does not."""
     media: dict[str, list[str]] = {}
     broken = [] if trials else ["no medium can be read: align.media does not import"]
-    for (medium, suffix, library), answer in zip(trials, answers, strict=True):
+    for (medium, suffix, package), answer in zip(trials, answers, strict=True):
         if answer.error:
-            broken.append(f"{medium} .{suffix} is not read by {library}: {answer.error}")
+            broken.append(f"{medium} .{suffix} is not read by {package}: {answer.error}")
         else:
             media.setdefault(medium, []).append(suffix)
     return media, broken

@@ -116,8 +116,8 @@ class Sources(Reading):
     @cached_property
     def _starts(self) -> dict[str, int]:
         """Source -> the number of its first sample."""
-        sizes = accumulate((source.numbers for source in self.sources.values()), initial=0)
-        return dict(zip(self.sources, sizes, strict=False))
+        sizes = [source.numbers for source in self.sources.values()]
+        return dict(zip(self.sources, accumulate(sizes[:-1], initial=0), strict=True))
 
     @property
     def pipelines(self) -> list[str]:

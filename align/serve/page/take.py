@@ -63,7 +63,7 @@ def _plain(cell: object) -> object:
 
 
 async def _shard(hits: list[tuple[int, float]], space: Space) -> Response:
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed by `pieces`, or here)
     try:
         await _fill(file, hits, space)
     except BaseException:
