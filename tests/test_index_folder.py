@@ -385,7 +385,7 @@ def test_files_that_are_too_large_are_not_opened(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "made", "said"),
     [
-        ({}, (), "no file that the model embeds: it reads .*png.*; there are no files"),
+        ({}, (), "no file that the model embeds: it reads .*obj.*png.*; there are no files"),
         ({"a.pdf": b"x", "b.pdf": b"x"}, (), r"there are 2 \.pdf \(no medium reads it\)"),
         (
             {"a.png": picture(1, 1, 1)},

@@ -68,7 +68,9 @@ def compact(index: str, /) -> None:
     before = size_of(Path(index))
     with LocalIndex.open(index, write=True) as opened:
         gone = opened.compact()
-    print(f"{index}: {count_text(gone, 'row')} removed, {size(before)} -> {size(size_of(Path(index)))}")
+    after = size_of(Path(index))
+    freed = f"{size(before)} -> {size(after)}" if after < before else f"{size(after)}, too few to give room back"
+    print(f"{index}: {count_text(gone, 'row')} removed, {freed}")
 
 
 def size_of(folder: Path) -> int:

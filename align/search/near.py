@@ -35,14 +35,14 @@ def fold_near(values: Tensor, sample: Tensor, order: Sequence[int], bound: float
     for place, number in enumerate(sample.tolist()):
         places.setdefault(number, []).append(place)
     groups: list[list[int]] = []
-    heads, owner = rows[:0], torch.zeros(0, dtype=torch.long)  # rows of the best samples, and their groups
+    heads, owner, n = torch.empty_like(rows), torch.zeros(len(rows), dtype=torch.long), 0  # best rows, their groups
     for number in order:
         these = rows[places[number]]  # (r, D)
-        close = ((heads @ these.T) >= bound - 1e-6).any(dim=1)
+        close = ((heads[:n] @ these.T) >= bound - 1e-6).any(dim=1)
         if bool(close.any()):
-            groups[int(owner[close].min())].append(number)
+            groups[int(owner[:n][close].min())].append(number)
             continue
         groups.append([number])
-        heads = torch.cat([heads, these])
-        owner = torch.cat([owner, torch.full((len(these),), len(groups) - 1)])
+        heads[n : n + len(these)], owner[n : n + len(these)] = these, len(groups) - 1
+        n += len(these)
     return groups

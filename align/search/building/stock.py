@@ -18,7 +18,7 @@ from align.data.archive.members import ShardIndex
 from align.data.reading import Reading
 from align.files import json_text
 from align.media import MEDIA
-from align.media.choice import with_named
+from align.media.choice import of_modality, with_named
 from align.model import JointModel
 from align.search.building.entry import shard_place
 from align.search.building.files import Files, mark_of
@@ -166,9 +166,12 @@ def _check_known(model: JointModel, wanted: Sequence[str]) -> None:
 
 
 def _explain_empty(folder: Path, left: Counter[tuple[str, str]], advice: str, asked: Wanted) -> str:
-    suffixes = sorted({s for known in asked.suffixes.values() for s in known})
+    suffixes = {s for known in asked.suffixes.values() for s in known}
+    for m, known in asked.suffixes.items():
+        medium = of_modality(MEDIA, m)
+        suffixes |= set(medium.files) if medium is not None and medium.suffixes[0] in known else set()
     there = ", ".join(f"{n} {suffix or 'other'} ({reason})" for (suffix, reason), n in sorted(left.items()))
     return (
-        f"{folder} has no file that the model embeds: it reads {', '.join(suffixes)}; "
+        f"{folder} has no file that the model embeds: it reads {', '.join(sorted(suffixes))}; "
         f"there are {there or 'no files'}" + (f"; {advice}" if advice else "")
     )
