@@ -47,3 +47,11 @@ def test_nobody_is_told_to_install_another_project():
     named = set(re.findall(r"pip_install\(['\"](\w+)['\"]\)", "".join(texts.values())))
     assert named >= {"parquet", "remote", "recipes"}
     assert named <= set(project["optional-dependencies"])
+
+
+def test_a_part_is_looked_for_and_not_a_name_alone(tmp_path, monkeypatch):
+    (tmp_path / "a_folder_here").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert extras.has_part("json", "loads")
+    assert not extras.has_part("a_folder_here", "loads")
+    assert not extras.has_part("no_such_module", "loads")
