@@ -22,6 +22,7 @@ from test_serve_safety import LIMITS, trapped, uri
 
 import align
 from align.commands import main
+from align.commands.serve import run
 from align.search.item import Item
 from align.search.local import LocalIndex
 from align.serve.loaded import Loaded
@@ -251,6 +252,22 @@ def test_a_request_that_meets_a_reload_takes_the_new_model(monkeypatch):
         assert not new._closed  # it is in use
     with pytest.raises(Refusal, match="has stopped"), service.using():
         pass
+
+
+def test_the_upright_axis_reaches_the_page(idx, monkeypatch):
+    """The command's own start, up to the moment in which its server would answer."""
+    place, loaded = watched(idx)
+    given: list[Service] = []
+
+    def stop(app: object, service: Service, *args: object, **more: object) -> None:
+        given.append(service)
+        raise InterruptedError
+
+    monkeypatch.setattr("align.serve.server.make_server", stop)
+    with bind("127.0.0.1", 0) as sock, pytest.raises(InterruptedError):
+        run(place, loaded, DEFAULT, sock, [], up="y")
+    assert given[0].up == "y"
+    given[0].close()
 
 
 def test_a_reload_drops_no_request(idx):
