@@ -254,6 +254,12 @@ def test_a_request_that_meets_a_reload_takes_the_new_model(monkeypatch):
         pass
 
 
+def test_a_folder_of_files_is_told_how_it_is_served(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(picture((1, 2, 3)))
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 1
+    assert f"to search its files: align index build MODEL {tmp_path} --out idx" in capsys.readouterr().err
+
+
 def test_the_upright_axis_reaches_the_page(idx, monkeypatch):
     """The command's own start, up to the moment in which its server would answer."""
     place, loaded = watched(idx)

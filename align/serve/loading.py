@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +108,11 @@ class Place:
             if reason and Path(name).exists():
                 raise FileNotFoundError(f"{name} is neither an index nor a model: {reason}") from None
             raise error
+        except ValueError as error:
+            if reason and " is no model folder" in str(error):
+                build = f"align index build MODEL {shlex.quote(name)} --out idx"
+                raise ValueError(f"{name} is neither an index nor a model; to search its files: {build}") from None
+            raise
 
     def _choose_device(self) -> str:
         import torch
