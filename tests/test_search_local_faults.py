@@ -15,7 +15,7 @@ import torch
 
 from align.search.item import Item
 from align.search.local import LocalIndex, entries, segments, tables
-from align.search.local.state import Reader
+from align.search.local.reader import Reader
 from align.search.local.tables import TABLES
 from align.search.where import parse
 from align.values import Rows

@@ -10,7 +10,7 @@ FLOORS = (
     ("filters", "segments", "tables"),
     ("ask", "create", "text"),
     ("entries", "facets", "state"),
-    ("change", "checks", "passing", "version1"),
-    ("compaction", "writing"),
+    ("change", "passing", "reader"),
+    ("checks", "compaction", "version1", "writing"),
     ("index",),
 )

@@ -11,7 +11,8 @@ import torch
 from align.search.leaves import kind_of, list_leaves
 from align.search.local.entries import pick_spaceless, read_items
 from align.search.local.filters import KINDS
-from align.search.local.state import Reader, State
+from align.search.local.reader import Reader
+from align.search.local.state import State
 from align.search.local.tables import NAME
 
 BATCH = 1000

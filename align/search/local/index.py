@@ -29,8 +29,9 @@ from align.search.local.compaction import compact
 from align.search.local.create import check_there, create_folder
 from align.search.local.entries import read_items
 from align.search.local.facets import count_values
+from align.search.local.reader import Reader
 from align.search.local.segments import Mapped
-from align.search.local.state import Reader, State
+from align.search.local.state import State
 from align.search.local.version1 import open_version1
 from align.search.local.writing import shrink, write_to
 from align.search.where import Where

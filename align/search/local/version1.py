@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from align.files import json_text, read_json, sha256
 from align.search.item import Item
 from align.search.local.entries import Entries
+from align.search.local.reader import Reader
 from align.search.local.segments import Entry, Mapped
-from align.search.local.state import Reader
 from align.search.local.tables import TABLES
 
 
