@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import nn
 
@@ -34,3 +37,19 @@ def draw(name: str, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     if x.ndim >= 2:
         return noise / (x.numel() / x.shape[0]) ** 0.5
     return (x if x.ndim == 0 else 1) + 0.1 * noise
+
+
+def fill_named(
+    shapes: Mapping[str, Sequence[int]], seed: int = 0, dtypes: Mapping[str, torch.dtype] | None = None
+) -> dict[str, torch.Tensor]:
+    """Return a tensor for each name of a published layout, drawn as ``fill`` does, by the name and the seed alone.
+
+    So a port and its reference implementation are filled alike, whatever the order of their parameters is. Constants
+    of an architecture are left out of ``shapes`` and are added by whoever knows them.
+    """
+    filled = {}
+    for name, shape in shapes.items():
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+        x = draw(name, torch.zeros(tuple(shape)), generator)
+        filled[name] = x.to((dtypes or {}).get(name, torch.float32))
+    return filled

@@ -28,7 +28,8 @@ from align.encoders import (
     TransformerText,
     Vector,
 )
-from align.encoders.patches import farthest_points, neighbours
+from align.encoders.clouds.near import neighbours
+from align.encoders.clouds.sampling import farthest_points
 from align.preprocess import Bytes
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")

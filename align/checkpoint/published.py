@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from align.model import JointModel
 from align.published import load_published
 
 
-def import_published(layout: str, source: str, out: str | Path) -> JointModel:
+def import_published(
+    layout: str, source: str, out: str | Path, *, beside: Sequence[str] = (), towers: Sequence[str] = ()
+) -> JointModel:
     """Write a published model as a model folder, whole or not at all, and return it.
 
-    layout, source: as ``align import`` takes them. Raises ValueError and OSError in one line for a source that does not
+    layout, source, beside, towers: as ``align import`` takes them.
+
+    Raises ValueError and OSError in one line for a source that does not
     exist, cannot be reached, is damaged or is of another layout.
     """
     from align.checkpoint.folder import save
 
-    model = load_published(layout, source)
+    model = load_published(layout, source, beside=beside, towers=towers)
     save(model, out)
     return model

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from align.model import JointModel
 
 
-def import_(layout: str, source: str, out: str | None = None, /, *, json: bool = False) -> None:
+def import_(
+    layout: str,
+    source: str,
+    out: str | None = None,
+    /,
+    *,
+    beside: str | None = None,
+    towers: str | None = None,
+    json: bool = False,
+) -> None:
     """Turn published weights into a model folder
 
     The model keeps its publisher's preprocessing, tokenizer, projections and temperature, and needs no hub afterwards.
@@ -19,10 +28,14 @@ def import_(layout: str, source: str, out: str | None = None, /, *, json: bool =
     LAYOUT:SOURCE OUT` means the same as LAYOUT SOURCE OUT.
 
     Args:
-        layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, efficientnet-lite, hf-text, whisper or ast
+        layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, efficientnet-lite, hf-text, whisper, ast,
+            imagebind, laion-clap, openshape, ulip2, uni3d or ebind
         source: the model's name in its library (NAME/TAG or NAME@FILE for open_clip, NAME.TAG or
             NAME@FILE for timm), owner/name or hf-hub:owner/name, a saved folder, or for efficientnet-lite a file
         out: the model folder to write
+        beside: other published models, LAYOUT:SOURCE,…, whose towers join this one's, such as the CLIP model that a
+            point tower was aligned to
+        towers: the modalities to keep (image,text), by default all
         json: print the towers, terms and parts as JSON
     """
     from align.checkpoint.published import import_published
@@ -36,7 +49,7 @@ def import_(layout: str, source: str, out: str | None = None, /, *, json: bool =
         raise Refused(f"{out} is there and is no model folder; name a new one")
     if beside := _list_beside(Path(out)):
         raise Refused(f"{out} holds {beside[0]} beside a model, which would be lost; name a new folder")
-    model = import_published(layout, source, out)
+    model = import_published(layout, source, out, beside=_split(beside), towers=_split(towers))
     if json:
         from align.files import json_text
 
@@ -44,6 +57,10 @@ def import_(layout: str, source: str, out: str | None = None, /, *, json: bool =
     else:
         _print(model)
         print(f"wrote {out}")
+
+
+def _split(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def _list_beside(out: Path) -> list[str]:

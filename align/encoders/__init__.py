@@ -5,10 +5,14 @@ from align.encoders.hf_audio import HFAudio
 from align.encoders.hf_caption import HFCaption
 from align.encoders.hf_image import HFImage
 from align.encoders.hf_text import HFText
+from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
+from align.encoders.imagebind.encoder import ImageBind
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
+from align.encoders.point_bert import PointBERT
 from align.encoders.pointnet import PointNet
+from align.encoders.pointnet2 import PointNet2
 from align.encoders.pointtransformer import PointTransformer
 from align.encoders.precomputed import Precomputed
 from align.encoders.series import Series
@@ -17,18 +21,24 @@ from align.encoders.spectrogram_vit import SpectrogramViT
 from align.encoders.timm_image import TimmImage
 from align.encoders.torchaudio_waves import TorchaudioWaves
 from align.encoders.transformer_text import TransformerText
+from align.encoders.uni3d import Uni3D
 from align.encoders.vector import Vector
+from align.encoders.video_frames import VideoFrames
 
 __all__ = [
+    "HTSAT",
     "Encoder",
     "HFAudio",
     "HFCaption",
     "HFImage",
     "HFText",
+    "ImageBind",
     "ImageCNN",
     "OpenClipImage",
     "OpenClipText",
+    "PointBERT",
     "PointNet",
+    "PointNet2",
     "PointTransformer",
     "Precomputed",
     "Series",
@@ -37,15 +47,17 @@ __all__ = [
     "TimmImage",
     "TorchaudioWaves",
     "TransformerText",
+    "Uni3D",
     "Vector",
+    "VideoFrames",
 ]
 
 FLOORS = (
     ("torchscript",),
     ("base", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
-    ("conv", "latent_attention", "patches", "text_pooling", "transformer"),  # parts of models
-    ("hf", "open_clip", "timm", "torchaudio_model"),  # models of other libraries: found, made, loaded
+    ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
+    ("hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
         "hf_audio",
         "hf_caption",
@@ -54,7 +66,9 @@ FLOORS = (
         "image_cnn",
         "open_clip_image",
         "open_clip_text",
+        "point_bert",
         "pointnet",
+        "pointnet2",
         "pointtransformer",
         "precomputed",
         "series",
@@ -63,7 +77,9 @@ FLOORS = (
         "timm_image",
         "torchaudio_waves",
         "transformer_text",
+        "uni3d",
         "vector",
+        "video_frames",
     ),
 )
 """Floors of this room, the lowest first."""

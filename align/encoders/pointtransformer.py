@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
-from align.encoders.patches import farthest_points, neighbours
+from align.encoders.clouds.near import neighbours
+from align.encoders.clouds.sampling import farthest_points
 from align.encoders.transformer import Block, run_blocks
 from align.values import Features
 

@@ -8,17 +8,18 @@ from align.media.cloud import CLOUD
 from align.media.medium import Medium
 from align.media.picture import PICTURE
 from align.media.sound import SOUND
+from align.media.video import VIDEO
 from align.media.words import WORDS
 
 FLOORS = (
     ("reading", "recode"),
     ("medium", "npy"),
-    ("pictures", "sounds", "sketch"),
+    ("pictures", "sounds", "sketch", "videos"),
     ("shapes", "words"),
-    ("picture", "sound", "cloud"),
+    ("picture", "sound", "cloud", "video"),
     ("array",),
     ("choice", "samples"),
 )
 
 Media = tuple[Medium, ...]
-MEDIA: Media = (PICTURE, SOUND, CLOUD, WORDS, ARRAY)
+MEDIA: Media = (PICTURE, SOUND, CLOUD, WORDS, ARRAY, VIDEO)

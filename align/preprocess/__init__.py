@@ -8,13 +8,15 @@ from align.preprocess.image import Image
 from align.preprocess.points import Points
 from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
+from align.preprocess.video import Video
 
-__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens"]
+__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens", "Video"]
 
 FLOORS = (
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
     ("audio_groups", "image_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "image", "points", "signals"),
+    ("video",),
 )
 """Floors of this room, the lowest first."""

@@ -6,7 +6,7 @@ and ``fits(keys) -> bool``, which tells whether names of tensors look like this 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from align.encoders.weight_values import check_finite
 from align.encoders.weights import find_weights, read_keys
 from align.files.hub import LOCAL, expand_home
 from align.model import JointModel
+from align.published.joined import join, keep_towers, terms_between
 
 LAYOUTS: dict[str, str] = {  # layout -> its module here
     "open_clip": "open_clip",
@@ -29,13 +30,26 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "hf-text": "hf_text",
     "whisper": "whisper",
     "ast": "ast",
+    "imagebind": "imagebind",
+    "laion-clap": "laion_clap",
+    "openshape": "openshape",
+    "ulip2": "ulip2",
+    "uni3d": "uni3d",
+    "ebind": "ebind",
 }
-TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "whisper", "ast"})
+TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "whisper", "ast", "laion-clap"})
 """Layouts that need the extra `hf`."""
 
 
-def load_published(layout: str, source: str) -> JointModel:
+TAKES_OTHERS = frozenset({"ebind"})
+"""Layouts that are parts of other published models: their ``load`` takes these, as LAYOUT:SOURCE -> JointModel."""
+
+
+def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towers: Sequence[str] = ()) -> JointModel:
     """Return a published model, with its own preprocessing, in evaluation mode.
+
+    beside: other published models, each as LAYOUT:SOURCE, whose towers join this one's: those of the space that it was
+    aligned to. towers: the modalities to keep, all where there is none.
 
     Raises ValueError for a layout that is not known, for weights of another layout and for weights that are NaN or
     infinite, OSError for a source that does not exist or cannot be reached, and ImportError for a layout of
@@ -48,13 +62,26 @@ def load_published(layout: str, source: str) -> JointModel:
     if layout in TRANSFORMERS:
         library()  # its absence is said before weights are downloaded
     source = expand_home(source)
+    others = {name: _load_beside(name) for name in beside}
     try:
-        model = _module(layout).load(source).eval()
+        model = (
+            _module(layout).load(source, others) if layout in TAKES_OTHERS else _module(layout).load(source)
+        ).eval()
     except (ValueError, OSError):
         _check_local(layout, source)
         raise
     check_finite(model, source)
-    return model
+    if others and layout not in TAKES_OTHERS:
+        model = join(model, others)
+    model.terms = terms_between(model, model.modalities)
+    return keep_towers(model, towers) if towers else model
+
+
+def _load_beside(name: str) -> JointModel:
+    layout, colon, source = name.partition(":")
+    if not colon:
+        raise ValueError(f"beside {name!r}: a published model is LAYOUT:SOURCE")
+    return load_published(layout, source)
 
 
 def nearest_layout(layout: str) -> str:

@@ -1,31 +1,9 @@
-"""Patches of point clouds: farthest point sampling and nearest neighbours, in torch alone."""
+"""Neighbours in point clouds: the nearest points, and the points of a ball, in torch alone."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-@torch.no_grad()
-def farthest_points(xyz: Tensor, count: int) -> Tensor:
-    """Return the indices (n, count) of points of clouds (n, P, 3) that are far from each other (Eldar et al. 1997, "The
-    farthest point strategy").
-
-    It is deterministic: the first is the point farthest from the cloud's mean, and ties go to the lower index. It takes
-    n · P · count steps. Where count is above the number of distinct points, points come again.
-    """
-    n = xyz.shape[0]
-    planes = xyz.detach().to(torch.promote_types(xyz.dtype, torch.float32)).permute(2, 0, 1).contiguous()  # (3, n, P)
-    rows = torch.arange(n, device=xyz.device)
-    to_mean = (planes - planes.mean(2, keepdim=True)).square_().sum(0)  # (n, P)
-    current = to_mean.argmax(1)
-    nearest = torch.full_like(to_mean, torch.inf)  # squared distance of each point to the nearest one chosen
-    chosen = torch.empty(n, count, dtype=torch.long, device=xyz.device)
-    for i in range(count):
-        chosen[:, i] = current
-        distance = (planes - planes[:, rows, current, None]).square_().sum(0)
-        current = torch.minimum(nearest, distance, out=nearest).argmax(1)
-    return chosen
 
 
 @torch.no_grad()
@@ -52,3 +30,18 @@ def _nearest(centres: Tensor, xyz: Tensor, count: int) -> Tensor:
     # without matrix products the distances are exact, and the same whatever clouds are beside a cloud
     distance = torch.cdist(centres, xyz, compute_mode="donot_use_mm_for_euclid_dist")
     return distance.topk(count, largest=False, sorted=False).indices
+
+
+@torch.no_grad()
+def ball(centres: Tensor, xyz: Tensor, radius: float, count: int) -> Tensor:
+    """Return the indices (n, G, count) of the first points of clouds (n, P, 3), by index, within a radius of each
+    centre (Qi et al. 2017, PointNet++, arXiv:1706.02413, section 3.2).
+
+    Where a ball has fewer points its first one stands in the places that are left, and point 0 where it has none.
+    """
+    distance = torch.cdist(centres, xyz, compute_mode="donot_use_mm_for_euclid_dist")  # (n, G, P)
+    P = xyz.shape[1]
+    index = torch.arange(P, device=xyz.device).expand_as(distance).masked_fill(distance.square() >= radius**2, P)
+    found = index.sort(-1).values[..., :count]
+    first = found[..., :1].where(found[..., :1] < P, 0)
+    return torch.where(found < P, found, first)

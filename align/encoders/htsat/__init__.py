@@ -1,0 +1,1 @@
+"""HTSAT (Chen et al. 2022, arXiv:2202.00874), with the fusion of LAION's CLAP."""

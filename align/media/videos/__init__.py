@@ -1,0 +1,1 @@
+"""Files of moving pictures: opened, described, and read at stated times (extra `video`)."""

@@ -1,0 +1,15 @@
+"""``imagebind``: ImageBind (Girdhar et al. 2023, arXiv:2305.05665)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from align.model import JointModel
+
+
+def load(source: str) -> JointModel:
+    raise NotImplementedError
+
+
+def fits(keys: Collection[str]) -> bool:
+    return False

@@ -1,0 +1,53 @@
+"""Published models side by side in one space, and models of fewer towers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from align.model import JointModel
+from align.values import TermInfo
+
+
+def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
+    """Return a model with the towers of all, as they are, and the trained terms of all.
+
+    others: LAYOUT:SOURCE -> a model of the space that ``model`` was aligned to.
+    Raises ValueError for another dim or length of vectors, and for a modality that two of them have.
+    """
+    towers, share, terms = dict(model.towers.items()), dict(model.share or {}), list(model.terms)
+    for name, other in others.items():
+        if other.dim != model.dim:
+            raise ValueError(f"{name} has vectors of {other.dim} numbers, the model beside it of {model.dim}")
+        if other.normalize != model.normalize:
+            raise ValueError(f"{name} and the model beside it do not both have unit vectors")
+        if twice := sorted(set(towers) & set(other.modalities)):
+            raise ValueError(f"{name} has a tower {twice[0]!r} too; leave one of them out with --towers")
+        towers |= dict(other.towers.items())
+        share |= other.share or {}
+        terms += other.terms
+    joined = JointModel(towers, model.dim, share or None, model.normalize)
+    joined.terms = terms
+    return joined.eval()
+
+
+def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
+    """Return a model of some towers of another, with the terms between them. The weights are the same tensors.
+
+    Raises ValueError for a name that the model has no tower for.
+    """
+    for name in names:
+        if name not in model.towers:
+            raise ValueError(f"no tower {name!r}; the towers are {', '.join(model.modalities)}")
+    share = {b: lender for b, lender in (model.share or {}).items() if b in names and lender in names}
+    towers = {name: model.towers[name] for name in model.modalities if name in names}
+    for name, tower in towers.items():
+        if name not in share:
+            tower.encoder = tower.encoder  # its own from now on, where it was borrowed
+    kept = JointModel(towers, model.dim, share or None, model.normalize)
+    kept.terms = terms_between(model, names)
+    return kept.eval()
+
+
+def terms_between(model: JointModel, names: Collection[str]) -> list[TermInfo]:
+    """Return the trained terms of a model whose modalities are all among the names."""
+    return [term for term in model.terms if set(term.modalities) <= set(names)]

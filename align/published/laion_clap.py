@@ -1,0 +1,15 @@
+"""``laion-clap``: CLAP as LAION published it (Wu et al. 2023, arXiv:2211.06687)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from align.model import JointModel
+
+
+def load(source: str) -> JointModel:
+    raise NotImplementedError
+
+
+def fits(keys: Collection[str]) -> bool:
+    return False

@@ -1,0 +1,15 @@
+"""``openshape``: OpenShape's point towers (Liu et al. 2023, arXiv:2305.10764)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from align.model import JointModel
+
+
+def load(source: str) -> JointModel:
+    raise NotImplementedError
+
+
+def fits(keys: Collection[str]) -> bool:
+    return False
