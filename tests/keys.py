@@ -1,4 +1,4 @@
-"""Lists of the tensors of a published file: a name and a shape a line, with ranges such as ``blocks.{0..31}.weight``."""
+"""Lists of the tensors of a published file: a name and a shape a line. ``blocks.{0..31}.weight`` is a range."""
 
 from __future__ import annotations
 
