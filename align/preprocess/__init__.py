@@ -14,7 +14,7 @@ __all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess
 
 FLOORS = (
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
-    ("audio_groups", "image_presets", "text", "wanted"),
+    ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "image", "points", "signals"),
     ("video",),
