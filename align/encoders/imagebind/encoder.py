@@ -41,7 +41,11 @@ def _picture(sizes: Sizes) -> dict[str, Any]:
 
 KINDS = {
     "image": Kind(
-        lambda s: _wants("Image", preset="openai-clip", size=s.row[-1]), _picture, trunk_norm=True, stem_norm=False, extra=False
+        lambda s: _wants("Image", preset="imagebind", size=s.row[-1]),
+        _picture,
+        trunk_norm=True,
+        stem_norm=False,
+        extra=False,
     ),
     "text": Kind(
         lambda s: _wants("Tokens", context=s.row[0]),
@@ -50,15 +54,18 @@ KINDS = {
         extra=False,
     ),
     "audio": Kind(lambda s: _wants("Audio", preset="imagebind-audio"), lambda s: {"n_mels": s.row[1]}),
-    "depth": Kind(lambda s: _wants("Image", preset="imagebind-depth", size=s.row[-1]), _picture),
+    "depth": Kind(lambda s: _wants("Depth", preset="imagebind-depth", size=s.row[-1]), _picture),
     "thermal": Kind(lambda s: _wants("Image", preset="imagebind-thermal", size=s.row[-1]), _picture),
-    "imu": Kind(lambda s: _wants("Signal", preset="imagebind-imu"), lambda s: {"channels": s.row[0]}),
+    "imu": Kind(
+        lambda s: _wants("Signal", preset="imagebind-imu", channels=s.row[0], length=s.row[1]),
+        lambda s: {"channels": s.row[0]},
+    ),
 }
 
 
 @final
 class ImageBind(Encoder):
-    """One tower of ImageBind (Girdhar et al. 2023, arXiv:2305.05665, sections 3.2 and 3.3): rows -> unit vectors (n, W).
+    """One tower of ImageBind (Girdhar et al. 2023, arXiv:2305.05665, section 3.3): rows -> unit vectors (n, W).
 
     ======= =================================================== ============ =====
     name    row                                                 extra key    scale

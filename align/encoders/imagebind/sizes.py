@@ -33,7 +33,7 @@ HUGE = {
     "thermal": Sizes(1024, 768, 12, 12, (1, 224, 224), (16, 16), (16, 16), scale=10.0),
     "imu": Sizes(1024, 512, 6, 8, (6, 2000), (8,), (8,), scale=5.0),
 }
-"""Modality -> the sizes of imagebind_huge. The scale of text was learned from 1 / .07 on, so a file holds another one."""
+"""Modality -> the sizes of imagebind_huge. The scale of text was learned from 1 / .07 on, so files hold another one."""
 
 
 def read_sizes(modality: str, shapes: Shapes) -> Sizes:
@@ -69,7 +69,7 @@ def _read_sounds(huge: Sizes, names: Names, shapes: Shapes) -> dict[str, Any]:
 
 def _read_series(huge: Sizes, names: Names, shapes: Shapes) -> dict[str, Any]:
     channels, steps = huge.row
-    kernel = _shape(names.read, shapes, (0, channels * huge.kernel[0]))[1] // channels
+    kernel = max(_shape(names.read, shapes, (0, channels * huge.kernel[0]))[1] // channels, 1)
     _, places, _ = _shape(names.position, shapes, (0, 1 + steps // huge.kernel[0], 0))
     return {"row": (channels, (places - 1) * kernel), "kernel": (kernel,), "stride": (kernel,)}
 

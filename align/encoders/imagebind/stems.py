@@ -21,6 +21,8 @@ class Patches(nn.Module):
     def __init__(self, row: Sequence[int], kernel: Sequence[int], stride: Sequence[int], width: int, norm: bool):
         super().__init__()
         channels, *sides = row
+        if not len(kernel) == len(stride) == len(sides) or min(*kernel, *stride) < 1:
+            raise ValueError(f"kernel and stride need {len(sides)} numbers of at least 1, not {kernel} and {stride}")
         patches = prod((side - k) // s + 1 for side, k, s in zip(sides, kernel, stride, strict=True))
         self.read = (
             Windows(channels, kernel[0], stride[0], width)
