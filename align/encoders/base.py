@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -22,10 +23,16 @@ class Encoder(nn.Module, ABC):
     width: int
     origin: Origin | None = None
     """The published weights that the encoder started from, None where it has none."""
+    videos: bool = False
+    """True for an encoder that reads the frames and the mask of ``align.preprocess.Video``."""
 
     def wants(self) -> dict[str, Any] | None:
         """Return class_path and init_args of the preprocess that the weights were trained with, None for any."""
         return None
+
+    def also_wants(self) -> Sequence[dict[str, Any]]:
+        """Return those of other preprocesses that the weights were trained with too, such as the one of videos."""
+        return ()
 
     @abstractmethod
     def encode(self, values: Any) -> Features:

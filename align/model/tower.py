@@ -18,7 +18,7 @@ from align.values import Features, Origin, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
-_AT_MOST = ("vocabulary", "context")
+_AT_MOST = ("vocabulary", "context", "frames")
 """Attributes of a preprocess that may not pass an encoder's ``NAME_limit``, where it states one."""
 
 
@@ -57,13 +57,20 @@ class Tower(nn.Module):
             if wanted is None:
                 raise ValueError(f"{type(encoder).__name__} states no preprocess; give one")
             self.preprocess = build_wanted(wanted)
-        elif wanted is not None and getattr(encoder, "origin", None) and (odd := differences(self.preprocess, wanted)):
+        elif wanted is not None and getattr(encoder, "origin", None) and (odd := self._differences(encoder, wanted)):
             warnings.warn(
                 f"the weights of {encoder.origin.source} were trained with other preprocessing: {', '.join(odd)}; "
                 "leave preprocess out to take theirs",
                 stacklevel=3,
             )
         _agree(self.preprocess, encoder)
+
+    def _differences(self, encoder: Any, wanted: dict[str, Any]) -> list[str]:
+        """Return those from the wanted preprocess of the tower's own class where there is one."""
+        kind = type(self.preprocess).__name__
+        others = encoder.also_wants() if hasattr(encoder, "also_wants") else ()
+        same = (other for other in others if other["class_path"].rpartition(".")[2] == kind)
+        return differences(self.preprocess, next(same, wanted))
 
     def mark_origin(self, origin: Origin) -> None:
         """State that the encoder's present weights have this origin. Unless it says changed, they are the published."""
@@ -153,6 +160,9 @@ def _say(module: Any) -> str:
 
 
 def _agree(preprocess: Any, encoder: Any) -> None:
+    if getattr(preprocess, "videos", False) and not getattr(encoder, "videos", True):
+        kind = type(encoder).__name__
+        raise ValueError(f"{type(preprocess).__name__} gives frames, {kind} reads none; VideoFrames(image={kind}) does")
     for name in _AGREE:
         gives, takes = getattr(preprocess, name, None), getattr(encoder, name, None)
         if gives is None or takes is None:

@@ -10,14 +10,28 @@ from align.preprocess.points import Points
 from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
 from align.preprocess.video import Video
+from align.preprocess.video_clips import VideoClips
 
-__all__ = ["Array", "Audio", "Bytes", "Depth", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens", "Video"]
+__all__ = [
+    "Array",
+    "Audio",
+    "Bytes",
+    "Depth",
+    "HFTokens",
+    "Image",
+    "Points",
+    "Preprocess",
+    "Signal",
+    "Tokens",
+    "Video",
+    "VideoClips",
+]
 
 FLOORS = (
-    ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
+    ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
     ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
-    ("array", "audio", "image", "points", "signals"),
-    ("depth", "video"),
+    ("array", "audio", "image", "points", "signals", "video_source"),
+    ("depth", "video", "video_clips"),
 )
 """Floors of this room, the lowest first."""

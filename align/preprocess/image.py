@@ -26,8 +26,9 @@ class Image(Preprocess):
 
     Args:
         size: pixels a side, or (height, width).
-        mean, std: the name of a preset ("clip", "imagenet", "half", "plain" for values in [0, 1]), or a number a channel for values in [0, 1].
-            std=None takes the preset that mean names. Default: clip's, and .5 for other channels than three.
+        mean, std: the name of a preset ("clip", "imagenet", "half", or "plain", 0 and 1), or a number a channel for
+            values in [0, 1]. std=None takes the preset that mean names. Default: clip's, and .5 for other channels than
+            three.
         crop_scale: share of the area that a random crop keeps in training. (1, 1) trains on evaluation's crop.
         crop_ratio: width / height of that crop.
         flip: mirror half of the training images. It is off, because digits, letters and gestures do not survive it.

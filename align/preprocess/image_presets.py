@@ -64,9 +64,10 @@ PRESETS = {
   Many models of timm state another share and interpolation (``TimmImage.wants``).
 - pe-core: open_clip's configuration of the Perception Encoder: squashed and bilinear, where CLIP crops and is bicubic.
 - imagebind: ``load_and_transform_vision_data``. CLIP's, but it drops the alpha of a picture first.
-- imagebind-thermal: our choice, because ImageBind published none. One channel in [0, 1] without mean and std, scaled and
-  cut as its pictures are. People who measured LLVIP with its weights found 62.4 % so, and 55.2 % with CLIP's mean and
-  std (pull request 73 of its repository). The paper has 63.4 %. A heat map in colours becomes grey, which is not heat.
+- imagebind-thermal: our choice, because ImageBind published none. One channel in [0, 1] without mean and std, scaled
+  and cut as its pictures are. People who measured LLVIP with its weights found 62.4 % so, and 55.2 % with CLIP's mean
+  and std (pull request 73 of its repository). The paper has 63.4 %. A heat map in colours becomes grey, which is not
+  heat.
 
 No processor turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255. Here pictures are
 upright, and 16 bits are scaled. open_clip scales a picture with a palette or of one bit by the nearest pixel, and CMYK

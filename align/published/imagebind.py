@@ -11,6 +11,7 @@ from align.encoders.imagebind.names import NAMES, list_modalities
 from align.encoders.weights import listing, read_keys
 from align.heads import Identity
 from align.model import JointModel, Tower
+from align.preprocess.wanted import build_wanted
 from align.published import check_layout
 from align.values import TermInfo
 
@@ -35,6 +36,10 @@ def load(source: str) -> JointModel:
     towers = {modality: Tower(encoder=ImageBind(modality, pretrained=source), head=Identity) for modality in modalities}
     scales = {modality: tower.encoder.scale for modality, tower in towers.items()}
     share = {}
+    if "image" in towers:
+        share["video"], scales["video"] = "image", scales["image"]
+        (clips,) = towers["image"].encoder.also_wants()
+        towers["video"] = Tower(build_wanted(clips), head=Identity)
     model = JointModel(towers, next(iter(towers.values())).encoder.width, share or None, normalize=False)
     model.terms = [TermInfo((a, b), "pairwise", scales[a] * scales[b]) for a, b in combinations(scales, 2)]
     return model

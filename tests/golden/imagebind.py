@@ -59,7 +59,10 @@ SECONDS = (6.0, 4.5, 1.0)
 def make_inputs(seed: int = 1) -> dict[str, torch.Tensor]:
     """Return three rows of each modality."""
     generator = torch.Generator().manual_seed(100 + seed)
-    given = {name: torch.randn(3, *row, generator=generator) for name, row in ROWS.items()}
+    levels = torch.tensor([1.0, 0.1, 0.01])  # at the last ones each epsilon counts
+    given = {
+        name: levels.view(3, *(1 for _ in row)) * torch.randn(3, *row, generator=generator) for name, row in ROWS.items()
+    }
     given["text"] = torch.zeros(3, 77, dtype=torch.long)
     for row, length in zip(given["text"], LENGTHS, strict=True):
         row[:length] = torch.randint(1, 49406, (length,), generator=generator)

@@ -152,6 +152,11 @@ class ImageBind(Encoder):
     def wants(self) -> dict[str, Any]:
         return KINDS[self.modality].wants(self._sizes)
 
+    def also_wants(self) -> Sequence[dict[str, Any]]:
+        if len(self.row) != 4:
+            return ()
+        return (_wants("VideoClips", preset="imagebind-video", frames=self.row[1], size=self.row[-1]),)
+
     def encode(self, values: Tensor) -> Features:
         rows, clips = self._split_clips(values)
         x = self.trunk_norm(self.stem(rows))  # (n · clips, L, inner)
