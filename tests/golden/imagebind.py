@@ -61,7 +61,8 @@ def make_inputs(seed: int = 1) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 + seed)
     levels = torch.tensor([1.0, 0.1, 0.01])  # at the last ones each epsilon counts
     given = {
-        name: levels.view(3, *(1 for _ in row)) * torch.randn(3, *row, generator=generator) for name, row in ROWS.items()
+        name: levels.view(3, *(1 for _ in row)) * torch.randn(3, *row, generator=generator)
+        for name, row in ROWS.items()
     }
     given["text"] = torch.zeros(3, 77, dtype=torch.long)
     for row, length in zip(given["text"], LENGTHS, strict=True):
