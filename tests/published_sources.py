@@ -12,6 +12,8 @@ import hf_tokenizers
 import open_clip_models
 import torch
 from fill import fill
+from golden import imagebind
+from keys import read_keys
 
 
 class Made(NamedTuple):
@@ -36,7 +38,8 @@ def make_sources(root: Path) -> dict[str, Made]:
     }
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
     file = _lite(root / "lite.pth")
-    return found | {"efficientnet-lite": Made(str(file), file)}
+    files = {"efficientnet-lite": file, "imagebind": make_imagebind(root / "imagebind.pth")}
+    return found | {layout: Made(str(file), file) for layout, file in files.items()}
 
 
 def make_open_clip(folder: Path) -> Path:
@@ -72,4 +75,10 @@ def _lite(file: Path) -> Path:
     from test_efficientnet_lite import published_names
 
     torch.save(published_names(fill(timm.create_model("tf_efficientnet_lite0"))), file)
+    return file
+
+
+def make_imagebind(file: Path) -> Path:
+    """Write a small checkpoint of ImageBind with all of its towers."""
+    torch.save(imagebind.make_state(read_keys(imagebind.HERE / "imagebind-tiny.keys")), file)
     return file

@@ -21,7 +21,8 @@ from align.commands import main
 from align.published import LAYOUTS
 
 TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text"}
-FOLDERS = [layout for layout in LAYOUTS if layout != "efficientnet-lite"]
+FILES = {"efficientnet-lite", "imagebind"}
+FOLDERS = [layout for layout in LAYOUTS if layout not in FILES]
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +230,7 @@ def hostile(config, sources, evil):
     """Yield configs of a model folder that ask for other files, or for the hub."""
     for name, tower in config["towers"].items():
         for key, values in {"encoder": ("pretrained", "name"), "preprocess": ("tokenizer",)}.items():
-            arguments = tower[key]["init_args"]
+            arguments = (tower[key] or {}).get("init_args", {})  # a shared encoder stands at its lender
             if values[0] not in arguments:
                 continue
             changes = [
@@ -241,6 +242,8 @@ def hostile(config, sources, evil):
             for change in changes:
                 if "config" in arguments or "config" not in change or change["name"].startswith(("hf-hub", "local")):
                     given = {k: x for k, x in change.items() if k in arguments}
+                    if not given:
+                        continue
                     towers = {**config["towers"], name: {**tower, key: {**tower[key], "init_args": arguments | given}}}
                     yield {**config, "towers": towers}
 
