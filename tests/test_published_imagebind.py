@@ -113,6 +113,7 @@ def test_a_model_folder_holds_the_same_model(model, tmp_path):
     again = align.load(tmp_path / "ours")
     assert again.terms == model.terms
     assert again.normalize is model.normalize is False
+    assert again.share == model.share == {"video": "image"}
     files = golden.make_files()
     for modality, found in again.embed(**files).items():
         assert torch.equal(found, model.embed(**{modality: files[modality]})[modality])
@@ -167,6 +168,17 @@ def test_the_extra_key_is_a_token_of_no_norm_and_no_matrix(model):
         z = x + attention(y, y, y, need_weights=False)[0]
         mlp = F.layer_norm(z, (24,), block.norm2.weight, block.norm2.bias, 1e-6)
         torch.testing.assert_close(block(x), z + block.down(F.gelu(block.up(mlp))))
+
+
+def test_a_video_is_the_mean_of_its_views_through_the_image_tower(model):
+    frames = torch.randint(0, 256, (4, 3, 40, 60), dtype=torch.uint8)
+    tower = model.towers["video"]
+    views = tower.preprocess.device(tower.preprocess.collate([tower.preprocess.row(frames)]))[0]
+    assert views.shape == (15, 3, 2, 224, 224)
+    with torch.no_grad():
+        loop = torch.stack([model.towers["image"].encoder(view[None]).pooled[0] for view in views]).mean(0)
+    torch.testing.assert_close(model.embed(video=[frames])["video"][0], loop)
+    assert loop.norm() < 1
 
 
 @pytest.mark.parametrize(
