@@ -139,6 +139,11 @@ def test_some_towers_and_files_of_some_towers(file, tiny, tmp_path, model):
     with torch.no_grad():
         assert torch.equal(one.towers["audio"](x), model.towers["audio"](x))
     assert (one.modalities, one.terms) == (["audio"], [])
+    video = load_published("imagebind", str(file), towers=["video"])
+    assert (video.modalities, video.share) == (["video"], None)
+    frames = golden.make_inputs()["video"]
+    with torch.no_grad():
+        assert torch.equal(video.towers["video"].encoder(frames).pooled, model.towers["video"].encoder(frames).pooled)
     alone = ImageBind("audio", pretrained=str(file))
     assert (alone.pretrained, alone.origin.source) == (None, str(file))
     assert alone.scale == pytest.approx(20)
