@@ -3,6 +3,7 @@
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
+from align.preprocess.depth import Depth
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
 from align.preprocess.points import Points
@@ -10,13 +11,13 @@ from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
 from align.preprocess.video import Video
 
-__all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens", "Video"]
+__all__ = ["Array", "Audio", "Bytes", "Depth", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens", "Video"]
 
 FLOORS = (
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
-    ("audio_groups", "image_presets", "text", "wanted"),
+    ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "image", "points", "signals"),
-    ("video",),
+    ("depth", "video"),
 )
 """Floors of this room, the lowest first."""

@@ -19,7 +19,7 @@ from align.preprocess.front_ends import FRONT_ENDS, ClipFrontEnd
 from align.preprocess.spectrogram import spec_augment
 from align.values import Values
 
-FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wave"]
+FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wave", "imagebind"]
 
 
 class Audio(Preprocess):
@@ -38,7 +38,7 @@ class Audio(Preprocess):
         limits: recordings that are refused.
         dtype: of the waves that a worker ships. Without a preset int16.
         preset: a published processor, which fills the arguments that are left out: clap, clap-fusion, whisper, ast,
-            pe-av, or wave for torchaudio's bundles.
+            pe-av, imagebind-audio, or wave for torchaudio's bundles.
         front_end: the way from waves to the encoder's input, of `align.preprocess.front_ends`. Without a preset
             log-mel.
     """
@@ -100,7 +100,8 @@ class Audio(Preprocess):
         Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
         shape, dtype.
         """
-        return read_sound(source, self.sample_rate, self.limits.max_seconds)
+        first = isinstance(self._front, ClipFrontEnd) and self._front.first_channel
+        return read_sound(source, self.sample_rate, self.limits.max_seconds, first_channel=first)
 
     def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
         """Return a row as ``Preprocess.row`` does. Only the window of a longer WAV or FLAC is decoded.
@@ -185,10 +186,10 @@ class Audio(Preprocess):
         return {"values": out, "lengths": lengths} if front.gives_length else out
 
     def _mask(self, mel: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (n, C, n_mels, frames) with SpecAugment's masks, others in each channel."""
+        """Return (n, ..., n_mels, frames) with SpecAugment's masks, others in each channel."""
         augment, middle = self.augment, self._front.middle(mel)
         widest = augment.freq_mask, augment.time_mask
-        masked = spec_augment((mel - middle).flatten(0, 1), *widest, augment.masks, generator)
+        masked = spec_augment((mel - middle).flatten(0, -3), *widest, augment.masks, generator)
         return masked.view_as(mel) + middle
 
     def _place(self) -> float:
@@ -213,8 +214,9 @@ class Audio(Preprocess):
         return with_length(x, length) if self._front.needs_length else x
 
     def _lengthen(self, x: Tensor) -> Tensor:
-        """Return a wave of at least one window."""
-        return fit(x, self.samples, 0.0, self.window.pad, self.spectrogram.hop)[0] if len(x) < self.samples else x
+        """Return a wave of at least one window, where the front end wants it filled."""
+        fills = isinstance(self._front, ClipFrontEnd) and self._front.fills and len(x) < self.samples
+        return fit(x, self.samples, 0.0, self.window.pad, self.spectrogram.hop)[0] if fills else x
 
     def _ship(self, x: Tensor) -> Tensor:
         if self.dtype == "int16":

@@ -67,6 +67,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "spectrogram": {"hop": 1920},
         "window": {"place": "head", "pad": "reflect"},
     },
+    "imagebind-audio": {  # ImageBind's load_and_transform_audio_data
+        "front_end": "imagebind",
+        "sample_rate": 16000,
+        "seconds": 2.0,  # of each of three clips
+        "dtype": "float32",
+        "spectrogram": {
+            "n_mels": 128,
+            "n_fft": 512,
+            "hop": 160,
+            "f_min": 20.0,
+            "f_max": 8000.0,
+            "floor": 2.0**-23,
+            "mean": -4.268,
+            "std": 9.138,
+        },
+        "window": {"place": "head", "pad": "zero"},
+    },
     "wave": {  # torchaudio's bundles; rows are cut to tenths of a second
         "front_end": "wave",
         "sample_rate": 16000,

@@ -26,7 +26,7 @@ class Image(Preprocess):
 
     Args:
         size: pixels a side, or (height, width).
-        mean, std: the name of a preset ("clip", "imagenet", "half"), or a number a channel for values in [0, 1].
+        mean, std: the name of a preset ("clip", "imagenet", "half", "plain" for values in [0, 1]), or a number a channel for values in [0, 1].
             std=None takes the preset that mean names. Default: clip's, and .5 for other channels than three.
         crop_scale: share of the area that a random crop keeps in training. (1, 1) trains on evaluation's crop.
         crop_ratio: width / height of that crop.
@@ -39,7 +39,8 @@ class Image(Preprocess):
             or OME's SignificantBits of a TIFF, sBIT of a PNG), else the type's (floats: 0 to 1), else, for floats
             beyond, the picture's smallest and largest value. `align shards check` names pictures that this hardly fits.
         preset: a published processor, which fills each argument that is left out: "openai-clip" (open_clip), "clip-hf",
-            "siglip" (transformers 5), "imagenet" (timm, torchvision), "pe-core". See ``image_presets.PRESETS``.
+            "siglip" (transformers 5), "imagenet" (timm, torchvision), "pe-core", "imagebind", "imagebind-thermal". See
+            ``image_presets.PRESETS``.
         interpolation: bicubic (default), bilinear or nearest, and in PIL also lanczos, box and hamming.
         backend: the library whose pixels the rows equal: "torch" (default), "pil" (open_clip and timm, to the bit) or
             "transformers" (its version 5, to the bit: torch, and a crop whose corner is rounded down).
@@ -47,8 +48,9 @@ class Image(Preprocess):
         fill: colour of the border of "pad", from 0 to 255, or a number a channel. Default: 0.
         alpha: "white" (default) shows transparent parts white, "drop" shows their hidden colours, and "keep", in PIL,
             weighs colours by alpha while it scales and drops it then.
-        channels: of the rows. One is grey, four are colours and alpha, and any number is read from .npy.
-        bits: of the rows: 8, 16 or 32 (floats). Default: 8 for three channels, else 16.
+        channels: of the rows. One is grey, four are colours and alpha, and any number is read from .npy. Default: the
+            preset's, else 3.
+        bits: of the rows: 8, 16 or 32 (floats). Default: the preset's, else 8 for three channels and 16 for others.
 
     Raises ValueError for arguments that do not fit each other.
     """
@@ -73,9 +75,11 @@ class Image(Preprocess):
         crop: float | None = None,
         fill: float | tuple[float, ...] | None = None,
         alpha: Alpha | None = None,
-        channels: int = 3,
+        channels: int | None = None,
         bits: Literal[8, 16, 32] | None = None,
     ):
+        plain = resolve(preset, {"channels": channels, "bits": bits})
+        channels, bits = int(plain["channels"]), plain["bits"]
         check_at_least("channels", channels, 1)
         if channels != 3 and preset is None and mean is None and std is None:
             mean, std = (0.5,) * channels, (0.5,) * channels

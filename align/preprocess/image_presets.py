@@ -15,11 +15,13 @@ MEANS = {
     "clip": (0.48145466, 0.4578275, 0.40821073),
     "imagenet": (0.485, 0.456, 0.406),
     "half": (0.5, 0.5, 0.5),
+    "plain": (0.0, 0.0, 0.0),
 }
 STDS = {
     "clip": (0.26862954, 0.26130258, 0.27577711),
     "imagenet": (0.229, 0.224, 0.225),
     "half": (0.5, 0.5, 0.5),
+    "plain": (1.0, 1.0, 1.0),
 }
 
 
@@ -33,6 +35,8 @@ class Processor(NamedTuple):
     crop: float = 1.0
     fill: float = 0.0
     alpha: Alpha = "white"
+    channels: int = 3
+    bits: Literal[8, 16, 32] | None = None
 
 
 OURS = Processor("clip")
@@ -44,6 +48,8 @@ PRESETS = {
     "siglip": Processor("half", "squash", backend="transformers"),
     "imagenet": Processor("imagenet", interpolation="bilinear", backend="pil", crop=0.875, alpha="drop"),
     "pe-core": Processor("half", "squash", "bilinear", "pil", alpha="keep"),
+    "imagebind": Processor("clip", backend="pil", alpha="drop"),
+    "imagebind-thermal": Processor("plain", backend="pil", alpha="drop", channels=1, bits=8),
 }
 """Published processors, and the traps of each.
 
@@ -57,6 +63,10 @@ PRESETS = {
 - imagenet: the default evaluation of timm and of torchvision. The short side is scaled to size / .875, in PIL.
   Many models of timm state another share and interpolation (``TimmImage.wants``).
 - pe-core: open_clip's configuration of the Perception Encoder: squashed and bilinear, where CLIP crops and is bicubic.
+- imagebind: ``load_and_transform_vision_data``. CLIP's, but it drops the alpha of a picture first.
+- imagebind-thermal: our choice, because ImageBind published none. One channel in [0, 1] without mean and std, scaled and
+  cut as its pictures are. People who measured LLVIP with its weights found 62.4 % so, and 55.2 % with CLIP's mean and
+  std (pull request 73 of its repository). The paper has 63.4 %. A heat map in colours becomes grey, which is not heat.
 
 No processor turns a photograph upright by its EXIF tag, and all of them cut 16-bit greys off at 255. Here pictures are
 upright, and 16 bits are scaled. open_clip scales a picture with a palette or of one bit by the nearest pixel, and CMYK
@@ -82,6 +92,8 @@ def n_numbers(
     words = {3: "three"}.get(n, str(n))
     if isinstance(value, str):
         check_choice(name, value, tuple(presets))
+        if len(set(presets[value])) == 1:
+            return presets[value][:1] * n
         if n != 3:
             raise ValueError(f"{name}={value!r} is of three channels, and channels={n}; give {n} numbers")
         return presets[value]

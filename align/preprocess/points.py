@@ -18,17 +18,20 @@ from align.media.shapes.array import read_columns
 from align.media.shapes.mesh import read_cloud
 from align.media.shapes.part import COLOUR_MISSING, FILL
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
+from align.preprocess.points_presets import PRESETS, PointsPreset, Up, fill_arguments
 
 
 class Points(Preprocess):
     """Clouds of ``points`` points. Rows are (points, 6) float32, xyz and rgb in [0, 1]. Without colour: (points, 3).
 
     Args:
-        points: in a row.
+        points: in a row. Default: 1024, and 10,000 for a published preset.
         preset: "unit_sphere" moves the centroid to 0 and scales the farthest point to 1. "absolute" keeps place and
-            size, for objects whose size matters.
+            size, for objects whose size matters. "openshape", "ulip2" and "uni3d" are published preprocessings, which
+            fill points, up and swap where they are left out. See ``points_presets.PRESETS`` for their traps.
         color: read rgb. A cloud without colour has 0.4 everywhere.
-        up: the axis that points up.
+        up: the axis that points up in the files. Default: z, and y for a published preset.
+        swap: exchange y and z, which turns up to the other axis and mirrors the cloud. Default: only "openshape" does.
         rotate: in training: about the up axis ("up"), about any axis ("any"), or not at all.
         jitter: in training: a normal shift of each point, as a share of the cloud's radius.
         scale_jitter: in training: up to so much larger or smaller (0.2: a factor of 1/1.2 to 1.2).
@@ -44,29 +47,31 @@ class Points(Preprocess):
 
     def __init__(
         self,
-        points: int = 1024,
-        preset: Literal["unit_sphere", "absolute"] = "unit_sphere",
+        points: int | None = None,
+        preset: PointsPreset = "unit_sphere",
         color: bool = True,
-        up: Literal["z", "y"] = "z",
+        up: Up | None = None,
         rotate: Literal["none", "up", "any"] = "none",
         jitter: float = 0.01,
         scale_jitter: float = 0.0,
         drop: float = 0.0,
         scale: float = 1.0,
         max_points: int = MAX_POINTS,
+        swap: bool | None = None,
     ):
-        check_at_least("points", points, 1)
-        check_choice("preset", preset, ("unit_sphere", "absolute"))
-        check_choice("up", up, ("z", "y"))
+        filled = fill_arguments(preset, {"points": points, "up": up, "swap": swap})
+        self.points: int = filled["points"]
+        self.up: Up = filled["up"]
+        self.swap: bool = filled["swap"]
+        check_at_least("points", self.points, 1)
+        check_choice("up", self.up, ("z", "y"))
         check_choice("rotate", rotate, ("none", "up", "any"))
         for name, value in {"jitter": jitter, "scale_jitter": scale_jitter, "drop": drop}.items():
             check_at_least(name, value, 0)
         if scale != 1 and preset != "absolute":
             raise ValueError(f"scale={scale} means nothing with preset={preset!r}, which sets the scale itself")
-        self.points = points
-        self.preset = preset
+        self.preset: PointsPreset = preset
         self.color = color
-        self.up = up
         self.rotate = rotate
         self.jitter = jitter
         self.scale_jitter = scale_jitter
@@ -74,6 +79,7 @@ class Points(Preprocess):
         self.scale = scale
         self.max_points = max_points
         self.channels = 6 if color else 3
+        self._published = PRESETS[preset].published
 
     def decode(self, source: Any) -> Tensor:
         """Return (P, 6 or 3) float32, placed and scaled, P as it comes, from .npy bytes, a path, an array or a tensor.
@@ -91,10 +97,12 @@ class Points(Preprocess):
         else:
             array = read_array(source, "points", limit=6 * self.max_points)
         cloud = read_columns(array, source, self.color)  # (6 or 3, P)
-        if self.preset == "unit_sphere":
+        if self.preset != "absolute":
             cloud[:3] = unit_sphere(cloud[:3])
         elif self.scale != 1:
             cloud[:3] *= self.scale
+        if self.swap:
+            cloud[1:3] = cloud[2:0:-1].copy()
         if len(cloud) < self.channels:
             cloud = np.concatenate([cloud, np.full_like(cloud, FILL)])
         return torch.from_numpy(cloud.astype(np.float32, copy=False)).T
@@ -105,8 +113,8 @@ class Points(Preprocess):
         order = torch.randperm(P, generator=generator)[: self.points % P if self.points > P else self.points]
         if self.points > P:
             order = torch.cat([torch.arange(P).repeat(self.points // P), order])
-        out = x[order]
-        rotation = turn(self.rotate, self.up, generator)
+        out = self._scale(x[order])
+        rotation = turn(self.rotate, {"z": "y", "y": "z"}[self.up] if self.swap else self.up, generator)
         xyz = out[:, :3] if self.rotate == "none" else out[:, :3] @ rotation.T
         factor, grey = torch.rand(2, generator=generator).tolist()
         if self.jitter:
@@ -118,7 +126,17 @@ class Points(Preprocess):
         return out
 
     def eval(self, x: Tensor) -> Tensor:
-        return x[spread(len(x), self.points)]
+        order = spread(len(x), self.points)
+        if self._published and len(x) <= self.points:  # every point in its place, then again, and what remains spread
+            whole = self.points - self.points % len(x)
+            order = torch.cat([torch.arange(whole) % len(x), order[: self.points - whole]])
+        return self._scale(x[order])
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """Return the drawn points (points, C) of a published preset as a unit sphere, and any other's as they are."""
+        if self._published:
+            x[:, :3] = torch.from_numpy(unit_sphere(x[:, :3].T.numpy())).T
+        return x
 
     def collate(self, rows: Sequence[Tensor]) -> Tensor:
         return stack(rows, (self.points, self.channels), torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +12,24 @@ from torch import Tensor
 from align.media.array import ARRAY
 from align.media.npy import read_array
 from align.media.reading import bad
-from align.preprocess.base import Preprocess, check_at_least, stack
+from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.standard import check_standard, standardize
+
+
+class Recordings(NamedTuple):
+    """Shape of a window that a published model reads."""
+
+    channels: int
+    length: int
+
+
+PRESETS = {"imagebind-imu": Recordings(6, 2000)}
+"""Presets, and their traps.
+
+- imagebind-imu: our choice, because ImageBind published none but the shape. Girdhar et al. 2023, appendix A, reads 5 s of
+  Ego4D as 2,000 steps, hence 400 Hz: x, y, z of the accelerometer, then x, y, z of the gyroscope. Nothing is resampled
+  here, and Ego4D's recordings have about 200 Hz. No mean or deviation is published, so values stay in m/s² and rad/s.
+"""
 
 
 class Signal(Preprocess):
@@ -23,7 +39,9 @@ class Signal(Preprocess):
     Training takes a window anywhere, evaluation the middle one. A shorter recording lies in the middle of zeros, in
     training anywhere in them.
 
-    channels: of a recording. length: steps of a window. time_first: recordings are (T, channels), else (channels, T).
+    channels: of a recording. length: steps of a window. preset: fills both, "imagebind-imu". See ``PRESETS`` for its
+        traps.
+    time_first: recordings are (T, channels), else (channels, T).
     missing: let NaN through to the device, where it becomes the channel's mean. Infinity is refused all the same.
     mean, std: taken off on the device, one number or one a channel. The zeros around a short recording stay zero.
     max_length: steps of the longest recording that is read.
@@ -34,14 +52,22 @@ class Signal(Preprocess):
 
     def __init__(
         self,
-        channels: int,
-        length: int,
+        channels: int | None = None,
+        length: int | None = None,
         time_first: bool = False,
         missing: bool = False,
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
         max_length: int = 1 << 22,
+        preset: Literal["imagebind-imu"] | None = None,
     ):
+        if preset is not None:
+            check_choice("preset", preset, tuple(PRESETS))
+            channels = PRESETS[preset].channels if channels is None else channels
+            length = PRESETS[preset].length if length is None else length
+        if channels is None or length is None:
+            raise ValueError(f"channels={channels}, length={length}: give both, or a preset ({', '.join(PRESETS)})")
+        self.preset = preset
         for name, value in (("channels", channels), ("length", length), ("max_length", max_length)):
             check_at_least(name, value, 1)
         self.channels, self.length, self.time_first, self.missing = channels, length, time_first, missing

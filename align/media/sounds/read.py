@@ -18,19 +18,19 @@ ENCODED = bytes | bytearray | memoryview | str | Path
 LOUDEST = 16.0  # 24 dB above full scale: louder floats are no sound, or undivided integers
 
 
-def read_sound(source: Any, sample_rate: int, max_seconds: float) -> Tensor:
-    """Read (T,) float32 within [-1, 1], the mean of the channels, at ``sample_rate``.
+def read_sound(source: Any, sample_rate: int, max_seconds: float, first_channel: bool = False) -> Tensor:
+    """Read (T,) float32 within [-1, 1], the mean of the channels or the first of them, at ``sample_rate``.
 
     source: bytes, a path, (array, rate), or an array at ``sample_rate``. Arrays are (T,), or have their few channels in
     the shorter dimension. They hold floats within [-1, 1] or integers of full scale. Raises BadSample: audio/empty,
     format, unreadable, truncated, corrupt, no-length, too-large, rate, range, non-finite, shape, dtype.
     """
     if isinstance(source, ENCODED):
-        wave, rate = from_file(source, max_seconds)
+        wave, rate = from_file(source, max_seconds, first_channel)
     elif isinstance(source, tuple | list) and len(source) == 2 and not np.ndim(source[1]):
-        wave, rate = from_array(source[0]), source[1]
+        wave, rate = from_array(source[0], first_channel), source[1]
     elif isinstance(source, np.ndarray | Tensor):
-        wave, rate = from_array(source), sample_rate
+        wave, rate = from_array(source, first_channel), sample_rate
     else:
         raise TypeError(
             f"audio is read from bytes, a path, (array, rate), an ndarray or a tensor, not from {type(source).__name__}"
@@ -54,13 +54,13 @@ def check_wave(wave: np.ndarray, source: Any) -> Tensor:
     return out.clamp(-1, 1) if peak > 1 else out
 
 
-def from_file(source: Any, max_seconds: float) -> tuple[np.ndarray, int]:
-    """Read ((T,) float32, rate) from an encoded file, channels averaged."""
+def from_file(source: Any, max_seconds: float, first_channel: bool = False) -> tuple[np.ndarray, int]:
+    """Read ((T,) float32, rate) from an encoded file, channels averaged or the first of them."""
     with recording(source, max_seconds) as opened:
-        return opened.read(opened.frames), opened.rate
+        return opened.read(opened.frames, first_channel), opened.rate
 
 
-def from_array(samples: Any) -> np.ndarray:
+def from_array(samples: Any, first_channel: bool = False) -> np.ndarray:
     """Return (T,) float32 from an array of floats or integers, one or two dimensions."""
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim == 2:
@@ -78,6 +78,8 @@ def from_array(samples: Any) -> np.ndarray:
             wave = array.astype(np.float32)
     else:
         raise bad("audio/dtype", None, f"samples of {array.dtype}; expected floats, int16, int32 or uint8")
+    if first_channel and wave.shape[1]:
+        return wave[:, 0].copy()
     return mean_of_channels(wave) if wave.shape[1] else wave.reshape(0)
 
 

@@ -31,8 +31,8 @@ class Recording(NamedTuple):
     def rate(self) -> int:
         return self.sound.samplerate
 
-    def read(self, count: int) -> np.ndarray:
-        """Read (count,) float32 from the file's position, channels averaged.
+    def read(self, count: int, first_channel: bool = False) -> np.ndarray:
+        """Read (count,) float32 from the file's position, channels averaged or the first of them.
 
         Raises BadSample: audio/truncated, no-length.
         """
@@ -44,7 +44,9 @@ class Recording(NamedTuple):
         if len(samples) < count:
             detail = f"no header states the length; of {self.frames} samples that were counted {there} could be read"
             raise bad("audio/no-length", self.source, detail)
-        return samples[:, 0] if self.sound.channels == 1 else mean_of_channels(samples)
+        if self.sound.channels == 1:
+            return samples[:, 0]
+        return samples[:, 0].copy() if first_channel else mean_of_channels(samples)
 
 
 class Heading(NamedTuple):

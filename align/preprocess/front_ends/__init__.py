@@ -3,6 +3,7 @@
 from align.preprocess.front_ends.base import ClipFrontEnd, FrontEnd
 from align.preprocess.front_ends.clap import Clap
 from align.preprocess.front_ends.clap_fusion import ClapFusion
+from align.preprocess.front_ends.imagebind import ImageBindAudio
 from align.preprocess.front_ends.kaldi import Kaldi
 from align.preprocess.front_ends.log_mel import LogMel
 from align.preprocess.front_ends.wave import Wave
@@ -15,6 +16,7 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
     "whisper": Whisper,
     "kaldi": Kaldi,
     "wave": Wave,
+    "imagebind": ImageBindAudio,
 }
 
 __all__ = ["FRONT_ENDS", "ClipFrontEnd", "FrontEnd"]

@@ -41,18 +41,22 @@ class Kaldi(FrontEnd):
         self.shape = (1, options.n_mels, self.frames)
 
     def apply(self, waves: Tensor, lengths: Tensor, constant: Constant) -> Tensor:
-        options = self.options
         hann = constant("hann", waves.device, lambda: torch.hann_window(self.width, periodic=False))
-        bands = constant("bands", waves.device, self._bands)  # (n_mels, n_fft // 2 + 1)
-        frames = waves.unfold(-1, self.width, options.hop)  # (n, frames, width)
-        frames = frames - frames.mean(-1, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        frames = (frames - PREEMPHASIS * before) * hann
-        power = torch.fft.rfft(F.pad(frames, (0, options.n_fft - self.width))).abs().square()
-        log_mel = (power @ bands.T).clamp(min=options.floor).log()  # (n, frames, n_mels)
-        count = (lengths - self.width).div(options.hop, rounding_mode="floor") + 1  # whole frames of each sound
+        bands = constant("bands", waves.device, lambda: kaldi_bands(*self.band_arguments()))
+        log_mel = log_bands(waves, hann, bands, self.options)  # (n, frames, n_mels)
+        count = (lengths - self.width).div(self.options.hop, rounding_mode="floor") + 1  # whole frames of each sound
         real = torch.arange(self.frames, device=waves.device) < count[:, None]  # (n, frames)
         return self.scale(log_mel * real[..., None]).mT[:, None].contiguous()
 
-    def _bands(self) -> Tensor:
-        return kaldi_bands(*self.band_arguments())
+
+def log_bands(waves: Tensor, hann: Tensor, bands: Tensor, options: Spectrogram) -> Tensor:
+    """Return (n, frames, n_mels), the logarithm of each whole frame's bands, of waves (n, T) of a frame or more.
+
+    hann: (width,), the window of a frame. bands: (n_mels, n_fft // 2 + 1).
+    """
+    frames = waves.unfold(-1, len(hann), options.hop)  # (n, frames, width)
+    frames = frames - frames.mean(-1, keepdim=True)
+    before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
+    frames = (frames - PREEMPHASIS * before) * hann
+    power = torch.fft.rfft(F.pad(frames, (0, options.n_fft - len(hann)))).abs().square()
+    return (power @ bands.T).clamp(min=options.floor).log()
