@@ -26,6 +26,7 @@ from align.encoders import (
     TimmImage,
     TorchaudioWaves,
     TransformerText,
+    Uni3D,
     Vector,
 )
 from align.encoders.clouds.near import neighbours
@@ -159,6 +160,11 @@ def masked(ids):
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
+def uni3d(kind, **more):
+    sizes = {"block_width": 16, "depth": 2, "heads": 2, "hidden": 20, "groups": 6, "neighbours": 5}
+    return Uni3D(24, kind, **sizes | more, patch_widths=(8, 12, 10, 9))
+
+
 cases = {
     "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
     "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
@@ -189,6 +195,9 @@ cases = {
         lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
         clouds,
     ),
+    "Uni3D": (lambda: uni3d("eva02"), clouds),
+    "Uni3D-eva": (lambda: uni3d("eva"), clouds),
+    "Uni3D-norm": (lambda: uni3d("eva02-norm"), clouds),
     "Series": (lambda: Series(3, 32, width=16, depth=2, heads=2, patch=8), signals),
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
@@ -412,6 +421,7 @@ checkpointed = {
         ),
         clouds,
     ),
+    "Uni3D": (lambda **o: uni3d("eva02-norm", depth=3, **o), clouds),
     "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
     "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
 }

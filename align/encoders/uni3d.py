@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, final
 
 import torch
@@ -14,8 +15,8 @@ from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
 from align.values import Features
 
-Trunk = Literal["eva", "eva02", "eva02-norm"]
-_TRUNKS: dict[str, dict[str, Any]] = {  # arguments of timm's block
+Kind = Literal["eva", "eva02", "eva02-norm"]
+_KINDS: dict[str, dict[str, Any]] = {  # arguments of timm's block
     "eva": {},  # GELU (Fang et al. 2022, arXiv:2211.07636)
     "eva02": {"swiglu_mlp": True},  # SwiGLU in one matrix (Fang et al. 2023, arXiv:2303.11331)
     "eva02-norm": {"swiglu_mlp": True, "scale_mlp": True, "qkv_fused": False},  # SwiGLU in two, with a norm inside
@@ -36,8 +37,8 @@ class Uni3D(Encoder):
     points. The nearest points are exact: near the edge of a group the reference's expansion of the distance may take
     another point. The PointNet's batch normalisation keeps its statistics in training. Patches are never dropped.
 
-    width: of the features. trunk: kind of the blocks, "eva" for size g, "eva02-norm" for b and l, "eva02" for s and ti.
-    trunk_width, depth, heads, hidden: of the blocks. hidden: width inside their MLP.
+    width: of the features. kind: of the blocks, "eva" for size g, "eva02-norm" for b and l, "eva02" for s and ti.
+    block_width, depth, heads, hidden: of the blocks. hidden: width inside their MLP.
     groups: of a cloud. neighbours: points of a group. Both are cut to P where the cloud is smaller.
     patch_widths: outputs of the four layers of the PointNet.
     checkpointing: keep the input of each block alone in training, and compute the block again for its gradient.
@@ -46,8 +47,8 @@ class Uni3D(Encoder):
     def __init__(
         self,
         width: int = 1024,
-        trunk: Trunk = "eva02",
-        trunk_width: int = 192,
+        kind: Kind = "eva02",
+        block_width: int = 192,
         depth: int = 12,
         heads: int = 3,
         hidden: int = 512,
@@ -56,32 +57,30 @@ class Uni3D(Encoder):
         patch_widths: Sequence[int] = (128, 256, 512, 512),
         checkpointing: bool = False,
     ):
-        from timm.layers import LayerNorm
         from timm.models.eva import EvaBlock
 
         super().__init__()
-        if trunk not in _TRUNKS:
-            raise ValueError(f"trunk is one of {', '.join(_TRUNKS)}, not {trunk!r}")
-        if heads < 1 or trunk_width % heads:
-            raise ValueError(f"heads must divide trunk_width; {trunk_width} is no multiple of {heads}")
+        if kind not in _KINDS:
+            raise ValueError(f"kind is one of {', '.join(_KINDS)}, not {kind!r}")
+        if heads < 1 or block_width % heads:
+            raise ValueError(f"heads must divide block_width; {block_width} is no multiple of {heads}")
         if min(groups, neighbours, depth) < 1:
             raise ValueError(f"groups, neighbours and depth are at least 1, not {groups}, {neighbours}, {depth}")
         if len(patch_widths) != 4:
             raise ValueError(f"patch_widths are four numbers, not {len(patch_widths)}")
-        self.width, self.trunk, self.trunk_width, self.depth, self.heads = width, trunk, trunk_width, depth, heads
+        self.width, self.kind, self.block_width, self.depth, self.heads = width, kind, block_width, depth, heads
         self.hidden, self.groups, self.neighbours, self.patch_widths = hidden, groups, neighbours, list(patch_widths)
         self.checkpointing = checkpointing
         self.patch = _PatchNet(*self.patch_widths)
-        self.widen = nn.Linear(self.patch_widths[-1], trunk_width)
-        self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, trunk_width))
-        self.start = nn.Parameter(torch.randn(trunk_width) * 0.02)
-        self.start_place = nn.Parameter(torch.randn(trunk_width) * 0.02)
-        ratio = (hidden + 0.5) / trunk_width  # timm rounds down
-        self.blocks = nn.ModuleList(
-            EvaBlock(trunk_width, heads, mlp_ratio=ratio, norm_layer=LayerNorm, **_TRUNKS[trunk]) for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(trunk_width, eps=1e-6)
-        self.project = nn.Linear(trunk_width, width)
+        self.widen = nn.Linear(self.patch_widths[-1], block_width)
+        self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, block_width))
+        self.start = nn.Parameter(torch.randn(block_width) * 0.02)
+        self.start_place = nn.Parameter(torch.randn(block_width) * 0.02)
+        ratio = (hidden + 0.5) / block_width  # timm rounds down
+        block = partial(EvaBlock, block_width, heads, mlp_ratio=ratio, norm_layer=partial(nn.LayerNorm, eps=1e-6))
+        self.blocks = nn.ModuleList(block(**_KINDS[kind]) for _ in range(depth))
+        self.norm = nn.LayerNorm(block_width, eps=1e-6)
+        self.project = nn.Linear(block_width, width)
 
     def wants(self) -> dict[str, Any]:
         return {"class_path": "align.preprocess.Points", "init_args": {"preset": "uni3d"}}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from align.encoders import Uni3D
-from align.encoders.uni3d import Trunk
+from align.encoders.uni3d import Kind
 from align.encoders.weight_values import read_scale
 from align.encoders.weights import checksum, listing, put_weights, read_weights
 from align.heads import Identity
@@ -33,10 +33,10 @@ RENAMED = {
 }
 """Parts of the published names -> ours."""
 PICTURES = ("visual.patch_embed.proj", "visual.cls_token", "visual.pos_embed", "visual.head")
-"""Parts of the trunk that only pictures need, and that the published files still hold."""
+"""Tensors of the vision transformer that only pictures need, and that the published files still hold."""
 HEAD_WIDTH = {"eva": 88, "eva02": 64, "eva02-norm": 64}
 """Width of a head of attention in timm's models, which no tensor states: g has 16 of 88, the others have 64 each."""
-LICENCES = dict.fromkeys(
+LICENCES: dict[str, str] = dict.fromkeys(
     (
         *("6ff7e821", "4acc1369"),  # ti, trained with LVIS and without
         *("9a6342fd", "b0198692"),  # s
@@ -91,16 +91,16 @@ def read_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     needed = [f"{INSIDE}{name}" for name in (*widths, "trans2embed.weight", "visual.blocks.0.mlp.fc2.weight")]
     if missing := [name for name in needed if name not in tensors or tensors[name].ndim < 2]:
         raise ValueError(f"{where} does not fit the model: {len(missing)} missing: {listing(missing)}")
-    *patch, (width, trunk_width), (_, hidden) = (tensors[name].shape[:2] for name in needed)
-    trunk = _recognise(tensors, hidden)
-    heads, rest = divmod(trunk_width, HEAD_WIDTH[trunk])
+    *patch, (width, block_width), (_, hidden) = (tensors[name].shape[:2] for name in needed)
+    kind = _recognise(tensors, hidden)
+    heads, rest = divmod(block_width, HEAD_WIDTH[kind])
     if rest:
-        raise ValueError(f"{where} is {trunk_width} wide, which is no number of heads of {HEAD_WIDTH[trunk]} ({trunk})")
+        raise ValueError(f"{where} is {block_width} wide, which is no number of heads of {HEAD_WIDTH[kind]} ({kind})")
     blocks = {found[1] for name in tensors if (found := re.match(rf"{re.escape(BLOCKS)}(\d+)\.", name))}
     return {
         "width": width,
-        "trunk": trunk,
-        "trunk_width": trunk_width,
+        "kind": kind,
+        "block_width": block_width,
         "depth": len(blocks),
         "heads": heads,
         "hidden": hidden,
@@ -126,7 +126,7 @@ def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _recognise(tensors: Mapping[str, Tensor], hidden: int) -> Trunk:
+def _recognise(tensors: Mapping[str, Tensor], hidden: int) -> Kind:
     """Return the kind of the blocks. hidden: width inside their MLP, half of SwiGLU's matrix in one."""
     packed = tensors.get(f"{BLOCKS}0.mlp.fc1.weight")
     if packed is None:
