@@ -14,6 +14,7 @@ from align.encoders import (
     HFCaption,
     HFImage,
     HFText,
+    ImageBind,
     ImageCNN,
     OpenClipImage,
     OpenClipText,
@@ -202,6 +203,19 @@ cases = {
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
     "Vector-plain": (lambda: Vector(5, width=16, hidden=16, depth=2), table),
+    "ImageBind-image": (
+        lambda: ImageBind("image", 12, 16, 2, 2, [3, 2, 32, 32], [2, 16, 16], [2, 16, 16]),
+        lambda n: torch.randn(n, 2, 3, 2, 32, 32, dtype=torch.float64),
+    ),
+    "ImageBind-text": (
+        lambda: ImageBind("text", 12, 16, 2, 2, [12], vocabulary=90),
+        lambda n: texts(n, 12),
+    ),
+    "ImageBind-audio": (
+        lambda: ImageBind("audio", 12, 16, 2, 2, [1, 16, 37], [8, 8], [4, 4]),
+        lambda n: sounds(n)[:, None].expand(-1, 3, -1, -1, -1),
+    ),
+    "ImageBind-imu": (lambda: ImageBind("imu", 12, 16, 1, 2, [3, 32], [8], [8]), lambda n: signals(n, 32)),
     "Precomputed": (lambda: Precomputed(7), lambda n: torch.randn(n, 7, dtype=torch.float64)),
     "Precomputed-tokens": (lambda: Precomputed(7), lambda n: torch.randn(n, 3, 7, dtype=torch.float64)),
 }
@@ -424,6 +438,7 @@ checkpointed = {
     "Uni3D": (lambda **o: uni3d("eva02-norm", depth=3, **o), clouds),
     "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
     "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
+    "ImageBind": (lambda **o: ImageBind("imu", 12, 16, 3, 2, [3, 37], [4], [4], **o), signals),
 }
 
 

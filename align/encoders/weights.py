@@ -127,12 +127,22 @@ def read_keys(path: Path) -> list[str]:
     return names
 
 
-def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, skip: Collection[str] = ()) -> None:
+def put_weights(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    where: str,
+    skip: Collection[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> None:
     """Load tensors into a module. where: the file, for messages. skip: names that the module need not get.
 
-    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
+    names: name in the module -> name in the file, for all that differ.
+    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape, as the file has
+    them.
     """
-    wanted: dict[str, Any] = module.state_dict()
+    state: dict[str, Any] = module.state_dict()
+    ours = {(names or {}).get(name, name): name for name in state}
+    wanted = {name: state[key] for name, key in ours.items()}
     missing = [name for name in wanted if name not in tensors and name not in skip]
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
@@ -146,7 +156,7 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
     ]
     if shapes:
         raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
-    module.load_state_dict({name: tensors.get(name, kept) for name, kept in wanted.items()})
+    module.load_state_dict({ours[name]: tensors.get(name, kept) for name, kept in wanted.items()})
 
 
 def listing(names: Collection[str]) -> str:
