@@ -11,7 +11,7 @@ from align.heads import MLP, AttentionPool, Linear
 W, D, L = 12, 5, 7
 kinds = [Linear, MLP, AttentionPool]
 every = pytest.mark.parametrize(
-    "make", [*kinds, lambda w, d: Linear(w, d, bias=True), lambda w, d: MLP(w, d, hidden=9, depth=3)]
+    "make", [*kinds, lambda w, d: Linear(w, d, bias=True), lambda w, d: MLP(w, d, hidden=9, depth=3, activation="relu")]
 )
 
 

@@ -1,6 +1,5 @@
 """Uni3D from files to embeddings: goldens of the reference on any weights, in each layout of keys."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import proof
 import published_sources
 import pytest
 import torch
+from golden import uni3d as golden
 from keys import read_keys
 from safetensors.torch import load_file
 
@@ -15,13 +15,10 @@ import align
 from align.commands import main
 from align.encoders import Uni3D
 from align.published import load_published, uni3d
-from align.published.uni3d import LICENCES, PICTURES, fits, read_sizes, rename
+from align.published.uni3d import LICENCES, PICTURES, fits, published_name, read_sizes, reshape
 from align.values import TermInfo
 
-GOLDEN = Path(__file__).parent / "golden"
-sys.path.append(str(GOLDEN))
-import uni3d as golden  # noqa: E402
-
+GOLDEN = Path(golden.__file__).parent
 KINDS = ("eva", "eva02-norm", "eva02")
 HEADS = {"ti": 3, "s": 6, "b": 12, "l": 16, "g": 16}  # of the trunks in timm
 
@@ -98,7 +95,8 @@ def test_the_names_of_the_published_files_are_those_of_the_encoder(size):
         encoder = Uni3D(**sizes)
     assert (sizes["heads"], encoder.groups, encoder.neighbours) == (HEADS[size], 512, 64)
     del tensors["logit_scale"]
-    assert {k: x.shape for k, x in rename(tensors).items()} == {k: x.shape for k, x in encoder.state_dict().items()}
+    wanted = {published_name(k): x.shape for k, x in encoder.state_dict().items()}
+    assert {k: x.shape for k, x in reshape(tensors).items()} == wanted
     left_out = {k for k in tensors if k.removeprefix("point_encoder.").startswith(PICTURES)}
     assert len(left_out) == (4 if size in ("ti", "s") else 6)
 
@@ -110,7 +108,7 @@ def test_names_and_sizes_that_do_not_fit_are_said(tmp_path):
         "1 missing: logit_scale": {"logit_scale": None},
         f"1 missing: {fc2}": {fc2: None},
         "1 unknown: point_encoder.odd": {"point_encoder.odd": torch.ones(2)},
-        "1 missing: start": {"point_encoder.cls_token": None},
+        "1 missing: point_encoder.cls_token": {"point_encoder.cls_token": None},
         "is 170 wide, which is no number of heads of 88": {"point_encoder.trans2embed.weight": torch.ones(48, 170)},
     }
     for said, change in changes.items():

@@ -20,18 +20,18 @@ from align.values import Origin, TermInfo
 
 INSIDE, BLOCKS = "point_encoder.", "point_encoder.visual.blocks."
 SCALE = "logit_scale"
-RENAMED = {
-    "cls_token": "start",
-    "cls_pos": "start_place",
-    "encoder.first_conv": "patch.first",
-    "encoder.second_conv": "patch.second",
-    "encoder2trans": "widen",
-    "pos_embed": "place",
-    "visual.blocks": "blocks",
-    "visual.fc_norm": "norm",
-    "trans2embed": "project",
+NAMES = {
+    "start": "cls_token",
+    "start_place": "cls_pos",
+    "patch.first": "encoder.first_conv",
+    "patch.second": "encoder.second_conv",
+    "widen": "encoder2trans",
+    "place": "pos_embed",
+    "blocks": "visual.blocks",
+    "norm": "visual.fc_norm",
+    "project": "trans2embed",
 }
-"""Parts of the published names -> ours."""
+"""Parts of our names -> the published ones."""
 PICTURES = ("visual.patch_embed.proj", "visual.cls_token", "visual.pos_embed", "visual.head")
 """Tensors of the vision transformer that only pictures need, and that the published files still hold."""
 HEAD_WIDTH = {"eva": 88, "eva02": 64, "eva02-norm": 64}
@@ -68,7 +68,8 @@ def load(source: str) -> JointModel:
         raise ValueError(f"{source} does not fit the model: 1 missing: {SCALE}")
     scale = read_scale(tensors.pop(SCALE), SCALE, path)
     encoder = Uni3D(**read_sizes(tensors, source))
-    put_weights(encoder, rename(tensors), source)
+    names = {name: published_name(name) for name in encoder.state_dict()}
+    put_weights(encoder, reshape(tensors), source, names=names)
     digits = checksum(path)
     encoder.origin = Origin(source, digits, LICENCES.get(digits[:8], "unstated"))
     model = JointModel({"points": Tower(None, encoder, Identity)}, encoder.width)
@@ -108,22 +109,25 @@ def read_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     }
 
 
-def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under the encoder's names. Those that only pictures need are left out."""
-    renamed = {}
+def published_name(name: str) -> str:
+    """Return the published name of one of the encoder's tensors."""
+    part = next(part for part in NAMES if name == part or name.startswith(f"{part}."))
+    return f"{INSIDE}{NAMES[part]}{name.removeprefix(part)}"
+
+
+def reshape(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the published tensors in the encoder's shapes, without those that only pictures need."""
+    found = {}
     for name, x in tensors.items():
         inner = name.removeprefix(INSIDE)
         if inner.startswith(PICTURES):
             continue
-        part = next((part for part in RENAMED if inner == part or inner.startswith(f"{part}.")), None)
-        if part is None:
-            renamed[name] = x  # unknown: put_weights lists it
-        elif part.endswith("_conv") and x.ndim == 3 and x.shape[-1] == 1:  # a convolution over single points
-            renamed[RENAMED[part] + inner.removeprefix(part)] = x[..., 0]
-        else:
-            flat = x.flatten() if part in ("cls_token", "cls_pos") else x
-            renamed[RENAMED[part] + inner.removeprefix(part)] = flat
-    return renamed
+        if inner.startswith(("encoder.first_conv", "encoder.second_conv")) and x.ndim == 3 and x.shape[2] == 1:
+            x = x[..., 0]  # a convolution over single points is a linear layer
+        elif inner in ("cls_token", "cls_pos"):
+            x = x.flatten()
+        found[name] = x
+    return found
 
 
 def _recognise(tensors: Mapping[str, Tensor], hidden: int) -> Kind:
