@@ -12,13 +12,16 @@ import hf_tokenizers
 import open_clip_models
 import torch
 from fill import fill
+from golden import ebind as golden_ebind
+from golden import uni3d as golden_uni3d
 
 
 class Made(NamedTuple):
-    """SOURCE of ``align import``, and the file of its weights."""
+    """SOURCE of ``align import``, the file of its weights, and the models that it needs beside it."""
 
     source: str
     weights: Path
+    beside: tuple[str, ...] = ()
 
 
 def make_sources(root: Path) -> dict[str, Made]:
@@ -36,7 +39,7 @@ def make_sources(root: Path) -> dict[str, Made]:
     }
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
     file = _lite(root / "lite.pth")
-    return found | {"efficientnet-lite": Made(str(file), file)}
+    return found | {"efficientnet-lite": Made(str(file), file), **_make_ebind(root / "parts", made["open_clip"])}
 
 
 def make_open_clip(folder: Path) -> Path:
@@ -56,6 +59,22 @@ def make_open_clip(folder: Path) -> Path:
     (folder.parent / "configs" / "tiny-published.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder.parent / "configs")
     return open_clip_models.save_folder(open_clip_models.make("tiny-published"), "tiny-published", folder)
+
+
+def _make_ebind(folder: Path, clip: Path) -> dict[str, Made]:
+    """Write EBind's heads in a folder of their own, over a small ImageBind and Uni3D, and return ebind and uni3d."""
+    folder.mkdir()
+    files = golden_ebind.write_files(golden_ebind.filled(golden_ebind.read_notes(), 0), folder)
+    points = golden_uni3d.filled(golden_uni3d.shapes_of("eva02"), 0)
+    torch.save(points, folder / "points.pt")
+    weights = Path(files["ebind"])
+    (folder / "ebind").mkdir()
+    weights = weights.rename(folder / "ebind" / weights.name)
+    beside = tuple(f"{k}:{x}" for k, x in (("open_clip", clip), *files.items()) if k != "ebind")
+    return {
+        "uni3d": Made(str(folder / "points.pt"), folder / "points.pt"),
+        "ebind": Made(str(folder / "ebind"), weights, beside),
+    }
 
 
 def _timm(folder: Path) -> Path:

@@ -138,11 +138,17 @@ def test_models_that_are_missing_or_do_not_fit(sources, others, tmp_path):
     assert some.modalities == ["image", "text", "audio"]
     wide = {name: x.repeat(1, 2) if name.endswith("points.net.0.weight") else x for name, x in heads.items()}
     for change, said in (
-        (wide, "the head points over uni3d:.*: it reads 40 numbers, and the encoder gives 20"),
-        (heads | {"projectors.audio.net.2.weight": torch.ones(9, 40)}, "it gives 9 numbers, and the space of pictures"),
+        (wide, "over uni3d:.*: projectors.points.net.0.weight reads 40 numbers, not the encoder's 20"),
+        (
+            heads | {"projectors.audio.net.2.weight": torch.ones(9, 40)},
+            "net.2.weight gives 9 numbers, not the 16 of pictures",
+        ),
         (heads | {"projectors.audio.odd": torch.ones(1)}, "1 unknown: projectors.audio.odd"),
         (audio | {"projectors.points.net.0.bias": torch.ones(1)}, "3 missing: projectors.points.net.0.weight"),
-        (heads | {"projectors.audio.net.0.bias": torch.ones(9)}, "1 tensors of another shape: project.0.bias"),
+        (
+            heads | {"projectors.audio.net.0.bias": torch.ones(9)},
+            "1 tensors of another shape: projectors.audio.net.0.bias",
+        ),
         (heads | {"projectors.audio.net.0.bias": torch.ones(1, 1)}, "1 tensors of another shape: projectors.audio"),
     ):
         save_file(change, tmp_path / "odd.safetensors")
@@ -153,7 +159,7 @@ def test_another_size_of_uni3d_and_another_space_are_noticed(sources, others, mo
     models = fresh(others)
     encoder = models[f"uni3d:{sources['uni3d']}"].towers["points"].encoder
     monkeypatch.setattr(encoder, "kind", "eva02")
-    with pytest.raises(ValueError, match="it reads vectors of Uni3D-g, and this is another size"):
+    with pytest.raises(ValueError, match="the head reads vectors of Uni3D-g, and this is another size"):
         ebind.load(sources["ebind"], models)
     monkeypatch.undo()
     monkeypatch.setattr(encoder, "origin", Origin("uni3d-g/model.pt", "aa1f163b" + "0" * 56, "MIT"))

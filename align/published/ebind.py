@@ -56,7 +56,7 @@ def load(source: str, others: Mapping[str, JointModel]) -> JointModel:
     towers, licence = dict(base.towers.items()), licence_of(path.parent)
     for name, layers in heads.items():
         tower = others[parts[name]].towers[name]
-        towers[name] = _put_head(tower, layers, base.dim, f"{path}, the head {name} over {parts[name]}", licence)
+        towers[name] = _put_head(tower, f"projectors.{name}", layers, base.dim, f"{path} over {parts[name]}", licence)
     _warn_of_other_spaces(parts, towers)
     model = JointModel(towers, base.dim)
     model.terms = base.terms
@@ -125,20 +125,24 @@ def _example(source: str, wanted: Mapping[str, str]) -> str:
     return f"import it so: align import ebind {source} OUT --beside {','.join(wanted.values())}"
 
 
-def _put_head(tower: Tower, layers: Mapping[str, Tensor], dim: int, where: str, licence: str) -> Tower:
-    """Return a tower of an encoder with its head. Raises ValueError for sizes that do not fit."""
+def _put_head(tower: Tower, name: str, layers: Mapping[str, Tensor], dim: int, where: str, licence: str) -> Tower:
+    """Return a tower with its head. name: of the head in the file. Raises ValueError for sizes that do not fit."""
     encoder = tower.encoder
     first, last = layers["net.0.weight"], layers["net.2.weight"]
     if first.shape[1] != encoder.width:
-        raise ValueError(f"{where}: it reads {first.shape[1]} numbers, and the encoder gives {encoder.width}")
+        raise ValueError(
+            f"{where}: {name}.net.0.weight reads {first.shape[1]} numbers, not the encoder's {encoder.width}"
+        )
     if last.shape[0] != dim:
-        raise ValueError(f"{where}: it gives {last.shape[0]} numbers, and the space of pictures has {dim}")
+        raise ValueError(f"{where}: {name}.net.2.weight gives {last.shape[0]} numbers, not the {dim} of pictures")
     if isinstance(encoder, Uni3D) and encoder.kind != "eva":
-        raise ValueError(f"{where}: it reads vectors of Uni3D-g, and this is another size ({encoder.kind})")
+        raise ValueError(f"{where}: the head reads vectors of Uni3D-g, and this is another size ({encoder.kind})")
     head = MLP(first.shape[1], dim, hidden=first.shape[0], activation="relu")
-    scaled = dict(layers) | {"net.0.weight": first.float() * (encoder.scale if isinstance(encoder, ImageBind) else 1)}
-    renamed = {LAYERS[name[:5]] + name[5:]: x for name, x in scaled.items()}
-    put_weights(head, renamed, where)
+    scale = encoder.scale if isinstance(encoder, ImageBind) else 1
+    tensors = {f"{name}.{layer}": x for layer, x in layers.items()}
+    tensors[f"{name}.net.0.weight"] = first.float() * scale
+    ends = (".weight", ".bias")
+    put_weights(head, tensors, where, names={o + end: f"{name}.{p}{end}" for p, o in LAYERS.items() for end in ends})
     if encoder.origin is not None:
         encoder.origin = encoder.origin._replace(licence=f"{encoder.origin.licence}, its head {licence}")
     return Tower(tower.preprocess, encoder, head)  # pyright: ignore[reportArgumentType]

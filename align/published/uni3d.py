@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from align.encoders import Uni3D
@@ -67,9 +68,14 @@ def load(source: str) -> JointModel:
     if SCALE not in tensors:
         raise ValueError(f"{source} does not fit the model: 1 missing: {SCALE}")
     scale = read_scale(tensors.pop(SCALE), SCALE, path)
-    encoder = Uni3D(**read_sizes(tensors, source))
+    with torch.device("meta"):  # weights that are read need no random ones
+        encoder = Uni3D(**read_sizes(tensors, source))
+    encoder.to_empty(device="cpu")
     names = {name: published_name(name) for name in encoder.state_dict()}
     put_weights(encoder, reshape(tensors), source, names=names)
+    for name, x in encoder.named_buffers():
+        if name not in names:
+            x.zero_()  # a key's bias, which no file holds
     digits = checksum(path)
     encoder.origin = Origin(source, digits, LICENCES.get(digits[:8], "unstated"))
     model = JointModel({"points": Tower(None, encoder, Identity)}, encoder.width)
