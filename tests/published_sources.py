@@ -12,15 +12,18 @@ import hf_tokenizers
 import open_clip_models
 import torch
 from fill import fill
-from golden import imagebind
+from golden import ebind as golden_ebind
+from golden import imagebind as golden_imagebind
+from golden import uni3d as golden_uni3d
 from keys import read_keys
 
 
 class Made(NamedTuple):
-    """SOURCE of ``align import``, and the file of its weights."""
+    """SOURCE of ``align import``, the file of its weights, and the models that it needs beside it."""
 
     source: str
     weights: Path
+    beside: tuple[str, ...] = ()
 
 
 def make_sources(root: Path) -> dict[str, Made]:
@@ -39,7 +42,8 @@ def make_sources(root: Path) -> dict[str, Made]:
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
     file = _lite(root / "lite.pth")
     files = {"efficientnet-lite": file, "imagebind": make_imagebind(root / "imagebind.pth")}
-    return found | {layout: Made(str(file), file) for layout, file in files.items()}
+    found |= {layout: Made(str(file), file) for layout, file in files.items()}
+    return found | _make_ebind(root / "parts", made["open_clip"])
 
 
 def make_open_clip(folder: Path) -> Path:
@@ -61,6 +65,22 @@ def make_open_clip(folder: Path) -> Path:
     return open_clip_models.save_folder(open_clip_models.make("tiny-published"), "tiny-published", folder)
 
 
+def _make_ebind(folder: Path, clip: Path) -> dict[str, Made]:
+    """Write EBind's heads in a folder of their own, over a small ImageBind and Uni3D, and return ebind and uni3d."""
+    folder.mkdir()
+    files = golden_ebind.write_files(golden_ebind.filled(golden_ebind.read_notes(), 0), folder)
+    points = golden_uni3d.filled(golden_uni3d.shapes_of("eva02"), 0)
+    torch.save(points, folder / "points.pt")
+    weights = Path(files["ebind"])
+    (folder / "ebind").mkdir()
+    weights = weights.rename(folder / "ebind" / weights.name)
+    beside = tuple(f"{k}:{x}" for k, x in (("open_clip", clip), *files.items()) if k != "ebind")
+    return {
+        "uni3d": Made(str(folder / "points.pt"), folder / "points.pt"),
+        "ebind": Made(str(folder / "ebind"), weights, beside),
+    }
+
+
 def _timm(folder: Path) -> Path:
     import timm
     from timm.models import save_for_hf
@@ -80,5 +100,5 @@ def _lite(file: Path) -> Path:
 
 def make_imagebind(file: Path) -> Path:
     """Write a small checkpoint of ImageBind with all of its towers."""
-    torch.save(imagebind.make_state(read_keys(imagebind.HERE / "imagebind-tiny.keys")), file)
+    torch.save(golden_imagebind.make_state(read_keys(golden_imagebind.HERE / "imagebind-tiny.keys")), file)
     return file

@@ -28,6 +28,7 @@ from align.encoders import (
     TimmImage,
     TorchaudioWaves,
     TransformerText,
+    Uni3D,
     Vector,
     VideoFrames,
 )
@@ -170,6 +171,11 @@ def small_cnn():
     return ImageCNN(width=24, widths=(8, 16), stem=2)
 
 
+def uni3d(kind, **more):
+    sizes = {"block_width": 16, "depth": 2, "heads": 2, "hidden": 20, "groups": 6, "neighbours": 5}
+    return Uni3D(24, kind, **sizes | more, patch_widths=(8, 12, 10, 9))
+
+
 cases = {
     "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
     "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
@@ -200,6 +206,9 @@ cases = {
         lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
         clouds,
     ),
+    "Uni3D": (lambda: uni3d("eva02"), clouds),
+    "Uni3D-eva": (lambda: uni3d("eva"), clouds),
+    "Uni3D-norm": (lambda: uni3d("eva02-norm"), clouds),
     "Series": (lambda: Series(3, 32, width=16, depth=2, heads=2, patch=8), signals),
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
@@ -443,6 +452,7 @@ checkpointed = {
         ),
         clouds,
     ),
+    "Uni3D": (lambda **o: uni3d("eva02-norm", depth=3, **o), clouds),
     "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
     "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
     "ImageBind": (lambda **o: ImageBind("imu", 12, 16, 3, 2, [3, 37], [4], [4], **o), signals),

@@ -11,7 +11,7 @@ from align.heads import MLP, AttentionPool, Linear
 W, D, L = 12, 5, 7
 kinds = [Linear, MLP, AttentionPool]
 every = pytest.mark.parametrize(
-    "make", [*kinds, lambda w, d: Linear(w, d, bias=True), lambda w, d: MLP(w, d, hidden=9, depth=3)]
+    "make", [*kinds, lambda w, d: Linear(w, d, bias=True), lambda w, d: MLP(w, d, hidden=9, depth=3, activation="relu")]
 )
 
 
@@ -68,7 +68,7 @@ def test_arguments_are_kept_under_their_names(kind):
     assert names[:2] == ["width", "dim"]
     head = kind(W, D)
     kept = {name: getattr(head, name) for name in names}
-    assert all(isinstance(x, int | float | bool | None) for x in kept.values())
+    assert all(isinstance(x, int | float | bool | str | None) for x in kept.values())
     assert {k: v.shape for k, v in kind(**kept).state_dict().items()} == {
         k: v.shape for k, v in head.state_dict().items()
     }
@@ -117,6 +117,7 @@ def test_a_row_without_a_real_token_is_finite():
     [
         (lambda: AttentionPool(10, 4, heads=3), "heads must divide width; 10 is no multiple of 3"),
         (lambda: MLP(10, 4, depth=0), "depth must be at least 1, not 0"),
+        (lambda: MLP(10, 4, activation="tanh"), "activation is gelu or relu, not 'tanh'"),
     ],
 )
 def test_errors_say_what_came(make, message):

@@ -72,8 +72,8 @@ def pick_weights(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     """Return the tensors of a file whose names are kept. Others are not read, or stay on the disk (mapped).
 
     path: a .safetensors, an index of several (``model.safetensors.index.json``), or a legacy .pt, .pth or .bin, of
-    which torch reads tensors only (``weights_only=True``). A dict under "state_dict" or "model" in it is taken. Of a
-    TorchScript archive, as OpenAI published CLIP, the tensors are read and no code is run.
+    which torch reads tensors only (``weights_only=True``). A dict under "state_dict", "model" or "module" (DeepSpeed)
+    in it is taken. Of a TorchScript archive, as OpenAI published CLIP, the tensors are read and no code is run.
 
     Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds no
     tensors.
@@ -197,7 +197,7 @@ def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
         )  # torch's advice stands before it
         reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
         raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "module"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     named = content.items() if isinstance(content, dict) else ()

@@ -1,8 +1,8 @@
-"""MLP: linear layers with GELU between."""
+"""MLP: linear layers with GELU or ReLU between."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 from torch import Tensor, nn
 
@@ -12,22 +12,33 @@ from align.values import Features
 
 @final
 class MLP(nn.Module):
-    """``depth`` linear layers with GELU and dropout between them (SimCLR's projection, Chen et al. 2020,
+    """``depth`` linear layers with an activation and dropout between them (SimCLR's projection, Chen et al. 2020,
     arXiv:2002.05709, section 4.2).
 
-    hidden: width of the layers between. None takes ``width``.
+    hidden: width of the layers between. None takes ``width``. activation: gelu or relu.
     """
 
-    def __init__(self, width: int, dim: int, hidden: int | None = None, depth: int = 2, dropout: float = 0.0):
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        hidden: int | None = None,
+        depth: int = 2,
+        dropout: float = 0.0,
+        activation: Literal["gelu", "relu"] = "gelu",
+    ):
         super().__init__()
+        if activation not in ("gelu", "relu"):
+            raise ValueError(f"activation is gelu or relu, not {activation!r}")
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
         self.width, self.dim = width, dim
-        self.hidden, self.depth, self.dropout = hidden, depth, dropout
+        self.hidden, self.depth, self.dropout, self.activation = hidden, depth, dropout, activation
+        act = nn.ReLU if activation == "relu" else nn.GELU
         sizes = [width, *[hidden or width] * (depth - 1), dim]
         layers: list[nn.Module] = []
         for i in range(depth):
-            layers += [nn.Linear(sizes[i], sizes[i + 1]), nn.GELU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(sizes[i], sizes[i + 1]), act(), nn.Dropout(dropout)]
         self.project = nn.Sequential(*layers[:-2])
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
