@@ -17,6 +17,7 @@ from align.encoders import (
     ImageCNN,
     OpenClipImage,
     OpenClipText,
+    PointBERT,
     PointNet,
     PointTransformer,
     Precomputed,
@@ -128,6 +129,9 @@ large = {"extractor_mode": "layer_norm", "extractor_conv_bias": True, "encoder_l
 wavlm = {"encoder_num_buckets": 8, "encoder_max_distance": 16}
 
 
+point_bert = {"block_width": 16, "depth": 2, "heads": 2, "hidden": 24, "patch_width": 8, "groups": 6, "neighbours": 5}
+
+
 def hf_audio(kind):
     config, preprocess, row = audio_models[kind]
 
@@ -189,6 +193,9 @@ cases = {
         lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
         clouds,
     ),
+    "PointBERT": (lambda: PointBERT(**point_bert), clouds),
+    "PointBERT-openshape": (lambda: PointBERT("openshape", **point_bert, radius=0.4), clouds),
+    "PointBERT-xyz": (lambda: PointBERT(channels=3, **point_bert), lambda n: clouds(n, channels=3)),
     "Series": (lambda: Series(3, 32, width=16, depth=2, heads=2, patch=8), signals),
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
@@ -412,6 +419,7 @@ checkpointed = {
         ),
         clouds,
     ),
+    "PointBERT": (lambda **o: PointBERT(**point_bert, **o), clouds),
     "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
     "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
 }
