@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from align.encoders.base import Encoder, freeze_batch_norm
 from align.encoders.point_patches import BallPatches, NearPatches
@@ -43,7 +44,7 @@ class PointBERT(Encoder):
         groups: of a cloud. neighbours: points of a group.
         radius: of a group's ball, for "openshape". "ulip2" has none.
         preprocess: arguments of ``Points`` beside the preset of this kind.
-        checkpointing: train with fewer activations in memory, as ``run_blocks`` says.
+        checkpointing: train with fewer activations in memory, as ``run_blocks`` says. The groups are computed twice too.
     """
 
     def __init__(
@@ -100,7 +101,11 @@ class PointBERT(Encoder):
     def encode(self, values: Tensor) -> Features:
         if values.ndim != 3 or values.shape[2] != self.channels or not values.shape[1]:
             raise ValueError(f"PointBERT takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
-        x, places = self.patches(values)  # (n, G, block_width)
+        centres, points = self.patches.group(values)
+        if self.checkpointing and torch.is_grad_enabled() and not torch.compiler.is_exporting():
+            x, places = checkpoint(self.patches, centres, points, use_reentrant=False)
+        else:
+            x, places = self.patches(centres, points)  # (n, G, block_width)
         x = self._begin(self.start, x)  # (n, 1 + G, block_width)
         if places is None:
             x = run_blocks(self.blocks, x, checkpointing=self.checkpointing)

@@ -31,11 +31,14 @@ class BallPatches(nn.Module):
         self.lift = nn.Linear(3 + patch_width, width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, values: Tensor) -> tuple[Tensor, None]:
+    def group(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centres (n, G, 3) and the points (n, G, K, 3 + channels) of groups."""
         xyz = values[..., :3]
-        centres = take(xyz, farthest_points(xyz, self.groups, start=0))  # (n, G, 3)
-        points = take(values, ball(centres, xyz, self.radius, self.neighbours))  # (n, G, K, channels)
-        x = torch.cat([points[..., :3] - centres[:, :, None], points], -1)
+        centres = take(xyz, farthest_points(xyz, self.groups, start=0))
+        points = take(values, ball(centres, xyz, self.radius, self.neighbours))
+        return centres, torch.cat([points[..., :3] - centres[:, :, None], points], -1)
+
+    def forward(self, centres: Tensor, x: Tensor) -> tuple[Tensor, None]:
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.relu(_over_points(norm, layer(x)))
         x = torch.cat([centres, x.amax(2)], -1)  # (n, G, 3 + patch_width)
@@ -59,11 +62,14 @@ class NearPatches(nn.Module):
         self.lift = nn.Linear(patch_width, width)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
 
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def group(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centres (n, G, 3) and the points (n, G, K, channels) of groups."""
         xyz = values[..., :3]
-        centres = take(xyz, farthest_points(xyz, self.groups, start=0, skip_origin=True))  # (n, G, 3)
-        points = take(values, neighbours(centres, xyz, self.neighbours))  # (n, G, K, channels)
-        x = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
+        centres = take(xyz, farthest_points(xyz, self.groups, start=0, skip_origin=True))
+        points = take(values, neighbours(centres, xyz, self.neighbours))
+        return centres, torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
+
+    def forward(self, centres: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.second(F.relu(_over_points(self.first_norm, self.first(x))))
         x = torch.cat([x.amax(2, keepdim=True).expand_as(x), x], -1)  # (n, G, K, 512)
         x = self.fourth(F.relu(_over_points(self.third_norm, self.third(x))))
