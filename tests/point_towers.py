@@ -24,8 +24,10 @@ SCALE = 3.2
 
 
 def make_clouds(seed: int = 0, points: int = 10_000) -> list[np.ndarray]:
-    """Return four clouds: a torus and a box with colours, a shell without, and one whose points also crowd its centre,
-    the first of all at it."""
+    """Return four clouds: a torus and a box with colours, a shell without, and one whose points also crowd its centre.
+
+    ULIP-2's sampler never chooses such a point. Any other would, as the farthest from the rest.
+    """
     draw = np.random.default_rng(seed)
     a, b = draw.uniform(0, 2 * np.pi, (2, points))
     torus = np.stack([(1 + 0.3 * np.cos(b)) * np.cos(a), (1 + 0.3 * np.cos(b)) * np.sin(a), 0.3 * np.sin(b)], 1)
@@ -34,8 +36,7 @@ def make_clouds(seed: int = 0, points: int = 10_000) -> list[np.ndarray]:
     shell = draw.normal(size=(points, 3))
     shell /= np.linalg.norm(shell, axis=1, keepdims=True)
     crowd = shell[::-1] * [1, 2, 0.5]
-    crowd[: points // 20] = draw.normal(size=(points // 20, 3)) * 0.02
-    crowd[0] = crowd[1:].mean(0)
+    crowd[1 : points // 20] = draw.normal(size=(points // 20 - 1, 3)) * 0.008
     colours = [np.abs(torus) / 1.4, (np.sin(5 * box) + 1) / 2, None, draw.uniform(0, 1, (points, 3))]
     shapes = [torus, box, shell * [1, 1, 0.2], crowd]
     return [
