@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def make_clouds(seed: int = 0, points: int = 10_000) -> list[np.ndarray]:
 def openshape_shapes(width: int, depth: int, hidden: int, patch_width: int, dim: int, channels: int = 6) -> Shapes:
     """Return the names and shapes of a tower of OpenShape. Without dim it has no projection, and no ``ppat.``."""
     sizes, shapes = (3 + channels, 64, 64, patch_width), {"cls_token": (width,)}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         shapes |= {f"sa.mlp_convs.{i}.weight": (b, a, 1, 1), f"sa.mlp_convs.{i}.bias": (b,)}
         shapes |= _batch_norm(f"sa.mlp_bns.{i}", b)
     shapes |= {"lift.0.weight": (width, patch_width + 3, 1), "lift.0.bias": (width,), **_pair("lift.2", width)}

@@ -10,6 +10,7 @@ import hf_models
 import hf_sounds
 import hf_tokenizers
 import open_clip_models
+import point_towers
 import torch
 from fill import fill
 
@@ -35,8 +36,15 @@ def make_sources(root: Path) -> dict[str, Made]:
         "ast": hf_sounds.ast(root / "ast"),
     }
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
-    file = _lite(root / "lite.pth")
-    return found | {"efficientnet-lite": Made(str(file), file)}
+    files = {"efficientnet-lite": _lite(root / "lite.pth")}
+    shapes = {
+        "openshape": point_towers.openshape_shapes(**point_towers.OPENSHAPE[point_towers.PROJECTED]),
+        "ulip2": point_towers.ulip2_shapes(**point_towers.ULIP2),
+    }
+    for layout, sizes in shapes.items():
+        files[layout] = root / f"{layout}.pt"
+        torch.save({f"module.{name}": x for name, x in point_towers.fill_tower(sizes).items()}, files[layout])
+    return found | {layout: Made(str(file), file) for layout, file in files.items()}
 
 
 def make_open_clip(folder: Path) -> Path:

@@ -120,7 +120,12 @@ def test_files_that_do_not_fit_are_refused(file):
     def drop(name, tensors):
         return {k: x for k, x in tensors.items() if k != name}
 
-    for name in ("ppat.cls_token", "ppat.sa.mlp_convs.2.bias", "proj.bias", "ppat.transformer.layers.1.1.fn.net.3.bias"):
+    for name in (
+        "ppat.cls_token",
+        "ppat.sa.mlp_convs.2.bias",
+        "proj.bias",
+        "ppat.transformer.layers.1.1.fn.net.3.bias",
+    ):
         assert f"does not fit the model: 1 missing: {name}" in refused(file(PROJECTED, partial(drop, name)))
     line = refused(file(PROJECTED, lambda tensors: tensors | {"ppat.odd": torch.ones(2)}))
     assert "does not fit the model: 1 unknown: ppat.odd" in line

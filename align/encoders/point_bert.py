@@ -18,8 +18,8 @@ KINDS = ("openshape", "ulip2")
 
 @final
 class PointBERT(Encoder):
-    """A transformer over groups of points, as OpenShape and ULIP-2 published it: (n, P, channels) xyz, or xyz and rgb ->
-    features, with one token a group (Liu et al. 2023, arXiv:2305.10764, and Xue et al. 2023, arXiv:2305.08275).
+    """A transformer over groups of points, as OpenShape and ULIP-2 published it: (n, P, channels) xyz, or xyz and rgb
+    -> features, with one token a group (Liu et al. 2023, arXiv:2305.10764, and Xue et al. 2023, arXiv:2305.08275).
 
     Farthest point sampling from point 0 gives the centres of groups, whose tokens follow a class token through pre-LN
     blocks without biases of queries, keys and values. Batch normalisation inside the groups keeps its statistics in
@@ -44,7 +44,7 @@ class PointBERT(Encoder):
         groups: of a cloud. neighbours: points of a group.
         radius: of a group's ball, for "openshape". "ulip2" has none.
         preprocess: arguments of ``Points`` beside the preset of this kind.
-        checkpointing: train with fewer activations in memory, as ``run_blocks`` says. The groups are computed twice too.
+        checkpointing: train with fewer activations in memory, as ``run_blocks`` says. The groups' layers run twice too.
     """
 
     def __init__(

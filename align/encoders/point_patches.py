@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -18,15 +19,15 @@ class BallPatches(nn.Module):
     """OpenShape's groups, the set abstraction of PointNet++: (n, P, channels) -> tokens (n, G, width), and no places
     (Qi et al. 2017, arXiv:1706.02413, section 3.2).
 
-    Each of G centres takes the first points, by index, within a radius. A point is its offset from the centre, its place
-    and its colour. The maximum over three layers, beside the centre, becomes the token.
+    Each of G centres takes the first points, by index, within a radius. A point is its offset from the centre, its
+    place and its colour. The maximum over three layers, beside the centre, becomes the token.
     """
 
     def __init__(self, channels: int, patch_width: int, width: int, groups: int, neighbours: int, radius: float):
         super().__init__()
         self.groups, self.neighbours, self.radius = groups, neighbours, radius
         sizes = (3 + channels, 64, 64, patch_width)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:])
         self.lift = nn.Linear(3 + patch_width, width)
         self.norm = nn.LayerNorm(width)
@@ -47,8 +48,8 @@ class BallPatches(nn.Module):
 
 @final
 class NearPatches(nn.Module):
-    """ULIP-2's groups, as in Point-BERT: (n, P, channels) -> tokens (n, G, width), and the places (n, G, width) that are
-    added to them (Yu et al. 2022, arXiv:2111.14819, section 3.1).
+    """ULIP-2's groups, as in Point-BERT: (n, P, channels) -> tokens (n, G, width), and the places (n, G, width) that
+    are added to them (Yu et al. 2022, arXiv:2111.14819, section 3.1).
 
     Each of G centres takes the points nearest to it. A point is its offset from the centre and its colour. A PointNet
     sets every point beside the maximum of its group, twice. An MLP makes a place of the centre.

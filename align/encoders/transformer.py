@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 class Block(nn.Module):
     """A block: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745, figure 1b).
 
-    heads: a divisor of ``width``. hidden: width inside the MLP, by default four times as wide. bias: add one to queries,
-    keys and values.
+    heads: a divisor of ``width``. hidden: width inside the MLP, by default four times as wide. bias: add one to
+    queries, keys and values.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, hidden: int | None = None, bias: bool = True):

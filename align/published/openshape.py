@@ -30,7 +30,7 @@ SIZES: dict[tuple[int, ...], tuple[int, float, int]] = {  # of the training code
     (768, 12, 2304, 256): (512, 0.2, 64),
     (768, 24, 3072, 256): (512, 0.2, 64),
 }
-"""Width, depth, width of the MLP, width of a group -> groups, their radius, and their points, which no tensor states."""
+"""Width, depth, width of the MLP and of a group -> groups, their radius and their points, which no tensor states."""
 GROUPS, DEMO_GROUPS = SIZES[512, 12, 1536, 256], (64, 0.4, 256)
 NAMES = {
     r"start": "cls_token",

@@ -47,10 +47,10 @@ NAMES = {
 def load(source: str) -> JointModel:
     """Return a model of one tower, ``points``, with the learned scale of its terms with pictures and texts.
 
-    source: ULIP-2-PointBERT-10k-xyzrgb-pc-vit_g-objaverse_shapenet-pretrained.pt. Names are ``module.point_encoder.…`` in
-    a "state_dict", beside an ``argparse.Namespace`` and an optimizer's state, which are left out. So is the CLIP model,
-    ``module.open_clip_model.…``, where the file holds it: it is open_clip's ViT-bigG-14/laion2b_s39b_b160k, 1280-d,
-    which ``--beside`` joins to the tower.
+    source: ULIP-2-PointBERT-10k-xyzrgb-pc-vit_g-objaverse_shapenet-pretrained.pt. Names are ``module.point_encoder.…``
+    in a "state_dict", beside an ``argparse.Namespace`` and an optimizer's state, which are left out. So is the CLIP
+    model, ``module.open_clip_model.…``, where the file holds it: it is open_clip's ViT-bigG-14/laion2b_s39b_b160k,
+    1280-d, which ``--beside`` joins to the tower.
 
     The traps: the kernel that samples centres skips points at |x|² ≤ 1e-3, positions are added before every block, and
     queries, keys and values have no biases. 512 groups of 32 are no tensors.

@@ -3,9 +3,10 @@
     python tests/golden/openshape.py CHECKOUT            writes openshape.safetensors and openshape.keys
     python tests/golden/openshape.py CHECKOUT --compare  prints worst differences on other seeds, and effects of tensors
 
-CHECKOUT: of github.com/Colin97/OpenShape_code at abe5aa42b7c99c037c286ad54313f695a114bf0d, with einops and torch_redstone
-installed. Its sampler, dgl's, starts at a random point. Here it is a plain loop from point 0. Steps before the tower are
-those of its example.py: swap of y and z (not for the demos' files), then ``normalize_pc``, grey without colour.
+CHECKOUT: of github.com/Colin97/OpenShape_code at abe5aa42b7c99c037c286ad54313f695a114bf0d, with einops and
+torch_redstone installed. Its sampler, dgl's, starts at a random point. Here it is a plain loop from point 0. Steps
+before the tower are those of its example.py: swap of y and z (not for the demos' files), then ``normalize_pc``, grey
+without colour.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def run(model, kind: str, xyz: torch.Tensor, features: torch.Tensor) -> torch.Te
 def main() -> None:
     ppat, normalize_pc = open_reference(Path(sys.argv[1]))
     if "--compare" in sys.argv:
-        return compare(ppat, normalize_pc)
+        compare(ppat, normalize_pc)
+        return
     outputs, keys = {}, []
     for kind, sizes in OPENSHAPE.items():
         model = make(ppat, kind, **sizes).eval()

@@ -3,9 +3,10 @@
     python tests/golden/ulip2.py CHECKOUT            writes ulip2.safetensors and ulip2.keys
     python tests/golden/ulip2.py CHECKOUT --compare  prints worst differences on other seeds, and effects of tensors
 
-CHECKOUT: of github.com/salesforce/ULIP at f194ddbfc1219ee1030e866b8be62d77539a3642. Its CUDA sampler, of pointnet2_ops, is a
-plain loop here that leaves the same points out. Steps before the tower are those of its Objaverse data: the cloud's mean
-to 0 and its farthest point to 1 (``pc_normalize`` of dataset_3d.py), grey without colour.
+CHECKOUT: of github.com/salesforce/ULIP at f194ddbfc1219ee1030e866b8be62d77539a3642, with termcolor installed. Its CUDA
+sampler, of pointnet2_ops, is a plain loop here that leaves the same points out. Steps before the tower are those of its
+Objaverse data: the cloud's mean to 0 and its farthest point to 1 (``pc_normalize`` of dataset_3d.py), grey without
+colour.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def main() -> None:
         from point_compare import report
         from point_towers import save_ulip2
 
-        return report("ulip2", "colored", ulip2_shapes(**ULIP2), lambda t, clouds: run(tower, t, clouds), save_ulip2)
+        report("ulip2", "colored", ulip2_shapes(**ULIP2), lambda t, clouds: run(tower, t, clouds), save_ulip2)
+        return
     save_file({"points": run(tower, fill_tower(ulip2_shapes(**ULIP2)), make_clouds())}, here / "ulip2.safetensors")
     whole = make(kind, **FULL)
     shapes = {f"module.point_encoder.{name}": tuple(x.shape) for name, x in whole.state_dict().items()}
