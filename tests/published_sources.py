@@ -43,7 +43,7 @@ def make_sources(root: Path) -> dict[str, Made]:
     }
     for layout, sizes in shapes.items():
         files[layout] = root / f"{layout}.pt"
-        torch.save({f"module.{name}": x for name, x in point_towers.fill_tower(sizes).items()}, files[layout])
+        torch.save(point_towers.fill_tower(sizes), files[layout])
     return found | {layout: Made(str(file), file) for layout, file in files.items()}
 
 

@@ -106,7 +106,7 @@ def compare(ppat, normalize_pc) -> None:
     from point_compare import report
     from point_towers import save_openshape
 
-    for kind, sizes in OPENSHAPE.items():
+    for kind, sizes in [*OPENSHAPE.items(), *FULL.items()]:
         model = make(ppat, kind, **sizes).eval()
 
         def theirs(tensors, clouds, model=model, kind=kind):
@@ -116,7 +116,9 @@ def compare(ppat, normalize_pc) -> None:
         def save(tensors, file, kind=kind):
             return save_openshape(tensors, kind, file)
 
-        report("openshape", kind, openshape_shapes(**sizes), theirs, save)
+        small = sizes is OPENSHAPE[kind]
+        name, seeds = (kind, (1, 2, 3)) if small else (f"{kind}, whole", (4,))
+        report("openshape", name, openshape_shapes(**sizes), theirs, save, seeds, effects=small)
 
 
 if __name__ == "__main__":

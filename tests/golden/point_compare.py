@@ -11,7 +11,7 @@ import proof
 import torch
 import torch.nn.functional as F
 from fill import draw
-from point_towers import SCALE, Shapes, fill_tower, make_clouds
+from point_towers import Shapes, fill_tower, make_clouds
 from torch import Tensor
 
 from align.published import load_published
@@ -26,14 +26,19 @@ def report(
     theirs: Callable[[dict[str, Tensor], list[np.ndarray]], Tensor],
     save: Callable[[dict[str, Tensor], Path], Path],
     seeds: tuple[int, ...] = (1, 2, 3),
+    effects: bool = True,
 ) -> None:
-    """Print figures. theirs: tensors, clouds -> the reference's vectors. save: tensors, file -> the published file."""
+    """Print figures. theirs: tensors, clouds -> the reference's vectors. save: tensors, file -> the published file.
+
+    effects: of single tensors, too, which runs the reference for each.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             clouds, tensors = make_clouds(seed), fill_tower(shapes, seed)
             model = load_published(layout, str(save(tensors, Path(folder) / "model.pt")))
             print(f"{layout} {kind}, seed {seed}: {compare(model, theirs(tensors, clouds), clouds)}")
-    print_effects(f"{layout} {kind}", tensors, theirs, make_clouds(0, 1500)[1:3])
+    if effects:
+        print_effects(f"{layout} {kind}", tensors, theirs, make_clouds(0, 1500)[1:3])
 
 
 def compare(model, theirs: Tensor, clouds: list[np.ndarray]) -> proof.Figures:
@@ -59,4 +64,3 @@ def print_effects(
     print(f"{name}: smallest effects {', '.join(f'{key} {found[key]:.1e}' for key in smallest)}")
     if still := [key for key, moved in found.items() if moved < 10 * NOISE]:
         print(f"{name}: move nothing: {', '.join(still)}")
-    print(f"{name}: the learned scale is exp({SCALE})")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,13 +77,16 @@ def run(tower, tensors: dict[str, torch.Tensor], clouds: list[np.ndarray]) -> to
 
 def main() -> None:
     kind = open_reference(Path(sys.argv[1]))
-    tower = make(kind, **ULIP2).eval()
     if "--compare" in sys.argv:
         from point_compare import report
         from point_towers import save_ulip2
 
-        report("ulip2", "colored", ulip2_shapes(**ULIP2), lambda t, clouds: run(tower, t, clouds), save_ulip2)
+        for name, sizes in {"small": ULIP2, "whole": FULL}.items():
+            read = partial(run, make(kind, **sizes).eval())
+            small = name == "small"
+            report("ulip2", name, ulip2_shapes(**sizes), read, save_ulip2, (1, 2, 3) if small else (4,), effects=small)
         return
+    tower = make(kind, **ULIP2).eval()
     save_file({"points": run(tower, fill_tower(ulip2_shapes(**ULIP2)), make_clouds())}, here / "ulip2.safetensors")
     whole = make(kind, **FULL)
     shapes = {f"module.point_encoder.{name}": tuple(x.shape) for name, x in whole.state_dict().items()}
