@@ -10,6 +10,7 @@ import hf_models
 import hf_sounds
 import hf_tokenizers
 import open_clip_models
+import point_towers
 import torch
 from fill import fill
 from golden import ebind as golden_ebind
@@ -40,8 +41,14 @@ def make_sources(root: Path) -> dict[str, Made]:
         "ast": hf_sounds.ast(root / "ast"),
     }
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
-    file = _lite(root / "lite.pth")
-    files = {"efficientnet-lite": file, "imagebind": make_imagebind(root / "imagebind.pth")}
+    files = {"efficientnet-lite": _lite(root / "lite.pth"), "imagebind": make_imagebind(root / "imagebind.pth")}
+    shapes = {
+        "openshape": point_towers.openshape_shapes(**point_towers.OPENSHAPE[point_towers.PROJECTED]),
+        "ulip2": point_towers.ulip2_shapes(**point_towers.ULIP2),
+    }
+    for layout, sizes in shapes.items():
+        files[layout] = root / f"{layout}.pt"
+        torch.save(point_towers.fill_tower(sizes), files[layout])
     found |= {layout: Made(str(file), file) for layout, file in files.items()}
     return found | _make_ebind(root / "parts", made["open_clip"])
 

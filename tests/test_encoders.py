@@ -19,7 +19,9 @@ from align.encoders import (
     ImageCNN,
     OpenClipImage,
     OpenClipText,
+    PointBERT,
     PointNet,
+    PointNet2,
     PointTransformer,
     Precomputed,
     Series,
@@ -32,8 +34,6 @@ from align.encoders import (
     Vector,
     VideoFrames,
 )
-from align.encoders.clouds.near import neighbours
-from align.encoders.clouds.sampling import farthest_points
 from align.preprocess import Bytes
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
@@ -136,6 +136,9 @@ large = {"extractor_mode": "layer_norm", "extractor_conv_bias": True, "encoder_l
 wavlm = {"encoder_num_buckets": 8, "encoder_max_distance": 16}
 
 
+point_bert = {"block_width": 16, "depth": 2, "heads": 2, "hidden": 24, "patch_width": 8, "groups": 6, "neighbours": 5}
+
+
 def hf_audio(kind):
     config, preprocess, row = audio_models[kind]
 
@@ -176,6 +179,8 @@ def uni3d(kind, **more):
     return Uni3D(24, kind, **sizes | more, patch_widths=(8, 12, 10, 9))
 
 
+balls = {"groups": [9, 4], "radius": [0.4, 0.8], "neighbours": [6, 5], "widths": [[8, 8], [12]], "hidden": [16]}
+
 cases = {
     "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
     "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
@@ -202,6 +207,8 @@ cases = {
     "SpectrogramCNN": (lambda: SpectrogramCNN(width=24, n_mels=16, widths=(8, 16)), sounds),
     "PointNet": (lambda: PointNet(width=24, hidden=(8, 16)), clouds),
     "PointNet-few": (lambda: PointNet(width=24, hidden=(8, 16)), lambda n: clouds(n, P=9)),
+    "PointNet2": (lambda: PointNet2(width=24, **balls), clouds),
+    "PointNet2-plain": (lambda: PointNet2(16, 3, [5], [0.4], [6], [[8, 8]], []), lambda n: clouds(n, channels=3, P=4)),
     "PointTransformer": (
         lambda: PointTransformer(width=16, depth=2, heads=2, groups=6, neighbours=5, patch_width=8),
         clouds,
@@ -209,6 +216,9 @@ cases = {
     "Uni3D": (lambda: uni3d("eva02"), clouds),
     "Uni3D-eva": (lambda: uni3d("eva"), clouds),
     "Uni3D-norm": (lambda: uni3d("eva02-norm"), clouds),
+    "PointBERT": (lambda: PointBERT(**point_bert), clouds),
+    "PointBERT-openshape": (lambda: PointBERT("openshape", **point_bert, radius=0.4), clouds),
+    "PointBERT-xyz": (lambda: PointBERT(channels=3, **point_bert), lambda n: clouds(n, channels=3)),
     "Series": (lambda: Series(3, 32, width=16, depth=2, heads=2, patch=8), signals),
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
@@ -346,7 +356,7 @@ def test_every_parameter_learns_under_autocast(case):
 
 
 @pytest.mark.parametrize(
-    "kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointTransformer, Series, Vector]
+    "kind", [ImageCNN, SpectrogramCNN, TransformerText, PointNet, PointNet2, PointTransformer, Series, Vector]
 )
 def test_ours_have_no_batch_norm(kind):
     made = kind(3, 32) if kind is Series else kind(3) if kind is Vector else kind()
@@ -412,36 +422,15 @@ def test_the_order_of_points_does_not_matter(name):
     torch.testing.assert_close(encoder(x).pooled, encoder(shuffled).pooled)
 
 
-def test_odd_clouds_are_finite():
+@pytest.mark.parametrize("name", ["PointNet2", "PointTransformer"])
+def test_odd_clouds_are_finite(name):
     torch.manual_seed(0)
-    encoder = cases["PointTransformer"][0]()
+    encoder = cases[name][0]()
     for x in (torch.zeros(2, 40, 6), torch.rand(2, 1, 6), torch.rand(2, 4, 6), torch.ones(1, 40, 6)):
         pooled = encoder(x).pooled
         pooled.sum().backward()
         assert pooled.isfinite().all()
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
-
-
-def test_farthest_points_are_those_of_the_plain_loop():
-    torch.manual_seed(0)
-    clouds = torch.rand(4, 30, 3, dtype=torch.float64)
-    for cloud, chosen in zip(clouds, farthest_points(clouds, 9).tolist(), strict=True):
-        want = [max(range(30), key=lambda j: (cloud[j] - cloud.mean(0)).norm().item())]
-        while len(want) < 9:
-            gap = [min((cloud[j] - cloud[c]).norm().item() for c in want) for j in range(30)]
-            want.append(gap.index(max(gap)))
-        assert chosen == want
-
-
-@pytest.mark.parametrize("budget", [1 << 24, 200, 7])
-def test_neighbours_are_those_of_the_plain_loop_in_any_chunks(budget):
-    torch.manual_seed(0)
-    clouds, centres = torch.rand(4, 30, 3), torch.rand(4, 5, 3)
-    found = neighbours(centres, clouds, 6, budget=budget)
-    for i in range(4):
-        for g in range(5):
-            order = sorted(range(30), key=lambda j: (clouds[i, j] - centres[i, g]).norm().item())
-            assert set(found[i, g].tolist()) == set(order[:6])
 
 
 checkpointed = {
@@ -453,6 +442,7 @@ checkpointed = {
         clouds,
     ),
     "Uni3D": (lambda **o: uni3d("eva02-norm", depth=3, **o), clouds),
+    "PointBERT": (lambda **o: PointBERT(**point_bert, **o), clouds),
     "Series": (lambda **o: Series(3, 37, width=16, depth=3, heads=2, patch=4, dropout=0.2, **o), signals),
     "SpectrogramViT": (lambda **o: SpectrogramViT("test_vit", n_mels=16, frames=32, **o), sounds),
     "ImageBind": (lambda **o: ImageBind("imu", 12, 16, 3, 2, [3, 37], [4], [4], **o), signals),

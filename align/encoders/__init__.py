@@ -53,10 +53,11 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("torchscript",),
+    ("pickles", "torchscript"),
     ("base", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
     ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
+    ("point_patches",),  # parts made of parts
     ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
         "hf_audio",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
+from align.encoders.clouds.groups import take
 from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
 from align.encoders.transformer import Block, run_blocks
@@ -59,10 +60,9 @@ class PointTransformer(Encoder):
             raise ValueError(f"PointTransformer takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
         n, P, _ = values.shape
         xyz = values[..., :3]
-        rows = torch.arange(n, device=values.device)[:, None]
-        centres = xyz[rows, farthest_points(xyz, min(self.groups, P))]  # (n, G, 3)
+        centres = take(xyz, farthest_points(xyz, min(self.groups, P)))  # (n, G, 3)
         near = neighbours(centres, xyz, min(self.neighbours, P))  # (n, G, K)
-        points = values[rows[..., None], near]  # (n, G, K, channels)
+        points = take(values, near)  # (n, G, K, channels)
         points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
         x = self.patch(points) + self.place(centres)  # (n, G, W)
         x = torch.cat([self.start.expand(n, 1, -1), x], 1)

@@ -1,4 +1,4 @@
-"""The pre-LN transformer block that TransformerText, PointTransformer and Series share."""
+"""The pre-LN transformer block that TransformerText, PointTransformer, PointBERT and Series share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from torch.utils.checkpoint import checkpoint
 class Block(nn.Module):
     """A block: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745, figure 1b).
 
-    heads: a divisor of ``width``. The MLP is four times as wide.
+    heads: a divisor of ``width``. hidden: width inside the MLP, by default four times as wide. bias: add one to
+    queries, keys and values.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, hidden: int | None = None, bias: bool = True):
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"heads must divide width; {width} is no multiple of {heads}")
         self.heads, self.dropout = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        hidden = 4 * width if hidden is None else hidden
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the output for x, (n, L, W). mask: (n, L) bool, true where a token is seen, at least one a row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from align.encoders.pickles import explain_damage, read_pickle
 from align.encoders.torchscript import is_script, read_script
 from align.encoders.weight_values import check_precision
 from align.files import sha256
@@ -72,8 +72,8 @@ def pick_weights(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     """Return the tensors of a file whose names are kept. Others are not read, or stay on the disk (mapped).
 
     path: a .safetensors, an index of several (``model.safetensors.index.json``), or a legacy .pt, .pth or .bin, of
-    which torch reads tensors only (``weights_only=True``). A dict under "state_dict", "model" or "module" (DeepSpeed)
-    in it is taken. Of a TorchScript archive, as OpenAI published CLIP, the tensors are read and no code is run.
+    which torch reads tensors only (``read_pickle``). A dict under "state_dict", "model" or "module" (DeepSpeed) in it
+    is taken. Of a TorchScript archive, as OpenAI published CLIP, the tensors are read and no code is run.
 
     Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds no
     tensors.
@@ -132,17 +132,15 @@ def put_weights(
     tensors: Mapping[str, Tensor],
     where: str,
     skip: Collection[str] = (),
-    names: Mapping[str, str] | None = None,
+    names: Callable[[str], str] = str,
 ) -> None:
     """Load tensors into a module. where: the file, for messages. skip: names that the module need not get.
 
-    names: name in the module -> name in the file, for all that differ.
-    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape, as the file has
-    them.
+    names: the module's name of a tensor -> the file's, which messages have too.
+    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
     """
-    state: dict[str, Any] = module.state_dict()
-    ours = {(names or {}).get(name, name): name for name in state}
-    wanted = {name: state[key] for name, key in ours.items()}
+    inside = {names(name): name for name in module.state_dict()}  # the file's name -> the module's
+    wanted: dict[str, Any] = dict(zip(inside, module.state_dict().values(), strict=True))
     missing = [name for name in wanted if name not in tensors and name not in skip]
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
@@ -156,7 +154,7 @@ def put_weights(
     ]
     if shapes:
         raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
-    module.load_state_dict({ours[name]: tensors.get(name, kept) for name, kept in wanted.items()})
+    module.load_state_dict({inside[name]: tensors.get(name, kept) for name, kept in wanted.items()})
 
 
 def listing(names: Collection[str]) -> str:
@@ -180,23 +178,10 @@ def _read_safe(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
 
 
 def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
-    import torch
-
-    try:
+    with explain_damage(path):
         if is_script(path):
             return read_script(path, keep)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol: it is read, or refused in one line
-            try:
-                content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # the format of torch before 1.6 cannot be mapped
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickles fail in many ways; the first words say which
-        words = " ".join(
-            str(error).rpartition("WeightsUnpickler error: ")[2].split()
-        )  # torch's advice stands before it
-        reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
-        raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
+    content: Any = read_pickle(path)
     for key in ("state_dict", "model", "module"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

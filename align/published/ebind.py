@@ -142,7 +142,8 @@ def _put_head(tower: Tower, name: str, layers: Mapping[str, Tensor], dim: int, w
     tensors = {f"{name}.{layer}": x for layer, x in layers.items()}
     tensors[f"{name}.net.0.weight"] = first.float() * scale
     ends = (".weight", ".bias")
-    put_weights(head, tensors, where, names={o + end: f"{name}.{p}{end}" for p, o in LAYERS.items() for end in ends})
+    names = {o + end: f"{name}.{p}{end}" for p, o in LAYERS.items() for end in ends}
+    put_weights(head, tensors, where, names=names.__getitem__)
     if encoder.origin is not None:
         encoder.origin = encoder.origin._replace(licence=f"{encoder.origin.licence}, its head {licence}")
     return Tower(tower.preprocess, encoder, head)  # pyright: ignore[reportArgumentType]

@@ -71,10 +71,10 @@ def load(source: str) -> JointModel:
     with torch.device("meta"):  # weights that are read need no random ones
         encoder = Uni3D(**read_sizes(tensors, source))
     encoder.to_empty(device="cpu")
-    names = {name: published_name(name) for name in encoder.state_dict()}
-    put_weights(encoder, reshape(tensors), source, names=names)
+    put_weights(encoder, reshape(tensors), source, names=published_name)
+    kept = encoder.state_dict()
     for name, x in encoder.named_buffers():
-        if name not in names:
+        if name not in kept:
             x.zero_()  # a key's bias, which no file holds
     digits = checksum(path)
     encoder.origin = Origin(source, digits, LICENCES.get(digits[:8], "unstated"))

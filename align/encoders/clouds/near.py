@@ -9,12 +9,10 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def neighbours(
-    centres: Tensor, xyz: Tensor, count: int, budget: int | None = None, ordered: bool = False
-) -> Tensor:
+def neighbours(centres: Tensor, xyz: Tensor, count: int, budget: int | None = None, ordered: bool = False) -> Tensor:
     """Return the indices (n, G, count) of the points of clouds (n, P, 3) nearest to each centre (n, G, 3).
 
-    Distances are exact: sums of squared differences, in float32 at least. Of points as far as the last one any may come.
+    Distances are exact: sums of squared differences, in float32 at least. Of points as far as the last any may come.
 
     budget: the most distances held at a time, but at least those of one centre, whatever n and P are. By default as
     many as are fast on the device.
@@ -56,9 +54,7 @@ def ball(centres: Tensor, xyz: Tensor, radius: float, count: int, budget: int | 
     return _find(first, centres, xyz, count, budget)
 
 
-def _find(
-    choose: Callable[[Tensor], Tensor], centres: Tensor, xyz: Tensor, count: int, budget: int | None
-) -> Tensor:
+def _find(choose: Callable[[Tensor], Tensor], centres: Tensor, xyz: Tensor, count: int, budget: int | None) -> Tensor:
     """Return (n, G, count), what choose takes from squared distances (n, G, P), of which budget are held at a time."""
     n, G, P = xyz.shape[0], centres.shape[1], xyz.shape[1]
     kind = torch.promote_types(xyz.dtype, torch.float32)

@@ -40,8 +40,8 @@ def read_tower(path: Path, modality: str) -> tuple[dict[str, Tensor], Sizes]:
 
 def put_tower(tower: nn.Module, modality: str, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load the tensors of a tower. Raises ValueError as ``put_weights``, under the names in the file."""
-    names = {name: published_name(modality, name) for name in tower.state_dict()}
-    put_weights(tower, tensors, str(path), (NAMES[modality].scale, MASK), names)
+    skip = (NAMES[modality].scale, MASK)
+    put_weights(tower, tensors, str(path), skip, lambda name: published_name(modality, name))
 
 
 def read_origin(path: Path, modality: str, sizes: Sizes) -> Origin:

@@ -1,0 +1,47 @@
+"""Pickled files of torch, read without running code: tensors, plain values and the arguments of a training run."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from align.files.confined import check_confined
+
+
+def read_pickle(path: Path) -> Any:
+    """Return the content of a .pt, .pth or .bin, its tensors mapped from the disk where the format allows it.
+
+    Beside tensors and plain values it may hold an ``argparse.Namespace``, which training scripts save, and nothing else
+    (``weights_only=True``).
+
+    Raises FileNotFoundError for a file that is not there, ValueError in one line for one that is damaged or holds more.
+    """
+    import torch
+
+    check_confined(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    allowed = torch.serialization.safe_globals([argparse.Namespace])
+    with explain_damage(path), warnings.catch_warnings(), allowed:
+        warnings.simplefilter("ignore")  # of the pickle's protocol: it is read, or refused in one line
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format of torch before 1.6 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def explain_damage(path: Path) -> Iterator[None]:
+    """Raise ValueError in one line for whatever reading a file raises: pickles fail in many ways."""
+    try:
+        yield
+    except Exception as error:  # the first words say which
+        words = " ".join(
+            str(error).rpartition("WeightsUnpickler error: ")[2].split()
+        )  # torch's advice stands before it
+        reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
+        raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error
