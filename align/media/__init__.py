@@ -14,6 +14,7 @@ from align.media.words import WORDS
 FLOORS = (
     ("reading", "recode"),
     ("medium", "npy"),
+    ("containers",),
     ("pictures", "sounds", "sketch", "videos"),
     ("shapes", "words"),
     ("picture", "sound", "cloud", "video"),
