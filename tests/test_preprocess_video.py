@@ -168,7 +168,9 @@ def test_the_contract(clip):
     assert empty["mask"].shape == (0, 3)
     assert video.device(empty)["values"].shape == (0, 3, 3, 24, 24)
     for name, joined in all_three.items():
-        assert torch.equal(torch.cat([video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]), joined)
+        assert torch.equal(
+            torch.cat([video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]), joined
+        )
     with pytest.raises(ValueError, match=r"row 0 has shape \(4, 3, 24, 24\)"):
         video.collate([torch.zeros(4, 3, 24, 24, dtype=torch.uint8)])
     said = json.loads(json.dumps(describe(video)))
@@ -239,5 +241,3 @@ def test_memory_is_that_of_the_frames_that_are_read(tmp_path):
     kib, frames = map(int, run.stdout.split())
     assert frames == 64
     assert kib < 16 * 1024, f"{kib} KiB for 64 frames of 56 KiB"
-
-

@@ -18,9 +18,7 @@ def count_frames(seconds: float, most: int, fps: float | None) -> int:
     return most if fps is None else min(most, max(1, floor(seconds * fps + 1e-3)))
 
 
-def choose_times(
-    seconds: float, most: int, fps: float | None, generator: torch.Generator | None = None
-) -> list[float]:
+def choose_times(seconds: float, most: int, fps: float | None, generator: torch.Generator | None = None) -> list[float]:
     """Return a time for each frame, in seconds, ascending: the middle of each part, with a generator a random one.
 
     With ``fps`` the parts are 1 / fps long while ``most`` of them reach to the end. Else they are equal parts of the
