@@ -23,4 +23,4 @@ FLOORS = (
 )
 
 Media = tuple[Medium, ...]
-MEDIA: Media = (PICTURE, SOUND, CLOUD, WORDS, ARRAY, VIDEO)
+MEDIA: Media = (PICTURE, VIDEO, SOUND, CLOUD, WORDS, ARRAY)  # a file of unstated modality is of the first that fits

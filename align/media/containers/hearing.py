@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from align.media.containers.opening import Opened
+from align.media.containers.kinds import MP4
+from align.media.containers.opening import Opened, message_of
 
 SCALES = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}  # full scale of FFmpeg's integers
-CHANNELS = 64  # at most
+FILLING = 4096  # samples at most that fill an encoder's last frames
 
 
 class Heard(NamedTuple):
@@ -39,30 +40,32 @@ def stated_seconds(opened: Opened, stream: Any) -> float | None:
     return opened.container.duration / 1e6 if opened.container.duration else None
 
 
-def hear(opened: Opened, max_seconds: float) -> Heard:
-    """Decode the sound of a container that was just opened.
+def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None) -> Heard:
+    """Decode the sound of a container that was just opened, or its first ``head_seconds``.
 
     A seek is not exact in AAC (noise is drawn from a state) and Opus (filters remember), so all is decoded. Samples
     before the first that is heard (the encoder's delay) and behind the last are left out, as the container says.
 
     Raises BadSample: MODALITY/no-sound, too-long, corrupt, rate (where it changes).
     """
-    import av
+    from av.error import FFmpegError
 
     stream = require_sound(opened)
     seconds = stated_seconds(opened, stream)
-    if seconds is not None and seconds > max_seconds:
+    if seconds is not None and head_seconds is None and seconds > max_seconds:
         raise too_long(opened, f"{seconds:.1f} s", max_seconds)
     context = stream.codec_context
     context.thread_count, context.thread_type = 1, "NONE"
     parts: list[np.ndarray] = []
     count, rate, channels, start = 0, 0, 0, None
     for packet in opened.container.demux(stream):
+        if head_seconds is not None and count > head_seconds * rate > 0:
+            break
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:
-            said = error.strerror or str(error)
-            raise opened.bad("corrupt", f"a packet of sound after {count} samples cannot be decoded: {said}") from None
+        except FFmpegError as error:
+            said = f"a packet of sound after {count} samples cannot be decoded: {message_of(error)}"
+            raise opened.bad("corrupt", said) from None
         for frame in frames:
             if start is None:
                 start = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else 0.0
@@ -74,7 +77,16 @@ def hear(opened: Opened, max_seconds: float) -> Heard:
             if count > max_seconds * rate:
                 raise too_long(opened, f"more than {max_seconds:g} s", max_seconds)
     wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    wave = wave[: stated_samples(opened, stream, len(wave))]
     return Heard(wave, rate or stream.codec_context.sample_rate, channels, start or 0.0)
+
+
+def stated_samples(opened: Opened, stream: Any, count: int) -> int:
+    """Return the samples up to the end that an MP4's edit list states, of ``count``: FFmpeg returns whole frames."""
+    if opened.kind != MP4 or not stream.duration or not stream.time_base or not count:
+        return count
+    stated = round(stream.duration * stream.time_base * stream.codec_context.sample_rate)
+    return stated if 0 < count - stated <= FILLING else count
 
 
 def require_sound(opened: Opened) -> Any:

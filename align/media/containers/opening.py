@@ -52,15 +52,18 @@ def open_container(source: Any, modality: str) -> Iterator[Opened]:
     """
     with open_source(source) as file:
         kind, ends = check_file(file, source, modality)
-        opened = None
+        from av.error import FFmpegError
+
         try:
             opened = Opened(file, kind, ends, source, modality)
+        except (FFmpegError, OSError, ValueError, MemoryError, RuntimeError) as error:
+            raise explain(error, source, modality, kind) from None
+        try:
             yield opened
-        except (OSError, ValueError, MemoryError, RuntimeError, OverflowError) as error:
+        except FFmpegError as error:
             raise explain(error, source, modality, kind) from None
         finally:
-            if opened is not None:
-                opened.container.close()
+            opened.container.close()
 
 
 def check_file(file: BinaryIO, source: Any, modality: str) -> tuple[Kind, Extent]:
@@ -97,13 +100,13 @@ def has_package() -> bool:
 
 def explain(error: Exception, source: Any, modality: str, kind: Kind) -> BadSample:
     """Return the reason MODALITY/unreadable with FFmpeg's message."""
-    import av
+    return bad(f"{modality}/unreadable", source, f"{kind.name}: {message_of(error)}")
 
-    if isinstance(error, av.error.FFmpegError):
-        said = str(error.strerror or error)
-    else:
-        said = " ".join(str(error).split()) or type(error).__name__
-    return bad(f"{modality}/unreadable", source, f"{kind.name}: {said}")
+
+def message_of(error: BaseException) -> str:
+    """Return an error's message in one line, without the name that FFmpeg gave the file."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 def _refuse_other_file(url: str, flags: int, options: dict[str, str]) -> NoReturn:

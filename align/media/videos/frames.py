@@ -7,7 +7,7 @@ from math import floor
 from typing import Any, NamedTuple
 
 from align.media.containers.kinds import AVI
-from align.media.containers.opening import Opened
+from align.media.containers.opening import Opened, message_of
 from align.values import BadSample
 
 FAR = 30_000  # frames that are decoded to reach one time: 16 minutes without a frame to seek to
@@ -81,7 +81,7 @@ class Frames:
 
     def _seek(self, target: int) -> None:
         """Move to a key frame that is shown at or before ``target``, or to the start."""
-        import av
+        from av.error import FFmpegError
 
         for seconds in BACK:
             place = target - round(seconds / self.tick)
@@ -91,7 +91,7 @@ class Frames:
                 self.opened.container.seek(place, stream=self.stream)
                 self._start_packets()
                 found = self._next()
-            except (av.error.FFmpegError, BadSample):  # a broken index: the start is still there
+            except (FFmpegError, BadSample):  # a broken index: the start is still there
                 continue
             while found is not None and not found.frame.key_frame and found.time <= target:
                 found = self._next()
@@ -124,16 +124,16 @@ class Frames:
 
     def _decode(self, is_start: bool) -> Iterator[Shown]:
         """Yield the frames from the container's position on. Raises BadSample: video/corrupt."""
-        import av
+        from av.error import FFmpegError
 
         stream, by_order = self.stream, self.opened.kind == AVI
         for packet in self.opened.container.demux(stream):
             try:
                 frames = packet.decode()
-            except av.error.FFmpegError as error:
+            except FFmpegError as error:
                 place = "" if packet.pts is None else f" at {packet.pts * self.tick:.2f} s"
-                said = error.strerror or str(error)
-                raise self.opened.bad("corrupt", f"a packet{place} cannot be decoded: {said}") from None
+                said = f"a packet{place} cannot be decoded: {message_of(error)}"
+                raise self.opened.bad("corrupt", said) from None
             for frame in frames:
                 time = frame.dts if by_order else frame.pts  # an AVI states the order of decoding alone
                 if self._time is None and time is None and not is_start:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-RIGHT = {  # signs of the display matrix (a, b, c, d) -> turns to the left of 90 degrees, and whether it is mirrored
+TURNS: dict[
+    tuple[int, ...], tuple[int, bool]
+] = {  # signs of the display matrix (a, b, c, d) -> turns to the left of 90 degrees, and whether it is mirrored
     (1, 0, 0, 1): (0, False),
     (0, 1, -1, 0): (3, False),
     (-1, 0, 0, -1): (2, False),
@@ -28,7 +30,7 @@ class Upright:
     def __init__(self, first: Any):
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self.turns, self.mirrored = RIGHT.get(_display_matrix(first), (0, False))
+        self.turns, self.mirrored = TURNS.get(_display_matrix(first), (0, False))
         self.stored = (first.width, first.height)
         self.width, self.height = self.stored[::-1] if self.turns % 2 else self.stored
         self.reformatter = VideoReformatter()
@@ -56,9 +58,9 @@ def _display_matrix(frame: Any) -> tuple[int, ...]:
     """Return the signs of (a, b, c, d) of a frame's display matrix (ISO/IEC 14496-12, section 6.2.2)."""
     from av.sidedata.sidedata import Type
 
-    found = frame.side_data.get(Type.DISPLAYMATRIX)
-    if found is None or len(bytes(found)) < 36:
+    found = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
+    if not found or len(found[0]) < 36:
         return (1, 0, 0, 1)
-    numbers = np.frombuffer(bytes(found), np.int32)[[0, 1, 3, 4]].astype(np.int64)
+    numbers = np.frombuffer(found[0], np.int32)[[0, 1, 3, 4]].astype(np.int64)
     large = np.abs(numbers) > np.abs(numbers).max() / 2
     return tuple((np.sign(numbers) * large).tolist())
