@@ -22,6 +22,7 @@ from preset_inputs import (
     real_sounds,
 )
 from safetensors.torch import load_file
+from videos import number_of, picture, write_video
 
 from align.checkpoint import build, describe
 from align.preprocess import Audio, Depth, Image, Points, Signal, VideoClips
@@ -99,6 +100,16 @@ def test_frames_of_clips_by_a_plain_loop():
             start = max(count / fps - 2, 0) * i / 4
             inside = [k for k in range(count) if start - 1e-9 <= k / fps < start + 2 - 1e-9]
             assert found[2 * i : 2 * i + 2] == [inside[0], inside[-1]], (count, fps, i)
+
+
+@pytest.mark.parametrize(("format", "frames", "fps"), [("mp4", 57, 10), ("matroska", 64, 25), ("mp4", 1, 10)])
+def test_clips_of_a_file_are_those_frames(format, frames, fps):
+    pytest.importorskip("av")
+    data = write_video(format, frames=min(frames, 32), fps=fps) if frames < 32 else None
+    pictures = [picture(i // 2) for i in range(frames)]  # two frames of a shade: 32 shades can be told apart
+    data = data or write_video(format, frames=frames, fps=fps, pictures=pictures)
+    found = [number_of(frame.permute(1, 2, 0).numpy()) for frame in VideoClips(size=32).decode(data)]
+    assert found == [i // 2 for i in choose_frames(frames, float(fps), 2.0, 5, 2)]
 
 
 def test_clips_in_training_begin_elsewhere():

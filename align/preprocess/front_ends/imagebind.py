@@ -33,8 +33,8 @@ class ImageBindAudio(ClipFrontEnd):
     below 2 s is three times the same clip. Of a stereo file only the first channel is heard.
 
     Differences: a clip's mean is that of all channels there, and of the first here. So a stereo file below 6 s has
-    other steps where the offsets of its channels differ. A sound of less than a frame (25 ms) is all zeros here, and
-    fails there.
+    other steps where the offsets of its channels differ. The sound of an MP4, AAC or WebM is the mean of its channels.
+    A sound of less than a frame (25 ms) is all zeros here, and fails there.
     """
 
     first_channel = True
