@@ -10,7 +10,7 @@ from torch import Tensor
 
 RATES = {"stereo": 44100}
 SECONDS = {"tenth": 0.1, "short": 1.3, "exact": 2.0, "overlapping": 2.5, "odd": 3.3107, "long": 7.01, "stereo": 6.2}
-VIDEOS = {"still": (1, 50, 40), "pair": (2, 40, 90), "seven": (7, 97, 61), "wide": (12, 30, 70)}
+VIDEOS = {"still": (1, 50, 40), "pair": (2, 40, 90), "seven": (7, 98, 61), "wide": (12, 251, 340)}
 """Frames, height and width. A frame of an array lasts a second."""
 
 

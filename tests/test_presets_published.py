@@ -168,6 +168,7 @@ def test_depth_by_a_plain_loop():
     row = Depth(8, flip=True).row(stored, torch.Generator().manual_seed(0))
     assert (row.shape, row.dtype) == ((1, 8, 8), torch.float32)
     assert describe(build(describe(Depth(8, unit=1)))) == describe(Depth(8, unit=1))
+    assert differences(Depth(unit=1), describe(Depth())) == []
     with pytest.raises(BadSample, match="image/non-finite"):
         Depth(unit=1).row(np.full((2, 2), np.nan, np.float32))
     with pytest.raises(ValueError, match="unit=0 is metres a stored step"):
