@@ -16,7 +16,7 @@ DEPTH = ("unit",)
 TEXT = ("context", "reduction", "trim")
 VIDEO = ("frames", "fps")
 FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *DEPTH, *TEXT, *VIDEO))
-"""Arguments that training chooses for itself: augmentation, limits, lengths, units and the precision that is shipped."""
+"""Arguments that training chooses for itself: augmentation, limits, lengths, units, and the precision of rows."""
 
 
 def build_wanted(description: Mapping[str, Any]) -> Preprocess:
