@@ -197,7 +197,7 @@ def test_what_the_user_says_stands():
     ("make", "says"),
     [
         (lambda: Audio(preset="whispr"), "Audio has no preset 'whispr'; did you mean 'whisper'\\?"),
-        (lambda: Audio(preset="mel"), "the presets are clap, clap-fusion, whisper, ast, pe-av, wave"),
+        (lambda: Audio(preset="mel"), "the presets are clap, clap-fusion, whisper, ast, pe-av, imagebind-audio, wave"),
         (lambda: Audio(front_end="mfcc"), "front_end='mfcc' is not known; it may be 'log-mel', 'clap'"),
         (lambda: Audio(preset="clap-fusion", windows=2), "hears whole clips; windows=2 must be 1"),
         (lambda: Audio(preset="pe-av", seconds=1.01), "needs windows of a multiple of hop=1920 samples, not 48480"),

@@ -183,9 +183,10 @@ def test_what_a_timm_model_wants_is_timms(pictures, name, size):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_preset_fills_what_is_left_out(preset):
-    made = Image(32, preset=preset, interpolation="nearest", mean="imagenet")
+    mean = "imagenet" if PRESETS[preset].channels == 3 else "half"
+    made = Image(32, preset=preset, interpolation="nearest", mean=mean)
     processor = PRESETS[preset]
-    assert (made.interpolation, made.mean, made.std) == ("nearest", "imagenet", None)
+    assert (made.interpolation, made.mean, made.std, made.channels) == ("nearest", mean, None, processor.channels)
     assert (made.backend, made.resize, made.crop) == (processor.backend, processor.resize, processor.crop)
 
 

@@ -16,7 +16,8 @@ LABEL = "cls"
 
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
-    "audio": ["flac", "wav", "ogg", "mp3"],
+    "audio": ["flac", "wav", "ogg", "mp3", "m4a"],
+    "video": ["mp4", "webm", "mkv", "mov", "avi"],
     "text": [TEXT],
     "label": [LABEL],
 }

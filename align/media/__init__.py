@@ -14,6 +14,7 @@ from align.media.words import WORDS
 FLOORS = (
     ("reading", "recode"),
     ("medium", "npy"),
+    ("containers",),
     ("pictures", "sounds", "sketch", "videos"),
     ("shapes", "words"),
     ("picture", "sound", "cloud", "video"),
@@ -22,4 +23,4 @@ FLOORS = (
 )
 
 Media = tuple[Medium, ...]
-MEDIA: Media = (PICTURE, SOUND, CLOUD, WORDS, ARRAY, VIDEO)
+MEDIA: Media = (PICTURE, VIDEO, SOUND, CLOUD, WORDS, ARRAY)  # a file of unstated modality is of the first that fits

@@ -10,14 +10,24 @@ import numpy as np
 
 from align.media.array import ARRAY
 from align.media.cloud import CLOUD
+from align.media.containers.opening import has_package
 from align.media.npy import save_npy
 from align.media.picture import FORMATS_OF, PICTURE
 from align.media.sound import SOUND
+from align.media.video import VIDEO
 from align.media.words import WORDS
 
 SIDE, RATE, POINTS = 32, 16000, 64
 CORNERS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))  # of a tetrahedron
 FACES = ((0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3))
+CONTAINED = {  # sounds of containers: suffix -> FFmpeg's name of the format, and an encoder
+    "m4a": ("ipod", "aac"),
+    "aac": ("adts", "aac"),
+    "mp4": ("mp4", "aac"),
+    "webm": ("webm", "libopus"),
+    "mka": ("matroska", "libopus"),
+}
+FORMATS = {"mp4": "mp4", "m4v": "mp4", "mov": "mov", "webm": "webm", "mkv": "matroska", "avi": "avi"}
 TEXT = "a red cube, 赤い立方体"
 
 
@@ -37,12 +47,19 @@ def list_trials() -> list[Trial]:
             Trial("picture", s, "simplejpeg" if FORMATS_OF[s] == "JPEG" else "pillow", _picture(s))
             for s in PICTURE.suffixes
         ),
-        *(Trial("sound", s, "soundfile", _sound(s)) for s in SOUND.suffixes),
+        *(Trial("sound", s, "soundfile", _sound(s)) for s in SOUND.suffixes if s not in CONTAINED),
+        *(_contained() if has_package() else ()),
         Trial("cloud", CLOUD.suffixes[0], "numpy", _cloud),
         *(Trial("cloud", s, "trimesh" if s in ("obj", "glb", "gltf") else "numpy", _shape(s)) for s in CLOUD.files),
         *(Trial("words", s, "Python", _words) for s in WORDS.suffixes),
         *(Trial("array", s, "numpy", _array) for s in ARRAY.suffixes),
     ]
+
+
+def _contained() -> list[Trial]:
+    """Return trials of what PyAV reads."""
+    sounds = [Trial("sound", s, "av", _contained_sound(*written)) for s, written in CONTAINED.items()]
+    return [*sounds, *(Trial("video", s, "av", _video(FORMATS[s])) for s in VIDEO.suffixes)]
 
 
 def _check(right: bool, found: object) -> None:
@@ -76,6 +93,48 @@ def _sound(suffix: str) -> Callable[[], None]:
         _check(
             abs(len(wave) - len(made)) < RATE // 8 and 0.2 < power < 0.5, f"{len(wave)} samples of power {power:.2f}"
         )
+
+    return run
+
+
+def _contained_sound(form: str, codec: str) -> Callable[[], None]:
+    def run() -> None:
+        import av
+        from av.audio.stream import AudioStream
+
+        made = (0.5 * np.sin(2 * np.pi * 440 * np.arange(12 * 1024) / 48000)).astype(np.float32)
+        out = io.BytesIO()
+        with av.open(out, "w", format=form) as file:
+            stream = file.add_stream(codec, rate=48000, options={}, layout="mono")
+            assert isinstance(stream, AudioStream)
+            resampler = av.AudioResampler(stream.format.name, "mono", 48000, frame_size=stream.frame_size or 1024)
+            frame = av.AudioFrame.from_ndarray(made[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = 48000, 0
+            for ready in [*resampler.resample(frame), *resampler.resample(None)]:
+                file.mux(stream.encode(ready))
+            file.mux(stream.encode(None))
+        wave = SOUND.read(out.getvalue())[0]
+        power = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+        _check(abs(len(wave) - len(made)) < 4096 and 0.2 < power < 0.5, f"{len(wave)} samples of power {power:.2f}")
+
+    return run
+
+
+def _video(form: str) -> Callable[[], None]:
+    def run() -> None:
+        import av
+
+        out = io.BytesIO()
+        with av.open(out, "w", format=form) as file:
+            stream = file.add_stream("libvpx" if form == "webm" else "mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 2 * SIDE, 2 * SIDE, "yuv420p"
+            for level in (40, 120, 200):
+                made = np.full((2 * SIDE, 2 * SIDE, 3), level, np.uint8)
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(made, "rgb24")))
+            file.mux(stream.encode(None))
+        frames = VIDEO.read(out.getvalue())
+        ends = frames[[0, -1]].mean(axis=(1, 2, 3))
+        _check(frames.shape[1:] == (2 * SIDE, 2 * SIDE, 3) and np.abs(ends - (40, 200)).max() < 20, ends)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Sounds: any file that libsndfile reads here, as a mono wave with its rate."""
+"""Sounds: any file that libsndfile reads here, or PyAV (extra ``video``), as a mono wave with its rate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from align.media.containers.opening import has_package
 from align.media.medium import Examined, Face, Measures, Medium, Note, Oddity, Severity, Stored
 from align.media.recode import WRITTEN_SOUNDS, Recode
 from align.media.sketch import wave_blocks
 from align.media.sounds import formats
+from align.media.sounds.contained import SUFFIXES as CONTAINED
+from align.media.sounds.contained import container_kind
 from align.media.sounds.fingerprint import sound_print
 from align.media.sounds.ogg import with_serial
 from align.media.sounds.read import check_wave, from_file, read_sound
@@ -28,7 +31,14 @@ SHORT = 0.025  # seconds: a frame of 400 at 16 kHz
 OFFSET = 0.1  # of full scale
 BLOCK = 1 << 16  # frames: libsndfile's Vorbis overflows its stack on a long recording written at once
 
-SHOWN = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg"}
+SHOWN = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+    "m4a": "audio/mp4",
+    "aac": "audio/aac",
+}
 SHOWN_BYTES = 48_000  # up to which a sound is played as it is stored
 SHOWN_SECONDS = 6.0  # of a longer sound
 PEAKS = 56  # bars of the drawn waveform
@@ -36,12 +46,12 @@ PEAKS = 56  # bars of the drawn waveform
 
 @final
 class Sound(Medium):
-    """Recordings in one of five formats."""
+    """Recordings in one of five formats, and those in MP4, AAC, WebM and Matroska where PyAV is installed."""
 
     name = "sound"
     element = "sound"
     modality = "audio"
-    suffixes = ("flac", "wav", "ogg", "mp3", "aiff", "aif")
+    suffixes = ("flac", "wav", "ogg", "mp3", "aiff", "aif", "m4a", "aac", "mp4", "webm", "mka")
     folders = ("audio", "audios", "sound", "sounds", "wav", "wavs", "flac", "mp3")
     columns: ClassVar[Mapping[str, str]] = {"seconds": "seconds", "sample_rate": "rate"}
     odd: ClassVar[Mapping[str, Oddity]] = {
@@ -51,8 +61,10 @@ class Sound(Medium):
     reasons: ClassVar[Mapping[str, tuple[Severity, str]]] = {
         "audio/format": (
             "error",
-            "a format that is not read (MP4, AAC, WMA, …); `ffmpeg -i FILE out.flac` makes one that is",
+            "a format that is not read (WMA, AMR, …; MP4 and AAC without the extra video); `ffmpeg -i FILE out.flac` "
+            "makes one that is",
         ),
+        "audio/no-sound": ("error", "a container without a stream of sound"),
         "audio/no-length": ("error", "no header states its length, and it cannot be read to its end"),
         "audio/suffix": ("warning", "its content is of another format than its name says"),
         "audio/silent": ("warning", "no sample is louder than -80 dB"),
@@ -91,7 +103,7 @@ class Sound(Medium):
         found: list[Note] = []
         if not stated:
             found.append(Note("audio/open-ended", f"{len(wave) / rate:.2f} s of {kind} were found"))
-        if SUFFIX_OF.get(kind, suffix) != suffix:
+        if suffix not in CONTAINED.get(kind, (SUFFIX_OF.get(kind, suffix),)):
             found.append(Note("audio/suffix", f"a {kind} that is named .{suffix}"))
         seconds, loudness = len(wave) / rate, np.abs(wave)
         if seconds < SHORT:
@@ -112,15 +124,17 @@ class Sound(Medium):
     def recode(self, data: bytes, suffix: str, modality: str, settings: Recode) -> Stored:
         """Write a sound of the modality ``audio`` as asked.
 
-        Raises BadSample for no bytes, and for a format that no decoder here reads, whatever its name says: MP4, AAC,
-        WMA and their like.
+        Raises BadSample for no bytes, and for a format that no decoder here reads, whatever its name says: WMA, AMR
+        and their like, and MP4 or AAC where PyAV is not installed.
         """
         if modality != self.modality:
             return Stored(data, suffix)
         if not data:
             raise BadSample("audio/empty", "no bytes")
         if (content := formats.foreign(data[:400])) is not None:
-            raise BadSample("audio/format", formats.advice(content))
+            is_contained = container_kind(io.BytesIO(data)) is not None
+            if not is_contained or not has_package():
+                raise BadSample("audio/format", formats.advice(content, has_reader=is_contained))
         return _write(data, settings) if settings.audio_format or settings.sample_rate else Stored(data, suffix)
 
     def advise(self, path: Path) -> str:
@@ -129,14 +143,15 @@ class Sound(Medium):
     def face(self, data: bytes, suffix: str) -> Face:
         """Return the stored bytes, or the first seconds of a large sound in mono as MP3.
 
-        A format that browsers do not play (AIFF) becomes FLAC.
+        So becomes the sound of a container. A format that browsers do not play (AIFF) becomes FLAC.
         """
         import soundfile
 
-        is_long = len(data) > SHOWN_BYTES
-        with recording(data, float("inf")) as opened:
+        is_long = len(data) > SHOWN_BYTES or container_kind(io.BytesIO(data)) is not None
+        most = SHOWN_SECONDS if is_long else MAX_SECONDS
+        with recording(data, float("inf"), most) as opened:
             rate, type = opened.rate, SHOWN.get(suffix)
-            mono = opened.read(min(opened.frames, int((SHOWN_SECONDS if is_long else MAX_SECONDS) * rate)))
+            mono = opened.read(min(opened.frames, int(most * rate)))
         if is_long:
             out = io.BytesIO()
             soundfile.write(out, mono, rate, format="MP3", subtype="MPEG_LAYER_III")

@@ -103,7 +103,7 @@ class VideoClips(Preprocess):
     def eval(self, x: Tensor) -> Tensor:
         H, W = x.shape[-2:]
         if max(H, W) > (most := LONGEST["torch"] * min(H, W)):
-            x = centre(x, min(H, most), min(W, most))
+            x = centre(x.flatten(0, 1), min(H, most), min(W, most)).unflatten(0, x.shape[:2])
             H, W = x.shape[-2:]
         tall, wide = (floor(H / W * self.size), self.size) if W < H else (self.size, floor(W / H * self.size))
         scaled = F.interpolate(x.float() / 255, (tall, wide), mode="bilinear", align_corners=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from align.media.pictures.formats import HEAD, kind_of
-from align.media.reading import bad
+from align.media.reading import bad, open_source
 
 MEMORY = 1 << 28
 """Bytes of the frames of one row as they are decoded. Beyond it they are scaled down while they are decoded."""
@@ -56,16 +56,9 @@ def open_frames(source: Any, short: int, picture: Callable[[Any], Tensor]) -> It
 
 
 def _is_picture(source: Any) -> bool:
-    """Return True for the bytes or the path of a picture's file. A path that is not there is no picture."""
-    if isinstance(source, str | Path):
-        try:
-            with open(source, "rb") as file:
-                head = file.read(HEAD)
-        except IsADirectoryError:
-            return False
-    else:
-        head = bytes(source[:HEAD])
-    return kind_of(head) is not None
+    """Return True for the bytes or the path of a picture's file."""
+    with open_source(source) as file:
+        return kind_of(file.read(HEAD)) is not None
 
 
 def _side(height: int, width: int, count: int, short: int) -> int | None:
@@ -78,11 +71,12 @@ def _side(height: int, width: int, count: int, short: int) -> int | None:
 
 
 def _from_array(source: Any) -> Frames:
-    x = source.detach().cpu() if isinstance(source, Tensor) else torch.from_numpy(source).permute(0, 3, 1, 2)
+    array = source.detach().cpu().permute(0, 2, 3, 1).numpy() if isinstance(source, Tensor) else source
+    x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)  # channels last in memory, as pictures are
     if x.dtype != torch.uint8:
-        raise bad("video/dtype", source, f"frames are uint8, not {x.dtype}")
+        raise bad("video/dtype", None, f"frames are uint8, not {x.dtype}")
     if x.shape[1] != 3 or 0 in x.shape[2:]:
-        raise bad("video/shape", source, "an array of frames is (T, H, W, 3), a tensor (T, 3, H, W)")
+        raise bad("video/shape", None, "an array of frames is (T, H, W, 3), a tensor (T, 3, H, W)")
     if len(x) == 0:
-        raise bad("video/empty", source, "no frames")
+        raise bad("video/empty", None, "no frames")
     return Frames(float(len(x)), lambda times: x[[min(int(t), len(x) - 1) for t in times]], 1.0)

@@ -12,10 +12,11 @@ from align.preprocess.base import Preprocess
 IMAGE = ("crop_scale", "crop_ratio", "flip", "max_pixels", "levels")
 AUDIO = ("augment", "limits", "dtype", "max_seconds")
 POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
+DEPTH = ("unit",)
 TEXT = ("context", "reduction", "trim")
 VIDEO = ("frames", "fps")
-FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *TEXT, *VIDEO))
-"""Arguments that training chooses for itself: augmentation, limits, lengths and the precision that workers ship."""
+FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *DEPTH, *TEXT, *VIDEO))
+"""Arguments that training chooses for itself: augmentation, limits, lengths, units, and the precision of rows."""
 
 
 def build_wanted(description: Mapping[str, Any]) -> Preprocess:

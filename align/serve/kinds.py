@@ -12,6 +12,8 @@ OPAQUE = "application/octet-stream"
 HEAD = 256  # bytes of a file that tell its format
 PNG_DEPTH = 24  # place of the bits of a channel in a PNG's header
 WAVE_FORMATS = (1, 3, 0xFFFE)  # integers, floats, either with more channels
+VIDEOS = {"mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mov": "video/quicktime"}
+"""Types of videos. Browsers play the sound of such a file too."""
 SOUND_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 
 
@@ -21,7 +23,7 @@ def media_type(suffix: str) -> str:
         return PICTURES.get(FORMATS_OF[suffix], OPAQUE)
     if suffix in WORDS.suffixes:
         return "text/plain; charset=utf-8"
-    return SOUNDS.get(suffix, OPAQUE)
+    return VIDEOS.get(suffix) or SOUNDS.get(suffix, OPAQUE)
 
 
 def shown_type(head: bytes, suffix: str) -> str | None:

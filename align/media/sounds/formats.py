@@ -1,9 +1,11 @@
-"""Formats of sound that are not read, by their first bytes, not by a file's name."""
+"""Formats of sound that libsndfile does not read, by their first bytes, not by a file's name."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
+
+from align.extras import pip_install
 
 MAGIC = {
     b"\x1a\x45\xdf\xa3": "Matroska or WebM",
@@ -30,8 +32,7 @@ MAGIC = {
 }
 
 CONVERTED = """
-    3gp aac ac3 aifc alac amr ape au avi awb caf dsf dts flv m4a m4b m4r mka mkv mov mp2 mp4 mpc oga opus
-    ra spx tak ts tta w64 weba webm wma wmv wv
+    ac3 aifc alac amr ape au awb caf dsf dts m4b m4r mp2 mpc oga opus ra spx tak tta w64 weba wma wv
 """
 SUFFIXES = frozenset(CONVERTED.split())
 """Suffixes of sound files that are converted before they are stored: ffmpeg reads them all."""
@@ -62,11 +63,12 @@ def foreign(head: bytes) -> str | None:
     return next((name for mark, name in MAGIC.items() if head.startswith(mark)), None)
 
 
-def advice(name: str) -> str:
-    """Return a sentence with the format of a file, and the programs that read it."""
+def advice(name: str, has_reader: bool = False) -> str:
+    """Return a sentence with the format of a file, and the programs that read it. has_reader: True where PyAV would."""
+    reader = f"{pip_install('video')} adds PyAV, which reads it" if has_reader else "torchcodec decodes it to an array"
     return (
         f"its content is {name}, which libsndfile does not read; `ffmpeg -i FILE out.flac` makes a file that is read, "
-        "torchcodec decodes it to an array"
+        f"{reader}"
     )
 
 

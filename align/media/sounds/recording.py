@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from align.media.reading import bad, open_source
+from align.media.sounds.contained import Wave, container_kind, decode, read_facts
 from align.media.sounds.length import cut, explain_failure, find_length
 from align.values import BadSample
 
@@ -22,7 +23,7 @@ RATES = (1000, 768_000)  # Hz that a header may state
 class Recording(NamedTuple):
     """Open recording. frames: samples of each channel. stated: True if a header states them, False if counted."""
 
-    sound: SoundFile
+    sound: SoundFile | Wave
     frames: int
     stated: bool
     source: Any
@@ -55,7 +56,7 @@ class Heading(NamedTuple):
     rate: int
     channels: int
     frames: int
-    format: str  # libsndfile's name
+    format: str  # libsndfile's name, or that of a container
     stated: bool
 
     @property
@@ -64,14 +65,24 @@ class Heading(NamedTuple):
 
 
 def heading(source: Any, max_seconds: float = float("inf")) -> Heading:
-    """Return rate, channels and length of a file or its bytes. Raises BadSample as ``recording``."""
+    """Return rate, channels and length of a file or its bytes. Raises BadSample as ``recording``.
+
+    The length of a container's sound (MP4, WebM) is as it is stated there, which may miss that of its samples by a few.
+    """
+    with open_source(source) as file:
+        kind = container_kind(file)
+    if kind is not None:
+        facts = read_facts(source, kind, max_seconds)
+        return Heading(facts.rate, facts.channels, round(facts.seconds * facts.rate), kind.name, facts.is_stated)
     with recording(source, max_seconds) as it:
         return Heading(it.rate, it.sound.channels, it.frames, it.sound.format, it.stated)
 
 
 @contextmanager
-def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
-    """Open an encoded file at its first sample, after its length is checked.
+def recording(source: Any, max_seconds: float, head_seconds: float | None = None) -> Iterator[Recording]:
+    """Open an encoded file at its first sample, after its length is checked. That of a container is decoded here.
+
+    head_seconds: seconds that will be read, or None for all. No more of a container's sound are decoded.
 
     Errors while it is open become BadSample: audio/empty, format, unreadable, truncated, corrupt, no-length, too-large,
     rate.
@@ -79,6 +90,12 @@ def recording(source: Any, max_seconds: float) -> Iterator[Recording]:
     import soundfile
 
     with open_source(source) as file:
+        kind = container_kind(file)
+        if kind is not None:
+            wave, is_stated = decode(source, kind, max_seconds, head_seconds)
+            check_rate(source, wave.samplerate)
+            yield Recording(wave, wave.frames, is_stated, source)
+            return
         given = find_length(file, max_seconds, source)
         try:
             given.file.seek(0)

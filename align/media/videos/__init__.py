@@ -1,1 +1,4 @@
-"""Files of moving pictures: opened, described, and read at stated times (extra `video`)."""
+"""Videos: opened, described, and read at stated times (extra ``video``).
+
+``reading`` opens a video. ``frames`` decodes forward and seeks, ``pixels`` makes frames upright RGB.
+"""
