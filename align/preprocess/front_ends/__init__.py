@@ -4,6 +4,7 @@ from align.preprocess.front_ends.base import ClipFrontEnd, FrontEnd
 from align.preprocess.front_ends.clap import Clap
 from align.preprocess.front_ends.clap_fusion import ClapFusion
 from align.preprocess.front_ends.kaldi import Kaldi
+from align.preprocess.front_ends.laion_clap import LaionClap, LaionClapFusion
 from align.preprocess.front_ends.log_mel import LogMel
 from align.preprocess.front_ends.wave import Wave
 from align.preprocess.front_ends.whisper import Whisper
@@ -15,6 +16,8 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
     "whisper": Whisper,
     "kaldi": Kaldi,
     "wave": Wave,
+    "laion-clap": LaionClap,
+    "laion-clap-fusion": LaionClapFusion,
 }
 
 __all__ = ["FRONT_ENDS", "ClipFrontEnd", "FrontEnd"]
