@@ -50,13 +50,16 @@ TEXT = (
     (r"^text_projection\.2\.", "text_projection.linear2."),
 )
 """Parts of published names -> ours, and transformers'."""
+COUNTED = ("text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids")
+"""Constants of transformers' text tower that RoBERTa's files do not have."""
 
 
 def load(source: str, towers: Sequence[str] = ()) -> JointModel:
     """Return audio and text towers with their projections, and the learned scale of sounds that ask for texts.
 
     source: a .pt as LAION published it, with or without fusion, of HTSAT-tiny or -base and RoBERTa. Its tokenizer is
-    not in it: ``TOKENIZER@FILE`` names a folder or a model on the hub that has it, FILE alone takes roberta-base's.
+    not in it: ``TOKENIZER@FILE`` names a folder or a model on the hub that has it. FILE alone takes the one in its
+    folder, and where there is none roberta-base's.
     ``hf-hub:owner/name/FILE.pt`` is a file on the hub. towers: without "text" among them no tokenizer is asked for,
     and no transformers. The second learned scale changes no ranking and is left out.
 
@@ -97,17 +100,22 @@ def make_audio(tensors: Mapping[str, Tensor], where: str) -> HTSAT:
     Raises ValueError for missing, unknown and odd tensors, and for constants other than the published ones.
     """
     encoder = HTSAT(**audio_sizes(tensors, where))
-    found = {k: x for k, x in tensors.items() if not k.startswith(("text_", *UNUSED)) and not is_constant(k)}
-    put_weights(encoder, _rename(found, AUDIO), where)
+    put_weights(encoder, rename_audio(tensors), where)
     check_constants(tensors, encoder, where)
     return encoder
+
+
+def rename_audio(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the audio branch and its projection under HTSAT's names."""
+    kept = {k: x for k, x in tensors.items() if not k.startswith(("text_", *UNUSED)) and not is_constant(k)}
+    return _rename(kept, AUDIO)
 
 
 def make_text(tensors: Mapping[str, Tensor], where: str) -> HFCaption:
     """Return the text encoder with its weights. Raises ValueError for missing, unknown and odd tensors."""
     encoder = HFCaption("roberta-base", config=text_sizes(tensors, where))
     names = [k for k in tensors if k.startswith(("text_branch.", "text_projection.")) and not is_constant(k)]
-    put_weights(encoder.model, _rename({k: tensors[k] for k in names}, TEXT), where)
+    put_weights(encoder.model, _rename({k: tensors[k] for k in names}, TEXT), where, skip=COUNTED)
     return encoder
 
 
@@ -124,11 +132,11 @@ def _rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> 
 def _find(source: str) -> tuple[str, Path, str]:
     """Return the source of the tokenizer, the file, and its name. Raises FileNotFoundError where there is no file."""
     before, at, after = source.partition("@")
-    alone = not at or Path(source).exists()
-    tokenizer, file = (TOKENIZER, source) if alone else (before or TOKENIZER, after)
+    tokenizer, file = ("", source) if not at or Path(source).exists() else (before, after)
     if not file.startswith(PREFIX):
-        return tokenizer, Path(file), file
+        beside = any((Path(file).parent / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+        return tokenizer or (str(Path(file).parent) if beside else TOKENIZER), Path(file), file
     parts = file.removeprefix(PREFIX).split("/")
     if len(parts) != 3:
         raise ValueError(f"{file} is no file on the hub, which has the form {PREFIX}owner/name/FILE.pt")
-    return tokenizer, hub_file("/".join(parts[:2]), parts[2]), file.removeprefix(PREFIX)
+    return tokenizer or TOKENIZER, hub_file("/".join(parts[:2]), parts[2]), file.removeprefix(PREFIX)
