@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,23 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def state(fusion: bool = False, seed: int = 0, name: str = "small") -> dict[str, Tensor]:
     """Return a whole state dict under published names, without the prefix of DistributedDataParallel."""
+    return dict(_state(fusion, seed, name))
+
+
+@cache
+def _state(fusion: bool, seed: int, name: str) -> dict[str, Tensor]:
     shapes = read_keys(GOLDEN / f"laion_clap-{name}{'-fusion' if fusion else ''}.keys")
     found = fill_published(shapes, seed)
     for key, shape in shapes.items():
         if key not in found:
             found[key] = _constant(key, shape)
     return found
+
+
+def write_flat(path: Path, fusion: bool = False) -> Path:
+    """Write the tensors alone, as others who repackage the files do."""
+    torch.save(state(fusion), path)
+    return path
 
 
 def _constant(key: str, shape: tuple[int, ...]) -> Tensor:

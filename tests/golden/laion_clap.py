@@ -12,6 +12,7 @@ and the spectrogram is shrunk without smoothing, as by the torchvision 0.13 of t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -65,6 +66,10 @@ def make_ids(seed: int) -> Tensor:
     for row, length in enumerate((4, 21, 77)):
         ids[row, length - 1], ids[row, length:] = 2, 1
     return ids
+
+
+def data_folder() -> Path:
+    return Path(os.environ["ALIGN_DATA"]) / "esc10"
 
 
 def read_recordings(folder: Path) -> list[np.ndarray]:
@@ -192,11 +197,9 @@ def write_published(state: dict[str, Tensor], path: Path) -> Path:
 
 def write_goldens(ref: SimpleNamespace, seed: int = 0) -> None:
     """Write the file of goldens: outputs, and a few values of the spectrograms."""
-    import os
-
     from safetensors.torch import save_file
 
-    recordings = read_recordings(Path(os.environ["ALIGN_DATA"]) / "esc10")
+    recordings = read_recordings(data_folder())
     kept: dict[str, Tensor] = {}
     for name, fusion in {"unfused": False, "fused": True}.items():
         model = make_reference(ref, fusion)
@@ -236,9 +239,11 @@ if __name__ == "__main__":
     if "--keys" in sys.argv:
         write_keys(reference)
     elif "--compare" in sys.argv or "--port" in sys.argv:
-        sys.path.insert(1, str(HERE))
         import laion_clap_compare
+        import laion_clap_port
 
-        laion_clap_compare.run(reference, port="--port" in sys.argv)
+        part = laion_clap_port if "--port" in sys.argv else laion_clap_compare
+        for fused in (False, True):
+            part.run(reference, read_recordings(data_folder()), fused)
     else:
         write_goldens(reference)

@@ -1,8 +1,7 @@
-"""Figures of ``laion_clap.py --compare`` and ``--port``: other seeds, other fills, and transformers' CLAP."""
+"""Figures of ``laion_clap.py --compare``: other seeds, and other fills of single tensors."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,16 +18,7 @@ from torch.nn.functional import normalize
 SEEDS = 1, 2, 3
 
 
-def run(ref: SimpleNamespace, port: bool) -> None:
-    recordings = golden.read_recordings(Path(os.environ["ALIGN_DATA"]) / "esc10")
-    for fusion in (False, True):
-        if port:
-            compare_port(ref, recordings, fusion)
-        else:
-            compare_seeds(ref, recordings, fusion)
-
-
-def compare_seeds(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> None:
+def run(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> None:
     name = "fused" if fusion else "unfused"
     model: Any = golden.make_reference(ref, fusion)
     ours: Any = None
@@ -90,7 +80,3 @@ def report(name: str, module: nn.Module, read: Any) -> None:
         x.copy_(kept)
     still = dict(sorted(moved.items(), key=lambda item: item[1])[:12])
     print(f"{name}: {len(moved)} tensors, least effects { ({k: f'{v:.1e}' for k, v in still.items()}) }", flush=True)
-
-
-def compare_port(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> None:
-    raise NotImplementedError
