@@ -9,6 +9,7 @@ from typing import NamedTuple
 import hf_models
 import hf_sounds
 import hf_tokenizers
+import laion_clap_file
 import open_clip_models
 import torch
 from fill import fill
@@ -36,6 +37,7 @@ def make_sources(root: Path) -> dict[str, Made]:
     }
     found = {layout: Made(str(folder), next(folder.glob("*.safetensors"))) for layout, folder in made.items()}
     file = _lite(root / "lite.pth")
+    found["laion-clap"] = _laion_clap(root / "laion")
     return found | {"efficientnet-lite": Made(str(file), file)}
 
 
@@ -65,6 +67,12 @@ def _timm(folder: Path) -> Path:
     save_for_hf(fill(timm.create_model("test_vit")), folder, safe_serialization=True)
     (folder / "pytorch_model.bin").unlink(missing_ok=True)
     return folder
+
+
+def _laion_clap(folder: Path) -> Made:
+    """Write a file of LAION's CLAP with its tokenizer beside it."""
+    file = laion_clap_file.write_flat(hf_tokenizers.roberta(folder) / "clap.pt")
+    return Made(str(file), file)
 
 
 def _lite(file: Path) -> Path:

@@ -20,8 +20,8 @@ from align.checkpoint.source import cached_folder
 from align.commands import main
 from align.published import LAYOUTS
 
-TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text"}
-FOLDERS = [layout for layout in LAYOUTS if layout != "efficientnet-lite"]
+TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "laion-clap"}
+FOLDERS = [layout for layout in LAYOUTS if layout not in ("efficientnet-lite", "laion-clap")]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def copied(sources, tmp_path):
         place = tmp_path / "source"
         if source.is_file():
             place.mkdir()
+            for beside in source.parent.glob("tokenizer*.json"):
+                shutil.copy(beside, place)
             return Path(shutil.copy(source, place)), place / weights.name
         shutil.copytree(source, place)
         return place, place / weights.name
@@ -136,7 +138,8 @@ def test_missing_and_unknown_names_and_other_shapes_are_listed(copied, refused, 
     source, weights = copied(layout)
     whole = read(weights)
     name = pick(whole)
-    end = ".".join(name.split(".")[-2:]) if layout not in ("efficientnet-lite", "ast") else "weight"  # renamed
+    renamed = layout in ("efficientnet-lite", "ast", "laion-clap")
+    end = "weight" if renamed else ".".join(name.split(".")[-2:])
     without = {k: x for k, x in whole.items() if k != name}
     for tensors in (without, whole | {f"{name}.odd": torch.ones(2)}, whole | {name: torch.ones(3, 5)}):
         write(tensors, weights)
@@ -158,7 +161,7 @@ def test_weights_that_mean_nothing(copied, refused, layout):
         assert f"holds quantised weights ({name} is {str(dtype)[6:]})" in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", ["open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av"])
+@pytest.mark.parametrize("layout", ["open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "laion-clap"])
 def test_a_temperature_that_is_none(copied, refused, layout):
     source, weights = copied(layout)
     whole = read(weights)
@@ -193,7 +196,7 @@ def test_pickles_run_no_code_and_hold_tensors_by_name(copied, refused, tmp_path,
     whole = read(weights)
     weights.unlink()
     legacy = "open_clip_pytorch_model.bin" if layout == "open_clip" else "pytorch_model.bin"
-    weights = weights if weights.suffix == ".pth" else source / legacy
+    weights = weights if weights.suffix in (".pth", ".pt") else source / legacy
     for content in (whole | {"code": Evil()}, [1, 2], {1: torch.ones(2)}, {"state_dict": {}}):
         torch.save(content, weights)
         assert f"{weights} " in refused(layout, source)
