@@ -207,6 +207,17 @@ def test_waves_become_16_bits_cut_towards_zero():
     assert torch.equal(quantise(x) * 32767, torch.tensor([32767.0, -32767, 0, 0, 1, 16383]))
 
 
+def test_training_draws_the_parts_and_masks_no_short_sound_into_a_long_one():
+    audio = Audio(preset="laion-clap-fusion")
+    short, _, long = (torch.from_numpy(x) for x in golden.make_waves(0))
+    rows = [audio.train(long, torch.Generator().manual_seed(i)) for i in range(2)]
+    assert torch.equal(rows[0][0], rows[1][0])
+    assert all((a != b).any() for a, b in zip(rows[0][1:], rows[1][1:], strict=True))
+    masked = audio.device(audio.collate([audio.train(short, torch.Generator())]), torch.Generator().manual_seed(0))
+    assert masked[:, 0].ne(audio.eval(short)[0]).any()
+    assert not masked[:, 1:].any()
+
+
 def test_a_short_row_is_not_fused_and_no_row_depends_on_another():
     torch.manual_seed(0)
     encoder = HTSAT(8, (1, 1), (2, 2), 16, 64, window=4, fusion=True).double().eval()

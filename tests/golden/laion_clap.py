@@ -1,8 +1,8 @@
-"""LAION's CLAP beside its own code: ``python tests/golden/laion_clap.py CHECKOUT [--compare | --port | --keys]``.
+"""LAION's CLAP beside its own code: ``python tests/golden/laion_clap.py CHECKOUT [OPTION]``.
 
 CHECKOUT: LAION-AI/CLAP at 1fd4c37, with torchlibrosa and librosa installed. Writes laion_clap.safetensors beside this
-file. --compare: other seeds and other fills of single tensors. --port: transformers' CLAP with the same weights.
---keys: the lists of tensors of the published files.
+file. --compare: other seeds and other fills of single tensors. --whole: the published sizes. --port: transformers'
+CLAP with the same weights. --keys: the lists of tensors of the published files.
 
 Constants are as the code makes them: Fourier matrices, mel bands, relative positions, masks. The statistics of the
 first normalisation are moved to those of decibels (mean -30, variance 300 and more).
@@ -147,10 +147,12 @@ def set_weights(model: nn.Module, seed: int) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def hear(ref: SimpleNamespace, model: Any, waves: list[np.ndarray], fusion: bool) -> tuple[Tensor, list[Tensor]]:
+def hear(
+    ref: SimpleNamespace, model: Any, waves: list[np.ndarray], fusion: bool, smooth: bool = False
+) -> tuple[Tensor, list[Tensor]]:
     """Return (n, DIM) unit vectors of waves at 48 kHz, each alone, by LAION's ``get_audio_embedding_from_data``.
 
-    Also its spectrograms, (1 or 4, frames, bands) each.
+    Also its spectrograms, (1 or 4, frames, bands) each. smooth: as torchvision shrinks since 0.17.
     """
     from torchvision.transforms import Resize
 
@@ -159,7 +161,7 @@ def hear(ref: SimpleNamespace, model: Any, waves: list[np.ndarray], fusion: bool
     with (
         patch("numpy.random.integers", lambda low, high: (high - low) // 2, create=True),
         patch("numpy.random.choice", lambda places: places[len(places) // 2]),
-        patch("torchvision.transforms.Resize", lambda size: Resize(size, antialias=False)),
+        patch("torchvision.transforms.Resize", lambda size: Resize(size, antialias=smooth)),
         torch.no_grad(),
     ):
         for wave in waves:
@@ -218,19 +220,12 @@ def write_keys(ref: SimpleNamespace) -> None:
     """Write the lists of tensors of the published files, and of the small configuration."""
     from keys import condense
 
-    for name, fusion in (
-        ("tiny", False),
-        ("tiny-fusion", True),
-        ("base", False),
-        ("small", False),
-        ("small-fusion", True),
-    ):
-        model = make_reference(ref, fusion, name.partition("-")[0])
+    for name in ("tiny", "tiny-fusion", "base", "small", "small-fusion"):
+        size, _, fusion = name.partition("-")
+        model = make_reference(ref, bool(fusion), size)
         shapes = {k: tuple(x.shape) for k, x in model.state_dict().items()}
-        shapes["text_branch.embeddings.position_ids"] = (
-            1,
-            shapes["text_branch.embeddings.position_embeddings.weight"][0],
-        )
+        table = shapes["text_branch.embeddings.position_embeddings.weight"]
+        shapes["text_branch.embeddings.position_ids"] = (1, table[0])
         (HERE / f"laion_clap-{name}.keys").write_text(condense(shapes))
 
 
@@ -238,12 +233,12 @@ if __name__ == "__main__":
     reference = import_reference(Path(sys.argv[1]))
     if "--keys" in sys.argv:
         write_keys(reference)
-    elif "--compare" in sys.argv or "--port" in sys.argv:
-        import laion_clap_compare
+    elif kind := [x for x in sys.argv if x in ("--compare", "--whole", "--port")]:
+        import laion_clap_compare as compare
         import laion_clap_port
 
-        part = laion_clap_port if "--port" in sys.argv else laion_clap_compare
+        run = {"--compare": compare.run, "--whole": compare.run_whole, "--port": laion_clap_port.run}[kind[0]]
         for fused in (False, True):
-            part.run(reference, read_recordings(data_folder()), fused)
+            run(reference, read_recordings(data_folder()), fused)
     else:
         write_goldens(reference)

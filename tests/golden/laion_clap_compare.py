@@ -1,4 +1,4 @@
-"""Figures of ``laion_clap.py --compare``: other seeds, and other fills of single tensors."""
+"""Figures of ``laion_clap.py --compare`` and ``--whole``: other seeds, other fills, and the published sizes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SEEDS = 1, 2, 3
 
 
 def run(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> None:
+    """Print the worst differences of the small configuration by three seeds, and its tensors of the least effect."""
     name = "fused" if fusion else "unfused"
     model: Any = golden.make_reference(ref, fusion)
     ours: Any = None
@@ -35,6 +36,18 @@ def run(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> Non
     report(name, ours.towers["audio"].encoder, lambda: ours.towers["audio"].encoder(rows).pooled)
     if not fusion:
         report("texts", ours.towers["text"].encoder, lambda: read(ours, golden.make_ids(3)))
+
+
+def run_whole(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> None:
+    """Print the worst differences in the sizes of the published files."""
+    for size in ("tiny",) if fusion else ("tiny", "base"):
+        model: Any = golden.make_reference(ref, fusion, size)
+        ours = import_(golden.set_weights(model, 1))
+        theirs, _ = golden.hear(ref, model, recordings, fusion)
+        name = f"HTSAT-{size}{', fused' if fusion else ''}"
+        print(f"{name} recordings: {proof.measure(embed(ours, recordings), theirs)}", flush=True)
+        ids = golden.make_ids(1)
+        print(f"{name} texts: {proof.measure(read(ours, ids), golden.read(model, ids))}", flush=True)
 
 
 def import_(state: dict[str, Tensor]) -> Any:

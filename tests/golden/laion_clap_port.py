@@ -43,6 +43,9 @@ def run(ref: SimpleNamespace, recordings: list[np.ndarray], fusion: bool) -> Non
     say(f"{name}: the model, on LAION's spectrograms and marks", embed(port, mels, longer), theirs)
     if fusion:
         say(f"{name}: the model, every sound marked", embed(port, mels, [True] * len(waves)), theirs)
+        say(
+            f"{name}: LAION's code with the torchvision of today", golden.hear(ref, model, waves, True, True)[0], theirs
+        )
     quantised = [ref.data.int16_to_float32(ref.data.float32_to_int16(x)) for x in waves]
     for label, sounds, options, kind in (
         ("its processor, 50 Hz, 16 bits", quantised, {"frequency_min": 50}, truncation),
