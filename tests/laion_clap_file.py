@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from golden.laion_clap import fill_published
+from golden.laion_clap import SEED, fill_published
 from keys import read_keys
 from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def state(fusion: bool = False, seed: int = 0, name: str = "small") -> dict[str, Tensor]:
+def state(fusion: bool = False, seed: int = SEED, name: str = "small") -> dict[str, Tensor]:
     """Return a whole state dict under published names, without the prefix of DistributedDataParallel."""
     return dict(_state(fusion, seed, name))
 

@@ -29,6 +29,7 @@ sys.path.insert(1, str(HERE.parent))
 from fill import fill_named  # noqa: E402
 
 RATE, WORDS, DIM = 48000, 600, 16
+SEED = 3  # of the file; with 0 the fusion's two channels over all places are dead
 TINY = {"embed_dim": 8, "depths": [2, 1, 1, 2], "num_heads": [1, 2, 2, 4]}
 TEXT = {"vocab_size": WORDS, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
 TEXT |= {"intermediate_size": 96, "max_position_embeddings": 90, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
@@ -197,7 +198,7 @@ def write_published(state: dict[str, Tensor], path: Path) -> Path:
     return path
 
 
-def write_goldens(ref: SimpleNamespace, seed: int = 0) -> None:
+def write_goldens(ref: SimpleNamespace, seed: int = SEED) -> None:
     """Write the file of goldens: outputs, and a few values of the spectrograms."""
     from safetensors.torch import save_file
 
