@@ -47,8 +47,8 @@ def import_(
         layout, source, out = named, rest, source
     if Path(out).exists() and not (Path(out) / "model.json").is_file():
         raise Refused(f"{out} is there and is no model folder; name a new one")
-    if beside := _list_beside(Path(out)):
-        raise Refused(f"{out} holds {beside[0]} beside a model, which would be lost; name a new folder")
+    if strangers := _list_beside(Path(out)):
+        raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
     model = import_published(layout, source, out, beside=_split(beside), towers=_split(towers))
     if json:
         from align.files import json_text
