@@ -9,6 +9,7 @@ from typing import NamedTuple
 import hf_models
 import hf_sounds
 import hf_tokenizers
+import laion_clap_file
 import open_clip_models
 import point_towers
 import torch
@@ -50,6 +51,7 @@ def make_sources(root: Path) -> dict[str, Made]:
         files[layout] = root / f"{layout}.pt"
         torch.save(point_towers.fill_tower(sizes), files[layout])
     found |= {layout: Made(str(file), file) for layout, file in files.items()}
+    found["laion-clap"] = _laion_clap(root / "laion")
     return found | _make_ebind(root / "parts", made["open_clip"])
 
 
@@ -95,6 +97,12 @@ def _timm(folder: Path) -> Path:
     save_for_hf(fill(timm.create_model("test_vit")), folder, safe_serialization=True)
     (folder / "pytorch_model.bin").unlink(missing_ok=True)
     return folder
+
+
+def _laion_clap(folder: Path) -> Made:
+    """Write a file of LAION's CLAP with its tokenizer beside it."""
+    file = laion_clap_file.write_flat(hf_tokenizers.roberta(folder) / "clap.pt")
+    return Made(str(file), file)
 
 
 def _lite(file: Path) -> Path:

@@ -11,6 +11,7 @@ from torch import nn
 from align import Tower, encoders
 from align.checkpoint.describe import build, describe
 from align.encoders import (
+    HTSAT,
     HFAudio,
     HFCaption,
     HFImage,
@@ -193,6 +194,11 @@ cases = {
     "HFAudio-whisper": hf_audio("whisper"),
     "HFAudio-ast": hf_audio("ast"),
     "HFAudio-pe": hf_audio("pe"),
+    "HTSAT": (lambda: HTSAT(8, (2, 1), (2, 2), 16, 64, window=4), sounds),
+    "HTSAT-fusion": (
+        lambda: HTSAT(8, (1, 1), (2, 2), 16, 64, window=4, fusion=True, projection=12),
+        lambda n: torch.randn(n, 4, 16, 37, dtype=torch.float64),
+    ),
     "TorchaudioWaves": (lambda: TorchaudioWaves("WAV2VEC2_BASE", config={**wav2vec, **base}), waves),
     "TorchaudioWaves-large": (lambda: TorchaudioWaves("HUBERT_LARGE", layer=1, config={**wav2vec, **large}), waves),
     "TorchaudioWaves-wavlm": (lambda: TorchaudioWaves("WAVLM_BASE", config={**wav2vec, **base, **wavlm}), waves),

@@ -20,7 +20,7 @@ from align.checkpoint.source import cached_folder
 from align.commands import main
 from align.published import LAYOUTS
 
-TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text"}
+TOKENS = {"open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "laion-clap"}
 NAMELESS = {"openshape", "ulip2", "uni3d"}  # their encoders name no file
 FILES = {"efficientnet-lite", "imagebind", "laion-clap"} | NAMELESS
 FOLDERS = [layout for layout in LAYOUTS if layout not in FILES]
@@ -85,6 +85,8 @@ def copied(sources, tmp_path):
         place = tmp_path / "source"
         if source.is_file():
             place.mkdir()
+            for beside in source.parent.glob("tokenizer*.json"):
+                shutil.copy(beside, place)
             return Path(shutil.copy(source, place)), place / weights.name
         shutil.copytree(source, place)
         return place, place / weights.name
@@ -144,7 +146,8 @@ def test_missing_and_unknown_names_and_other_shapes_are_listed(copied, refused, 
     source, weights = copied(layout)
     whole = read(weights)
     name = pick(whole)
-    end = ".".join(name.split(".")[-2:]) if layout not in ("efficientnet-lite", "ast") else "weight"  # renamed
+    renamed = layout in ("efficientnet-lite", "ast", "laion-clap")
+    end = "weight" if renamed else ".".join(name.split(".")[-2:])
     without = {k: x for k, x in whole.items() if k != name}
     for tensors in (without, whole | {f"{name}.odd": torch.ones(2)}, whole | {name: torch.ones(3, 5)}):
         write(tensors, weights)
@@ -166,7 +169,7 @@ def test_weights_that_mean_nothing(copied, refused, layout):
         assert f"holds quantised weights ({name} is {str(dtype)[6:]})" in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", ["open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "ulip2"])
+@pytest.mark.parametrize("layout", ["open_clip", "clip-hf", "siglip-hf", "clap-hf", "pe-av", "laion-clap", "ulip2"])
 def test_a_temperature_that_is_none(copied, refused, layout):
     source, weights = copied(layout)
     whole = read(weights)

@@ -19,7 +19,9 @@ from align.preprocess.front_ends import FRONT_ENDS, ClipFrontEnd
 from align.preprocess.spectrogram import spec_augment
 from align.values import Values
 
-FrontEndName = Literal["log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wave", "imagebind"]
+FrontEndName = Literal[
+    "log-mel", "clap", "clap-fusion", "whisper", "kaldi", "wave", "imagebind", "laion-clap", "laion-clap-fusion"
+]
 
 
 class Audio(Preprocess):
@@ -38,7 +40,7 @@ class Audio(Preprocess):
         limits: recordings that are refused.
         dtype: of the waves that a worker ships. Without a preset int16.
         preset: a published processor, which fills the arguments that are left out: clap, clap-fusion, whisper, ast,
-            pe-av, imagebind-audio, or wave for torchaudio's bundles.
+            pe-av, imagebind-audio, laion-clap, laion-clap-fusion, or wave for torchaudio's bundles.
         front_end: the way from waves to the encoder's input, of `align.preprocess.front_ends`. Without a preset
             log-mel.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-CLAP = {
+CLAP: dict[str, Any] = {
     "sample_rate": 48000,
     "seconds": 10.0,
     "dtype": "float32",
@@ -21,6 +21,7 @@ CLAP = {
     },
     "window": {"place": "center", "pad": "repeat-pad"},
 }
+LAION_CLAP = {**CLAP, "spectrogram": {**CLAP["spectrogram"], "f_min": 50.0}}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clap": {"front_end": "clap", **CLAP},  # ClapFeatureExtractor, truncation "rand_trunc"
@@ -92,6 +93,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "spectrogram": {"hop": 1600},
         "window": {"place": "head", "pad": "zero"},
     },
+    "laion-clap": {"front_end": "laion-clap", **LAION_CLAP},  # get_audio_features, data_truncating "rand_trunc"
+    "laion-clap-fusion": {"front_end": "laion-clap-fusion", **LAION_CLAP},  # the same, "fusion"
 }
 DEFAULTS = {"front_end": "log-mel", "sample_rate": 16000, "seconds": 5.0, "dtype": "int16"}
 

@@ -37,12 +37,13 @@ LAYOUTS: dict[str, str] = {  # layout -> its module here
     "uni3d": "uni3d",
     "ebind": "ebind",
 }
-TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "whisper", "ast", "laion-clap"})
-"""Layouts that need the extra `hf`."""
-
+TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text", "whisper", "ast"})
+"""Layouts that need the extra `hf`. laion-clap needs it for its texts alone."""
 
 TAKES_OTHERS = frozenset({"ebind"})
 """Layouts that are parts of other published models: their ``load`` takes these, as LAYOUT:SOURCE -> JointModel."""
+TAKES_TOWERS = frozenset({"laion-clap"})
+"""Layouts whose ``load`` is told the modalities to keep, so that it asks for nothing that only the others need."""
 
 
 def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towers: Sequence[str] = ()) -> JointModel:
@@ -64,9 +65,8 @@ def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towe
     source = expand_home(source)
     others = {name: _load_beside(name) for name in beside}
     try:
-        model = (
-            _module(layout).load(source, others) if layout in TAKES_OTHERS else _module(layout).load(source)
-        ).eval()
+        more = [others] if layout in TAKES_OTHERS else [towers] if layout in TAKES_TOWERS else []
+        model: JointModel = _module(layout).load(source, *more).eval()
     except (ValueError, OSError):
         _check_local(layout, source)
         raise

@@ -5,6 +5,7 @@ from align.preprocess.front_ends.clap import Clap
 from align.preprocess.front_ends.clap_fusion import ClapFusion
 from align.preprocess.front_ends.imagebind import ImageBindAudio
 from align.preprocess.front_ends.kaldi import Kaldi
+from align.preprocess.front_ends.laion_clap import LaionClap, LaionClapFusion
 from align.preprocess.front_ends.log_mel import LogMel
 from align.preprocess.front_ends.wave import Wave
 from align.preprocess.front_ends.whisper import Whisper
@@ -17,6 +18,8 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
     "kaldi": Kaldi,
     "wave": Wave,
     "imagebind": ImageBindAudio,
+    "laion-clap": LaionClap,
+    "laion-clap-fusion": LaionClapFusion,
 }
 
 __all__ = ["FRONT_ENDS", "ClipFrontEnd", "FrontEnd"]
