@@ -141,7 +141,7 @@ def test_few_frames_repeat_and_one_is_enough():
 def test_bad_sources_say_so(tmp_path, clip):
     video = Video(2, **SMALL)
     for source in (b"", b"no video at all", clip[: len(clip) // 3]):
-        with pytest.raises(BadSample, match="^video/"):
+        with pytest.raises(BadSample, match=r"^video/"):
             video.row(source)
     with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.mp4"):
         video.row(tmp_path / "gone.mp4")

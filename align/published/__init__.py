@@ -6,7 +6,7 @@ and ``fits(keys) -> bool``, which tells whether names of tensors look like this 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -42,8 +42,8 @@ TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text",
 
 TAKES_OTHERS = frozenset({"ebind"})
 """Layouts that are parts of other published models: their ``load`` takes these, as LAYOUT:SOURCE -> JointModel."""
-TAKES_TOWERS = frozenset({"laion-clap"})
-"""Layouts whose ``load`` is told the modalities to keep, so that it asks for nothing that only the others need."""
+TAKES_TOWERS = frozenset({"imagebind", "laion-clap"})
+"""Layouts whose ``load`` is told the modalities to keep, so that it reads and asks for nothing that only the others need."""
 
 
 def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towers: Sequence[str] = ()) -> JointModel:
@@ -63,7 +63,8 @@ def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towe
     if layout in TRANSFORMERS:
         library()  # its absence is said before weights are downloaded
     source = expand_home(source)
-    others = {name: _load_beside(name) for name in beside}
+    parts: Mapping[str, Sequence[str]] = _module(layout).PARTS if layout in TAKES_OTHERS else {}
+    others = {name: _load_beside(name, parts) for name in beside}
     try:
         more = [others] if layout in TAKES_OTHERS else [towers] if layout in TAKES_TOWERS else []
         model: JointModel = _module(layout).load(source, *more).eval()
@@ -77,11 +78,12 @@ def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towe
     return keep_towers(model, towers) if towers else model
 
 
-def _load_beside(name: str) -> JointModel:
+def _load_beside(name: str, parts: Mapping[str, Sequence[str]]) -> JointModel:
+    """Return the model of LAYOUT:SOURCE. parts: layout -> the modalities of it that are read, where not all are."""
     layout, colon, source = name.partition(":")
     if not colon:
         raise ValueError(f"beside {name!r}: a published model is LAYOUT:SOURCE")
-    return load_published(layout, source)
+    return load_published(layout, source, towers=parts.get(layout, ()))
 
 
 def nearest_layout(layout: str) -> str:

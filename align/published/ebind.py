@@ -24,6 +24,8 @@ NEEDED = {
     "points": "uni3d:modelzoo/uni3d-g-no-lvis/model.pt",
 }
 """Tower -> the published model that it comes from."""
+PARTS = {"imagebind": ("audio",)}
+"""Layout -> the towers that are read of it."""
 HEADS = ("audio", "points")
 LAYERS = {"net.0": "project.0", "net.2": "project.3"}
 """Published layers of a head -> ours."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from align.published import check_layout
 from align.values import TermInfo
 
 
-def load(source: str) -> JointModel:
+def load(source: str, keep: Sequence[str] = ()) -> JointModel:
     """Return the towers that a file has: image (and video, which shares its encoder), text, audio, depth, thermal, imu.
 
-    source: a file with the names of imagebind_huge.pth. Vectors are not normalised: that of a sound or a video is the
+    source: a file with the names of imagebind_huge.pth. keep: the modalities to read, all where there is none. Vectors are not normalised: that of a sound or a video is the
     mean of its clips' unit vectors, as published. The published vectors are ``encoder.scale`` times as long. Their
     product is the score of each two modalities, so each two have a term with the product of their scales.
 
@@ -33,6 +33,8 @@ def load(source: str) -> JointModel:
     unknown = [key for key in keys if not any(names.holds(key) for names in NAMES.values())]
     if unknown:
         raise ValueError(f"{source} does not fit the model: {len(unknown)} unknown: {listing(unknown)}")
+    if known := {"image" if name == "video" else name for name in keep} & set(modalities):
+        modalities = [modality for modality in modalities if modality in known]
     towers = {modality: Tower(encoder=ImageBind(modality, pretrained=source), head=Identity) for modality in modalities}
     scales = {modality: tower.encoder.scale for modality, tower in towers.items()}
     share = {}
