@@ -258,7 +258,7 @@ def test_suffixes_that_are_not_read_are_named(tmp_path, capsys):
     assert main(["shards", "build", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "left out: 4" in out
-    assert "suffixes that are not read: none 1, .wma 2, .md 1" in out
+    assert "suffixes that are not read: none 1, .md 1, .wma 2" in out
     assert f"convert it: `ffmpeg -i {tmp_path}/in/a.WMA {tmp_path}/in/a.flac`" in out
 
 
