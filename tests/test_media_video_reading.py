@@ -111,25 +111,41 @@ def test_a_seek_saves_frames_and_none_is_made_for_a_near_time(monkeypatch):
         assert 119 <= len(decoded) <= 125
 
 
-def test_a_broken_index_falls_back_to_the_start(monkeypatch):
-    data = write_video("mp4", "libx264", frames=60)
+class Container:
+    """A container whose seek is another function of (container, place)."""
+
+    def __init__(self, inner, seek):
+        self.inner, self._seek = inner, seek
+
+    def seek(self, place, stream):
+        self._seek(self.inner, place, stream)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def fails(inner, place, stream):
+    raise av.error.InvalidDataError(1, "index")
+
+
+def too_far(inner, place, stream):
+    """Arrive two seconds behind the place, as by an index of another clock."""
+    inner.seek(place + round(2 / stream.time_base), stream=stream)
+
+
+def not_at_a_key_frame(inner, place, stream):
+    """Arrive at the first frame behind the place, as by an index that marks every frame."""
+    inner.seek(place, stream=stream, any_frame=True)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("seek", [fails, too_far, not_at_a_key_frame])
+def test_a_broken_index_falls_back_to_the_start(seek, codec):
+    data = write_video("mp4", codec, frames=60, gop=60)
     _, pixels = plain(data)
-
-    def lost(self, *args, **kwargs):
-        raise av.error.InvalidDataError(1, "index")
-
     with open_video(data) as video:
-        opened = video.opened
-
-        class NoSeek:
-            def __init__(self, inner):
-                self.inner = inner
-
-            def __getattr__(self, name):
-                return lost if name == "seek" else getattr(self.inner, name)
-
-        opened.container = NoSeek(opened.container)
-        assert np.array_equal(video.at([5.5, 0.2])[[1, 0]], pixels[[2, 55]])
+        video.opened.container = Container(video.opened.container, seek)
+        assert np.array_equal(video.at([4.5, 0.2])[[1, 0]], pixels[[2, 45]])
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, -90])
