@@ -141,7 +141,7 @@ def test_few_frames_repeat_and_one_is_enough():
 def test_bad_sources_say_so(tmp_path, clip):
     video = Video(2, **SMALL)
     for source in (b"", b"no video at all", clip[: len(clip) // 3]):
-        with pytest.raises(BadSample, match="^video/"):
+        with pytest.raises(BadSample, match=r"^video/"):
             video.row(source)
     with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.mp4"):
         video.row(tmp_path / "gone.mp4")
@@ -168,9 +168,8 @@ def test_the_contract(clip):
     assert empty["mask"].shape == (0, 3)
     assert video.device(empty)["values"].shape == (0, 3, 3, 24, 24)
     for name, joined in all_three.items():
-        assert torch.equal(
-            torch.cat([video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]), joined
-        )
+        parts = [video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]
+        assert torch.equal(torch.cat(parts), joined)
     with pytest.raises(ValueError, match=r"row 0 has shape \(4, 3, 24, 24\)"):
         video.collate([torch.zeros(4, 3, 24, 24, dtype=torch.uint8)])
     said = json.loads(json.dumps(describe(video)))
