@@ -22,8 +22,8 @@ class Look(NamedTuple):
     """A file on the page.
 
     element: as of ``Face``, "video" for a picture that moves, or "nothing". source: the address that a picture or a
-    player loads. still, data: addresses of its drawing and of the face that a script draws. original: the address of the stored bytes. up: the axis of a
-    cloud that stands upright.
+    player loads. still, data: addresses of its drawing and of the face that a script draws. original: the address of
+    the stored bytes. up: the axis of a cloud that stands upright.
     """
 
     modality: str
