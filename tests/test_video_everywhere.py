@@ -294,7 +294,7 @@ def test_a_published_image_tower_reads_videos(published, tmp_path, pool):
 
 def test_videos_are_refused_where_they_would_mean_nothing(published):
     twice = with_videos(published)
-    words = JointModel({"text": published.towers["text"]}, D)
+    words = JointModel({"text": Tower(Bytes(12), Named(), Linear)}, D)
     headed = JointModel({"image": Tower(Image(size=8), Colour(), Linear)}, D)
     grey = JointModel({"image": Tower(Image(size=8, channels=1), Colour(), Identity)}, D)
     for model, says in (
