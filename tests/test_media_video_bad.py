@@ -8,6 +8,7 @@ import resource
 import struct
 import sys
 import time
+from contextlib import suppress
 
 import av
 import numpy as np

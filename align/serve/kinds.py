@@ -6,6 +6,7 @@ from align.media.picture import FORMATS_OF
 from align.media.picture import SHOWN as PICTURES
 from align.media.pictures.formats import kind_of
 from align.media.sound import SHOWN as SOUNDS
+from align.media.video import SHOWN as VIDEOS
 from align.media.video import VIDEO
 from align.media.words import WORDS
 
@@ -13,8 +14,6 @@ OPAQUE = "application/octet-stream"
 HEAD = 256  # bytes of a file that tell its format
 PNG_DEPTH = 24  # place of the bits of a channel in a PNG's header
 WAVE_FORMATS = (1, 3, 0xFFFE)  # integers, floats, either with more channels
-VIDEOS = {"mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mov": "video/quicktime"}
-"""Types of videos. Browsers play the sound of such a file too."""
 EBML = b"\x1a\x45\xdf\xa3"
 SOUND_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 
