@@ -8,7 +8,6 @@ from typing import Literal, final
 from align.commands.errors import Refused, nearest
 from align.commands.pairs import pairs
 
-
 NAMED = ("text", "image", "video", "audio", "points")
 """Modalities with options of their own."""
 
