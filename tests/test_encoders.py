@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from align import Tower, encoders
+from align.checkpoint.describe import build, describe
 from align.encoders import (
     HFAudio,
     HFCaption,
@@ -27,6 +28,7 @@ from align.encoders import (
     TorchaudioWaves,
     TransformerText,
     Vector,
+    VideoFrames,
 )
 from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
@@ -37,6 +39,10 @@ pytestmark = pytest.mark.usefixtures("tiny_clip")
 
 def images(n, size=32):
     return torch.randn(n, 3, size, size, dtype=torch.float64)
+
+
+def videos(n, frames=3):
+    return torch.randn(n, frames, 3, 32, 32, dtype=torch.float64)
 
 
 def texts(n, context=12):
@@ -159,6 +165,10 @@ def masked(ids):
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
+def small_cnn():
+    return ImageCNN(width=24, widths=(8, 16), stem=2)
+
+
 cases = {
     "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
     "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
@@ -193,6 +203,11 @@ cases = {
     "Series-conv": (lambda: Series(3, 37, width=16, depth=1, heads=2, patch=4, stem="conv"), signals),
     "Vector": (lambda: Vector(5, width=16, hidden=16, embed={1: 4}, embed_width=4, waves=3), table),
     "Vector-plain": (lambda: Vector(5, width=16, hidden=16, depth=2), table),
+    "VideoFrames": (lambda: VideoFrames(small_cnn()), videos),
+    "VideoFrames-unit": (lambda: VideoFrames(TimmImage("test_vit", size=32), "unit-mean"), videos),
+    "VideoFrames-attention": (lambda: VideoFrames(small_cnn(), "attention"), videos),
+    "VideoFrames-times": (lambda: VideoFrames(small_cnn(), "times", frames=4, depth=1, heads=2), videos),
+    "VideoFrames-picture": (lambda: VideoFrames(small_cnn(), "times", frames=4, depth=1, heads=2), images),
     "Precomputed": (lambda: Precomputed(7), lambda n: torch.randn(n, 7, dtype=torch.float64)),
     "Precomputed-tokens": (lambda: Precomputed(7), lambda n: torch.randn(n, 3, 7, dtype=torch.float64)),
 }
@@ -274,8 +289,10 @@ def test_every_parameter_reaches_the_pooled_features(case):
 @every
 def test_arguments_are_kept_under_their_names(case):
     encoder = case[0]()
-    kept = {name: getattr(encoder, name) for name in inspect.signature(type(encoder)).parameters}
-    again = type(encoder)(**json.loads(json.dumps(kept)))  # what a checkpoint writes builds the same encoder
+    names = inspect.signature(type(encoder)).parameters
+    kept = {name: x if not isinstance(x := getattr(encoder, name), nn.Module) else describe(x) for name in names}
+    said = json.loads(json.dumps(kept))  # what a checkpoint writes builds the same encoder
+    again = type(encoder)(**{k: build(x) if isinstance(x, dict) and "class_path" in x else x for k, x in said.items()})
     shapes = {name: x.shape for name, x in encoder.state_dict().items()}
     assert {name: x.shape for name, x in again.state_dict().items()} == shapes
     assert not any(

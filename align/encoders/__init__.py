@@ -57,7 +57,7 @@ FLOORS = (
     ("base", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
     ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
-    ("hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
+    ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
         "hf_audio",
         "hf_caption",

@@ -22,6 +22,8 @@ class Encoder(nn.Module, ABC):
     width: int
     origin: Origin | None = None
     """The published weights that the encoder started from, None where it has none."""
+    videos: bool = False
+    """True for an encoder that reads the frames and the mask of ``align.preprocess.Video``."""
 
     def wants(self) -> dict[str, Any] | None:
         """Return class_path and init_args of the preprocess that the weights were trained with, None for any."""

@@ -18,7 +18,7 @@ from align.values import Features, Origin, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
-_AT_MOST = ("vocabulary", "context")
+_AT_MOST = ("vocabulary", "context", "frames")
 """Attributes of a preprocess that may not pass an encoder's ``NAME_limit``, where it states one."""
 
 
@@ -153,6 +153,9 @@ def _say(module: Any) -> str:
 
 
 def _agree(preprocess: Any, encoder: Any) -> None:
+    if getattr(preprocess, "videos", False) and not getattr(encoder, "videos", True):
+        kind = type(encoder).__name__
+        raise ValueError(f"{type(preprocess).__name__} gives frames, {kind} reads none; VideoFrames(image={kind}) does")
     for name in _AGREE:
         gives, takes = getattr(preprocess, name, None), getattr(encoder, name, None)
         if gives is None or takes is None:

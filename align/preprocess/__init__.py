@@ -13,10 +13,10 @@ from align.preprocess.video import Video
 __all__ = ["Array", "Audio", "Bytes", "HFTokens", "Image", "Points", "Preprocess", "Signal", "Tokens", "Video"]
 
 FLOORS = (
-    ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard"),
+    ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
     ("audio_groups", "image_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
-    ("array", "audio", "image", "points", "signals"),
+    ("array", "audio", "image", "points", "signals", "video_source"),
     ("video",),
 )
 """Floors of this room, the lowest first."""

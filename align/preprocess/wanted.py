@@ -13,7 +13,8 @@ IMAGE = ("crop_scale", "crop_ratio", "flip", "max_pixels", "levels")
 AUDIO = ("augment", "limits", "dtype", "max_seconds")
 POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
 TEXT = ("context", "reduction", "trim")
-FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *TEXT))
+VIDEO = ("frames", "fps")
+FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *TEXT, *VIDEO))
 """Arguments that training chooses for itself: augmentation, limits, lengths and the precision that workers ship."""
 
 
@@ -24,8 +25,13 @@ def build_wanted(description: Mapping[str, Any]) -> Preprocess:
 
 
 def differences(preprocess: Preprocess, description: Mapping[str, Any]) -> list[str]:
-    """Return a phrase for each setting in which a preprocess is not the one that an encoder wants."""
-    wanted = build_wanted(description)
+    """Return a phrase for each setting in which a preprocess is not the one that an encoder wants.
+
+    An encoder of videos reads pictures too, so those of an ``Image`` are compared with the frames that it wants.
+    """
+    wanted: Any = build_wanted(description)
+    if type(getattr(wanted, "picture", None)) is type(preprocess):
+        wanted = wanted.picture
     if type(preprocess) is not type(wanted):
         return [f"{type(preprocess).__name__} instead of {type(wanted).__name__}"]
     parameters = inspect.signature(type(wanted)).parameters.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from align.model import JointModel
+from align.model import JointModel, Tower
 from align.values import TermInfo
 
 
@@ -25,6 +25,7 @@ def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
         towers |= dict(other.towers.items())
         share |= other.share or {}
         terms += other.terms
+    _hold_encoders(towers)
     joined = JointModel(towers, model.dim, share or None, model.normalize)
     joined.terms = terms
     return joined.eval()
@@ -40,9 +41,7 @@ def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
             raise ValueError(f"no tower {name!r}; the towers are {', '.join(model.modalities)}")
     share = {b: lender for b, lender in (model.share or {}).items() if b in names and lender in names}
     towers = {name: model.towers[name] for name in model.modalities if name in names}
-    for name, tower in towers.items():
-        if name not in share:
-            tower.encoder = tower.encoder  # its own from now on, where it was borrowed
+    _hold_encoders(towers)
     kept = JointModel(towers, model.dim, share or None, model.normalize)
     kept.terms = terms_between(model, names)
     return kept.eval()
@@ -51,3 +50,9 @@ def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
 def terms_between(model: JointModel, names: Collection[str]) -> list[TermInfo]:
     """Return the trained terms of a model whose modalities are all among the names."""
     return [term for term in model.terms if set(term.modalities) <= set(names)]
+
+
+def _hold_encoders(towers: Mapping[str, Tower]) -> None:
+    """Give each tower that borrowed its encoder that encoder itself. A new model lends it again where it shares it."""
+    for tower in towers.values():
+        tower.encoder = tower.encoder
