@@ -111,7 +111,7 @@ def test_names_of_files():
         "audio/mp4",
         "application/octet-stream",
     )
-    assert shown_type(film(0)[:256], "mp4") is None
+    assert shown_type(film(0)[:256], "mp4") == "video/mp4"
 
 
 def test_trials_of_doctor():

@@ -55,7 +55,7 @@ class Upright:
             height, width = width, height
         method = self.fast if (frame.width, frame.height) == (width, height) else self.smooth
         small = self.reformatter.reformat(frame, width, height, "rgb24", interpolation=method, threads=1)
-        plane = small.planes[0]
+        plane: Any = small.planes[0]
         pixels = np.ndarray((height, width, 3), np.uint8, plane, 0, (plane.line_size, 3, 1))
         pixels = pixels[:, ::-1] if self.mirrored else pixels
         into[:] = np.rot90(pixels, self.turns)
