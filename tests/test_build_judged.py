@@ -253,13 +253,13 @@ def test_the_table_of_too_many_has_the_faults_alone(tmp_path):
 def test_suffixes_that_are_not_read_are_named(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.ply").write_bytes(ply(scan()))
-    for name in ("a.M4A", "b.m4a", "notes.md", "LICENCE", ".hidden"):
+    for name in ("a.WMA", "b.wma", "notes.md", "LICENCE", ".hidden"):
         (tmp_path / "in" / name).write_bytes(b"x")
     assert main(["shards", "build", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "left out: 4" in out
-    assert "suffixes that are not read: none 1, .m4a 2, .md 1" in out
-    assert f"convert it: `ffmpeg -i {tmp_path}/in/a.M4A {tmp_path}/in/a.flac`" in out
+    assert "suffixes that are not read: none 1, .md 1, .wma 2" in out
+    assert f"convert it: `ffmpeg -i {tmp_path}/in/a.WMA {tmp_path}/in/a.flac`" in out
 
 
 def test_a_link_to_nothing_is_listed(tmp_path):

@@ -93,7 +93,8 @@ def test_bombs_are_refused_by_the_header():
     [
         (b"", "audio/empty"),
         (b"<html></html>", "audio/unreadable"),
-        (b"\0\0\0\x20ftypM4A " + bytes(200), "audio/format"),  # many a real .wav is MP4 inside
+        (b"\0\0\0\x20ftypM4A " + bytes(200), "audio/truncated"),  # many a real .wav is MP4 inside
+        (b"#!AMR\n" + bytes(200), "audio/format"),
         (encoded(tone(0)), "audio/empty"),
         (np.zeros(0), "audio/empty"),
         (np.zeros((0, 2)), "audio/empty"),

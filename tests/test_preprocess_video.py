@@ -168,9 +168,8 @@ def test_the_contract(clip):
     assert empty["mask"].shape == (0, 3)
     assert video.device(empty)["values"].shape == (0, 3, 3, 24, 24)
     for name, joined in all_three.items():
-        assert torch.equal(
-            torch.cat([video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]), joined
-        )
+        parts = [video.collate(rows[:1])[name], empty[name], video.collate(rows[1:])[name]]
+        assert torch.equal(torch.cat(parts), joined)
     with pytest.raises(ValueError, match=r"row 0 has shape \(4, 3, 24, 24\)"):
         video.collate([torch.zeros(4, 3, 24, 24, dtype=torch.uint8)])
     said = json.loads(json.dumps(describe(video)))

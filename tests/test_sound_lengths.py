@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -325,21 +326,23 @@ def test_an_ogg_is_read_page_by_page():
 # formats that are not read
 
 FOREIGN = {
+    "ASF": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    "AMR": b"#!AMR\n\x3c\x48",
+    "WavPack": b"wvpk\x88\0\0\0\x10\4",
+    "Speex": b"OggS\0\2" + bytes(20) + b"\1\x50Speex   1.2",
+}
+CONTAINED = {  # these are read where PyAV is installed
     "MP4": b"\0\0\0\x20ftypM4A \0\0\2\0isomiso2",
     "QuickTime": b"\0\0\0\x08wide\0\1\0\0mdat",
     "ADTS": b"\xff\xf1\x50\x80\x02\x1f\xfc\xde\x02\x00",
     "AAC": b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xf1\x50\x80\x02\x1f\xfc",
-    "ASF": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
     "Matroska": b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86\x81\x01",
-    "AMR": b"#!AMR\n\x3c\x48",
-    "WavPack": b"wvpk\x88\0\0\0\x10\4",
     "AVI": b"RIFF\x24\0\0\0AVI LIST",
-    "Speex": b"OggS\0\2" + bytes(20) + b"\1\x50Speex   1.2",
 }
 
 
 def foreign_file(name: str) -> bytes:
-    head = FOREIGN[name]
+    head = {**FOREIGN, **CONTAINED}[name]
     return head + np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
 
 
@@ -351,6 +354,19 @@ def test_a_foreign_format_is_named_with_what_reads_it(name):
     with pytest.raises(BadSample, match=rf"audio/format: its content is .*{name}.*`ffmpeg -i FILE out\.flac`"):
         Audio().decode(data)
     assert name in describe("audio.wav", data)["error"]
+
+
+@pytest.mark.parametrize("name", CONTAINED)
+def test_without_pyav_a_container_is_foreign_and_with_it_one_line_says_what_is_wrong(name, monkeypatch):
+    data = foreign_file(name)
+    with pytest.raises(BadSample, match=r"^audio/(truncated|unreadable|no-sound|corrupt|empty|rate|format): .+$"):
+        Audio().decode(data)
+    monkeypatch.setitem(sys.modules, "av", None)
+    kind = "MP4" if name == "QuickTime" else name.replace("ADTS", "AAC")
+    with pytest.raises(
+        BadSample, match=rf"audio/format: its content is .*{kind}.*`ffmpeg -i FILE out\.flac`.*\[video\]"
+    ):
+        Audio().decode(data)
 
 
 def test_formats_that_are_read_are_not_foreign():
@@ -371,8 +387,8 @@ def folder(tmp_path_factory) -> Path:
         "a/pipe.flac": streamed("FLAC"),
         "a/recorder.wav": streamed("WAV 0"),
         "a/plain.wav": encoded(music(), "WAV", "PCM_16"),
-        "b/phone.wav": foreign_file("MP4"),
-        "b/radio.mp3": foreign_file("ADTS"),
+        "b/phone.wav": foreign_file("AMR"),
+        "b/radio.mp3": foreign_file("ASF"),
         "b/cut.wav": encoded(music(), "AIFF", "PCM_16")[:40_000],
     }
     for name, data in files.items():
@@ -407,10 +423,10 @@ def test_a_build_a_check_and_the_numbers_of_it(folder, tmp_path, capsys):
 
 def test_a_suffix_that_is_not_read_is_answered_with_the_command(tmp_path, capsys):
     (tmp_path / "songs").mkdir()
-    (tmp_path / "songs" / "one.m4a").write_bytes(foreign_file("MP4"))
-    (tmp_path / "table.csv").write_text("audio,text\nsongs/one.m4a,a song\n")
+    (tmp_path / "songs" / "one.wma").write_bytes(foreign_file("ASF"))
+    (tmp_path / "table.csv").write_text("audio,text\nsongs/one.wma,a song\n")
     (tmp_path / "classes" / "songs").mkdir(parents=True)
-    (tmp_path / "classes" / "songs" / "one.m4a").write_bytes(foreign_file("MP4"))
+    (tmp_path / "classes" / "songs" / "one.wma").write_bytes(foreign_file("ASF"))
     for source in ("songs", "table.csv", "classes"):
         assert main(["shards", "build", str(tmp_path / source), str(tmp_path / "out")]) == 1
         assert "ffmpeg -i " in capsys.readouterr().err

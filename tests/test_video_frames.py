@@ -174,7 +174,7 @@ def test_a_published_image_encoder_brings_its_pictures(tiny_clip):
     assert torch.equal(tower.preprocess.row(pixels)[0], Image(**wanted).row(pixels))
     timm = TimmImage("test_vit", size=32)
     assert Tower(None, VideoFrames(timm)).preprocess.picture.size == 32
-    with pytest.raises(ValueError, match="reads align.preprocess.Image of 1 channels"):
+    with pytest.raises(ValueError, match=r"reads align\.preprocess\.Image of 1 channels"):
         VideoFrames(TimmImage("test_vit", size=32, channels=1)).wants()
 
 

@@ -100,3 +100,19 @@ def _write_tone(file, stream, seconds: float, wave: np.ndarray | None = None) ->
         for ready in resampler.resample(frame):
             file.mux(stream.encode(ready))
     file.mux(stream.encode(None))
+
+
+def shift(data: bytes, seconds: float, format: str = "mp4") -> bytes:
+    """Return a file whose packets come later by ``seconds``; where earlier, an edit list hides those before zero."""
+    import av
+
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data)) as file, av.open(out, "w", format, {"avoid_negative_ts": "disabled"}) as later:
+        streams = {stream.index: later.add_stream_from_template(stream) for stream in file.streams}
+        for packet in file.demux():
+            if packet.size:
+                ticks = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                packet.stream = streams[packet.stream.index]
+                later.mux(packet)
+    return out.getvalue()

@@ -13,6 +13,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from torch import nn
+
 from align.model.inside import unwrap
 
 PLAIN = (str, int, float, bool, type(None))
@@ -61,7 +63,8 @@ def _to_plain(value: Any, where: str) -> Any:
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, dict):
         return {str(k): _to_plain(v, where) for k, v in value.items()}
-    if type(value).__module__.startswith("align."):  # a part within a part: the loss that a wrapper holds
+    if isinstance(value, nn.Module) or type(value).__module__.startswith("align."):
+        # a part within a part: the loss that a wrapper holds, the image encoder that reads frames
         return describe(value)
     raise ValueError(f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, lists and dicts")
 

@@ -90,7 +90,7 @@ class Tables:
             comma in a .csv, a tab in a .tsv
     """
 
-    modalities: str = "image,audio,points,text"
+    modalities: str = "image,video,audio,points,text"
     columns: str = ""
     literal: str = "text"
     separator: str | None = None

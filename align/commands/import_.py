@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
 
@@ -19,6 +19,7 @@ def import_(
     *,
     beside: str | None = None,
     towers: str | None = None,
+    video: Literal["mean", "unit-mean"] | None = None,
     json: bool = False,
 ) -> None:
     """Turn published weights into a model folder
@@ -36,6 +37,8 @@ def import_(
         beside: other published models, LAYOUT:SOURCE,…, whose towers join this one's, such as the CLIP model that a
             point tower was aligned to
         towers: the modalities to keep (image,text), by default all
+        video: give the model a tower of videos that shares the image tower's weights: the mean of the frames'
+            embeddings ("mean"; Perception Encoder), or of their unit vectors ("unit-mean"; CLIP4Clip)
         json: print the towers, terms and parts as JSON
     """
     from align.checkpoint.published import import_published
@@ -49,7 +52,7 @@ def import_(
         raise Refused(f"{out} is there and is no model folder; name a new one")
     if strangers := _list_beside(Path(out)):
         raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
-    model = import_published(layout, source, out, beside=_split(beside), towers=_split(towers))
+    model = import_published(layout, source, out, beside=_split(beside), towers=_split(towers), video=video)
     if json:
         from align.files import json_text
 

@@ -34,7 +34,7 @@ def search(
     calibration: Calibration,
     weights: Weights,
 ) -> None:
-    """Search an index by text, image, sound, points, or several at once
+    """Search an index by text, image, video, sound, points, or several at once
 
     The search is exact: every candidate is scored. The trained objective gives the score where one of its terms joins
     the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query. Weights
@@ -93,7 +93,7 @@ def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> li
         raise Refused("give the text query once: as QUERY or as --text", code=2)
     if query is not None and Path(query).suffix and os.path.isfile(query):
         raise Refused(
-            f"QUERY is a text, and {query} is a file: search by it with --image, --audio, --points or --with "
+            f"QUERY is a text, and {query} is a file: search by it with --image, --video, --audio, --points or --with "
             f"NAME={query}, or by these words with --text",
             code=2,
         )

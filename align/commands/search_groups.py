@@ -8,6 +8,9 @@ from typing import Literal, final
 from align.commands.errors import Refused, nearest
 from align.commands.pairs import pairs
 
+NAMED = ("text", "image", "video", "audio", "points")
+"""Modalities with options of their own."""
+
 
 @final
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Query:
     Args:
         text: a text
         image: a file
+        video: a file
         audio: a file
         points: a file
         with_: files of other modalities: NAME=FILE, separated by commas
         minus_text: a text to be less like
         minus_image: a file to be less like
+        minus_video: a file to be less like
         minus_audio: a file to be less like
         minus_points: a file to be less like
         minus_with: files of other modalities to be less like: NAME=FILE
@@ -36,11 +41,13 @@ class Query:
 
     text: str | None = None
     image: str | None = None
+    video: str | None = None
     audio: str | None = None
     points: str | None = None
     with_: str | None = None
     minus_text: str | None = None
     minus_image: str | None = None
+    minus_video: str | None = None
     minus_audio: str | None = None
     minus_points: str | None = None
     minus_with: str | None = None
@@ -54,13 +61,8 @@ class Query:
 
         Raises ValueError for a weight that is no number, or of no part, with the nearest name.
         """
-        plus = {"text": self.text, "image": self.image, "audio": self.audio, "points": self.points}
-        minus = {
-            "text": self.minus_text,
-            "image": self.minus_image,
-            "audio": self.minus_audio,
-            "points": self.minus_points,
-        }
+        plus = {m: getattr(self, m) for m in NAMED}
+        minus = {m: getattr(self, f"minus_{m}") for m in NAMED}
         named = {m: x for m, x in plus.items() if x is not None} | pairs(self.with_ or "", "--with")
         named |= {f"-{m}": x for m, x in minus.items() if x is not None}
         named |= {f"-{m}": x for m, x in pairs(self.minus_with or "", "--minus-with").items()}

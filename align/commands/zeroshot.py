@@ -96,12 +96,17 @@ def find_modality(model: JointModel, file: str) -> str:
 
     Raises ValueError where no tower reads it, where several do, and for a model of texts alone.
     """
+    from align.media.video import VIDEO
+
     reads = {m: list_suffixes(p) for m, p in model.preprocess.items() if m != "text"}
     if not reads:
         raise ValueError(f"{file}: zero-shot labels no texts, and the model has no tower beside text")
+    suffix = Path(file).suffix.lower().lstrip(".")
+    if suffix in VIDEO.suffixes and not any(suffix in suffixes for suffixes in reads.values()):
+        hint = "`align import LAYOUT SOURCE OUT --video unit-mean` lets a published image tower read them"
+        raise ValueError(f"{file}: no tower reads videos; {hint}")
     if len(reads) == 1:
         return next(iter(reads))
-    suffix = Path(file).suffix.lower().lstrip(".")
     fitting = [modality for modality, suffixes in reads.items() if suffix in suffixes]
     if len(fitting) == 1:
         return fitting[0]

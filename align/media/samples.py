@@ -48,7 +48,7 @@ def list_trials() -> list[Trial]:
             for s in PICTURE.suffixes
         ),
         *(Trial("sound", s, "soundfile", _sound(s)) for s in SOUND.suffixes if s not in CONTAINED),
-        *(_contained() if has_package() else ()),
+        *(_list_contained() if has_package() else ()),
         Trial("cloud", CLOUD.suffixes[0], "numpy", _cloud),
         *(Trial("cloud", s, "trimesh" if s in ("obj", "glb", "gltf") else "numpy", _shape(s)) for s in CLOUD.files),
         *(Trial("words", s, "Python", _words) for s in WORDS.suffixes),
@@ -56,7 +56,7 @@ def list_trials() -> list[Trial]:
     ]
 
 
-def _contained() -> list[Trial]:
+def _list_contained() -> list[Trial]:
     """Return trials of what PyAV reads."""
     sounds = [Trial("sound", s, "av", _contained_sound(*written)) for s, written in CONTAINED.items()]
     return [*sounds, *(Trial("video", s, "av", _video(FORMATS[s])) for s in VIDEO.suffixes)]

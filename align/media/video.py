@@ -19,6 +19,8 @@ from align.media.videos.reading import open_video
 from align.media.videos.survey import even_times, mosaic, survey
 from align.values import BadSample
 
+SHOWN = {"mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mov": "video/quicktime"}
+"""Types of videos that browsers play. They play the sound of such a file too."""
 READ = 8  # frames of ``read``
 READ_SIDE = 256  # pixels of their short side
 CONVERTED = """

@@ -18,7 +18,15 @@ from align.serve.limits import Limits
 from align.serve.refusal import Refusal
 
 START_SECONDS = 120.0  # of a process, which imports torch
-LIBRARIES = ("torch", "align.preprocess", "align.serve.decoding", "PIL.Image", "soundfile", "trimesh.exchange.load")
+LIBRARIES = (
+    "torch",
+    "align.preprocess",
+    "align.serve.decoding",
+    "PIL.Image",
+    "soundfile",
+    "av",
+    "trimesh.exchange.load",
+)
 """Modules that are imported before processes are forked, so that the first file of a kind is not the slowest."""
 
 

@@ -6,14 +6,15 @@ from align.media.picture import FORMATS_OF
 from align.media.picture import SHOWN as PICTURES
 from align.media.pictures.formats import kind_of
 from align.media.sound import SHOWN as SOUNDS
+from align.media.video import SHOWN as VIDEOS
+from align.media.video import VIDEO
 from align.media.words import WORDS
 
 OPAQUE = "application/octet-stream"
 HEAD = 256  # bytes of a file that tell its format
 PNG_DEPTH = 24  # place of the bits of a channel in a PNG's header
 WAVE_FORMATS = (1, 3, 0xFFFE)  # integers, floats, either with more channels
-VIDEOS = {"mp4": "video/mp4", "m4v": "video/mp4", "webm": "video/webm", "mov": "video/quicktime"}
-"""Types of videos. Browsers play the sound of such a file too."""
+EBML = b"\x1a\x45\xdf\xa3"
 SOUND_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 
 
@@ -38,4 +39,13 @@ def shown_type(head: bytes, suffix: str) -> str | None:
     if suffix in SOUNDS:
         wave = head[:4] == b"RIFF" and int.from_bytes(head[20:22], "little") in WAVE_FORMATS
         return SOUNDS[suffix] if wave or head.startswith(SOUND_STARTS) else None
+    if suffix in VIDEO.suffixes:
+        return _video_type(head)
     return media_type(suffix) if suffix in WORDS.suffixes else None
+
+
+def _video_type(head: bytes) -> str | None:
+    """Return the type of a container that browsers open. A codec in it may still be one that they do not play."""
+    if head[4:8] == b"ftyp":
+        return "video/mp4"
+    return "video/webm" if head.startswith(EBML) and b"webm" in head[:64] else None

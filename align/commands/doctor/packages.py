@@ -47,6 +47,7 @@ PARTS: Mapping[str, tuple[str, str]] = {  # package -> the module and the attrib
     "tokenizers": ("tokenizers", "Tokenizer"),
     "sentencepiece": ("sentencepiece", "SentencePieceProcessor"),
     "protobuf": ("google.protobuf.message", "Message"),
+    "av": ("av", "open"),
     "faiss-cpu": ("faiss", "IndexFlatIP"),
     "starlette": ("starlette.applications", "Starlette"),
     "uvicorn": ("uvicorn", "Server"),

@@ -19,17 +19,18 @@ GENERAL = ("key", "label", "group", "weight", "json")
 
 
 @lru_cache
-def _of(media: Media) -> dict[str, Medium]:
-    """Return column -> the medium whose first row has it."""
-    return {name: medium for medium in reversed(media) for name in medium.columns if medium.modality}
+def _of(media: Media) -> dict[str, tuple[Medium, ...]]:
+    """Return column -> the media whose first row has it: pictures and videos both have a width."""
+    named = [medium for medium in media if medium.modality]
+    return {n: tuple(m for m in named if n in m.columns) for medium in named for n in medium.columns}
 
 
-def modality_of(name: str, media: Media = MEDIA) -> str | None:
-    """Return the modality whose members a column is computed from, or None."""
+def modalities_of(name: str, media: Media = MEDIA) -> list[str]:
+    """Return the modalities whose members a column is computed from."""
     for start in ("has_", "bytes_"):
         if name.startswith(start):
-            return name.removeprefix(start)
-    return medium.modality if (medium := _of(media).get(name)) is not None else None
+            return [name.removeprefix(start)]
+    return [medium.modality for medium in _of(media).get(name, ())]
 
 
 @final
@@ -37,9 +38,9 @@ class Columns:
     """Columns of one sample: ``columns("width")`` returns a value. ``found``: names of those that had one.
 
     A key of the json comes first (``json["width"]`` is always such a key). Next come has_MODALITY, bytes_MODALITY (of
-    all its rows but hard negatives) and the columns of the media: width, height, seconds, sample_rate, points, words
-    (of the first row) and text (all captions, one a line). The last are key, label, group, weight and json. Raises
-    Missing for a column that the sample does not have.
+    all its rows but hard negatives) and the columns of the media: width, height, seconds, fps, sample_rate, points,
+    words (of the first row; of the media that have such a column, the first with a row) and text (all captions, one a
+    line). The last are key, label, group, weight and json. Raises Missing for a column that the sample does not have.
     """
 
     def __init__(self, sample: Sample, members: MemberNames, media: Media = MEDIA):
@@ -64,8 +65,8 @@ class Columns:
         if name.startswith("bytes_"):
             rows = self._rows(name.removeprefix("bytes_"))
             return sum(len(row.data) for row in rows)
-        if (medium := _of(self.media).get(name)) is not None:
-            return self._compute(name, medium)
+        if found := _of(self.media).get(name):
+            return self._compute(name, next((medium for medium in found if self._rows(medium.modality)), found[0]))
         if name in ("key", "json"):
             return self.sample["__key__"] if name == "key" else self.stated
         raise Missing(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from align.curation.cut.columns import Columns, list_names, modality_of
+from align.curation.cut.columns import Columns, list_names, modalities_of
 from align.curation.cut.copying import check_keys, check_output, check_split, divide
 from align.curation.cut.expression import Expression, Pair
 from align.curation.jobs.job import Progress
@@ -52,13 +52,13 @@ def filter_shards(
         raise ValueError(f"{min(condition.pairs)} compares embeddings of a model; say which with --model RUN")
     modalities = {*shards.modalities, *shards.members} - {"label"}
     for name in sorted(condition.names):
-        modality = modality_of(name, media)
-        if modality is not None and name.startswith(("has_", "bytes_")) and modality not in modalities:
-            raise ValueError(f"no modality {modality!r}: {_nearest(name, list_names(modalities, (), media))}")
+        for modality in modalities_of(name, media) if name.startswith(("has_", "bytes_")) else ():
+            if modality not in modalities:
+                raise ValueError(f"no modality {modality!r}: {_nearest(name, list_names(modalities, (), media))}")
     scores = score(shards, sorted(condition.pairs)) if condition.pairs and score is not None else {}
     splits = [split or split_name(Path(str(url))) or "train" for url in shards.urls]
     owners = [name for name, index in zip(splits, shards.indexes, strict=True) for _ in index.keys]
-    wanted = frozenset(m for name in condition.names if (m := modality_of(name, media)) is not None)
+    wanted = frozenset(m for name in condition.names for m in modalities_of(name, media))
     part: list[str | None] = []
     reasons: Counter[str] = Counter()
     found: set[str] = set()

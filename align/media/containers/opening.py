@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from align.extras import pip_install
 from align.media.containers.ends import Extent, extent
-from align.media.containers.kinds import HEAD, Kind, kind_of
+from align.media.containers.kinds import HEAD, MP4, Kind, kind_of
 from align.media.reading import bad, open_source
 from align.values import BadSample
 
@@ -23,6 +23,17 @@ class Opened:
     def __init__(self, file: BinaryIO, kind: Kind, ends: Extent, source: Any, modality: str):
         self.file, self.kind, self.extent, self.source, self.modality = file, kind, ends, source, modality
         self.container: Any = self._open()
+        if kind == MP4:
+            self._check_index()
+
+    def _check_index(self) -> None:
+        """Raise BadSample MODALITY/truncated for an index that points behind the end."""
+        for stream in self.container.streams:
+            if entries := stream.index_entries:
+                last = entries[len(entries) - 1]
+                if last.pos + last.size > self.extent.size:
+                    said = f"its index points to byte {last.pos + last.size}, and it has {self.extent.size}"
+                    raise self.bad("truncated", said)
 
     def _open(self) -> Any:
         import av

@@ -29,7 +29,7 @@ class Frames:
     A seek arrives at a key frame that is shown at or before the time, so frames that lean on a part before the key
     frame are never returned, and every frame equals that of a plain decode from the start.
 
-    Attributes: first (the first shown frame), last (the last one, known when the end was reached).
+    Attributes: tick (its seconds), first (the first shown frame), last (the last one, known when it was reached).
     """
 
     def __init__(self, opened: Opened, stream: Any):
@@ -40,15 +40,6 @@ class Frames:
             raise opened.bad("no-frames", "no frame of it can be decoded")
         self.first, self.last = first, None
         self.held, self.ahead = first, self._next()
-
-    @property
-    def stream(self) -> Any:
-        return self.opened.container.streams[self.index]
-
-    @property
-    def tick(self) -> float:
-        """Return the seconds of a tick."""
-        return float(self.stream.time_base or 0)
 
     def at(self, seconds: float) -> Shown:
         """Return the last frame with a time up to ``seconds`` after the first one, rounded to ticks, or the first."""
@@ -111,6 +102,8 @@ class Frames:
         for stream in self.opened.container.streams:
             if stream.index != self.index:
                 stream.discard = Discard.all
+        self.stream: Any = self.opened.container.streams[self.index]
+        self.tick = float(self.stream.time_base or 0)
         context = self.stream.codec_context
         context.thread_count, context.thread_type = 1, "NONE"
         self._start_packets(is_start=True)

@@ -34,7 +34,8 @@ class Upright:
         self.stored = (first.width, first.height)
         self.width, self.height = self.stored[::-1] if self.turns % 2 else self.stored
         self.reformatter = VideoReformatter()
-        self.method = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        self.fast = Interpolation.BICUBIC | Interpolation.BITEXACT
+        self.smooth = self.fast | Interpolation.ACCURATE_RND
 
     def size(self, side: int | None) -> tuple[int, int]:
         """Return (height, width) of frames whose short side has at most ``side`` pixels."""
@@ -43,15 +44,21 @@ class Upright:
             return self.height, self.width
         return max(1, round(self.height * side / short)), max(1, round(self.width * side / short))
 
-    def convert(self, frame: Any, side: int | None = None) -> np.ndarray:
-        """Return a frame as an array (height, width, 3) uint8 of ``size(side)``."""
+    def convert(self, frame: Any, into: np.ndarray, side: int | None = None) -> None:
+        """Write a frame into an array (height, width, 3) uint8 of ``size(side)``.
+
+        A frame that keeps its size is converted as FFmpeg does it by default, a scaled one by a bicubic filter that
+        covers all pixels.
+        """
         height, width = self.size(side)
         if self.turns % 2:
             height, width = width, height
-        small = self.reformatter.reformat(frame, width, height, "rgb24", interpolation=self.method, threads=1)
-        pixels = small.to_ndarray()  # (H, W, 3) as stored
+        method = self.fast if (frame.width, frame.height) == (width, height) else self.smooth
+        small = self.reformatter.reformat(frame, width, height, "rgb24", interpolation=method, threads=1)
+        plane: Any = small.planes[0]
+        pixels = np.ndarray((height, width, 3), np.uint8, plane, 0, (plane.line_size, 3, 1))
         pixels = pixels[:, ::-1] if self.mirrored else pixels
-        return np.ascontiguousarray(np.rot90(pixels, self.turns))
+        into[:] = np.rot90(pixels, self.turns)
 
 
 def _display_matrix(frame: Any) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ class VideoFile:
             if before is not None and shown.time == before:
                 out[i] = out[place]
                 continue
-            out[i] = self.upright.convert(shown.frame, side)
+            self.upright.convert(shown.frame, out[i], side)
             before, place = shown.time, i
         if self.frames.last is not None and not self.is_open_ended and len(times):
             self._check_end(max(times))
@@ -170,7 +170,7 @@ def find_stream(opened: Opened) -> Any:
         raise opened.bad("no-frames", f"{found}: no moving pictures{beside}")
     readable = [stream for stream in moving if stream.codec_context is not None]
     if not readable:
-        raise opened.bad("format", f"the codec of its frames ({moving[0].codec_tag!r}) is not read")
+        raise opened.bad("format", "the codec of its frames is not read")
     usual = [stream for stream in readable if stream.disposition & Disposition.default]
     return (usual or readable)[0]
 

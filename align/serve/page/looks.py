@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.concurrency import run_in_threadpool
 
 from align.media.choice import converter_of, medium_of
+from align.media.video import VIDEO
 from align.page.faces import face_json
 from align.page.still import draw_cloud, draw_lines, draw_wave
 from align.search.item import Item
@@ -20,9 +21,9 @@ LINES = 5  # captions on a card
 class Look(NamedTuple):
     """A file on the page.
 
-    element: as of ``Face``, or "nothing". source: the address that a picture or a player loads. still, data: addresses
-    of its drawing and of the face that a script draws. original: the address of the stored bytes. up: the axis of a
-    cloud that stands upright.
+    element: as of ``Face``, "video" for a picture that moves, or "nothing". source: the address that a picture or a
+    player loads. still, data: addresses of its drawing and of the face that a script draws. original: the address of
+    the stored bytes. up: the axis of a cloud that stands upright.
     """
 
     modality: str
@@ -57,6 +58,8 @@ async def make_look(space: Space, number: int, item: Item, place: Place) -> Look
     if element == "text":
         lines = tuple(item.captions)[row : row + 1] if row else tuple(item.captions)
         return Look(modality, "text", original=original, lines=lines[:LINES])
+    if element == "picture" and suffix in VIDEO.suffixes:
+        element = "video"
     look = f"look/{number}/{modality}/{row}"
     source = space.link(number, modality, row, shown=True)
     return Look(modality, element, source, f"{look}?as=still", f"{look}?as=data", original, up=space.up(modality))

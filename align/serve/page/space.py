@@ -14,6 +14,7 @@ from align.evaluation.classify import label_embedded
 from align.media import MEDIA, Media
 from align.media.choice import with_named
 from align.media.medium import Face, Medium
+from align.media.video import VIDEO
 from align.search.index import Facet
 from align.search.item import Found, Item
 from align.search.threshold import Threshold, name_threshold
@@ -76,8 +77,9 @@ class Space:
 
     @property
     def takes(self) -> set[str]:
-        """Elements of the media that can be asked with."""
-        return {medium.element for medium in self.kinds.values() if medium.element is not None}
+        """Elements of the media that can be asked with, "video" for a picture that moves."""
+        found = {(medium.element, medium.suffixes) for medium in self.kinds.values() if medium.element is not None}
+        return {"video" if suffixes == VIDEO.suffixes else element for element, suffixes in found}
 
     @property
     def doubtful(self) -> list[str]:

@@ -37,7 +37,7 @@ function add(field, name, { picture = "", icon = "other", weight = 1 } = {}) {
 const input = (type, name, value = "") => Object.assign(document.createElement("input"), { type, name, value });
 
 // The element by which a file is shown, from the type that the browser knows.
-const iconOf = (file) => (file.type.startsWith("image/") ? "image" : file.type.startsWith("audio/") ? "audio" : file.type.startsWith("text/") ? "text" : "points");
+const iconOf = (file) => (file.type.startsWith("image/") ? "image" : file.type.startsWith("video/") ? "video" : file.type.startsWith("audio/") ? "audio" : file.type.startsWith("text/") ? "text" : "points");
 
 export function addFile(file) {
   const holder = new DataTransfer(), field = input("file", "file");

@@ -46,6 +46,13 @@ function excuse(img) {
   img.replaceWith(sorry);
 }
 
+// A video whose codec the browser does not play is shown by the frames of its poster.
+function showPoster(video) {
+  const img = Object.assign(document.createElement("img"), { className: "picture", src: video.poster, alt: video.getAttribute("aria-label") });
+  img.addEventListener("error", () => excuse(img));
+  video.replaceWith(img);
+}
+
 export function dress(root) {
   for (const place of root.querySelectorAll(".turning")) {
     const still = place.querySelector("img");
@@ -54,6 +61,13 @@ export function dress(root) {
     else if (still) still.addEventListener("error", () => excuse(still));
   }
   for (const player of root.querySelectorAll(".player")) if (player.querySelector("img.waveform")) follow(player);
+  for (const video of root.querySelectorAll("video.film")) {
+    if (video.error) showPoster(video);
+    else {
+      video.addEventListener("error", () => showPoster(video));
+      video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) showPoster(video); }); // its sound alone plays
+    }
+  }
   for (const img of root.querySelectorAll("img.picture")) {
     const check = () => { if (!img.naturalWidth) excuse(img); else img.classList.toggle("tiny", img.naturalWidth < 48); };
     if (img.complete) check();
