@@ -119,6 +119,9 @@ def test_what_the_kernel_does_at_its_edges(batched):
     assert choose([origin, origin, [0.0199, 0.0245, 0], [0.01, 0, 0]], 3) == [0, 0, 0]  # no other is left
     far = [[1.0, 0, 0], [6e5, 0, 0], [3e5, 0, 0], [2, 0, 0]]
     assert choose(far, 2) == [0, 2]  # above 1e10 both are as far, and 2 read in reverse is 1
+    many = made("drawn", n=1, P=600)[0]
+    many[300] = many[556] = torch.tensor([9.0, 0, 0])
+    assert choose(many.tolist(), 2) == [0, 556]  # thread 44 of 512, before thread 300
 
 
 @pytest.mark.parametrize("batched", [False, True])
