@@ -43,7 +43,7 @@ TRANSFORMERS = frozenset({"clip-hf", "siglip-hf", "clap-hf", "pe-av", "hf-text",
 TAKES_OTHERS = frozenset({"ebind"})
 """Layouts that are parts of other published models: their ``load`` takes these, as LAYOUT:SOURCE -> JointModel."""
 TAKES_TOWERS = frozenset({"imagebind", "laion-clap"})
-"""Layouts whose ``load`` is told the modalities to keep, so that it reads and asks for nothing that only the others need."""
+"""Layouts whose ``load`` is told the modalities to keep. It reads nothing that only the others need."""
 
 
 def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towers: Sequence[str] = ()) -> JointModel:

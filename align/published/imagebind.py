@@ -19,9 +19,11 @@ from align.values import TermInfo
 def load(source: str, keep: Sequence[str] = ()) -> JointModel:
     """Return the towers that a file has: image (and video, which shares its encoder), text, audio, depth, thermal, imu.
 
-    source: a file with the names of imagebind_huge.pth. keep: the modalities to read, all where there is none. Vectors are not normalised: that of a sound or a video is the
-    mean of its clips' unit vectors, as published. The published vectors are ``encoder.scale`` times as long. Their
-    product is the score of each two modalities, so each two have a term with the product of their scales.
+    source: a file with the names of imagebind_huge.pth. keep: the modalities to read, all where there is none.
+
+    Vectors are not normalised: that of a sound or a video is the mean of its clips' unit vectors, as published. The
+    published vectors are ``encoder.scale`` times as long. Their product is the score of each two modalities, so each
+    two have a term with the product of their scales.
 
     Raises FileNotFoundError for a file that is not there, ValueError for a damaged file, for weights of another layout
     and for names that are missing or unknown.
