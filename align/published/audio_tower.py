@@ -21,7 +21,7 @@ def load_audio(layout: str, source: str) -> JointModel:
 
 def check_source(layout: str, source: str) -> str:
     """Return the source again. Raises ValueError where its weights look like another layout, OSError as ``find``."""
-    from align.published import check_layout
+    from align.published.layouts import check_layout
 
     path = find(source).weights()
     check_layout(layout, read_keys(path), str(path))

@@ -10,7 +10,7 @@ from align.encoders.weight_values import read_scale
 from align.encoders.weights import read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import TermInfo
 
 NAMES = {"logit_scale_a", "logit_scale_t", "audio_projection.linear1.weight", "text_projection.linear1.weight"}

@@ -14,8 +14,8 @@ from align.encoders.weights import find_weights, listing, put_weights, read_weig
 from align.files.hub import licence_of, source_folder
 from align.heads import MLP
 from align.model import JointModel, Tower
-from align.published import check_layout
 from align.published.joined import keep_towers
+from align.published.layouts import check_layout
 
 BASE = "PE-Core-L-14-336"
 NEEDED = {

@@ -53,7 +53,7 @@ def load(source: str) -> JointModel:
     path = Path(source)
     tensors = read_weights(path)
     if not fits(tensors):
-        from align.published import check_layout
+        from align.published.layouts import check_layout
 
         check_layout("efficientnet-lite", tensors, source)
     name = _recognise(tensors, source)

@@ -8,7 +8,7 @@ from align.encoders.weight_values import read_number, read_scale
 from align.encoders.weights import read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import TermInfo
 
 

@@ -9,7 +9,7 @@ from align.encoders.hf.sentence_folder import find_text
 from align.encoders.weights import read_keys
 from align.heads import Identity
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 
 WORDS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "shared.weight")
 OTHERS = (

@@ -12,7 +12,7 @@ from align.encoders.weights import listing, read_keys
 from align.heads import Identity
 from align.model import JointModel, Tower
 from align.preprocess.wanted import build_wanted
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import TermInfo
 
 

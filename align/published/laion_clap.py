@@ -71,7 +71,7 @@ def load(source: str, towers: Sequence[str] = ()) -> JointModel:
         library()
     tensors = read_weights(path)
     if not fits(tensors):
-        from align.published import check_layout
+        from align.published.layouts import check_layout
 
         check_layout("laion-clap", tensors, str(path))
     origin = Origin(name, checksum(path), licence_of(path.parent))

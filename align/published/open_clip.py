@@ -16,7 +16,7 @@ from align.encoders.weights import listing, read_keys
 from align.files.hub import LOCAL, PREFIX
 from align.heads import Identity
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import TermInfo
 
 LAYOUT = "open_clip"

@@ -15,7 +15,7 @@ from align.encoders.weight_values import read_scale
 from align.encoders.weights import checksum, put_weights, read_weights
 from align.heads import Identity, Linear
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.published.point_towers import count_blocks, count_heads, flatten_singles, read_shape, translate
 from align.values import Origin, TermInfo
 

@@ -16,7 +16,7 @@ from align.encoders.weights import put_weights, read_keys, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
 from align.preprocess import HFTokens
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import TermInfo
 
 CONTEXT = 512  # tokens of a text; the library cuts none

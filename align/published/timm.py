@@ -58,7 +58,7 @@ def _from_file(name: str, file: str) -> TimmImage:
     try:
         return TimmImage(name, file)
     except ValueError:
-        from align.published import check_layout
+        from align.published.layouts import check_layout
 
         check_layout("timm", read_keys(Path(file)), file)  # a better reason where the names are of another layout
         raise

@@ -16,7 +16,7 @@ from align.encoders.weight_values import read_scale
 from align.encoders.weights import checksum, listing, put_weights, read_weights
 from align.heads import Identity
 from align.model import JointModel, Tower
-from align.published import check_layout
+from align.published.layouts import check_layout
 from align.values import Origin, TermInfo
 
 INSIDE, BLOCKS = "point_encoder.", "point_encoder.visual.blocks."
