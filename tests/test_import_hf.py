@@ -178,6 +178,7 @@ def test_every_list_of_layouts_is_whole(capsys):
     table = page.split("| layout |")[1].split("\n\n")[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert [name for row in rows for name in re.findall("`(.+?)`", row)] == list(LAYOUTS)
+    page += (root / "docs" / "ported-towers.md").read_text(encoding="utf-8")
     assert all(f"align import {name} " in page for name in LAYOUTS)
 
 

@@ -32,7 +32,8 @@ def import_(
         layout: open_clip, clip-hf, siglip-hf, clap-hf, pe-av, timm, efficientnet-lite, hf-text, whisper, ast,
             imagebind, laion-clap, openshape, ulip2, uni3d or ebind
         source: the model's name in its library (NAME/TAG or NAME@FILE for open_clip, NAME.TAG or
-            NAME@FILE for timm), owner/name or hf-hub:owner/name, a saved folder, or for efficientnet-lite a file
+            NAME@FILE for timm), owner/name or hf-hub:owner/name, a saved folder, or a file: for
+            efficientnet-lite, imagebind, laion-clap (or TOKENIZER@FILE), openshape, ulip2 and uni3d
         out: the model folder to write
         beside: other published models, LAYOUT:SOURCE,…, whose towers join this one's, such as the CLIP model that a
             point tower was aligned to
