@@ -63,9 +63,9 @@ def _to_plain(value: Any, where: str) -> Any:
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, dict):
         return {str(k): _to_plain(v, where) for k, v in value.items()}
-    if isinstance(value, nn.Module) or type(value).__module__.startswith("align."):
-        # a part within a part: the loss that a wrapper holds, the image encoder that reads frames
-        return describe(value)
+    room = type(value).__module__.partition(".")[0]
+    if room == "align" or (isinstance(value, nn.Module) and room != "torch"):
+        return describe(value)  # a part within a part: the loss that a wrapper holds, the image encoder of VideoFrames
     raise ValueError(f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, lists and dicts")
 
 
