@@ -39,9 +39,7 @@ def explain_damage(path: Path) -> Iterator[None]:
     """Raise ValueError in one line for whatever reading a file raises: pickles fail in many ways."""
     try:
         yield
-    except Exception as error:  # the first words say which
-        words = " ".join(
-            str(error).rpartition("WeightsUnpickler error: ")[2].split()
-        )  # torch's advice stands before it
+    except Exception as error:
+        words = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())  # torch's advice stands before
         reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
         raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error

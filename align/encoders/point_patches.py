@@ -51,15 +51,14 @@ class NearPatches(nn.Module):
     """ULIP-2's groups, as in Point-BERT: (n, P, channels) -> tokens (n, G, width), and the places (n, G, width) that
     are added to them (Yu et al. 2022, arXiv:2111.14819, section 3.1).
 
-    Each of G centres takes the points nearest to it. A point is its offset from the centre and its colour. A PointNet
-    sets every point beside the maximum of its group, twice. An MLP makes a place of the centre.
+    Each of G centres takes the points nearest to it. A point is its offset from the centre and its colour. A
+    ``PatchNet`` reads a group. An MLP makes a place of the centre.
     """
 
     def __init__(self, channels: int, patch_width: int, width: int, groups: int, neighbours: int):
         super().__init__()
         self.groups, self.neighbours = groups, neighbours
-        self.first, self.first_norm, self.second = nn.Linear(channels, 128), nn.BatchNorm1d(128), nn.Linear(128, 256)
-        self.third, self.third_norm, self.fourth = nn.Linear(512, 512), nn.BatchNorm1d(512), nn.Linear(512, patch_width)
+        self.net = PatchNet(channels, 128, 256, 512, patch_width)
         self.lift = nn.Linear(patch_width, width)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
 
@@ -71,10 +70,28 @@ class NearPatches(nn.Module):
         return centres, torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
 
     def forward(self, centres: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.second(F.relu(_over_points(self.first_norm, self.first(x))))
-        x = torch.cat([x.amax(2, keepdim=True).expand_as(x), x], -1)  # (n, G, K, 512)
-        x = self.fourth(F.relu(_over_points(self.third_norm, self.third(x))))
-        return self.lift(x.amax(2)), self.place(centres)
+        return self.lift(self.net(x)), self.place(centres)
+
+
+@final
+class PatchNet(nn.Module):
+    """The PointNet of Point-BERT's groups, which Uni3D has too: (n, G, K, channels) -> (n, G, d).
+
+    After two layers every point stands beside the maximum of its group (Yu et al. 2022, arXiv:2111.14819, section 3.1).
+
+    a, b, c, d: outputs of its four layers.
+    """
+
+    def __init__(self, channels: int, a: int, b: int, c: int, d: int):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(channels, a), nn.BatchNorm1d(a), nn.ReLU(), nn.Linear(a, b))
+        self.second = nn.Sequential(nn.Linear(2 * b, c), nn.BatchNorm1d(c), nn.ReLU(), nn.Linear(c, d))
+
+    def forward(self, points: Tensor) -> Tensor:
+        n, G, K, _ = points.shape
+        x = self.first(points.flatten(0, 2)).view(n * G, K, -1)  # batch normalisation takes rows
+        x = torch.cat([x.amax(1, keepdim=True).expand_as(x), x], -1)
+        return self.second(x.flatten(0, 1)).view(n, G, K, -1).amax(2)
 
 
 def _over_points(norm: nn.Module, x: Tensor) -> Tensor:

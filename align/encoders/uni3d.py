@@ -13,6 +13,7 @@ from align.encoders.base import Encoder
 from align.encoders.clouds.groups import take
 from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
+from align.encoders.point_patches import PatchNet
 from align.values import Features
 
 Kind = Literal["eva", "eva02", "eva02-norm"]
@@ -71,7 +72,7 @@ class Uni3D(Encoder):
         self.width, self.kind, self.block_width, self.depth, self.heads = width, kind, block_width, depth, heads
         self.hidden, self.groups, self.neighbours, self.patch_widths = hidden, groups, neighbours, list(patch_widths)
         self.checkpointing = checkpointing
-        self.patch = _PatchNet(*self.patch_widths)
+        self.patch = PatchNet(6, *self.patch_widths)
         self.widen = nn.Linear(self.patch_widths[-1], block_width)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, block_width))
         self.start = nn.Parameter(torch.randn(block_width) * 0.02)
@@ -105,20 +106,3 @@ class Uni3D(Encoder):
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return x
-
-
-@final
-class _PatchNet(nn.Module):
-    """A PointNet of groups: (n, G, K, 6) -> (n, G, d), every point beside the group's maximum (Yu et al. 2022,
-    Point-BERT, arXiv:2111.14819, section 3.1)."""
-
-    def __init__(self, a: int, b: int, c: int, d: int):
-        super().__init__()
-        self.first = nn.Sequential(nn.Linear(6, a), nn.BatchNorm1d(a), nn.ReLU(), nn.Linear(a, b))
-        self.second = nn.Sequential(nn.Linear(2 * b, c), nn.BatchNorm1d(c), nn.ReLU(), nn.Linear(c, d))
-
-    def forward(self, points: Tensor) -> Tensor:
-        n, G, K, _ = points.shape
-        x = self.first(points.flatten(0, 2)).view(n * G, K, -1)  # batch norm takes rows
-        x = torch.cat([x.amax(1, keepdim=True).expand_as(x), x], -1)
-        return self.second(x.flatten(0, 1)).view(n, G, K, -1).amax(2)

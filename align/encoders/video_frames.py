@@ -53,10 +53,9 @@ class VideoFrames(Encoder):
         self.image, self.pool, self.frames, self.depth, self.heads = image, pool, frames, depth, heads
         self.width: int = width
         self.size, self.channels = getattr(image, "size", None), getattr(image, "channels", None)
-        if pool == "times":
-            self.frames_limit = frames
         self.origin = getattr(image, "origin", None)
         if pool == "times":
+            self.frames_limit = frames
             self.pooling: nn.Module = FrameTransformer(width, frames, depth, heads)
         else:
             self.pooling = FrameAttention(width) if pool == "attention" else MeanPool(pool == "unit-mean")

@@ -10,7 +10,7 @@ from align.published.loading import load_published
 __all__ = ["LAYOUTS", "TRANSFORMERS", "check_layout", "likely_layouts", "load_published", "nearest_layout"]
 
 FLOORS = (
-    ("layouts", "joined"),  # names; models side by side
+    ("joined", "layouts", "shapes"),  # models side by side; names; sizes
     ("audio_tower", "hf_pair", "laion_constants", "laion_sizes", "point_towers"),  # parts that layouts share
     (
         "ast",

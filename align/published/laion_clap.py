@@ -18,6 +18,7 @@ from align.model import JointModel, Tower
 from align.preprocess import HFTokens
 from align.published.laion_constants import check_constants, is_constant
 from align.published.laion_sizes import audio_sizes, text_sizes
+from align.published.layouts import check_layout
 from align.values import Origin, TermInfo
 
 TOKENIZER = "FacebookAI/roberta-base"
@@ -70,10 +71,7 @@ def load(source: str, towers: Sequence[str] = ()) -> JointModel:
     if text_wanted := not towers or "text" in towers:
         library()
     tensors = read_weights(path)
-    if not fits(tensors):
-        from align.published.layouts import check_layout
-
-        check_layout("laion-clap", tensors, str(path))
+    check_layout("laion-clap", tensors, str(path))
     origin = Origin(name, checksum(path), licence_of(path.parent))
     audio = make_audio(tensors, str(path))
     audio.origin = origin

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from align.published.shapes import read_shape
+
 AUDIO, TEXT = "audio_branch.", "text_branch."
 SIZE = 256  # of the picture, where no mask tells it
 HEAD = 64  # numbers of one head of RoBERTa
@@ -18,7 +20,7 @@ def audio_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     """Return the arguments of HTSAT. Raises ValueError for a tensor that is missing or has another number of axes."""
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
-        return _shape(tensors, name, axes, where)
+        return read_shape(tensors, name, axes, where)
 
     patch_width, _, patch, _ = shape(f"{AUDIO}patch_embed.proj.weight", 4)
     depths = _count_blocks(tensors)
@@ -49,7 +51,7 @@ def text_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     """
 
     def shape(name: str, axes: int = 2) -> tuple[int, ...]:
-        return _shape(tensors, name, axes, where)
+        return read_shape(tensors, name, axes, where)
 
     words = f"{TEXT}embeddings.word_embeddings.weight"
     kinds = f"{TEXT}embeddings.token_type_embeddings.weight"
@@ -78,12 +80,3 @@ def _count_blocks(tensors: Mapping[str, Tensor]) -> list[int]:
     found = {(int(m[1]), int(m[2])) for k in tensors if (m := pattern.match(k))}
     stages = 1 + max((i for i, _ in found), default=-1)
     return [1 + max((j for i, j in found if i == stage), default=0) for stage in range(stages)]
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str, axes: int, where: str) -> tuple[int, ...]:
-    if name not in tensors:
-        raise ValueError(f"{where} does not fit the model: 1 missing: {name}")
-    shape = tuple(tensors[name].shape)
-    if len(shape) != axes:
-        raise ValueError(f"{where} has 1 tensors of another shape: {name} {shape} instead of {axes} axes")
-    return shape

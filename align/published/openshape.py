@@ -16,7 +16,8 @@ from align.encoders.weights import checksum, put_weights, read_weights
 from align.heads import Identity, Linear
 from align.model import JointModel, Tower
 from align.published.layouts import check_layout
-from align.published.point_towers import count_blocks, count_heads, flatten_singles, read_shape, translate
+from align.published.point_towers import count_blocks, count_heads, flatten_singles, translate
+from align.published.shapes import read_shape
 from align.values import Origin, TermInfo
 
 MARKS = ("sa.mlp_convs.0.weight", "transformer.layers.0.0.fn.to_qkv.weight")

@@ -23,16 +23,6 @@ def translate(name: str, patterns: Mapping[str, str]) -> str:
     return name
 
 
-def read_shape(tensors: Mapping[str, Tensor], name: str, dimensions: int, where: str) -> tuple[int, ...]:
-    """Return the shape of a tensor. Raises ValueError where it is missing or has another number of dimensions."""
-    if name not in tensors:
-        raise ValueError(f"{where} does not fit the model: 1 missing: {name}")
-    shape = tuple(tensors[name].shape)
-    if len(shape) != dimensions:
-        raise ValueError(f"{where} has 1 tensors of another shape: {name} {shape} instead of {dimensions} dimensions")
-    return shape
-
-
 def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
     """Return how many blocks have tensors, from names like ``PREFIX3.norm1.weight``."""
     return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})

@@ -15,7 +15,8 @@ from align.encoders.weights import checksum, pick_weights, put_weights, read_key
 from align.heads import Linear
 from align.model import JointModel, Tower
 from align.published.layouts import check_layout
-from align.published.point_towers import count_blocks, count_heads, flatten_singles, read_shape, translate
+from align.published.point_towers import count_blocks, count_heads, flatten_singles, translate
+from align.published.shapes import read_shape
 from align.values import Origin, TermInfo
 
 TOWER, BLOCKS, PROJECTION, SCALE = "point_encoder.", "point_encoder.blocks.blocks.", "pc_projection", "logit_scale"
@@ -27,12 +28,7 @@ SLIP = "token_embedding.weight"
 NAMES = {
     r"start": "cls_token",
     r"start_place": "cls_pos",
-    r"patches\.first": "encoder.first_conv.0",
-    r"patches\.first_norm": "encoder.first_conv.1",
-    r"patches\.second": "encoder.first_conv.3",
-    r"patches\.third": "encoder.second_conv.0",
-    r"patches\.third_norm": "encoder.second_conv.1",
-    r"patches\.fourth": "encoder.second_conv.3",
+    r"patches\.net\.(first|second)\.(\d)": r"encoder.\1_conv.\2",
     r"patches\.lift": "reduce_dim",
     r"patches\.place\.(\d)": r"pos_embed.\1",
     r"blocks\.(\d+)\.(norm1|norm2)": r"blocks.blocks.\1.\2",

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-TURNS: dict[
-    tuple[int, ...], tuple[int, bool]
-] = {  # signs of the display matrix (a, b, c, d) -> turns to the left of 90 degrees, and whether it is mirrored
+TURNS: dict[tuple[int, ...], tuple[int, bool]] = {
     (1, 0, 0, 1): (0, False),
     (0, 1, -1, 0): (3, False),
     (-1, 0, 0, -1): (2, False),
@@ -18,6 +16,7 @@ TURNS: dict[
     (0, 1, 1, 0): (1, True),
     (0, -1, -1, 0): (3, True),
 }
+"""Signs of the display matrix (a, b, c, d) -> (turns of 90 degrees to the left, True where it is mirrored)."""
 
 
 class Upright:
