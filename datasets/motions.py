@@ -43,7 +43,7 @@ WORDS = [word for pair in MOTIONS.items() for word in pair]
 
 
 def draw(shape: str, color: str, x: float, y: float, radius: float, background: np.ndarray) -> np.ndarray:
-    """(SIDE, SIDE, 3) uint8: a shape around (x, y), in pixels."""
+    """Return (SIDE, SIDE, 3) uint8, a shape around (x, y), in pixels."""
     v, u = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     u, v = (u - x) / radius, (v - y) / radius
     inside = {
@@ -55,7 +55,7 @@ def draw(shape: str, color: str, x: float, y: float, radius: float, background: 
 
 
 def film(motion: str, shape: str, color: str, rng: np.random.Generator) -> list[np.ndarray]:
-    """The frames of a video."""
+    """Return the frames of a video."""
     background = rng.integers(20, 70, 3) + rng.integers(0, 12, (SIDE, SIDE, 1))
     radius, far = rng.uniform(8, 12), rng.uniform(12, 18)
     across = rng.uniform(20, SIDE - 20)

@@ -57,7 +57,7 @@ def list_trials() -> list[Trial]:
 
 
 def _list_contained() -> list[Trial]:
-    """Return trials of what PyAV reads."""
+    """Return trials of the containers that PyAV reads."""
     sounds = [Trial("sound", s, "av", _contained_sound(*written)) for s, written in CONTAINED.items()]
     return [*sounds, *(Trial("video", s, "av", _video(FORMATS[s])) for s in VIDEO.suffixes)]
 

@@ -55,7 +55,7 @@ def ball(centres: Tensor, xyz: Tensor, radius: float, count: int, budget: int | 
 
 
 def _find(choose: Callable[[Tensor], Tensor], centres: Tensor, xyz: Tensor, count: int, budget: int | None) -> Tensor:
-    """Return (n, G, count), what choose takes from squared distances (n, G, P), of which budget are held at a time."""
+    """Return (n, G, count), ``choose`` of the squared distances (n, G, P), of which budget are held at a time."""
     n, G, P = xyz.shape[0], centres.shape[1], xyz.shape[1]
     kind = torch.promote_types(xyz.dtype, torch.float32)
     centres, planes = centres.detach().to(kind), xyz.detach().to(kind).transpose(1, 2).contiguous()  # (n, 3, P)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-6
-"""Of every layer norm but that of a stem."""
+"""Epsilon of every layer norm but that of a stem."""
 
 
 @final

@@ -101,7 +101,7 @@ def check_file(file: BinaryIO, source: Any, modality: str) -> tuple[Kind, Extent
 
 
 def has_package() -> bool:
-    """Return whether PyAV is installed."""
+    """Return True where PyAV is installed."""
     try:
         import av  # noqa: F401
     except ImportError:

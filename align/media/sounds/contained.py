@@ -83,7 +83,7 @@ def open_contained(source: Any, kind: Kind) -> Iterator[Opened]:
 
 
 def read_facts(source: Any, kind: Kind, max_seconds: float) -> Facts:
-    """Return what a container states. A file without a length is decoded, up to ``max_seconds``."""
+    """Return the facts that a container states. A file without a length is decoded, up to ``max_seconds``."""
     with open_contained(source, kind) as opened:
         stream = require_sound(opened)
         seconds, channels = stated_seconds(opened, stream), len(stream.codec_context.layout.channels)
@@ -94,7 +94,7 @@ def read_facts(source: Any, kind: Kind, max_seconds: float) -> Facts:
 
 
 def decode(source: Any, kind: Kind, max_seconds: float, head_seconds: float | None) -> tuple[Wave, bool]:
-    """Return a container's samples, and whether it states its length.
+    """Return a container's samples, and True where it states its length.
 
     head_seconds: seconds after which decoding stops, or None for all. Raises BadSample: audio/truncated where the
     stream states more than there is, audio/no-sound, format, corrupt, too-large, rate.

@@ -58,7 +58,7 @@ class Frames:
         return self.held
 
     def _should_seek(self, target: int) -> bool:
-        """Return whether a key frame before ``target`` lies far enough ahead."""
+        """Return True where a key frame before ``target`` lies far enough ahead."""
         assert self.ahead is not None
         entries, here = self.stream.index_entries, self.ahead.time
         saved = SAVED / self.tick
