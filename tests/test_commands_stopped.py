@@ -79,7 +79,7 @@ def files(run: str) -> tuple:
     return table, model.read_bytes(), read_index(Path(run)), json.loads(bad.read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.sweep  # the same in one process stands in test_lit_stopped
 def test_a_killed_validation_is_made_by_the_same_command(folder, capsys):
     process = start([["two", "validation_step", 6, 0, signal.SIGKILL]])
     _, err = process.communicate(timeout=300)

@@ -71,10 +71,13 @@ def test_one_order_over_ranks_and_workers(patterns, kind, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shards", "mixture"])
-def test_one_order_over_ranks_and_real_workers(patterns, kind):
+@pytest.mark.parametrize(
+    ("worlds", "counts"), [((1, 3), (2,)), pytest.param((1, 2, 3, 4), (0, 1, 2, 4), marks=pytest.mark.sweep)]
+)
+def test_one_order_over_ranks_and_real_workers(patterns, kind, worlds, counts):
     expected = [found.ids for found in load(patterns, kind)]
-    for world in (1, 2, 3, 4):
-        for workers in (0, 1, 2, 4):
+    for world in worlds:
+        for workers in counts:
             loaders = [load(patterns, kind, rank=r, world=world, workers=workers) for r in range(world)]
             ranks = [list(loader) for loader in loaders]
             for loader in loaders:

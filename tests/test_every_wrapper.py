@@ -97,7 +97,7 @@ def call(loss, rows: dict, **more) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "chain", [*chains, *(pytest.param(pair, marks=pytest.mark.slow) for pair in pairs)], ids="-".join
+    "chain", [*chains, *(pytest.param(pair, marks=pytest.mark.sweep) for pair in pairs)], ids="-".join
 )
 @pytest.mark.parametrize("name", bare)
 def test_it_works_or_is_refused_at_construction(name, chain):

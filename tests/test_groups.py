@@ -153,8 +153,8 @@ CONFIG = {
     [
         ("bare", "equal captions: 12 of the 12 text rows of the first batch equal another sample's, and no group"),
         ("grouped", ""),
-        pytest.param("foreign", "equal captions: 12 of the 12 text rows", marks=pytest.mark.slow),
-        pytest.param("apart", "", marks=pytest.mark.slow),
+        pytest.param("foreign", "equal captions: 12 of the 12 text rows", marks=pytest.mark.sweep),
+        pytest.param("apart", "", marks=pytest.mark.sweep),
         ("mixed", "joins the two (sources: bare 6)"),
     ],
 )

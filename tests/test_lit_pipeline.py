@@ -134,7 +134,7 @@ def test_a_pipeline_is_a_source_in_a_config(mine):
     assert losses(mine / "again") == losses(mine / "run")
 
 
-slow = pytest.mark.slow
+sweep = pytest.mark.sweep
 
 
 @pytest.mark.parametrize(
@@ -167,22 +167,22 @@ slow = pytest.mark.slow
             {"train": pipeline("my_pipelines.tuples")},
             "yields a tuple, no dict from names to contents: leave out .to_tuple() and .batched()",
         ),
-        pytest.param({"train": pipeline("my_pipelines.nothing")}, "nothing yields no sample", marks=slow),
+        pytest.param({"train": pipeline("my_pipelines.nothing")}, "nothing yields no sample", marks=sweep),
         pytest.param(
             {"train": pipeline("my_pipelines.dataset", samples=5)},
             "hold 5 samples, fewer than data.batch=12: lower it",
-            marks=slow,
+            marks=sweep,
         ),
         pytest.param(
             {"train": pipeline("my_pipelines.dataset"), "samples": 48, "resampled": True},
             "a pipeline states its",
-            marks=slow,
+            marks=sweep,
         ),
         ({"val": pipeline("my_pipelines.dataset")}, "a pipeline only trains; validation"),
         pytest.param(
             {"val": {"a": {"urls": pipeline("my_pipelines.dataset")}}},
             "a pipeline only trains; validation and evaluation",
-            marks=slow,
+            marks=sweep,
         ),
     ],
 )

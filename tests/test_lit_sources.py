@@ -210,7 +210,7 @@ def test_a_run_that_goes_on_in_another_order_says_so(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["sample", "batch"])
+@pytest.mark.parametrize("unit", ["sample", pytest.param("batch", marks=pytest.mark.sweep)])
 def test_a_mixture_continues_to_the_bit(folder, tmp_path, unit, capsys):
     """Straight against stopped after step 7, saved at 6; a curriculum, a resampled source, and other workers."""
 

@@ -87,21 +87,21 @@ def straight(shards, tmp_path_factory):
     return everything(run)
 
 
-last, middle, slow = STEPS, 4, pytest.mark.slow
+last, middle, slow, sweep = STEPS, 4, pytest.mark.slow, pytest.mark.sweep
 
 
 @pytest.mark.parametrize(
     "stops",
     [
-        pytest.param([Stop(last)], id="the last step", marks=slow),
-        pytest.param([Stop(last, number=signal.SIGINT)], id="the last step, SIGINT", marks=slow),
-        pytest.param([Stop(last, 0)], id="the last validation", marks=slow),
-        pytest.param([Stop(middle)], id="before a validation", marks=slow),
+        pytest.param([Stop(last)], id="the last step", marks=sweep),
+        pytest.param([Stop(last, number=signal.SIGINT)], id="the last step, SIGINT", marks=sweep),
+        pytest.param([Stop(last, 0)], id="the last validation", marks=sweep),
+        pytest.param([Stop(middle)], id="before a validation", marks=sweep),
         pytest.param([Stop(middle, 1)], id="in a validation"),
-        pytest.param([Stop(middle - 1)], id="where none is due", marks=slow),
+        pytest.param([Stop(middle - 1)], id="where none is due", marks=sweep),
         pytest.param([Stop(middle, 0), Stop(middle, 1), Stop(last, 1), Stop(last, 0)], id="four times", marks=slow),
         pytest.param([Stop(middle, 1, signal.SIGKILL)], id="in a validation, SIGKILL", marks=slow),
-        pytest.param([Stop(last), Stop(last, 1, signal.SIGKILL), Stop(last, 1)], id="the last three times"),
+        pytest.param([Stop(last), Stop(last, 1, signal.SIGKILL), Stop(last, 1)], id="the last three times", marks=slow),
     ],
 )
 def test_a_stopped_run_ends_as_the_run_that_was_not(shards, straight, tmp_path, stops):

@@ -42,7 +42,9 @@ NAMES = [
     "#a",
     "pipe:x.tar",
 ]
-FEW = [name if name in ("set[12]", "data?") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+USUAL = ("set[12]", "a{1,2}", "#a", "quote'd")
+FEW = [name if name in USUAL else pytest.param(name, marks=pytest.mark.sweep) for name in NAMES]
+ONE = [name if name == "set[12]" else pytest.param(name, marks=pytest.mark.sweep) for name in NAMES]
 DECOYS = ["set1", "set2", "dataX", "a1", "a2", "1", "a", "b"]  # what the names would match as patterns
 trust = ["--allow", "tiny_space"]
 
@@ -66,7 +68,7 @@ def said(capsys, *args) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 def test_shards_commands(home, monkeypatch, capsys, name):
     monkeypatch.chdir(home)
     (home / name / "cat").mkdir(parents=True)
@@ -89,7 +91,7 @@ def test_shards_commands(home, monkeypatch, capsys, name):
     assert "6 samples" in said(capsys, "shards", "build", f"{name}/kept", f"{name}/again")
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", ONE)
 def test_commands_with_a_model(home, monkeypatch, capsys, name):
     monkeypatch.chdir(home)
     shards = home / name / "tests"
@@ -161,7 +163,7 @@ def test_words_that_yaml_reads_as_nothing_are_words():
 
 
 @pytest.mark.parametrize(
-    "name", ["set[12]", *(pytest.param(x, marks=pytest.mark.slow) for x in ("a{1,2}", "*", "data? with space#50%'d"))]
+    "name", ["set[12]", *(pytest.param(x, marks=pytest.mark.sweep) for x in ("a{1,2}", "*", "data? with space#50%'d"))]
 )
 def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)

@@ -779,7 +779,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.sweep)])
 def test_axe_finds_nothing_serious(window, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -792,7 +792,7 @@ def test_axe_finds_nothing_serious(window, scheme):
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == [], address
 
 
-@pytest.mark.parametrize("script", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("script", [True, pytest.param(False, marks=pytest.mark.sweep)])
 def test_360_pixels_need_no_sideways_scroll(window, script):
     one = window(java_script_enabled=script)
     for address in PAGES:

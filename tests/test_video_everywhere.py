@@ -137,6 +137,7 @@ def test_an_index_of_a_folder_of_videos_is_searched_by_words_videos_and_pictures
     assert json.loads(out)["hits"][0]["key"].startswith("green/")
 
 
+@pytest.mark.slow
 def test_shards_of_a_table_of_videos_train_a_tower(place, tmp_path, capsys):
     with open(tmp_path / "table.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -199,6 +200,7 @@ def url(place, tmp_path_factory):
         yield address
 
 
+@pytest.mark.slow
 def test_the_server_embeds_and_searches_an_uploaded_video(url):
     with httpx.Client(base_url=url, timeout=60) as client:
         files = {"video": ("a.mp4", film("green"), "video/mp4")}
@@ -228,6 +230,7 @@ def page(url):
         browser.close()
 
 
+@pytest.mark.slow
 def test_the_page_shows_stills_of_videos_and_a_player_for_one(url, page):
     page.goto(f"{url}/?text=red&of=video")
     assert page.locator(".hit img.picture").count() == 6
