@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_script
 from made_folder import make_folder
 from quick import small_run
 from written import Reader, environment, read_blocks, root, run, run_here
@@ -23,9 +23,7 @@ alone = [page for page in pages if page not in with_shell and read_blocks(page, 
 
 def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "page.py").write_text(code, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "page.py"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=560
-    )
+    return run_script(folder / "page.py", env=environment())
 
 
 def prepare(folder: Path) -> None:
@@ -42,7 +40,7 @@ def test_there_are_pages():
     assert all(read_blocks(page) for page in pages if "```" in page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow  # each page is a process that imports torch, and some Lightning
+@pytest.mark.slow  # some pages import Lightning or transformers
 @pytest.mark.parametrize("page", alone, ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path):
     """At its own lines, so that an error names the line of the page."""

@@ -3,11 +3,10 @@
 import os
 import re
 import shutil
-import sys
 
 import pytest
 from quick import small_run
-from written import Reader, read_blocks, root, run, run_here
+from written import Reader, read_blocks, root, run_code, run_here
 
 from align.commands import commands
 
@@ -85,7 +84,7 @@ def test_a_script_runs(i, folder):
     else:
         run_here(next(line for line in lines if line.startswith("align index build runs/quickstart")), folder)
         arguments = ["idx", "a red glass torus"]
-    printed = run([sys.executable, "script.py", *arguments], folder)
+    printed = run_code(folder / "script.py", *arguments)
     assert len(printed.splitlines()) >= 8
 
 

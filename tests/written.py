@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
+from forked import run_script
+
 root = Path(__file__).parent.parent
 SERVES = ("align serve", "align demo")  # commands that go on until they are stopped
 
@@ -66,6 +68,13 @@ def run(command: str | list[str], folder: Path, timeout: float = 300) -> str:
     return done.stdout
 
 
+def run_code(script: Path, *arguments: str) -> str:
+    """Run a script in its folder, see that it succeeds, and return what it prints."""
+    done = run_script(script, *arguments, env=environment())
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
 def run_here(command: str, folder: Path) -> str:
     """Run a command of align in this process, which saves the seconds of an import, and return what it prints."""
     from align.commands import main
@@ -102,8 +111,9 @@ class Reader:
     def type(self, block: Block) -> list[str]:
         """Run a block, and return what each command of it prints."""
         if block.language == "python":
-            (self.folder / "page.py").write_text("\n" * (block.line - 1) + self.here(block.text), encoding="utf-8")
-            return [run([sys.executable, "page.py"], self.folder)]
+            page = self.folder / "page.py"
+            page.write_text("\n" * (block.line - 1) + self.here(block.text), encoding="utf-8")
+            return [run_code(page)]
         return [self.enter(command) for command in block.commands]
 
     def enter(self, command: str) -> str:
