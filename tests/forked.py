@@ -14,14 +14,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-LIBRARIES = ("torch", "torchvision", "torchaudio", "timm")
+LIBRARIES = ("torch", "torchvision", "torchaudio", "timm", "lightning.pytorch")
 
 
 def run_script(script: Path, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a script in its folder, and return its exit code and the text that it prints."""
     out, err = script.with_suffix(".out"), script.with_suffix(".err")
     task = {"script": str(script), "arguments": arguments, "env": env, "out": str(out), "err": str(err)}
-    parent = _start()
+    parent = _start(env["PYTHONPATH"])
     assert parent.stdin is not None
     assert parent.stdout is not None
     parent.stdin.write(json.dumps(task) + "\n")
@@ -34,9 +34,9 @@ def run_script(script: Path, *arguments: str, env: dict[str, str]) -> subprocess
 
 
 @cache
-def _start() -> subprocess.Popen[str]:
-    """Start the process that forks."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+def _start(modules: str) -> subprocess.Popen[str]:
+    """Start the process that forks. modules: PYTHONPATH."""
+    env = {**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     parent = subprocess.Popen([sys.executable, __file__], env=env, **pipes)
     atexit.register(parent.communicate)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import subprocess
 import sys
 from collections import Counter
 from functools import partial
@@ -20,6 +19,7 @@ import webdataset
 from PIL import Image as Picture
 from ranks import on_ranks
 from tiny_data import holed, members, png, readers, wav, write
+from written import run_code
 
 from align.data import Concat, Loader, Mixture, Pipeline, Shards, TooManyBad, collate
 from align.data.bad import AGAIN
@@ -479,9 +479,10 @@ def test_nothing_pickled_is_opened(tmp_path):
 
 
 @pytest.mark.slow
-def test_webdataset_is_imported_when_it_is_needed():
+def test_webdataset_is_imported_when_it_is_needed(tmp_path):
     program = "import sys, align.data; align.data.Pipeline(list, samples=1); assert 'webdataset' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    (tmp_path / "program.py").write_text(program)
+    run_code(tmp_path / "program.py")
 
 
 # ours handed out

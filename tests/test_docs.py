@@ -40,7 +40,7 @@ def test_there_are_pages():
     assert all(read_blocks(page) for page in pages if "```" in page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow  # some pages import Lightning or transformers
+@pytest.mark.slow  # some pages import transformers
 @pytest.mark.parametrize("page", alone, ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path):
     """At its own lines, so that an error names the line of the page."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from floors import climbing, climbing_inside, floors, imported, large_rooms, lazy, light
+from written import run_code
 
 import align
 
@@ -95,8 +96,8 @@ def test_a_planted_violation_inside_a_room_is_found(tmp_path, floors_of, text, f
     assert found in wrong[0]
 
 
-def test_training_imports_no_line_of_curation():
+def test_training_imports_no_line_of_curation(tmp_path):
     code = "import align.lit, align.commands.train, align.commands.config as c, sys\nc.make_parser()\n"
     code += "print([name for name in sys.modules if name.startswith('align.curation')])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "[]"
+    (tmp_path / "code.py").write_text(code)
+    assert run_code(tmp_path / "code.py").strip() == "[]"

@@ -141,9 +141,9 @@ class Sound(Medium):
         return formats.convert(path) if path.suffix.lower().removeprefix(".") in formats.SUFFIXES else ""
 
     def face(self, data: bytes, suffix: str) -> Face:
-        """Return the stored bytes, or the first seconds of a large sound in mono as MP3.
+        """Return the stored bytes, or the first seconds of a large sound, or of a container's, in mono as MP3.
 
-        So becomes the sound of a container. A format that browsers do not play (AIFF) becomes FLAC.
+        A format that browsers do not play (AIFF) becomes FLAC.
         """
         import soundfile
 
