@@ -145,7 +145,7 @@ def test_sources(files, tmp_path, capsys):
         ),
         ("audio_branch.bn0.weight", None, "1 missing: audio_branch.bn0.weight"),
         ("audio_branch.layers.1.blocks.0.attn.qkv.bias", None, "1 missing: stages.1.blocks.0.attention.qkv.bias"),
-        ("audio_branch.patch_embed.proj.weight", lambda x: x[0], "of another shape: .*instead of 4 axes"),
+        ("audio_branch.patch_embed.proj.weight", lambda x: x[0], "of another shape: .*instead of 4 dimensions"),
     ],
 )
 def test_files_that_are_not_laions_are_refused(name, change, said, tmp_path):

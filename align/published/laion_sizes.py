@@ -17,10 +17,10 @@ HEAD = 64  # numbers of one head of RoBERTa
 
 
 def audio_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
-    """Return the arguments of HTSAT. Raises ValueError for a tensor that is missing or has another number of axes."""
+    """Return the arguments of HTSAT. Raises ValueError for a tensor that is missing or has another number of dimensions."""
 
-    def shape(name: str, axes: int) -> tuple[int, ...]:
-        return read_shape(tensors, name, axes, where)
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        return read_shape(tensors, name, dimensions, where)
 
     patch_width, _, patch, _ = shape(f"{AUDIO}patch_embed.proj.weight", 4)
     depths = _count_blocks(tensors)
@@ -50,8 +50,8 @@ def text_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     Raises ValueError as ``audio_sizes``, and for a text branch that is no RoBERTa.
     """
 
-    def shape(name: str, axes: int = 2) -> tuple[int, ...]:
-        return read_shape(tensors, name, axes, where)
+    def shape(name: str, dimensions: int = 2) -> tuple[int, ...]:
+        return read_shape(tensors, name, dimensions, where)
 
     words = f"{TEXT}embeddings.word_embeddings.weight"
     kinds = f"{TEXT}embeddings.token_type_embeddings.weight"
