@@ -17,7 +17,10 @@ HEAD = 64  # numbers of one head of RoBERTa
 
 
 def audio_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
-    """Return the arguments of HTSAT. Raises ValueError for a tensor that is missing or has another number of dimensions."""
+    """Return the arguments of HTSAT.
+
+    Raises ValueError for a tensor that is missing or has another number of dimensions.
+    """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         return read_shape(tensors, name, dimensions, where)
