@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import re
+import sys
 import zipfile
 
 import pytest
@@ -94,6 +96,14 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "x.index.json").write_text("[]")
     with pytest.raises(ValueError, match="no index of weights"):
         read_weights(tmp_path / "x.index.json")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="paths are UTF-8 there")
+def test_a_path_that_is_no_utf8(tmp_path):
+    for name in ("x.pt", "x.safetensors"):
+        (save_file if name.endswith("s") else torch.save)({"a": torch.ones(2)}, tmp_path / name)
+        odd = (tmp_path / name).rename(tmp_path / os.fsdecode(b"\xff" + name.encode()))
+        assert torch.equal(read_weights(odd)["a"], torch.ones(2))
 
 
 def test_compressed_tensors_are_refused(tmp_path):

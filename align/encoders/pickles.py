@@ -33,8 +33,9 @@ def read_pickle(path: Path) -> Any:
         warnings.simplefilter("ignore")  # of the pickle's protocol: it is read, or refused in one line
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format of torch before 1.6 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnicodeEncodeError):  # torch before 1.6's format, or a path that is no UTF-8: not mapped
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def check_packing(path: Path) -> None:
