@@ -214,6 +214,32 @@ def test_other_precisions_become_float32(copied, tmp_path, layout, dtype):
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
 
 
+WIDTHS = {  # layout -> a tensor that states the width of the tower, and a shape of another width
+    "imagebind": ("modality_heads.audio.2.weight", lambda shape: (shape[0], 768_000)),
+    "laion-clap": ("audio_branch.patch_embed.proj.weight", lambda shape: (64_000, *shape[1:])),
+    "openshape": ("ppat.cls_token", lambda shape: (640_000,)),
+    "ulip2": ("point_encoder.cls_token", lambda shape: (1, 1, 640_000)),
+    "uni3d": ("point_encoder.trans2embed.weight", lambda shape: (shape[0], 64_000)),
+    "ebind": ("projectors.audio.net.0.weight", lambda shape: (64_000, shape[1])),
+}
+
+
+@pytest.mark.parametrize("layout", WIDTHS)
+def test_a_size_that_one_tensor_states_costs_no_memory(copied, refused, layout):
+    """A model of that size would take more memory than there is."""
+    source, weights = copied(layout)
+    name, change = WIDTHS[layout]
+    whole = read(weights)
+    write(whole | {name: torch.ones(change(whole[name].shape))}, weights)
+    assert "another shape" in refused(layout, source)
+
+
+def test_a_name_with_line_ends_is_said_in_one_line(copied, refused):
+    source, weights = copied("ulip2")
+    write(read(weights) | {"point_encoder.a\n\x1b[31mred": torch.ones(2)}, weights)
+    assert "1 unknown: point_encoder.a \\x1b[31mred\n" in refused("ulip2", source)
+
+
 class Evil:
     def __reduce__(self):
         return exec, ("open('ran', 'w')",)

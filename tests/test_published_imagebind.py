@@ -197,6 +197,10 @@ def test_a_video_is_the_mean_of_its_views_through_the_image_tower(model):
         (lambda x: x.update({NAMES["text"].position: torch.ones(1, 5)}), "1 tensors of another shape: .*text.pos_emb"),
         (lambda x: x.update({NAMES["imu"].read: torch.ones(3, 5)}), "tensors of another shape: .*imu.imu_stem.proj"),
         (lambda x: x.update({NAMES["text"].scale: torch.tensor(99.0)}), "log_logit_scale of 99; it is the logarithm"),
+        (
+            lambda x: x.update({MASK: torch.zeros(77, 77)}),
+            "another constant than ours: modality_preprocessors.text.mask",
+        ),
         (lambda x: x.update({NAMES["text"].scale: torch.tensor(torch.nan)}), "holds NaN or infinite weights, in"),
     ],
 )

@@ -66,6 +66,9 @@ def test_the_command_keeps_the_towers_that_it_is_told(tmp_path, capsys):
     capsys.readouterr()
     assert main(["import", "clip-hf", source, str(tmp_path / "out"), "--towers", "sound"]) == 1
     assert capsys.readouterr().err == "align: no tower 'sound'; the towers are image, text\n"
+    for option in ("--towers", "--beside"):
+        assert main(["import", "clip-hf", source, str(tmp_path / "out"), option, " , "]) == 2
+        assert f"{option} is empty; leave it out" in capsys.readouterr().err
     assert main(["import", "clip-hf", source, str(tmp_path / "out"), "--beside", f"clip-hf:{source}"]) == 1
     assert "has a tower 'image' too" in capsys.readouterr().err
     assert main(["import", "clip-hf", source, str(tmp_path / "out"), "--beside", "b32"]) == 1

@@ -109,6 +109,12 @@ def test_a_learned_scale_is_read_where_a_demos_file_has_one(file):
     path = file(DEMO)
     torch.save(torch.load(path) | {"logit_scale": torch.tensor(SCALE), "text_encoder.weight": torch.ones(2)}, path)
     assert openshape.load(str(path)).terms == TERMS
+    for odd in ({"logit_scale": SCALE}, SCALE, "x"):
+        torch.save(
+            {"state_dict": torch.load(file(PROJECTED), weights_only=False)["state_dict"], "logit_scale": odd}, path
+        )
+        with pytest.raises(ValueError, match=r"holds no tensor logit_scale, but a (float|str)"):
+            openshape.load(str(path))
 
 
 def test_files_that_do_not_fit_are_refused(file):

@@ -109,6 +109,12 @@ def test_names_and_sizes_that_do_not_fit_are_said(tmp_path):
         f"1 missing: {fc2}": {fc2: None},
         "1 unknown: point_encoder.odd": {"point_encoder.odd": torch.ones(2)},
         "1 missing: point_encoder.cls_token": {"point_encoder.cls_token": None},
+        "1 tensors of another shape: .*trans2embed.weight \\(48,\\)": {
+            "point_encoder.trans2embed.weight": torch.ones(48)
+        },
+        "tensors of another shape: .*mlp.fc1.weight \\(\\)": {
+            "point_encoder.visual.blocks.0.mlp.fc1.weight": torch.tensor(1.0)
+        },
         "is 170 wide, which is no number of heads of 88": {"point_encoder.trans2embed.weight": torch.ones(48, 170)},
     }
     for said, change in changes.items():

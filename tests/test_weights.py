@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
+import sys
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from align.encoders.pickles import read_pickle
 from align.encoders.weights import checksum, find_weights, put_weights, read_weights
 
 TENSORS = {"visual.a": torch.arange(6.0).view(2, 3), "visual.b": torch.ones(3), "text.a": torch.zeros(2)}
@@ -93,6 +98,57 @@ def test_files_that_are_none(tmp_path):
         read_weights(tmp_path / "x.index.json")
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="paths are UTF-8 there")
+def test_a_path_that_is_no_utf8(tmp_path):
+    for name in ("x.pt", "x.safetensors"):
+        (save_file if name.endswith("s") else torch.save)({"a": torch.ones(2)}, tmp_path / name)
+        odd = (tmp_path / name).rename(tmp_path / os.fsdecode(b"\xff" + name.encode()))
+        assert torch.equal(read_weights(odd)["a"], torch.ones(2))
+
+
+def test_compressed_tensors_are_refused(tmp_path):
+    """Mapped from the disk, the compressed bytes would be the weights."""
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "x.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "x.pt") as whole,
+        zipfile.ZipFile(tmp_path / "y.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    for read in (read_weights, read_pickle):
+        with pytest.raises(
+            ValueError, match=r"y\.pt is damaged or .* is compressed, and torch stores parts as they are"
+        ):
+            read(tmp_path / "y.pt")
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.ones(1).expand(10**9, 10**9), "too few for a (1000000000, 1000000000)"),
+        (torch.ones(3, 0), "weights of no numbers (a (3, 0))"),
+        (torch.ones(3, device="meta"), "no plain numbers (a is meta)"),
+        (torch.eye(3).to_sparse(), "no plain numbers (a is sparse_coo)"),
+        (torch.ones(3, dtype=torch.complex64), "no plain numbers (a is complex)"),
+    ],
+)
+def test_tensors_that_a_file_cannot_hold(tmp_path, x, said, new):
+    torch.save({"a": x}, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_weights(tmp_path / "x.pt")
+
+
+def test_a_module_without_memory_gets_it_when_all_fits():
+    with torch.device("meta"):
+        module, huge = torch.nn.Linear(2, 3), torch.nn.Linear(10**9, 10**9)
+    with pytest.raises(ValueError, match=r"weight \(3, 2\) instead of \(1000000000, 1000000000\)"):
+        put_weights(huge, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, "F")
+    assert huge.weight.is_meta
+    put_weights(module, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, "F")
+    assert torch.equal(module(torch.ones(1, 2)), torch.full((1, 3), 2.0))
+
+
 def test_every_name_is_checked():
     module = torch.nn.Linear(2, 3)
     put_weights(module, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, "F")
@@ -106,6 +162,10 @@ def test_every_name_is_checked():
     many = {f"k{i}": torch.ones(1) for i in range(30)}
     with pytest.raises(ValueError, match="and 18 more"):
         put_weights(module, many, "F", skip=["weight", "bias"])
+    with pytest.raises(ValueError, match=r"x{200}…$"):
+        put_weights(module, {"x" * 10**6: torch.ones(1)}, "F", skip=["weight", "bias"])
+    with pytest.raises(ValueError, match="F has 1 tensors of whole numbers: weight uint8"):
+        put_weights(module, {"weight": torch.ones(3, 2, dtype=torch.uint8), "bias": torch.zeros(3)}, "F")
 
 
 def test_a_file_is_hashed_again_only_where_it_has_changed(tmp_path, monkeypatch):

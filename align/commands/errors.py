@@ -34,8 +34,13 @@ def explain(error: Exception) -> tuple[str | None, int]:
     if isinstance(error, (ValueError, OSError, ImportError)) or named:
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else _os_error(error)
         text += "".join(f" ({note})" for note in getattr(error, "__notes__", ()) if note.startswith("while "))
-        return text if code == 3 else " ".join(text.split()) or type(error).__name__, code
+        return text if code == 3 else _one_line(text) or type(error).__name__, code
     return None, code
+
+
+def _one_line(text: str) -> str:
+    """Return a message in one line. A name in a file may hold line ends and codes of the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _os_error(error: OSError) -> str:

@@ -53,7 +53,9 @@ def import_(
         raise Refused(f"{out} is there and is no model folder; name a new one")
     if strangers := _list_beside(Path(out)):
         raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
-    model = import_published(layout, source, out, beside=_split(beside), towers=_split(towers), video=video)
+    model = import_published(
+        layout, source, out, beside=_split("beside", beside), towers=_split("towers", towers), video=video
+    )
     if json:
         from align.files import json_text
 
@@ -63,8 +65,12 @@ def import_(
         print(f"wrote {out}")
 
 
-def _split(names: str | None) -> list[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
+def _split(option: str, names: str | None) -> list[str]:
+    """Return the names of a list. Raises Refused for one of no names, as an unset variable of the shell gives it."""
+    found = [name.strip() for name in (names or "").split(",") if name.strip()]
+    if names is not None and not found:
+        raise Refused(f"--{option} is empty; leave it out, or give names with commas between them", code=2)
+    return found
 
 
 def _list_beside(out: Path) -> list[str]:

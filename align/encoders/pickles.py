@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +26,29 @@ def read_pickle(path: Path) -> Any:
     check_confined(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
+    with explain_damage(path):
+        check_packing(path)
     allowed = torch.serialization.safe_globals([argparse.Namespace])
     with explain_damage(path), warnings.catch_warnings(), allowed:
         warnings.simplefilter("ignore")  # of the pickle's protocol: it is read, or refused in one line
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format of torch before 1.6 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnicodeEncodeError):  # torch before 1.6's format, or a path that is no UTF-8: not mapped
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def check_packing(path: Path) -> None:
+    """Raise ValueError for an archive whose tensors are compressed, which torch never writes.
+
+    Mapped from the disk their compressed bytes would pass for weights. Unpacked they could fill the memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = [x.filename for x in archive.infolist() if x.compress_type != zipfile.ZIP_STORED]
+    if packed := [name for name in parts if "/code/" not in name]:  # of TorchScript, whose code is not read
+        raise ValueError(f"{packed[0]} is compressed, and torch stores parts as they are; save the weights again")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -85,6 +86,8 @@ def _place(storage: tuple[torch.dtype, str], offset: int, size: Any, stride: Any
 
 
 def _read(content: bytes, x: Stored) -> Tensor:
+    if math.prod(x.size) * x.dtype.itemsize > len(content):  # strides of 0 would state a tensor of any size
+        raise pickle.UnpicklingError(f"{len(content)} bytes are too few for a tensor of {x.size}")
     flat = torch.frombuffer(bytearray(content), dtype=x.dtype)
     return flat.as_strided(x.size, x.stride, x.offset).clone()
 

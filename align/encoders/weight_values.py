@@ -1,4 +1,4 @@
-"""Values of published weights that no model can use: quantised numbers, NaN and infinity."""
+"""Published weights that no model can use: quantised numbers, NaN and infinity, shapes that a file cannot hold."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ def check_precision(tensors: Mapping[str, Tensor], path: Path) -> None:
         if x.dtype in QUANTISED:
             kind = str(x.dtype).removeprefix("torch.")
             raise ValueError(f"{path} holds quantised weights ({name} is {kind}); give a model of full precision")
+
+
+def check_stored(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ValueError for tensors that are no numbers in the file, or more numbers than it has room for.
+
+    A pickle may state any shape of one stored number, by strides of 0, and a model of that shape would fill the memory.
+    """
+    room = path.stat().st_size
+    for name, x in tensors.items():
+        if x.layout != torch.strided or x.is_meta or x.is_complex():
+            kind = "complex" if x.is_complex() else "meta" if x.is_meta else str(x.layout).removeprefix("torch.")
+            raise ValueError(f"{path} holds weights that are no plain numbers ({name} is {kind})")
+        if not x.numel():
+            raise ValueError(f"{path} holds weights of no numbers ({name} {tuple(x.shape)})")
+        if x.nbytes > room:
+            raise ValueError(f"{path} has {room} bytes, too few for {name} {tuple(x.shape)}")
 
 
 def check_finite(module: nn.Module, where: str) -> None:

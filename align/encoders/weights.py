@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from align.encoders.pickles import explain_damage, read_pickle
+from align.encoders.pickles import check_packing, explain_damage, read_pickle
 from align.encoders.torchscript import is_script, read_script
-from align.encoders.weight_values import check_precision
+from align.encoders.weight_values import check_precision, check_stored
 from align.files import sha256
 from align.files.confined import check_confined
 
@@ -28,6 +28,7 @@ NAMES = (
 """Files of weights in a saved folder, in the order in which they are looked for."""
 INDEX = ".index.json"
 LISTED = 12  # names that a message lists
+LONGEST = 200  # characters of each
 
 
 def find_weights(folder: Path) -> Path:
@@ -83,7 +84,9 @@ def pick_weights(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no file {path}")
     found: dict[str, Tensor] = {}
     for part in list_parts(path):
-        found |= _read_safe(part, keep) if part.suffix == ".safetensors" else _read_legacy(part, keep)
+        tensors = _read_safe(part, keep) if part.suffix == ".safetensors" else _read_legacy(part, keep)
+        check_stored(tensors, part)
+        found |= tensors
     check_precision(found, path)
     return found
 
@@ -137,10 +140,29 @@ def put_weights(
     """Load tensors into a module. where: the file, for messages. skip: names that the module need not get.
 
     names: the module's name of a tensor -> the file's, which messages have too.
-    Raises ValueError that lists the names that are missing or unknown, or the tensors of another shape.
+    A module on the meta device gets its memory here, when all fits. Buffers outside its state dict stay unset.
+    Raises ValueError as ``check_weights``.
     """
-    inside = {names(name): name for name in module.state_dict()}  # the file's name -> the module's
-    wanted: dict[str, Any] = dict(zip(inside, module.state_dict().values(), strict=True))
+    check_weights(module, tensors, where, skip, names)
+    if any(x.is_meta for x in module.state_dict().values()):
+        module.to_empty(device="cpu")
+    state = module.state_dict()
+    module.load_state_dict({name: tensors.get(names(name), kept) for name, kept in state.items()})
+
+
+def check_weights(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    where: str,
+    skip: Collection[str] = (),
+    names: Callable[[str], str] = str,
+) -> None:
+    """Raise ValueError that lists the names that are missing or unknown, or the tensors of another shape or kind.
+
+    Arguments are those of ``put_weights``. A module on the meta device will do, which costs no memory whatever sizes a
+    file states.
+    """
+    wanted: dict[str, Any] = {names(name): x for name, x in module.state_dict().items()}
     missing = [name for name in wanted if name not in tensors and name not in skip]
     unknown = [name for name in tensors if name not in wanted and name not in skip]
     if missing or unknown:
@@ -154,12 +176,18 @@ def put_weights(
     ]
     if shapes:
         raise ValueError(f"{where} has {len(shapes)} tensors of another shape: {listing(shapes)}")
-    module.load_state_dict({inside[name]: tensors.get(name, kept) for name, kept in wanted.items()})
+    whole = [
+        f"{name} {str(x.dtype).removeprefix('torch.')}"
+        for name, x in tensors.items()
+        if name in wanted and wanted[name].is_floating_point() and not x.is_floating_point()
+    ]
+    if whole:
+        raise ValueError(f"{where} has {len(whole)} tensors of whole numbers: {listing(whole)}")
 
 
 def listing(names: Collection[str]) -> str:
     """Return the first names, and how many more there are."""
-    first = list(names)[:LISTED]
+    first = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in list(names)[:LISTED]]
     return ", ".join(first) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
@@ -179,6 +207,7 @@ def _read_safe(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
 
 def _read_legacy(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     with explain_damage(path):
+        check_packing(path)
         if is_script(path):
             return read_script(path, keep)
     content: Any = read_pickle(path)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from align.encoders import HTSAT, HFCaption
 from align.encoders.hf.model import library
 from align.encoders.weight_values import read_scale
-from align.encoders.weights import checksum, put_weights, read_weights
+from align.encoders.weights import check_weights, checksum, put_weights, read_weights
 from align.files.hub import PREFIX, hub_file, licence_of
 from align.heads import Identity
 from align.model import JointModel, Tower
@@ -24,7 +25,7 @@ from align.values import Origin, TermInfo
 TOKENIZER = "FacebookAI/roberta-base"
 CONTEXT = 77  # tokens of a text
 SCALE = "logit_scale_a"  # of sounds that ask for texts; logit_scale_t is that of texts that ask for sounds
-MARKS = {"audio_branch.patch_embed.proj.weight", "audio_projection.0.weight", SCALE}
+MARKS = ("audio_branch.patch_embed.", "audio_projection.")
 UNUSED = ("audio_branch.tscam_conv.", "audio_branch.head.", "audio_transform.", "text_transform.", "logit_scale_")
 """First parts of names that the embeddings do not need: AudioSet's classifier, and layers of an older loss."""
 AUDIO = (
@@ -72,6 +73,8 @@ def load(source: str, towers: Sequence[str] = ()) -> JointModel:
         library()
     tensors = read_weights(path)
     check_layout("laion-clap", tensors, str(path))
+    if SCALE not in tensors:
+        raise ValueError(f"{path} does not fit the model: 1 missing: {SCALE}")
     origin = Origin(name, checksum(path), licence_of(path.parent))
     audio = make_audio(tensors, str(path))
     audio.origin = origin
@@ -89,7 +92,7 @@ def load(source: str, towers: Sequence[str] = ()) -> JointModel:
 
 def fits(keys: Collection[str]) -> bool:
     """Return True where names of tensors are those of LAION's CLAP with an HTSAT."""
-    return set(keys) >= MARKS
+    return all(any(key.startswith(mark) for key in keys) for mark in MARKS)
 
 
 def make_audio(tensors: Mapping[str, Tensor], where: str) -> HTSAT:
@@ -97,8 +100,11 @@ def make_audio(tensors: Mapping[str, Tensor], where: str) -> HTSAT:
 
     Raises ValueError for missing, unknown and odd tensors, and for constants other than the published ones.
     """
-    encoder = HTSAT(**audio_sizes(tensors, where))
-    put_weights(encoder, rename_audio(tensors), where)
+    sizes, weights = audio_sizes(tensors, where), rename_audio(tensors)
+    with torch.device("meta"):  # no memory for sizes that do not fit
+        check_weights(HTSAT(**sizes), weights, where)
+    encoder = HTSAT(**sizes)
+    put_weights(encoder, weights, where)
     check_constants(tensors, encoder, where)
     return encoder
 
@@ -111,9 +117,13 @@ def rename_audio(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def make_text(tensors: Mapping[str, Tensor], where: str) -> HFCaption:
     """Return the text encoder with its weights. Raises ValueError for missing, unknown and odd tensors."""
-    encoder = HFCaption("roberta-base", config=text_sizes(tensors, where))
+    config = text_sizes(tensors, where)
     names = [k for k in tensors if k.startswith(("text_branch.", "text_projection.")) and not is_constant(k)]
-    put_weights(encoder.model, _rename({k: tensors[k] for k in names}, TEXT), where, skip=COUNTED)
+    weights = _rename({k: tensors[k] for k in names}, TEXT)
+    with torch.device("meta"):  # as for sounds
+        check_weights(HFCaption("roberta-base", config=config).model, weights, where, COUNTED)
+    encoder = HFCaption("roberta-base", config=config)
+    put_weights(encoder.model, weights, where, COUNTED)
     return encoder
 
 

@@ -58,7 +58,7 @@ def text_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
 
     words = f"{TEXT}embeddings.word_embeddings.weight"
     kinds = f"{TEXT}embeddings.token_type_embeddings.weight"
-    if words not in tensors or (kinds in tensors and len(tensors[kinds]) != 1):
+    if words not in tensors or (kinds in tensors and tensors[kinds].shape[:1] != (1,)):
         raise ValueError(f"{where} has a text branch that is no RoBERTa; its sounds alone are read with --towers audio")
     vocabulary, width = shape(words)
     layers = {int(m[1]) for k in tensors if (m := re.match(rf"{re.escape(TEXT)}encoder\.layer\.(\d+)\.", k))}

@@ -50,7 +50,7 @@ def check_layout(layout: str, keys: Collection[str], where: str) -> None:
     if not find_module(layout).fits(keys):
         likely = likely_layouts(keys)
         like = f"like {' or '.join(likely)}" if likely else "like none that is known"
-        first = ", ".join(sorted(keys)[:3])
+        first = ", ".join(name[:200] for name in sorted(keys)[:3])
         raise ValueError(f"{where} holds no weights of the layout {layout}; its names look {like} ({first}, …)")
 
 

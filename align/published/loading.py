@@ -45,9 +45,12 @@ def load_published(layout: str, source: str, *, beside: Sequence[str] = (), towe
     try:
         more = [others] if layout in TAKES_OTHERS else [towers] if layout in TAKES_TOWERS else []
         model: JointModel = find_module(layout).load(source, *more).eval()
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
         _check_local(layout, source)
-        raise
+        named = source, source.partition("@")[2] or source, Path(source).name
+        if isinstance(error, OSError) or any(name in str(error) for name in named):
+            raise
+        raise ValueError(f"{source}: {error}") from error  # of a model that sizes in the file do not make
     check_finite(model, source)
     if others and layout not in TAKES_OTHERS:
         model = join(model, others)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from align.encoders import PointBERT
@@ -20,7 +22,9 @@ from align.published.point_towers import count_blocks, count_heads, flatten_sing
 from align.published.shapes import read_shape
 from align.values import Origin, TermInfo
 
-MARKS = ("sa.mlp_convs.0.weight", "transformer.layers.0.0.fn.to_qkv.weight")
+FIRST = "sa.mlp_convs.0.weight"
+MARKS = re.compile(r"(.*\.|)sa\.mlp_convs\.\d+\.weight"), re.compile(r"(.*\.|)transformer\.layers\.\d+\.0\.fn\..+")
+"""Names of the groups' layers and of the attention, behind the prefix of the tower."""
 DEMO = "pc_encoder."
 """Prefix of the two files of the demos, vitl14 and vitb32. They read y-up rows, and have groups of their own."""
 SIZES: dict[tuple[int, ...], tuple[int, float, int]] = {  # of the training code, by its scaling, 1 to 6
@@ -72,10 +76,11 @@ def load(source: str) -> JointModel:
     scale = _read_scale(path, tensors)
     if demo:
         tensors = {name: x for name, x in tensors.items() if name.startswith(DEMO)}
-    prefix = next(name for name in tensors if name.endswith(MARKS[0])).removesuffix(MARKS[0])
+    prefix = next(found[1] for name in tensors if (found := MARKS[0].fullmatch(name)))
     outer = prefix.removesuffix("ppat.") if prefix.endswith("ppat.") else None  # None: no projection
     inner = {name: x for name, x in tensors.items() if outer is None or not name.startswith(f"{outer}proj.")}
-    encoder = PointBERT("openshape", **read_sizes(inner, prefix, demo, source))
+    with torch.device("meta"):  # no memory for sizes that do not fit
+        encoder = PointBERT("openshape", **read_sizes(inner, prefix, demo, source))
     put_weights(encoder, flatten_singles(inner), source, names=lambda name: prefix + translate(name, NAMES))
     encoder.origin = Origin(source, checksum(path))
     if outer is None:
@@ -93,7 +98,7 @@ def load(source: str) -> JointModel:
 
 def fits(keys: Collection[str]) -> bool:
     """Return True where names of tensors are those of OpenShape's PointBERT: set abstraction before its transformer."""
-    return all(any(key.endswith(mark) for key in keys) for mark in MARKS)
+    return all(any(map(mark.fullmatch, keys)) for mark in MARKS)
 
 
 def read_sizes(tensors: Mapping[str, Tensor], prefix: str, demo: bool, where: str) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def read_sizes(tensors: Mapping[str, Tensor], prefix: str, demo: bool, where: st
     (width,) = read_shape(tensors, f"{prefix}cls_token", 1, where)
     (hidden,) = read_shape(tensors, f"{layers}0.1.fn.net.0.bias", 1, where)
     (patch_width,) = read_shape(tensors, f"{prefix}sa.mlp_convs.2.bias", 1, where)
-    channels = read_shape(tensors, f"{prefix}{MARKS[0]}", 4, where)[1] - 3
+    channels = read_shape(tensors, f"{prefix}{FIRST}", 4, where)[1] - 3
     depth = count_blocks(tensors, layers)
     groups, radius, neighbours = DEMO_GROUPS if demo else SIZES.get((width, depth, hidden, patch_width), GROUPS)
     return {
@@ -129,6 +134,10 @@ def _read_scale(path: Path, tensors: Mapping[str, Tensor]) -> float | None:
         if content.get(part) is not None:
             raise ValueError(f"{path} holds {part}: its space is not that of a CLIP model, but of a projection of it")
     kept = content.get("logit_scale")
-    found = {**tensors, **(kept if isinstance(kept, dict) else {})}
-    name = next((name for name in found if name.rpartition(".")[2] == "logit_scale"), None)
-    return None if name is None else read_scale(found[name], name, path)
+    found = {**tensors, **(kept if isinstance(kept, dict) else {} if kept is None else {"logit_scale": kept})}
+    name = next((name for name in found if str(name).rpartition(".")[2] == "logit_scale"), None)
+    if name is None:
+        return None
+    if not isinstance(found[name], Tensor):
+        raise ValueError(f"{path} holds no tensor {name}, but a {type(found[name]).__name__}")
+    return read_scale(found[name], name, path)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from align.encoders import PointBERT
@@ -20,7 +21,6 @@ from align.published.shapes import read_shape
 from align.values import Origin, TermInfo
 
 TOWER, BLOCKS, PROJECTION, SCALE = "point_encoder.", "point_encoder.blocks.blocks.", "pc_projection", "logit_scale"
-MARKS = frozenset({f"{TOWER}encoder.first_conv.0.weight", f"{BLOCKS}0.attn.qkv.weight", PROJECTION})
 CLIP = "open_clip_model."
 """Prefix of the CLIP model that the tower was aligned to, where a file holds it."""
 SLIP = "token_embedding.weight"
@@ -67,7 +67,8 @@ def load(source: str) -> JointModel:
     if SCALE not in apart:
         raise ValueError(f"{source} does not fit the model: 1 missing: {SCALE}")
     scale = read_scale(apart[SCALE], SCALE, path)
-    encoder = PointBERT("ulip2", **read_sizes(tensors, source))
+    with torch.device("meta"):  # no memory for sizes that do not fit
+        encoder = PointBERT("ulip2", **read_sizes(tensors, source))
     put_weights(encoder, flatten_singles(tensors), source, names=lambda name: TOWER + translate(name, NAMES))
     encoder.origin = Origin(source, checksum(path))
     _, dim = read_shape(apart, PROJECTION, 2, source)
@@ -79,8 +80,8 @@ def load(source: str) -> JointModel:
 
 
 def fits(keys: Collection[str]) -> bool:
-    """Return True where names of tensors are those of a PointBERT of ULIP with its projection."""
-    return set(keys) >= MARKS
+    """Return True where names of tensors are those of a PointBERT of ULIP: its groups' layers and its blocks."""
+    return all(any(key.startswith(part) for key in keys) for part in (f"{TOWER}encoder.", BLOCKS))
 
 
 def read_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:

@@ -70,7 +70,6 @@ def load(source: str) -> JointModel:
     scale = read_scale(tensors.pop(SCALE), SCALE, path)
     with torch.device("meta"):  # weights that are read need no random ones
         encoder = Uni3D(**read_sizes(tensors, source))
-    encoder.to_empty(device="cpu")
     put_weights(encoder, reshape(tensors), source, names=published_name)
     kept = encoder.state_dict()
     for name, x in encoder.named_buffers():
@@ -85,8 +84,8 @@ def load(source: str) -> JointModel:
 
 def fits(keys: Collection[str]) -> bool:
     """Return True where names of tensors are those of Uni3D's tower: its bridges around the blocks of a ViT."""
-    bridges = {f"{INSIDE}encoder2trans.weight", f"{INSIDE}trans2embed.weight"}
-    return bridges <= set(keys) and any(key.startswith(BLOCKS) for key in keys)
+    bridges = f"{INSIDE}encoder2trans.", f"{INSIDE}trans2embed."
+    return any(key.startswith(bridges) for key in keys) and any(key.startswith(BLOCKS) for key in keys)
 
 
 def read_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
@@ -96,8 +95,10 @@ def read_sizes(tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     """
     widths = [f"encoder.{part}_conv.{i}.weight" for part in ("first", "second") for i in (0, 3)]
     needed = [f"{INSIDE}{name}" for name in (*widths, "trans2embed.weight", "visual.blocks.0.mlp.fc2.weight")]
-    if missing := [name for name in needed if name not in tensors or tensors[name].ndim < 2]:
+    if missing := [name for name in needed if name not in tensors]:
         raise ValueError(f"{where} does not fit the model: {len(missing)} missing: {listing(missing)}")
+    if odd := [f"{name} {tuple(tensors[name].shape)}" for name in needed if tensors[name].ndim < 2]:
+        raise ValueError(f"{where} has {len(odd)} tensors of another shape: {listing(odd)}")
     *patch, (width, block_width), (_, hidden) = (tensors[name].shape[:2] for name in needed)
     kind = _recognise(tensors, hidden)
     heads, rest = divmod(block_width, HEAD_WIDTH[kind])
@@ -141,4 +142,4 @@ def _recognise(tensors: Mapping[str, Tensor], hidden: int) -> Kind:
     packed = tensors.get(f"{BLOCKS}0.mlp.fc1.weight")
     if packed is None:
         return "eva02-norm"
-    return "eva02" if packed.shape[0] == 2 * hidden else "eva"
+    return "eva02" if packed.shape[:1] == (2 * hidden,) else "eva"

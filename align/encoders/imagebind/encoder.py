@@ -134,7 +134,7 @@ class ImageBind(Encoder):
         with nullcontext() if path is None else torch.device("meta"):  # weights that are read need no random ones
             self._build(sizes, KINDS[modality])
         if path is not None:
-            put_tower(self.to_empty(device="cpu"), modality, tensors, path)
+            put_tower(self, modality, tensors, path)
             self.origin = read_origin(path, modality, sizes)
 
     def _build(self, sizes: Sizes, kind: Kind) -> None:

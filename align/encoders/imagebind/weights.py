@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from align.encoders.imagebind.names import MASK, NAMES, published_name
@@ -39,7 +40,14 @@ def read_tower(path: Path, modality: str) -> tuple[dict[str, Tensor], Sizes]:
 
 
 def put_tower(tower: nn.Module, modality: str, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load the tensors of a tower. Raises ValueError as ``put_weights``, under the names in the file."""
+    """Load the tensors of a tower.
+
+    Raises ValueError as ``put_weights``, under the names in the file, and for a mask of text that is no causal one.
+    """
+    if MASK in tensors:
+        mask = tensors[MASK]
+        if mask.ndim != 2 or not torch.equal(mask.float(), torch.full(mask.shape, -torch.inf).triu(1)):
+            raise ValueError(f"{path} was trained with another constant than ours: {MASK}")
     skip = (NAMES[modality].scale, MASK)
     put_weights(tower, tensors, str(path), skip, lambda name: published_name(modality, name))
 
