@@ -35,8 +35,11 @@ def load(source: str, keep: Sequence[str] = ()) -> JointModel:
     unknown = [key for key in keys if not any(names.holds(key) for names in NAMES.values())]
     if unknown:
         raise ValueError(f"{source} does not fit the model: {len(unknown)} unknown: {listing(unknown)}")
-    if known := {"image" if name == "video" else name for name in keep} & set(modalities):
-        modalities = [modality for modality in modalities if modality in known]
+    if keep:
+        wanted = {"image" if name == "video" else name for name in keep}
+        if absent := sorted(wanted - set(modalities)):
+            raise ValueError(f"no tower {absent[0]!r}; the towers are {', '.join(modalities)}")
+        modalities = [modality for modality in modalities if modality in wanted]
     towers = {modality: Tower(encoder=ImageBind(modality, pretrained=source), head=Identity) for modality in modalities}
     scales = {modality: tower.encoder.scale for modality, tower in towers.items()}
     share = {}
