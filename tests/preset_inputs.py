@@ -18,7 +18,7 @@ VIDEOS = {"still": (1, 50, 40), "pair": (2, 40, 90), "seven": (7, 98, 61), "wide
 
 
 def make_wave(name: str) -> tuple[np.ndarray, int]:
-    """Return a sound (T,) or (T, channels) of 16-bit levels, with an offset that a quiet half shows, and its rate in Hz."""
+    """Return a sound (T,) or (T, channels) of 16-bit levels with an offset that a quiet half shows, and its rate."""
     seconds = SECONDS[name]
     rate = RATES.get(name, 16000)
     generator = np.random.default_rng(sum(map(ord, name)))

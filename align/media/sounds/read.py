@@ -62,7 +62,7 @@ def from_file(source: Any, max_seconds: float, all_channels: bool = False) -> tu
 
 
 def from_array(samples: Any, all_channels: bool = False) -> np.ndarray:
-    """Return (T,) float32 from an array of floats or integers, one or two dimensions, or (channels, T) as ``read_sound``."""
+    """Return float32 of an array of floats or integers in one or two dimensions, in shape as ``read_sound``."""
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array  # (T, channels)
