@@ -45,6 +45,11 @@ def make_clouds(seed: int = 0, points: int = 10_000) -> list[np.ndarray]:
     ]
 
 
+def make_small_clouds() -> list[np.ndarray]:
+    """Return four clouds of 700 points, for towers whose epsilons are to show."""
+    return make_clouds(3, 700)
+
+
 def openshape_shapes(width: int, depth: int, hidden: int, patch_width: int, dim: int, channels: int = 6) -> Shapes:
     """Return the names and shapes of a tower of OpenShape. Without dim it has no projection, and no ``ppat.``."""
     sizes, shapes = (3 + channels, 64, 64, patch_width), {"cls_token": (width,)}

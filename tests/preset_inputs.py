@@ -8,21 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RATES = {"stereo": 44100}
+RATES = {"stereo": 44100, "three": 22050}
+OFFSETS = {"stereo": (0.08, 0.08), "uneven": (0.3, -0.1), "three": (-0.05, 0.2, 0.4)}
+"""Of the channels. Where clips overlap, the mean of all of them makes a step in the first."""
 SECONDS = {"tenth": 0.1, "short": 1.3, "exact": 2.0, "overlapping": 2.5, "odd": 3.3107, "long": 7.01, "stereo": 6.2}
+SECONDS |= {"uneven": 2.5, "three": 3.3}
 VIDEOS = {"still": (1, 50, 40), "pair": (2, 40, 90), "seven": (7, 98, 61), "wide": (12, 251, 340)}
 """Frames, height and width. A frame of an array lasts a second."""
 
 
 def make_wave(name: str) -> tuple[np.ndarray, int]:
-    """Return a sound (T,) or (T, 2) of 16-bit levels, with an offset that a quiet half shows, and its rate in Hz."""
+    """Return a sound (T,) or (T, channels) of 16-bit levels with an offset that a quiet half shows, and its rate."""
     seconds = SECONDS[name]
     rate = RATES.get(name, 16000)
     generator = np.random.default_rng(sum(map(ord, name)))
     t = np.arange(round(seconds * rate)) / rate
     wave = 0.3 * np.sin(2 * np.pi * (150 + 400 * t) * t) + generator.normal(0, 0.02, len(t))
     wave *= np.where(t < seconds / 2, 1, 0.003)
-    wave = np.stack([0.08 + wave, 0.08 + 0.5 * wave[::-1]], 1) if name == "stereo" else 0.08 + wave
+    if name in OFFSETS:
+        channels = (wave, 0.5 * wave[::-1], 0.3 * wave)
+        wave = np.stack([offset + x for offset, x in zip(OFFSETS[name], channels, strict=False)], 1)
+    else:
+        wave = 0.08 + wave
     return (np.rint(wave.clip(-1, 1) * 32767) / 32768).astype(np.float32), rate
 
 

@@ -22,7 +22,7 @@ from preset_inputs import (
     real_sounds,
 )
 from safetensors.torch import load_file
-from videos import number_of, picture, write_video
+from videos import number_of, picture, write_sound, write_video
 
 from align.checkpoint import build, describe
 from align.preprocess import Audio, Depth, Image, Points, Signal, VideoClips
@@ -77,6 +77,16 @@ def test_clips_of_sound_share_steps_of_their_means():
         assert (found[: len(bands)] - bands).abs().max() <= TOLERANCE
         assert not found[len(bands) :].any()
     torch.testing.assert_close(x, torch.from_numpy(make_wave("overlapping")[0]), rtol=0, atol=0)  # stays as it was
+
+
+def test_channels_of_a_container_are_those_of_a_plain_file():
+    """The mean of all channels leaves each clip of the first, also in Matroska, and where a cache keeps the sound."""
+    pytest.importorskip("av")
+    audio, (wave, rate) = Audio(preset="imagebind-audio"), make_wave("uneven")
+    found = audio.row(write_sound("matroska", "pcm_s16le", rate=rate, wave=wave))
+    assert (found - audio.row(wav("uneven"))).abs().max() < 0.02  # the writer rounds by a level
+    assert (audio.row((wave[:, 0], rate)) - found).abs().max() > 0.2
+    assert torch.equal(audio.finish(audio.keep(wav("uneven"))), audio.row(wav("uneven")))
 
 
 def test_padding_is_louder_than_silence():

@@ -8,6 +8,7 @@ import proof
 import published_sources
 import pytest
 import torch
+from faint import make_faint
 from golden import ebind as golden
 from keys import read_keys
 from safetensors.torch import load_file, save_file
@@ -61,6 +62,16 @@ def test_vectors_are_those_of_the_package(model):
     with torch.no_grad():
         for name, ours in golden.encode(model, 0).items():
             print(f"\nebind {name}: {proof.agree(ours, wanted[name])}")
+
+
+@torch.no_grad()
+def test_every_epsilon_is_the_packages(others, tmp_path):
+    made = {part: make_faint(x) for part, x in golden.filled(golden.read_notes(), 0).items()}
+    files, wanted = golden.write_files(made, tmp_path), load_file(GOLDEN / "ebind.safetensors")
+    clip = {k: x for k, x in fresh(others).items() if k.startswith("open_clip")}
+    encoders = {f"{k}:{files[k]}": load_published(k, files[k]) for k in ("imagebind", "uni3d")}
+    for name, ours in golden.encode(ebind.load(files["ebind"], clip | encoders).eval(), 0).items():
+        proof.agree(ours, wanted[f"{name}.faint"], 0.1)
 
 
 def test_a_head_recomputed_by_hand(model, sources):

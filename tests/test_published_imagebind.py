@@ -9,6 +9,7 @@ import proof
 import pytest
 import torch
 import torch.nn.functional as F
+from faint import make_faint
 from fill import draw
 from golden import imagebind as golden
 from keys import read_keys
@@ -63,6 +64,14 @@ def test_rows_have_the_published_vectors(name, model, theirs):
     encoder = model.towers[LENDERS.get(name, name)].encoder
     with torch.no_grad():
         proof.agree(encoder.scale * encoder(golden.make_inputs()[name]).pooled, theirs[name])
+
+
+@torch.no_grad()
+def test_every_epsilon_is_the_published_one(tiny, tmp_path, theirs):
+    faint, given = load_published("imagebind", read(tmp_path / "x.pth", make_faint(tiny))), golden.make_inputs()
+    for name, x in given.items():
+        encoder = faint.towers[LENDERS.get(name, name)].encoder
+        proof.agree(encoder.scale * encoder(x).pooled, theirs[f"{name}.faint"], 0.1)
 
 
 @pytest.mark.parametrize(("name", "modality"), [("vision", "image"), ("text", "text"), ("audio", "audio")])

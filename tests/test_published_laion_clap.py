@@ -8,6 +8,7 @@ import hf_tokenizers
 import proof
 import pytest
 import torch
+from faint import make_faint
 from golden import laion_clap as golden
 from keys import read_keys
 from laion_clap_file import GOLDEN, state
@@ -54,9 +55,26 @@ def embed(model, waves):
         return normalize(model.towers["audio"](rows), dim=-1)
 
 
+@torch.no_grad()
+def read(model):
+    ids = golden.make_ids(golden.SEED)
+    found = model.towers["text"].encoder({"input_ids": ids, "attention_mask": (ids != 1).long()}).pooled
+    return normalize(found, dim=-1)
+
+
 @every
 def test_a_published_file_hears_as_laions_code(name, models, theirs):
     print(proof.agree(embed(models[name], golden.make_waves(golden.SEED)), theirs[f"{name}.waves"]))
+
+
+@every
+def test_every_epsilon_is_that_of_laions_code(name, files, theirs):
+    path = files[name].with_name(f"{name}-faint.pt")
+    golden.write_published(make_faint(state(NAMES[name])), path)
+    model = load_published("laion-clap", str(path))
+    proof.agree(embed(model, golden.make_waves(golden.SEED)), theirs[f"{name}.faint"], 0.1)
+    if name == "unfused":
+        proof.agree(read(model), theirs["texts.faint"], 0.1)
 
 
 @every
@@ -78,12 +96,8 @@ def test_the_preset_is_laions_spectrogram(name, theirs):
         assert (row[:, *golden.EVERY] - want).abs().mean() < 1e-3
 
 
-@torch.no_grad()
 def test_texts(models, theirs):
-    ids = golden.make_ids(golden.SEED)
-    encoder = models["unfused"].towers["text"].encoder
-    found = encoder({"input_ids": ids, "attention_mask": (ids != 1).long()}).pooled
-    print(proof.agree(normalize(found, dim=-1), theirs["texts"]))
+    print(proof.agree(read(models["unfused"]), theirs["texts"]))
 
 
 def test_tokens_are_those_of_laions_hook(files, models):

@@ -12,7 +12,17 @@ import keys
 import pytest
 import torch
 import torch.nn.functional as F
-from point_towers import SCALE, ULIP2, farthest, fill_tower, make_clouds, save_ulip2, ulip2_shapes
+from faint import make_faint
+from point_towers import (
+    SCALE,
+    ULIP2,
+    farthest,
+    fill_tower,
+    make_clouds,
+    make_small_clouds,
+    save_ulip2,
+    ulip2_shapes,
+)
 from proof import agree
 from safetensors.torch import load_file
 
@@ -46,6 +56,13 @@ def test_the_originals_vectors(file):
     print(agree(model.embed(points=make_clouds())["points"], F.normalize(theirs, dim=-1)))
     preprocess = model.preprocess["points"]
     assert (preprocess.preset, preprocess.points, preprocess.swap) == ("ulip2", 10_000, False)
+
+
+def test_every_epsilon_is_the_originals(file):
+    theirs = load_file(golden / "ulip2.safetensors")["points.faint"]
+    model, clouds = load_published("ulip2", str(file(make_faint))), make_small_clouds()
+    model.preprocess["points"].points = len(clouds[0])
+    agree(model.embed(points=clouds)["points"], F.normalize(theirs, dim=-1), 0.1)
 
 
 def test_the_published_names_and_shapes():

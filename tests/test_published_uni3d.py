@@ -7,6 +7,7 @@ import proof
 import published_sources
 import pytest
 import torch
+from faint import make_faint
 from golden import uni3d as golden
 from keys import read_keys
 from safetensors.torch import load_file
@@ -28,9 +29,9 @@ def wanted():
     return load_file(GOLDEN / "uni3d.safetensors")
 
 
-def write(kind, path, seed=0, inside="module", before=""):
+def write(kind, path, seed=0, inside="module", before="", change=dict):
     """Write a checkpoint as the reference does, DeepSpeed's other entries beside it, and return its source."""
-    tensors = {before + k: x for k, x in golden.filled(golden.shapes_of(kind), seed).items()}
+    tensors = {before + k: x for k, x in change(golden.filled(golden.shapes_of(kind), seed)).items()}
     more = {"ds_version": "0.10.3", "optimizer": None, "epoch": 200, "best_acc1": 55.3, "ds_config": {"fp16": [1]}}
     torch.save({inside: tensors, **more} if inside else tensors, path)
     return str(path)
@@ -55,6 +56,13 @@ def test_embeddings_are_those_of_the_reference(kind, wanted, tmp_path):
     terms = uni3d.load(source).terms  # they stay where the other towers join this one
     assert [term.modalities for term in terms] == [("points", "text"), ("points", "image")]
     assert all(term.scale == pytest.approx(scale, rel=1e-3) for term in terms)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_every_epsilon_is_the_references(kind, wanted, tmp_path):
+    _, encoder = load(write(kind, tmp_path / "model.pt", change=make_faint))
+    proof.agree(encoder(golden.clouds(0)).pooled, wanted[f"{kind}.faint"], 0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

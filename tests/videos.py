@@ -71,12 +71,17 @@ def write_video(
 def write_sound(
     format: str = "mp4", codec: str = "aac", *, seconds: float = 1.0, rate: int = 48000, wave: np.ndarray | None = None
 ) -> bytes:
-    """Return a tone of 440 Hz, or ``wave`` (T,), in a container. format: FFmpeg's ("mp4", "adts", "webm")."""
+    """Return a tone of 440 Hz, or ``wave`` (T,) or (T, 2), in a container. format: FFmpeg's ("mp4", "adts", "webm")."""
     import av
 
     out = io.BytesIO()
     with av.open(out, "w", format=format) as file:
-        _write_tone(file, file.add_stream(codec, rate=rate, layout="mono"), seconds, wave)
+        _write_tone(
+            file,
+            file.add_stream(codec, rate=rate, layout="mono" if wave is None or wave.ndim == 1 else "stereo"),
+            seconds,
+            wave,
+        )
     return out.getvalue()
 
 
@@ -94,7 +99,8 @@ def _write_tone(file, stream, seconds: float, wave: np.ndarray | None = None) ->
     channels = len(stream.codec_context.layout.channels)
     resampler = av.AudioResampler(stream.codec_context.format.name, layout, rate)
     for start in range(0, len(wave), 4096):
-        part = np.repeat(wave[None, start : start + 4096], channels, axis=0)
+        part = wave[start : start + 4096]
+        part = part.T if part.ndim == 2 else np.repeat(part[None], channels, axis=0)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), "fltp", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         for ready in resampler.resample(frame):

@@ -99,11 +99,13 @@ class Audio(Preprocess):
     def decode(self, source: Any) -> Tensor:
         """Return (T,) float32 in [-1, 1] at ``sample_rate``, from bytes, a path, an array or (array, rate).
 
+        For ``imagebind-audio`` several channels are (channels, T).
+
         Raises BadSample: audio/empty, format, unreadable, truncated, no-length, too-large, rate, range, non-finite,
         shape, dtype.
         """
-        first = isinstance(self._front, ClipFrontEnd) and self._front.first_channel
-        return read_sound(source, self.sample_rate, self.limits.max_seconds, first_channel=first)
+        every = isinstance(self._front, ClipFrontEnd) and self._front.all_channels
+        return read_sound(source, self.sample_rate, self.limits.max_seconds, all_channels=every)
 
     def row(self, source: Any, generator: torch.Generator | None = None) -> Tensor:
         """Return a row as ``Preprocess.row`` does. Only the window of a longer WAV or FLAC is decoded.

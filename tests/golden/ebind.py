@@ -27,6 +27,7 @@ from torch import Tensor
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+from faint import make_faint  # noqa: E402
 from fill import fill_named  # noqa: E402
 from keys import condense  # noqa: E402
 
@@ -119,7 +120,11 @@ def write(folder: str) -> None:
     made = filled(shapes, 0)
     for part, module in parts.items():
         module.load_state_dict(made[part])
-    save_file(run(parts, 0), HERE / "ebind.safetensors", {"shapes": json.dumps(shapes)})
+    outputs = run(parts, 0)
+    for part, module in parts.items():
+        module.load_state_dict(make_faint(made[part]))
+    outputs |= {f"{name}.faint": x for name, x in run(parts, 0).items()}
+    save_file(outputs, HERE / "ebind.safetensors", {"shapes": json.dumps(shapes)})
     whole = package.EBindModel(package.modeling.EBindConfig()).state_dict()
     count = sum(x.numel() for x in whole.values())
     head = f"# EBind, all heads: {count:,} numbers\n"

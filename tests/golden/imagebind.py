@@ -27,6 +27,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
+from faint import make_faint  # noqa: E402
 from fill import fill_named  # noqa: E402
 from keys import condense  # noqa: E402
 
@@ -161,6 +162,8 @@ def write(checkout: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = read_files(checkout, Path(folder))
     found |= {f"{name} of files": x for name, x in run(model, rows).items()}
+    model.load_state_dict(make_faint(make_state(shapes)))
+    found |= {f"{name}.faint": x for name, x in run(model, make_inputs()).items()}
     save_file(found, HERE / "imagebind.safetensors")
     (HERE / "imagebind-tiny.keys").write_text(condense(shapes), encoding="utf-8")
     on_cpu = partial(torch.linspace, device="cpu")  # the reference reads the values of one

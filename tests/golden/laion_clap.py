@@ -26,6 +26,7 @@ from torch import Tensor, nn
 HERE = Path(__file__).parent
 sys.path.insert(1, str(HERE.parent))
 
+from faint import make_faint  # noqa: E402
 from fill import fill_named  # noqa: E402
 
 RATE, WORDS, DIM = 48000, 600, 16
@@ -213,6 +214,10 @@ def write_goldens(ref: SimpleNamespace, seed: int = SEED) -> None:
             kept[f"{name}.mel{i}"] = mel.mT[:, *EVERY].contiguous()
         if not fusion:
             kept["texts"] = read(model, make_ids(seed))
+        model.load_state_dict(make_faint(model.state_dict()))
+        kept[f"{name}.faint"], _ = hear(ref, model, make_waves(seed), fusion)
+        if not fusion:
+            kept["texts.faint"] = read(model, make_ids(seed))
     save_file(kept, HERE / "laion_clap.safetensors")
     print({name: tuple(x.shape) for name, x in kept.items()})
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 here = Path(__file__).parent
 sys.path[:0] = [str(here.parent), str(here.parent.parent)]
 
+from faint import make_faint  # noqa: E402
 from keys import condense  # noqa: E402
 from point_towers import (  # noqa: E402
     DEMO,
@@ -31,6 +32,7 @@ from point_towers import (  # noqa: E402
     farthest,
     fill_tower,
     make_clouds,
+    make_small_clouds,
     openshape_shapes,
 )
 
@@ -93,6 +95,9 @@ def main() -> None:
         model = make(ppat, kind, **sizes).eval()
         model.load_state_dict(fill_tower(openshape_shapes(**sizes)))
         outputs[kind] = run(model, kind, *prepare(normalize_pc, make_clouds(), swap=kind == PROJECTED))
+        model.load_state_dict(make_faint(fill_tower(openshape_shapes(**sizes))))
+        clouds = prepare(normalize_pc, make_small_clouds(), swap=kind == PROJECTED)
+        outputs[f"{kind}.faint"] = run(model, kind, *clouds)
         with torch.device("meta"):
             whole = make(ppat, kind, **FULL[kind])
         prefix = "module." if kind == PROJECTED else "pc_encoder."

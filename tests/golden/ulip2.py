@@ -25,8 +25,9 @@ from safetensors.torch import save_file
 here = Path(__file__).parent
 sys.path[:0] = [str(here.parent), str(here.parent.parent)]
 
+from faint import make_faint  # noqa: E402
 from keys import condense  # noqa: E402
-from point_towers import ULIP2, farthest, fill_tower, make_clouds, ulip2_shapes  # noqa: E402
+from point_towers import ULIP2, farthest, fill_tower, make_clouds, make_small_clouds, ulip2_shapes  # noqa: E402
 
 FULL = {"width": 384, "depth": 18, "hidden": 1536, "patch_width": 256, "dim": 1280}
 
@@ -87,7 +88,10 @@ def main() -> None:
             report("ulip2", name, ulip2_shapes(**sizes), read, save_ulip2, (1, 2, 3) if small else (4,), effects=small)
         return
     tower = make(kind, **ULIP2).eval()
-    save_file({"points": run(tower, fill_tower(ulip2_shapes(**ULIP2)), make_clouds())}, here / "ulip2.safetensors")
+    filled = fill_tower(ulip2_shapes(**ULIP2))
+    outputs = {"points": run(tower, filled, make_clouds())}
+    outputs["points.faint"] = run(tower, make_faint(filled), make_small_clouds())
+    save_file(outputs, here / "ulip2.safetensors")
     whole = make(kind, **FULL)
     shapes = {f"module.point_encoder.{name}": tuple(x.shape) for name, x in whole.state_dict().items()}
     shapes |= {"module.pc_projection": (2 * FULL["width"], FULL["dim"]), "module.logit_scale": ()}

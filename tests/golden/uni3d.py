@@ -25,6 +25,7 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+from faint import make_faint  # noqa: E402
 from fill import draw, fill_named  # noqa: E402
 from keys import condense  # noqa: E402
 
@@ -160,6 +161,9 @@ def write(checkout: Path) -> None:
         notes["shapes"][kind] = {k: list(x.shape) for k, x in model.state_dict().items()}
         model.load_state_dict(filled(notes["shapes"][kind], 0))
         outputs[kind] = model.encode_pc(clouds(0))
+        model.load_state_dict(make_faint(filled(notes["shapes"][kind], 0)))
+        outputs[f"{kind}.faint"] = model.encode_pc(clouds(0))
+        model.load_state_dict(filled(notes["shapes"][kind], 0))
         outputs[f"{kind}.files"] = model.encode_pc(prepare(read_clouds(0)))
     save_file(outputs, HERE / "uni3d.safetensors", {"notes": json.dumps(notes)})
     for size, (name, width) in SIZES.items():

@@ -14,7 +14,7 @@ FILLING = 4096  # samples at most that fill an encoder's last frames
 
 
 class Heard(NamedTuple):
-    """Sound. wave: (T,) float32. start: seconds of its first sample on the container's clock."""
+    """Sound. wave: (T,) float32, or (T, channels). start: seconds of its first sample on the container's clock."""
 
     wave: np.ndarray
     rate: int
@@ -40,8 +40,10 @@ def stated_seconds(opened: Opened, stream: Any) -> float | None:
     return opened.container.duration / 1e6 if opened.container.duration else None
 
 
-def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None) -> Heard:
+def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None, all_channels: bool = False) -> Heard:
     """Decode the sound of a container that was just opened, or its first ``head_seconds``.
+
+    all_channels: do not mix them.
 
     A seek is not exact in AAC (noise is drawn from a state) and Opus (filters remember), so all is decoded. Samples
     before the first that is heard (the encoder's delay) and behind the last are left out, as the container says.
@@ -72,9 +74,11 @@ def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None) 
                 rate, channels = frame.sample_rate, len(frame.layout.channels)
             if frame.sample_rate != rate:
                 raise opened.bad("rate", f"its rate changes from {rate} to {frame.sample_rate} Hz")
-            parts.append(_mono(frame))
+            if all_channels and len(frame.layout.channels) != channels:
+                raise opened.bad("corrupt", f"its channels change from {channels} to {len(frame.layout.channels)}")
+            parts.append(_mix(frame, all_channels))
             count += len(parts[-1])
-            if count > max_seconds * rate:
+            if count * (max(channels / 8, 1) if all_channels else 1) > max_seconds * rate:
                 raise too_long(opened, f"more than {max_seconds:g} s", max_seconds)
     wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     wave = wave[: stated_samples(opened, stream, len(wave))]
@@ -105,8 +109,8 @@ def too_long(opened: Opened, found: str, most: float) -> Any:
     return opened.bad(why, f"{found} of sound, at most {most:g} s are read")
 
 
-def _mono(frame: Any) -> np.ndarray:
-    """Return a frame's mean over channels, (n,) float32 in full scale."""
+def _mix(frame: Any, all_channels: bool) -> np.ndarray:
+    """Return a frame's mean over channels, (n,) float32 in full scale, or its channels (n, channels)."""
     array = frame.to_ndarray()  # (channels, n), or (1, n * channels) where they are interleaved
     channels = len(frame.layout.channels)
     rows = array if frame.format.is_planar else array.reshape(-1, channels).T
@@ -114,5 +118,7 @@ def _mono(frame: Any) -> np.ndarray:
     wave = rows.astype(np.float32)
     if scale is not None:
         wave = (wave - (128 if rows.dtype == np.uint8 else 0)) / scale
+    if all_channels:
+        return np.ascontiguousarray(wave.T)
     with np.errstate(invalid="ignore", over="ignore"):
         return wave[0] if len(wave) == 1 else wave.mean(0, dtype=np.float32)

@@ -38,7 +38,7 @@ class Facts(NamedTuple):
 
 
 class Wave:
-    """Decoded samples, with those parts of libsndfile's file that are used here."""
+    """Decoded samples, (T, 1) mixed or (T, channels), with those parts of libsndfile's file that are used here."""
 
     subtype, closed = "FLOAT", False
 
@@ -57,10 +57,10 @@ class Wave:
         return at
 
     def read(self, count: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """Return (count, 1) float32, or as many as there are."""
+        """Return (count, 1) float32 of a mixed sound, else (count, channels), or as many as there are."""
         found = self.samples[self.at : self.at + count]
         self.at += len(found)
-        return found[:, None]
+        return found
 
 
 def container_kind(file: BinaryIO) -> Kind | None:
@@ -93,19 +93,22 @@ def read_facts(source: Any, kind: Kind, max_seconds: float) -> Facts:
     return Facts(heard.rate, heard.channels, len(heard.wave) / max(heard.rate, 1), kind, False)
 
 
-def decode(source: Any, kind: Kind, max_seconds: float, head_seconds: float | None) -> tuple[Wave, bool]:
+def decode(
+    source: Any, kind: Kind, max_seconds: float, head_seconds: float | None, all_channels: bool = False
+) -> tuple[Wave, bool]:
     """Return a container's samples, and True where it states its length.
 
-    head_seconds: seconds after which decoding stops, or None for all. Raises BadSample: audio/truncated where the
-    stream states more than there is, audio/no-sound, format, corrupt, too-large, rate.
+    head_seconds: seconds after which decoding stops, or None for all. all_channels: do not mix them. Raises BadSample:
+    audio/truncated where the stream states more than there is, audio/no-sound, format, corrupt, too-large, rate.
     """
     with open_contained(source, kind) as opened:
         stream = require_sound(opened)
         alone = not opened.container.streams.video
         seconds = stated_seconds(opened, stream) if stream.duration or alone else None
-        heard = hear(opened, max_seconds, head_seconds)
+        heard = hear(opened, max_seconds, head_seconds, all_channels)
     there = len(heard.wave) / max(heard.rate, 1)
     least = min(seconds or 0.0, head_seconds or float("inf"))
     if least - there > max(CUT_BY[0], CUT_BY[1] * least):
         raise bad("audio/truncated", source, f"{there:.2f} of {seconds:.2f} s are there")
-    return Wave(heard.wave, heard.rate, heard.channels, kind), opened.extent.stated is not None
+    samples = heard.wave if heard.wave.ndim == 2 else heard.wave[:, None]
+    return Wave(samples, heard.rate, heard.channels, kind), opened.extent.stated is not None

@@ -18,32 +18,33 @@ ENCODED = bytes | bytearray | memoryview | str | Path
 LOUDEST = 16.0  # 24 dB above full scale: louder floats are no sound, or undivided integers
 
 
-def read_sound(source: Any, sample_rate: int, max_seconds: float, first_channel: bool = False) -> Tensor:
-    """Read (T,) float32 within [-1, 1], the mean of the channels or the first of them, at ``sample_rate``.
+def read_sound(source: Any, sample_rate: int, max_seconds: float, all_channels: bool = False) -> Tensor:
+    """Read (T,) float32 within [-1, 1], the mean of the channels, at ``sample_rate``.
 
+    all_channels: return (channels, T) where there are several.
     source: bytes, a path, (array, rate), or an array at ``sample_rate``. Arrays are (T,), or have their few channels in
     the shorter dimension. They hold floats within [-1, 1] or integers of full scale. Raises BadSample: audio/empty,
     format, unreadable, truncated, corrupt, no-length, too-large, rate, range, non-finite, shape, dtype.
     """
     if isinstance(source, ENCODED):
-        wave, rate = from_file(source, max_seconds, first_channel)
+        wave, rate = from_file(source, max_seconds, all_channels)
     elif isinstance(source, tuple | list) and len(source) == 2 and not np.ndim(source[1]):
-        wave, rate = from_array(source[0], first_channel), source[1]
+        wave, rate = from_array(source[0], all_channels), source[1]
     elif isinstance(source, np.ndarray | Tensor):
-        wave, rate = from_array(source, first_channel), sample_rate
+        wave, rate = from_array(source, all_channels), sample_rate
     else:
         raise TypeError(
             f"audio is read from bytes, a path, (array, rate), an ndarray or a tensor, not from {type(source).__name__}"
         )
     check_rate(source, rate)
-    if len(wave) > max_seconds * rate:
-        raise too_large(source, len(wave) / rate, max_seconds)
+    if wave.shape[-1] > max_seconds * rate:
+        raise too_large(source, wave.shape[-1] / rate, max_seconds)
     return resample(check_wave(wave, source), int(rate), sample_rate)
 
 
 def check_wave(wave: np.ndarray, source: Any) -> Tensor:
-    """Return samples (T,) clipped to [-1, 1]. Raises BadSample: audio/empty, non-finite, range (absurdly loud)."""
-    if len(wave) == 0:
+    """Return samples (…, T) clipped to [-1, 1]. Raises BadSample: audio/empty, non-finite, range (absurdly loud)."""
+    if wave.shape[-1] == 0:
         raise bad("audio/empty", source, "no samples")
     peak = max(-float(wave.min()), float(wave.max()))  # NaN if any is NaN
     if not np.isfinite(peak):
@@ -54,14 +55,14 @@ def check_wave(wave: np.ndarray, source: Any) -> Tensor:
     return out.clamp(-1, 1) if peak > 1 else out
 
 
-def from_file(source: Any, max_seconds: float, first_channel: bool = False) -> tuple[np.ndarray, int]:
-    """Read ((T,) float32, rate) from an encoded file, channels averaged or the first of them."""
-    with recording(source, max_seconds) as opened:
-        return opened.read(opened.frames, first_channel), opened.rate
+def from_file(source: Any, max_seconds: float, all_channels: bool = False) -> tuple[np.ndarray, int]:
+    """Read ((T,) float32, rate) from an encoded file, or ((channels, T), rate) as ``read_sound`` does."""
+    with recording(source, max_seconds, all_channels=all_channels) as opened:
+        return opened.read(opened.frames, all_channels), opened.rate
 
 
-def from_array(samples: Any, first_channel: bool = False) -> np.ndarray:
-    """Return (T,) float32 from an array of floats or integers, one or two dimensions."""
+def from_array(samples: Any, all_channels: bool = False) -> np.ndarray:
+    """Return float32 of an array of floats or integers in one or two dimensions, in shape as ``read_sound``."""
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array  # (T, channels)
@@ -78,13 +79,13 @@ def from_array(samples: Any, first_channel: bool = False) -> np.ndarray:
             wave = array.astype(np.float32)
     else:
         raise bad("audio/dtype", None, f"samples of {array.dtype}; expected floats, int16, int32 or uint8")
-    if first_channel and wave.shape[1]:
-        return wave[:, 0].copy()
+    if all_channels and wave.shape[1] > 1:
+        return np.ascontiguousarray(wave.T)
     return mean_of_channels(wave) if wave.shape[1] else wave.reshape(0)
 
 
 def resample(wave: Tensor, rate: int, to: int) -> Tensor:
-    """Return the wave (T,) at ``to`` Hz, by a windowed sinc."""
+    """Return the wave (…, T) at ``to`` Hz, by a windowed sinc."""
     if rate == to:
         return wave
     ratio = ratio_of(rate, to)

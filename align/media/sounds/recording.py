@@ -32,9 +32,10 @@ class Recording(NamedTuple):
     def rate(self) -> int:
         return self.sound.samplerate
 
-    def read(self, count: int, first_channel: bool = False) -> np.ndarray:
-        """Read (count,) float32 from the file's position, channels averaged or the first of them.
+    def read(self, count: int, all_channels: bool = False) -> np.ndarray:
+        """Read (count,) float32 from the file's position, the mean of the channels.
 
+        all_channels: read (channels, count) where there are several. A container's sound has to be opened with it, too.
         Raises BadSample: audio/truncated, no-length.
         """
         start = self.sound.tell() if self.sound.seekable() else 0  # a WAV of GSM 6.10 is not seekable
@@ -47,7 +48,10 @@ class Recording(NamedTuple):
             raise bad("audio/no-length", self.source, detail)
         if self.sound.channels == 1:
             return samples[:, 0]
-        return samples[:, 0].copy() if first_channel else mean_of_channels(samples)
+        if all_channels:
+            return np.ascontiguousarray(samples.T)
+        mixed = isinstance(self.sound, Wave)  # while it was decoded
+        return samples[:, 0] if mixed else mean_of_channels(samples)
 
 
 class Heading(NamedTuple):
@@ -79,10 +83,13 @@ def heading(source: Any, max_seconds: float = float("inf")) -> Heading:
 
 
 @contextmanager
-def recording(source: Any, max_seconds: float, head_seconds: float | None = None) -> Iterator[Recording]:
+def recording(
+    source: Any, max_seconds: float, head_seconds: float | None = None, all_channels: bool = False
+) -> Iterator[Recording]:
     """Open an encoded file at its first sample, after its length is checked. That of a container is decoded here.
 
     head_seconds: seconds that will be read, or None for all. No more of a container's sound are decoded.
+    all_channels: of ``Recording.read``.
 
     Errors while it is open become BadSample: audio/empty, format, unreadable, truncated, corrupt, no-length, too-large,
     rate.
@@ -92,7 +99,7 @@ def recording(source: Any, max_seconds: float, head_seconds: float | None = None
     with open_source(source) as file:
         kind = container_kind(file)
         if kind is not None:
-            wave, is_stated = decode(source, kind, max_seconds, head_seconds)
+            wave, is_stated = decode(source, kind, max_seconds, head_seconds, all_channels)
             check_rate(source, wave.samplerate)
             yield Recording(wave, wave.frames, is_stated, source)
             return

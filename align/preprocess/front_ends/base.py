@@ -59,14 +59,14 @@ class FrontEnd(ABC):
 class ClipFrontEnd(FrontEnd):
     """Abstract: a front end that needs the whole clip, and so computes in a data worker. ``apply`` has nothing left."""
 
-    first_channel: ClassVar[bool] = False
-    """True where the first channel of a file is heard, in place of the mean of its channels."""
+    all_channels: ClassVar[bool] = False
+    """True where ``clip`` takes all channels of a file, (channels, T) where there are several, in place of the mean."""
     fills: ClassVar[bool] = True
     """True where a sound that is shorter than a window is filled up before it comes to ``clip``."""
 
     @abstractmethod
     def clip(self, x: Tensor, generator: torch.Generator | None, constant: Constant) -> Tensor:
-        """Return one row (\\*shape) float32 of a wave of any length. With a generator its places are random."""
+        """Return one row (\\*shape) float32 of a wave (T,) of any length. With a generator its places are random."""
 
     def apply(self, waves: Tensor, lengths: Tensor, constant: Constant) -> Tensor:
         return waves

@@ -30,14 +30,13 @@ class ImageBindAudio(ClipFrontEnd):
     end. The commit that ImageBind names divides by 2. Each clip loses its mean in place, so where clips overlap (below
     6 s) the next one has a step of that mean. A step moves a value by up to 1.3 where a recording with an offset of .08
     is quiet. In ESC-10 cut to 2.5 s the largest move of a recording is .002 in the median, and .09 at most. A sound
-    below 2 s is three times the same clip. Of a stereo file only the first channel is heard.
+    below 2 s is three times the same clip. Of a stereo file only the first channel is heard, but the mean that a clip
+    loses is that of all channels.
 
-    Differences: a clip's mean is that of all channels there, and of the first here. So a stereo file below 6 s has
-    other steps where the offsets of its channels differ. The sound of an MP4, AAC or WebM is the mean of its channels.
     A sound of less than a frame (25 ms) is all zeros here, and fails there.
     """
 
-    first_channel = True
+    all_channels = True
     fills = False
 
     def __init__(self, options: Spectrogram, sample_rate: int, samples: int):
@@ -51,12 +50,12 @@ class ImageBindAudio(ClipFrontEnd):
     def clip(self, x: Tensor, generator: torch.Generator | None, constant: Constant) -> Tensor:
         hann = constant("hann", x.device, lambda: torch.hann_window(self.width, periodic=False))
         bands = constant("bands", x.device, lambda: kaldi_bands(*self.band_arguments()))
-        x, out = x.clone(), x.new_zeros(CLIPS, FRAMES, self.options.n_mels)
-        for i, (start, end) in enumerate(self._places(len(x), generator)):
-            part = x[start:end] if generator is None else x[start:end].clone()
+        x, out = torch.atleast_2d(x).clone(), x.new_zeros(CLIPS, FRAMES, self.options.n_mels)
+        for i, (start, end) in enumerate(self._places(x.shape[1], generator)):
+            part = x[:, start:end] if generator is None else x[:, start:end].clone()
             part -= part.mean()  # in place in evaluation: the next clip sees it
-            if len(part) >= self.width:
-                log_mel = log_bands(part[None], hann, bands, self.options)[0]  # (frames, n_mels)
+            if part.shape[1] >= self.width:
+                log_mel = log_bands(part[:1], hann, bands, self.options)[0]  # (frames, n_mels)
                 out[i] = F.pad(log_mel, (0, 0, 0, FRAMES - len(log_mel)))  # a negative width cuts
         return self.scale(out).mT[:, None].contiguous()
 
