@@ -36,9 +36,13 @@ def test_a_model_beside_another_embeds_as_each_did_alone():
 
 def test_models_that_do_not_fit_are_refused_in_one_line():
     points = model("points")
-    with pytest.raises(ValueError, match="clip-hf:b32 has vectors of 5 numbers, the model beside it of 4"):
+    with pytest.raises(
+        ValueError, match="clip-hf:b32 has vectors of 5 numbers, the model beside it of 4: they are not of one space"
+    ):
         join(points, {"clip-hf:b32": model("image", width=5)})
-    with pytest.raises(ValueError, match="uni3d:x has a tower 'points' too"):
+    with pytest.raises(
+        ValueError, match="uni3d:x has a tower 'points' too; models beside each other have no modality in"
+    ):
         join(points, {"uni3d:x": model("points")})
     with pytest.raises(ValueError, match="do not both have unit vectors"):
         join(points, {"x:y": model("image", normalize=False)})
@@ -56,6 +60,15 @@ def test_a_tower_that_borrowed_its_encoder_stands_alone():
     assert both.share == {"video": "image"}
     with pytest.raises(ValueError, match="no tower 'sound'; the towers are image, video, text"):
         keep_towers(model("image", "video", "text", share={"video": "image"}), ["sound"])
+
+
+def test_the_command_says_whose_weights_a_tower_shares(tmp_path, capsys):
+    pytest.importorskip("transformers")
+    source = str(hf_models.clip(tmp_path / "clip"))
+    assert main(["import", "clip-hf", source, str(tmp_path / "out"), "--video", "mean"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (video,) = [row for row in rows if row[:2] == ["video", "0"]]
+    assert video == ["video", "0", "unstated", "those", "of", "image"]
 
 
 def test_the_command_keeps_the_towers_that_it_is_told(tmp_path, capsys):
