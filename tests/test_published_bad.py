@@ -261,6 +261,8 @@ def test_pickles_run_no_code_and_hold_tensors_by_name(copied, refused, tmp_path,
     weights = weights if weights.suffix in (".pth", ".pt") else source / legacy
     torch.save(content, weights)
     assert f"{weights} " in refused(layout, source)
+    weights.write_bytes(b"PK\x03\x04" + bytes(4_000))  # begins as a file of torch and is cut
+    assert "failed finding central directory.)" in refused(layout, source)
     weights.write_bytes(pickle.dumps(Evil()))
     assert "is damaged or holds more than tensors" in refused(layout, source)
     assert not (tmp_path / "ran").exists()

@@ -138,6 +138,7 @@ def test_models_that_are_missing_or_do_not_fit(sources, others, tmp_path):
     clip, bind, uni = fresh(others).items()
     refused(dict([clip, bind]), r"is heads over other models.*missing: uni3d:modelzoo/uni3d-g-no-lvis/model.pt")
     refused(dict([bind, uni]), "missing: open_clip:PE-Core-L-14-336/meta")
+    refused({}, "missing: open_clip:.*, imagebind:.*, uni3d:.*")
     refused(dict([clip, bind, uni, ("open_clip:b", clip[1])]), "takes one of open_clip:.* and open_clip:b")
     only = JointModel({"image": clip[1].towers["image"]}, clip[1].dim)
     refused(dict([clip, bind, uni, ("timm:x", only)]), "has no place for timm:x")

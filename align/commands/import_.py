@@ -108,9 +108,11 @@ def _print(model: JointModel) -> None:
         table.add_column(name, overflow="fold", justify="right" if name == "parameters" else "left")
     parts = read_parts(model)
     for name in model.modalities:
-        about = parts.get(f"{name}.encoder", {"licence": "unstated", "source": "random", "sha256": ""})
+        lender = (model.share or {}).get(name, name)
+        about = parts.get(f"{lender}.encoder", {"licence": "unstated", "source": "random", "sha256": ""})
         count = sum(p.numel() for p in model.towers[name].parameters())
-        table.add_row(name, f"{count:,}", Text(about["licence"]), Text(about["source"]), Text(about["sha256"][:16]))
+        source, digits = (about["source"], about["sha256"][:16]) if lender == name else (f"those of {lender}", "")
+        table.add_row(name, f"{count:,}", Text(about["licence"]), Text(source), Text(digits))
     console().print(table)
     for term in model.terms:
         bias = f", bias {term.bias:.4g}" if term.bias else ""

@@ -33,8 +33,9 @@ def check(
 
     Near duplicates are pictures or sounds whose perceptual hashes differ in at most 10 of 128 bits. They may differ in
     size, format or quality (pictures), or in format, rate or loudness (sounds). Crops, mirrors, and another beginning
-    or end of a sound are not recognised. Pictures under 32 pixels a side are not compared. Clouds are near duplicates
-    where they have the same points in another order or precision, or in other colours.
+    or end of a sound are not recognised. Videos are compared by four frames of each, as pictures are. Pictures under
+    32 pixels a side are not compared. Clouds are near duplicates where they have the same points in another order or
+    precision, or in other colours.
 
     The exit code is 3 when the samples with an error (and errors of whole shards) are more than --max-bad of all
     samples. The shards are not changed, but a shard without an index gets one.

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from align.files.confined import check_confined
@@ -58,5 +59,7 @@ def explain_damage(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         words = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())  # torch's advice stands before
-        reason = words.partition(" Please use")[0].partition(" Check the documentation")[0][:160]
+        for advice in (" Please use", " Check the documentation", " This is an internal miniz error"):
+            words = words.partition(advice)[0]
+        reason = shorten(words, 160, placeholder=" …")
         raise ValueError(f"{path} is damaged or holds more than tensors ({type(error).__name__}: {reason})") from error

@@ -4,10 +4,19 @@ Each file has ``load(source) -> JointModel``, in evaluation mode, with the origi
 and ``fits(keys) -> bool``, which tells whether names of tensors look like this layout.
 """
 
+from align.published.encoder import load_encoder
 from align.published.layouts import LAYOUTS, TRANSFORMERS, check_layout, likely_layouts, nearest_layout
 from align.published.loading import load_published
 
-__all__ = ["LAYOUTS", "TRANSFORMERS", "check_layout", "likely_layouts", "load_published", "nearest_layout"]
+__all__ = [
+    "LAYOUTS",
+    "TRANSFORMERS",
+    "check_layout",
+    "likely_layouts",
+    "load_encoder",
+    "load_published",
+    "nearest_layout",
+]
 
 FLOORS = (
     ("joined", "layouts", "shapes"),  # models side by side; names; sizes
@@ -31,5 +40,6 @@ FLOORS = (
         "whisper",
     ),
     ("loading",),
+    ("encoder",),
 )
 """Floors of this room, the lowest first."""

@@ -108,7 +108,7 @@ def _choose(source: str, heads: Collection[str], others: Mapping[str, JointModel
         found[part] = name
     if missing := [example for part, example in wanted.items() if part not in found]:
         raise ValueError(
-            f"ebind:{source} is heads over other models; {_example(source, wanted)} (missing: {missing[0]})"
+            f"ebind:{source} is heads over other models; {_example(source, wanted)} (missing: {', '.join(missing)})"
         )
     return found
 

@@ -17,11 +17,14 @@ def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
     towers, share, terms = dict(model.towers.items()), dict(model.share or {}), list(model.terms)
     for name, other in others.items():
         if other.dim != model.dim:
-            raise ValueError(f"{name} has vectors of {other.dim} numbers, the model beside it of {model.dim}")
+            sizes = f"{other.dim} numbers, the model beside it of {model.dim}"
+            raise ValueError(f"{name} has vectors of {sizes}: they are not of one space")
         if other.normalize != model.normalize:
             raise ValueError(f"{name} and the model beside it do not both have unit vectors")
         if twice := sorted(set(towers) & set(other.modalities)):
-            raise ValueError(f"{name} has a tower {twice[0]!r} too; leave one of them out with --towers")
+            raise ValueError(
+                f"{name} has a tower {twice[0]!r} too; models beside each other have no modality in common"
+            )
         towers |= dict(other.towers.items())
         share |= other.share or {}
         terms += other.terms
