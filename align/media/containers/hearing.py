@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.media.containers.kinds import MP4
-from align.media.containers.opening import Opened, message_of
+from align.media.containers.opening import Opened, begins_late, message_of
 
 SCALES = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}  # full scale of FFmpeg's integers
 FILLING = 4096  # samples at most that fill an encoder's last frames
@@ -33,7 +33,7 @@ def sound_stream(opened: Opened) -> Any | None:
 
 def stated_seconds(opened: Opened, stream: Any) -> float | None:
     """Return the length that a stream of sound or else its container states, or None."""
-    if opened.extent.stated is None:
+    if opened.extent.stated is None or begins_late(opened):
         return None
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import floor
 from typing import Any, NamedTuple
 
-from align.media.containers.kinds import AVI
-from align.media.containers.opening import Opened, message_of
+from align.media.containers.kinds import AVI, MATROSKA
+from align.media.containers.opening import MAX_PIXELS, Opened, message_of
 from align.values import BadSample
 
 FAR = 30_000  # frames that are decoded to reach one time: 16 minutes without a frame to seek to
@@ -106,6 +106,7 @@ class Frames:
         self.tick = float(self.stream.time_base or 0)
         context = self.stream.codec_context
         context.thread_count, context.thread_type = 1, "NONE"
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # those of the container are for its probing alone
         self._start_packets(is_start=True)
 
     def _start_packets(self, *, is_start: bool = False) -> None:
@@ -129,6 +130,8 @@ class Frames:
                 raise self.opened.bad("corrupt", said) from None
             for frame in frames:
                 time = frame.dts if by_order else frame.pts  # an AVI states the order of decoding alone
+                if time is None and frame.dts is None and self.opened.kind == MATROSKA:
+                    continue  # it lies before the file's zero
                 if self._time is None and time is None and not is_start:
                     raise self.opened.bad("corrupt", "a frame behind a seek has no time")
                 if time is None or (by_order and self._time is not None and time <= self._time):
