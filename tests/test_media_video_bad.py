@@ -398,7 +398,24 @@ def before_zero(data: bytes, count: int) -> bytes:
 
 def test_frames_before_the_zero_of_a_matroska_file_are_not_shown():
     """They have no time in FFmpeg. Counted from the first, they would hide those behind zero."""
-    data = before_zero(write_video("matroska", "mpeg4", gop=1), 10)
+    data = before_zero(write_video("matroska", "libx264", gop=5), 10)
     with open_video(data) as video:
         assert [number_of(frame) for frame in video.at([0.0, 0.5, 1.9])] == [10, 15, 29]
         assert len(video.frame_times()) == 20
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file(monkeypatch):
+    """An 8K frame of ten bits may not fit into what a server gives its decoder: "too large", not "corrupt"."""
+    from align.media.videos.pixels import Upright
+
+    refusal = av.error.MemoryError(12, "Cannot allocate memory")
+
+    def refuse(*args: object, **settings: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(Upright, "convert", refuse)
+    with pytest.raises(BadSample, match=r"^video/too-large: it needs more memory than there is$"):
+        VIDEO.read(MP4)
+    with open_video(MP4) as video:
+        assert video.opened.undecodable(refusal, "a packet").reason == "video/too-large"
+        assert video.opened.undecodable(av.error.InvalidDataError(1, "x"), "a packet").reason == "video/corrupt"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.media.containers.kinds import MP4
-from align.media.containers.opening import Opened, begins_late, message_of
+from align.media.containers.opening import Opened, begins_late
 
 SCALES = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}  # full scale of FFmpeg's integers
 FILLING = 4096  # samples at most that fill an encoder's last frames
@@ -64,8 +64,7 @@ def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None) 
         try:
             frames = packet.decode()
         except FFmpegError as error:
-            said = f"a packet of sound after {count} samples cannot be decoded: {message_of(error)}"
-            raise opened.bad("corrupt", said) from None
+            raise opened.undecodable(error, f"a packet of sound after {count} samples") from None
         for frame in frames:
             if start is None:
                 start = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else 0.0

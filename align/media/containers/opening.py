@@ -52,6 +52,12 @@ class Opened:
         self.container.close()
         self.container = self._open()
 
+    def undecodable(self, error: Exception, said: str) -> BadSample:
+        """Return the reason MODALITY/corrupt of a packet, MODALITY/too-large where memory ran out."""
+        if isinstance(error, MemoryError):
+            return explain(error, self.source, self.modality, self.kind)
+        return self.bad("corrupt", f"{said} cannot be decoded: {message_of(error)}")
+
     def bad(self, why: str, detail: str) -> BadSample:
         """Return a BadSample of this file."""
         return bad(f"{self.modality}/{why}", self.source, detail)
@@ -73,7 +79,7 @@ def open_container(source: Any, modality: str) -> Iterator[Opened]:
             raise explain(error, source, modality, kind) from None
         try:
             yield opened
-        except FFmpegError as error:
+        except (FFmpegError, MemoryError) as error:
             raise explain(error, source, modality, kind) from None
         finally:
             opened.container.close()
@@ -119,7 +125,9 @@ def has_package() -> bool:
 
 
 def explain(error: Exception, source: Any, modality: str, kind: Kind) -> BadSample:
-    """Return the reason MODALITY/unreadable with FFmpeg's message."""
+    """Return the reason MODALITY/unreadable with FFmpeg's message, MODALITY/too-large where memory ran out."""
+    if isinstance(error, MemoryError):
+        return bad(f"{modality}/too-large", source, "it needs more memory than there is")
     return bad(f"{modality}/unreadable", source, f"{kind.name}: {message_of(error)}")
 
 

@@ -7,7 +7,7 @@ from math import floor
 from typing import Any, NamedTuple
 
 from align.media.containers.kinds import AVI, MATROSKA
-from align.media.containers.opening import MAX_PIXELS, Opened, message_of
+from align.media.containers.opening import MAX_PIXELS, Opened
 from align.values import BadSample
 
 FAR = 30_000  # frames that are decoded to reach one time: 16 minutes without a frame to seek to
@@ -126,8 +126,7 @@ class Frames:
                 frames = packet.decode()
             except FFmpegError as error:
                 place = "" if packet.pts is None else f" at {packet.pts * self.tick:.2f} s"
-                said = f"a packet{place} cannot be decoded: {message_of(error)}"
-                raise self.opened.bad("corrupt", said) from None
+                raise self.opened.undecodable(error, f"a packet{place}") from None
             for frame in frames:
                 time = frame.dts if by_order else frame.pts  # an AVI states the order of decoding alone
                 if time is None and frame.dts is None and self.opened.kind == MATROSKA:
