@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import resource
 import struct
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from videos import number_of, shift, write_sound, write_video
 
-from align.media import SOUND, VIDEO
+from align.media import PICTURE, SOUND, VIDEO
 from align.media.containers import opening
 from align.media.containers.entries import count_entries
 from align.media.videos.reading import open_video
@@ -106,6 +107,14 @@ def test_a_file_is_named_in_its_message(tmp_path):
         VIDEO.read(tmp_path / "a.mp4")
     with pytest.raises(FileNotFoundError, match="no such file"):
         VIDEO.read(tmp_path / "b.mp4")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    for medium in (VIDEO, SOUND, PICTURE):
+        with pytest.raises(OSError, match=r"a\.mp4 is a pipe or a device, not a file"):
+            medium.read(tmp_path / "a.mp4")
 
 
 def test_a_header_that_lies_about_the_length():
