@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import resource
 import struct
 import sys
 import time
+import zlib
 from contextlib import suppress
 
 import av
 import numpy as np
 import pytest
-from videos import write_sound, write_video
+from videos import number_of, shift, write_sound, write_video
 
-from align.media import SOUND, VIDEO
+from align.media import PICTURE, SOUND, VIDEO
 from align.media.containers import opening
+from align.media.containers.entries import count_entries
 from align.media.videos.reading import open_video
 from align.values import BadSample
 
@@ -104,6 +107,14 @@ def test_a_file_is_named_in_its_message(tmp_path):
         VIDEO.read(tmp_path / "a.mp4")
     with pytest.raises(FileNotFoundError, match="no such file"):
         VIDEO.read(tmp_path / "b.mp4")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    for medium in (VIDEO, SOUND, PICTURE):
+        with pytest.raises(OSError, match=r"a\.mp4 is a pipe or a device, not a file"):
+            medium.read(tmp_path / "a.mp4")
 
 
 def test_a_header_that_lies_about_the_length():
@@ -285,3 +296,135 @@ def test_frames_are_still_or_black():
     assert [n.reason for n in VIDEO.examine(write_video(frames=5, pictures=black), "mp4", "video").faults] == [
         "video/black"
     ]
+
+
+def stated(data: bytes, **tables: bytes) -> bytes:
+    """Return an MP4 with other content in boxes of its index. The lengths of their parents follow."""
+    for name, content in tables.items():
+        at = box(data, name.encode())
+        old = int.from_bytes(data[at : at + 4], "big")
+        data = data[:at] + (8 + len(content)).to_bytes(4, "big") + data[at + 4 : at + 8] + content + data[at + old :]
+        for parent in (b"moov", b"trak", b"edts" if name == "elst" else b"mdia", b"minf", b"stbl"):
+            place = box(data, parent)
+            if name == "elst" and parent in (b"minf", b"stbl"):
+                continue
+            length = int.from_bytes(data[place : place + 4], "big") + 8 + len(content) - old
+            data = patched(data, place, length.to_bytes(4, "big"))
+    return data
+
+
+def numbers(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}I", *values)
+
+
+def compressed(data: bytes) -> bytes:
+    """Return an MP4 with its index compressed, as QuickTime wrote it."""
+    at = box(data, b"moov")
+    packed = zlib.compress(data[at:])
+    cmvd = numbers(12 + len(packed)) + b"cmvd" + numbers(len(data) - at) + packed
+    dcom = numbers(12) + b"dcom" + b"zlib"
+    return data[:at] + numbers(16 + len(dcom + cmvd)) + b"moov" + numbers(8 + len(dcom + cmvd)) + b"cmov" + dcom + cmvd
+
+
+def test_an_index_that_states_millions_of_samples_is_refused_before_it_is_read():
+    """A table of one size, a run of a piece and an edit list state their numbers in a few bytes."""
+    many = 100_000_000
+    one_size = stated(MP4, stsz=numbers(0, 1, many), stsc=numbers(0, 1, 1, many, 1))
+    edits = stated(
+        MP4,
+        stsz=numbers(0, 1, 40_000),
+        stsc=numbers(0, 1, 1, 40_000, 1),
+        elst=numbers(0, 3000) + numbers(1000, 0, 1 << 16) * 3000,
+    )
+    run = patched(PIECES, box(PIECES, b"trun") + 12, numbers(many))
+    plain = write_sound("mov", "pcm_s16le", seconds=0.1)
+    sound = stated(plain, stsc=numbers(0, 1, 1, 2**31, 1), stco=numbers(0, 99, *[100] * 99))
+    before, start = memory(), time.process_time()
+    for data in (one_size, edits, run, compressed(one_size), sound):
+        for ask, modality in ((VIDEO.read, "video"), (SOUND.describe, "audio")):
+            with pytest.raises(BadSample, match=rf"{modality}/too-large: its index states more than \d+,\d+ samples$"):
+                ask(data)
+    assert memory() - before < 100
+    assert time.process_time() - start < 2
+
+
+def test_an_index_of_usual_numbers_is_counted_as_ffmpeg_does():
+    for data in (MP4, FAST, PIECES, compressed(MP4), write_video("mov", sound="pcm_s16le")):
+        counted = count_entries(io.BytesIO(data), len(data))
+        with av.open(io.BytesIO(data)) as file:
+            entries = sum(len(stream.index_entries) for stream in file.streams)
+        assert entries <= counted <= entries + 300
+
+
+def test_frames_above_the_limit_are_refused_where_no_header_states_their_size(monkeypatch):
+    """The probing gives up such a frame, and leaves the size open. The decoder needs the limit too."""
+    from align.media.videos import frames
+
+    data = write_video("avi", "png", frames=2, pix_fmt="rgb24")
+    assert VIDEO.read(data).shape[0] == 8
+    monkeypatch.setattr(frames, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(BadSample, match=r"video/corrupt: a packet at 0\.00 s cannot be decoded"):
+        VIDEO.read(data)
+
+
+def test_an_avi_that_was_written_to_a_pipe_is_measured():
+    """Its header then states a length that is made up."""
+    data = bytearray(AVI)
+    data[4:8] = b"\xff" * 4
+    at = bytes(data).index(b"vids") + 32  # the number of frames in the header of the stream
+    data[at : at + 4] = (20_000).to_bytes(4, "little")
+    with open_video(bytes(data)) as video:
+        assert video.is_open_ended
+        assert video.seconds == pytest.approx(3.0)
+        assert len(video.at([2.9])) == 1
+
+
+def test_a_matroska_file_that_begins_late_is_whole():
+    """Its length may count the time before the first frame."""
+    data = shift(write_video("matroska", "mpeg4", sound="libopus"), 20, "matroska")
+    with open_video(data) as video:
+        assert video.seconds == pytest.approx(3.0, abs=0.1)
+        assert len(video.at([0.0, 2.9])) == 2
+    assert "video/length" not in {note.reason for note in VIDEO.examine(data, "mkv", "video").faults}
+    song = shift(write_sound("matroska", "libopus", seconds=2.0), 20, "matroska")
+    assert len(SOUND.read(song)[0]) == pytest.approx(2 * 48000, abs=400)
+    assert SOUND.describe(song)["seconds"] == pytest.approx(2.0, abs=0.1)
+
+
+def before_zero(data: bytes, count: int) -> bytes:
+    """Return a Matroska file whose first ``count`` frames have times below zero, as FFmpeg 5 wrote them."""
+    with av.open(io.BytesIO(data)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+    head = bytearray(data[: data.index(b"\x1f\x43\xb6\x75")])
+    at = head.index(b"\x18\x53\x80\x67") + 4
+    head[at : at + 8] = b"\x01" + b"\xff" * 7  # the segment has no size
+    body = b"\xe7\x81\x00"  # the cluster begins at zero, and its blocks state times from there
+    for packet in packets:
+        block = b"\x81" + struct.pack(">h", packet.pts - packets[count].pts) + b"\x80" + bytes(packet)
+        body += b"\xa3" + (len(block) | 1 << 56).to_bytes(8, "big") + block
+    return bytes(head) + b"\x1f\x43\xb6\x75" + (len(body) | 1 << 56).to_bytes(8, "big") + body
+
+
+def test_frames_before_the_zero_of_a_matroska_file_are_not_shown():
+    """They have no time in FFmpeg. Counted from the first, they would hide those behind zero."""
+    data = before_zero(write_video("matroska", "libx264", gop=5), 10)
+    with open_video(data) as video:
+        assert [number_of(frame) for frame in video.at([0.0, 0.5, 1.9])] == [10, 15, 29]
+        assert len(video.frame_times()) == 20
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file(monkeypatch):
+    """An 8K frame of ten bits may not fit into what a server gives its decoder: "too large", not "corrupt"."""
+    from align.media.videos.pixels import Upright
+
+    refusal = av.error.MemoryError(12, "Cannot allocate memory")
+
+    def refuse(*args: object, **settings: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(Upright, "convert", refuse)
+    with pytest.raises(BadSample, match=r"^video/too-large: it needs more memory than there is$"):
+        VIDEO.read(MP4)
+    with open_video(MP4) as video:
+        assert video.opened.undecodable(refusal, "a packet").reason == "video/too-large"
+        assert video.opened.undecodable(av.error.InvalidDataError(1, "x"), "a packet").reason == "video/corrupt"

@@ -37,6 +37,7 @@ def write_video(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
     turn: float = 0,
+    pix_fmt: str = "yuv420p",
     sound: str | None = None,
     pictures: Sequence[np.ndarray] | None = None,
 ) -> bytes:
@@ -50,7 +51,7 @@ def write_video(
     out, fine = io.BytesIO(), "rgb24"
     with av.open(out, "w", format=format, options=container or {}) as file:
         video = file.add_stream(codec, rate=fps, options={"threads": "1", **(options or {})})
-        video.width, video.height, video.pix_fmt, video.gop_size = *size, "yuv420p", gop
+        video.width, video.height, video.pix_fmt, video.gop_size = *size, pix_fmt, gop
         video.codec_context.time_base = Fraction(1, clock or fps)
         if codec == "mpeg4":
             video.codec_context.qmin = video.codec_context.qmax = 2

@@ -10,7 +10,7 @@ from align.values import BadSample
 
 
 def open_source(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO:
-    """Open a member's bytes, or the file at a path, as a binary file. Raises FileNotFoundError, IsADirectoryError."""
+    """Open a member's bytes, or the file at a path, as a binary file. Raises FileNotFoundError, OSError."""
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     path = Path(source)
@@ -18,6 +18,8 @@ def open_source(source: bytes | bytearray | memoryview | str | Path) -> BinaryIO
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a file")
+    if not path.is_file():  # the opening of a pipe would wait for a writer
+        raise OSError(f"{path} is a pipe or a device, not a file")
     return path.open("rb")
 
 

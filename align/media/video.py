@@ -57,7 +57,11 @@ class Video(Medium):
         "video/unreadable": ("error", "FFmpeg does not open it"),
         "video/corrupt": ("error", "a frame that was asked for cannot be decoded"),
         "video/too-long": ("error", "more than a day, or 30,000 frames without a key frame"),
-        "video/too-large": ("error", "frames of more than 67 million pixels (8192 × 8192)"),
+        "video/too-large": (
+            "error",
+            "frames of more than 67 million pixels (8192 × 8192), more memory than there is, or an index that states "
+            "more samples than the file has bytes",
+        ),
         "video/rate": ("error", "the rate of its sound changes"),
         "video/suffix": ("warning", "another container than its name says"),
         "video/length": ("warning", "its header states another length than its frames have"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.media.containers.kinds import MP4
-from align.media.containers.opening import Opened, message_of
+from align.media.containers.opening import Opened, begins_late
 
 SCALES = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}  # full scale of FFmpeg's integers
 FILLING = 4096  # samples at most that fill an encoder's last frames
@@ -33,7 +33,7 @@ def sound_stream(opened: Opened) -> Any | None:
 
 def stated_seconds(opened: Opened, stream: Any) -> float | None:
     """Return the length that a stream of sound or else its container states, or None."""
-    if opened.extent.stated is None:
+    if opened.extent.stated is None or begins_late(opened):
         return None
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
@@ -66,8 +66,7 @@ def hear(opened: Opened, max_seconds: float, head_seconds: float | None = None, 
         try:
             frames = packet.decode()
         except FFmpegError as error:
-            said = f"a packet of sound after {count} samples cannot be decoded: {message_of(error)}"
-            raise opened.bad("corrupt", said) from None
+            raise opened.undecodable(error, f"a packet of sound after {count} samples") from None
         for frame in frames:
             if start is None:
                 start = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else 0.0

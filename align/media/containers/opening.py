@@ -8,11 +8,13 @@ from typing import Any, BinaryIO, NoReturn
 
 from align.extras import pip_install
 from align.media.containers.ends import Extent, extent
-from align.media.containers.kinds import HEAD, MP4, Kind, kind_of
+from align.media.containers.entries import check_entries
+from align.media.containers.kinds import HEAD, MATROSKA, MP4, Kind, kind_of
 from align.media.reading import bad, open_source
 from align.values import BadSample
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192, above 8K
+LATE = 0.5  # seconds after which the begin of a Matroska file is late
 STREAMS = 64  # of a container: hostile ones have thousands
 PROBED = 5_000_000  # bytes in which FFmpeg looks for the streams' parameters, its default
 
@@ -50,6 +52,12 @@ class Opened:
         self.container.close()
         self.container = self._open()
 
+    def undecodable(self, error: Exception, said: str) -> BadSample:
+        """Return the reason MODALITY/corrupt of a packet, MODALITY/too-large where memory ran out."""
+        if isinstance(error, MemoryError):
+            return explain(error, self.source, self.modality, self.kind)
+        return self.bad("corrupt", f"{said} cannot be decoded: {message_of(error)}")
+
     def bad(self, why: str, detail: str) -> BadSample:
         """Return a BadSample of this file."""
         return bad(f"{self.modality}/{why}", self.source, detail)
@@ -71,7 +79,7 @@ def open_container(source: Any, modality: str) -> Iterator[Opened]:
             raise explain(error, source, modality, kind) from None
         try:
             yield opened
-        except FFmpegError as error:
+        except (FFmpegError, MemoryError) as error:
             raise explain(error, source, modality, kind) from None
         finally:
             opened.container.close()
@@ -80,7 +88,7 @@ def open_container(source: Any, modality: str) -> Iterator[Opened]:
 def check_file(file: BinaryIO, source: Any, modality: str) -> tuple[Kind, Extent]:
     """Return the kind and the extent of a file before it is opened.
 
-    Raises BadSample: MODALITY/empty, format, truncated, and no-package where PyAV is not installed.
+    Raises BadSample: MODALITY/empty, format, truncated, too-large, and no-package where PyAV is not installed.
     """
     file.seek(0)
     head = file.read(HEAD)
@@ -95,9 +103,16 @@ def check_file(file: BinaryIO, source: Any, modality: str) -> tuple[Kind, Extent
         raise bad(f"{modality}/truncated", source, f"{ends.lacks} is missing: the file was cut, or never finished")
     if ends.was_cut:
         raise bad(f"{modality}/truncated", source, f"{ends.size} of {ends.stated} bytes are there")
+    if kind == MP4 and (most := check_entries(file, ends.size)):
+        raise bad(f"{modality}/too-large", source, f"its index states more than {most:,} samples")
     if not has_package():
         raise bad(f"{modality}/no-package", source, f"{kind.name} needs PyAV; {pip_install('video')}")
     return kind, ends
+
+
+def begins_late(opened: Opened) -> bool:
+    """Return whether a Matroska file begins late. Some writers count its length from zero, others from its begin."""
+    return opened.kind == MATROSKA and (opened.container.start_time or 0) / 1e6 > LATE
 
 
 def has_package() -> bool:
@@ -110,7 +125,9 @@ def has_package() -> bool:
 
 
 def explain(error: Exception, source: Any, modality: str, kind: Kind) -> BadSample:
-    """Return the reason MODALITY/unreadable with FFmpeg's message."""
+    """Return the reason MODALITY/unreadable with FFmpeg's message, MODALITY/too-large where memory ran out."""
+    if isinstance(error, MemoryError):
+        return bad(f"{modality}/too-large", source, "it needs more memory than there is")
     return bad(f"{modality}/unreadable", source, f"{kind.name}: {message_of(error)}")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import floor
 from typing import Any, NamedTuple
 
-from align.media.containers.kinds import AVI
-from align.media.containers.opening import Opened, message_of
+from align.media.containers.kinds import AVI, MATROSKA
+from align.media.containers.opening import MAX_PIXELS, Opened
 from align.values import BadSample
 
 FAR = 30_000  # frames that are decoded to reach one time: 16 minutes without a frame to seek to
@@ -106,6 +106,7 @@ class Frames:
         self.tick = float(self.stream.time_base or 0)
         context = self.stream.codec_context
         context.thread_count, context.thread_type = 1, "NONE"
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # those of the container are for its probing alone
         self._start_packets(is_start=True)
 
     def _start_packets(self, *, is_start: bool = False) -> None:
@@ -125,10 +126,11 @@ class Frames:
                 frames = packet.decode()
             except FFmpegError as error:
                 place = "" if packet.pts is None else f" at {packet.pts * self.tick:.2f} s"
-                said = f"a packet{place} cannot be decoded: {message_of(error)}"
-                raise self.opened.bad("corrupt", said) from None
+                raise self.opened.undecodable(error, f"a packet{place}") from None
             for frame in frames:
                 time = frame.dts if by_order else frame.pts  # an AVI states the order of decoding alone
+                if time is None and frame.dts is None and self.opened.kind == MATROSKA:
+                    continue  # it lies before the file's zero
                 if self._time is None and time is None and not is_start:
                     raise self.opened.bad("corrupt", "a frame behind a seek has no time")
                 if time is None or (by_order and self._time is not None and time <= self._time):

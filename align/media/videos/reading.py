@@ -11,7 +11,7 @@ import numpy as np
 
 from align.media.containers.hearing import hear, sound_stream
 from align.media.containers.kinds import AVI
-from align.media.containers.opening import MAX_PIXELS, Opened, open_container
+from align.media.containers.opening import MAX_PIXELS, Opened, begins_late, open_container
 from align.media.videos.frames import Frames
 from align.media.videos.pixels import Upright
 
@@ -35,7 +35,8 @@ class VideoFile:
     """Open video. Times are seconds after its first shown frame.
 
     Attributes:
-        seconds: its stated length, at least one frame's. That of a live recording, which states none, is measured.
+        seconds: its stated length, at least one frame's. That of a live recording, which states none, is measured,
+            and that of a Matroska file that begins late, which may count the time before.
         fps: mean frames a second, 0 where nothing states it.
         width, height: pixels of a frame as it is shown, upright.
         codec: FFmpeg's name of the stream's codec, such as "h264".
@@ -55,7 +56,7 @@ class VideoFile:
         self.width, self.height = self.upright.width, self.upright.height
         self.has_sound = sound_stream(opened) is not None
         stated = self._stated_seconds()
-        self.is_open_ended = stated is None
+        self.is_open_ended = stated is None and self._is_live()
         self.seconds = self.measure_seconds() if stated is None else stated
         if self.seconds > max_seconds:
             raise opened.bad("too-long", f"{self.seconds:.0f} s, at most {max_seconds:.0f} s are read")
@@ -120,9 +121,11 @@ class VideoFile:
     def _stated_seconds(self) -> float | None:
         """Return the length that the stream or else the container states, or None."""
         stream, container = self.frames.stream, self.opened.container
+        if self._is_live() or begins_late(self.opened):
+            return None
         if stream.duration:
             return max(stream.duration * self.frames.tick, self.frame_seconds)
-        if container.duration and not self._is_live():
+        if container.duration:
             late = (stream.start_time or 0) * self.frames.tick - (container.start_time or 0) / 1e6
             return max(container.duration / 1e6 - max(0.0, late), self.frame_seconds)
         return None
