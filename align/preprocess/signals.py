@@ -26,8 +26,8 @@ class Recordings(NamedTuple):
 PRESETS = {"imagebind-imu": Recordings(6, 2000)}
 """Presets, and their traps.
 
-- imagebind-imu: our choice, because ImageBind published none but the shape. Girdhar et al. 2023, appendix A, reads 5 s
-  of Ego4D as 2,000 steps, hence 400 Hz: x, y, z of the accelerometer, then x, y, z of the gyroscope. Nothing is
+- imagebind-imu: our choice, because ImageBind published none but the shape. Girdhar et al. 2023 read 5 s of Ego4D as
+  2,000 steps, hence 400 Hz: x, y, z of the accelerometer, then x, y, z of the gyroscope. Nothing is
   resampled here, and Ego4D's recordings have about 200 Hz. No mean or deviation is published, so values stay in m/s²
   and rad/s.
 """
