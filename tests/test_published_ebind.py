@@ -113,10 +113,11 @@ def test_the_published_file_has_these_names_and_numbers():
 def test_the_command_puts_heads_over_their_models(sources, tmp_path, capsys):
     beside = ",".join(f"{k}:{sources[k]}" for k in ("open_clip", "imagebind", "uni3d"))
     folder = str(Path(sources["ebind"]).parent)  # a folder is a source, too
-    assert main(["import", "ebind", folder, str(tmp_path / "out"), "--beside", beside, "--json"]) == 0
+    out = str(tmp_path / "out")
+    assert main(["import", "ebind", folder, out, "--beside", beside, "--video", "mean", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
-    assert list(about["towers"]) == ["image", "text", "audio", "points"]
-    assert [term["modalities"] for term in about["terms"]] == [["image", "text"]]
+    assert list(about["towers"]) == ["image", "text", "audio", "points", "video"]
+    assert [term["modalities"] for term in about["terms"]] == [["image", "text"], ["video", "text"]]
     assert about["parts"]["points.encoder"]["licence"] == "unstated, its head cc-by-nc-sa-4.0"
     model = align.load(tmp_path / "out")
     assert (model.dim, model.normalize) == (golden.SPACE, True)
