@@ -473,7 +473,7 @@ def test_settings_of_the_groups():
         Reencoding(image_levels="0").recode()
     tables = Tables(columns="caption=text, file=image", literal="", separator=";").settings()
     assert tables == {
-        "modalities": ["image", "audio", "points", "text"],
+        "modalities": ["image", "video", "audio", "points", "text"],
         "columns": {"caption": "text", "file": "image"},
         "literal": [],
         "separator": ";",
