@@ -18,9 +18,10 @@ from torch.nn.functional import normalize
 import align
 from align.checkpoint import save
 from align.commands import main
-from align.encoders import HTSAT
+from align.encoders import HTSAT, HFCaption
 from align.encoders.htsat.encoder import fold
 from align.encoders.htsat.windows import cut, edge_mask, join, relative_index
+from align.encoders.weights import check_weights
 from align.preprocess import Audio
 from align.preprocess.front_ends.laion_clap import quantise
 from align.published import laion_clap, load_published
@@ -183,7 +184,9 @@ def test_the_published_files_have_the_names_of_the_whole_model(name):
     shapes = read_keys(GOLDEN / f"laion_clap-{name}.keys")
     with torch.device("meta"):
         tensors = {key: torch.empty(shape) for key, shape in shapes.items()}
-        audio, text = HTSAT(**audio_sizes(tensors, name)), laion_clap.make_text(tensors, name)
+        audio = HTSAT(**audio_sizes(tensors, name))
+        text = HFCaption("roberta-base", config=text_sizes(tensors, name))
+    check_weights(text.model, laion_clap.rename_text(tensors), name, laion_clap.COUNTED)
     found = laion_clap.rename_audio(tensors)
     assert {k: x.shape for k, x in found.items()} == {k: x.shape for k, x in audio.state_dict().items()}
     assert (audio.width, text.width, audio.fusion) == (512, 512, name == "tiny-fusion")

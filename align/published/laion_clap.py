@@ -117,14 +117,18 @@ def rename_audio(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def make_text(tensors: Mapping[str, Tensor], where: str) -> HFCaption:
     """Return the text encoder with its weights. Raises ValueError for missing, unknown and odd tensors."""
-    config = text_sizes(tensors, where)
-    names = [k for k in tensors if k.startswith(("text_branch.", "text_projection.")) and not is_constant(k)]
-    weights = _rename({k: tensors[k] for k in names}, TEXT)
+    config, weights = text_sizes(tensors, where), rename_text(tensors)
     with torch.device("meta"):  # as for sounds
         check_weights(HFCaption("roberta-base", config=config).model, weights, where, COUNTED)
     encoder = HFCaption("roberta-base", config=config)
     put_weights(encoder.model, weights, where, COUNTED)
     return encoder
+
+
+def rename_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the text branch and its projection under transformers' names."""
+    names = [k for k in tensors if k.startswith(("text_branch.", "text_projection.")) and not is_constant(k)]
+    return _rename({k: tensors[k] for k in names}, TEXT)
 
 
 def _rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
