@@ -27,9 +27,9 @@ from torch import Tensor
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from faint import make_faint  # noqa: E402
-from fill import fill_named  # noqa: E402
-from keys import condense  # noqa: E402
+from faint import make_faint
+from fill import fill_named
+from keys import condense
 
 AUDIO, POINTS, HIDDEN, SPACE = 24, 20, 40, 16
 """Numbers of ImageBind's vector, of Uni3D's, inside the heads, and of the space of pictures."""

@@ -27,9 +27,9 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from faint import make_faint  # noqa: E402
-from fill import fill_named  # noqa: E402
-from keys import condense  # noqa: E402
+from faint import make_faint
+from fill import fill_named
+from keys import condense
 
 TRUNKS = ("vision", "text", "audio", "depth", "thermal", "imu")
 WIDTHS = dict(zip(TRUNKS, (32, 32, 24, 16, 24, 16), strict=True))

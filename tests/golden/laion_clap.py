@@ -26,8 +26,8 @@ from torch import Tensor, nn
 HERE = Path(__file__).parent
 sys.path.insert(1, str(HERE.parent))
 
-from faint import make_faint  # noqa: E402
-from fill import fill_named  # noqa: E402
+from faint import make_faint
+from fill import fill_named
 
 RATE, WORDS, DIM = 48000, 600, 16
 SEED = 3  # of the file; with 0 the fusion's two channels over all places are dead
@@ -144,8 +144,8 @@ def make_reference(ref: SimpleNamespace, fusion: bool, size: str = "small") -> n
 
 def set_weights(model: nn.Module, seed: int) -> dict[str, Tensor]:
     """Fill a reference, and return its whole state dict."""
-    shapes = {k: tuple(x.shape) for k, x in model.state_dict().items()}
-    model.load_state_dict(fill_published(shapes, seed), strict=False)
+    made = model.state_dict()  # with the constants, which stay
+    model.load_state_dict(made | fill_published({k: tuple(x.shape) for k, x in made.items()}, seed))
     return model.state_dict()
 
 

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 here = Path(__file__).parent
 sys.path[:0] = [str(here.parent), str(here.parent.parent)]
 
-from faint import make_faint  # noqa: E402
-from keys import condense  # noqa: E402
-from point_towers import (  # noqa: E402
+from faint import make_faint
+from keys import condense
+from point_towers import (
     DEMO,
     DEMO_BARE,
     OPENSHAPE,

@@ -36,7 +36,7 @@ from torch import Tensor
 here = Path(__file__).parent
 sys.path[:0] = [str(here.parent), str(here.parent.parent)]
 
-from preset_inputs import (  # noqa: E402
+from preset_inputs import (
     SECONDS,
     VIDEOS,
     make_cloud,
@@ -48,8 +48,8 @@ from preset_inputs import (  # noqa: E402
     real_sounds,
 )
 
-from align.preprocess import Audio, Depth, Image, Points, VideoClips  # noqa: E402
-from align.preprocess.points import spread  # noqa: E402
+from align.preprocess import Audio, Depth, Image, Points, VideoClips
+from align.preprocess.points import spread
 
 
 def take(path: Path, *names: str, **known: Any) -> SimpleNamespace:

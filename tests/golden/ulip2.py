@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 here = Path(__file__).parent
 sys.path[:0] = [str(here.parent), str(here.parent.parent)]
 
-from faint import make_faint  # noqa: E402
-from keys import condense  # noqa: E402
-from point_towers import ULIP2, farthest, fill_tower, make_clouds, make_small_clouds, ulip2_shapes  # noqa: E402
+from faint import make_faint
+from keys import condense
+from point_towers import ULIP2, farthest, fill_tower, make_clouds, make_small_clouds, ulip2_shapes
 
 FULL = {"width": 384, "depth": 18, "hidden": 1536, "patch_width": 256, "dim": 1280}
 

@@ -25,9 +25,9 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from faint import make_faint  # noqa: E402
-from fill import draw, fill_named  # noqa: E402
-from keys import condense  # noqa: E402
+from faint import make_faint
+from fill import draw, fill_named
+from keys import condense
 
 SIZES = {  # size -> model of timm, width, as the reference's scripts name them
     "g": ("eva_giant_patch14_560", 1408),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NoReturn
 
-from align.extras import pip_install
+from align.extras import has_part, pip_install
 from align.media.containers.ends import Extent, extent
 from align.media.containers.entries import check_entries
 from align.media.containers.kinds import HEAD, MATROSKA, MP4, Kind, kind_of
@@ -117,11 +117,7 @@ def begins_late(opened: Opened) -> bool:
 
 def has_package() -> bool:
     """Return True where PyAV is installed."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return has_part("av", "open")
 
 
 def explain(error: Exception, source: Any, modality: str, kind: Kind) -> BadSample:
