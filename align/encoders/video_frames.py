@@ -29,10 +29,9 @@ class VideoFrames(Encoder):
     Args:
         image: any image encoder.
         pool: "mean" of the features: the Perception Encoder's ``encode_video``, and LanguageBind (arXiv:2310.01852),
-            whose blocks also attend over time. It is the mean of
-            embeddings where the features are those. "unit-mean", of their unit vectors: CLIP4Clip's meanP (Luo et al.
-            2021, arXiv:2104.08860, section 3.3). "attention": weights that are learned from each frame alone. "times":
-            a transformer over the frames with learned positions, CLIP4Clip's seqTransf. The first three do not see the
+            whose blocks also attend over time. "unit-mean", of their unit vectors: CLIP4Clip's meanP (Luo et al. 2021,
+            arXiv:2104.08860, section 3.3). "attention": weights that are learned from each frame alone. "times": a
+            transformer over the frames with learned positions, CLIP4Clip's seqTransf. The first three do not see the
             order of frames.
         frames: the most that "times" reads, and the number that ``wants`` asks for.
         depth, heads: of the transformer of "times".
