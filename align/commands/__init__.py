@@ -26,6 +26,8 @@ FLOORS = (
     ("arguments", "groups", "hits", "index_report", "index_settings", "search_groups"),
     ("calibrate",),
     (
+        "assemble",
+        "bind",
         "config",
         "doctor",
         "embed",
@@ -39,6 +41,7 @@ FLOORS = (
         "shards_build",
         "shards_check",
         "shards_cut",
+        "shards_mine",
         "shards_show",
         "shards_stats",
         "zeroshot",
@@ -62,6 +65,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "shards merge": "shards_cut:merge",
     "shards filter": "shards_cut:filter_",
     "shards stats": "shards_stats:stats",
+    "shards mine": "shards_mine:mine_negatives",
     "index build": "index_build:build",
     "index add": "index_add:add",
     "index delete": "index_change:delete",
@@ -72,6 +76,8 @@ commands = {  # name -> module:function, in the order of a first visit
     "search": "search:search",
     "serve": "serve:serve",
     "embed": "embed:embed",
+    "bind": "bind:bind",
+    "assemble": "assemble:assemble",
     "doctor": "doctor:doctor",
 }
 

@@ -51,10 +51,13 @@ def make_parser() -> Any:
     from jsonargparse import ArgumentParser
 
     from align.lit import AlignData, Checkpoints
+    from align.lit.evaluating import Validate
     from align.lit.negatives import Schedule
+    from align.lit.stages import Stages
     from align.model import JointModel
     from align.objective import Objective
     from align.optim import Optim
+    from align.tuning import Tuning
 
     parser = ArgumentParser(prog="align train", description=_description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML file; its keys are the options below")
@@ -68,10 +71,21 @@ def make_parser() -> Any:
         help="kinds of negatives by step, for terms that have them (Symile, Hinge, Transport): "
         "{three: {0: shuffled, 500: partial}}",
     )
+    parser.add_argument("--start", type=str | None, help="a model (MODEL, RUN or LAYOUT:SOURCE) to take weights from")
+    parser.add_argument("--fork", type=str | None, help="a run to begin from: its step, optimiser and order of samples")
+    parser.add_argument("--dry-run", action="store_true", help="print the parts that would train, and train nothing")
+    parser.add_argument(
+        "--chunk",
+        type=int | dict[str, int] | None,
+        help="rows that a tower reads at a time: 64, or {image: 32}. The step stays exact",
+    )
+    parser.add_argument("--stages", type=Stages | None, help="name -> {until: step, freeze, lora, terms, sources, lr}")
+    parser.add_argument("--validate", type=Validate | None, help="{with: [zeroshot, retrieval], every_steps: 500}")
     parser.add_class_arguments(JointModel, "model")
     parser.add_class_arguments(Objective, "objective")
     parser.add_class_arguments(AlignData, "data")
     parser.add_class_arguments(Optim, "optim")
+    parser.add_class_arguments(Tuning, "tuning")
     parser.add_class_arguments(Checkpoints, "checkpoint")
     parser.add_class_arguments(L.Trainer, "trainer", skip=OURS, instantiate=False)
     parser.set_defaults({"trainer.logger": True})

@@ -92,6 +92,12 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
             seed=made.seed,
             negatives=made.negatives,
             fresh=made.fresh,
+            chunk=made.chunk,
+            tuning=made.tuning,
+            stages=made.stages,
+            validate=made.validate,
+            start=made.start,
+            fork=made.fork,
         )
     except TooManyBad as error:
         if rank() == 0:

@@ -20,6 +20,7 @@ FLOORS = (
     ("as_webdataset", "reading"),
     ("pipeline", "shards"),
     ("resampled",),
+    ("columns",),
     ("mixing",),
     ("opening",),
     ("collate", "kept"),

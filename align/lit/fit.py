@@ -17,6 +17,7 @@ from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
+from align.lit.evaluating import Validate
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
@@ -27,12 +28,14 @@ from align.lit.recalls import columns
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
+from align.lit.stages import Stages
 from align.lit.trainer import count_steps, make_trainer, silence
 from align.model import JointModel
 from align.model.origin import describe_parts
 from align.objective import Objective
 from align.optim import Optim
 from align.seeds import derive
+from align.tuning import Tuning
 
 
 class Fitted(NamedTuple):
@@ -59,6 +62,12 @@ def fit(
     seed: int = 0,
     negatives: Schedule | None = None,
     fresh: bool = False,
+    chunk: int | dict[str, int] | None = None,
+    tuning: Tuning | None = None,
+    stages: Stages | None = None,
+    validate: Validate | None = None,
+    start: str | None = None,
+    fork: str | None = None,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
@@ -75,6 +84,12 @@ def fit(
         seed: order, augmentation, dropout and draws follow from it.
         negatives: kinds of negatives by step, for terms whose loss has them. See ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
+        chunk: rows that a tower reads at a time, for all modalities or each (see ``align.grad_cache``). None: all.
+        tuning: parts that train. None: all.
+        stages: name -> Stage, in order. None: one.
+        validate: evaluators that run while the model trains.
+        start: a model whose weights the run begins with. A run that is there already goes on as it is.
+        fork: a run whose last checkpoint the run begins with, its step, optimiser and order included.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.

@@ -1,0 +1,3 @@
+"""The writer of a feature cache."""
+
+__all__: list[str] = []

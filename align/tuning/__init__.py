@@ -1,0 +1,5 @@
+"""Which parts of a model train, and how: frozen parameters, LoRA, rates by layer."""
+
+from align.tuning.tuning import Lora, Tuning
+
+__all__ = ["Lora", "Tuning"]
