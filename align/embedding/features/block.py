@@ -1,7 +1,8 @@
-"""Blocks of a part: up to 1,024 consecutive positions as one safetensors and one JSON."""
+"""Blocks of a part: the rows and facts of up to 1,024 consecutive positions of a shard."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from align.data.bad import Bad
 from align.embedding.features.encode import Encoded
-from align.files import json_text
 
 
 @final
@@ -19,8 +19,8 @@ from align.files import json_text
 class Block:
     """Rows and facts of consecutive positions of a shard.
 
-    start: the first position. keys, labels, groups, weights: of each position. source: the shard's file name. rows:
-    modality -> encoded rows of each batch. bad: faults and holes, by position.
+    start: the first position. source: the shard's file name. keys, labels, groups, weights: of each position. rows:
+    modality -> the encoded rows of each batch. bad: faults and holes.
     """
 
     start: int
@@ -34,11 +34,11 @@ class Block:
 
     @property
     def count(self) -> int:
-        """Positions so far."""
+        """The number of positions so far."""
         return len(self.keys)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by their names in the file."""
+        """Return the tensors by their names in the file (``align.data.columns.part``)."""
         out: dict[str, Tensor] = {}
         for m, parts in self.rows.items():
             out[f"{m}.values"] = torch.cat([part.values for part in parts])
@@ -51,24 +51,20 @@ class Block:
         if any(group >= 0 for group in self.groups):
             out["group"] = torch.tensor(self.groups, dtype=torch.int64)
         if any(weight is not None for weight in self.weights):
-            out["weight"] = torch.tensor([1.0 if w is None else w for w in self.weights], dtype=torch.float32)
+            stated = [math.nan if weight is None else weight for weight in self.weights]
+            out["weight"] = torch.tensor(stated, dtype=torch.float32)
         return out
 
-    def write(self) -> tuple[bytes, bytes]:
-        """Return the bytes of ``NNNNNN.block.safetensors`` and of ``NNNNNN.block.json``."""
-        from safetensors.torch import save
-
-        about = {
-            "start": self.start,
-            "count": self.count,
+    def about(self) -> dict[str, Any]:
+        """Return the facts beside the tensors."""
+        return {
             "keys": self.keys,
             "labels": self.labels,
             "source": [self.source] * self.count,
-            "bad": [list(bad) for bad in plain(self.bad)],
+            "bad": list_bad(self.bad),
         }
-        return save(self.tensors()), json_text(about).encode()
 
 
-def plain(bad: Sequence[Bad]) -> list[tuple[int, str, str]]:
-    """Return (position, reason, member) of each."""
-    return sorted((each.position, each.reason, each.member) for each in bad)
+def list_bad(found: Sequence[Bad]) -> list[tuple[int, str, str]]:
+    """Return (position, reason, member) of each, in order."""
+    return sorted((bad.position, bad.reason, bad.member) for bad in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,25 +40,28 @@ class Encoded(NamedTuple):
     lengths: Tensor | None
 
 
-def encode(reader: EvalReader[JointModel], batch: Batch, want: Want, keys: Mapping[int, str]) -> dict[str, Encoded]:
+def encode(
+    reader: EvalReader[JointModel], batch: Batch, want: Want, first: int, keys: Sequence[str]
+) -> dict[str, Encoded]:
     """Return the encoded rows of a batch, on the CPU.
 
-    batch: on the model's device, with hard negatives under their marks (``Loader(marks=True)``). keys: position -> key,
-    for messages. Raises ValueError for a value that is not finite, or too large for float16.
+    batch: of the positions from ``first`` on, on the model's device, with hard negatives under their marks
+    (``Loader(marks=True)``). keys: (B,) of its samples, for messages.
+    Raises ValueError for a value that is not finite, or too large for float16.
     """
-    positions, out = batch.position.cpu(), {}
+    out = {}
     for m in want.modalities:
         rows = batch[m]
         with torch.no_grad():
             values, tokens, present = reader.read(lambda model, m=m, rows=rows: _run(model, m, rows, want))
         sample = rows.sample.cpu()
         owner = torch.where(sample >= 0, sample, -2 - sample)
-        place = positions[owner]
-        values = _store(values, want.dtype, m, want.kind, keys, place)
+        values = _store(values, want.dtype, f"{m} {want.kind}", keys, owner)
         lengths = None
         if tokens is not None:
             lengths = present.sum(1).cpu()
-            tokens = _store(tokens[present], want.dtype, m, "tokens", keys, place.repeat_interleave(lengths))
+            tokens = _store(tokens[present], want.dtype, f"{m} tokens", keys, owner.repeat_interleave(lengths))
+        place = owner + first
         out[m] = Encoded(values, torch.where(sample >= 0, place, -2 - place), tokens, lengths)
     return out
 
@@ -90,19 +93,18 @@ def _unit(model: JointModel, x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1, eps=1e-6) if model.normalize else x
 
 
-def _store(x: Tensor, dtype: str, modality: str, kind: str, keys: Mapping[int, str], place: Tensor) -> Tensor:
-    """Return the rows (n, W) in the dtype of the set. place: (n,) their positions."""
+def _store(x: Tensor, dtype: str, name: str, keys: Sequence[str], owner: Tensor) -> Tensor:
+    """Return the rows (n, W) in the dtype of the set. name: of the rows in messages. owner: (n,) sample of each."""
     finite = x.isfinite().all(-1)
     if not bool(finite.all()):
-        key = keys[int(place[int((~finite).nonzero()[0])])]
-        raise ValueError(f"the {modality} {kind} of sample {key!r} are not finite; the model's weights are no good")
+        key = keys[int(owner[int((~finite).nonzero()[0])])]
+        raise ValueError(f"the {name} of sample {key!r} are not finite; the model's weights are no good")
     out = x.to(DTYPES[dtype])
-    finite = out.isfinite().all(-1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        size = float(x[row].abs().max())
-        key = keys[int(place[row])]
+    fits = out.isfinite().all(-1)
+    if not bool(fits.all()):
+        row = int((~fits).nonzero()[0])
+        largest, key = float(x[row].abs().max()), keys[int(owner[row])]
         raise ValueError(
-            f"the {modality} {kind} of sample {key!r} reach {size:.3g}, too large for {dtype}; take --dtype float32"
+            f"the {name} of sample {key!r} reach {largest:.3g}, too large for {dtype}; --dtype float32 fits"
         )
     return out.cpu().contiguous()

@@ -42,11 +42,6 @@ def preprocess_hash(preprocess: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def keys_hash(keys: list[str]) -> str:
-    """Return the SHA-256 of a shard's keys, joined by line ends."""
-    return hashlib.sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def _canonical(text: str) -> str:
     """Return JSON without a choice of its writer, and any other text as it is."""
     try:
