@@ -27,7 +27,7 @@ def tower_weights(tower: Any, kind: Kind = "features") -> str:
         for name, x in sorted(weights(module).items()):
             x = x.detach().cpu().contiguous()
             sums.update(f"{part}.{name} {x.dtype} {list(x.shape)}\n".encode())
-            sums.update(memoryview(x.reshape(-1).view(torch.uint8).numpy()))
+            sums.update(x.reshape(-1).view(torch.uint8).numpy().data)
     return sums.hexdigest()
 
 

@@ -55,8 +55,8 @@ def write_part(work: Work, place: Location, cache: Path, name: str, known: str |
     source = hash_shard(place)
     if known not in (None, source):
         raise ValueError(
-            f"{place} has changed since the cache was made from it: its sha256 is {source[:12]}…, {cache} was made from "
-            f"{str(known)[:12]}…; name another --out"
+            f"{place} has changed: its sha256 is {source[:12]}…, and {cache} was made of {str(known)[:12]}…; name another "
+            "--out"
         )
     path = part_path(cache, name, place.name)
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a killed process

@@ -50,8 +50,10 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a set of these shards.
 
-    source: the model, as ``align.load`` takes it. members: as they were given for the shards. Raises ValueError for a batch that does not divide a block, a name
-    that is no folder's, and shards of which two have one name.
+    source: the model, as ``align.load`` takes it. members: as they were given for the shards.
+
+    Raises ValueError for a batch that does not divide a block, a name that is no folder's, and shards of which two have
+    one name.
     """
     if batch < 1 or BLOCK % batch:
         near = min((n for n in range(1, BLOCK + 1) if BLOCK % n == 0), key=lambda n: abs(n - batch))
@@ -145,10 +147,10 @@ def _known_shards(plan: Plan, out: Path) -> Iterator[tuple[Any, Path]]:
 
 def _check_shards(here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], where: Path) -> None:
     names = ("name", "samples", "keys")
-    mine, known = ([tuple(shard[n] for n in names) for shard in shards] for shards in (here, there))
-    if mine != known:
+    asked, known = ([tuple(shard[n] for n in names) for shard in shards] for shards in (here, there))
+    if asked != known:
         raise ValueError(
-            f"{where} is of other shards: {_list(known)}, not {_list(mine)}; name those shards, or another --out"
+            f"{where} is of other shards: {_list(known)}, not {_list(asked)}; name those shards, or another --out"
         )
 
 
@@ -166,13 +168,13 @@ def check_same(known: Mapping[str, Any], asked: Mapping[str, Any], where: str, r
         for name in ("sha256", "batch", "members")
         if known.get(name) != asked.get(name)
     ]
-    mine, theirs = asked["columns"], known["columns"]
-    if [*mine] != [*theirs]:
-        found.append(f"towers {','.join(theirs)}, not {','.join(mine)}")
-    for m in mine:
-        for name, value in theirs.get(m, {}).items():
-            if mine[m].get(name) != value:
-                found.append(f"{m}.{name} {_short(value)}, not {_short(mine[m].get(name))}")
+    new, old = asked["columns"], known["columns"]
+    if [*new] != [*old]:
+        found.append(f"towers {','.join(old)}, not {','.join(new)}")
+    for m in new:
+        for name, value in old.get(m, {}).items():
+            if new[m].get(name) != value:
+                found.append(f"{m}.{name} {_short(value)}, not {_short(new[m].get(name))}")
     if found:
         raise ValueError(f"{where} of another make: {'; '.join(found)}; name another {remedy}")
 
