@@ -60,6 +60,16 @@ class Claims:
                     path.unlink()
             os.close(file)
 
+    @contextmanager
+    def wait(self, name: str, poll: float = 1.0) -> Iterator[None]:
+        """Wait for the claim ``name`` and keep it for the block. poll: seconds between two tries."""
+        while True:
+            with self.hold(name) as ours:
+                if ours:
+                    yield
+                    return
+            time.sleep(poll)
+
     def _is_abandoned(self, path: Path) -> bool:
         """Return True where the owner of a claim has died, or has shown no life for the whole lease."""
         try:
@@ -94,7 +104,7 @@ def _create(path: Path) -> int | None:
     """Return the descriptor of a new claim, locked by this process, None where the claim exists."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # another process has it, or is done and removes the folder
         return None
     _lock(file)
     os.pwrite(file, b"%s %s %012d\n" % (uuid4().hex.encode(), _boot(), 0), 0)

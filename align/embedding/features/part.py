@@ -41,7 +41,7 @@ class Work:
     batch: int
     workers: int
     budget: Budget
-    advance: Callable[[int], None]
+    advance: Callable[[int], None] = lambda n: None
 
 
 def write_part(work: Work, place: Location, cache: Path, name: str, known: str | None = None) -> None:
@@ -55,8 +55,7 @@ def write_part(work: Work, place: Location, cache: Path, name: str, known: str |
     source = hash_shard(place)
     if known not in (None, source):
         raise ValueError(
-            f"{place} has changed: its sha256 is {source[:12]}…, and {cache} was made of {str(known)[:12]}…; name another "
-            "--out"
+            f"{place} has changed: its sha256 is {source[:12]}…, {cache} has {str(known)[:12]}…; name another --out"
         )
     path = part_path(cache, name, place.name)
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a killed process

@@ -164,19 +164,24 @@ def _list(shards: Sequence[tuple[Any, ...]]) -> str:
 def check_same(known: Mapping[str, Any], asked: Mapping[str, Any], where: str, remedy: str) -> None:
     """Raise ValueError that says how the entry of a set differs from the one that is asked for."""
     found = [
-        f"{name} {_short(known.get(name))}, not {_short(asked.get(name))}"
-        for name in ("sha256", "batch", "members")
+        f"{said} {_short(known.get(name))}, not {_short(asked.get(name))}"
+        for said, name in (("model sha256", "sha256"), ("batch", "batch"), ("members", "members"))
         if known.get(name) != asked.get(name)
     ]
     new, old = asked["columns"], known["columns"]
     if [*new] != [*old]:
         found.append(f"towers {','.join(old)}, not {','.join(new)}")
-    for m in new:
-        for name, value in old.get(m, {}).items():
-            if new[m].get(name) != value:
-                found.append(f"{m}.{name} {_short(value)}, not {_short(new[m].get(name))}")
+    for m in [m for m in new if m in old]:
+        names = ["kind", "weights", "preprocess", "dtype", "tokens"]
+        if new[m]["kind"] != old[m]["kind"]:
+            names.remove("weights")  # those of an embedding have the head's too
+        found += [
+            f"{m}.{name} {_short(old[m][name])}, not {_short(new[m][name])}"
+            for name in names
+            if new[m][name] != old[m][name]
+        ]
     if found:
-        raise ValueError(f"{where} of another make: {'; '.join(found)}; name another {remedy}")
+        raise ValueError(f"{where} with {', '.join(found)}; name another {remedy}")
 
 
 def _short(value: Any) -> str:
