@@ -88,7 +88,10 @@ def embed(
 
     def describe() -> str:
         n = count_parts(cache, called)
-        return f"{n} part{'s' * (n != 1)} of the set {called!r} are kept, and the same command goes on from them"
+        kept = f"{n} parts of the set {called!r} are kept, and the same command goes on from them"
+        if n == 1:
+            kept = f"1 part of the set {called!r} is kept, and the same command goes on from it"
+        return kept if n else f"no part of the set {called!r} is done yet; the same command begins anew"
 
     with ending(describe), budget("--max-bad"), progress("embedding") as say:
         if sharing.executor == "ray":

@@ -6,8 +6,10 @@ the same claims. A part whose worker or machine dies is handed out again.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,31 +125,35 @@ def _result(ray: Any, reference: Any) -> tuple[bool, bool]:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise ConnectionError(
-            f"the workers of the Ray cluster keep dying ({type(error).__name__}); parts that are done are kept, and the "
-            "same command goes on"
+            f"the workers of the Ray cluster keep dying ({type(error).__name__}); parts that are done are kept, and "
+            "the same command goes on"
         ) from None
 
 
 @contextmanager
 def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
-    """Yield Ray, connected to a cluster. A connection that was there before stays."""
+    """Yield Ray, connected to a cluster. A connection that was there before stays.
+
+    Raises ConnectionError where there is no cluster at the address.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
     given: dict[str, Any] = {"address": address}
     if address is None:
         given = {"_node_ip_address": "127.0.0.1", "include_dashboard": dashboard, "object_store_memory": MEMORY}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(logging_level="error", log_to_driver=False, **given)
-        for number, handler in before.items():
-            signal.signal(number, handler)  # Ray has taken SIGTERM
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **given)
+        except (ConnectionError, ValueError) as error:
+            raise ConnectionError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)  # Ray has taken SIGTERM
         yield ray
-    except ConnectionError as error:
-        raise ConnectionError(f"no Ray cluster at {address}: {error}") if address else error from None
     finally:
         ray.shutdown()
