@@ -1,5 +1,6 @@
 """A cache's rows are those of the raw files, for any number of processes, and whatever stops it leaves nothing half."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,11 +14,12 @@ import pytest
 import tiny_cache as tiny
 import torch
 from safetensors.torch import load
+from web import serving
 
 from align.data.bad import TooManyBad
 from align.data.columns.part import read_record
 from align.embedding import write_cache
-from align.embedding.features import part, plan, run
+from align.embedding.features import part, plan, preprocess_hash, run, tower_weights
 from align.files import read_json, sha256
 from align.preprocess import Array
 
@@ -368,5 +370,89 @@ def test_processes_share_the_parts_and_the_part_of_a_killed_one_is_taken_over(mo
     assert not list((out / "all").glob(".*"))
 
 
+def test_shards_on_a_server_give_the_same_parts(model, shards, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "files"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("align.files.retry.PAUSE", 0.001)
+    with serving(Path(shards).parent) as server:
+        urls = f"{server.url}/train-{{000000..000002}}.tar"
+        usual = run.write_part
+
+        def lose(work, place, *args):
+            if place.name == "train-000001.tar":
+                server.faults[place.name] = 404
+            usual(work, place, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "write_part", lose)
+            with pytest.raises(OSError, match=r"train-000001.tar"):
+                write(model, urls, tmp_path / "c")
+        with pytest.raises(OSError, match="cannot"):
+            write(model, urls, tmp_path / "c")
+        assert [p.name for p in (tmp_path / "c" / "all").glob("*.tar")] == ["train-000000.tar"]
+        server.faults.clear()
+        assert write(model, urls, tmp_path / "c").made == 2
+    assert sums(tmp_path / "c" / "all") == sums(cache / "all")
+    assert read_json(tmp_path / "c" / "cache.json")["shards"] == read_json(cache / "cache.json")["shards"]
+
+
 def test_a_batch_divides_a_block():
     assert plan.BLOCK == part.BLOCK == 1024
+
+
+def test_hashes_follow_weights_and_content_and_nothing_else(model, tmp_path):
+    tower = model.towers["text"]
+    features, embedding = tower_weights(tower), tower_weights(tower, "embedding")
+    sums = hashlib.sha256()
+    for name in ("net.bias", "net.weight"):
+        x = tower.encoder.state_dict()[name]
+        sums.update(f"encoder.{name} torch.float32 {list(x.shape)}\n".encode() + x.numpy().tobytes())
+    assert features == sums.hexdigest()
+    other = tiny.make_model()
+    other.towers["text"].head.project.weight.data += 1
+    assert tower_weights(other.towers["text"]) == features
+    assert tower_weights(other.towers["text"], "embedding") != embedding
+    other.towers["text"].encoder.net.bias.data[0] += 1
+    assert tower_weights(other.towers["text"]) != features
+    assert tower_weights(tiny.make_model().half().towers["text"]) != features
+    assert preprocess_hash(Array((6,))) == preprocess_hash(Array([6])) != preprocess_hash(Array((6,), mean=1.0))
+
+
+def test_a_preprocess_hash_is_of_a_files_content(tmp_path):
+    class Words(Array):
+        def __init__(self, shape, file):
+            super().__init__(shape)
+            self.file = file
+
+        def assets(self):
+            return {"file": Path(self.file).read_text()}
+
+    for name, text in (("a", '{"x": 1,  "y": 2}'), ("b", '{"x": 1, "y": 2}'), ("c", '{"x": 1, "y": 3}')):
+        (tmp_path / name).write_text(text)
+    a, b, c = (preprocess_hash(Words((6,), str(tmp_path / name))) for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.sweep  # 20 CPU seconds
+def test_a_kill_at_any_moment_leaves_whole_parts(model, tmp_path):
+    shards = tiny.write_shards(tmp_path / "s", 60, 10)
+    write(model, shards, tmp_path / "alone")
+    begin = time.monotonic()
+    write(model, shards, tmp_path / "timed")
+    whole, killed = time.monotonic() - begin, 0
+    expected = sums(tmp_path / "alone" / "all")
+    for i in range(40):
+        out = tmp_path / f"c{i}"
+        child = fork(lambda out=out: write(model, shards, out))
+        time.sleep(whole * (i + 1) / 40)
+        os.kill(child, signal.SIGKILL)
+        killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        for path in (out / "all").glob("*.tar"):
+            assert sha256(path) == expected[path.name]
+        if (out / "cache.json").exists():
+            assert read_json(out / "cache.json") == read_json(tmp_path / "alone" / "cache.json")
+        write(model, shards, out)
+        assert sums(out / "all") == expected
+        assert {p.name for p in out.iterdir()} == {"all", "cache.json"}
+        assert not list((out / "all").glob(".*"))
+    assert killed > 20

@@ -1,5 +1,6 @@
 """Parts on a Ray cluster have the bytes of one process's, also where nodes die. 60 CPU seconds in all, by hand."""
 
+import os
 import threading
 import time
 
@@ -31,6 +32,17 @@ SETTINGS = {
 }
 
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machine a node starts slowly
+DEADLINE = 300
+
+
+def until(condition):
+    """Wait for something, not for ever."""
+    end = time.monotonic() + DEADLINE
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def sums(folder):
     return {path.name: sha256(path) for path in sorted(folder.glob("*.tar"))}
 
@@ -53,23 +65,21 @@ def test_a_node_that_dies_between_two_parts_and_one_inside_a_part(tmp_path):
         events.append(why)
 
     def kill_inside():
-        while not list(out.glob(".*.tmp")):
-            time.sleep(0.05)
+        until(lambda: list(out.glob(".*.tmp")))
         replace_node(f"inside {next(iter(out.glob('.*.tmp'))).name.split('.')[1]}")
 
     def progress(done, total):
         if done and not threads:
             assert not list(out.glob(".*.tmp"))
             replace_node("between")
-            threads.append(threading.Thread(target=kill_inside))
+            threads.append(threading.Thread(target=kill_inside, daemon=True))
             threads[0].start()
 
     try:
         settings = {"allow": ["tiny_cache"], "address": cluster.address, "tasks": 1, "progress": progress}
         report = write_on_ray(tmp_path / "m", [shards], tmp_path / "c", SETTINGS, **settings)
+        threads[0].join(DEADLINE)
     finally:
-        for thread in threads:
-            thread.join()
         ray.shutdown()
         cluster.shutdown()
     assert events[0] == "between"
@@ -92,18 +102,17 @@ def test_two_nodes_share_the_parts_and_one_dies(tmp_path):
     out, killed = tmp_path / "c" / "set", []
 
     def kill():
-        while len(list((tmp_path / "c" / ".set.work").glob("train-*.claim"))) < 2:
-            time.sleep(0.05)
+        until(lambda: len(list((tmp_path / "c" / ".set.work").glob("train-*.claim"))) > 1)
         killed.append(len(list(out.glob(".*.tmp"))))
         cluster.remove_node(nodes[0], allow_graceful=False)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     try:
         settings = {"allow": ["tiny_cache"], "address": cluster.address}
         report = write_on_ray(tmp_path / "m", [shards], tmp_path / "c", SETTINGS, **settings)
+        thread.join(DEADLINE)
     finally:
-        thread.join()
         ray.shutdown()
         cluster.shutdown()
     assert killed

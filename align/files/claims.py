@@ -81,7 +81,7 @@ class Claims:
         if known != content:
             since = now
         self._seen[path.name] = (content, since)
-        return now - since > self.lease or (content[33:].startswith(_boot() + b" ") and _is_unlocked(path))
+        return now - since > self.lease or (_machine(path) == content[33:-14] and _is_unlocked(path))
 
     def _take_over(self, path: Path) -> int | None:
         """Return the file of an abandoned claim that is now this process's, None where another one was faster."""
@@ -107,7 +107,7 @@ def _create(path: Path) -> int | None:
     except (FileExistsError, FileNotFoundError):  # another process has it, or is done and removes the folder
         return None
     _lock(file)
-    os.pwrite(file, b"%s %s %012d\n" % (uuid4().hex.encode(), _boot(), 0), 0)
+    os.pwrite(file, b"%s %s %012d\n" % (uuid4().hex.encode(), _machine(path), 0), 0)
     os.fsync(file)
     return file
 
@@ -125,11 +125,16 @@ def _owner(content: bytes) -> bytes:
     return content[:32]
 
 
+def _machine(path: Path) -> bytes:
+    """Return a word that differs between machines, their starts, and their mounts of a folder: locks end there."""
+    return b"%s:%x" % (_boot(), path.parent.stat().st_dev)
+
+
 def _boot() -> bytes:
-    """Return a word that differs between machines and between their starts."""
-    with suppress(OSError):
+    try:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    return b"-"
+    except OSError:  # another system: no two of its processes are known to share a machine
+        return uuid4().hex.encode()
 
 
 def _lock(file: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from align.data import Loader, Shards
 from align.data.bad import Bad, Budget
-from align.data.columns.format import BLOCK, part_path
+from align.data.columns.format import BLOCK, part_path, record_path
 from align.data.columns.part import PartWriter, Record
 from align.data.meta import read_meta
 from align.data.places.servers import Remote, Unreachable, fetch_whole, stat
@@ -58,8 +58,9 @@ def write_part(work: Work, place: Location, cache: Path, name: str, known: str |
             f"{place} has changed: its sha256 is {source[:12]}…, {cache} has {str(known)[:12]}…; name another --out"
         )
     path = part_path(cache, name, place.name)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a killed process
-        left.unlink(missing_ok=True)
+    for file in (path, record_path(path)):
+        for left in path.parent.glob(f".{file.name}.*.tmp"):  # of a killed process
+            left.unlink(missing_ok=True)
     with PartWriter(cache, name, place.name, source=source) as part:
         for block in read_blocks(work, place):
             part.add(block.start, block.count, block.tensors(), block.about())

@@ -159,11 +159,23 @@ class Run:
                 check_cache(self.plan, self.out)
                 path = self.out / FILE
                 content = read_json(path) if path.is_file() else {"schema": schema, "shards": shards, "sets": {}}
+                if content["shards"] != shards:
+                    raise ValueError(f"{path} is of shards with other checksums; the shards have changed meanwhile")
                 content["sets"] = dict(sorted({**content["sets"], self.plan.name: self.plan.about}.items()))
                 write_json(path, content)
             self.listed = True
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._clean()
         return Written(len(self.places), made, self.total, dict(sorted(counts.items())))
+
+    def _clean(self) -> None:
+        """Remove the plan, and files that killed processes left."""
+        if self._folder.is_dir():
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if any(self.out.glob(f".*{FILE}.*")):
+            with Claims(self.out).hold(f".{FILE}") as ours:
+                for left in self.out.glob(f".*{FILE}.*") if ours else ():
+                    if left.suffix != ".claim":
+                        left.unlink(missing_ok=True)
 
     def _is_there(self, i: int) -> bool:
         try:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from align.data import Shards
 from align.data.bad import Budget
+from align.data.places.servers import Unreachable
 from align.embedding.features.encode import Want
 from align.embedding.features.part import Work
 from align.embedding.features.plan import choose_towers, make_plan
@@ -97,6 +98,8 @@ def open_run(
     """Return this process's share of a set, of which nothing is written yet. The arguments are ``write_cache``'s."""
     opened = Shards(shards, shuffle=False, members=members, max_bad=max_bad)
     try:
+        if "shard/unreachable" in opened.report():
+            raise Unreachable("a shard cannot be reached, and nothing tells its samples; a cache needs all shards")
         want = Want(choose_towers(model, opened, towers), "features" if features else "embedding", tokens, dtype)
         plan = make_plan(model, opened, want, name=name, source=source, batch=batch, members=members)
         budget = Budget(max_bad, lost=opened.lost, whole="in all", total=len(opened))
