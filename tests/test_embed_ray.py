@@ -10,7 +10,7 @@ import tiny_cache as tiny
 from align.checkpoint import save
 from align.commands import main
 from align.embedding import write_cache
-from align.embedding.features.cluster import write_on_ray
+from align.embedding.features.cluster import set_variables, write_on_ray
 from align.files import read_json, sha256
 
 pytestmark = [
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Ray's own, of each release
 ]
 
+SMALL = {"object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
 SETTINGS = {
     "name": "set",
     "source": "m",
@@ -32,6 +33,7 @@ SETTINGS = {
 }
 
 
+set_variables(local=True)  # before Ray is imported
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machine a node starts slowly
 DEADLINE = 300
 
@@ -54,13 +56,12 @@ def test_a_node_that_dies_between_two_parts_and_one_inside_a_part(tmp_path):
     shards = tiny.write_shards(tmp_path / "s", 24, 4)
     write_cache(tiny.make_slow(0.0), shards, tmp_path / "alone", **SETTINGS)
     save(tiny.make_slow(1.0), tmp_path / "m")
-    memory = {"object_store_memory": 80 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
-    nodes, events, threads = [cluster.add_node(num_cpus=1, **memory)], [], []
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+    nodes, events, threads = [cluster.add_node(num_cpus=1, **SMALL)], [], []
     out = tmp_path / "c" / "set"
 
     def replace_node(why):
-        nodes.append(cluster.add_node(num_cpus=1, **memory))
+        nodes.append(cluster.add_node(num_cpus=1, **SMALL))
         cluster.remove_node(nodes[-2], allow_graceful=False)
         events.append(why)
 
@@ -96,9 +97,8 @@ def test_two_nodes_share_the_parts_and_one_dies(tmp_path):
     shards = tiny.write_shards(tmp_path / "s", 24, 4)
     write_cache(tiny.make_slow(0.0), shards, tmp_path / "alone", **SETTINGS)
     save(tiny.make_slow(1.0), tmp_path / "m")
-    memory = {"object_store_memory": 80 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
-    nodes = [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+    nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(2)]
     out, killed = tmp_path / "c" / "set", []
 
     def kill():

@@ -174,9 +174,13 @@ class Sharing:
     def check(self) -> None:
         """End the command for options of Ray without it, and where it is not installed."""
         from align.commands.errors import Refused
+        from align.embedding.features.cluster import set_variables
         from align.extras import has_part, pip_install
 
         if self.executor != "ray" and (self.ray is not None or self.dashboard):
             raise Refused("--ray and --dashboard are for --executor ray", code=2)
-        if self.executor == "ray" and not has_part("ray", "remote"):
+        if self.executor != "ray":
+            return
+        set_variables(self.ray is None)
+        if not has_part("ray", "remote"):
             raise Refused(f"--executor ray needs Ray: {pip_install('ray')}")

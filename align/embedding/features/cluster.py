@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ RETRIES = 10
 """Deaths of workers that one part outlives."""
 MEMORY = 100 << 20
 """Bytes of the object store of a cluster of our own: no tensors go through it."""
+LOOPBACK = "127.0.0.1"
 
 
 def write_on_ray(
@@ -57,6 +59,7 @@ def write_on_ray(
         "out": str(out.resolve()),
         "settings": dict(settings),
         "threads": torch.get_num_threads(),
+        "path": [os.path.abspath(path) for path in sys.path],
     }
     run = _open(job, progress)
     if run.finished:
@@ -108,6 +111,7 @@ def _work(job: Mapping[str, Any], i: int) -> tuple[bool, bool]:
 
     key = repr(job)
     if key not in _runs:
+        sys.path += [path for path in job["path"] if path not in sys.path]  # for the packages of --allow
         torch.set_num_threads(job["threads"])  # Ray takes another number, which can move the last bits
         run = _open(job)
         if run.plan.about != job["about"]:
@@ -130,13 +134,24 @@ def _result(ray: Any, reference: Any) -> tuple[bool, bool]:
         ) from None
 
 
+def set_variables(local: bool) -> None:
+    """Set the variables that Ray reads when it is imported: it reports no usage.
+
+    local: a cluster that it starts listens on the loopback address alone. Ray replaces 127.0.0.1 by the machine's
+    address, unless a variable says that it starts no cluster of several machines.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if local:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
 @contextmanager
 def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
     """Yield Ray, connected to a cluster. A connection that was there before stays.
 
-    Raises ConnectionError where there is no cluster at the address.
+    Raises ConnectionError where there is no cluster at the address, and where a new one would listen to others.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    set_variables(address is None)
     import ray
 
     if ray.is_initialized():
@@ -144,13 +159,15 @@ def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
         return
     given: dict[str, Any] = {"address": address}
     if address is None:
-        given = {"_node_ip_address": "127.0.0.1", "include_dashboard": dashboard, "object_store_memory": MEMORY}
+        given = {"address": "local", "include_dashboard": dashboard, "object_store_memory": MEMORY}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **given)
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, TimeoutError) as error:
             raise ConnectionError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+        if address is None and ray.util.get_node_ip_address() != LOOPBACK:
+            raise ConnectionError("Ray was imported before and listens beyond this machine; start a new process")
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)  # Ray has taken SIGTERM
