@@ -49,75 +49,68 @@ def sums(folder):
     return {path.name: sha256(path) for path in sorted(folder.glob("*.tar"))}
 
 
-def test_a_node_that_dies_between_two_parts_and_one_inside_a_part(tmp_path):
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Two nodes of one CPU each, beside a head that does no work."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    shards = tiny.write_shards(tmp_path / "s", 24, 4)
-    write_cache(tiny.make_slow(0.0), shards, tmp_path / "alone", **SETTINGS)
-    save(tiny.make_slow(1.0), tmp_path / "m")
+    monkeypatch.setenv("TINY_NODE", str(tmp_path / "node"))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
-    nodes, events, threads = [cluster.add_node(num_cpus=1, **SMALL)], [], []
-    out = tmp_path / "c" / "set"
-
-    def replace_node(why):
-        nodes.append(cluster.add_node(num_cpus=1, **SMALL))
-        cluster.remove_node(nodes[-2], allow_graceful=False)
-        events.append(why)
-
-    def kill_inside():
-        until(lambda: list(out.glob(".*.tmp")))
-        replace_node(f"inside {next(iter(out.glob('.*.tmp'))).name.split('.')[1]}")
-
-    def progress(done, total):
-        if done and not threads:
-            assert not list(out.glob(".*.tmp"))
-            replace_node("between")
-            threads.append(threading.Thread(target=kill_inside, daemon=True))
-            threads[0].start()
-
     try:
-        settings = {"allow": ["tiny_cache"], "address": cluster.address, "tasks": 1, "progress": progress}
-        report = write_on_ray(tmp_path / "m", [shards], tmp_path / "c", SETTINGS, **settings)
-        threads[0].join(DEADLINE)
+        cluster.nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(2)]
+        yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert events[0] == "between"
-    assert events[1].startswith("inside train-")
-    assert report.parts == report.made == 6
-    assert sums(out) == sums(tmp_path / "alone" / "set")
-    assert read_json(tmp_path / "c" / "cache.json") == read_json(tmp_path / "alone" / "cache.json")
 
 
-def test_two_nodes_share_the_parts_and_one_dies(tmp_path):
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
+@pytest.fixture
+def world(tmp_path):
+    """Six shards, a slow model, and the parts of one process."""
     shards = tiny.write_shards(tmp_path / "s", 24, 4)
     write_cache(tiny.make_slow(0.0), shards, tmp_path / "alone", **SETTINGS)
     save(tiny.make_slow(1.0), tmp_path / "m")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
-    nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(2)]
-    out, killed = tmp_path / "c" / "set", []
+    return shards
+
+
+def run_on(cluster, tmp_path, shards, **more):
+    settings = {"allow": ["tiny_cache"], "address": cluster.address, **more}
+    report = write_on_ray(tmp_path / "m", [shards], tmp_path / "c", SETTINGS, **settings)
+    assert report.parts == 6
+    assert sums(tmp_path / "c" / "set") == sums(tmp_path / "alone" / "set")
+    assert read_json(tmp_path / "c" / "cache.json") == read_json(tmp_path / "alone" / "cache.json")
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {"cache.json", "set"}
+
+
+def test_a_node_that_dies_between_two_parts(cluster, tmp_path, world):
+    killed = []
+
+    def progress(done, total):
+        if done and not killed:  # one part at a time is handed out, so none is being written now
+            assert not list((tmp_path / "c" / "set").glob(".*.tmp"))
+            (node,) = [n for n in cluster.nodes if n.node_id == (tmp_path / "node").read_text()]
+            killed.append(done)
+            cluster.remove_node(node, allow_graceful=False)
+
+    run_on(cluster, tmp_path, world, tasks=1, progress=progress)
+    assert killed == [4]
+
+
+def test_a_node_that_dies_inside_a_part(cluster, tmp_path, world):
+    killed = []
 
     def kill():
-        until(lambda: len(list((tmp_path / "c" / ".set.work").glob("train-*.claim"))) > 1)
-        killed.append(len(list(out.glob(".*.tmp"))))
-        cluster.remove_node(nodes[0], allow_graceful=False)
+        until(lambda: len(list((tmp_path / "c" / ".set.work").glob("train-*.claim"))) > 1)  # both are inside one
+        killed.append(len(list((tmp_path / "c" / "set").glob("*.tar"))))
+        cluster.remove_node(cluster.nodes[0], allow_graceful=False)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    try:
-        settings = {"allow": ["tiny_cache"], "address": cluster.address}
-        report = write_on_ray(tmp_path / "m", [shards], tmp_path / "c", SETTINGS, **settings)
-        thread.join(DEADLINE)
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    run_on(cluster, tmp_path, world)
+    thread.join(DEADLINE)
     assert killed
-    assert report.parts == 6
-    assert sums(out) == sums(tmp_path / "alone" / "set")
+    assert killed[0] < 6
 
 
 def test_the_command_on_a_cluster_of_this_machine(tmp_path, capsys):

@@ -166,11 +166,11 @@ def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **given)
         except (ConnectionError, ValueError, TimeoutError) as error:
             raise ConnectionError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
-        if address is None and ray.util.get_node_ip_address() != LOOPBACK:
-            raise ConnectionError("Ray was imported before and listens beyond this machine; start a new process")
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)  # Ray has taken SIGTERM
+        if address is None and ray.util.get_node_ip_address() != LOOPBACK:
+            raise ConnectionError("Ray was imported before and listens beyond this machine; start a new process")
         yield ray
     finally:
         ray.shutdown()
