@@ -21,6 +21,7 @@ from align.data.columns.part import read_record
 from align.embedding import write_cache
 from align.embedding.features import part, plan, preprocess_hash, run, tower_weights
 from align.files import read_json, sha256
+from align.files.claims import Claims
 from align.preprocess import Array
 
 
@@ -296,6 +297,11 @@ def test_a_plan_of_which_nothing_came_gives_way(model, shards, tmp_path, monkeyp
         patch.setattr(run, "write_part", stop_at(0))
         with pytest.raises(KeyboardInterrupt):
             write(model, shards, tmp_path / "c")
+    with (
+        Claims(tmp_path / "c" / ".all.work").hold("train-000001.tar"),  # a process that lives is writing it
+        pytest.raises(ValueError, match="was begun with batch 64, not 32"),
+    ):
+        write(model, shards, tmp_path / "c", batch=32)
     assert write(model, shards, tmp_path / "c", batch=32).made == 3
 
 

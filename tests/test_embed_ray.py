@@ -1,8 +1,9 @@
-"""Parts on a Ray cluster have the bytes of one process's, also where nodes die. 60 CPU seconds in all, by hand."""
+"""Parts on a Ray cluster have the bytes of one process's, also where nodes die. 25 CPU seconds in all, by hand."""
 
 import os
 import threading
 import time
+from typing import Any
 
 import pytest
 import tiny_cache as tiny
@@ -56,7 +57,7 @@ def cluster(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("TINY_NODE", str(tmp_path / "node"))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
     try:
         cluster.nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(2)]
         yield cluster

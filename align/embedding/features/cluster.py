@@ -164,7 +164,7 @@ def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
     try:
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **given)
-        except (ConnectionError, ValueError, TimeoutError) as error:
+        except Exception as error:  # Ray raises the class itself where a node starts too slowly
             raise ConnectionError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
