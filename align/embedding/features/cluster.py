@@ -67,7 +67,7 @@ def write_on_ray(
     run.agree()
     job["about"] = run.plan.about
     made = 0
-    with _connected(address, dashboard) as ray:
+    with _connect(address, dashboard) as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus = min(job["threads"], int(max(node.get("CPU", 1) for node in nodes)) or 1)
         gpus = 1 if any(node.get("GPU") for node in nodes) else 0
@@ -146,7 +146,7 @@ def set_variables(local: bool) -> None:
 
 
 @contextmanager
-def _connected(address: str | None, dashboard: bool) -> Iterator[Any]:
+def _connect(address: str | None, dashboard: bool) -> Iterator[Any]:
     """Yield Ray, connected to a cluster. A connection that was there before stays.
 
     Raises ConnectionError where there is no cluster at the address, and where a new one would listen to others.
