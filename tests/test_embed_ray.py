@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -50,6 +51,14 @@ def sums(folder):
     return {path.name: sha256(path) for path in sorted(folder.glob("*.tar"))}
 
 
+def start_node(cluster):
+    """Return a new node. Ray gives up after 30 seconds, which a busy machine needs for one alone."""
+    for _ in range(5):
+        with suppress(Exception):  # Ray raises the class itself
+            return cluster.add_node(num_cpus=1, **SMALL)
+    raise TimeoutError("no node of Ray starts here")
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Two nodes of one CPU each, beside a head that does no work."""
@@ -59,7 +68,7 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("TINY_NODE", str(tmp_path / "node"))
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
     try:
-        cluster.nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(2)]
+        cluster.nodes = [start_node(cluster) for _ in range(2)]
         yield cluster
     finally:
         ray.shutdown()
