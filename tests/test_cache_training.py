@@ -7,17 +7,16 @@ import pytest
 import tiny
 import torch
 import yaml
-from test_columns import flip, write_shards
+from test_columns import write_shards
 
 import align
 from align import JointModel, Objective, Term, Tower
 from align.checkpoint import find_checkpoint, read_heads
 from align.checkpoint.source import locate
 from align.commands import main
-from align.commands.over import over
 from align.embedding import assemble, write_cache
 from align.encoders import Precomputed, Vector
-from align.files import read_json, write_json
+from align.files import read_json
 from align.heads import MLP
 from align.lit import AlignData, fit
 from align.lit.fitted_on import describe_refits
@@ -56,7 +55,9 @@ def new_heads(seed: int = 5) -> JointModel:
 def live(folder) -> JointModel:
     """The base's encoders, frozen, under the heads of ``new_heads``."""
     model, heads = align.load(folder / "base"), new_heads()
-    towers = {m: Tower(Array((6,)), model.towers[m].encoder.requires_grad_(False), heads.towers[m].head) for m in modalities}
+    towers = {
+        m: Tower(Array((6,)), model.towers[m].encoder.requires_grad_(False), heads.towers[m].head) for m in modalities
+    }
     return JointModel(towers, 4)
 
 
@@ -133,7 +134,10 @@ def test_the_runs_model_holds_whole_towers_without_a_cache(runs, capsys):
     small = (checkpoint / "model.safetensors").stat().st_size
     assert small < (folder / "run/model/model.safetensors").stat().st_size
     assert read_heads(whole)["text"]["model"] == str(folder / "base")
-    assert main(["evaluate", str(folder / "run"), shards, "--with", "retrieval", "--out", str(folder / "results")]) in (0, 3)
+    assert main(["evaluate", str(folder / "run"), shards, "--with", "retrieval", "--out", str(folder / "results")]) in (
+        0,
+        3,
+    )
     train(new_heads(), Source(columns=columns(folder)), folder / "run")
     assert "is trained: 6 of 6 steps" in capsys.readouterr().err
 
@@ -177,7 +181,9 @@ def test_a_changed_model_at_the_end_leaves_the_heads(runs, capsys, tmp_path):
 def test_a_run_refuses_the_cache_of_another_tower(runs):
     folder, _, _, _ = runs
     before = (folder / "run/checkpoints/index.json").read_bytes()
-    with pytest.raises(ValueError, match="the head '.*' is fitted on the .* tower of .* with weights .*another --run") as error:
+    with pytest.raises(
+        ValueError, match=r"the head '.*' is fitted on the .* tower of .* with weights .*another --run"
+    ) as error:
         train(new_heads(), Source(columns=columns(folder, "b")), folder / "run", steps=9)
     hashes = [read_json(folder / "cache/cache.json")["sets"][name]["columns"]["image"]["weights"][:12] for name in "ab"]
     assert all(mark in str(error.value) for mark in hashes)
@@ -219,7 +225,13 @@ def test_heads_that_share_an_encoder_share_it_in_the_whole_model(world):
 def test_the_command_line_trains_from_a_cache(world, tmp_path, capsys):
     folder, _ = world
     config = {
-        "model": {"dim": 4, "towers": {m: {"encoder": {"class_path": "align.encoders.Precomputed", "init_args": {"width": 8}}} for m in modalities}},
+        "model": {
+            "dim": 4,
+            "towers": {
+                m: {"encoder": {"class_path": "align.encoders.Precomputed", "init_args": {"width": 8}}}
+                for m in modalities
+            },
+        },
         "objective": {"terms": {"all": {"loss": "align.losses.InfoNCE", "between": "all"}}},
         "data": {"train": {"columns": columns(folder)}, "batch": 12, "workers": 0, "max_bad": 1},
         "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False},
@@ -231,7 +243,10 @@ def test_the_command_line_trains_from_a_cache(world, tmp_path, capsys):
         code = main(["train", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")])
         return code, capsys.readouterr().err
 
-    named = {"one": {"columns": columns(folder), "weight": 1}, "two": {"columns": columns(folder, of=("text", "image")), "weight": 1}}
+    named = {
+        "one": {"columns": columns(folder), "weight": 1},
+        "two": {"columns": columns(folder, of=("text", "image")), "weight": 1},
+    }
     val = {"columns": columns(folder), "shards": "train-000002.tar"}
     assert run(train=named, val=val) == (0, "")
     code, line = run(train={"column": columns(folder), "urls": "x"})

@@ -81,6 +81,6 @@ def _compare(modality: str, known: FeatureOrigin, now: FeatureOrigin, remedy: st
     if odd:
         fact, a, b = odd[0]
         raise ValueError(
-            f"the head {modality!r} is fitted on the {known.modality} tower of {known.model} ({known.column.get('name')}) "
-            f"with {fact} {a}; the column {now.column.get('name')} is of {fact} {b}, another tower's: {remedy}"
+            f"the head {modality!r} is fitted on the {known.modality} tower of {known.model} "
+            f"({known.column.get('name')}) with {fact} {a}; the column {now.column.get('name')} is of {fact} {b}, another tower's: {remedy}"
         )

@@ -68,7 +68,7 @@ class Mix:
 AS_ONE = Mix()
 
 Named = str | list[str] | dict[str, Source] | Source | Pipeline
-"""Values of ``data.train`` and ``data.val``: shards, one Source, a pipeline (``data.train`` alone), or source -> Source."""
+"""Values of ``data.train`` and ``data.val``: shards, source -> Source, one Source, or a pipeline, which only trains."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,7 @@ class Opener:
             return Resampled(source.urls, samples=source.samples, **alike)
         return Shards(source.urls, shuffle=shuffle, **alike)
 
-    def _columns(
-        self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool
-    ) -> Columns:
+    def _columns(self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool) -> Columns:
         """Return cached columns, beside the source's shards where it has some."""
         if not source.columns:
             raise ValueError("has no urls, the shards that it reads, and no columns of a cache")

@@ -1,4 +1,4 @@
-"""One column: the rows of a modality by the numbers of samples, gathered from mapped blocks without a loop over rows."""
+"""One column: rows of a modality by the numbers of samples, gathered from mapped blocks without a loop over rows."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Column:
         owner = np.where(negative, -2 - owner, owner) - start
         fits = owner.ndim == 1 and values.dtype == self.dtype and values.shape == (len(owner), self.info.width)
         if fits and len(owner):
-            fits = 0 <= owner[0] and owner[-1] < count and bool((np.diff(owner) >= 0).all())
+            fits = owner[0] >= 0 and owner[-1] < count and bool((np.diff(owner) >= 0).all())
         if not fits or not self._open_tokens(b, others, len(owner)):
             reader.condemn(b)
             return 0
