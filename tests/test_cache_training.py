@@ -195,7 +195,7 @@ def test_a_run_refuses_the_cache_of_another_tower(runs):
 
 
 def test_a_refit_is_said(runs):
-    folder, _, _, cached = runs
+    _, _, _, cached = runs
     before, model = read_heads(cached), copy.deepcopy(cached)
     assert describe_refits(before, model) == []
     tower = model.towers["text"]

@@ -152,7 +152,7 @@ def test_the_column_wins_over_the_raw_shard(world):
 
 
 def test_sets_of_two_caches_join(world):
-    folder, _, model = world
+    folder, _, _ = world
     both = Columns({"text": f"{folder}/other/b:text", "image": f"{folder}/cache/a:image"}, seed=3, max_bad=1)
     one = columns(folder, ("image", "text"))
     a, _ = load(both, heads(("image", "text")).preprocess)
