@@ -117,9 +117,9 @@ class Opener:
             raise ValueError("has no urls, the shards that it reads, and no columns of a cache")
         if isinstance(source.urls, Pipeline) or source.resampled or source.samples is not None:
             raise ValueError("columns join shards by position, which a pipeline and resampled shards have not")
-        raw = None
-        if source.urls is not None:
-            raw = self.one(replace(source, columns=None), seed, shuffle=shuffle)
+        raw = None if source.urls is None else self.one(replace(source, columns=None), seed, shuffle=shuffle)
+        if raw is not None and not isinstance(raw, Shards):
+            raise TypeError(f"columns join Shards, not {raw!r}")
         alike = {"seed": seed, "shuffle": shuffle, "streams": self.streams, "block": self.block}
         return Columns(source.columns, raw=raw, shards=source.shards, max_bad=self.max_bad, **alike)
 

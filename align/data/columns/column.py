@@ -40,9 +40,9 @@ class Column:
 
     def __init__(self, name: ColumnName, info: ColumnInfo, reader: SetReader):
         self.name, self.info, self.reader = name, info, reader
-        self.dtype = DTYPES.get(info.dtype)
-        if self.dtype is None:
+        if info.dtype not in DTYPES:
             raise ValueError(f"{name} has values of {info.dtype!r}; a column has float16 or float32")
+        self.dtype = DTYPES[info.dtype]
         blocks = len(reader.blocks)
         self._counts = np.zeros(int(reader.first[-1]), dtype=np.int64)  # rows of each sample
         self._values = np.zeros(blocks, dtype=np.int64)  # first byte of each block's values
@@ -141,7 +141,7 @@ class Column:
 
     @property
     def _row_bytes(self) -> int:
-        return self.info.width * self.dtype.itemsize  # pyright: ignore[reportOptionalMemberAccess]
+        return self.info.width * self.dtype.itemsize
 
     def _gather(self, block: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Return (n, W) of rows that begin at the bytes ``at`` of their blocks' parts."""

@@ -132,7 +132,8 @@ class MetaReader:
                 continue
             found = columns[m].rows(numbers)
             alive[found.owner] = True
-            rows[m] = Rows(found.values, torch.tensor(np.where(found.negative, mark(found.owner), found.owner)))
+            owner = torch.tensor(found.owner)
+            rows[m] = Rows(found.values, torch.where(torch.tensor(found.negative), mark(owner), owner))
         facts = self.facts(numbers)
         faults = [*self._faults(numbers, facts, columns, alone=True)]
         faults += [(i, Bad(EMPTY, facts[i].shard, facts[i].key)) for i in np.flatnonzero(~alive).tolist()]

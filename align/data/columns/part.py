@@ -29,7 +29,7 @@ class Block(NamedTuple):
     """The place of one block in its part. offset, length, crc32: of the tensors. The other three: of the json."""
 
     start: int
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     offset: int
     length: int
     crc32: int
