@@ -258,4 +258,4 @@ def test_the_command_line_trains_from_a_cache(world, tmp_path, capsys):
     narrow = {"columns": {"text": f"{folder}/cache/a:text"}}
     code, line = run(train=narrow)
     assert code == 1
-    assert "the training shards have no row of image, audio" in line
+    assert "the training shards have no row of audio, image; they have text" in line

@@ -41,7 +41,7 @@ def write_shards(folder: Path, samples: int = 50) -> str:
     with ShardWriter(folder, "train", per_shard=20) as writer:
         for i in range(samples):
             about = (
-                {"label": {"kind": f"k{i % 3}"}}
+                {"label": {"kind": f"k{i % 3}"}, "caption": "no row of a column"}
                 | ({"group": i // 4} if i % 2 else {})
                 | ({"weight": i / 9} if i > 40 else {})
             )
@@ -140,9 +140,9 @@ def test_the_order_through_samples_equals_a_plain_loop(world):
 
 def test_the_column_wins_over_the_raw_shard(world):
     folder, shards, model = world
-    raw = Shards(shards, seed=3, max_bad=1)
+    raw = Shards(shards, seed=3, max_bad=1, members={"text": "json:caption"})
     joined = columns(folder, ("text",), raw=raw)
-    assert joined.modalities == raw.modalities
+    assert joined.modalities == Shards(shards).modalities
     live, counts = load(Shards(shards, seed=3, max_bad=1), model.preprocess)
     preprocess = {**model.preprocess, "text": heads(("text",)).preprocess["text"]}
     cached, same = load(joined, preprocess, workers=1, keep=1 << 20)
