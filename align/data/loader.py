@@ -12,9 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from align.data.bad import FAILED, Bad, Budget
+from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
+from align.data.mixing.direct import is_direct
 from align.data.mixing.sources import Sources
 from align.data.packing import pack, unpack
 from align.data.pieces import Piece, Pieces, start_worker
@@ -35,8 +37,8 @@ class Loader:
     Either may be iterated again.
 
     Args:
-        shards: the source of samples: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``, and
-            for training also a ``Pipeline``.
+        shards: the source of samples: ``Shards``, ``Resampled``, ``Columns``, a ``Mixture`` of the same batch, or a
+            ``Concat``, and for training also a ``Pipeline``.
         preprocess: modality -> its preprocess. Members of other modalities are not read.
         batch: positions in a step, over all ranks: a multiple of ``world``.
         workers: processes. 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -92,6 +94,9 @@ class Loader:
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
             decodings = shards.decodings(preprocess)
+        for name, part in shards.sources.items() if isinstance(shards, Sources) else [("", shards)]:
+            if isinstance(part, Columns):
+                part.check(decodings[name].preprocess if decodings else preprocess)
         if not train:
             check_by_position(shards)
         elif rank == 0:
@@ -115,7 +120,7 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
-            self._keep(keep) if train else None,
+            self._keep(keep) if train and not is_direct(shards, preprocess) else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Any] | None = None
