@@ -10,12 +10,12 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Identity, Linear, Resampler, Residual
+from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Resampler]
+kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler]
 alike = [Identity, Residual]  # of a width that is the dim
 
 
@@ -224,6 +224,19 @@ def test_latents_are_the_tokens_of_a_tower_and_all_real():
 
 def unit(x):
     return x / x.norm()
+
+
+def test_chain_reads_the_embeddings_of_the_first_head():
+    torch.manual_seed(1)
+    given, first, then = features(), AttentionPool(W, 6).double(), MLP(6, D).double()
+    head = Chain(W, D, first, then, middle=6)
+    wanted = torch.stack([then.project(unit(x)) for x in first(given)])
+    torch.testing.assert_close(head(given), wanted)
+    torch.testing.assert_close(head(given, tokens=True)[0], wanted)
+    torch.testing.assert_close(Chain(W, D, first, then, 6, unit=False)(given), then.project(first(given)))
+    sampled = Chain(W, D, Resampler(W, 6, latents=3).double(), AttentionPool(6, D, heads=2).double(), middle=6)
+    assert sampled.resamples
+    assert sampled(given, tokens=True)[1].shape == (4, 3, D)
 
 
 def test_average_is_freebinds_mean_direction_mixed_with_the_base():

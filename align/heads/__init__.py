@@ -8,10 +8,11 @@ number, all real.
 from align.heads.attention_pool import AttentionPool
 from align.heads.average import Average
 from align.heads.centered import Centered
+from align.heads.chain import Chain
 from align.heads.identity import Identity
 from align.heads.linear import Linear
 from align.heads.mlp import MLP
 from align.heads.residual import Residual
 from align.heads.resampler import Resampler
 
-__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Identity", "Linear", "Resampler", "Residual"]
+__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Chain", "Identity", "Linear", "Resampler", "Residual"]
