@@ -22,6 +22,7 @@ def bind(
     rows: Literal["mean", "each"] = "mean",
     sweep: str | None = None,
     seed: int = 0,
+    allow: str | None = None,
     json: bool = False,
     no_report: bool = False,
 ) -> None:
@@ -49,17 +50,19 @@ def bind(
         rows: of a sample with several rows, as captions: take their mean, or each of them
         sweep: values to measure beside, as in dim=8,16,32 or 'dim=8,16 pairs=100,1000'
         seed: of the split and of the choice of --pairs
+        allow: packages beside align, separated by commas, whose classes the models of the caches may name
         json: print results.json instead of tables
         no_report: write no bind.html
     """
     from align.bind import Plan, bind_columns, make_model, open_pairs, protocol_of, scores_of, sections_of
     from align.commands.evaluate import command_line
+    from align.commands.named import split
 
     _check_out(Path(out))
     plan = Plan(how, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
     opened = open_pairs(columns, via)
     bound = bind_columns(opened, plan)
-    made = make_model(opened, bound.fitted, keep_anchor=keep_anchor)
+    made = make_model(opened, bound.fitted, keep_anchor=keep_anchor, allow=split(allow))
     scores, protocol = scores_of(bound.matches), protocol_of(opened, plan, bound, command_line())
     protocol["notes"] += made.notes
     sections = sections_of(opened, bound)
@@ -97,7 +100,7 @@ def read_sweep(text: str | None) -> dict[str, list[int]]:
     return found
 
 
-def average(models: list[str], /, *, out: str, weight: float = 1.0) -> None:
+def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str | None = None) -> None:
     """Average the heads of several models that were trained on subsets
 
     The models have the same encoders and preprocesses, and heads of their own, as runs over frozen towers with several
@@ -107,17 +110,19 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0) -> None:
     Args:
         models: model folders, run folders, owner/name on the hub, or LAYOUT:SOURCE
         out: the model folder to write
-        weight: the share of the heads beside the features (FreeBind takes 0.1 to 0.9)
+        weight: the share of the heads beside the features (FreeBind takes 0.1 to 0.5)
+        allow: packages beside align, separated by commas, whose classes the models may name
     """
     from align.bind import average_models
     from align.checkpoint import load, save
+    from align.commands.named import split
 
     _check_out(Path(out))
     if twice := sorted({name for name in models if models.count(name) > 1}):
         raise Refused(f"{twice[0]} is named twice; name each model a single time", code=2)
     if not 0 <= weight <= 1:
         raise Refused(f"--weight is 0 to 1, the share of the heads; got {weight}", code=2)
-    made = average_models({name: load(name) for name in models}, weight)
+    made = average_models({name: load(name, allow=split(allow)) for name in models}, weight)
     save(made, out)
     heads = [m for m in made.modalities if type(made.towers[m].head).__name__ == "Average"]
     print(f"averaged the heads of {', '.join(heads)} of {len(models)} models")
