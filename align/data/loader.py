@@ -50,6 +50,7 @@ class Loader:
         ledger: gets every bad sample and member. None: a new one.
         keep: bytes in which this rank's workers keep decoded samples for the next epochs of a training, see ``Kept``.
             The batches are the same to the bit. 0 keeps none.
+        marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
@@ -75,6 +76,7 @@ class Loader:
         budget: Budget | None = None,
         ledger: Ledger | None = None,
         keep: int = 0,
+        marks: bool = False,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -100,7 +102,7 @@ class Loader:
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
-        self.start_step, self.steps, self._rank = start_step, steps, rank
+        self.start_step, self.steps, self._rank, self._marks = start_step, steps, rank, marks
         self._pieces = Pieces(
             shards,
             dict(preprocess),
@@ -140,7 +142,7 @@ class Loader:
         while self.steps is None or step < self.start_step + self.steps:
             begin = time.perf_counter()
             found = self._next(parts, step)
-            batch = join([part for part, _ in found])
+            batch = join([part for part, _ in found], marks=self._marks)
             if self._pin:
                 batch = batch.pin_memory()
             self.waited += time.perf_counter() - begin
