@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from align.data.bad import FAILED, Bad, Budget
+from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
@@ -35,8 +36,8 @@ class Loader:
     Either may be iterated again.
 
     Args:
-        shards: the source of samples: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``, and
-            for training also a ``Pipeline``.
+        shards: the source of samples: ``Shards``, ``Resampled``, ``Columns``, a ``Mixture`` of the same batch, or a
+            ``Concat``, and for training also a ``Pipeline``.
         preprocess: modality -> its preprocess. Members of other modalities are not read.
         batch: positions in a step, over all ranks: a multiple of ``world``.
         workers: processes. 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -92,6 +93,9 @@ class Loader:
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
             decodings = shards.decodings(preprocess)
+        for name, part in shards.sources.items() if isinstance(shards, Sources) else [("", shards)]:
+            if isinstance(part, Columns):
+                part.check(decodings[name].preprocess if decodings else preprocess)
         if not train:
             check_by_position(shards)
         elif rank == 0:
@@ -115,7 +119,7 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
-            self._keep(keep) if train else None,
+            self._keep(keep) if train and not self._is_direct(preprocess) else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Any] | None = None
@@ -168,6 +172,9 @@ class Loader:
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
+
+    def _is_direct(self, preprocess: Mapping[str, Preprocess]) -> bool:
+        return isinstance(self.shards, Columns) and self.shards.is_direct(preprocess)
 
     def _keep(self, budget: int) -> Kept | None:
         """Return the memory for decoded samples, or None where no sample would be read twice."""
