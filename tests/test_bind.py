@@ -52,7 +52,9 @@ def test_ridge_is_the_normal_equations():
     x, y = pairs()
     moments = sum_moments(x, y)
     a, b = x - x.mean(0), y - y.mean(0)
-    close(solve_ridge(moments, 2.5), torch.linalg.inv(a.T @ a + 2.5 * torch.eye(W, dtype=torch.float64)) @ a.T @ b, 1e-9)
+    close(
+        solve_ridge(moments, 2.5), torch.linalg.inv(a.T @ a + 2.5 * torch.eye(W, dtype=torch.float64)) @ a.T @ b, 1e-9
+    )
     head = fit_heads({"a": moments}, "b", "ridge", keep_anchor=True).heads["a"]
     close(run(head, x), a @ solve_ridge(moments, choose_strength(moments).value) + y.mean(0), 1e-5)
 
@@ -281,20 +283,33 @@ def few(n=4, **sizes):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fit_heads(few(), "b", "rigde"), "there is no method 'rigde'; there are ridge, procrustes, cca, shift"),
+        (lambda: fit_heads(few(), "b", "rigde"), "there is no method 'rigde'; did you mean ridge"),
+        (
+            lambda: fit_heads(few(), "b", "lasso-net"),
+            "there is no method 'lasso-net'; there are ridge, procrustes, cca",
+        ),
         (lambda: fit_heads(few(), "b", "procrustes"), "a rotation of 5 directions needs 6 pairs at least, there are 4"),
         (lambda: fit_heads(few(2), "b", "ridge"), "ridge needs 3 pairs at least to choose its strength, there are 2"),
         (lambda: fit_heads(few(), "b", "cca", dim=4), "cca of 4 directions needs 5 pairs at least, there are 4"),
-        (lambda: fit_heads(few(30), "b", "cca", dim=6), "dim is 1 to 5, the directions that b and the columns have; got"),
+        (
+            lambda: fit_heads(few(30), "b", "cca", dim=6),
+            "dim is 1 to 5, the directions that b and the columns have; got",
+        ),
         (lambda: fit_heads(few(), "b", "shift"), "shift moves rows within one space; a has 7 numbers a row and b 5"),
         (lambda: fit_heads(few(w=D), "b", "shift", dim=2), "shift keeps all numbers of a row; leave dim out"),
-        (lambda: fit_heads(few(), "b", "ridge", dim=2, keep_anchor=True), "keep_anchor leaves all numbers of b in place"),
+        (
+            lambda: fit_heads(few(), "b", "ridge", dim=2, keep_anchor=True),
+            "keep_anchor leaves all numbers of b in place",
+        ),
         (lambda: sum_moments(torch.zeros(3, 2), torch.zeros(4, 2)), "pairs are rows"),
         (lambda: sum_moments(torch.zeros(0, 2), torch.zeros(0, 2)), "there is no pair to fit on"),
         (lambda: sum_moments(torch.full((3, 2), torch.nan), torch.zeros(3, 2)), "a row of the 3 pairs has NaN"),
         (lambda: choose_strength(sum_moments(torch.ones(5, 2), torch.rand(5, 2))), "all 5 rows are the same"),
         (lambda: solve_procrustes(sum_moments(torch.ones(5, 2), torch.rand(5, 2))), "do not change together"),
-        (lambda: hold_out(order_samples(["a", "b"], 0), 1.0), "the share of held-out samples is between 0 and 1; got 1"),
+        (
+            lambda: hold_out(order_samples(["a", "b"], 0), 1.0),
+            "the share of held-out samples is between 0 and 1; got 1",
+        ),
         (lambda: hold_out(order_samples(["a", "a"], 0), 0.5), "2 samples of 1 groups cannot be split"),
     ],
 )

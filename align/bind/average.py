@@ -74,8 +74,8 @@ def _average(modality: str, heads: Sequence[Any], weight: float) -> nn.Module:
     width, dim = heads[0].width, heads[0].dim
     if weight < 1 and width != dim:
         raise ValueError(
-            f"weight {weight:g} mixes the features of {modality} in, which have {width} numbers and the joint space {dim}; "
-            "only embeddings can be the base, so take weight 1"
+            f"weight {weight:g} mixes the features of {modality} in, which have {width} numbers and the joint space "
+            f"{dim}; only embeddings can be the base, so take weight 1"
         )
     return Average(width, dim, heads, Identity(width, dim) if weight < 1 else None, weight)
 

@@ -77,7 +77,9 @@ def open_pairs(columns: Sequence[str], via: str | None = None) -> Opened:
     return Opened(anchor, pairs, *_list_units(shards, group))
 
 
-def _check(names: Sequence[ColumnName], anchor: str, anchors: Sequence[ColumnName], others: Sequence[ColumnName]) -> None:
+def _check(
+    names: Sequence[ColumnName], anchor: str, anchors: Sequence[ColumnName], others: Sequence[ColumnName]
+) -> None:
     found = ", ".join(dict.fromkeys(name.modality for name in names))
     if not anchors:
         raise ValueError(f"via names {anchor!r}, which no column has; the columns have {found}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from difflib import get_close_matches
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -49,15 +50,16 @@ def fit_heads(
     Raises ValueError for an unknown method, a dim that the columns do not have, too few pairs, and for options that
     exclude each other.
     """
-    if how not in METHODS:
-        raise ValueError(f"there is no method {how!r}; there are {', '.join(METHODS)}")
+    check_method(how)
     width = len(next(iter(pairs.values())).mean_y)
     most = width if how == "shift" else min(width, sum(len(m.mean_x) for m in pairs.values()))
     if how == "cca":
         few = min(m.n for m in pairs.values())
         dim = min(CCA_DIM, most, max(few - 1, 1)) if dim is None else dim
         if few < dim + 1:
-            raise ValueError(f"cca of {dim} directions needs {dim + 1} pairs at least, there are {few}; take a lower dim")
+            raise ValueError(
+                f"cca of {dim} directions needs {dim + 1} pairs at least, there are {few}; take a lower dim"
+            )
     _check(how, dim, most, keep_anchor, anchor)
     facts = {m: {"pairs": float(moments.n)} for m, moments in pairs.items()}
     mean = torch.stack([moments.mean_y for moments in pairs.values()]).mean(0)  # (D,)
@@ -90,6 +92,15 @@ def fit_heads(
     ends = [m for m, strength in found.items() if strength.at_end]
     notes = [f"{m}: the strength of ridge is at the end of those tried" for m in ends]
     return Fitted(heads, width if basis is None else basis.shape[1], facts, notes, correlations)
+
+
+def check_method(name: str) -> Method:
+    """Return the name of a method. Raises ValueError, with the nearest name, where there is no such method."""
+    if name in METHODS:
+        return cast(Method, name)
+    near = get_close_matches(name, METHODS, 1, 0.5)
+    says = f"did you mean {near[0]}?" if near else f"there are {', '.join(METHODS)}"
+    raise ValueError(f"there is no method {name!r}; {says}")
 
 
 def _check(how: str, dim: int | None, most: int, keep: bool, anchor: str) -> None:

@@ -44,8 +44,12 @@ def protocol_of(opened: Opened, plan: Plan, bound: Bound, command: str = "") -> 
         "fit": fitted.facts,
         "seconds to fit": round(bound.seconds, 3),
         "hit": "the nearest row by cosine is of the query's sample or group; ties never help",
-        **({"correlations": [round(float(x), 4) for x in fitted.correlations]} if fitted.correlations is not None else {}),
-        **({"sweeps": {n: {str(v): scores_of(m) for v, m in s.items()} for n, s in bound.sweeps.items()}}),
+        **(
+            {"correlations": [round(float(x), 4) for x in fitted.correlations]}
+            if fitted.correlations is not None
+            else {}
+        ),
+        "sweeps": {n: {str(v): scores_of(m) for v, m in s.items()} for n, s in bound.sweeps.items()},
         "notes": notes_of(opened, bound),
     }
 

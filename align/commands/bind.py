@@ -13,7 +13,7 @@ def bind(
     /,
     *,
     out: str,
-    how: Literal["ridge", "procrustes", "cca", "shift"] = "ridge",
+    how: str = "ridge",
     via: str | None = None,
     dim: int | None = None,
     keep_anchor: bool = False,
@@ -39,8 +39,8 @@ def bind(
         columns: CACHE/SET:MODALITY of each column, as align embed --features writes them; the last one, or those of
             --via, are the anchor
         out: the model folder to write
-        how: ridge regression, a rotation (procrustes), canonical correlations and an affine map (cca), or means alone
-            (shift). docs/bind.md says when to take which
+        how: ridge (regression), procrustes (a rotation), cca (canonical correlations and an affine map), or shift (means
+            alone). docs/bind.md says when to take which
         via: the modality of the anchor. It may have a column in each cache, all of one tower
         dim: directions of the anchor's space to keep. Default: all, and 128 for cca
         keep_anchor: leave the anchor's embeddings as they are, so that a tower which is in that space already stays
@@ -55,11 +55,16 @@ def bind(
         no_report: write no bind.html
     """
     from align.bind import Plan, bind_columns, make_model, open_pairs, protocol_of, scores_of, sections_of
+    from align.bind.fitting import check_method
     from align.commands.evaluate import command_line
     from align.commands.named import split
 
+    try:
+        method = check_method(how)
+    except ValueError as error:
+        raise Refused(f"--how: {error}", code=2) from None
     _check_out(Path(out))
-    plan = Plan(how, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
+    plan = Plan(method, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
     opened = open_pairs(columns, via)
     bound = bind_columns(opened, plan)
     made = make_model(opened, bound.fitted, keep_anchor=keep_anchor, allow=split(allow))

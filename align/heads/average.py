@@ -44,7 +44,9 @@ class Average(nn.Module):
         if not 0 <= weight <= 1:
             raise ValueError(f"weight is 0 to 1, the share of the heads beside the base; got {weight}")
         if weight < 1 and base is None:
-            raise ValueError(f"weight {weight} leaves {1 - weight:g} to a base, and there is none; give base or weight 1")
+            raise ValueError(
+                f"weight {weight} leaves {1 - weight:g} to a base, and there is none; give base or weight 1"
+            )
         if weight == 1 and base is not None:
             raise ValueError("weight 1 leaves nothing to the base; give a weight below 1 or no base")
         self.width, self.dim, self.weight = width, dim, weight
