@@ -21,7 +21,7 @@ from align.values import TermInfo
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with the model m, the cache c of features and embeddings of 160 samples, and d of 80 others in groups."""
+    """A folder with the model m, the cache c of 160 samples' features and embeddings, and d of 80 others in groups."""
     folder = tmp_path_factory.mktemp("world")
     model = made_model(folder / "m")
     paths = made_shards(folder / "s")

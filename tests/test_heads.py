@@ -263,11 +263,11 @@ def test_ebinds_head_is_an_mlp_whose_names_map_both_ways():
     head.load_state_dict({our_name(name): x for name, x in there.items()})
     x = torch.randn(4, W)
     torch.testing.assert_close(head(Features(x)), published.net(x), rtol=0, atol=0)
-    with pytest.raises(ValueError, match="'project.9.weight' is no weight or bias of EBind's two layers"):
+    with pytest.raises(ValueError, match=r"'project\.9\.weight' is no weight or bias of EBind's two layers"):
         ebind_name("audio", "project.9.weight")
     with pytest.raises(ValueError, match="EBind has heads of audio and points, not 'image'"):
         ebind_name("image", "project.0.weight")
-    with pytest.raises(ValueError, match="'projectors.audio.net.1.weight' is no name of EBind's checkpoint"):
+    with pytest.raises(ValueError, match=r"'projectors\.audio\.net\.1\.weight' is no name of EBind's checkpoint"):
         our_name("projectors.audio.net.1.weight")
 
 

@@ -1,4 +1,4 @@
-"""Columns of caches in memory: each column's rows beside those of the anchor, with numbers for samples of all shards."""
+"""Columns of caches in memory: the rows of each column beside those of the anchor."""
 
 from __future__ import annotations
 

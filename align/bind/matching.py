@@ -15,7 +15,10 @@ CELLS = 1 << 22  # scores held at a time
 
 
 class Side(NamedTuple):
-    """Rows of a column. values: (n, W). sample: (n,) int64, equal for rows of one sample. group: (n,) int64, -1: none."""
+    """Rows of a column.
+
+    values: (n, W). sample: (n,) int64, equal for rows of one sample. group: (n,) int64, -1 for none.
+    """
 
     values: Tensor
     sample: Tensor
@@ -27,7 +30,10 @@ class Side(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Top-1 accuracy of query → answer. chance: of a random order. rows: queries with a right answer. among: candidates."""
+    """Top-1 accuracy of query → answer.
+
+    chance: the accuracy of a random order. rows: queries that have a right candidate. among: candidates.
+    """
 
     query: str
     answer: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,8 +41,8 @@ def bind(
         columns: CACHE/SET:MODALITY of each column, as align embed --features writes them; the last one, or those of
             --via, are the anchor
         out: the model folder to write
-        how: ridge (regression), procrustes (a rotation), cca (canonical correlations and an affine map), or shift (means
-            alone). docs/bind.md says when to take which
+        how: ridge (regression), procrustes (a rotation), cca (canonical correlations and an affine map), or shift
+            (means alone). docs/bind.md says when to take which
         via: the modality of the anchor. It may have a column in each cache, all of one tower
         dim: directions of the anchor's space to keep. Default: all, and 128 for cca
         keep_anchor: leave the anchor's embeddings as they are, so that a tower which is in that space already stays
@@ -56,7 +58,6 @@ def bind(
     """
     from align.bind import Plan, bind_columns, make_model, open_pairs, protocol_of, scores_of, sections_of
     from align.bind.fitting import check_method
-    from align.commands.evaluate import command_line
     from align.commands.named import split
 
     try:
@@ -68,7 +69,7 @@ def bind(
     opened = open_pairs(columns, via)
     bound = bind_columns(opened, plan)
     made = make_model(opened, bound.fitted, keep_anchor=keep_anchor, allow=split(allow))
-    scores, protocol = scores_of(bound.matches), protocol_of(opened, plan, bound, command_line())
+    scores, protocol = scores_of(bound.matches), protocol_of(opened, plan, bound, shlex.join(["align", *sys.argv[1:]]))
     protocol["notes"] += made.notes
     sections = sections_of(opened, bound)
     written = _write(Path(out), made.model, scores, protocol, [] if no_report else sections)
@@ -109,8 +110,8 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     """Average the heads of several models that were trained on subsets
 
     The models have the same encoders and preprocesses, and heads of their own, as runs over frozen towers with several
-    seeds or sources have them. Each head of the new model is the mean direction of theirs. A weight below 1 mixes in the
-    features themselves, where those are embeddings of the joint space already.
+    seeds or sources have them. Each head of the new model is the mean direction of theirs. A weight below 1 mixes in
+    the features themselves, where those are embeddings of the joint space already.
 
     Args:
         models: model folders, run folders, owner/name on the hub, or LAYOUT:SOURCE
