@@ -12,9 +12,11 @@ from align import JointModel, Tower
 from align.bind import Plan, bind_columns, make_model, open_pairs
 from align.checkpoint import load, save
 from align.commands import main
-from align.data import Shards
+from align.data import Concat, Shards
+from align.data.columns import Columns
 from align.encoders import Precomputed
 from align.heads import Average, Centered, Identity, Linear
+from align.lit.centroids import fill_centroids
 from align.preprocess import Array
 from align.values import TermInfo
 
@@ -272,6 +274,54 @@ def test_a_flipped_byte_is_one_line(world, tmp_path, capsys):
     assert main(["bind", *columns(tmp_path, "image", "text"), "--out", str(tmp_path / "out")]) == 1
     assert "part-000001.tar is damaged: a block has another checksum than its record" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def centered(d, head=Linear):
+    towers = {
+        "text": Tower(None, Precomputed(32), lambda w, d: Centered(w, d, head)),
+        "image": Tower(None, Precomputed(24), Linear),
+    }
+    return JointModel(towers, d)
+
+
+def test_a_centroid_is_the_mean_of_the_training_rows(world):
+    train = Columns({m: f"{world}/c/net:{m}" for m in ("text", "image")})
+    model = centered(4)
+    assert fill_centroids(model, train) == ["text"]
+    rows = open_pairs(columns(world, "image", "text")).pairs[0].anchor.values
+    torch.testing.assert_close(model.towers["text"].head.centroid, rows.mean(0))
+    assert int(model.towers["text"].head.count) == 161
+    assert fill_centroids(model, train) == []
+    other = Columns({"text": f"{world}/d/net:text"})
+    both = Concat({"a": train, "b": other})
+    model = centered(4)
+    fill_centroids(model, both)
+    assert int(model.towers["text"].head.count) == 161 + 81
+    with pytest.raises(ValueError, match="tower 'text': the head subtracts a centroid, and no column of text"):
+        fill_centroids(centered(4), Columns({"image": f"{world}/c/net:image"}))
+
+
+def test_a_training_fills_the_centroid_before_its_first_step(world, tmp_path, capsys):
+    config = {
+        "trainer": {"max_steps": 2},
+        "data": {"train": {"columns": {m: f"{world}/c/net:{m}" for m in ("text", "image")}}, "batch": 40, "workers": 0},
+        "objective": {"terms": {"clip": {"loss": "align.losses.InfoNCE", "between": ["image", "text"]}}},
+        "model": {
+            "dim": 4,
+            "towers": {
+                "image": {"encoder": {"class_path": "align.encoders.Precomputed", "init_args": {"width": 24}}},
+                "text": {
+                    "encoder": {"class_path": "align.encoders.Precomputed", "init_args": {"width": 32}},
+                    "head": {"class_path": "align.heads.Centered", "init_args": {"head": "align.heads.MLP"}},
+                },
+            },
+        },
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")]) == 0
+    rows = open_pairs(columns(world, "image", "text")).pairs[0].anchor.values
+    head = load(tmp_path / "run").towers["text"].head
+    torch.testing.assert_close(head.centroid, rows.mean(0))
 
 
 def run_of(seed, head=Linear, dim=4):

@@ -15,6 +15,7 @@ from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
+from align.lit.centroids import fill_centroids
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
@@ -98,6 +99,8 @@ def fit(
     check(negatives or {}, objective)
     earlier = find(run, fresh=fresh)
     opened = data.open(model, seed, earlier.state)
+    if not earlier.step:
+        fill_centroids(model, opened.train)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
     steps = count_steps(options, opened.steps_per_epoch)
