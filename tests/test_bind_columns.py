@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from made_columns import made_cache, made_model, made_shards
 
 from align import JointModel, Tower
-from align.bind import Plan, bind_columns, make_model, open_pairs
+from align.bind import Plan, average_models, bind_columns, fit_heads, make_model, open_pairs, sum_moments
+from align.bind.matching import embed
+from align.bind.pairing import hold_out, order_samples
 from align.checkpoint import load, save
 from align.commands import main
 from align.data import Concat, Shards
 from align.data.columns import Columns
-from align.encoders import Precomputed
+from align.embedding.assemble import assemble
+from align.encoders import Precomputed, Vector
 from align.heads import Average, Centered, Identity, Linear
 from align.lit.centroids import fill_centroids
 from align.preprocess import Array
@@ -88,10 +91,6 @@ def test_two_caches_share_an_anchor_of_one_tower(world):
 
 
 def test_a_binding_is_its_parts_put_together(world):
-    from align.bind.fitting import fit_heads
-    from align.bind.moments import sum_moments
-    from align.bind.pairing import hold_out, order_samples
-
     opened = open_pairs(columns(world, "image", "text"))
     bound = bind_columns(opened, Plan("cca", dim=4, seed=3))
     held = hold_out(order_samples(opened.units, 3)[torch.arange(160) != 1], 0.2)  # sample 1 has no picture
@@ -158,8 +157,6 @@ def test_the_model_embeds_raw_inputs_as_its_heads_embed_the_cache(world, name, h
     model = load(path)
     found = model.embed(image=raw(world, "image"))["image"]
     rows = opened.pairs[0].rows
-    from align.bind.matching import embed
-
     torch.testing.assert_close(
         found.double(), embed(bound.fitted.heads["image"], rows.values[2:7]), rtol=1e-4, atol=1e-4
     )  # sample 1 has no picture
@@ -172,8 +169,16 @@ def test_an_absent_model_leaves_heads_over_the_cache(world):
         pair.column.reader.model = "/nowhere/m"
     made = make_model(opened, bind_columns(opened, Plan("ridge")).fitted)
     assert isinstance(made.model.towers["image"].encoder, Precomputed)
-    assert "image: the model /nowhere/m is not here, so the tower reads cached features" in made.notes[0]
+    assert made.notes[0] == (
+        "image: the model /nowhere/m is not here, so the tower reads cached rows; align assemble completes it"
+    )
     assert made.model.embed(image=[torch.zeros(24)])["image"].shape == (1, 32)
+    base = load(world / "m")
+    whole = assemble(made.model, {"m": base})
+    assert isinstance(whole.towers["image"].encoder, Vector)
+    found = whole.embed(image=raw(world, "image"))["image"].double()
+    wanted = embed(made.model.towers["image"].head, opened.pairs[0].rows.values[2:7])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_kept_anchor_brings_the_other_towers_of_its_model(world):
@@ -301,6 +306,7 @@ def test_a_centroid_is_the_mean_of_the_training_rows(world):
         fill_centroids(centered(4), Columns({"image": f"{world}/c/net:image"}))
 
 
+@pytest.mark.slow
 def test_a_training_fills_the_centroid_before_its_first_step(world, tmp_path, capsys):
     config = {
         "trainer": {"max_steps": 2},
@@ -351,8 +357,6 @@ def test_averaged_models_are_saved_and_embed_the_mean_direction(tmp_path, capsys
 
 
 def test_a_weight_mixes_the_features_in(tmp_path):
-    from align.bind import average_models
-
     models = {f"r{seed}": run_of(seed, dim=6) for seed in range(2)}
     x = [torch.randn(6) for _ in range(5)]
     heads = F.normalize(sum(model.embed(image=x)["image"] for model in models.values()), dim=-1)
@@ -369,8 +373,6 @@ def test_a_weight_mixes_the_features_in(tmp_path):
     ],
 )
 def test_models_that_differ_in_more_than_their_heads_are_refused(change, weight, message):
-    from align.bind import average_models
-
     with pytest.raises(ValueError, match=message):
         average_models({"a": run_of(0), "b": change()}, weight)
 

@@ -60,8 +60,8 @@ def notes_of(opened: Opened, bound: Bound) -> list[str]:
     if bound.left:
         notes.append(f"{bound.left} samples of groups that are held out were not fitted on")
     if len(opened.pairs) > 1:
-        between = " and ".join(p.modality for p in opened.pairs)
-        notes.append(f"{between} were never paired with each other: their matching is emergent")
+        *names, last = (p.modality for p in opened.pairs)
+        notes.append(f"{', '.join(names)} and {last} were never paired with each other: their matching is emergent")
     if bound.sweeps:
         notes.append("sweeps are measured on the held-out samples: the best value there is chosen, not measured")
     return notes

@@ -158,7 +158,7 @@ def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> 
         write_json(work / "results.json", {**scores, "protocol": protocol})
         if sections:
             facts = {"method": protocol["how"], "time to fit": f"{protocol['seconds to fit']} s"}
-            title = f"Binding {', '.join(protocol['columns'])} to {protocol['anchor']}"
+            title = f"{', '.join(protocol['columns'])} → {protocol['anchor'].rpartition(':')[2]}"
             shown = {key: value for key, value in protocol.items() if key != "sweeps"}
             write_report(
                 work / "bind.html", title=title, scores=scores, protocol=shown, sections=sections, summary=facts
