@@ -1,5 +1,5 @@
-"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Origin, FeatureOrigin, Scores,
-BadSample.
+"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Origin, FeatureOrigin,
+Scores, BadSample.
 
 Letters, used everywhere: B samples on this rank, N samples on all ranks, n rows of a modality, D shared dim, W encoder
 width, L tokens, T time, C H W as torch has them, P points.

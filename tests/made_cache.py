@@ -9,7 +9,7 @@ import torch
 
 from align import JointModel
 from align.checkpoint.fingerprint import fingerprint
-from align.data import Loader, Shards
+from align.data import Shards
 from align.data.columns.format import BLOCK, hash_keys
 from align.data.columns.part import PartWriter
 from align.data.meta import read_meta

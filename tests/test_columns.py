@@ -40,7 +40,11 @@ def write_shards(folder: Path, samples: int = 50) -> str:
     draw = np.random.default_rng(1)
     with ShardWriter(folder, "train", per_shard=20) as writer:
         for i in range(samples):
-            about = {"label": {"kind": f"k{i % 3}"}} | ({"group": i // 4} if i % 2 else {}) | ({"weight": i / 9} if i > 40 else {})
+            about = (
+                {"label": {"kind": f"k{i % 3}"}}
+                | ({"group": i // 4} if i % 2 else {})
+                | ({"weight": i / 9} if i > 40 else {})
+            )
             members, x = {"json": json.dumps(about).encode()}, draw.normal(size=6)
             for m in modalities:
                 if draw.random() > 0.3:
@@ -148,7 +152,7 @@ def test_the_column_wins_over_the_raw_shard(world):
 
 
 def test_sets_of_two_caches_join(world):
-    folder, _, model = world
+    folder, _, _ = world
     both = Columns({"text": f"{folder}/other/b:text", "image": f"{folder}/cache/a:image"}, seed=3, max_bad=1)
     one = columns(folder, ("image", "text"))
     a, _ = load(both, heads(("image", "text")).preprocess)
@@ -211,7 +215,9 @@ def test_shards_chooses_among_those_of_the_cache(world):
     folder, _, _ = world
     assert columns(folder, shards="train-00000[12].tar").lengths == [20, 10]
     assert len(open_cache(f"{folder}/cache/a:text", shards="*-000000.tar").reader.parts) == 1
-    with pytest.raises(FileNotFoundError, match=r"no shard of .*cache matches test-\*\.tar; it has train-000000\.tar, "):
+    with pytest.raises(
+        FileNotFoundError, match=r"no shard of .*cache matches test-\*\.tar; it has train-000000\.tar, "
+    ):
         columns(folder, shards="test-*.tar")
 
 
@@ -286,7 +292,9 @@ def test_a_cut_part_a_missing_one_and_one_of_another_shard_are_refused(world, tm
         columns(folder)
     record = record_path(folder / "other/b/train-000000.tar")
     write_json(record, {**read_json(record), "source": "f" * 64})
-    with pytest.raises(ValueError, match=r"was made of another shard than .*: 20 samples of sha256 ffffffffffff, not 20"):
+    with pytest.raises(
+        ValueError, match=r"was made of another shard than .*: 20 samples of sha256 ffffffffffff, not 20"
+    ):
         columns(folder, ("text",), "other/b")
 
 
@@ -300,7 +308,9 @@ def test_caches_and_shards_of_other_samples_are_refused(world, tmp_path):
         columns(folder, ("text",), raw=Shards(others))
     content = read_json(tmp_path / "shards/manifest.json")
     shard = content["shards"]["train-000000.tar"]
-    write_json(tmp_path / "shards/manifest.json", {**content, "shards": {"train-000000.tar": {**shard, "sha256": "e" * 64}}})
+    write_json(
+        tmp_path / "shards/manifest.json", {**content, "shards": {"train-000000.tar": {**shard, "sha256": "e" * 64}}}
+    )
     with pytest.raises(ValueError, match=r"which has sha256 eeeeeeeeeeee, not"):
         Columns({"text": f"{tmp_path}/cache/a:text"}, raw=Shards(others))
 
@@ -328,7 +338,10 @@ def tiny_text():
 
 
 def test_a_newer_cache_and_one_of_other_content_are_refused(tmp_path):
-    for content, says in [({"schema": 9}, "has schema 9; this align reads up to 1"), ({"schema": 1}, "no list of shards")]:
+    for content, says in [
+        ({"schema": 9}, "has schema 9; this align reads up to 1"),
+        ({"schema": 1}, "no list of shards"),
+    ]:
         write_json(tmp_path / "cache.json", content)
         with pytest.raises(ValueError, match=says):
             read_cache(tmp_path)

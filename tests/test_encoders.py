@@ -249,6 +249,14 @@ cases = {
     "VideoFrames-picture": (lambda: VideoFrames(small_cnn(), "times", frames=4, depth=1, heads=2), images),
     "Precomputed": (lambda: Precomputed(7), lambda n: torch.randn(n, 7, dtype=torch.float64)),
     "Precomputed-tokens": (lambda: Precomputed(7), lambda n: torch.randn(n, 3, 7, dtype=torch.float64)),
+    "Precomputed-ragged": (
+        lambda: Precomputed(7, tokens=True),
+        lambda n: {
+            "pooled": torch.randn(n, 7, dtype=torch.float64),
+            "tokens": torch.randn(n, 3, 7, dtype=torch.float64),
+            "mask": torch.ones(n, 3, dtype=torch.bool),
+        },
+    ),
 }
 every = pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
 
@@ -587,6 +595,10 @@ def test_a_pitch_is_not_pooled_away():
             "bfloat16 does not hold ids up to 999; keep the model in float32",
         ),
         (lambda: PointTransformer(groups=0), "groups, neighbours and depth are at least 1, not 0, 32, 12"),
+        (
+            lambda: Precomputed(3)({"pooled": torch.zeros(2, 4), "tokens": torch.zeros(2, 1, 4)}),
+            r"takes pooled \(n, 3\), tokens and mask; got pooled \(2, 4\), tokens \(2, 1, 4\)",
+        ),
         (lambda: Precomputed(3)(torch.zeros(2, 4)), r"takes values of shape \(n, 3\) or \(n, L, 3\), got \(2, 4\)"),
         (lambda: PointNet()(torch.zeros(2, 9, 3)), r"PointNet takes \(n, P, 6\), P >= 1, got \(2, 9, 3\)"),
         (lambda: PointTransformer()(torch.zeros(2, 0, 6)), r"takes \(n, P, 6\), P >= 1, got \(2, 0, 6\)"),

@@ -10,7 +10,7 @@ from align.commands.errors import Refused
 def assemble(source: str, models: list[str] = [], /, *, out: str, allow: list[str] = []) -> None:  # noqa: B006
     """Complete heads that were trained on cached features with their encoders
 
-    The written model reads files, and needs no cache. A head takes the tower that it was fitted on alone: another one is
+    The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another one is
     refused, with both hashes.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from align.values import Batch, Rows, Values
 
 
-def mark(sample: int) -> int:
+def mark(sample: Any) -> Any:
     """Return the mark of a hard negative of ``sample`` in a piece: below -1, so that ``join`` can place it."""
     return -2 - sample
 

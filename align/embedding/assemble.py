@@ -77,7 +77,7 @@ def complete(model: JointModel, find: Callable[[str, FeatureOrigin], tuple[str, 
 
 
 def _join(whole: Tower, head: Tower, *, borrows: bool) -> Tower:
-    """Return a tower with the encoder and preprocess of one and the head of the other. borrows: leave the encoder out."""
+    """Return a tower with the preprocess and encoder of one and the head of another. borrows: without the encoder."""
     origin = whole.read_origin(whole.encoder.state_dict())
     made = Tower(whole.preprocess, None if borrows else whole.encoder, head.head)
     if origin is not None and not borrows:

@@ -80,7 +80,8 @@ def _compare(modality: str, known: FeatureOrigin, now: FeatureOrigin, remedy: st
     odd = [(fact, a[:12], b[:12]) for fact, a, b in odd if a != b] or [("kind", *kinds)] * (kinds[0] != kinds[1])
     if odd:
         fact, a, b = odd[0]
+        was, now_is = known.column.get("name"), now.column.get("name")
         raise ValueError(
-            f"the head {modality!r} is fitted on the {known.modality} tower of {known.model} ({known.column.get('name')}) "
-            f"with {fact} {a}; the column {now.column.get('name')} is of {fact} {b}, another tower's: {remedy}"
+            f"the head {modality!r} is fitted on the {known.modality} tower of {known.model} ({was}) with {fact} {a}; "
+            f"the column {now_is} is of {fact} {b}, another tower's: {remedy}"
         )

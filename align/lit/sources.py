@@ -67,8 +67,8 @@ class Mix:
 
 AS_ONE = Mix()
 
-Named = str | list[str] | Source | dict[str, Source] | Pipeline
-"""Values of ``data.train`` and ``data.val``: shards, one Source, a pipeline (``data.train`` alone), or source -> Source."""
+Named = str | list[str] | dict[str, Source] | Source | Pipeline
+"""Values of ``data.train`` and ``data.val``: shards, source -> Source, one Source, or a pipeline, which only trains."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,15 @@ class Opener:
             return Resampled(source.urls, samples=source.samples, **alike)
         return Shards(source.urls, shuffle=shuffle, **alike)
 
-    def _columns(
-        self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool
-    ) -> Columns:
+    def _columns(self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool) -> Columns:
         """Return cached columns, beside the source's shards where it has some."""
         if not source.columns:
             raise ValueError("has no urls, the shards that it reads, and no columns of a cache")
         if isinstance(source.urls, Pipeline) or source.resampled or source.samples is not None:
             raise ValueError("columns join shards by position, which a pipeline and resampled shards have not")
-        raw = None
-        if source.urls is not None:
-            raw = self.one(replace(source, columns=None), seed, shuffle=shuffle)
+        raw = None if source.urls is None else self.one(replace(source, columns=None), seed, shuffle=shuffle)
+        if raw is not None and not isinstance(raw, Shards):
+            raise TypeError(f"columns join Shards, not {raw!r}")
         alike = {"seed": seed, "shuffle": shuffle, "streams": self.streams, "block": self.block}
         return Columns(source.columns, raw=raw, shards=source.shards, max_bad=self.max_bad, **alike)
 

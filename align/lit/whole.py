@@ -45,8 +45,8 @@ def write_whole(best: Path, work: Path, run: Path) -> None:
                 named = shlex.quote(str(run))
                 reason = " ".join(str(error).split())
                 print(
-                    f"{run / 'model'} holds heads alone, as their encoders are not there ({reason}); complete them with: "
-                    f"align assemble {named} {models} --out M",
+                    f"{run / 'model'} holds heads alone, as their encoders are not there ({reason}); "
+                    f"complete them with: align assemble {named} {models} --out M",
                     file=sys.stderr,
                 )
                 for left in work.iterdir():

@@ -70,8 +70,8 @@ def read(folder: Path, model: JointModel, batch: int, modalities: tuple[str, ...
         times.append(time.process_time() - begin)
     anonymous, mapped = (now - then for now, then in zip(resident(), before, strict=True))
     print(
-        f"reading {'+'.join(modalities)}: {rows / min(times[1:]):,.0f} rows a CPU-second ({rows / times[0]:,.0f} in the "
-        f"first pass, which checks the blocks); memory: {anonymous} MiB of its own, {mapped} MiB of mapped pages"
+        f"reading {'+'.join(modalities)}: {rows / min(times[1:]):,.0f} rows a CPU-second ({rows / times[0]:,.0f} in "
+        f"the first pass, which checks the blocks); memory: {anonymous} MiB of its own, {mapped} MiB of mapped pages"
     )
 
 

@@ -1,4 +1,4 @@
-"""One column: the rows of a modality by the numbers of samples, gathered from mapped blocks without a loop over rows."""
+"""One column: rows of a modality by the numbers of samples, gathered from mapped blocks without a loop over rows."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Column:
 
     def __init__(self, name: ColumnName, info: ColumnInfo, reader: SetReader):
         self.name, self.info, self.reader = name, info, reader
-        self.dtype = DTYPES.get(info.dtype)
-        if self.dtype is None:
+        if info.dtype not in DTYPES:
             raise ValueError(f"{name} has values of {info.dtype!r}; a column has float16 or float32")
+        self.dtype = DTYPES[info.dtype]
         blocks = len(reader.blocks)
         self._counts = np.zeros(int(reader.first[-1]), dtype=np.int64)  # rows of each sample
         self._values = np.zeros(blocks, dtype=np.int64)  # first byte of each block's values
@@ -80,7 +80,7 @@ class Column:
         owner = np.where(negative, -2 - owner, owner) - start
         fits = owner.ndim == 1 and values.dtype == self.dtype and values.shape == (len(owner), self.info.width)
         if fits and len(owner):
-            fits = 0 <= owner[0] and owner[-1] < count and bool((np.diff(owner) >= 0).all())
+            fits = owner[0] >= 0 and owner[-1] < count and bool((np.diff(owner) >= 0).all())
         if not fits or not self._open_tokens(b, others, len(owner)):
             reader.condemn(b)
             return 0
@@ -141,7 +141,7 @@ class Column:
 
     @property
     def _row_bytes(self) -> int:
-        return self.info.width * self.dtype.itemsize  # pyright: ignore[reportOptionalMemberAccess]
+        return self.info.width * self.dtype.itemsize
 
     def _gather(self, block: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Return (n, W) of rows that begin at the bytes ``at`` of their blocks' parts."""

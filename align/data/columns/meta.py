@@ -11,7 +11,6 @@ import torch
 from align.data.bad import EMPTY, Bad
 from align.data.columns.column import Column
 from align.data.columns.format import SourceShard
-from align.data.columns.part_file import About
 from align.data.columns.set_reader import SetReader
 from align.data.join import mark
 from align.data.names import MemberNames, member_modality
@@ -46,7 +45,10 @@ class MetaReader:
         for r in range(len(self.readers) - 1, -1, -1):
             blocks[r] = self.readers[r].locate(numbers)
             chosen[self.readers[r].are_sound(blocks[r])] = r
-        return [self._fact(n, r, int(blocks[r, i])) for i, (n, r) in enumerate(zip(numbers.tolist(), chosen.tolist()))]
+        return [
+            self._fact(n, r, int(blocks[r, i]))
+            for i, (n, r) in enumerate(zip(numbers.tolist(), chosen.tolist(), strict=True))
+        ]
 
     def _fact(self, number: int, r: int, block: int) -> Fact:
         if r < 0:
@@ -130,7 +132,8 @@ class MetaReader:
                 continue
             found = columns[m].rows(numbers)
             alive[found.owner] = True
-            rows[m] = Rows(found.values, torch.tensor(np.where(found.negative, mark(found.owner), found.owner)))
+            owner = torch.tensor(found.owner)
+            rows[m] = Rows(found.values, torch.where(torch.tensor(found.negative), mark(owner), owner))
         facts = self.facts(numbers)
         faults = [*self._faults(numbers, facts, columns, alone=True)]
         faults += [(i, Bad(EMPTY, facts[i].shard, facts[i].key)) for i in np.flatnonzero(~alive).tolist()]

@@ -71,13 +71,14 @@ class PartFile:
                 storage = torch.UntypedStorage.from_file(str(self.path), shared=False, nbytes=self.record.length)
             except RuntimeError as error:
                 raise OSError(f"{self.path} cannot be read: {' '.join(str(error).split())[:200]}") from error
-            self._bytes = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+            mapped = torch.empty(0, dtype=torch.uint8).set_(storage)  # pyright: ignore[reportArgumentType]
+            self._bytes = mapped.numpy()
         return self._bytes
 
     def is_sound(self, block: Block) -> bool:
         """Return True where the checksums of a block's tensors and of its json are the record's."""
         places = ((block.offset, block.length, block.crc32), (block.json_offset, block.json_length, block.json_crc32))
-        return all(zlib.crc32(self._cut(at, length)) == crc for at, length, crc in places)
+        return all(zlib.crc32(self._cut(at, length).data) == crc for at, length, crc in places)
 
     def find_tensors(self, block: Block) -> dict[str, Place]:
         """Return the places of a block's tensors by name, {} where its header is damaged."""
