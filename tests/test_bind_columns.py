@@ -214,7 +214,7 @@ def test_the_command_writes_a_model_its_results_and_a_page(here, capsys):
     assert "By dim: top-1" in out
     assert "image and audio were never paired with each other: their matching is emergent" in out
     assert "ridge of 32 numbers on" in out
-    results = json.loads((here / "bound/results.json").read_text())
+    results = json.loads((here / "bound/bind.json").read_text())
     assert results["image_to_text/matching@1"] > 2 * results["image_to_text/chance"]
     assert results["audio_to_image/matching@1"] > 2 * results["audio_to_image/chance"]
     assert set(results["protocol"]["sweeps"]["dim"]) == {"2", "8"}

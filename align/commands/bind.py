@@ -35,7 +35,7 @@ def bind(
     them were ever paired. Nothing but the heads is fitted, and nothing is drawn at random but the split.
 
     The command prints the matching accuracy on held-out samples, beside its chance: the share of rows whose nearest row
-    of the other column is of the same sample or group. It writes OUT, a model folder, with results.json and bind.html.
+    of the other column is of the same sample or group. It writes OUT, a model folder, with bind.json and bind.html.
 
     Args:
         columns: CACHE/SET:MODALITY of each column, as align embed --features writes them; the last one, or those of
@@ -53,7 +53,7 @@ def bind(
         sweep: values to measure beside, as in dim=8,16,32 or 'dim=8,16 pairs=100,1000'
         seed: of the split and of the choice of --pairs
         allow: packages beside align, separated by commas, whose classes the models of the caches may name
-        json: print results.json instead of tables
+        json: print bind.json instead of tables
         no_report: write no bind.html
     """
     from align.bind import Plan, bind_columns, make_model, open_pairs, protocol_of, scores_of, sections_of
@@ -74,7 +74,7 @@ def bind(
     sections = sections_of(opened, bound)
     written = _write(Path(out), made.model, scores, protocol, [] if no_report else sections)
     if json:
-        print((Path(out) / "results.json").read_text(encoding="utf-8"), end="")
+        print((Path(out) / "bind.json").read_text(encoding="utf-8"), end="")
         return
     from align.commands.tables import print_notes, print_tables
 
@@ -142,7 +142,7 @@ def _check_out(out: Path) -> None:
     if out.exists() and not (out / "model.json").is_file():
         raise Refused(f"{out} is there and is no model folder; name a new one")
     if out.is_dir():
-        known = {*list_files(out), "results.json", "bind.html"}
+        known = {*list_files(out), "bind.json", "bind.html"}
         if strangers := sorted({path.name for path in out.iterdir()} - known):
             raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
 
@@ -155,7 +155,7 @@ def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> 
 
     with atomic_folder(out) as work:
         write_model(model, work)
-        write_json(work / "results.json", {**scores, "protocol": protocol})
+        write_json(work / "bind.json", {**scores, "protocol": protocol})
         if sections:
             facts = {"method": protocol["how"], "time to fit": f"{protocol['seconds to fit']} s"}
             title = f"{', '.join(protocol['columns'])} → {protocol['anchor'].rpartition(':')[2]}"
