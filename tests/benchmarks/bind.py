@@ -1,4 +1,4 @@
-"""Time to fit heads in closed form: `OMP_NUM_THREADS=1 python tests/benchmarks/bind.py` prints the table of docs/bind.md.
+"""Time to fit heads in closed form, the table of docs/bind.md: `OMP_NUM_THREADS=1 python tests/benchmarks/bind.py`.
 
 Rows are random and float16, as a cache stores them. The moments are summed one time, and every method starts from them.
 CPU seconds are of one thread, the smallest of the rounds.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -40,7 +41,7 @@ def main() -> None:
     print(f"{args.pairs} pairs of {args.width} and {args.width} numbers, {torch.get_num_threads()} thread(s)")
     print(f"{'moments':<12} {total:6.2f} s")
     for name in METHODS:
-        fit = seconds(lambda how=check_method(name): fit_heads({"a": moments}, "b", how), args.rounds)
+        fit = seconds(partial(fit_heads, {"a": moments}, "b", check_method(name)), args.rounds)
         print(f"{name:<12} {fit:6.2f} s, with the moments {total + fit:6.2f} s")
 
 
