@@ -8,7 +8,7 @@ from align.lit.module import AlignModule
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "evaluating", "recalls", "sources", "stages", "standing"),
+    ("by_source", "centroids", "evaluating", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "source_keys"),
     ("data", "loaders"),
     ("checkpoints", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),

@@ -16,6 +16,7 @@ from align.checkpoint.source import completes
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
+from align.lit.centroids import fill_centroids
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
@@ -102,6 +103,8 @@ def fit(
     earlier = find(run, fresh=fresh)
     opened = data.open(model, seed, earlier.state)
     note_towers(model, [opened.train, opened.val], earlier.folder)
+    if not earlier.step:
+        fill_centroids(model, opened.train)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
     steps = count_steps(options, opened.steps_per_epoch)
