@@ -18,6 +18,7 @@ from align.files import atomic_folder, read_json
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
+from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
@@ -35,7 +36,7 @@ from align.model.origin import describe_parts
 from align.objective import Objective
 from align.optim import Optim
 from align.seeds import derive
-from align.tuning import Tuning
+from align.tuning import Tuning, apply
 
 
 class Fitted(NamedTuple):
@@ -97,6 +98,7 @@ def fit(
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
     earlier = find(run, fresh=fresh)
+    applied = apply(model, tuning or Tuning(), objective=objective, seed=seed)
     opened = data.open(model, seed, earlier.state)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
@@ -116,6 +118,7 @@ def fit(
     stop = Stop(saver.save)
     callbacks = [
         Resume(earlier.folder, module),
+        Frozen(applied),
         Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
         Scheduled(negatives or {}, module),
         quarantine,
@@ -148,6 +151,8 @@ def fit(
             stop.restore()
             progress.close()
             loaders.close()
+    applied.check()
+    applied.remove()
     quarantine.count(lightning)
     if lightning.is_global_zero and not stop.received:
         _finish(run)
