@@ -12,6 +12,7 @@ FLOORS = (
     ("module", "opened", "source_keys"),
     ("data", "loaders"),
     ("checkpoints", "frozen", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
+    ("begin",),
     ("fit",),
 )
 """Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a run."""
