@@ -44,11 +44,13 @@ def merge(adapter: Any) -> nn.Module:
 
 
 def merge_weights(state: dict[str, Any], module: nn.Module) -> dict[str, Any]:
-    """Return a module's state dict with the merged weights of its adapters in place of both."""
+    """Return a module's state dict without adapters, in its order, with merged weights in the layers inside them."""
     for path, adapter in find_adapters(module).items():
         start = f"{path}." if path else ""
-        state = {name: x for name, x in state.items() if not name.startswith(start)}
-        state |= {f"{start}{BASE}.{name}": x for name, x in merge(adapter).state_dict().items()}
+        inside = f"{start}{BASE}."
+        merged = {f"{inside}{name}": x for name, x in merge(adapter).state_dict().items()}
+        kept = {name: x for name, x in state.items() if not name.startswith(start) or name.startswith(inside)}
+        state = {name: merged.get(name, x) for name, x in kept.items()}
     return state
 
 

@@ -7,11 +7,23 @@ the frozen weights with other last bits (1.5e-8 after a pass), so this one sums 
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from align.model.adapters import BASE
+
+
+class Output(NamedTuple):
+    """Output layer of an adapted attention, for an encoder that reads its weights, or calls it."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
 
 
 @final
@@ -38,6 +50,18 @@ class FusedAttention(nn.Module):
         for a in (self.lora_A, self.lora_out_A):  # as peft's, on the CPU: the same draw on each device
             nn.init.kaiming_uniform_(a, a=math.sqrt(5))
             a.data = a.data.to(**place)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the attention where the adapter has none, its weights with the products added."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if BASE not in vars(self).get("_modules", {}):
+                raise
+        if name == "in_proj_weight":
+            return self.sums()[0]
+        base = self.base_layer
+        return Output(self.sums()[1], base.out_proj.bias) if name == "out_proj" else getattr(base, name)
 
     def sums(self) -> tuple[Tensor, Tensor]:
         """Return the weights with the products: (3 W, W) of queries, keys and values, and (W, W) of the output."""

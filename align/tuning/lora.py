@@ -24,7 +24,7 @@ FUSED = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)  # in evaluatio
 
 
 def find_layers(model: JointModel) -> dict[str, nn.Module]:
-    """Return the layers that an adapter can take, by plain name: linear, convolution without groups, fused attention.
+    """Return the layers that an adapter can take, by plain name: linear, plain convolution, fused attention.
 
     The output of a fused attention is among them, so that it can be refused by name.
     """
@@ -34,9 +34,22 @@ def find_layers(model: JointModel) -> dict[str, nn.Module]:
         if path.count(".") < 3 or any(path.startswith(f"{outer}.") for outer in skipped):  # towers.NAME.head is a part
             continue
         fused = isinstance(part, nn.MultiheadAttention) and part._qkv_same_embed_dim
-        if fused or isinstance(part, nn.Linear) or (isinstance(part, CONVOLUTIONS) and part.groups == 1):
+        if fused or _is_linear(part) or _is_convolution(part):
             layers[f"model.{plain(path)}"] = part
     return layers
+
+
+def _is_linear(part: nn.Module) -> bool:
+    """Return True for a linear layer. One of a class that changes its input first is none to peft."""
+    return isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
+
+
+def _is_convolution(part: Any) -> bool:
+    """Return True for a plain convolution. peft's of one with dilation has none."""
+    kind = next((kind for kind in CONVOLUTIONS if isinstance(part, kind)), None)
+    if kind is None or type(part).forward is not kind.forward:
+        return False
+    return part.groups == 1 and set(part.dilation) == {1} and part.padding_mode == "zeros"
 
 
 def choose_layers(model: JointModel, lora: Mapping[str, Lora]) -> dict[str, dict[str, bool]]:
@@ -82,8 +95,8 @@ def _say_nothing(model: JointModel, pattern: str) -> str:
     names += [f"model.{plain(path)}" for path, _ in model.named_parameters()]
     formed = [list_forms(name, share) for name in names]
     if any(names_it(pattern, forms) or names_part(pattern, forms) for forms in formed):
-        return f"{pattern!r} names no layer that takes an adapter: a linear layer, a convolution without groups, or a \
-fused attention inside an encoder or a head"
+        return f"{pattern!r} names no layer that takes an adapter: a linear layer, a plain convolution or a fused \
+attention inside an encoder or a head"
     return f"{pattern!r} names no part of the model; {nearest_part(pattern, names, share)}"
 
 
@@ -135,8 +148,17 @@ def _inject(model: JointModel, paths: Sequence[str], lora: Lora) -> None:
         )
         inject_adapter_in_model(config, model, PEFT)
         del model.peft_config  # a note for peft's own way of saving
+        for path in others:
+            _lend_attributes(model.get_submodule(path))
     for path, p in model.named_parameters():
         p.requires_grad_(trains.get(path.replace(".base_layer", ""), True))
+
+
+def _lend_attributes(adapter: Any) -> None:
+    """Give an adapter the plain attributes of its layer, such as a stride, which an encoder may read."""
+    for name, value in vars(adapter.base_layer).items():
+        if not name.startswith("_") and not hasattr(adapter, name):
+            setattr(adapter, name, value)
 
 
 def find_unreached(model: JointModel) -> list[str]:
