@@ -105,7 +105,8 @@ def load_training(
     named = named_parameters(model, objective)
     if (training / "parameters.safetensors").is_file():
         for name, values in read_tensors(training / "parameters.safetensors").items():
-            named[name].data.copy_(values)
+            if named[name].requires_grad:  # a part that is frozen now keeps the weights that are good for evaluation
+                named[name].data.copy_(values)
     dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()}
     read_optimizer(optimizer, named, training, dtypes)
     return state
