@@ -17,6 +17,7 @@ FLOORS = (
         "ending",
         "evaluating",
         "forgetting",
+        "frozen",
         "log",
         "negatives",
         "progress",

@@ -76,7 +76,8 @@ class Measure:
     def __call__(self, model: JointModel, progress: Callable[[], None]) -> Scores:
         """Return the scores as columns of metrics.csv: ``val/zeroshot/shape/image/accuracy``.
 
-        A score without its evaluator's name at its front gets it: ``val/retrieval/image_to_text/recall@1``. A named source comes before that: ``val/digits/zeroshot/…``.
+        A score without its evaluator's name at its front gets it: ``val/retrieval/image_to_text/recall@1``. A named
+        source comes before that: ``val/digits/zeroshot/…``.
 
         model: in evaluation mode, float32. progress: called now and then. It may raise, to end the measurement.
         Raises ValueError where nothing can be measured.

@@ -60,20 +60,14 @@ def fit(
         seed: order, augmentation, dropout and draws follow from it.
         negatives: kinds of negatives by step, for terms whose loss has them. See ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
-        chunk: rows that a tower reads at a time. See ``align.grad_cache``.
-        tuning: the parts that train. See ``align.tuning``.
-        stages: name -> stage, in order. Each is a fit of its own from the checkpoint of the one before, in this
-            process. The learning rate's schedule goes on over the whole run. See ``align.lit.stages.Stage``.
-        validate: evaluators that run on ``data.val`` before the first step, every so many steps and at each stage's
-            end. See ``align.lit.evaluating.Validate``.
-        start: a model whose weights the run starts with.
-        fork: a run, or a checkpoint of one, that this run goes on from in a new folder. See ``align.lit.forks``.
         chunk: rows that a tower reads at a time, for all modalities or each (see ``align.grad_cache``). None: all.
         tuning: parts that train. None: all.
-        stages: name -> Stage, in order. None: one.
-        validate: evaluators that run while the model trains.
+        stages: name -> Stage, in order. Each is a fit of its own, from the checkpoint of the one before, in this
+            process. The learning rate's schedule goes on over the whole run. None: one stage.
+        validate: evaluators that run on ``data.val``: on the weights that the run begins with, every so many steps, and
+            at the end of each stage.
         start: a model whose weights the run begins with. A run that is there already goes on as it is.
-        fork: a run whose last checkpoint the run begins with, its step, optimiser and order included.
+        fork: a run, or a checkpoint of one, that this run goes on from in a new folder. See ``align.lit.forks``.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.

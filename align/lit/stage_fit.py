@@ -20,6 +20,7 @@ from align.lit.ending import has_model, write_model_folder
 from align.lit.evaluating import Measure
 from align.lit.evaluations import Evaluations
 from align.lit.forgetting import Forgetting
+from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
@@ -128,6 +129,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     new_data = earlier is plan.first or span.stage.sources is not None
     callbacks = [
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
+        *([] if applied is None else [Frozen(applied)]),
         *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
         Scheduled(plan.negatives, module),
         quarantine,
