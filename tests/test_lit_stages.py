@@ -15,7 +15,6 @@ from cut import Cut, Kill
 from test_lit import exact, rows, trainer
 from tiny import dim, made, modalities, write
 
-from align.checkpoint import read_index
 from align.commands.config import make_parser
 from align.data import Loader, Shards
 from align.lit import AlignData, Checkpoints, fit
@@ -87,7 +86,6 @@ def by_hand(shards: Path) -> tuple[dict[str, torch.Tensor], list[float]]:
     loader = Loader(
         Shards(str(shards / "train-*.tar")), model.preprocess, batch=12, train=True, steps=STEPS, seed=0, workers=0
     )
-    state: dict[str, dict] = {}
     optim, optimizer, trained, losses = AdamW(lr=0.02), None, {}, []
     for step, batch in enumerate(loader):
         if step in (0, 3, 6):
@@ -130,7 +128,7 @@ def test_a_run_in_stages_is_a_plain_loop(shards, straight):
         assert torch.allclose(value, want[name], rtol=1e-8, atol=1e-10), name
 
 
-@pytest.mark.parametrize("killed", [2, 3, 4, 7])
+@pytest.mark.parametrize("killed", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 4, 6, 7, 9))])
 def test_a_run_killed_anywhere_continues_to_the_bit(shards, straight, tmp_path, killed):
     """Before the border, at it, after it, and in the last stage, without a checkpoint of the step."""
     with pytest.raises(Cut):
@@ -199,8 +197,9 @@ def test_a_part_that_trains_again_begins_without_a_state_and_one_that_goes_on_ke
     for step in (3, 6, 9):
         state = read_tensors(straight / f"checkpoints/step-{step:08d}/training/optimizer.safetensors")
         steps[step] = {name: int(x) for name, x in state.items() if name.endswith("/step")}
-    assert {steps[step].get("model.towers.image.head.weight/step") for step in (3, 6, 9)} == {3, 6, 9}
-    audio = "model.towers.audio.head.weight/step"
+    image = "model.towers.image.head.project.weight/step"
+    assert [steps[step].get(image) for step in (3, 6, 9)] == [3, 6, 9]
+    audio = "model.towers.audio.head.project.weight/step"
     assert [steps[step].get(audio) for step in (3, 6, 9)] == [3, None, 3]
     assert "model.towers.image.encoder.net.0.weight/step" not in steps[3]
 
@@ -217,7 +216,7 @@ def test_sources_follow_the_stages(shards, tmp_path):
     }
     fit(model, total, data, tmp_path, trainer={**trainer, "max_steps": 9}, stages=stages)
     table = rows(tmp_path)
-    assert [row["source/small/samples"] for row in table] == [str(12 * n) for n in (1, 2, 3, 3, 3, 4, 4, 5, 5)]
+    assert [row["source/small/samples"] for row in table] == [str(12 * n) for n in (1, 2, 3, 3, 3, 3, 4, 4, 5)]
     assert not (tmp_path / "stages.json").exists()
 
 
@@ -292,5 +291,5 @@ def test_yaml_says_it(tmp_path):
     given = Path(__file__).parents[1] / "configs" / "digits.yaml"
     config = tmp_path / "c.yaml"
     config.write_text(given.read_text() + "stages: {heads: {until: 50, freeze: ['*.encoder']}, all: {lr: 0.1}}\n")
-    values = make_parser().parse_args(["--config", str(config)])
-    assert values.stages == {"heads": Stage(until=50, freeze=["*.encoder"]), "all": Stage(lr=0.1)}
+    values = make_parser().parse_args(["--config", str(config)]).stages
+    assert (values["heads"].until, values["heads"].freeze, values["all"].lr) == (50, ["*.encoder"], 0.1)

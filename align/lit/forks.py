@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from align.checkpoint import find_checkpoint, read_index, read_state
+from align.distributed import rank
 from align.files import atomic_folder, atomic_write, read_json, write_json
 from align.lit.log import keep_until
 from align.lit.resume import Earlier, find
@@ -76,7 +77,7 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
     so that a copy that was cut short is made anew. The first rank copies, and the others wait.
     Raises TimeoutError on a rank that waits for more than ten minutes.
     """
-    if rank_zero_only.rank:
+    if rank() or rank_zero_only.rank:  # the second: before Lightning joins the ranks
         begin = time.monotonic()
         while not read_index(run):
             if time.monotonic() - begin > WAIT:
