@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ import lightning as L
 import pytest
 import torch
 from cut import Cut, Kill
+from ranks import on_ranks
 from test_lit import exact, rows, trainer
 from tiny import dim, made, modalities, write
 
 from align.commands.config import make_parser
 from align.data import Loader, Shards
+from align.distributed import exchange, rank
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.forgetting import draw
 from align.lit.sources import Mix, Source
@@ -128,7 +132,7 @@ def test_a_run_in_stages_is_a_plain_loop(shards, straight):
         assert torch.allclose(value, want[name], rtol=1e-8, atol=1e-10), name
 
 
-@pytest.mark.parametrize("killed", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 4, 6, 7, 9))])
+@pytest.mark.parametrize("killed", [3, *(pytest.param(step, marks=pytest.mark.sweep) for step in (1, 2, 4, 6, 7, 9))])
 def test_a_run_killed_anywhere_continues_to_the_bit(shards, straight, tmp_path, killed):
     """Before the border, at it, after it, and in the last stage, without a checkpoint of the step."""
     with pytest.raises(Cut):
@@ -293,3 +297,40 @@ def test_yaml_says_it(tmp_path):
     config.write_text(given.read_text() + "stages: {heads: {until: 50, freeze: ['*.encoder']}, all: {lr: 0.1}}\n")
     values = make_parser().parse_args(["--config", str(config)]).stages
     assert (values["heads"].until, values["heads"].freeze, values["all"].lr) == (50, ["*.encoder"], 0.1)
+
+
+def killed_and_whole() -> list[str]:
+    """Two ranks train the run in stages twice, without a stop and with evaluators and kills, and compare."""
+    folder = Path(exchange(str(tempfile.mkdtemp()).encode() if not rank() else b"")[0].decode())
+    os.environ |= {"RANK": str(rank()), "LOCAL_RANK": str(rank()), "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    os.environ |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    if not rank():
+        write(write(folder / "shards", missing=0.2), "test", 20, missing=0.2)
+    exchange(b"")
+    two = {"devices": 2, "strategy": "ddp"}
+    train(folder / "shards", folder / "whole", trainer=two)
+    validate = {"with": ["retrieval"], "every_steps": 2}
+    for step in (2, 3, 7):
+        try:
+            train(folder / "shards", folder / "killed", trainer={**two, "callbacks": [Kill(step)]}, validate=validate)
+        except Cut:
+            exchange(b"")
+    train(folder / "shards", folder / "killed", trainer=two, validate=validate, checkpoint=Checkpoints(keep=9))
+    fork = folder / "killed/checkpoints/step-00000006"
+    train(folder / "shards", folder / "fork", trainer=two, fork=str(fork))
+    exchange(b"")
+    names = [folder / name for name in ("whole", "killed", "fork")]
+    scores = [r["val/retrieval/audio_to_text/recall@1"] for r in rows(folder / "killed")]
+    return [
+        *(str(exact(run)) for run in names),
+        *((run / "stages.json").read_text() for run in names),
+        json.dumps(scores),
+    ]
+
+
+def test_two_ranks_continue_to_the_bit_across_the_borders(tmp_path_factory):
+    first, second = on_ranks([killed_and_whole], tmp_path_factory.mktemp("ranks"))["killed_and_whole"]
+    assert first == second
+    assert first[0] == first[1] == first[2]
+    assert first[3] == first[4] == first[5]
+    assert [bool(text) for text in json.loads(first[6])] == [n == 9 or n % 2 == 0 for n in range(10)]

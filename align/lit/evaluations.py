@@ -39,13 +39,13 @@ class Evaluations(L.Callback):
         end: int,
         due: bool,
     ):
-        self.measure, self.module, self.log, self.saver = measure, module, log, saver
+        self.measure, self.module, self.metrics, self.saver = measure, module, log, saver  # Lightning sets `log`
         self.progress, self.stop, self.every, self.end, self.due = progress, stop, every, end, due
         self._first: dict[str, float] = {}  # scores at step 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.module.step:
-            self._first = read_row(self.log.path, 0)
+            self._first = read_row(self.metrics.path, 0)
         if self.due:
             self.stop.install()
             self._run(trainer)
@@ -65,7 +65,7 @@ class Evaluations(L.Callback):
         self.saver.when.check([*self.module.columns, *scores])
         if not self.module.step:
             self._first = scores
-        self.log.add(trainer, scores)
+        self.metrics.add(trainer, scores)
         self.progress.print_line(trainer, f"step {self.module.step}: {describe(scores, self._first)}")
         self.saver.evaluated(trainer, scores)
 

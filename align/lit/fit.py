@@ -79,7 +79,7 @@ def fit(
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
     evaluators = pick_evaluators(validate)
     forked = None if fork is None else find_fork(fork, run)
-    earlier = find(run, fresh=fresh) if forked is None else read_source(forked)
+    earlier = find(run, fresh=fresh) if forked is None else read_source(forked, model, objective)
     opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
     measure = Measure(evaluators, opened, data.workers) if evaluators else None
     steps = count_steps(options, opened.steps_per_epoch)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import nn
 
 from align.checkpoint import find_checkpoint, read_index, read_state
 from align.distributed import rank
+from align.encoders.weights import read_tensors
 from align.files import atomic_folder, atomic_write, read_json, write_json
 from align.lit.log import keep_until
 from align.lit.resume import Earlier, find
+from align.model.inside import weights
 
 WAIT = 600  # seconds that a rank waits for the first one to copy
 
@@ -64,9 +67,19 @@ def _check_same(fork: str, source: Path, step: str, run: Path) -> None:
         raise ValueError(f"--fork {fork}: {run} has checkpoints already, and {was}; name another --run")
 
 
-def read_source(fork: Fork) -> Earlier:
-    """Return the forked checkpoint as the last one of a run."""
+def read_source(fork: Fork, model: nn.Module, objective: nn.Module) -> Earlier:
+    """Return the forked checkpoint as the last one of a run. Raises ValueError where it is of another model."""
     folder = find_checkpoint(fork.run, str(fork.step))
+    for kind, module, name in (("model", model, "model"), ("objective", objective, "training/objective")):
+        theirs = {key: x.shape for key, x in read_tensors(folder / f"{name}.safetensors").items()}
+        ours = {key: x.shape for key, x in weights(module).items()}
+        other = [key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key)]
+        if other:
+            was, now = (str(tuple(x[other[0]])) if other[0] in x else "not there" for x in (theirs, ours))
+            raise ValueError(
+                f"--fork: {folder} was trained with another {kind} than this config's: {other[0]} is {was} in it, and "
+                f"{now} in the config"
+            )
     return Earlier(folder, read_state(folder))
 
 
