@@ -27,7 +27,7 @@ FLOORS = (
         "signals",
         "trainer",
     ),
-    ("evaluations", "forks"),
+    ("begin", "evaluations", "forks"),
     ("stage_fit",),
     ("fit",),
 )

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.files import atomic_write
+from align.lit.begin import take_start
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.ending import clear
@@ -44,6 +46,7 @@ def fit(
     validate: Validate | None = None,
     start: str | None = None,
     fork: str | None = None,
+    config: str | None = None,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
@@ -80,6 +83,7 @@ def fit(
     evaluators = pick_evaluators(validate)
     forked = None if fork is None else find_fork(fork, run)
     earlier = find(run, fresh=fresh) if forked is None else read_source(forked, model, objective)
+    take_start(model, objective, start, run, earlier)
     opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
     measure = Measure(evaluators, opened, data.workers) if evaluators else None
     steps = count_steps(options, opened.steps_per_epoch)
@@ -93,6 +97,9 @@ def fit(
     if fresh:
         clear(run)
     run.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        with atomic_write(run / "config.yaml") as f:
+            f.write(config.encode())
     if forked is not None:
         earlier = copy_run(forked, run)
     plan = Plan(
