@@ -50,7 +50,7 @@ def read_optimizer(
     """Put the state of a folder into an optimiser that has just been built.
 
     A group's values are the checkpoint's, counters of schedule-free optimisers among them, but for those that the
-    config has changed since.
+    config has changed since. A parameter that is frozen now loses its state, and one that was frozen then has none yet.
 
     dtypes: of all parameters in the checkpoint, by name. anew: parameters that begin without a state.
     Raises ValueError where another optimiser has written it.
@@ -72,7 +72,8 @@ def read_optimizer(
     saved["state"] = {numbers.get(key, key): value for key, value in saved["state"].items() if key not in absent}
     of = {name: group for group in groups for name in group["params"]}
     saved["param_groups"] = [
-        _merge(group, of.get(names[group["params"][0]], {})) for group in optimizer.state_dict()["param_groups"]
+        _merge(group, next((of[names[i]] for i in group["params"] if names[i] in of), {}))
+        for group in optimizer.state_dict()["param_groups"]
     ]
     optimizer.load_state_dict(saved)
     for i, values in optimizer.state_dict()["state"].items():  # torch casts all of a state to its parameter's dtype

@@ -109,7 +109,7 @@ def load_training(
     named = named_parameters(model, objective)
     if (training / "parameters.safetensors").is_file():
         for name, values in read_tensors(training / "parameters.safetensors").items():
-            if name in named and name not in anew:
+            if name in named and name not in anew and named[name].requires_grad:  # a frozen one stays as evaluated
                 named[name].data.copy_(values)
     dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()} | adapted
     read_optimizer(optimizer, named, training, dtypes, anew)

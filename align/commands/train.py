@@ -77,10 +77,15 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.data.bad import TooManyBad, is_fault, table
     from align.distributed import rank
     from align.lit import fit
+    from align.lit.forks import check_begin
 
     leave_a_core()
 
     run = Path(made.run)
+    try:
+        check_begin(fresh=made.fresh, start=made.start, fork=made.fork)
+    except ValueError as error:
+        raise Refused(str(error), code=2) from error
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
     try:
         fitted = fit(

@@ -8,10 +8,10 @@ from align.tuning import Applied
 
 
 class Frozen(L.Callback):
-    """Callback that takes the checksums of frozen parameters once a run's checkpoint is in place."""
+    """Callback that takes the checksums of frozen parameters, after `Resume` has put a checkpoint in place."""
 
     def __init__(self, applied: Applied):
         self.applied = applied
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.applied.remember()

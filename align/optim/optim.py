@@ -162,10 +162,10 @@ class Optim:
             )
         return rate
 
-    def set_rates(self, optimizer: Optimizer, step: int, steps: int) -> None:
-        """Give each group of an optimiser that `build` made its learning rate of a step."""
+    def set_rates(self, optimizer: Optimizer, step: int, steps: int, *, factor: float = 1.0) -> None:
+        """Give each group of an optimiser that `build` made its learning rate of a step, times a factor."""
         for group in optimizer.param_groups:
-            group["lr"] = self.at(step, steps, group["pattern"]) * group.get("lr_factor", 1.0)
+            group["lr"] = factor * self.at(step, steps, group["pattern"]) * group.get("lr_factor", 1.0)
 
 
 AdamW = Optim  # its name while it knew no other optimiser: AdamW(lr=..., betas=...) goes on to work
