@@ -36,10 +36,14 @@ class Given(Preprocess):
     def __init__(self, values):
         self.values = values
 
-    def decode(self, x):
+    def decode(self, source):
         raise NotImplementedError
 
-    train = eval = decode
+    def train(self, x, generator):
+        return x
+
+    def eval(self, x):
+        return x
 
     def collate(self, rows):
         return self.values(0)
@@ -62,10 +66,18 @@ bare = {"Precomputed", "Precomputed-tokens"}
 adapted = {name: case for name, case in cases.items() if name not in bare}
 
 
-few = ("HFAudio-whisper", "HFText", "ImageCNN", "OpenClipImage", "OpenClipText", "TorchaudioWaves-wavlm", "TransformerText")
+few = (
+    "HFAudio-whisper",
+    "HFText",
+    "ImageCNN",
+    "OpenClipImage",
+    "OpenClipText",
+    "TorchaudioWaves-wavlm",
+    "TransformerText",
+)
 
 
-@pytest.mark.usefixtures("open_clip_name")
+@pytest.mark.usefixtures("tiny_clip")
 @pytest.mark.parametrize("name", [n if n in few else pytest.param(n, marks=pytest.mark.sweep) for n in adapted])
 def test_an_adapted_encoder_is_the_encoder_with_its_merged_weights(name):
     make, values = adapted[name]
@@ -130,7 +142,7 @@ def test_fused_attention_is_attention_with_the_summed_weights(batch_first):
     torch.testing.assert_close(out, slow_attention(layer, x, hidden), rtol=0, atol=1e-12)
     out.sum().backward()
     assert all(torch.equal(p, was[n]) for n, p in base.named_parameters())  # peft's own changes their last bits
-    assert all(p.grad.abs().sum() > 0 for n, p in layer.named_parameters() if n.startswith("lora_"))
+    assert all(p.grad is not None and p.grad.any() for n, p in layer.named_parameters() if n.startswith("lora_"))
     merged = copy.deepcopy(layer)
     merged.merge()
     plain = merged.base_layer(given, given, given, key_padding_mask=hidden)[0]
@@ -220,9 +232,9 @@ def test_a_saved_model_with_adapters_in_place_is_merged(tmp_path):
     model = text_and_video().eval()
     apply(model, Tuning(lora={"image.encoder": Lora(2), "text.encoder.blocks.*.qkv": Lora(4, alpha=1)}))
     randomize(model)
-    given = {"text": ["a b", "c"]}
-    out, saved = model.embed(**given), align.load(save(model, tmp_path / "m"))
-    torch.testing.assert_close(saved.embed(**given)["text"], out["text"], rtol=0, atol=1e-5)
+    given = ["a b", "c"]
+    out, saved = model.embed(text=given), align.load(save(model, tmp_path / "m"))
+    torch.testing.assert_close(saved.embed(text=given)["text"], out["text"], rtol=0, atol=1e-5)
     assert not any("lora" in name for name in read_tensors(tmp_path / "m" / "model.safetensors"))
     assert not any("lora" in name for name, _ in saved.named_modules())
 

@@ -45,6 +45,10 @@ def objective(loss: nn.Module, *between: str) -> Objective:
     return Objective({"clip": Term(loss, list(between))}, dim=4, batch=8, modalities=["image", "text", "audio"])
 
 
+def number(terms: Objective, name: str) -> float:
+    return getattr(terms.losses["clip"], name).item()
+
+
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """A model folder with a trained term."""
@@ -71,8 +75,8 @@ def test_parts_of_the_same_layers_are_taken_and_a_line_says_of_each(earlier):
         f"begins anew: audio.encoder, audio.head ({earlier} has no such tower)",
         f"left out of {earlier}: video (the model has no such tower)",
     ]
-    assert float(loss.losses["clip"].scale) == pytest.approx(42)
-    assert float(loss.losses["clip"].bias) == pytest.approx(-3)
+    assert number(loss, "scale") == pytest.approx(42)
+    assert number(loss, "bias") == pytest.approx(-3)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_parts_of_the_same_layers_are_taken_and_a_line_says_of_each(earlier):
 def test_a_scale_begins_at_the_starts_unless_the_config_states_it(earlier, loss, between, scale):
     terms = objective(loss, *between)
     start_from(towers(image=Dense(), text=Dense(), audio=Dense()), terms, str(earlier))
-    assert float(terms.losses["clip"].scale) == pytest.approx(scale)
+    assert number(terms, "scale") == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,7 @@ def command(published, monkeypatch, tmp_path):
     return [
         *("train", "--config", CONFIG, "--start", f"open_clip:{published / 'saved'}"),
         *("--data.train", str(shards / "train-*.tar"), "--data.val", str(shards / "test-*.tar")),
+        *("--data.batch", "8", "--data.workers", "0", "--trainer.logger", "false", "--trainer.accelerator", "cpu"),
     ]
 
 
@@ -171,13 +176,12 @@ def test_a_dry_run_prints_the_parts_and_writes_nothing(command, published, tmp_p
 
 
 def test_the_config_fine_tunes_a_published_model(command, tmp_path, capsys):
-    run, small = tmp_path / "run", ["--data.batch", "8", "--data.workers", "0", "--trainer.logger", "false"]
-    small += ["--trainer.max_steps", "3", "--trainer.accelerator", "cpu"]
-    assert main([*command, "--run", str(run), *small]) == 0
+    run = tmp_path / "run"
+    assert main([*command, "--run", str(run), "--trainer.max_steps", "3"]) == 0
     assert ": image.encoder, text.encoder, scale " in capsys.readouterr().err
     with (run / "metrics.csv").open(newline="") as f:
         rows = list(csv.DictReader(f))
-    scores = [name for name in rows[0] if name.startswith("val/") and "recall@1" in name]
+    scores = [name for name in rows[0] if name.startswith("val/retrieval/")]
     assert scores
     assert rows[0]["step"] == "0"
     assert all(rows[0][name] for name in scores)  # the published model's, before the first step
@@ -205,7 +209,7 @@ def test_bad_settings_are_one_line_and_write_nothing(command, tmp_path, capsys, 
 def test_a_config_without_towers_and_start_says_what_it_lacks(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("data: {train: x.tar}\nobjective: {terms: {}}\n")
     assert main(["train", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")]) == 1
-    assert "model.towers" in capsys.readouterr().err
+    assert "names no model.towers and no start to take them from" in capsys.readouterr().err
 
 
 def test_a_trained_tower_stands_in_a_config_by_its_path(command, published, tmp_path, capsys):

@@ -87,7 +87,7 @@ def test_borrowed_encoders_are_frozen_by_either_name():
 class Careless(L.Callback):
     """A callback that writes to a frozen parameter: the sign of one number, whose sums of bits see nothing of it."""
 
-    def on_train_batch_end(self, trainer, pl_module, *args):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         pl_module.model.towers["audio"].head.project.weight.data[0, 0] *= -1
 
 

@@ -17,28 +17,33 @@ def print_parts(made: Any) -> None:
 
     made: the objects of a config. Raises ValueError and ImportError where its ``start`` or ``tuning`` do.
     """
-    from dataclasses import replace
-
     from align.lit.begin import take_start
     from align.lit.parts import list_parts
     from align.lit.resume import Earlier
-    from align.tuning import apply
+    from align.lit.stages import Span, Stage, check_stages
+    from align.lit.trained import apply_stage
+    from align.tuning import Tuning, apply
 
-    taken = take_start(made.model, made.objective, made.start, None, Earlier(None, {"step": 0}))
-    stages: dict[str, Any] = made.stages or {"": None}
-    for i, (name, stage) in enumerate(stages.items()):
-        tuning, factor = made.tuning, 1.0
-        if stage is not None:
-            lora = {**tuning.lora, **stage.lora}
-            tuning, factor = replace(tuning, freeze=[*tuning.freeze, *stage.freeze], lora=lora), stage.lr
-            until = "to the end" if stage.until is None else f"until step {stage.until}"
-            named = (("terms", stage.terms), ("sources", stage.sources))
-            words = [f"{kind} {', '.join(values)}" for kind, values in named if values is not None]
-            print("\n" * (i > 0) + "; ".join([f"stage {name}, {until}", *words]))
-        applied = apply(made.model, tuning, objective=made.objective, seed=made.seed)
-        for line in _lines(list(list_parts(made.model, made.objective, made.optim, applied, taken, factor))):
+    model, objective, data, optim, seed = made.model, made.objective, made.data, made.optim, made.seed
+    stages: dict[str, Stage] = made.stages or {}
+    sources = data.train if isinstance(data.train, dict) else ()
+    check_stages(stages, objective, sources, data.mix.weights, made.negatives)
+    taken = take_start(model, objective, made.start, None, Earlier(None, {"step": 0}))
+    for i, (name, stage) in enumerate(stages.items() if stages else [("", Stage())]):
+        if name:
+            print("\n" * (i > 0) + _describe_stage(name, stage))
+        applied = apply_stage(Span(name, 0, 0, stage), made.tuning, model, objective, seed)
+        applied = applied or apply(model, Tuning())
+        for line in _lines(list(list_parts(model, objective, optim, applied, taken, stage.lr))):
             print(line)
         applied.remove()
+
+
+def _describe_stage(name: str, stage: Any) -> str:
+    until = "to the end" if stage.until is None else f"until step {stage.until}"
+    named = (("terms", stage.terms), ("sources", stage.sources))
+    words = [f"{kind} {', '.join(k for k, weight in of.items() if weight)}" for kind, of in named if of is not None]
+    return "; ".join([f"stage {name}, {until}", *words])
 
 
 def _lines(parts: Sequence[Part]) -> Iterator[str]:

@@ -70,6 +70,7 @@ def fit(
         validate: evaluators that run on ``data.val``: on the weights that the run begins with, every so many steps, and
             at the end of each stage.
         start: a model whose weights the run begins with. A run that is there already goes on as it is.
+        config: text of ``RUN/config.yaml``, which is written after all checks.
         fork: a run, or a checkpoint of one, that this run goes on from in a new folder. See ``align.lit.forks``.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
