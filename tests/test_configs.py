@@ -20,8 +20,10 @@ def test_a_config_says_its_command_and_score(config):
     assert "chance" in second
 
 
-@pytest.mark.parametrize("config", configs, ids=lambda p: p.stem)
-def test_a_config_builds(config):
+@pytest.mark.parametrize(
+    "config", [c for c in configs if "\nstart:" not in c.read_text(encoding="utf-8")], ids=lambda p: p.stem
+)
+def test_a_config_builds(config):  # one with a start has the towers of a published model: test_start runs it
     parser = make_parser()
     made = parser.instantiate(parser.parse_args(["--config", str(config), "--run", "runs/x"]))
     infos = made.objective.infos()

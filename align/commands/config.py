@@ -116,6 +116,9 @@ def check_config(parser: Any, config: str) -> None:
     wrong = unknown_key(content, _list_keys(parser)) or unknown_source_key(content.get("data"))
     if wrong:
         raise Refused(f"{config}: {wrong}")
+    model = content.get("model")
+    if parser.get_defaults(skip_validation=True).get("model.towers") is None and not (model and "towers" in model):
+        raise Refused(f"{config} names no model.towers and no start to take them from")
     try:
         parser.parse_args(["--config", config])
     except (ArgumentError, ValueError, TypeError) as error:

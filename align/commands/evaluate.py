@@ -142,7 +142,7 @@ def read_training(run: Path) -> dict[str, str]:
 def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:
     """Write FOLDER/report.html, with the curves of the run where there are any. media: None for align's alone."""
     from align.media import MEDIA
-    from align.report import build_gallery, read_samples, write_report
+    from align.report import build_gallery, read_samples, read_stages, write_report
 
     curves = run / "metrics.csv"
     present = [m for m, rows in results.embeddings.items() if rows.n]
@@ -156,7 +156,7 @@ def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, m
         protocol=results.protocol,
         curves=curves if curves.is_file() else None,
         gallery=gallery,
-        sections=results.sections,
+        sections=[*results.sections, *read_stages(run / "stages.json")],
         samples=read_samples(results.sections, results.embeddings, shards),
         media=media or MEDIA,
     )

@@ -10,3 +10,4 @@ from align.report.gallery import build_gallery as build_gallery
 from align.report.gallery import read_samples as read_samples
 from align.report.look import write_look as write_look
 from align.report.page import write_report as write_report
+from align.report.stages import read_stages as read_stages

@@ -107,7 +107,8 @@ def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
     terms = [c for c in columns if c not in known and not c.startswith("val/") and not c.endswith(ends)]
     shown = [c for c in terms if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
     add("Loss per term", [_training_line(c, columns[c]) for c in shown], "before weighting")
-    recalls = [c for c in columns if c.startswith("val/") and "/recall@" in c]
+    measured = group_evaluators(columns)
+    recalls = [c for c in columns if c.startswith("val/") and c.count("/") == 2 and "/recall@" in c]
     for k in sorted({c.rsplit("@")[-1] for c in recalls}, key=lambda k: (len(k), k)):
         some = [c for c in recalls if c.endswith(f"/recall@{k}")]
         series = [Series(_arrow(c), thin(columns[c]), dots=True) for c in some]
@@ -119,10 +120,27 @@ def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
         found = [Series(c.removesuffix(end), thin(columns[c])) for c in columns if c.endswith(end)]
         add(title, found, "1 / temperature" if title == "Scale" else "")
     for c in columns:
-        if c.startswith("val/") and c not in recalls and c != "val/loss":
+        if c.startswith("val/") and c not in recalls and c != "val/loss" and c.count("/") < 3:
             add(c, [Series(c.removeprefix("val/"), thin(columns[c]), dots=True)])
+    more: list[AnyBlock] = []
+    for (evaluator, metric), found in measured.items():
+        series = [Series(name, thin(points), dots=True) for name, points in found.items()]
+        (out if metric in ("accuracy", "recall@1") else more).append(
+            Chart(f"{evaluator}: {metric}", series, "on data.val")
+        )
+    out += [Fold("Further scores of the evaluators", more)] if more else []
     pace = [Chart(title, [_training_line(c, columns[c])]) for c, title in PACE.items() if c in columns]
     return [*out, Fold("How the run went: gradient, learning rate, speed", pace)] if pace else out
+
+
+def group_evaluators(columns: Mapping[str, Points]) -> dict[tuple[str, str], dict[str, Points]]:
+    """Return (evaluator, metric) -> name -> points, of scores such as ``val/zeroshot/shape/image/accuracy``."""
+    found: dict[tuple[str, str], dict[str, Points]] = {}
+    for column, points in columns.items():
+        parts = column.split("/")
+        if parts[0] == "val" and len(parts) > 3:
+            found.setdefault((parts[1], parts[-1]), {})["/".join(parts[2:-1])] = points
+    return found
 
 
 def _arrow(column: str) -> str:
