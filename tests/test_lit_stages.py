@@ -91,6 +91,7 @@ def by_hand(shards: Path) -> tuple[dict[str, torch.Tensor], list[float]]:
     loader = Loader(
         Shards(str(shards / "train-*.tar")), model.preprocess, batch=12, train=True, steps=STEPS, seed=0, workers=0
     )
+    mine: dict[str, float] = {}
     optim, optimizer, trained, losses = AdamW(lr=0.02), None, {}, []
     for step, batch in enumerate(loader):
         if step in (0, 3, 6):
@@ -111,9 +112,9 @@ def by_hand(shards: Path) -> tuple[dict[str, torch.Tensor], list[float]]:
                 tower.encoder.train(step == 6 or (step == 3 and m != "audio"))
         assert optimizer is not None
         torch.manual_seed(derive(0, step, "dropout", 0))
-        rows = {m: r._replace(values=r.values.double()) for m, r in batch.items()}
+        rows = {m: r._replace(values=torch.as_tensor(r.values).double()) for m, r in batch.items()}
         embeddings = model(replace(batch, rows=rows))
-        loss = sum(weight * alone[name](embeddings)[0] for name, weight in mine.items())
+        loss = torch.stack([weight * alone[name](embeddings)[0] for name, weight in mine.items()]).sum()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
