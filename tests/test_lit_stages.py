@@ -26,6 +26,7 @@ from align.lit import AlignData, Checkpoints, fit
 from align.lit.forgetting import draw
 from align.lit.sources import Mix, Source
 from align.lit.stages import Stage, check_stages, list_spans, weights_by_step
+from align.lit.trained import apply_stage
 from align.losses import InfoNCE
 from align.objective import Objective, Term
 from align.optim import AdamW, named_parameters
@@ -335,3 +336,16 @@ def test_two_ranks_continue_to_the_bit_across_the_borders(tmp_path_factory):
     assert first[0] == first[1] == first[2]
     assert first[3] == first[4] == first[5]
     assert [bool(text) for text in json.loads(first[6])] == [n % 3 == 0 or n % 2 == 0 for n in range(10)]
+
+
+def test_a_stage_begins_without_gradients_of_the_one_before():
+    """Clipping reads all gradients, those of parts that are frozen now among them."""
+    model, total = made()[0], objective()
+    parameters = [*model.parameters(), *total.parameters()]
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    applied = apply_stage(list_spans(THREE, STEPS)[1], None, model, total, 0)
+    assert applied is not None
+    assert all(p.grad is None for p in parameters)
+    still = {name.split(".")[2] for name, p in named_parameters(model, total).items() if not p.requires_grad}
+    assert still == {"audio", "heard", "both"}
