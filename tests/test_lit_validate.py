@@ -65,7 +65,8 @@ class Rude:
         Rude.runs += 1
         if Rude.runs in Rude.signals:
             signal.raise_signal(signal.SIGTERM)
-        random.random(), np.random.random(), torch.manual_seed(random.randrange(9)), torch.rand(3)
+        torch.manual_seed(random.randrange(9) + np.random.randint(9))
+        torch.rand(3)
         assert not any(module.training for module in space.model.modules())
         space.altered({}).table()
         return Findings({"total": total_of(space.model)})

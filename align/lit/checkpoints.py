@@ -101,7 +101,7 @@ class Saver(L.Callback):
         self._account, self._validated = None, self.module.step
         self._judge(trainer, self.module.validation)
 
-    def evaluated(self, trainer: L.Trainer, scores: Mapping[str, float]) -> None:
+    def judge_scores(self, trainer: L.Trainer, scores: Mapping[str, float]) -> None:
         """Save this step, which evaluators have measured, and judge it by their scores."""
         self._evaluated = self.module.step
         self._judge(trainer, scores)

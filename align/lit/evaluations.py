@@ -67,7 +67,7 @@ class Evaluations(L.Callback):
             self._first = scores
         self.metrics.add(trainer, scores)
         self.progress.print_line(trainer, f"step {self.module.step}: {describe(scores, self._first)}")
-        self.saver.evaluated(trainer, scores)
+        self.saver.judge_scores(trainer, scores)
 
 
 def describe(scores: dict[str, float], first: dict[str, float]) -> str:

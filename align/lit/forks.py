@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from align.checkpoint import find_checkpoint, read_index, read_state
@@ -90,7 +90,7 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
     so that a copy that was cut short is made anew. The first rank copies, and the others wait.
     Raises TimeoutError on a rank that waits for more than ten minutes.
     """
-    if rank() or rank_zero_only.rank:  # the second: before Lightning joins the ranks
+    if rank() or getattr(rank_zero_only, "rank", 0):  # the second: before Lightning joins the ranks
         begin = time.monotonic()
         while not read_index(run):
             if time.monotonic() - begin > WAIT:
