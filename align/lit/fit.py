@@ -15,6 +15,7 @@ from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
+from align.grad_cache import check_chunk
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
@@ -96,6 +97,7 @@ def fit(
     """
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
+    check_chunk(chunk, model.modalities)
     earlier = find(run, fresh=fresh)
     opened = data.open(model, seed, earlier.state)
     if opened.val is not None:
@@ -108,7 +110,8 @@ def fit(
     validates = opened.val is not None and options.get("limit_val_batches") != 0
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
     planned = earlier.plan_steps(steps, optim.replan)
-    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
+    due = opened.standing.due
+    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=due, chunk=chunk)
     loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps, keep=data.keep)
     log, progress = Log(run, module, loaders), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)

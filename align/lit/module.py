@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from align.grad_cache import Chunks
 from align.lit import by_source
 from align.lit.recalls import recalls
 from align.model import JointModel
@@ -31,6 +32,7 @@ class AlignModule(L.LightningModule):
         steps: number of steps of the whole run.
         planned: number of steps of the learning rate's schedule. Default: `steps`.
         sources: step -> the sources of its batch whose losses are logged. Default: none.
+        chunk: rows that a tower reads at a time, see ``align.grad_cache.Chunks``. Default: all.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class AlignModule(L.LightningModule):
         steps: int = 1,
         planned: int | None = None,
         sources: Callable[[int], Sequence[str]] = lambda step: (),
+        chunk: int | dict[str, int] | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.optim = model, objective, optim or Optim()
         self.seed, self.steps, self.sources = seed, steps, sources
         self.planned = steps if planned is None else planned
+        self._run = None if chunk is None else Chunks(chunk, model.modalities)
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
@@ -65,7 +69,7 @@ class AlignModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = {"device": self.device}
         generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
-        embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens)
+        embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens, run=self._run)
         loss, values = self.objective(embeddings, generator=self._draw())
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
@@ -98,7 +102,7 @@ class AlignModule(L.LightningModule):
             self._evaluation.enter_context(evaluating(optimizer))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        embeddings = self.model(batch, tokens=self.objective.tokens)
+        embeddings = self.model(batch, tokens=self.objective.tokens, run=self._run)
         loss, _ = self.objective(embeddings, generator=generator(self.seed, batch_idx, "validation"))
         self._losses.append((loss.detach(), batch.size))
         pooled = {m: rows._replace(tokens=None, mask=None) for m, rows in embeddings.items()}
