@@ -21,12 +21,13 @@ chunk = {"audio": 3, "image": 1, "text": 2}  # touch is read whole
 
 
 class Noisy(Array):
-    """An array with noise of the modality's generator on the device, and its padding trimmed as a tokenizer's is."""
+    """An array with noise of the modality's generator on the device, and padding trimmed as a tokenizer trims it."""
 
     def device(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if generator is not None:
             values = values + 0.1 * torch.randn(values.shape, generator=generator, dtype=values.dtype)
         longest = max(1, int((values[:, 0].abs() * 3).long().clamp(max=length).max())) if len(values) else length
+        longest = length if generator is None else longest  # ranks gather tokens of one length
         return torch.stack([values * (k + 1) for k in range(longest)], 1)  # (n, L, size)
 
 
