@@ -180,6 +180,7 @@ def test_shards_without_the_modalities_are_refused_with_what_they_have(folder, c
             "no option --model.dmi; did you mean",
         ),
         (["train", "--config", "config.yaml", "--run", "run", "--model.dim", "x"], "model.dim"),
+        (["train", "--config", "config.yaml", "--run", "run", "--trainer.accumulate_grad_batches=2"], "and chunk: 64"),
         (["trian"], "did you mean train?"),
         (["shards", "shwo"], "did you mean shards show?"),
         (["search", "run", "--tpo", "3"], "no option --tpo"),
