@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/chunks.py                    # batches of 512 and 2,048
     OMP_NUM_THREADS=1 python tests/benchmarks/chunks.py --batches 32768 --chunks 64 --rounds 1    # minutes
 
-Pairs of an image of 64 pixels and 32 bytes of text, both encoders as they are by default, InfoNCE, float32. A step is forward, loss and backward, without an
-optimiser. Each line is a process of its own. CPU time is the smallest of the rounds, memory the VmHWM of the first
-round, above the VmRSS before it, with the gradients. ``--plain`` is the largest batch whose plain step is run. Freed
-memory stays in the process, as in ``align train``. The last column is the largest ‖Δ‖/‖g‖ of a parameter.
+Pairs of an image of 64 pixels and 32 bytes of text, both encoders as they are by default, InfoNCE, float32. A step is
+forward, loss and backward, without an optimiser. Each line is a process of its own. CPU time is the smallest of the
+rounds, memory the VmHWM of the first round, above the VmRSS before it, with the gradients. ``--plain`` is the largest
+batch whose plain step is run. Freed memory stays in the process, as in ``align train``. The last column is the largest
+‖Δ‖/‖g‖ of a parameter.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def main() -> None:
         keep_memory()
         print(json.dumps(measure(int(args.one[0]), int(args.one[1]), args.rounds, args.one[2])))
         return
-    print("| batch | chunk | CPU s | times the plain step | MiB | loss | largest ‖Δ‖/‖g‖ |\n|---|---|---|---|---|---|---|")
+    print(
+        "| batch | chunk | CPU s | times the plain step | MiB | loss | largest ‖Δ‖/‖g‖ |\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for n in args.batches:
             plain = None
