@@ -254,6 +254,24 @@ def test_parameters_whose_gradients_are_one_tensor():
     assert torch.equal(network.b.grad, torch.full((6,), 7.0))
 
 
+def test_attention_in_eval_mode_has_one_kind_of_padding():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval().double()
+    padding, x = torch.arange(5) >= torch.tensor([3, 2, 1, 4, 5, 2])[:, None], torch.randn(6, 5, 8).double()
+    grads = []
+    for rows in (2, 6):
+        network.zero_grad()
+        read = in_chunks(
+            lambda v: network(v["x"], src_key_padding_mask=v["padding"]),
+            {"x": x, "padding": padding},
+            rows,
+            parameters=network.parameters(),
+        )
+        (read**3).sum().backward()
+        grads.append({name: p.grad for name, p in network.named_parameters()})
+    assert distance(*grads) <= 1e-12
+
+
 def test_a_second_backward_pass_reads_all_chunks():
     network, x = Counted(), torch.randn(7, 5)
     loss = in_chunks(network, x, 3).sum()
@@ -306,6 +324,10 @@ def test_refusals():
         in_chunks(lambda x: x, torch.randn(7, 5), 2)
     with pytest.raises(ValueError, match="detach them"):
         in_chunks(Counted(), torch.randn(7, 5, requires_grad=True), 2)
+    hooked = Counted()
+    hooked.net.weight.register_hook(lambda grad: 2 * grad)
+    with pytest.raises(ValueError, match="take register_post_accumulate_grad_hook"):
+        in_chunks(hooked, torch.randn(7, 5), 2)
     made = model()
     made.towers["image"].encoder.norm = nn.BatchNorm1d(8)
     with pytest.raises(ValueError, match="tower 'image' has a BatchNorm1d that trains"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from align.grad_cache.slices import cut, cut_like, join, leaf, spans
-from align.grad_cache.state import Precision, RandomState
+from align.grad_cache.state import Precision, RandomState, one_attention
 from align.values import Values
 
 Output = Tensor | tuple[Tensor, ...]
@@ -43,8 +43,8 @@ def in_chunks(
         parameters: those that get gradients. Default: those of the network, which is a module then.
         generators: random generators that the network draws from, beside torch's own.
 
-    Raises ValueError for a chunk below 1, values that need a gradient or parameters that FSDP2 has sharded, TypeError
-    for a network that is no module where no parameters are given. The backward pass raises RuntimeError where the
+    Raises ValueError for a chunk below 1, values that need a gradient, parameters that FSDP2 has sharded or that have
+    hooks of ``Tensor.register_hook``, and TypeError for a network that is no module where no parameters are given. The backward pass raises RuntimeError where the
     second pass over a chunk gives other values, and where it is itself differentiated.
     """
     if chunk < 1:
@@ -63,6 +63,8 @@ def in_chunks(
         return read_chunks(network, values, chunk)
     if any(type(p).__name__ == "DTensor" for p in live):
         raise ValueError("chunk and FSDP2 do not go together: a second pass would gather and free its shards; use DDP")
+    if any(p._backward_hooks for p in live):
+        raise ValueError("a hook of Tensor.register_hook sees each chunk; take register_post_accumulate_grad_hook")
     passes = _Passes(network, values, spans(len(one), chunk), RandomState(one.device, tuple(generators)))
     out = _Replay.apply(passes, *live)
     return out if passes.several else out[0]
@@ -90,9 +92,10 @@ class _Passes:
         """Return the outputs of all chunks. The last one keeps its graph, so that it is not read again."""
         *others, _ = self._spans
         parts, draws = [], ()
-        for i in range(len(others)):
-            self._draws.append(draws := self._random.read(draws))
-            parts.append(self._call(i))
+        with one_attention():
+            for i in range(len(others)):
+                self._draws.append(draws := self._random.read(draws))
+                parts.append(self._call(i))
         torch.clear_autocast_cache()  # the cached weights of a pass without a graph have no gradient
         self._draws.append(self._random.read(draws))
         with torch.enable_grad():

@@ -61,3 +61,14 @@ class Precision:
                 yield
             finally:
                 torch.set_default_dtype(before)
+
+
+@contextmanager
+def one_attention() -> Iterator[None]:
+    """Switch off torch's fast path of attention, which a pass with a graph never takes and which zeroes padding."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
