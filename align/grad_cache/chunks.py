@@ -53,7 +53,7 @@ class Chunks:
     def __call__(
         self, name: str, tower: Tower, values: Values, generator: torch.Generator | None = None, tokens: bool = False
     ) -> Any:
-        """Return what ``tower(values, generator=generator, tokens=tokens)`` returns."""
+        """Return ``tower(values, generator=generator, tokens=tokens)``."""
         read = functools.partial(tower, generator=generator, tokens=tokens)
         chunk = self.chunk.get(name)
         if chunk is None or len(leaf(values)) <= chunk:

@@ -44,8 +44,9 @@ def in_chunks(
         generators: random generators that the network draws from, beside torch's own.
 
     Raises ValueError for a chunk below 1, values that need a gradient, parameters that FSDP2 has sharded or that have
-    hooks of ``Tensor.register_hook``, and TypeError for a network that is no module where no parameters are given. The backward pass raises RuntimeError where the
-    second pass over a chunk gives other values, and where it is itself differentiated.
+    hooks of ``Tensor.register_hook``, and TypeError for a network that is no module where no parameters are given. The
+    backward pass raises RuntimeError where the second pass over a chunk gives other values, and where it is itself
+    differentiated.
     """
     if chunk < 1:
         raise ValueError(f"chunk is a number of rows, at least 1; got {chunk}")
