@@ -110,6 +110,12 @@ def test_any_value_can_be_given_on_the_command_line(folder):
             "no InfoNEC; did you mean InfoNCE?",
         ),
         ({"checkpoint": {"monitor": "val/los"}}, "val/los"),
+        ({"trainer": {"accumulate_grad_batches": 2}}, "write its size as data.batch, and chunk: 64"),
+        ({"chunk": 0}, "chunk is the number of rows that a tower reads at a time, at least 1; got 0"),
+        (
+            {"chunk": {"imgae": 8}},
+            "chunk names 'imgae', the model has towers of image, audio, text; did you mean 'image'?",
+        ),
     ],
 )
 def test_a_wrong_config_is_one_line_and_exit_code_1(folder, capsys, changes, says):
@@ -174,6 +180,7 @@ def test_shards_without_the_modalities_are_refused_with_what_they_have(folder, c
             "no option --model.dmi; did you mean",
         ),
         (["train", "--config", "config.yaml", "--run", "run", "--model.dim", "x"], "model.dim"),
+        (["train", "--config", "config.yaml", "--run", "run", "--trainer.accumulate_grad_batches=2"], "and chunk: 64"),
         (["trian"], "did you mean train?"),
         (["shards", "shwo"], "did you mean shards show?"),
         (["search", "run", "--tpo", "3"], "no option --tpo"),

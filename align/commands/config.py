@@ -39,6 +39,13 @@ OURS: set[str | int] = {
 }
 """Arguments of Lightning's Trainer that no config has: a run decides them itself, or has no use for them."""
 
+CHUNK = (
+    "a loss compares the rows of one batch, so steps that add up are not a larger batch; write its size as data.batch, "
+    "and chunk: 64 for the rows that a tower reads at a time"
+)
+INSTEAD = {"accumulate_grad_batches": CHUNK}
+"""Arguments of Lightning's Trainer that people know, and the keys that they want here."""
+
 _description = """Train a joint space from a config, or continue the run that is in the run folder. Every key of the
 config can be given here too. A run is a function of its config: the same command continues a stopped run, with the same
 order of samples. Exit codes: 0 done, 1 a file or key is wrong, 2 the command line is wrong, 3 too many bad samples, 130
@@ -141,7 +148,7 @@ def unknown_key(content: dict[str, Any], keys: set[str], prefix: str = "") -> st
     for name, value in content.items():
         full = f"{prefix}{name}"
         if name not in here:
-            return f"no key {full!r}; {nearest(str(name), here)}"
+            return f"no key {full!r}; {INSTEAD.get(str(name)) or nearest(str(name), here)}"
         if full not in keys and isinstance(value, dict):
             wrong = unknown_key(value, keys, full + ".")
             if wrong:
@@ -161,7 +168,8 @@ def check_options(parser: Any, args: list[str]) -> None:
         if wrong:
             raise Refused(wrong, code=2)
         if name.startswith("--") and name not in known and not name.startswith(leaves):
-            raise Refused(f"no option {name}; {nearest(name, known)}", code=2)
+            instead = INSTEAD.get(name.removeprefix("--trainer."))
+            raise Refused(f"no option {name}; {instead or nearest(name, known)}", code=2)
 
 
 def parse_args(parser: Any, args: list[str]) -> Any:

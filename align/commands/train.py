@@ -33,6 +33,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     """Parse and check the command line of ``align train``, then train. Returns the exit code."""
     import torch
 
+    from align.grad_cache import check_chunk
     from align.seeds import derive
 
     parser = make_parser()
@@ -54,6 +55,7 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     torch.manual_seed(derive(values.seed, "weights"))
     try:
         made = parser.instantiate(values)
+        check_chunk(made.chunk, made.model.modalities)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch refuses a size
         raise Refused(f"{config}: {shorten(error)}") from error
     if made.dry_run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.files import atomic_write
+from align.grad_cache import check_chunk
 from align.lit.begin import take_start
 from align.lit.centroids import fill_centroids
 from align.lit.checkpoints import Checkpoints
@@ -81,6 +82,7 @@ def fit(
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check_begin(fresh=fresh, start=start, fork=fork)
     check(negatives or {}, objective)
+    check_chunk(chunk, model.modalities)
     sources = data.train if isinstance(data.train, dict) else ()
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
     evaluators = pick_evaluators(validate)
@@ -118,6 +120,7 @@ def fit(
         checkpoint=checkpoint,
         negatives=negatives or {},
         tuning=tuning,
+        chunk=chunk,
         spans=spans,
         seed=seed,
         steps=steps,

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from align.grad_cache import Chunks
 from align.lit import by_source
 from align.lit.recalls import columns, recalls
 from align.model import JointModel
@@ -35,6 +36,7 @@ class AlignModule(L.LightningModule):
             has all of them, so that its losses can be compared.
         factor: of the learning rate.
         pairs: a validation measures every ordered pair of modalities, also those that no term has.
+        chunk: rows that a tower reads at a time, see ``align.grad_cache.Chunks``. Default: all.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class AlignModule(L.LightningModule):
         terms: Mapping[str, float] | None = None,
         factor: float = 1.0,
         pairs: bool = False,
+        chunk: int | dict[str, int] | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.optim = model, objective, optim or Optim()
@@ -57,6 +60,7 @@ class AlignModule(L.LightningModule):
         self.planned = steps if planned is None else planned
         self.terms, self.factor = terms, factor
         self.between = model.modalities if pairs else []  # modalities whose pairs are all validated
+        self._run = None if chunk is None else Chunks(chunk, model.modalities)
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
@@ -84,7 +88,7 @@ class AlignModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = {"device": self.device}
         generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
-        embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens)
+        embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens, run=self._run)
         loss, values = self.objective(embeddings, generator=self._draw())
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
@@ -118,7 +122,7 @@ class AlignModule(L.LightningModule):
             self._evaluation.enter_context(evaluating(optimizer))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        embeddings = self.model(batch, tokens=self.objective.tokens)
+        embeddings = self.model(batch, tokens=self.objective.tokens, run=self._run)
         loss, _ = self.objective(embeddings, generator=generator(self.seed, batch_idx, "validation"))
         self._losses.append((loss.detach(), batch.size))
         pooled = {m: rows._replace(tokens=None, mask=None) for m, rows in embeddings.items()}

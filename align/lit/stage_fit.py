@@ -60,6 +60,7 @@ class Plan:
     checkpoint: Checkpoints
     negatives: Schedule
     tuning: Tuning | None
+    chunk: int | dict[str, int] | None
     spans: Sequence[Span]
     seed: int
     steps: int
@@ -118,6 +119,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         terms=weights_in(span),
         factor=span.stage.lr,
         pairs=plan.in_stages,
+        chunk=plan.chunk,
     )
     loaders = Loaders(opened, workers=plan.workers, start_step=earlier.step, steps=span.end, keep=plan.keep)
     known = objective.columns if plan.in_stages else ()

@@ -27,8 +27,13 @@ NOISE = (
 def count_steps(options: dict[str, Any], per_epoch: int) -> int:
     """Return the number of steps of the whole run, and take its length in epochs or steps out of `options`.
 
-    ``val_check_interval`` becomes a number of steps. Raises ValueError where the run has no step.
+    ``val_check_interval`` becomes a number of steps. Raises ValueError where the run has no step, and for
+    ``accumulate_grad_batches``, whose sum is no larger batch.
     """
+    if options.get("accumulate_grad_batches", 1) != 1:
+        raise ValueError(
+            "accumulate_grad_batches adds up losses of small batches; take a large data.batch and chunk=64"
+        )
     epochs, steps = options.pop("max_epochs", None), options.pop("max_steps", None)
     if steps is None or steps < 0:
         steps = (10 if epochs is None else epochs) * per_epoch

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, final
 
 import torch
@@ -93,22 +94,26 @@ class JointModel(nn.Module):
         *,
         generators: Mapping[str, torch.Generator] | None = None,
         tokens: Sequence[str] = (),
+        run: Callable[..., Any] | None = None,
     ) -> Embeddings:
         """Run every tower, on n = 0 rows where the batch has none. So no gradient is None, here or on another rank.
 
         generators: one for each modality, for the augmentation on the device. tokens: modalities whose rows get tokens.
-        Raises ValueError, with the tower's name, for an encoder that gives no tokens.
+        run: calls a tower in place of the model, with its name, itself, values, generator and True for tokens.
+        ``align.grad_cache.Chunks`` has it read a few rows at a time. Raises ValueError, with the tower's name, for an
+        encoder that gives no tokens.
         """
         rows = {}
         for name, tower in self.towers.items():
             given = batch.get(name) or self._no_rows(name)
+            call = tower if run is None else functools.partial(run, name, tower)
             draws = (generators or {}).get(name)
             if name in tokens:
                 with naming(f"tower {name!r}"):
-                    pooled, each, mask = tower(given.values, generator=draws, tokens=True)
+                    pooled, each, mask = call(given.values, generator=draws, tokens=True)
                 rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
             else:
-                rows[name] = Rows(self._unit(tower(given.values, generator=draws)), given.sample)
+                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample)
         return Embeddings(
             rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
         )
