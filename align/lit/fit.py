@@ -15,6 +15,7 @@ from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
+from align.lit.banks import Banks
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
@@ -109,13 +110,17 @@ def fit(
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
     planned = earlier.plan_steps(steps, optim.replan)
     module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
-    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps, keep=data.keep)
+    banks = Banks(module, opened, workers=data.workers)
+    loaders = Loaders(
+        opened, workers=data.workers, start_step=earlier.step, steps=steps, keep=data.keep, numbers=bool(banks.found)
+    )
     log, progress = Log(run, module, loaders), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     saver = Saver(checkpoint, run, module, opened, log.flush, earlier.state)
     stop = Stop(saver.save)
     callbacks = [
         Resume(earlier.folder, module),
+        banks,
         Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
         Scheduled(negatives or {}, module),
         quarantine,

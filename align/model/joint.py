@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, final
 
 import torch
@@ -99,9 +100,7 @@ class JointModel(nn.Module):
                 rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
             else:
                 rows[name] = Rows(self._unit(tower(given.values, generator=draws)), given.sample)
-        return Embeddings(
-            rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
-        )
+        return Embeddings(**{f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "rows"}, rows=rows)
 
     def _no_rows(self, name: str) -> Rows:
         """Return n = 0 rows of a modality, as its preprocess collates them."""
