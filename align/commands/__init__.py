@@ -46,7 +46,7 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("index_export", "index_show", "train"),
+    ("embed", "index_export", "index_show", "train"),
     ("quickstart",),
     ("demo",),
 )

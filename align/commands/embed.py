@@ -1,20 +1,161 @@
-"""``align embed``: reserved for the cache of features. An index is made by ``align index build``."""
+"""``align embed MODEL SHARDS --out CACHE`` writes a cache of features or embeddings."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
 from align.commands.errors import Refused
+from align.commands.groups import Sharing, Weights
+from align.commands.stopping import ending
+
+if TYPE_CHECKING:
+    import torch
+
+    from align.embedding.features import Written
 
 
-def embed(model: str, shards: list[str] = [], /) -> None:  # noqa: B006  it is only read
-    """Say how an index is made: with align index build
+def embed(
+    model: str,
+    shards: list[str],
+    /,
+    *,
+    out: str,
+    name: str | None = None,
+    features: bool = False,
+    tokens: bool = False,
+    dtype: Literal["float16", "float32"] = "float16",
+    towers: str | None = None,
+    members: str = "",
+    max_bad: float = 0.001,
+    batch: int = 64,
+    workers: int = 0,
+    sharing: Sharing,
+    weights: Weights,
+) -> int:
+    """Write a cache: the features or the embeddings of shards, from which heads are trained in minutes
 
-    The cache of embeddings and features, which this command will write, comes later.
+    A cache holds sets, one of each model, of the same shards. It has one part a shard. An interrupted command goes on
+    part by part when it is given again. Any number of these commands at the same time, on machines that share the
+    cache's folder, divide the parts among them. torchrun and SLURM arrays start such commands.
+
+    An index for search is made by align index build.
 
     Args:
-        model: as for align index build
-        shards: as for align index build
+        model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
+        shards: shard files, or patterns such as 'shards/train-*.tar'
+        out: the cache's folder
+        name: the set's name. Default: the model's
+        features: write the features of the encoders, which heads are trained on. Without it, embeddings
+        tokens: write the tokens of each row too
+        dtype: the precision that is stored
+        towers: those to embed, separated by commas. Default: all that the model and the shards have
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        max_bad: the share of samples with something unreadable above which the set is not finished. 1: any share
+        batch: samples that are embedded at a time. It divides 1024
+        workers: processes that read and decode
     """
-    import shlex
+    from align.commands.index_build import name_model
+    from align.commands.named import split
+    from align.commands.over import budget, say_bad
+    from align.commands.pairs import mapping
+    from align.commands.progress import progress
+    from align.embedding.features.run import count_parts
 
-    words = " ".join(map(shlex.quote, [model, *(shards or ["SHARDS"])]))
-    raise Refused(f"align embed makes no index any more; use: align index build {words} (a cache comes later)", code=2)
+    if workers < 0 or not 0 <= max_bad <= 1:
+        raise Refused(f"--workers {workers} --max-bad {max_bad:g}: workers are at least 0, a share is 0 to 1", code=2)
+    chosen = None if towers is None else split(towers)
+    if chosen == []:
+        raise Refused("--towers names none; write --towers image,text", code=2)
+    sharing.check()
+    found = weights.locate(model)
+    cache, called = Path(out), name if name is not None else name_set(model)
+    settings: dict[str, Any] = {
+        "name": called,
+        "source": name_model(model, found),
+        "features": features,
+        "tokens": tokens,
+        "dtype": dtype,
+        "towers": chosen,
+        "members": mapping(members),
+        "max_bad": max_bad,
+        "batch": batch,
+        "workers": workers,
+    }
+
+    def describe() -> str:
+        n = count_parts(cache, called)
+        return f"{n} part{'s' * (n != 1)} of the set {called!r} are kept, and the same command goes on from them"
+
+    with ending(describe), budget("--max-bad"), progress("embedding") as say:
+        if sharing.executor == "ray":
+            from align.embedding.features.cluster import write_on_ray
+
+            given = {"allow": weights.list_allowed(), "address": sharing.ray, "dashboard": sharing.dashboard}
+            written = write_on_ray(found, shards, cache, settings, progress=say, **given)
+        else:
+            from align.embedding import write_cache
+
+            loaded = weights.load(model).to(choose_device())
+            written = write_cache(loaded, shards, cache, begin=find_beginning(os.environ), progress=say, **settings)
+    say_bad(written.counts)
+    say_written(written, cache, called)
+    return 0
+
+
+def say_written(written: Written, cache: Path, name: str) -> None:
+    """Print the outcome on stderr."""
+    parts = f"{written.parts} part{'s' * (written.parts != 1)}, {written.samples} samples"
+    if not written.made:
+        print(f"{cache / name} is there already ({parts}); nothing to do", file=sys.stderr)
+    else:
+        print(f"wrote {written.made} of {parts} to {cache / name}", file=sys.stderr)
+
+
+def name_set(model: str) -> str:
+    """Return the name of a model's set: that of its folder or run, or of its source.
+
+    >>> name_set("open_clip:ViT-B-32/laion2b"), name_set("runs/photos/checkpoints/step-00000100"), name_set("who/it")
+    ('ViT-B-32-laion2b', 'photos', 'it')
+    """
+    from align.files.hub import LOCAL
+
+    path = Path(model)
+    layout, colon, source = model.partition(":")
+    if colon and not path.exists():
+        words = source.removeprefix(LOCAL)
+        words = Path(words).name if words != source or Path(words).exists() else words
+    else:
+        parts = [p for p in path.resolve().parts if p not in ("model", "checkpoints") and not p.startswith("step-")]
+        words = parts[-1]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", words).strip("-.") or layout
+
+
+def find_beginning(environment: Any) -> float:
+    """Return the place in the list of parts where a process of torchrun or of a SLURM array begins, from 0 to 1.
+
+    >>> find_beginning({"RANK": "1", "WORLD_SIZE": "4"}), find_beginning({})
+    (0.25, 0.0)
+    """
+    slurm = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+    try:
+        if "RANK" in environment:
+            return int(environment["RANK"]) / int(environment["WORLD_SIZE"]) % 1
+        if slurm[0] in environment:
+            number, least, count = (int(environment[name]) for name in slurm)
+            return (number - least) / count % 1
+    except (KeyError, ValueError, ZeroDivisionError):
+        pass
+    return 0.0
+
+
+def choose_device() -> torch.device:
+    """Return the GPU of this process where there are any, by torchrun's LOCAL_RANK, else the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

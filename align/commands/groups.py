@@ -153,3 +153,30 @@ class Limits:
     per_shard: int = 1000
     shard_mb: float | None = None
     max_bad: float = 0.001
+
+
+@final
+@dataclass(frozen=True)
+class Sharing:
+    """sharing
+
+    Args:
+        executor: ray runs the parts on a Ray cluster that shares the folders of the model, the shards and the cache
+            (extra ray)
+        ray: the address of the cluster, as ray.init takes it. Default: a cluster of this machine alone
+        dashboard: start Ray's dashboard with a cluster of this machine
+    """
+
+    executor: Literal["processes", "ray"] = "processes"
+    ray: str | None = None
+    dashboard: bool = False
+
+    def check(self) -> None:
+        """End the command for options of Ray without it, and where it is not installed."""
+        from align.commands.errors import Refused
+        from align.extras import has_part, pip_install
+
+        if self.executor != "ray" and (self.ray is not None or self.dashboard):
+            raise Refused("--ray and --dashboard are for --executor ray", code=2)
+        if self.executor == "ray" and not has_part("ray", "remote"):
+            raise Refused(f"--executor ray needs Ray: {pip_install('ray')}")

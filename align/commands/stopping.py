@@ -1,10 +1,10 @@
-"""SIGINT and SIGTERM while an index is made: the embedded samples are kept, and the next build goes on from them."""
+"""SIGINT and SIGTERM in a long command: it ends with their codes, and says that its work is kept."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,26 @@ from align.commands.errors import Refused
 
 @contextmanager
 def stopping(folder: Path) -> Iterator[None]:
-    """End the block at SIGINT and SIGTERM with codes 130 and 143, and say that the embedded samples are kept."""
+    """End the making of an index at SIGINT and SIGTERM, and say that the embedded samples are kept."""
+
+    def describe() -> str:
+        from align.search.building.build import real_path
+        from align.search.building.staging import count_staged
+
+        n = count_staged(real_path(folder))
+        kept = f"{n} embedded samples are kept beside {folder}, and the same command goes on from them"
+        return kept if n else f"nothing was embedded yet, and {folder} is as it was"
+
+    with ending(describe):
+        yield
+
+
+@contextmanager
+def ending(describe: Callable[[], str]) -> Iterator[None]:
+    """End the block at SIGINT and SIGTERM with codes 130 and 143.
+
+    describe: returns a line about the work that is kept.
+    """
 
     def stop(number: int, frame: Any) -> None:
         raise Stopped(number)
@@ -24,13 +43,8 @@ def stopping(folder: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        from align.search.building.build import real_path
-        from align.search.building.staging import count_staged
-
-        n, name = count_staged(real_path(folder)), signal.Signals(stopped.number).name
-        kept = f"{n} embedded samples are kept beside {folder}, and the same command goes on from them"
-        said = kept if n else f"nothing was embedded yet, and {folder} is as it was"
-        raise Refused(f"stopped by {name}: {said}", 128 + stopped.number) from None
+        name = signal.Signals(stopped.number).name
+        raise Refused(f"stopped by {name}: {describe()}", 128 + stopped.number) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

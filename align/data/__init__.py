@@ -3,6 +3,7 @@
 from align.data.archive.writer import ShardWriter
 from align.data.bad import TooManyBad
 from align.data.collate import collate
+from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.loader import Loader
 from align.data.mixing.mixture import Mixture
@@ -30,6 +31,7 @@ FLOORS = (
 """Files and rooms of this folder, the lowest first: each imports lower floors only."""
 
 __all__ = [
+    "Columns",
     "Concat",
     "Loader",
     "Mixture",

@@ -121,6 +121,6 @@ def piece(
         weight=None
         if all(w is None for w in weights)
         else torch.tensor([1.0 if w is None else w for w in weights], dtype=torch.float32),
-        grade=grade_columns([{} if opening is None else opening.grade for opening in kept], preprocess),
+        grade=grade_columns([{} if opening is None else opening.grade for opening in kept]),
     )
     return batch, bad

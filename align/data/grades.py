@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,9 +31,14 @@ def read_grades(stated: Any) -> tuple[dict[str, int], bool]:
     return found, sound
 
 
-def grade_columns(samples: Sequence[Mapping[str, int]], modalities: Collection[str]) -> dict[str, Tensor] | None:
-    """Return pair -> the grades (B,) of the samples, for pairs of these modalities that one of them states, or None."""
-    pairs = sorted({pair for sample in samples for pair in sample if set(pair.split("+")) <= set(modalities)})
+def in_words(grade: Mapping[str, int]) -> dict[str, str]:
+    """Return grades as a json states them."""
+    return {pair: GRADES[place] for pair, place in grade.items()}
+
+
+def grade_columns(samples: Sequence[Mapping[str, int]]) -> dict[str, Tensor] | None:
+    """Return pair -> the grades (B,) of the samples, for the pairs that one of them states, or None."""
+    pairs = sorted({pair for sample in samples for pair in sample})
     if not pairs:
         return None
     return {pair: torch.tensor([sample.get(pair, 0) for sample in samples], dtype=torch.int64) for pair in pairs}

@@ -18,10 +18,11 @@ def mark(sample: int) -> int:
     return -2 - sample
 
 
-def join(pieces: Sequence[Batch]) -> Batch:
+def join(pieces: Sequence[Batch], *, marks: bool = False) -> Batch:
     """Return one batch of the pieces' positions in ascending order. Rows are in the order of their samples.
 
-    A hard negative (sample -1) stays behind the row that it follows in its piece.
+    A hard negative (sample -1) stays behind the row that it follows in its piece. marks: it has the ``mark`` of its
+    sample instead of -1.
     """
     if not pieces:
         raise ValueError("no pieces to join")
@@ -38,7 +39,7 @@ def join(pieces: Sequence[Batch]) -> Batch:
         return [together[i] for i in order] if len(together) == len(order) else together
 
     return Batch(
-        {m: _rows([p[m] for p in pieces], starts, place) for m in pieces[0]},
+        {m: _rows([p[m] for p in pieces], starts, place, marks) for m in pieces[0]},
         ids=flat([p.ids for p in pieces]),
         position=position[by_position],
         labels=flat([p.labels for p in pieces]),
@@ -49,7 +50,7 @@ def join(pieces: Sequence[Batch]) -> Batch:
     )
 
 
-def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor) -> Rows:
+def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor, marks: bool) -> Rows:
     owners, negatives = [], []
     for part, start in zip(parts, starts, strict=True):
         owner, negative = _owner(part.sample)
@@ -59,7 +60,7 @@ def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor) -> Rows:
     owner, negative = torch.cat(owners), torch.cat(negatives)
     order = torch.argsort(owner, stable=True)
     same = bool((order == torch.arange(len(order))).all())
-    sample = torch.where(negative, -1, owner)
+    sample = torch.where(negative, -2 - owner if marks else -1, owner)
 
     def put(x: Tensor) -> Tensor:
         return x if same else x[order]

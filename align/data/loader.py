@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from align.data.bad import FAILED, Bad, Budget
+from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
@@ -35,8 +36,8 @@ class Loader:
     Either may be iterated again.
 
     Args:
-        shards: the source of samples: ``Shards``, ``Resampled``, a ``Mixture`` of the same batch, or a ``Concat``, and
-            for training also a ``Pipeline``.
+        shards: the source of samples: ``Shards``, ``Resampled``, ``Columns``, a ``Mixture`` of the same batch, or a
+            ``Concat``, and for training also a ``Pipeline``.
         preprocess: modality -> its preprocess. Members of other modalities are not read.
         batch: positions in a step, over all ranks: a multiple of ``world``.
         workers: processes. 0 reads in this one. Worker k decodes this rank's positions k, k + workers, …
@@ -51,6 +52,7 @@ class Loader:
         keep: bytes in which this rank's workers keep decoded samples for the next epochs of a training, see ``Kept``.
             The batches are the same to the bit. 0 keeps none.
         numbers: give each batch the ``number`` of its samples in the set, as a bank of negatives asks.
+        marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
@@ -77,6 +79,7 @@ class Loader:
         ledger: Ledger | None = None,
         keep: int = 0,
         numbers: bool = False,
+        marks: bool = False,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -92,6 +95,9 @@ class Loader:
             if train and shards.batch not in (0, batch):
                 raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
             decodings = shards.decodings(preprocess)
+        for name, part in shards.sources.items() if isinstance(shards, Sources) else [("", shards)]:
+            if isinstance(part, Columns):
+                part.check(decodings[name].preprocess if decodings else preprocess)
         if not train:
             check_by_position(shards)
         elif rank == 0:
@@ -102,7 +108,7 @@ class Loader:
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
             steps = max(0, self.steps_per_epoch - start_step)
-        self.start_step, self.steps, self._rank = start_step, steps, rank
+        self.start_step, self.steps, self._rank, self._marks = start_step, steps, rank, marks
         self._pieces = Pieces(
             shards,
             dict(preprocess),
@@ -115,7 +121,7 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
-            self._keep(keep) if train else None,
+            self._keep(keep) if train and not self._is_direct(preprocess) else None,
         )
         self._numbers = numbers
         self._pin = pin_memory and torch.cuda.is_available()
@@ -143,7 +149,7 @@ class Loader:
         while self.steps is None or step < self.start_step + self.steps:
             begin = time.perf_counter()
             found = self._next(parts, step)
-            batch = join([part for part, _ in found])
+            batch = join([part for part, _ in found], marks=self._marks)
             epoch, within = divmod(step, self.steps_per_epoch)
             if self._numbers:
                 batch.number = torch.tensor([self.shards.number(p, epoch) for p in batch.position.tolist()])
@@ -171,6 +177,9 @@ class Loader:
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
+
+    def _is_direct(self, preprocess: Mapping[str, Preprocess]) -> bool:
+        return isinstance(self.shards, Columns) and self.shards.is_direct(preprocess)
 
     def _keep(self, budget: int) -> Kept | None:
         """Return the memory for decoded samples, or None where no sample would be read twice."""

@@ -31,7 +31,7 @@ def pack(thing: Any) -> Packed | Exception:
     packer = _Packer(head, protocol=5)
     packer.dump(thing)
     block = torch.empty(packer.size, dtype=torch.uint8).share_memory_()
-    for start, x in packer.found:
+    for start, x in (found for found in packer.found if found[1].nbytes):  # numpy's empty arrays have odd strides
         block[start : start + x.nbytes].copy_(x.reshape(-1).view(torch.uint8))
     return Packed(head.getvalue(), block)
 

@@ -1,7 +1,17 @@
-"""A set's embeddings as tables, and the fingerprint of the model that made them."""
+"""A set's embeddings as tables, the fingerprint of the model that made them, and the writer of a cache."""
 
 from align.checkpoint.fingerprint import fingerprint
 from align.embedding.embed import Progress, embed_batches, embed_shards
+from align.embedding.features import write_cache
 from align.embedding.tables import concatenate, first_rows, vectors
 
-__all__ = ["Progress", "concatenate", "embed_batches", "embed_shards", "fingerprint", "first_rows", "vectors"]
+__all__ = [
+    "Progress",
+    "concatenate",
+    "embed_batches",
+    "embed_shards",
+    "fingerprint",
+    "first_rows",
+    "vectors",
+    "write_cache",
+]

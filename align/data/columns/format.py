@@ -1,9 +1,21 @@
-"""The format of a feature cache: the names of its files and the content of its ``cache.json``. It knows no model."""
+"""The format of a feature cache: the names of its files and the content of its ``cache.json``. It knows no model.
+
+CACHE/cache.json       {"schema", "shards": [{"name", "sha256", "samples", "keys"}], "sets": {SET: {"model", "sha256",
+                       "columns": {MODALITY: {"weights", "preprocess", "kind", "unit", "scale", "windows", "dtype",
+                       "width", "tokens"}}}}}
+CACHE/SET/SHARD.tar    the part of one source shard, see ``align.data.columns.part``
+CACHE/SET/SHARD.json   its record: checksums, and the places of its blocks
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from align.files import read_json
 
 schema = 1
 FILE = "cache.json"
@@ -22,10 +34,108 @@ class ColumnName(NamedTuple):
         return f"{self.cache / self.set}:{self.modality}"
 
 
+class SourceShard(NamedTuple):
+    """A source shard of a cache. sha256: of its file. keys: of its samples' keys, see ``hash_keys``."""
+
+    name: str
+    sha256: str
+    samples: int
+    keys: str
+
+
+class ColumnInfo(NamedTuple):
+    """Facts of a column, as ``cache.json`` has them.
+
+    weights: hash of the tower's weights. preprocess: hash of its preprocess. kind: "features" or "embedding". unit:
+    True for rows of length 1. scale: of an embedding's trained term. windows: windows of a row, which are averaged.
+    dtype: "float16" or "float32". width: of a row. tokens: True where the column has tokens beside its rows.
+    """
+
+    weights: str
+    preprocess: str
+    kind: str
+    unit: bool
+    scale: float | None
+    windows: int | None
+    dtype: str
+    width: int
+    tokens: bool
+
+
+class SetInfo(NamedTuple):
+    """One set of a cache. model: MODEL as ``align.load`` takes it. sha256: its fingerprint."""
+
+    model: str
+    sha256: str
+    columns: dict[str, ColumnInfo]
+
+
+class CacheInfo(NamedTuple):
+    """The content of ``cache.json``."""
+
+    folder: Path
+    shards: list[SourceShard]
+    sets: dict[str, SetInfo]
+
+
 def parse_column(text: str) -> ColumnName:
     """Return the parts of ``CACHE/SET:MODALITY``. Raises ValueError for another form."""
-    path, colon, modality = text.rpartition(":")
+    path, colon, modality = str(text).rpartition(":")
     folder = Path(path)
     if not colon or not modality or folder.name in ("", "..") or folder.parent == folder:
         raise ValueError(f"a column is CACHE/SET:MODALITY, as in caches/photos/minilm:text; got {text!r}")
     return ColumnName(folder.parent, folder.name, modality)
+
+
+def hash_keys(keys: Iterable[str]) -> str:
+    """Return the SHA-256 of a shard's keys, joined by newlines."""
+    return hashlib.sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def part_path(cache: Path, set: str, shard: str) -> Path:
+    """Return the path of a part. shard: the source shard's name, ``train-000000.tar``."""
+    return cache / set / shard
+
+
+def record_path(part: Path) -> Path:
+    """Return the path of a part's record."""
+    return part.with_suffix(".json")
+
+
+def read_cache(folder: Path) -> CacheInfo:
+    """Return the content of a cache's ``cache.json``.
+
+    Raises FileNotFoundError where there is none, ValueError for another content or a newer schema.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"no cache {folder} (it has no {FILE}); `align embed MODEL SHARDS --out {folder}`")
+    content = read_json(path)
+    if isinstance(content, dict) and content.get("schema", 0) > schema:
+        raise ValueError(f"{path} has schema {content['schema']}; this align reads up to {schema}: upgrade align")
+    try:
+        shards = [SourceShard(*(shard[name] for name in SourceShard._fields)) for shard in content["shards"]]
+        sets = {name: _read_set(about) for name, about in content["sets"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no list of shards and sets ({type(error).__name__}: {error})") from None
+    return CacheInfo(folder, shards, sets)
+
+
+def _read_set(about: dict[str, Any]) -> SetInfo:
+    columns = {m: ColumnInfo(*(facts[name] for name in ColumnInfo._fields)) for m, facts in about["columns"].items()}
+    return SetInfo(about["model"], about["sha256"], columns)
+
+
+def find_column(info: CacheInfo, name: ColumnName) -> ColumnInfo:
+    """Return a column of a cache. Raises ValueError, with the nearest name, for a set or a modality without one."""
+    if name.set not in info.sets:
+        raise ValueError(f"{info.folder} has no set {name.set!r}; {_near(name.set, info.sets)}")
+    columns = info.sets[name.set].columns
+    if name.modality not in columns:
+        raise ValueError(f"{info.folder / name.set} has no column {name.modality!r}; {_near(name.modality, columns)}")
+    return columns[name.modality]
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, [*known], 1, 0.5)
+    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"

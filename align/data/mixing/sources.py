@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import numpy as np
 
 from align.data.bad import Bad, Lost
+from align.data.columns.columns import Columns
 from align.data.labels import merge_classes
 from align.data.mixing.overrides import Decoding, check
 from align.data.names import FOREIGN
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from align.preprocess import Preprocess
 
 
-Part = Shards | Resampled | Pipeline
+Part = Shards | Resampled | Pipeline | Columns
 """Types of a mixture's sources."""
 
 
@@ -48,8 +49,8 @@ class Sources(Reading):
     Each sample names its source as ``"__source__"``.
 
     Args:
-        sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``, or a
-            ``Pipeline``).
+        sources: name -> Shards, each with its own urls, members, streams and seed (or ``Resampled``, a ``Pipeline`` or
+            ``Columns``).
         overrides: source -> modality -> the preprocess that decodes and augments its members. Its rows must have the
             shape and dtype of the model's. Collating and the work on the device stay the model's.
         batch: the batch that a training Loader must have, 0 for any.
