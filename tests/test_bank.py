@@ -333,7 +333,7 @@ def test_wrappers_around_and_inside():
     ],
 )
 def test_refused(make, message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  the message follows
+    with pytest.raises(ValueError) as error:
         make()
     assert message in str(error.value)
     assert "\n" not in str(error.value)

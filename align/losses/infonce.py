@@ -70,7 +70,7 @@ def infonce(
     directions: weights of the direction from a to b and of that from b to a. The loss is their weighted mean.
     focal: γ >= 0. An anchor that finds its positives with probability p counts (1 - p)^γ, so hard ones lead (Lin et al.
         2017, arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
-    rule: more pairs that are no negatives, see ``align.losses.kernels.rule``. It goes without label_smoothing.
+    rule: more pairs that are no negatives, see ``align.losses.kernels.rule``. They go without label_smoothing.
     part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``: the share (i, n) of the tiles that this call
         computes, the function that joins the shares, and the rows of a tile. The value is the whole loss, its gradient
         this part's share.
@@ -92,7 +92,7 @@ def infonce(
         raise ValueError(f"focal is at least 0; got {focal}")
     if len(directions) != 2 or min(directions) < 0 or not sum(directions) > 0:
         raise ValueError(f"directions are two weights, not negative and not both 0; got {directions}")
-    if rule is not None and label_smoothing:
+    if rule is not None and rule.leaves_out and label_smoothing:
         raise ValueError("label_smoothing takes the mean over all candidates, which a rule (a bank, a window) changes")
     both_or_neither(group_a, group_b, "group")
     check_part(part, merge, tile)

@@ -55,8 +55,8 @@ def gather_facts(embeddings: Embeddings, calls: Sequence[Sequence[str]], numbers
     ids = torch.arange(size, device=device) * world() + rank()
     columns = [ids, number, *(stated.get(pair, none) for pair in pairs)]
     table = gather(torch.stack([column.to(device) for column in columns], dim=1))  # (N, 2 + P)
-    table = table[table[:, 0].argsort()]
-    return Facts(table[:, 0], pairs, table[:, 2:], table[:, 1] if numbered else None)
+    ids, number, *columns = table[table[:, 0].argsort()].T.contiguous()
+    return Facts(ids, pairs, torch.stack(columns, dim=1), number if numbered else None)
 
 
 def apply_grades(chosen: Sequence[Everyone], facts: Facts, modalities: Sequence[str], partial: float) -> list[Everyone]:

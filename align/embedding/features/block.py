@@ -19,8 +19,8 @@ from align.embedding.features.encode import Encoded
 class Block:
     """Rows and facts of consecutive positions of a shard.
 
-    start: the first position. source: the shard's file name. keys, labels, groups, weights, grades: of each position. rows:
-    modality -> the encoded rows of each batch. bad: faults and holes.
+    start: the first position. source: the shard's file name. keys, labels, groups, weights, grades: of each position.
+    rows: modality -> the encoded rows of each batch. bad: faults and holes.
     """
 
     start: int

@@ -69,6 +69,11 @@ class Rule:
             left_out = left_out & ~same(self.against[0][i], self.against[1][j])
         return left_out
 
+    @property
+    def leaves_out(self) -> bool:
+        """True where it can leave pairs out, beside naming some that stay."""
+        return self.alike is not None or self.seen is not None
+
     def swap(self) -> Rule:
         """Return the rule for the two sides in the other order."""
         seen = None if self.seen is None else self.seen._replace(side=1 - self.seen.side)
