@@ -111,9 +111,7 @@ class Opener:
             return Resampled(source.urls, samples=source.samples, **alike)
         return Shards(source.urls, shuffle=shuffle, **alike)
 
-    def _columns(
-        self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool
-    ) -> Columns:
+    def _columns(self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool) -> Columns:
         """Return cached columns, beside the source's shards where it has some."""
         if not source.columns:
             raise ValueError("has no urls, the shards that it reads, and no columns of a cache")
