@@ -316,7 +316,7 @@ def test_wrappers_around_and_inside():
         (lambda: Bank(Distill(), "text"), "Distill does not"),
         (lambda: Bank(MemoryQueue(InfoNCE(), 4), "text"), "MemoryQueue(Bank(loss))"),
         (lambda: Bank(InfoNCE(label_smoothing=0.1), "text"), "label_smoothing"),
-        (lambda: Bank(Symile("shuffled"), "text"), "'shuffled' draw as many"),
+        (lambda: Bank(Symile("shuffled"), "text"), "'shuffled' of Symile, which draw"),
         (lambda: Bank(Symile(), "text").set_negatives("shuffled"), "take 'partial', 'all'"),
         (lambda: Bank(Bank(InfoNCE(), "text"), "image"), "goes around a loss once"),
         (lambda: Window(Symile(), "text"), "by pairs, InfoNCE or SigLIP; Symile does not"),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from align.commands.dropped import print_dropped
 from align.commands.errors import Refused, nearest
 from align.commands.sizes import count_text
 
@@ -64,7 +65,6 @@ def mine_negatives(
     """
     from align.commands.pairs import mapping
     from align.commands.progress import progress
-    from align.commands.shards_cut import report
     from align.commands.shown import expand_folders
     from align.curation import mine_shards
     from align.curation.mine.rules import Rules
@@ -93,12 +93,12 @@ def mine_negatives(
     for name, n in mined.written.items():
         print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')}")
     print(f"{count_text(total, 'hard negative')} of {of} for {count_text(sum(mined.found.values()), 'sample')}")
-    print(f"mean cosine: {mined.own:.3f} of own rows, {mined.negative:.3f} of negatives")
+    print(f"mean cosine: {mined.positive:.3f} of own rows, {mined.negative:.3f} of negatives")
     if mined.found.get(0):
         print(f"without any in the window: {count_text(mined.found[0], 'sample')}")
     for reason, n in mined.left_out.items():
         print(f"not asked, {reason}: {count_text(n, 'sample')}")
-    report(mined.dropped)
+    print_dropped(mined.dropped)
 
 
 def find_name(cache: str, modality: str, chosen: str) -> str:

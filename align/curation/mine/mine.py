@@ -26,7 +26,7 @@ class Mined(NamedTuple):
     """Outcome of a mining.
 
     written: samples in each split. dropped: reason -> samples and members that could not be copied. found: number of
-    negatives -> samples that have so many new ones. left_out: reason -> samples that were not asked for any. own,
+    negatives -> samples that have so many new ones. left_out: reason -> samples that were not asked for any. positive,
     negative: mean cosine of the own rows, and of the negatives (NaN where there is none).
     """
 
@@ -34,7 +34,7 @@ class Mined(NamedTuple):
     dropped: dict[str, int]
     found: dict[int, int]
     left_out: dict[str, int]
-    own: float
+    positive: float
     negative: float
 
 
@@ -102,7 +102,7 @@ def mine_shards(
         dropped,
         dict(sorted(Counter(len(places) for _, places in chosen.values()).items())),
         dict(material.left_out + Counter({"no pair": len(shards) - len(samples)})),
-        float(near.own.mean()),
+        float(near.positive.mean()),
         float(np.concatenate(scores).mean()) if any(map(len, scores)) else float("nan"),
     )
 
@@ -129,7 +129,7 @@ def choose_all(
     """Return sample -> (rows of the pool, their places among the near ones) that are its negatives."""
     out = {}
     for i, sample in enumerate(samples):
-        places = rules.choose(near.row[i], near.score[i], float(near.own[i]), contents, keys[sample])
+        places = rules.choose(near.row[i], near.score[i], float(near.positive[i]), contents, keys[sample])
         out[sample] = (near.row[i, places].tolist(), places)
     return out
 

@@ -32,12 +32,12 @@ class Near(NamedTuple):
     """The nearest rows of S samples.
 
     row: (S, K) rows of the pool, the nearest first, equal ones in the pool's order, -1 where there are no more.
-    score: (S, K) cosines. own: (S,) the cosine of the sample's own row, of several the lowest.
+    score: (S, K) cosines. positive: (S,) the cosine of the sample's own row, of several the lowest.
     """
 
     row: np.ndarray
     score: np.ndarray
-    own: np.ndarray
+    positive: np.ndarray
 
 
 def find_near(
@@ -68,22 +68,22 @@ def _near_block(queries: Tensor, owner: Tensor, samples: Tensor, pool: Pool, cou
     groups, contents = _facts(samples, pool)
     row = np.full((len(samples), 0), -1)
     score = np.full((len(samples), 0), -np.inf, dtype=np.float32)
-    own = torch.full((len(samples),), torch.inf)
+    positive = torch.full((len(samples),), torch.inf)
     for first in range(0, len(pool.values), ROWS):
         part = Pool(*(x[first : first + ROWS] for x in pool))
         each = asked @ part.values.T  # (q, r)
         best = each.new_full((len(samples), each.shape[1]), -torch.inf)
         best = best.scatter_reduce(0, place[:, None].expand_as(each), each, "amax")
-        mine = part.number == samples[:, None]
-        own = torch.minimum(own, torch.where(mine, best, torch.inf).amin(1))
-        out = mine | ((part.group == groups[:, None]) & (part.group >= 0))
+        belongs = part.number == samples[:, None]
+        positive = torch.minimum(positive, torch.where(belongs, best, torch.inf).amin(1))
+        out = belongs | ((part.group == groups[:, None]) & (part.group >= 0))
         for content in contents.unbind(1):
             out |= part.content == content[:, None]
         best.masked_fill_(out, -torch.inf)
         ids = np.broadcast_to(np.arange(first, first + best.shape[1]), best.shape)
         found = take_best(best.numpy(), ids, count)
         row, score = take_best(np.concatenate([score, found[1]], 1), np.concatenate([row, found[0]], 1), count)
-    return Near(row, score, own.numpy())
+    return Near(row, score, positive.numpy())
 
 
 def _facts(samples: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:

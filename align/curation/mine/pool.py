@@ -51,7 +51,7 @@ class Material:
         for position in range(len(shards)):
             rows, its_group = self._read(position)
             found = columns.find_rows(modality, [position])
-            cached = _pooled(found)
+            cached = _pool_rows(found)
             if len(cached) != len(rows):
                 self.left_out["other rows in the cache"] += 1
             else:
@@ -101,10 +101,10 @@ class Material:
 def read_queries(columns: Columns, modality: str, samples: int) -> tuple[Tensor, Tensor]:
     """Return the rows (Q, W) of a column, hard negatives left out, and the sample (Q,) of each."""
     found = columns.find_rows(modality, np.arange(samples))
-    return _pooled(found), torch.from_numpy(found.owner[~found.negative])
+    return _pool_rows(found), torch.from_numpy(found.owner[~found.negative])
 
 
-def _pooled(found: Found) -> Tensor:
+def _pool_rows(found: Found) -> Tensor:
     """Return the rows (n, W), without tokens and hard negatives."""
     values = found.values["pooled"] if isinstance(found.values, dict) else found.values
     return values[torch.from_numpy(~found.negative)]

@@ -53,23 +53,25 @@ class Rules:
         if self.sampling not in ("nearest", "random"):
             raise ValueError(f"sampling is 'nearest' or 'random'; got {self.sampling!r}")
 
-    def bound(self, own: float) -> float:
+    def limit(self, positive: float) -> float:
         """Return the largest cosine that a negative may have beside an own row of this cosine."""
         bounds = [math.inf if self.max_score is None else self.max_score]
         if self.margin is not None:
-            bounds.append(own - self.margin)
+            bounds.append(positive - self.margin)
         if self.relative_margin is not None:
-            bounds.append(own - self.relative_margin * abs(own))
+            bounds.append(positive - self.relative_margin * abs(positive))
         return min(bounds)
 
-    def choose(self, rows: np.ndarray, scores: np.ndarray, own: float, contents: Sequence[int], key: str) -> list[int]:
+    def choose(
+        self, rows: np.ndarray, scores: np.ndarray, positive: float, contents: Sequence[int], key: str
+    ) -> list[int]:
         """Return the places of the negatives among near rows, in their order. Of rows of equal content one is taken.
 
         rows: (K,) near rows of the pool, the nearest first, -1 where there are no more. scores: (K,) their cosines.
-        own: the cosine of the sample's own row. contents: of each row of the pool. key: of the sample.
+        positive: the cosine of the sample's own row. contents: of each row of the pool. key: of the sample.
         """
         low, high = self.ranks
-        least, most = -math.inf if self.min_score is None else self.min_score, self.bound(own)
+        least, most = -math.inf if self.min_score is None else self.min_score, self.limit(positive)
         found: list[int] = []
         seen: set[int] = set()
         for place in range(low, min(high, len(rows))):

@@ -21,14 +21,14 @@ class Seen(NamedTuple):
 
     side: the side, 0 or 1, whose rows are of that modality.
     rows: (n, D) the rows of that side. inverse: (n,) one over their lengths.
-    own: (K, n', D) unit rows of that modality that belong to each row of the other side. NaN: there is none.
+    counterparts: (K, n', D) unit rows of that modality that belong to each row of the other side. NaN: there is none.
     low, high: a pair counts where the largest of its K cosines lies between them, ends included.
     """
 
     side: int
     rows: Tensor
     inverse: Tensor
-    own: Tensor
+    counterparts: Tensor
     low: float
     high: float
 
@@ -36,8 +36,8 @@ class Seen(NamedTuple):
         """Return (t_a, t_b) bool: the cosine of rows i and j lies outside. A row without a length has no cosine."""
         near, far = (j, i) if self.side else (i, j)  # of this side, of the other
         rows, scale = self.rows[near].T, self.inverse[near]
-        best = (self.own[0, far] @ rows).mul_(scale)  # (t', t)
-        for more in self.own[1:]:
+        best = (self.counterparts[0, far] @ rows).mul_(scale)  # (t', t)
+        for more in self.counterparts[1:]:
             best = torch.maximum(best, (more[far] @ rows).mul_(scale))
         out = (best > self.high) | (best < self.low)
         return out if self.side else out.T
@@ -92,8 +92,8 @@ class Rule:
         if rule.seen is not None:
             near, far = more[rule.seen.side], more[1 - rule.seen.side]
             rows, inverse = F.pad(rule.seen.rows, (0, 0, 0, near)), F.pad(rule.seen.inverse, (0, near), value=torch.nan)
-            own = F.pad(rule.seen.own, (0, 0, 0, far), value=torch.nan)
-            rule = replace(rule, seen=rule.seen._replace(rows=rows, inverse=inverse, own=own))
+            counterparts = F.pad(rule.seen.counterparts, (0, 0, 0, far), value=torch.nan)
+            rule = replace(rule, seen=rule.seen._replace(rows=rows, inverse=inverse, counterparts=counterparts))
         return rule
 
 

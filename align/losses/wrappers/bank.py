@@ -84,6 +84,7 @@ class Bank(Wrapper):
         self._modalities: tuple[str, ...] | None = None
         self._stored: Stored | None = None  # no buffer: DDP would send it with each step, a checkpoint would hold it
         self._check_negatives()
+        self.negative_kinds = tuple(kind for kind in self.negative_kinds if kind != "shuffled")
 
     def between(self, modalities: Sequence[str]) -> None:
         """Name the modalities of the next calls."""
@@ -210,7 +211,7 @@ class Bank(Wrapper):
         for part in self.loss.modules():
             if isinstance(part, Symile) and part.negatives == "shuffled":
                 raise ValueError(
-                    "Symile's negatives 'shuffled' draw as many tuples as the longest side has rows, here the bank; "
+                    "Bank takes no negatives 'shuffled' of Symile, which draw as many as the longest side has rows; "
                     "take 'partial', 'all' or a number"
                 )
 

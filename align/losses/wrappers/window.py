@@ -78,9 +78,9 @@ class Window(Wrapper):
         check_embeddings(given.embeddings)
         rows = at_least_float32([x.detach() for x in given.embeddings])[side]  # (n, D)
         length = rows.norm(dim=1)
-        own = _own_rows(F.normalize(rows, dim=1), given.samples[side], given.samples[1 - side])
+        counterparts = _find_counterparts(F.normalize(rows, dim=1), given.samples[side], given.samples[1 - side])
         low, high = (-math.inf if self.low <= -1 else self.low), (math.inf if self.high >= 1 else self.high)
-        seen = Seen(side, rows, torch.where(length > 0, 1 / length, torch.nan), own, low, high)
+        seen = Seen(side, rows, torch.where(length > 0, 1 / length, torch.nan), counterparts, low, high)
         return apply(self.loss, given._replace(rule=replace(given.rule or Rule(), seen=seen)))
 
 
@@ -101,7 +101,7 @@ def check_smoothing(loss: nn.Module) -> None:
         raise ValueError(f"{type(loss).__name__} leaves candidates out, which label_smoothing takes: set it to 0")
 
 
-def _own_rows(rows: Tensor, sample: Tensor, others: Tensor) -> Tensor:
+def _find_counterparts(rows: Tensor, sample: Tensor, others: Tensor) -> Tensor:
     """Return the rows (n, D) of each other row's sample, (K, n', D) for up to K of them, NaN where there is none.
 
     sample: (n,), others: (n',) ids. A place that is left over repeats the sample's first row.
