@@ -12,6 +12,7 @@ import lightning as L
 import torch
 
 from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
+from align.checkpoint.source import completes
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.files import atomic_folder, read_json
@@ -19,6 +20,7 @@ from align.lit.banks import Banks
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
+from align.lit.fitted_on import note_towers
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
@@ -31,6 +33,7 @@ from align.lit.resume import Earlier, MakeUp, Resume, find
 from align.lit.signals import Interrupted, Stop
 from align.lit.stages import Stages
 from align.lit.trainer import count_steps, make_trainer, silence
+from align.lit.whole import write_whole
 from align.model import JointModel
 from align.model.origin import describe_parts
 from align.objective import Objective
@@ -99,6 +102,7 @@ def fit(
     check(negatives or {}, objective)
     earlier = find(run, fresh=fresh)
     opened = data.open(model, seed, earlier.state)
+    note_towers(model, [opened.train, opened.val], earlier.folder)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
     steps = count_steps(options, opened.steps_per_epoch)
@@ -177,15 +181,15 @@ def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
     if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
         return False
     only = read_index(run).get("best") != known.get("best")
-    return only or read_json(model / "model.json") == read_json(best / "model.json")
+    same = read_json(model / "model.json") == read_json(best / "model.json")
+    return only or same or completes(model, best)
 
 
 def _finish(run: Path) -> None:
     """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = find_checkpoint(run, "best")
     with atomic_folder(run / "model") as work:
-        for name in list_files(best):
-            shutil.copyfile(best / name, work / name)
+        write_whole(best, work, run)
 
 
 def _clear(run: Path) -> None:
