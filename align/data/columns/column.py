@@ -78,14 +78,9 @@ class Column:
         owner = reader.read(b, sample)
         negative = owner < -1
         owner = np.where(negative, -2 - owner, owner) - start
-<<<<<<< HEAD
-        fits = values.dtype == self.dtype and values.shape == (len(owner), self.info.width) and owner.ndim == 1
-        fits = (fits and not len(owner)) or (owner[0] >= 0 and owner[-1] < count and bool((np.diff(owner) >= 0).all()))
-=======
         fits = owner.ndim == 1 and values.dtype == self.dtype and values.shape == (len(owner), self.info.width)
         if fits and len(owner):
             fits = 0 <= owner[0] and owner[-1] < count and bool((np.diff(owner) >= 0).all())
->>>>>>> cacher
         if not fits or not self._open_tokens(b, others, len(owner)):
             reader.condemn(b)
             return 0
