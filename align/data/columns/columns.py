@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from align.data.bad import Bad, Lost
-from align.data.columns.column import Found
+from align.data.columns.column import Column, Found
 from align.data.columns.fitting import check_rows, is_direct
 from align.data.columns.meta import MetaReader
 from align.data.columns.opening import Joined, join_caches

@@ -80,7 +80,9 @@ class PartWriter:
         data = save(ready)
         text = json.dumps({"start": start, "count": count, **about}, ensure_ascii=True).encode()
         at, about_at = self._put(f"{name}.safetensors", data), self._put(f"{name}.json", text)
-        self._blocks.append(Block(start, count, at, len(data), zlib.crc32(data), about_at, len(text), zlib.crc32(text)))
+        self._blocks.append(
+            Block(start, count, at, len(data), zlib.crc32(data), about_at, len(text), zlib.crc32(text))
+        )
         for key, x in ready.items():
             if key.endswith(".offset") and len(x) > 1:
                 m = key.removesuffix(".offset")
