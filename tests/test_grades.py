@@ -212,10 +212,24 @@ def test_a_tuple_has_the_worst_grade_of_its_pairs(kind):
         weight = torch.where(owner >= 0, torch.where(grade == partial, weight / 4, weight), 1.0)
         parts.append((ids, kinds, weight))
     ids, kinds, weights = (list(x) for x in zip(*parts, strict=True))
-    expected = symile([*xs.values()], objective.losses["t"].scale, negatives=kind, samples=ids, groups=kinds, weights=weights)
+    expected = symile(
+        [*xs.values()], objective.losses["t"].scale, negatives=kind, samples=ids, groups=kinds, weights=weights
+    )
     same(objective, made, expected, [*xs.values()])
 
 
 def test_partial_is_a_weight():
     with pytest.raises(ValueError, match="partial is a weight of at least 0; got -1"):
         Term(InfoNCE(), "all", partial=-1)
+
+
+def test_stats_count_grades(tmp_path, capsys):
+    from align.commands import main
+
+    with ShardWriter(tmp_path, "train") as writer:
+        for i, word in enumerate(("bad", "bad", "partial")):
+            writer.write(
+                f"{i}", {"text.txt": b"a", "word.txt": b"b", "json": b'{"grade": {"text+word": "%s"}}' % word.encode()}
+            )
+    assert main(["shards", "stats", str(tmp_path)]) == 0
+    assert "text+word: 2 bad, 1 partial" in capsys.readouterr().out
