@@ -20,6 +20,12 @@ Sample = dict[str, Any]
 """One example as read from a shard: member name -> bytes, plus "__key__", "__url__" and "__index__", its position in
 the epoch."""
 
+GRADES = ("good", "partial", "exclude", "bad")
+"""Grades of a pair of a sample's modalities, the better first. A batch holds a grade as its place here.
+
+good: a positive. partial: a positive of less weight. exclude: neither positive nor negative. bad: a negative.
+"""
+
 Scores = dict[str, float]
 """Flat names with slashes: ``"image_to_text/recall@1"``."""
 
@@ -135,6 +141,8 @@ class Table:
     source: list[str] = field(default_factory=list)  # B names of the source each sample came from
     group: Tensor | None = None  # (B,) int64; samples of one group are never each other's negatives; -1: no group
     weight: Tensor | None = None  # (B,) float32, the factor of each anchor in a loss
+    grade: dict[str, Tensor] | None = None  # "audio+points", sorted -> (B,) int64, the place in GRADES; absent: good
+    number: Tensor | None = None  # (B,) int64, number of each sample in the training set, or -1, where a loss asks
 
     @property
     def size(self) -> int:
@@ -174,7 +182,7 @@ class Table:
         if not 0 <= start <= stop:
             raise ValueError(f"a slice of a batch has 0 <= start <= stop; got {start} and {stop}")
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        parts |= {name: x[start:stop] for name, x in parts.items() if name != "rows" and x is not None}
+        parts |= {name: _cut(x, start, stop) for name, x in parts.items() if name != "rows" and x is not None}
         parts["rows"] = {m: rows.slice(start, stop) for m, rows in self.items()}
         return type(self)(**parts)
 
@@ -207,6 +215,11 @@ class Batch(Table):
 @final
 class Embeddings(Table):
     """Output of the towers: rows whose values are (n, D), L2-normalised unless the model says otherwise."""
+
+
+def _cut(x: Any, start: int, stop: int) -> Any:
+    """Return the samples start..stop-1 of a list, a tensor, or a dict of tensors."""
+    return {k: v[start:stop] for k, v in x.items()} if isinstance(x, dict) else x[start:stop]
 
 
 def _map(x: Any, function: Callable[[Tensor], Tensor]) -> Any:

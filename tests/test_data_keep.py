@@ -186,7 +186,18 @@ def look_up(kept: Kept | None, number: int) -> Any:
 
 
 def opening(**rows) -> Opening:
-    return Opening("key", "shard", "name", {"label": [1, "b"]}, 7, 0.5, [], [Bad("json/weight", "shard", "key")], rows)
+    return Opening(
+        "key",
+        "shard",
+        "name",
+        {"label": [1, "b"]},
+        7,
+        0.5,
+        {"audio+image": 3},
+        [],
+        [Bad("json/weight", "shard", "key")],
+        rows,
+    )
 
 
 def test_an_opening_comes_back_as_it_was():

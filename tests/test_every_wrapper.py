@@ -54,11 +54,21 @@ bare = {
     "Transport-none": lambda: Transport("none"),
     "Foreign": Foreign,
 }
+
+
+def filled(bank: losses.Bank) -> losses.Bank:
+    draw = torch.Generator().manual_seed(9)
+    bank.fill(F.normalize(torch.randn(7, dim, dtype=torch.float64, generator=draw), dim=1), torch.arange(7))
+    return bank
+
+
 wrap = {
     "HardNegatives": lambda loss: losses.HardNegatives(loss, 2.0),
     "Matryoshka": lambda loss: Matryoshka(loss, [3, dim]),
     "MemoryQueue": lambda loss: MemoryQueue(loss, 4),
     "MixGeodesic": losses.MixGeodesic,
+    "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
+    "Bank": lambda loss: filled(losses.Bank(loss, "image")),
 }
 chains = [(name,) for name in wrap]
 pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
@@ -74,6 +84,10 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("MixGeodesic" in chain and bare[name]().kind != "pairwise")
         or ("MemoryQueue" in chain and not kind.contrasts)
         or chain == ("MemoryQueue", "MixGeodesic")
+        or ("Window" in chain and name not in ("InfoNCE", "SigLIP"))
+        or ("Bank" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
+        or ("Bank" in chain and name == "Symile-shuffled")
+        or chain in (("MemoryQueue", "Bank"), ("Bank", "Matryoshka"), ("Bank", "MixGeodesic"))
     )
 
 
@@ -92,6 +106,7 @@ def given(count: int, seed: int) -> dict:
 def call(loss, rows: dict, **more) -> Tensor:
     tokens = {"tokens": rows["tokens"]} if loss.needs_tokens else {}
     rest = {k: v for k, v in rows.items() if k in ("groups", "weights")}
+    rest |= {"numbers": rows["samples"]} if loss.needs_numbers else {}
     draw = torch.Generator().manual_seed(1)
     return loss(rows["embeddings"], rows["samples"], generator=draw, **rest, **tokens, **more)
 
@@ -108,7 +123,9 @@ def test_it_works_or_is_refused_at_construction(name, chain):
         return loss.double()
 
     if refused(name, chain):
-        with pytest.raises(ValueError, match=chain[0] if len(chain) == 1 else "goes|keeps|mixes|adds") as error:
+        with pytest.raises(
+            ValueError, match=chain[0] if len(chain) == 1 else "goes|keeps|mixes|adds|leaves|shuffled"
+        ) as error:
             make()
         assert "\n" not in str(error.value)
         return
@@ -116,8 +133,9 @@ def test_it_works_or_is_refused_at_construction(name, chain):
     if name == "Foreign":
         inner = losses.adopt.as_loss(inner)
     count = KINDS[loss.kind].most or 3
+    kinds = tuple(kind for kind in inner.negative_kinds if kind != "shuffled" or "Bank" not in chain)
     assert (loss.kind, loss.needs_tokens, loss.in_parts, loss.negative_kinds) == (
-        inner.kind, inner.needs_tokens, inner.in_parts, inner.negative_kinds,
+        inner.kind, inner.needs_tokens, inner.in_parts, kinds,
     )  # fmt: skip
     loss.start(dim, count, 5)
     loss.between(names[:count])
@@ -162,7 +180,9 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
     }
     assert made.tokens == (names[:count] if loss.needs_tokens else [])
     group, weight = torch.arange(5) // 2, torch.arange(5) + 1.0
-    frame = Embeddings(table, [str(i) for i in range(5)], torch.arange(5), group=group, weight=weight)
+    frame = Embeddings(
+        table, [str(i) for i in range(5)], torch.arange(5), group=group, weight=weight, number=torch.arange(5)
+    )
     total, logged = made(frame, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(total.detach(), expected.detach(), rtol=1e-12, atol=1e-12)
     assert logged["one/scale"] == loss.scale.item()

@@ -82,7 +82,7 @@ class World(nn.Module):
 
 def test_every_new_loss_has_a_fragment():
     modules = {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}
-    others = {"HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic"} | {
+    others = {"Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Window"} | {
         "LateInteraction",
         "Loss",
         "Transport",

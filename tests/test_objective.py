@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import jsonargparse
@@ -17,7 +18,7 @@ from test_infonce import loop as infonce_loop
 from torch import Tensor, nn
 
 from align.distributed import rank, world
-from align.losses import InfoNCE, SigLIP, Symile, VICReg, infonce, symile
+from align.losses import Bank, InfoNCE, SigLIP, Symile, VICReg, infonce, symile
 from align.objective import Objective, Term
 from align.values import Embeddings, Rows, TermInfo
 
@@ -63,7 +64,7 @@ class Model(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], frame: Embeddings) -> tuple[Tensor, dict[str, Tensor]]:
         rows = {m: frame[m]._replace(values=F.normalize(x @ self.towers[m], dim=1)) for m, x in inputs.items()}
-        embeddings = Embeddings(rows, frame.ids, frame.position, group=frame.group, weight=frame.weight)
+        embeddings = replace(frame, rows=rows)
         return self.objective(embeddings, generator=torch.Generator().manual_seed(11))
 
 
@@ -83,10 +84,14 @@ def all_terms() -> dict[str, Term]:
     }
 
 
-def outcome(extras: bool = True) -> dict[str, Any]:
+def outcome(extras: bool = True, graded: bool = False) -> dict[str, Any]:
     """Value, logged values and DDP's mean of the gradients on this rank; on one process simply its own."""
-    model = Model(objective(all_terms()))
+    model = Model(objective(graded_terms() if graded else all_terms()))
     inputs, frame = batch(rank(), world(), extras)
+    if graded:  # on even samples only: the second rank has no grade
+        stated = {"audio+text": torch.zeros(7, dtype=torch.int64), "image+text": torch.tensor([1, 0, 2, 0, 0, 0, 3])}
+        frame.grade = None if rank() else {pair: column[frame.position] for pair, column in stated.items()}
+        frame.number = frame.position
     loss, values = model(inputs, frame)
     loss.backward()
     grads = {}
@@ -105,6 +110,18 @@ def case_extras() -> Any:
 
 def case_plain() -> Any:
     return outcome(extras=False)
+
+
+def case_graded() -> Any:
+    return outcome(graded=True)
+
+
+def graded_terms() -> dict[str, Term]:
+    bank = Bank(InfoNCE(start_scale=5.0), "text")
+    draw = torch.Generator().manual_seed(2)
+    rows = F.normalize(torch.randn(9, dim, dtype=torch.float64, generator=draw), dim=1)
+    bank.fill(rows, torch.tensor([0, 1, 2, 3, 4, 5, 6, 20, 30]))
+    return all_terms() | {"bank": Term(bank, "all", partial=0.25)}
 
 
 def case_ddp() -> Any:
@@ -126,17 +143,17 @@ def case_nothing_anywhere() -> Any:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return on_ranks([case_extras, case_plain, case_nothing_anywhere], tmp_path_factory.mktemp("ranks"))
+    return on_ranks([case_extras, case_plain, case_graded, case_nothing_anywhere], tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("extras", [True, False])
-def test_two_ranks_are_one_process(two, extras):
-    alone = outcome(extras)
-    for result in two["case_extras" if extras else "case_plain"]:
+@pytest.mark.parametrize("case", ["extras", "plain", "graded"])
+def test_two_ranks_are_one_process(two, case):
+    alone = outcome(case != "plain", case == "graded")
+    for result in two[f"case_{case}"]:
         torch.testing.assert_close(result["loss"], alone["loss"], rtol=1e-13, atol=0)
         torch.testing.assert_close(result["values"], alone["values"], rtol=1e-13, atol=1e-15)
         torch.testing.assert_close(result["grads"], alone["grads"], rtol=1e-11, atol=1e-14)
-        assert result["counts"] == alone["counts"] == dict.fromkeys(all_terms(), 0)
+        assert result["counts"] == alone["counts"] == dict.fromkeys(alone["counts"], 0)
     assert all(grad.abs().max() > 0 for grad in alone["grads"].values())
 
 

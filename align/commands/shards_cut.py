@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from align.commands.dropped import print_dropped
 from align.commands.groups import Weights
 from align.commands.sizes import count_text
 
@@ -66,7 +67,7 @@ def split(
     total = sum(written.values())
     for name, n in written.items():
         print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')} ({n / total:.1%})")
-    report(dropped)
+    print_dropped(dropped)
 
 
 def merge(
@@ -121,7 +122,7 @@ def merge(
         print(f"renamed: {changed['renamed']} keys that an earlier sample has")
     if changed["relabelled"]:
         print(f"relabelled: {changed['relabelled']} numbers that mean another class in the merged list, by its name")
-    report(dropped)
+    print_dropped(dropped)
 
 
 def filter_(
@@ -205,12 +206,4 @@ def filter_(
     for name, n in kept.items():
         print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')} kept")
     print(f"kept {sum(kept.values())} of {total}")
-    report(dropped)
-
-
-def report(dropped: Mapping[str, int]) -> None:
-    """Print how many samples and members were dropped, by reason, the most frequent first."""
-    if dropped:
-        print("dropped:")
-    for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0])):
-        print(f"  {n:>7}  {''.join(c if c.isprintable() else ' ' for c in reason)}")
+    print_dropped(dropped)

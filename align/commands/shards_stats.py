@@ -77,6 +77,8 @@ def _print(found: dict[str, Any]) -> None:
         counts = f"{ranked[-1][1]:,} to {ranked[0][1]:,} samples each" if ranked else ""
         shown = ", ".join(f"{quote(name)} {n:,}" for name, n in ranked[:12]) + (", …" if len(ranked) > 12 else "")
         out.print(plain(f"{attribute}: {of['samples']:,} samples, {len(ranked)} classes, {counts}: {shown}"))
+    for pair, counts in found.get("grades", {}).items():
+        out.print(plain(f"{pair}: " + ", ".join(f"{n:,} {word}" for word, n in counts.items())))
     for title in ("ignored", "bad"):
         if found[title]:
             out.print(Text(f"{title}: ") + plain(", ".join(f"{n:,} {name}" for name, n in found[title].items())))

@@ -4,8 +4,9 @@ from align.curation.build import build
 from align.curation.cut.filter import filter_shards
 from align.curation.cut.merge import merge_shards
 from align.curation.cut.split import split_shards
+from align.curation.mine.mine import mine_shards
 from align.media.recode import Recode
 
-__all__ = ["Recode", "build", "filter_shards", "merge_shards", "split_shards"]
+__all__ = ["Recode", "build", "filter_shards", "merge_shards", "mine_shards", "split_shards"]
 
-FLOORS = (("jobs", "look"), ("members", "stats"), ("sources",), ("check", "cut"), ("build",))
+FLOORS = (("jobs", "look"), ("members", "stats"), ("sources",), ("check", "cut"), ("build", "mine"))

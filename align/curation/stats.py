@@ -11,6 +11,7 @@ import numpy as np
 
 from align.curation.look import describe, describer
 from align.data.bad import is_hole
+from align.data.grades import in_words
 from align.data.labels import attributes
 from align.data.meta import read_meta
 from align.data.names import CODE
@@ -26,12 +27,13 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None, 
     read), ``kinds`` (rates, channels, picture modes, types of arrays: value -> rows) and ``quantities``: ``min``,
     ``median``, ``max`` and ``sum`` of bytes, of the rows of a sample, and of the medium's own (width, height, seconds,
     points, characters, words). ``labels[attribute]`` has ``samples`` and ``classes`` (value -> samples, the most
-    frequent first). Every member is read once, and only its header is looked at. A number is kept for each quantity of
-    a row.
+    frequent first). ``grades[pair]`` has grade -> samples, where any sample states one. Every member is read once, and
+    only its header is looked at. A number is kept for each quantity of a row.
     """
     found: dict[str, _Rows] = {m: _Rows(m, media) for m in shards.modalities}
     labels: dict[str, Counter[str]] = {}
     labelled: Counter[str] = Counter()
+    grades: dict[str, Counter[str]] = {}
     total = 0
     for position in range(len(shards)):
         sample, _ = shards.read(position)
@@ -41,6 +43,8 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None, 
             labelled[attribute] += 1
             for one in value if isinstance(value, list) else [value]:
                 labels.setdefault(attribute, Counter())[str(one)] += 1
+        for pair, word in in_words(meta.grade).items():
+            grades.setdefault(pair, Counter())[word] += 1
         for modality, rows in found.items():
             rows.add(find_rows(sample, modality, (), shards.members, meta.json))
         if progress is not None and (position % 256 == 255 or position + 1 == len(shards)):
@@ -54,6 +58,7 @@ def measure(shards: Shards, progress: Callable[[int, int], None] | None = None, 
         "labels": {
             a: {"samples": labelled[a], "classes": dict(counts.most_common())} for a, counts in sorted(labels.items())
         },
+        **({"grades": {pair: dict(counts.most_common()) for pair, counts in sorted(grades.items())}} if grades else {}),
         "ignored": shards.ignored,
         "bad": shards.report(),
     }

@@ -14,8 +14,8 @@ from align.data.resampled import Resampled
 from align.data.shards import Shards
 
 FLOORS = (
-    ("bad", "join", "labels", "names", "order", "restarting"),
-    ("captions", "decoded", "ledger", "packing"),
+    ("bad", "grades", "labels", "names", "order", "restarting"),
+    ("captions", "decoded", "join", "ledger", "packing"),
     ("meta", "rows"),
     ("archive",),
     ("places",),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from align.data.bad import EMPTY, Bad
+from align.data.grades import grade_columns
 from align.data.join import join, mark
 from align.data.mixing.overrides import Decoding
 from align.data.names import FOREIGN, MemberNames
@@ -120,5 +121,6 @@ def piece(
         weight=None
         if all(w is None for w in weights)
         else torch.tensor([1.0 if w is None else w for w in weights], dtype=torch.float32),
+        grade=grade_columns([{} if opening is None else opening.grade for opening in kept]),
     )
     return batch, bad

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from align.data.grades import join_grades
 from align.values import Batch, Rows, Values
 
 
@@ -31,6 +32,7 @@ def join(pieces: Sequence[Batch], *, marks: bool = False) -> Batch:
     place = torch.empty_like(by_position)
     place[by_position] = torch.arange(len(by_position))
     order = by_position.tolist()
+    grade = join_grades([p.grade for p in pieces], [p.size for p in pieces])
 
     def flat(parts: Sequence[list[Any]]) -> list[Any]:
         together = [x for part in parts for x in part]
@@ -44,6 +46,7 @@ def join(pieces: Sequence[Batch], *, marks: bool = False) -> Batch:
         source=flat([p.source for p in pieces]),
         group=_column([p.group for p in pieces], pieces, by_position, -1, torch.int64),
         weight=_column([p.weight for p in pieces], pieces, by_position, 1.0, torch.float32),
+        grade=None if grade is None else {pair: column[by_position] for pair, column in grade.items()},
     )
 
 

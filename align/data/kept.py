@@ -184,7 +184,7 @@ def _split(opening: Opening) -> tuple[bytes, list[Tensor]]:
 
     rows = {m: [plain(row) for row in each] for m, each in opening.rows.items()}
     faults = [tuple(bad) for bad in opening.unread], [tuple(bad) for bad in opening.bad]
-    return pickle.dumps((tuple(opening[:6]), faults, rows), protocol=5), tensors
+    return pickle.dumps(((*opening[:6], dict(opening.grade)), faults, rows), protocol=5), tensors
 
 
 def _read(memory: mmap.mmap, begin: int, length: int) -> Opening:
@@ -203,6 +203,6 @@ def _read(memory: mmap.mmap, begin: int, length: int) -> Opening:
         return OpenRow(x.as_strided(shape, stride), *row[1:])
 
     opened = {m: [full(row) for row in each] for m, each in rows.items()}
-    key, shard, source, label, group, weight = first
+    key, shard, source, label, group, weight, grade = first
     found, faulty = [Bad(*x) for x in unread], [Bad(*x) for x in faults]
-    return Opening(key, shard, source, label, group, weight, found, faulty, opened)
+    return Opening(key, shard, source, label, group, weight, grade, found, faulty, opened)

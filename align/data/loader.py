@@ -52,6 +52,7 @@ class Loader:
         ledger: gets every bad sample and member. None: a new one.
         keep: bytes in which this rank's workers keep decoded samples for the next epochs of a training, see ``Kept``.
             The batches are the same to the bit. 0 keeps none.
+        numbers: give each batch the ``number`` of its samples in the set, as a bank of negatives asks.
         marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
@@ -78,6 +79,7 @@ class Loader:
         budget: Budget | None = None,
         ledger: Ledger | None = None,
         keep: int = 0,
+        numbers: bool = False,
         marks: bool = False,
     ):
         check_batch(batch, world)
@@ -122,6 +124,7 @@ class Loader:
             decodings,
             self._keep(keep) if train and not is_direct(shards, preprocess) else None,
         )
+        self._numbers = numbers
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Any] | None = None
         self._counts: Counter[str] = Counter()
@@ -148,11 +151,13 @@ class Loader:
             begin = time.perf_counter()
             found = self._next(parts, step)
             batch = join([part for part, _ in found], marks=self._marks)
+            epoch, within = divmod(step, self.steps_per_epoch)
+            if self._numbers:
+                batch.number = torch.tensor([self.shards.number(p, epoch) for p in batch.position.tolist()])
             if self._pin:
                 batch = batch.pin_memory()
             self.waited += time.perf_counter() - begin
             bad = sorted((b for _, some in found for b in some), key=lambda b: b.position)
-            epoch, within = divmod(step, self.steps_per_epoch)
             seen, step = batch.size, step + 1
             if self._share is not None:
                 bad, seen = self._share(bad), min(self.batch, len(self.shards) - within * self.batch)

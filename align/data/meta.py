@@ -1,12 +1,15 @@
-"""Label, group and weight of a sample, from its json (or a ``cls`` member)."""
+"""Label, group, weight and grades of a sample, from its json (or a ``cls`` member)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from align.data.decoded import is_decoded, member_of, read_json, to_plain
+from align.data.grades import read_grades
 from align.data.names import MemberNames
 from align.values import Sample
 
@@ -14,12 +17,16 @@ LARGEST = 3.4e38  # a batch has its weights in float32
 
 
 class Meta(NamedTuple):
-    """Meta data of a sample. label: as in the json, or None. group: 0..2^63-1, or -1. weight: None if unstated."""
+    """Meta data of a sample. label: as in the json, or None. group: 0..2^63-1, or -1. weight: None if unstated.
+
+    grade: pair of modalities -> its grade, see ``align.data.grades``.
+    """
 
     label: Any = None
     group: int = -1
     weight: float | None = None
     json: dict[str, Any] | None = None
+    grade: Mapping[str, int] = MappingProxyType({})
 
 
 def read_meta(sample: Sample, members: MemberNames) -> tuple[Meta, list[str]]:
@@ -47,7 +54,10 @@ def read_meta(sample: Sample, members: MemberNames) -> tuple[Meta, list[str]]:
     except TypeError:  # a decoded object that JSON cannot say
         group = -1
         bad.append("json/group")
-    return Meta(label, group, weight, stated), bad
+    grade, sound = read_grades(stated.get("grade"))
+    if not sound:
+        bad.append("json/grade")
+    return Meta(label, group, weight, stated, grade), bad
 
 
 def _weight(weight: Any) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -36,6 +36,7 @@ class Opening(NamedTuple):
     label: Any
     group: int
     weight: float | None
+    grade: Mapping[str, int]
     unread: Sequence[Bad]  # faults of the reading
     bad: Sequence[Bad]  # faults of the meta data
     rows: dict[str, list[OpenRow | Bad]]  # modality -> rows and bad members, in order
@@ -57,7 +58,7 @@ def open_sample(sample: Sample, decoding: Decoding, *, keep: bool = False, unrea
             _keep_rows(rows[m], reader, m, shard, key)
     name = sample.get("__source__", shard)
     bad = [Bad(reason, shard, key) for reason in reasons]
-    return Opening(key, shard, name, meta.label, meta.group, meta.weight, unread, bad, rows)
+    return Opening(key, shard, name, meta.label, meta.group, meta.weight, meta.grade, unread, bad, rows)
 
 
 def _keep_rows(rows: list[OpenRow | Bad], reader: Preprocess, modality: str, shard: str, key: str) -> None:

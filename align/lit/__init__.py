@@ -13,6 +13,7 @@ FLOORS = (
     ("module", "opened", "parts", "source_keys", "trained"),
     ("data", "loaders"),
     (
+        "banks",
         "checkpoints",
         "ending",
         "evaluating",

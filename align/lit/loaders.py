@@ -22,11 +22,14 @@ class Loaders(L.LightningDataModule):
         start_step: the step at which training begins.
         steps: the steps of the whole run.
         keep: bytes for decoded training samples.
+        numbers: give training batches the numbers of their samples.
     """
 
-    def __init__(self, data: Opened, *, workers: int, start_step: int, steps: int, keep: int = 0):
+    def __init__(
+        self, data: Opened, *, workers: int, start_step: int, steps: int, keep: int = 0, numbers: bool = False
+    ):
         super().__init__()
-        self.keep = keep
+        self.keep, self.numbers = keep, numbers
         self.data, self.workers, self.start_step, self.steps = data, workers, start_step, steps
         self._train: Loader | None = None
         self._val: Loader | None = None
@@ -69,4 +72,5 @@ class Loaders(L.LightningDataModule):
             budget=data.budget if train else None,
             ledger=data.ledger,
             keep=self.keep,
+            numbers=train and self.numbers,
         )

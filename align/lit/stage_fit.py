@@ -15,6 +15,7 @@ from align.checkpoint import read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
+from align.lit.banks import Banks
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.ending import has_model, write_model_folder
 from align.lit.evaluating import Measure
@@ -121,7 +122,15 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         pairs=plan.in_stages,
         chunk=plan.chunk,
     )
-    loaders = Loaders(opened, workers=plan.workers, start_step=earlier.step, steps=span.end, keep=plan.keep)
+    banks = Banks(module, opened, workers=plan.workers)
+    loaders = Loaders(
+        opened,
+        workers=plan.workers,
+        start_step=earlier.step,
+        steps=span.end,
+        keep=plan.keep,
+        numbers=bool(banks.found),
+    )
     known = objective.columns if plan.in_stages else ()
     log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
@@ -132,6 +141,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     callbacks = [
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
         *([] if applied is None else [Frozen(applied)]),
+        banks,
         *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
         Scheduled(plan.negatives, module),
         quarantine,

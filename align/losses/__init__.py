@@ -18,10 +18,11 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
-from align.losses.wrappers import HardNegatives, Matryoshka, MemoryQueue, MixGeodesic
+from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Window
 
 __all__ = [
     "AlignUniform",
+    "Bank",
     "Distill",
     "Gram",
     "HardNegatives",
@@ -38,6 +39,7 @@ __all__ = [
     "Transport",
     "Triangle",
     "VICReg",
+    "Window",
     "alignment",
     "covariance",
     "distill",

@@ -37,6 +37,7 @@ def as_loss(module: nn.Module) -> Loss:
     loss = cast(Loss, module)
     keywords = ["groups", "weights", "generator"]
     keywords += ["tokens"] * loss.needs_tokens + ["part", "merge"] * loss.in_parts
+    keywords += ["rule"] * loss.takes_rule + ["numbers"] * loss.needs_numbers
     _check_call(loss, "forward", "embeddings", "samples", *(f"{keyword}=" for keyword in keywords))
     for method, words in _CALLS.items():
         _check_call(loss, method, *words)
@@ -78,7 +79,7 @@ def _check_number(loss: Loss, name: str) -> None:
 
 
 def _complete(module: nn.Module) -> None:
-    for name in ("needs_tokens", "in_parts", "takes_unpaired", "negative_kinds"):
+    for name in ("needs_tokens", "in_parts", "takes_unpaired", "takes_rule", "needs_numbers", "negative_kinds"):
         if not hasattr(module, name):
             setattr(module, name, getattr(Loss, name))
     for name in ("start", "clamp_", "between"):

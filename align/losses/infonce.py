@@ -24,6 +24,7 @@ from align.losses.kernels.inputs import (
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, same, weighted_mean
 from align.losses.kernels.parts import Merge, check_part, detach_others
+from align.losses.kernels.rule import Rule, find_left_out
 from align.losses.kernels.tiles import log_sums
 from align.losses.kernels.two_way import Positives, check_positives
 from align.losses.temperature import ClipTemperature
@@ -44,6 +45,7 @@ def infonce(
     weight_b: Tensor | None = None,
     directions: tuple[float, float] = (1.0, 1.0),
     focal: float = 0.0,
+    rule: Rule | None = None,
     part: tuple[int, int] = (0, 1),
     merge: Merge | None = None,
     tile: int | None = None,
@@ -68,6 +70,7 @@ def infonce(
     directions: weights of the direction from a to b and of that from b to a. The loss is their weighted mean.
     focal: γ >= 0. An anchor that finds its positives with probability p counts (1 - p)^γ, so hard ones lead (Lin et al.
         2017, arXiv 1708.02002, equation 4). p is exp of minus the anchor's cost before smoothing.
+    rule: more pairs that are no negatives, see ``align.losses.kernels.rule``. They go without label_smoothing.
     part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``: the share (i, n) of the tiles that this call
         computes, the function that joins the shares, and the rows of a tile. The value is the whole loss, its gradient
         this part's share.
@@ -89,6 +92,8 @@ def infonce(
         raise ValueError(f"focal is at least 0; got {focal}")
     if len(directions) != 2 or min(directions) < 0 or not sum(directions) > 0:
         raise ValueError(f"directions are two weights, not negative and not both 0; got {directions}")
+    if rule is not None and rule.leaves_out and label_smoothing:
+        raise ValueError("label_smoothing takes the mean over all candidates, which a rule (a bank, a window) changes")
     both_or_neither(group_a, group_b, "group")
     check_part(part, merge, tile)
     with exact(a):
@@ -104,10 +109,10 @@ def infonce(
         if is_small(a, b, part, merge, tile):
             positive = same(*samples)
             pairs = positive.nonzero()  # (C, 2), in the order of complete_tuples
-            sums, logits = dense_log_sums(a, b, scale, pairs, None if groups is None else same(*groups) & ~positive)
+            sums, logits = dense_log_sums(a, b, scale, pairs, find_left_out(positive, groups, rule))
         else:
             pairs = complete_tuples(samples)
-            alike = None if groups is None else Alike(samples, groups)
+            alike = None if groups is None and rule is None else Alike(samples, groups, rule)
             sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
         total = a.new_zeros(())
         for m, share in enumerate(directions):
@@ -137,6 +142,7 @@ class InfoNCE(ClipTemperature):
 
     kind = "pairwise"
     takes_unpaired = True
+    takes_rule = True
     in_parts = True
 
     def __init__(
@@ -163,6 +169,7 @@ class InfoNCE(ClipTemperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        rule: Rule | None = None,
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
@@ -176,6 +183,7 @@ class InfoNCE(ClipTemperature):
             label_smoothing=self.label_smoothing,
             directions=self.directions,
             focal=self.focal,
+            rule=rule,
             part=part,
             merge=merge,
             **sides(samples, groups, weights),

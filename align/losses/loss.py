@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from align.losses.kernels.numerics import nothing
 from align.losses.kernels.parts import Merge
+from align.losses.kernels.rule import Rule
 
 
 class Loss(nn.Module, ABC):
@@ -20,7 +21,8 @@ class Loss(nn.Module, ABC):
 
     embeddings: M tensors (n_m, D). samples: M tensors (n_m,) of ids. groups, weights: M tensors (n_m,), or None.
     With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]. With ``in_parts`` it also
-    takes part= and merge=, as ``infonce`` does.
+    takes part= and merge=, with ``takes_rule`` rule=, as ``infonce`` does. With ``needs_numbers`` it also takes
+    numbers=[(n_m,), ...], the number of each row's sample in the training set.
     """
 
     kind: str
@@ -33,6 +35,12 @@ class Loss(nn.Module, ABC):
     takes_unpaired: bool = False
     """The loss itself gives a zero with zero gradients where no sample has a row of every modality. For another loss
     ``apply`` gives that zero, as the loss's mean of nothing would be NaN."""
+
+    takes_rule: bool = False
+    """The loss leaves out the pairs that a rule names (see ``align.losses.kernels.rule``)."""
+
+    needs_numbers: bool = False
+    """The loss asks which sample of the training set each row belongs to, as ``Bank`` does."""
 
     negative_kinds: tuple[str, ...] = ()
     """The kinds of negatives that a schedule may name. "K" stands for any number above 0."""
@@ -82,12 +90,15 @@ class Given(NamedTuple):
     tokens: Sequence[tuple[Tensor, Tensor]] | None = None  # (n_m, L_m, D) and masks (n_m, L_m)
     part: tuple[int, int] = (0, 1)
     merge: Merge | None = None
+    rule: Rule | None = None
+    numbers: Sequence[Tensor] | None = None  # (n_m,) of each row's sample in the training set, -1 for none
 
 
 def apply(loss: Loss, given: Given) -> Tensor:
     """Return the 0-d loss, called with tokens where it needs them and with its part where it is computed in parts.
 
-    Raises ValueError where it needs tokens and there are none, TypeError where it returns more than one number.
+    Raises ValueError where it needs tokens and there are none or takes no rule and there is one, TypeError where it
+    returns more than one number.
     """
     more: dict[str, Any] = {}
     if loss.needs_tokens:
@@ -96,6 +107,12 @@ def apply(loss: Loss, given: Given) -> Tensor:
         more["tokens"] = given.tokens
     if loss.in_parts:
         more |= {"part": given.part, "merge": given.merge}
+    if loss.takes_rule:
+        more["rule"] = given.rule
+    elif given.rule is not None:
+        raise ValueError(f"{type(loss).__name__} takes no rule about its pairs; InfoNCE and SigLIP do")
+    if loss.needs_numbers:
+        more["numbers"] = given.numbers
     if not loss.takes_unpaired and not has_complete(given.samples):
         return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
     value = loss(

@@ -23,6 +23,7 @@ from align.losses.kernels.inputs import (
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import complete_tuples
 from align.losses.kernels.parts import Merge, check_part
+from align.losses.kernels.rule import Rule
 from align.losses.kernels.sigmoid import SigmoidPlan, sigmoid_sum
 from align.losses.kernels.slabs import ROWS, TILE
 from align.losses.temperature import CLIP_LIMIT, Temperature
@@ -42,6 +43,7 @@ def siglip(
     group_b: Tensor | None = None,
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
+    rule: Rule | None = None,
     part: tuple[int, int] = (0, 1),
     merge: Merge | None = None,
     tile: int | None = None,
@@ -57,6 +59,7 @@ def siglip(
     sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 is everyone's negative.
     group_a, group_b: (n,) ids. A pair of one group (>= 0) that is no positive is left out.
     weight_a, weight_b: (n,) weights. A pair counts (w_i + w_j) / 2, and the divisor is (Σ w_a + Σ w_b) / 2.
+    rule: more pairs that are left out, see ``align.losses.kernels.rule``. The longer side is then a.
     part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``. A tile is this many rows of a.
 
     The gradient is taken in the forward pass, a tile at a time: 6·n_a·n_b·D operations, and extra memory that grows
@@ -67,14 +70,18 @@ def siglip(
     check_embeddings([a, b])
     both_or_neither(group_a, group_b, "group")
     check_part(part, merge, tile)
+    if rule is not None and len(b) > len(a):  # a bank may have a million rows: it is the side that goes in tiles
+        a, b, sample_a, sample_b, rule = b, a, sample_b, sample_a, rule.swap()
+        group_a, group_b, weight_a, weight_b = group_b, group_a, weight_b, weight_a
     with exact(a):
         a, b = at_least_float32([a, b])
         scale, bias = one_number(scale, a), one_number(bias, a, "bias")
         samples = [row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")]
         w_a, w_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
-        forbid = None
+        groups = None
         if group_a is not None and group_b is not None:
-            forbid = Alike(samples, [per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b")])
+            groups = [per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b")]
+        forbid = None if groups is None and rule is None else Alike(samples, groups, rule)
         if not len(a) or not len(b):
             return nothing(a, b, scale, bias)
         total = w_a.sum() + w_b.sum()
@@ -98,6 +105,7 @@ class SigLIP(Temperature):
 
     kind = "pairwise"
     takes_unpaired = True
+    takes_rule = True
     in_parts = True
 
     def __init__(
@@ -127,6 +135,7 @@ class SigLIP(Temperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        rule: Rule | None = None,
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
     ) -> Tensor:
@@ -138,6 +147,7 @@ class SigLIP(Temperature):
             b,
             self.scale,
             self.bias,
+            rule=rule,
             part=part,
             merge=merge,
             **sides(samples, groups, weights),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Self, final
 
 import torch
@@ -114,9 +115,7 @@ class JointModel(nn.Module):
                 rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
             else:
                 rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample)
-        return Embeddings(
-            rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
-        )
+        return Embeddings(**{f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "rows"}, rows=rows)
 
     def _no_rows(self, name: str) -> Rows:
         """Return n = 0 rows of a modality, as its preprocess collates them."""

@@ -20,6 +20,8 @@ class Everyone(NamedTuple):
     weight: Tensor | None  # (n,)
     tokens: Tensor | None = None  # (n, L, D), where a loss asked for them
     mask: Tensor | None = None  # (n, L)
+    numbers: Tensor | None = None  # (n,) of each row's sample in the training set, -1 for none
+    against: Tensor | None = None  # (n,) the sample where its pair is graded bad, else -1
 
 
 def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Everyone:

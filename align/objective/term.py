@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
@@ -29,11 +30,17 @@ class Term:
             at the end where it is not 1. ``{image-text: 1.0, image-audio: 0.5}``: the same by name. Distillation wants
             its students first and then its teachers, so it takes no ``all``.
         weight: factor of the term's value in the sum.
+        partial: weight of an anchor whose pair is graded ``partial`` in the shards (see ``align.objective.grades``).
     """
 
     loss: nn.Module
     between: Between
     weight: float = 1.0
+    partial: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.partial < math.inf:
+            raise ValueError(f"partial is a weight of at least 0; got {self.partial}")
 
 
 class Contrast(NamedTuple):

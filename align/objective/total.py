@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
 from align.losses.adopt import as_loss
+from align.losses.kernels.rule import Rule
 from align.losses.kinds import KINDS
 from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
+from align.objective.grades import Facts, apply_grades, gather_facts
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -65,20 +67,25 @@ class Objective(nn.Module):
         the rows of all, sorted by sample. It computes its share of the tiles of a loss that is ``in_parts``, and all of
         any other, so after DDP's mean the gradient is that of a single process. A term without a sample that has all
         its modalities adds a zero with zero gradients, and is counted.
-        generator: for losses that draw, equal on all ranks. Raises ValueError for a modality that is not there.
+        generator: for losses that draw, equal on all ranks.
+
+        Raises ValueError for a modality that is not there, and where a bank trains on a batch without numbers.
         """
         for name, contrast in self._calls():
             for modality in contrast.modalities:
                 check_known(name, modality, embeddings.keys())
-        used = sorted(self.count_in())
+        if self.training and self.needs_numbers and embeddings.number is None:
+            raise ValueError("a bank asks for the number of each sample in the training set: set batch.number (B,)")
+        used, weights = sorted(self.count_in()), self.weights
+        sets = [contrast.modalities for name in weights for contrast in self.contrasts[name]]
+        facts = gather_facts(embeddings, sets, self.needs_numbers)
         rows = {modality: everyone(embeddings, modality, modality in self.tokens) for modality in used}
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
-        weights = self.weights
         for i, name in enumerate(self.terms):
             if name not in weights:
                 continue
-            summed, fits = self._term(name, rows, generator, values)
+            summed, fits = self._term(name, rows, facts, generator, values)
             weighted = weights[name] * summed
             total = weighted if total is None else total + weighted
             if self.training:
@@ -87,11 +94,18 @@ class Objective(nn.Module):
         return total, values
 
     def _term(
-        self, name: str, rows: dict[str, Everyone], generator: torch.Generator | None, values: dict[str, Tensor]
+        self,
+        name: str,
+        rows: dict[str, Everyone],
+        facts: Facts | None,
+        generator: torch.Generator | None,
+        values: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         loss, parts, fits = self._loss(name), [], []
         for contrast in self.contrasts[name]:
             chosen = [rows[m] for m in contrast.modalities]
+            if facts is not None:
+                chosen = apply_grades(chosen, facts, contrast.modalities, self.terms[name].partial)
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]
@@ -99,6 +113,12 @@ class Objective(nn.Module):
             given = Given([r.values for r in chosen], samples, groups or None, weights or None, generator)
             if loss.needs_tokens:
                 given = given._replace(tokens=[(r.tokens, r.mask) for r in chosen])
+            if loss.needs_numbers:
+                numbers = [r.numbers for r in chosen if r.numbers is not None]
+                given = given._replace(numbers=numbers or None)
+            against = [r.against for r in chosen if r.against is not None]
+            if against and loss.takes_rule:
+                given = given._replace(rule=Rule(against=(against[0], against[1])))
             shared = world() > 1 and loss.in_parts
             if shared:
                 given = given._replace(part=(rank(), world()), merge=merge)
@@ -139,6 +159,11 @@ class Objective(nn.Module):
     def count_in(self) -> set[str]:
         """Return the modalities of the terms that count."""
         return {m for name in self.weights for contrast in self.contrasts[name] for m in contrast.modalities}
+
+    @property
+    def needs_numbers(self) -> bool:
+        """True where a loss asks which sample of the training set each row belongs to."""
+        return any(self._loss(name).needs_numbers for name in self.terms)
 
     @property
     def contrasted(self) -> set[str]:

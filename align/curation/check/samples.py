@@ -90,7 +90,7 @@ def _row(row: RowSource, modality: str, place: Place, seen: Seen) -> None:
 
 
 def _meta(sample: Sample, at: Place, shards: Shards, seen: Seen) -> Meta:
-    """Read label, group and weight, and note their faults."""
+    """Read label, group, weight and grades, and note their faults."""
     meta, bad = read_meta(sample, shards.members)
     place = at._replace(member="json")
     for reason in bad:

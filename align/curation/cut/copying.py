@@ -23,6 +23,7 @@ class Copied(NamedTuple):
     """A sample to write again under ``key``.
 
     number: index of its set. about: its new json, None to keep the old one. pickles: members that are never read.
+    added: members beside its own.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Copied(NamedTuple):
     mark: str
     pickles: tuple[str, ...]
     about: bytes | None = None
+    added: tuple[tuple[str, bytes], ...] = ()
 
 
 def plan_copies(shards: Shards, number: int = 0) -> Iterator[Copied]:
@@ -61,6 +63,7 @@ def copy_sample(sets: Sequence[Shards], item: Copied) -> Made:
             bad.append((refusal(name), name))
     if item.about is not None:
         out["json"] = item.about
+    out |= dict(item.added)
     wrong = read_meta(out, {})[1]
     if wrong:
         return {}, [*bad, (wrong[0], "json")]

@@ -81,7 +81,7 @@ class ShardWriter:
         meta, bad = read_meta(dict(members), {})
         if bad:
             raise ValueError(
-                f"the json of sample {key!r} has {', '.join(bad)}: label, group or weight cannot be read back"
+                f"the json of sample {key!r} has {', '.join(bad)}: label, group, weight or grade cannot be read back"
             )
         if self._shard is None:
             self._shard = ShardFile(self.next_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from align.data.bad import EMPTY, Bad
 from align.data.columns.column import Column
 from align.data.columns.format import SourceShard
 from align.data.columns.set_reader import SetReader
+from align.data.grades import grade_columns, in_words
 from align.data.join import mark
 from align.data.names import MemberNames, member_modality
 from align.values import Batch, Rows, Sample
@@ -28,6 +30,7 @@ class Fact(NamedTuple):
     label: Any
     group: int
     weight: float | None
+    grade: Mapping[str, int] = MappingProxyType({})
 
 
 @final
@@ -62,12 +65,14 @@ class MetaReader:
             about.labels[i],
             -1 if about.group is None else int(about.group[i]),
             None if weight is None or weight != weight else weight,
+            about.grades[i],
         )
 
     def sample(self, number: int, position: int) -> Sample:
         """Return a sample without rows. Its json is decoded already."""
         fact = self.facts(np.array([number]))[0]
         stated = {"label": fact.label, "group": None if fact.group < 0 else fact.group, "weight": fact.weight}
+        stated |= {"grade": in_words(fact.grade)} if fact.grade else {}
         return {"__key__": fact.key, "__url__": fact.shard, "__index__": position, "json": stated}
 
     def labels(self) -> Iterator[Any]:
@@ -150,5 +155,6 @@ class MetaReader:
             source=["" if fact is None else fact.shard for fact in kept],
             group=torch.tensor(groups, dtype=torch.int64) if max(groups, default=-1) >= 0 else None,
             weight=torch.tensor([1.0 if w is None else w for w in weights]) if stated else None,
+            grade=grade_columns([{} if fact is None else fact.grade for fact in kept]),
         )
         return batch, [bad._replace(position=positions[i]) for i, bad in faults]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from align.data.columns.part import Block, read_record
+from align.data.grades import read_grades
 
 DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "I64": np.dtype("int64")}
 
@@ -21,6 +22,9 @@ class Place(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+NONE: dict[str, int] = {}
 
 
 @final
@@ -39,12 +43,17 @@ class About:
         self.labels = [_share(label, known) for label in content.get("labels") or [None] * count]
         self.sources = [_share(source, known) for source in content.get("source") or [""] * count]
         self.bad: dict[int, list[tuple[str, str]]] = {}
+        self.grades = [_read_grade(stated) for stated in content.get("grades") or [{}] * count]
         for position, reason, member in content.get("bad", []):
             self.bad.setdefault(int(position), []).append((str(reason), str(member)))
 
     def key(self, i: int) -> str:
         """Return the key of the block's i-th sample."""
         return self.keys[i].decode("utf-8", "surrogateescape")
+
+
+def _read_grade(stated: Any) -> dict[str, int]:
+    return read_grades(stated)[0] if stated else NONE
 
 
 def _share(value: Any, known: dict[str, Any]) -> Any:

@@ -19,8 +19,8 @@ from align.embedding.features.encode import Encoded
 class Block:
     """Rows and facts of consecutive positions of a shard.
 
-    start: the first position. source: the shard's file name. keys, labels, groups, weights: of each position. rows:
-    modality -> the encoded rows of each batch. bad: faults and holes.
+    start: the first position. source: the shard's file name. keys, labels, groups, weights, grades: of each position.
+    rows: modality -> the encoded rows of each batch. bad: faults and holes.
     """
 
     start: int
@@ -29,6 +29,7 @@ class Block:
     labels: list[Any] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
     weights: list[float | None] = field(default_factory=list)
+    grades: list[dict[str, str]] = field(default_factory=list)
     rows: dict[str, list[Encoded]] = field(default_factory=dict)
     bad: list[Bad] = field(default_factory=list)
 
@@ -57,11 +58,13 @@ class Block:
 
     def about(self) -> dict[str, Any]:
         """Return the facts beside the tensors."""
+        graded = {"grades": self.grades} if any(self.grades) else {}
         return {
             "keys": self.keys,
             "labels": self.labels,
             "source": [self.source] * self.count,
             "bad": list_bad(self.bad),
+            **graded,
         }
 
 

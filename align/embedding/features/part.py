@@ -14,6 +14,7 @@ from align.data import Loader, Shards
 from align.data.bad import Bad, Budget
 from align.data.columns.format import BLOCK, part_path, record_path
 from align.data.columns.part import PartWriter, Record
+from align.data.grades import in_words
 from align.data.meta import read_meta
 from align.data.places.servers import Remote, Unreachable, fetch_whole, stat
 from align.data.places.urls import Location
@@ -116,20 +117,22 @@ def read_blocks(work: Work, place: Location) -> Iterator[Block]:
 
 
 def _add_facts(block: Block, shards: Shards, batch: Batch, keys: Sequence[str]) -> None:
-    """Add keys, labels, groups and weights. A position without a row has those of its json too."""
+    """Add keys, labels, groups, weights and grades. A position without a row has those of its json too."""
     block.keys += keys
     for i, position in enumerate(batch.position.tolist()):
         weight = None if batch.weight is None else float(batch.weight[i])
         if batch.ids[i]:
             group = -1 if batch.group is None else int(batch.group[i])
             label = batch.labels[i]
+            grade = {pair: int(column[i]) for pair, column in (batch.grade or {}).items() if column[i]}
         else:
             sample, _ = shards.read(position, 0, frozenset(), stride=0)
             meta, _ = read_meta(sample, shards.members)
-            label, group = meta.label, meta.group
+            label, group, grade = meta.label, meta.group, meta.grade
         block.labels.append(label)
         block.groups.append(group)
         block.weights.append(weight)
+        block.grades.append(in_words(grade))
 
 
 def read_bad(part: Path, record: Record) -> Iterator[Bad]:

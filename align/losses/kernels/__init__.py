@@ -2,7 +2,7 @@
 
 FLOORS = (
     ("missing", "numerics", "pairing", "parts"),
-    ("inputs", "slabs", "token_pairs"),
+    ("inputs", "rule", "slabs", "token_pairs"),
     ("candidates", "entropic", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
     ("anchors", "dense", "tiles"),
     ("tuples",),

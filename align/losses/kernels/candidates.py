@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from align.losses.kernels.pairing import equal
+from align.losses.kernels.pairing import equal, same
+from align.losses.kernels.rule import Rule, find_left_out
 from align.losses.kernels.slabs import Slab
 
 
@@ -19,13 +20,17 @@ class Alike:
     Tuples whose every row shares its sample are the anchor's positives and stay.
 
     samples, groups: M tensors (n_m,) of ids. A negative id equals nothing.
+    rule: more that two sides (M = 2) forbid each other.
     """
 
-    def __init__(self, samples: Sequence[Tensor], groups: Sequence[Tensor]):
-        self.samples, self.groups = samples, groups
+    def __init__(self, samples: Sequence[Tensor], groups: Sequence[Tensor] | None, rule: Rule | None = None):
+        self.samples, self.groups, self.rule = samples, groups, rule
 
     def __call__(self, logits: Tensor, m: int, slab: Slab) -> None:
         """Set the logits (J, t, n_v) of a slab that anchor modality m must not see to -inf, in place."""
+        if self.rule is not None or self.groups is None:
+            self._forbid_pairs(logits, slab)
+            return
         place = {o: slab.rows(o, len(x), logits.device) for o, x in enumerate(self.samples)}
         positive, alike = (torch.ones((), dtype=torch.bool, device=logits.device) for _ in range(2))
         for o in place.keys() - {m}:
@@ -33,6 +38,15 @@ class Alike:
             positive = positive & belongs
             alike = alike & (belongs | equal(self.groups[m][place[m]], self.groups[o][place[o]]))
         logits.masked_fill_(alike & ~positive, -torch.inf)
+
+    def _forbid_pairs(self, logits: Tensor, slab: Slab) -> None:
+        """Do the same for two sides with a rule."""
+        near, every = slice(slab.start, slab.stop), slice(None)
+        i, j = (near, every) if slab.u == 0 else (every, near)
+        positive = same(self.samples[0][i], self.samples[1][j])
+        left_out = find_left_out(positive, self.groups, self.rule, i, j)
+        if left_out is not None:
+            logits.masked_fill_(left_out if slab.u == 0 else left_out.T, -torch.inf)
 
 
 def mean_candidate(

@@ -38,7 +38,7 @@ class _SigmoidSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: SigmoidPlan, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         wanted = any(ctx.needs_input_grad)
-        of_a, of_b = torch.zeros_like(a), torch.zeros_like(b)
+        of_a, of_b = (torch.zeros_like(x) if ctx.needs_input_grad[m] else None for m, x in ((1, a), (2, b)))
         of_scale, of_bias, total = (scale.new_zeros((), dtype=sum_dtype(scale)) for _ in range(3))
         first, last = share(len(a), plan.part)
         starts = list(range(first, last, plan.height))
@@ -65,9 +65,11 @@ class _SigmoidSum(torch.autograd.Function):
                 slope[i, j] = -slope[i, j]
                 of_bias += slope.sum(dtype=total.dtype)
                 down = slope @ b  # (t, D)
-                of_b.addmm_(slope.T, rows)
+                if of_b is not None:
+                    of_b.addmm_(slope.T, rows)
                 of_scale += (down * a[start:stop]).sum()
-                of_a[start:stop] = down.mul_(scale)
+                if of_a is not None:
+                    of_a[start:stop] = down.mul_(scale)
             if plan.merge:
                 total = plan.merge(total, "sum")
         weight = 1 if plan.weights else plan.weight
@@ -78,4 +80,4 @@ class _SigmoidSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         *slopes, weight = ctx.saved_tensors
-        return (None, *(grads[0] * weight * x for x in slopes))
+        return (None, *(None if x is None else grads[0] * weight * x for x in slopes))

@@ -73,20 +73,25 @@ class _LogSums(torch.autograd.Function):
         plan: Plan = ctx.plan
         tuples, scale, logs, *xs = ctx.saved_tensors
         with exact(scale):
-            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=sum_dtype(scale))
+            wanted = ctx.needs_input_grad[3:]  # a bank's rows need no gradient, and no memory for one
+            out = [torch.zeros_like(x) if needs else None for x, needs in zip(xs, wanted, strict=True)]
+            steep = scale.new_zeros((), dtype=sum_dtype(scale))
             maker = Maker(plan, scale, xs)
             slopes = Slopes(plan, logs.split([plan.lengths[m] for m in plan.anchors]), grads[:-1])
             for slab in plan.slabs(scale.device):
                 factor, rows = maker.rows(slab)
                 slope = slopes(maker.logits(slab, rows), slab).flatten(0, 1)  # (J·t, n_v)
                 down = (slope @ xs[slab.v]).unflatten(0, (len(factor), -1))  # (J, t, D)
-                out[slab.v].addmm_(slope.T, rows)
+                if (of_v := out[slab.v]) is not None:
+                    of_v.addmm_(slope.T, rows)
                 inner = (down * xs[slab.u][slab.start : slab.stop]).sum(1)  # (J, D)
-                out[slab.u][slab.start : slab.stop] += down.mul_(factor[:, None]).sum(0)
+                if (of_u := out[slab.u]) is not None:
+                    of_u[slab.start : slab.stop] += down.mul_(factor[:, None]).sum(0)
                 rest = {m: xs[m][index] for m, index in slab.rest.items()}
                 steep += (inner * product([*rest.values()])).sum() if rest else inner.sum()
                 for m, index in slab.rest.items():
                     others = [x for o, x in rest.items() if o != m]
-                    out[m].index_add_(0, index, product([scale * inner, *others]))
+                    if (of_m := out[m]) is not None:
+                        of_m.index_add_(0, index, product([scale * inner, *others]))
             add_tuple_gradients(tuples, grads[-1], scale, xs, out, steep, plan.part, plan.tile)
         return None, None, steep.to(scale.dtype), *out

@@ -47,16 +47,20 @@ def add_tuple_gradients(
     grad: Tensor,
     scale: Tensor,
     xs: Sequence[Tensor],
-    out: list[Tensor],
+    out: Sequence[Tensor | None],
     steep: Tensor,
     part: tuple[int, int],
     tile: int,
 ) -> None:
-    """Add the gradients of this part's share of the tuples' logits to ``out`` and ``steep``."""
+    """Add the gradients of this part's share of the tuples' logits to ``out`` and ``steep``.
+
+    A modality whose gradient nobody wants is None in ``out``.
+    """
     start, stop = share(len(tuples), part)
     for picked, g in zip(tuples[start:stop].split(tile), grad[start:stop].split(tile), strict=True):
         rows = [x[picked[:, m]] for m, x in enumerate(xs)]
         steep += (g * product(rows).sum(1)).sum()
         for m in range(len(xs)):
             others = product([x for o, x in enumerate(rows) if o != m])
-            out[m].index_add_(0, picked[:, m], (g * scale)[:, None] * others)
+            if (of_m := out[m]) is not None:
+                of_m.index_add_(0, picked[:, m], (g * scale)[:, None] * others)

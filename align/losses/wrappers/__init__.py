@@ -3,17 +3,21 @@
 | wrapper | adds | goes around |
 |---|---|---|
 | ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
+| ``Bank`` | all rows of a frozen modality as negatives | InfoNCE, SigLIP, Symile; not around a queue |
 | ``MemoryQueue`` | rows of past batches as negatives | any loss with negatives |
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
+| ``Window`` | negatives whose cosine in a frozen modality lies in a window | InfoNCE and SigLIP |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
 
 Wrappers that do not fit together are refused where they are built.
 """
 
+from align.losses.wrappers.bank import Bank
 from align.losses.wrappers.hard_negatives import HardNegatives
 from align.losses.wrappers.matryoshka import Matryoshka
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.mix_geodesic import MixGeodesic
+from align.losses.wrappers.window import Window
 from align.losses.wrappers.wrapper import Wrapper
 
-__all__ = ["HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Wrapper"]
+__all__ = ["Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Window", "Wrapper"]

@@ -57,6 +57,8 @@ class Matryoshka(Wrapper):
 
     def __init__(self, loss: nn.Module, dims: list[int], weights: list[float] | None = None):
         super().__init__(loss)
+        if self.needs_numbers:
+            raise ValueError("Matryoshka goes inside Bank, whose rows are whole, not around it: Bank(Matryoshka(loss))")
         if not dims or dims[0] < 1 or any(a >= b for a, b in itertools.pairwise(dims)):
             raise ValueError(f"dims are growing numbers of coordinates, as in [32, 64, 128]; got {dims}")
         if weights is not None and len(weights) != len(dims):

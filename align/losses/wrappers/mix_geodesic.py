@@ -83,6 +83,8 @@ class MixGeodesic(Wrapper):
             )
         if any(isinstance(part, MemoryQueue) for part in loss.modules()):
             raise ValueError("MixGeodesic goes inside MemoryQueue, not around it: MemoryQueue(MixGeodesic(loss))")
+        if self.needs_numbers:
+            raise ValueError("MixGeodesic goes inside Bank, not around it: Bank(MixGeodesic(loss))")
         if not 0 < alpha < math.inf:
             raise ValueError(f"alpha is a positive number; got {alpha}")
         self.alpha = alpha

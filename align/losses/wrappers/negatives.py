@@ -38,6 +38,10 @@ def with_negatives(
         groups=None if given.groups is None else [torch.cat(p) for p in zip(given.groups, added_groups, strict=True)],
         weights=[torch.cat([w, w.new_zeros(len(more))]) for w, more in zip(plain, added, strict=True)],
         tokens=tokens,
+        rule=None if given.rule is None else given.rule.pad([len(more) for more in added]),
+        numbers=None
+        if given.numbers is None
+        else [torch.cat([n, n.new_full((len(more),), -1)]) for n, more in zip(given.numbers, added, strict=True)],
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from align.losses.adopt import as_loss
 from align.losses.kernels.parts import Merge
+from align.losses.kernels.rule import Rule
 from align.losses.loss import Given, Loss
 
 
@@ -36,6 +37,7 @@ class Wrapper(Loss, ABC):
         self.loss = inner
         self.kind = inner.kind
         self.needs_tokens, self.in_parts = inner.needs_tokens, inner.in_parts
+        self.takes_rule, self.needs_numbers = inner.takes_rule, inner.needs_numbers
         self.negative_kinds = inner.negative_kinds
 
     @property
@@ -75,12 +77,14 @@ class Wrapper(Loss, ABC):
         tokens: Sequence[tuple[Tensor, Tensor]] | None = None,
         part: tuple[int, int] = (0, 1),
         merge: Merge | None = None,
+        rule: Rule | None = None,
+        numbers: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return the 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
 
-        tokens, part, merge: as the inner loss takes them.
+        tokens, part, merge, rule, numbers: as the inner loss takes them.
         """
-        return self.around(Given(embeddings, samples, groups, weights, generator, tokens, part, merge))
+        return self.around(Given(embeddings, samples, groups, weights, generator, tokens, part, merge, rule, numbers))
 
     @abstractmethod
     def around(self, given: Given) -> Tensor:

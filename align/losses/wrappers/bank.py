@@ -1,0 +1,247 @@
+"""Bank: the rows of a whole training set as negatives, of a modality whose tower is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from align.losses.kernels.inputs import check_embeddings, per_row
+from align.losses.kernels.numerics import at_least_float32
+from align.losses.kernels.rule import Rule
+from align.losses.loss import Given, apply
+from align.losses.symile import Symile
+from align.losses.wrappers.memory_queue import MemoryQueue
+from align.losses.wrappers.negatives import with_negatives
+from align.losses.wrappers.window import check_smoothing, find_side
+from align.losses.wrappers.wrapper import Wrapper
+
+
+class Stored(NamedTuple):
+    """Rows of a bank, in the order of their samples' numbers."""
+
+    rows: Tensor  # (R, D)
+    numbers: Tensor  # (R,) the sample of each row in the training set
+    groups: Tensor  # (R,) -1: none
+    equals: Tensor  # (R,) one id for rows of equal content
+    joined: Tensor | None  # (R,) for tuples: one id for samples that share a group or content, in one step or several
+    most: int  # rows of one sample at most
+
+
+@final
+class Bank(Wrapper):
+    """A loss that also meets every row of the training set in one modality, whose tower is frozen.
+
+    A frozen tower gives a sample the same row in every epoch, so the rows of the whole set are exact negatives, with no
+    drift as a queue of past rows has (``MemoryQueue``). Use it where the batch is small against the set and negatives
+    are few. It costs the loss's arithmetic with R rows on that side, R·D·4 bytes for the bank in every process, and as
+    much again for a step. The logits are made in tiles.
+
+    In a config:
+
+        pair:
+          loss:
+            class_path: align.losses.Bank
+            init_args:
+              of: text
+              loss: {class_path: align.losses.InfoNCE}
+          between: [image, text]
+
+    ``align train`` fills it when training starts, and after a resume. In a loop of one's own, ``fill`` does, and a call
+    takes ``numbers``: the number of each row's sample. A row of the bank has sample id -1 and weight 0, as a queue's
+    rows do: it is no anchor and no positive, and in SigLIP a pair with it counts half. Left out are the rows of samples
+    that the batch has in this modality (they are there already) and, for each anchor, its sample's rows, rows of equal
+    content and rows of its group. Two rows of a batch with equal content are no negatives either.
+
+    For Symile the rows join the tuples of negatives "all", "partial" and K. There a row has one group, so samples
+    that share a group or content with a third are of one group too.
+
+    Between modalities without ``of``, and in eval mode, it is the loss itself.
+
+    loss: InfoNCE, SigLIP or Symile, or a wrapper around one, but for a queue: that goes around the bank.
+    of: the modality. Without ``between`` the modalities are called "0", "1", ...
+
+    Raises ValueError for another loss, and in a call where the bank is empty, has rows of another D, or is not told the
+    numbers.
+    """
+
+    def __init__(self, loss: nn.Module, of: str):
+        super().__init__(loss)
+        if not (self.takes_rule or self.kind == "symile"):
+            raise ValueError(
+                f"Bank goes around a loss that reads its rows in tiles and can leave pairs out, InfoNCE, SigLIP or "
+                f"Symile; {type(loss).__name__} does not"
+            )
+        if any(isinstance(part, MemoryQueue) for part in loss.modules()):
+            raise ValueError("Bank goes inside MemoryQueue, not around it: MemoryQueue(Bank(loss))")
+        check_smoothing(self)
+        self.needs_numbers = True
+        self.of = of
+        self._modalities: tuple[str, ...] | None = None
+        self._stored: Stored | None = None  # no buffer: DDP would send it with each step, a checkpoint would hold it
+        self._check_negatives()
+        self.negative_kinds = tuple(kind for kind in self.negative_kinds if kind != "shuffled")
+
+    def between(self, modalities: Sequence[str]) -> None:
+        """Name the modalities of the next calls."""
+        self._modalities = tuple(modalities)
+        super().between(modalities)
+
+    def set_negatives(self, kind: str | int) -> None:
+        """Set the inner loss's kind of negatives."""
+        super().set_negatives(kind)
+        self._check_negatives()
+
+    @property
+    def size(self) -> int:
+        """Number of rows, 0 before ``fill``."""
+        return 0 if self._stored is None else len(self._stored.rows)
+
+    @torch.no_grad()
+    def fill(
+        self, values: Tensor, numbers: Tensor, groups: Tensor | None = None, content: Tensor | None = None
+    ) -> None:
+        """Take these rows in place of those before.
+
+        values: (R, D), as the frozen tower gives them. numbers: (R,) the number of each row's sample, at least 0.
+        groups: (R,) or None. content: (R,) one id for equal content. None: rows that are equal to the bit.
+
+        Raises ValueError for shapes that do not fit, and for rows that are not finite.
+        """
+        check_embeddings([values])
+        rows = at_least_float32([values.detach()])[0]
+        numbers = per_row(numbers, rows, "numbers")
+        groups = torch.full_like(numbers, -1) if groups is None else per_row(groups, rows, "groups")
+        content = _equal_rows(rows) if content is None else per_row(content, rows, "content")
+        if len(numbers) and int(numbers.min()) < 0:
+            raise ValueError(f"a row of a bank belongs to a sample of number 0 or more; got {int(numbers.min())}")
+        if not bool(rows.isfinite().all()):
+            bad = int((~rows.isfinite().all(1)).nonzero()[0])
+            raise ValueError(f"row {bad} of the bank, of sample {int(numbers[bad])}, is not finite")
+        order = numbers.argsort(stable=True)
+        numbers, groups = numbers[order], groups[order]
+        equals = content.unique(return_inverse=True)[1][order]
+        joined = _join(numbers, groups, equals) if self.kind == "symile" else None
+        most = int(numbers.unique_consecutive(return_counts=True)[1].max()) if len(numbers) else 1
+        self._stored = Stored(rows[order], numbers, groups, equals, joined, most)
+
+    def around(self, given: Given) -> Tensor:
+        """Return the inner loss with the bank's rows as negatives.
+
+        Raises ValueError where the bank is empty or of another D, or the numbers are missing.
+        """
+        side = find_side(self.of, self._modalities, len(given.samples))
+        if not self.training or side is None:
+            return apply(self.loss, given)
+        check_embeddings(given.embeddings)
+        x = given.embeddings[side]
+        stored = self._on(x.device)
+        if stored.rows.shape[1] != x.shape[1]:
+            raise ValueError(f"the bank of {self.of!r} holds rows of D = {stored.rows.shape[1]}; got D = {x.shape[1]}")
+        if given.numbers is None:
+            raise ValueError(f"the bank of {self.of!r} needs the number of each row's sample: give numbers=[...]")
+        numbers = [
+            per_row(n, e, f"numbers[{m}]") for m, (n, e) in enumerate(zip(given.numbers, given.embeddings, strict=True))
+        ]
+        if stored.joined is not None:
+            given = given._replace(groups=self._joined_groups(stored, numbers, given.groups))
+        kept = (~torch.isin(stored.numbers, numbers[side])).nonzero().squeeze(1)  # (R',)
+        groups = stored.groups if stored.joined is None else stored.joined
+        added = [e[:0] for e in given.embeddings]
+        added[side] = stored.rows[kept].to(torch.promote_types(x.dtype, torch.float32))
+        added_groups = [n[:0] for n in numbers]
+        added_groups[side] = groups[kept]
+        more = with_negatives(given, added, added_groups)
+        if stored.joined is None:
+            ids = [self._equals_of(stored, n) for n in numbers]  # (n_m, K)
+            ids[side] = torch.cat(
+                [self._nearest(stored, x.detach(), numbers[side])[:, None], stored.equals[kept][:, None]]
+            )
+            more = more._replace(rule=replace(more.rule or Rule(), alike=(ids[0], ids[1])))
+        return apply(self.loss, more)
+
+    def _equals_of(self, stored: Stored, numbers: Tensor) -> Tensor:
+        """Return the ids of content that the samples (n,) have in the bank, (n, K), filled up with -1."""
+        place, real = _places(stored, numbers)
+        return torch.where(real, stored.equals[place], -1)
+
+    def _nearest(self, stored: Stored, x: Tensor, numbers: Tensor) -> Tensor:
+        """Return the id of content of each row (n, D) of this modality, (n,): that of its sample's nearest row."""
+        place, real = _places(stored, numbers)
+        if stored.most == 1:
+            return torch.where(real, stored.equals[place], -1)[:, 0]
+        cosine = (stored.rows[place] * x[:, None]).sum(2).masked_fill(~real, -torch.inf)  # (n, K)
+        best = cosine.argmax(1, keepdim=True)
+        return torch.where(real, stored.equals[place], -1).gather(1, best)[:, 0]
+
+    def _joined_groups(
+        self, stored: Stored, numbers: Sequence[Tensor], groups: Sequence[Tensor] | None
+    ) -> list[Tensor]:
+        """Return the groups (n_m,) of the rows as the bank joins them. A sample that is not in it keeps none."""
+        assert stored.joined is not None  # asked by the caller
+        out = []
+        for m, number in enumerate(numbers):
+            place, real = _places(stored, number)
+            found = torch.where(real[:, 0], stored.joined[place[:, 0]], -1)
+            if groups is not None:  # a hole in this modality: the group alone says whose it is
+                group = groups[m].to(found.device)
+                known, at = stored.groups.sort(stable=True)
+                near = torch.searchsorted(known, group).clamp(max=len(known) - 1)
+                of_group = torch.where((known[near] == group) & (group >= 0), stored.joined[at[near]], -1)
+                found = torch.where(found < 0, of_group, found)
+            out.append(found)
+        return out
+
+    def _on(self, device: torch.device) -> Stored:
+        """Return the rows on a device, where they then stay."""
+        if self._stored is None or not len(self._stored.rows):
+            raise ValueError(f"the bank of {self.of!r} is empty: call fill(values, numbers) before training")
+        if self._stored.rows.device != device:
+            rows, numbers, groups, equals, joined, most = self._stored
+            joined = None if joined is None else joined.to(device)
+            rows, numbers, groups, equals = (x.to(device) for x in (rows, numbers, groups, equals))
+            self._stored = Stored(rows, numbers, groups, equals, joined, most)
+        return self._stored
+
+    def _check_negatives(self) -> None:
+        for part in self.loss.modules():
+            if isinstance(part, Symile) and part.negatives == "shuffled":
+                raise ValueError(
+                    "Bank takes no negatives 'shuffled' of Symile, which draw as many as the longest side has rows; "
+                    "take 'partial', 'all' or a number"
+                )
+
+
+def _places(stored: Stored, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows (n, K) of samples in the bank, and (n, K) bool: the place is one."""
+    first = torch.searchsorted(stored.numbers, numbers)[:, None]
+    end = torch.searchsorted(stored.numbers, numbers, right=True)[:, None]
+    place = first + torch.arange(stored.most, device=numbers.device)
+    return place.clamp(max=len(stored.numbers) - 1), (place < end) & (numbers >= 0)[:, None]
+
+
+def _equal_rows(rows: Tensor) -> Tensor:
+    """Return one id (R,) for rows (R, D) whose bytes are equal."""
+    table = np.ascontiguousarray(rows.cpu().numpy())
+    if not table.size:
+        return torch.zeros(len(rows), dtype=torch.int64)
+    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).ravel()
+    return torch.from_numpy(np.unique(keys, return_inverse=True)[1].ravel().astype(np.int64))
+
+
+def _join(numbers: Tensor, groups: Tensor, equals: Tensor) -> Tensor:
+    """Return one id (R,) for rows that share a sample, a group or content, in one step or several."""
+    top = torch.arange(len(numbers))
+    keys = [torch.where(k >= 0, k.unique(return_inverse=True)[1], -1).cpu() for k in (numbers, groups, equals)]
+    while True:
+        before = top
+        for key in keys:
+            real = key >= 0
+            least = torch.full((len(top) + 1,), len(top)).scatter_reduce(0, key[real], top[real], "amin")
+            top = torch.where(real, torch.minimum(top, least[key]), top)
+        if torch.equal(before, top):
+            return top.to(numbers.device)
