@@ -1,3 +1,29 @@
-"""Heads in closed form, fitted on cached features in seconds."""
+"""Heads in closed form, fitted on cached features in seconds.
 
-__all__: list[str] = []
+``open_pairs`` reads columns beside their anchor, ``bind_columns`` fits and measures, ``make_model`` puts the heads on
+the towers. ``average_models`` joins models that were trained on subsets.
+"""
+
+from align.bind.average import average_models
+from align.bind.binding import Bound, Plan, bind_columns
+from align.bind.columns import Opened, open_pairs
+from align.bind.fitting import Fitted, fit_heads
+from align.bind.model import make_model
+from align.bind.moments import sum_moments
+from align.bind.sections import protocol_of, scores_of, sections_of
+
+__all__ = [
+    "Bound",
+    "Fitted",
+    "Opened",
+    "Plan",
+    "average_models",
+    "bind_columns",
+    "fit_heads",
+    "make_model",
+    "open_pairs",
+    "protocol_of",
+    "scores_of",
+    "sections_of",
+    "sum_moments",
+]

@@ -94,6 +94,10 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
     for argument, value in init_args.items():
         if isinstance(value, dict) and "class_path" in value:
             init_args[argument] = build(value, allow=allow)
+        elif isinstance(value, list):  # the heads of an average
+            init_args[argument] = [
+                build(v, allow=allow) if isinstance(v, dict) and "class_path" in v else v for v in value
+            ]
     return partial(kind, **init_args) if delayed else kind(**init_args)
 
 

@@ -77,6 +77,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "serve": "serve:serve",
     "embed": "embed:embed",
     "bind": "bind:bind",
+    "bind average": "bind:average",
     "assemble": "assemble:assemble",
     "doctor": "doctor:doctor",
 }

@@ -1,12 +1,18 @@
 """Heads: an encoder's features -> embeddings of the joint space. One head a file.
 
 ``head(features, tokens=False)`` gives (n, D), with ``tokens`` also (n, L, D). The first two parameters of a head are
-``width, dim``. The model gives those, a config gives the rest.
+``width, dim``. The model gives those, a config gives the rest. A head with ``resamples = True`` gives tokens of its own
+number, all real.
 """
 
 from align.heads.attention_pool import AttentionPool
+from align.heads.average import Average
+from align.heads.centered import Centered
+from align.heads.chain import Chain
 from align.heads.identity import Identity
 from align.heads.linear import Linear
 from align.heads.mlp import MLP
+from align.heads.residual import Residual
+from align.heads.resampler import Resampler
 
-__all__ = ["MLP", "AttentionPool", "Identity", "Linear"]
+__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Chain", "Identity", "Linear", "Resampler", "Residual"]

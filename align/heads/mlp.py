@@ -15,6 +15,10 @@ class MLP(nn.Module):
     """``depth`` linear layers with an activation and dropout between them (SimCLR's projection, Chen et al. 2020,
     arXiv:2002.05709, section 4.2).
 
+    ``MLP(width, dim, hidden=n, activation="relu")`` is a head of EBind (Broadbent et al. 2025, arXiv:2511.14229): two
+    linear layers with ReLU between them and no norm. ``align.published.ebind`` maps the names of its checkpoint both
+    ways, ``projectors.audio.net.0`` and ``net.2`` to ``project.0`` and ``project.3``.
+
     hidden: width of the layers between. None takes ``width``. activation: gelu or relu.
     """
 

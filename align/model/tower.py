@@ -104,11 +104,14 @@ class Tower(nn.Module):
         self.__dict__["_lender"] = lender  # past nn.Module, which would make it a child
 
     def build(self, dim: int) -> None:
-        """Make the head, of ``dim`` outputs. Raises ValueError where there is one, of another dim."""
+        """Make the head, of ``dim`` outputs. Raises ValueError where there is one, of another dim or width."""
         if isinstance(self.head, nn.Module):
             made = getattr(self.head, "dim", dim)
             if made != dim:
                 raise ValueError(f"has a head of dim {made}, the model's dim is {dim}")
+            reads, width = getattr(self.head, "width", None), getattr(self.encoder, "width", None)
+            if reads is not None and width is not None and reads != width:
+                raise ValueError(f"has a head of width {reads}, {type(self.encoder).__name__} gives {width} numbers")
             return
         width = getattr(self.encoder, "width", None)
         if not isinstance(width, int):
@@ -137,10 +140,11 @@ class Tower(nn.Module):
             raise ValueError(
                 f"tokens were asked for, but {gives}; take another encoder, or a loss that reads no tokens"
             )
-        mask = features.mask
+        pooled, each = self.head(features, tokens=True)
+        mask = None if getattr(self.head, "resamples", False) else features.mask
         if mask is None:
-            mask = features.tokens.new_ones(features.tokens.shape[:2], dtype=torch.bool)
-        return (*self.head(features, tokens=True), mask)
+            mask = each.new_ones(each.shape[:2], dtype=torch.bool)
+        return pooled, each, mask
 
     @property
     def dtype(self) -> torch.dtype:

@@ -70,6 +70,28 @@ def fits(keys: Collection[str]) -> bool:
     return any(NAME.fullmatch(key) for key in keys)
 
 
+def ebind_name(head: str, name: str) -> str:
+    """Return the name of a tensor in EBind's checkpoint. It is ``projectors.audio.net.2.bias`` for ``project.3.bias``.
+
+    head: audio or points. name: of the tensor in ``align.heads.MLP``. Raises ValueError for another head or name.
+    """
+    if head not in HEADS:
+        raise ValueError(f"EBind has heads of {' and '.join(HEADS)}, not {head!r}")
+    layer, _, part = name.rpartition(".")
+    published = {ours: theirs for theirs, ours in LAYERS.items()}
+    if layer not in published or part not in ("weight", "bias"):
+        raise ValueError(f"{name!r} is no weight or bias of EBind's two layers, {' and '.join(published)}")
+    return f"projectors.{head}.{published[layer]}.{part}"
+
+
+def our_name(name: str) -> str:
+    """Return the name in ``align.heads.MLP`` of a tensor in EBind's checkpoint. Raises ValueError for another name."""
+    if not (found := NAME.fullmatch(name)):
+        raise ValueError(f"{name!r} is no name of EBind's checkpoint, as projectors.audio.net.0.weight is")
+    layer, _, part = found[2].rpartition(".")
+    return f"{LAYERS[layer]}.{part}"
+
+
 def _split(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
     """Return the tensors of each head. Raises ValueError for names that are missing or unknown."""
     heads: dict[str, dict[str, Tensor]] = {}
@@ -143,9 +165,7 @@ def _put_head(tower: Tower, name: str, layers: Mapping[str, Tensor], dim: int, w
     scale = encoder.scale if isinstance(encoder, ImageBind) else 1
     tensors = {f"{name}.{layer}": x for layer, x in layers.items()}
     tensors[f"{name}.net.0.weight"] = first.float() * scale
-    ends = (".weight", ".bias")
-    names = {o + end: f"{name}.{p}{end}" for p, o in LAYERS.items() for end in ends}
-    put_weights(head, tensors, where, names=names.__getitem__)
+    put_weights(head, tensors, where, names=lambda ours: ebind_name(name.rpartition(".")[2], ours))
     if encoder.origin is not None:
         encoder.origin = encoder.origin._replace(licence=f"{encoder.origin.licence}, its head {licence}")
     return Tower(tower.preprocess, encoder, head)  # pyright: ignore[reportArgumentType]

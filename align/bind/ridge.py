@@ -1,0 +1,70 @@
+"""Ridge regression in closed form, and its strength by generalised cross-validation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from align.bind.moments import Moments
+
+STRENGTHS = tuple(10.0 ** (k / 4) for k in range(-24, 17))
+"""Strengths that are tried, as multiples of the mean eigenvalue of ``xx``: 1e-6 to 1e4."""
+
+
+class Strength(NamedTuple):
+    """A strength of ridge regression, and how it was found.
+
+    value: added to the diagonal of ``xx``. error: the generalised cross-validation error of a row, summed over the
+    targets. freedom: effective degrees of freedom, the intercept's among them. at_end: True where it is the first or
+    last of those tried.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    at_end: bool
+
+
+def choose_strength(moments: Moments) -> Strength:
+    """Return the strength of x → y with the lowest generalised cross-validation error (Golub, Heath and Wahba 1979,
+    Technometrics 21, equation 1.4), for all targets together.
+
+    With s the eigenvalues of ``xx``, q² the squared rows of Vᵀ xy, and h(λ) = 1 + Σ s / (s + λ) the degrees of freedom,
+    the error is ``n · (tr yy - Σ q² (s + 2 λ) / (s + λ)²) / (n - h)²``. It reads the pairs of the fit alone. It takes
+    the rows to be independent, so several rows of one sample make it too low.
+
+    Raises ValueError for fewer than 3 pairs, and for x that never changes.
+    """
+    if moments.n < 3:
+        raise ValueError(f"ridge needs 3 pairs at least to choose its strength, there {_are(moments.n)}")
+    s, v = torch.linalg.eigh(moments.xx)
+    s = s.clamp(min=0)  # (W,)
+    mean = float(s.mean())
+    if not mean > 0:
+        raise ValueError(f"all {moments.n} rows are the same; there is nothing to fit")
+    q = (v.T @ moments.xy).square().sum(1)  # (W,)
+    total, n = float(moments.yy.trace()), moments.n
+    found = []
+    for step in STRENGTHS:
+        value = mean * step
+        left = max(total - float((q * (s + 2 * value) / (s + value).square()).sum()), 0.0)
+        freedom = 1 + float((s / (s + value)).sum())
+        found.append((n * left / (n - freedom) ** 2, value, freedom))
+    best = min(range(len(found)), key=lambda i: found[i][0])
+    error, value, freedom = found[best]
+    return Strength(value, error, freedom, best in (0, len(found) - 1))
+
+
+def _are(n: int) -> str:
+    return f"is {n}" if n == 1 else f"are {n}"
+
+
+def solve_ridge(moments: Moments, strength: float) -> Tensor:
+    """Return the coefficients (W, D) of x → y: ``(xx + strength · I)⁻¹ xy`` (Hoerl and Kennard 1970, Technometrics 12).
+
+    Rows less ``mean_x`` times them are rows less ``mean_y``. The intercept is not shrunk.
+    """
+    eye = torch.eye(len(moments.xx), dtype=torch.float64, device=moments.xx.device)
+    return torch.linalg.solve(moments.xx + strength * eye, moments.xy)
