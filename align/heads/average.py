@@ -19,9 +19,10 @@ class Average(nn.Module):
     """The mean of heads that were trained on several subsets, mixed with a base (FreeBind, Wang et al. 2024,
     arXiv:2405.04883, its mixture of projectors and its combining factor).
 
-    ``u(weight · u(mean of u(head(x))) + (1 - weight) · u(base(x)))``, where u makes unit vectors. FreeBind's
-    published code has seven heads for each expert space and weights from 0.1 to 0.5. Its base is the embedding of another encoder. Here it is a head of the same
-    one: ``align.heads.Identity`` for features that live in the joint space already, or any other.
+    ``u(weight · u(mean of u(head(x))) + (1 - weight) · u(base(x)))``, where u makes unit vectors. FreeBind's published
+    code has seven heads for each expert space, and weights from 0.1 to 0.5. Its base is the embedding of another
+    encoder. Here the base is a head of the same one: ``align.heads.Identity`` for features that live in the joint space
+    already, or any other.
 
     heads: at least one, each a head or a callable of width and dim. base: None where ``weight`` is 1.
 

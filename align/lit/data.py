@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, final
 
 from align.data import Concat, Mixture
@@ -23,7 +24,8 @@ class AlignData:
 
     Args:
         train: a path, glob or brace pattern of training shards, a list of them, an ``align.data.Pipeline`` by class
-            path, or named sources that are mixed: ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see
+            path, one source (``{urls: …, columns: {text: CACHE/SET:text}}``, where ``urls`` may be left out), or named
+            sources that are mixed: ``{digits: {urls: …, weight: 2}, esc: {urls: …, weight: 1}}``, see
             ``align.lit.sources.Source``.
         val: the same for validation, where named sources follow one another. None: no validation.
         batch: samples in a step, over all ranks, a multiple of their number. A rest at the end of an epoch is dropped
@@ -91,6 +93,9 @@ class AlignData:
     def _open_train(self, seed: int) -> Part | Mixture:
         if isinstance(self.train, dict):
             return self._opener.mixture(self.train, self.mix, batch=self.batch, seed=seed)
+        if isinstance(self.train, Source):
+            drawn = {"resampled": self.train.resampled or self.resampled, "samples": self.train.samples or self.samples}
+            return self._opener.one(replace(self.train, **drawn), seed)
         return self._opener.one(Source(self.train, resampled=self.resampled, samples=self.samples), seed)
 
     def _open_val(self) -> Part | Concat | None:
@@ -99,6 +104,7 @@ class AlignData:
         if isinstance(self.val, dict):
             shards = self._opener.concat(self.val)
         else:
-            shards = self._opener.one(Source(self.val), 0, shuffle=False)
+            source = self.val if isinstance(self.val, Source) else Source(self.val)
+            shards = self._opener.one(source, 0, shuffle=False)
         check_by_position(shards)
         return shards

@@ -20,14 +20,29 @@ def unknown_source_key(data: Any) -> str | None:
         wrong = [unknown_source_option(f"data.{where}.{name}.{key}") for key in source]
         if any(wrong):
             return next(filter(None, wrong))
-        if "urls" not in source:
+        if "urls" not in source and "columns" not in source:
             return f"source {name!r} in data.{where} has no urls, the shards that it reads"
+    for key in ("train", "val"):
+        if is_single(content.get(key)):
+            wrong = [_unknown(f"data.{key}.{name}", name) for name in content[key]]
+            if any(wrong):
+                return next(filter(None, wrong))
     return None
 
 
 def is_named(value: Any) -> bool:
-    """Return True where ``data.train`` or ``data.val`` is named sources, not shards or a pipeline by class path."""
-    return isinstance(value, Mapping) and "class_path" not in value
+    """Return True where ``data.train`` or ``data.val`` is named sources: not shards, one source or a pipeline."""
+    return isinstance(value, Mapping) and "class_path" not in value and not is_single(value)
+
+
+def is_single(value: Any) -> bool:
+    """Return True where ``data.train`` or ``data.val`` is one source, with ``urls``, ``columns`` or both."""
+    if not isinstance(value, Mapping):
+        return False
+    columns = value.get("columns")
+    stated = isinstance(columns, Mapping) and not any(isinstance(each, Mapping) for each in columns.values())
+    urls = value.get("urls")
+    return stated or isinstance(urls, str | list) or (isinstance(urls, Mapping) and "class_path" in urls)
 
 
 def unknown_source_option(option: str) -> str | None:
@@ -35,11 +50,18 @@ def unknown_source_option(option: str) -> str | None:
 
     It is None for a name that is no key of a source.
     """
-    known, parts = [f.name for f in fields(Source)], option.split(".")
-    if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4 or parts[2] == "init_args":
+    parts = option.split(".")
+    if parts[:2] not in (["data", "train"], ["data", "val"]) or len(parts) < 4:
         return None
-    if parts[3] in known:
+    if parts[2] in ("init_args", "urls", "columns", "members", "preprocess"):  # of one source, or of a pipeline
         return None
-    close = get_close_matches(parts[3], known, n=1, cutoff=0.5)
+    return _unknown(option, parts[3])
+
+
+def _unknown(option: str, key: str) -> str | None:
+    known = [f.name for f in fields(Source)]
+    if key in known:
+        return None
+    close = get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
     return f"no key {option!r}; {hint}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from align.data import Concat, Mixture, Pipeline, Resampled, Shards
+from align.data import Columns, Concat, Mixture, Pipeline, Resampled, Shards
 from align.data.mixing.sources import Part
 from align.preprocess import Preprocess
 from align.seeds import derive
@@ -18,7 +18,7 @@ Urls = str | list[str] | Pipeline
 
 @dataclass
 class Source:
-    """One source of a mixture: its shards, its weight, and its names and preprocessing where they differ.
+    """One source: its shards and cached columns, its weight, and its names and preprocessing where they differ.
 
     Args:
         urls: a path, glob or brace pattern of shards, a list of them, or a ``align.data.Pipeline`` by class path.
@@ -28,14 +28,19 @@ class Source:
             rows must have the shape and dtype of the model's.
         resampled: draw shards with replacement, without counting them. Needs samples.
         samples: number of samples in an epoch of a resampled source.
+        columns: modality -> ``CACHE/SET:MODALITY``, rows that ``align embed`` has written. They take the place of the
+            shards' own rows of that modality. Without urls no shard is read.
+        shards: without urls, names of the cache's shards, globs such as ``train-*.tar``. None: all.
     """
 
-    urls: Urls
+    urls: Urls | None = None
     weight: float | None = None
     members: dict[str, list[str]] | None = None
     preprocess: dict[str, Preprocess] | None = None
     resampled: bool = False
     samples: int | None = None
+    columns: dict[str, str] | None = None
+    shards: str | list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ class Mix:
 
 AS_ONE = Mix()
 
-Named = str | list[str] | dict[str, Source] | Pipeline
-"""Values of ``data.train`` and ``data.val``: shards, a pipeline (``data.train`` alone), or source -> Source."""
+Named = str | list[str] | Source | dict[str, Source] | Pipeline
+"""Values of ``data.train`` and ``data.val``: shards, one Source, a pipeline (``data.train`` alone), or source -> Source."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class Opener:
     def one(self, source: Source, seed: int, *, shuffle: bool = True) -> Part:
         """Return the samples of one source. Raises ValueError where resampled and samples do not go together."""
         members = self.members if source.members is None else source.members
+        if source.columns or source.urls is None:
+            return self._columns(source, members, seed, shuffle)
+        if source.shards is not None:
+            raise ValueError("shards chooses among the shards of a cache; with urls those choose: leave shards out")
         if isinstance(source.urls, Pipeline):
             if source.resampled or source.samples is not None:
                 raise ValueError(
@@ -101,6 +110,20 @@ class Opener:
         if source.samples is not None:
             return Resampled(source.urls, samples=source.samples, **alike)
         return Shards(source.urls, shuffle=shuffle, **alike)
+
+    def _columns(
+        self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool
+    ) -> Columns:
+        """Return cached columns, beside the source's shards where it has some."""
+        if not source.columns:
+            raise ValueError("has no urls, the shards that it reads, and no columns of a cache")
+        if isinstance(source.urls, Pipeline) or source.resampled or source.samples is not None:
+            raise ValueError("columns join shards by position, which a pipeline and resampled shards have not")
+        raw = None
+        if source.urls is not None:
+            raw = self.one(replace(source, columns=None), seed, shuffle=shuffle)
+        alike = {"seed": seed, "shuffle": shuffle, "streams": self.streams, "block": self.block}
+        return Columns(source.columns, raw=raw, shards=source.shards, max_bad=self.max_bad, **alike)
 
     def mixture(self, sources: Mapping[str, Source], mix: Mix, *, batch: int, seed: int) -> Mixture:
         """Return the mixture of named sources. Each is shuffled by a seed made of ``seed`` and its name.
