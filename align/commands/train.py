@@ -72,10 +72,17 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.distributed import rank
     from align.files import atomic_write
     from align.lit import fit
+    from align.lit.forks import check_begin, find_fork
 
     leave_a_core()
 
     run = Path(made.run)
+    try:
+        check_begin(fresh=made.fresh, start=made.start, fork=made.fork)
+    except ValueError as error:
+        raise Refused(str(error), code=2) from error
+    if made.fork is not None:
+        find_fork(made.fork, run)  # now: a run folder that is refused keeps its config.yaml
     run.mkdir(parents=True, exist_ok=True)
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
     with atomic_write(run / "config.yaml") as f:

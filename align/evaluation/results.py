@@ -97,7 +97,7 @@ def evaluate(
         progress=progress,
     )
     table, rule = space.table(), space.hit
-    found = {one.name: _run(one, space) for one in evaluators}
+    found = {one.name: run_evaluator(one, space) for one in evaluators}
     about = protocol(
         model,
         shards,
@@ -148,8 +148,11 @@ def _join(parts: Mapping[str, Mapping[str, Any]], taken: Collection[str]) -> dic
     return out
 
 
-def _run(evaluator: Evaluator, space: Space) -> Findings:
-    """Return the findings without scores that are NaN or infinite, which get a note. Raises ValueError for others."""
+def run_evaluator(evaluator: Evaluator, space: Space) -> Findings:
+    """Return the findings without scores that are NaN or infinite, which get a note.
+
+    Raises ValueError where the evaluator returns no Findings, or a score that is no number.
+    """
     name, found = evaluator.name, evaluator.run(space)
     if not isinstance(found, Findings):
         raise ValueError(f"evaluator {name!r} returned {type(found).__name__}; run(space) returns Findings")

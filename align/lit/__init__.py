@@ -2,16 +2,34 @@
 
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
-from align.lit.fit import Fitted, fit
+from align.lit.fit import fit
 from align.lit.module import AlignModule
+from align.lit.stage_fit import Fitted
 
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "evaluating", "recalls", "sources", "stages", "standing"),
-    ("module", "opened", "source_keys"),
+    ("by_source", "recalls", "sources", "stages", "standing"),
+    ("module", "opened", "source_keys", "trained"),
     ("data", "loaders"),
-    ("checkpoints", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
+    (
+        "checkpoints",
+        "ending",
+        "evaluating",
+        "forgetting",
+        "frozen",
+        "log",
+        "negatives",
+        "progress",
+        "quarantine",
+        "repeats",
+        "resume",
+        "signals",
+        "trainer",
+    ),
+    ("evaluations", "forks"),
+    ("stage_fit",),
     ("fit",),
 )
-"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a run."""
+"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a stage, a
+run."""

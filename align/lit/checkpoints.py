@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -26,7 +28,8 @@ class Checkpoints:
         every_steps: save after every so many steps. None: only by time, at validation and at the end.
         every_minutes: save at the first step after so many minutes.
         keep: number of the newest checkpoints that stay. The best stays too.
-        monitor: the value that tells the best checkpoint, a validation column of metrics.csv.
+        monitor: the value that tells the best checkpoint, a validation column of metrics.csv, or a score of an
+            evaluator of ``validate``.
         mode: "min" where a smaller value is better, "max" where a larger one is.
     """
 
@@ -43,9 +46,11 @@ class Checkpoints:
             )
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise ValueError where the monitored value is none of the validation's columns."""
+        """Raise ValueError, with the nearest right name, where the monitored value is none of the columns."""
         if self.monitor not in columns:
-            raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}")
+            close = get_close_matches(self.monitor, columns, n=1, cutoff=0.6)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"checkpoint.monitor {self.monitor!r} is none of {', '.join(columns)}{hint}")
 
 
 @final
@@ -57,6 +62,7 @@ class Saver(L.Callback):
         run: the run folder.
         flush: writes the rows of metrics.csv that still wait. Rows of a saved step are on disk before the step is.
         state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
+        more: entries of the state of every checkpoint, such as the name of the stage.
     """
 
     def __init__(
@@ -67,10 +73,15 @@ class Saver(L.Callback):
         data: Opened,
         flush: Callable[[L.Trainer], None],
         state: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
     ):
+        self.more = more or {}
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1
+        self._evaluated = self._saved if state.get("evaluated", True) else -1
+        same = state.get("monitor") == when.monitor
+        self._value = (self._saved, state.get("value") if same else None)  # the last step with a value, the value
         self._account: dict[str, Any] | None = None  # of bad samples, before a validation
         self._clock = time.monotonic()
 
@@ -88,10 +99,29 @@ class Saver(L.Callback):
         if trainer.sanity_checking:
             return
         self._account, self._validated = None, self.module.step
-        value, known = self.module.validation[self.when.monitor], read_index(self.run)
+        self._judge(trainer, self.module.validation)
+
+    def evaluated(self, trainer: L.Trainer, scores: Mapping[str, float]) -> None:
+        """Save this step, which evaluators have measured, and judge it by their scores."""
+        self._evaluated = self.module.step
+        self._judge(trainer, scores)
+
+    def _judge(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
+        """Save this step, as the best one where the monitored value is among these values and better than before.
+
+        The weights that a run starts with are no candidate.
+        """
+        if not self.module.step:
+            return
+        if self.when.monitor not in values:
+            self._write(trainer)
+            return
+        value, known = values[self.when.monitor], read_index(self.run)
         best = known.get("value") if known.get("monitor") == self.when.monitor else None  # another's value is no match
         better = best is None or (value < best if self.when.mode == "min" else value > best)
-        self._write(trainer, value=value, better=better)
+        better = better and not math.isnan(value)
+        self._value = (self.module.step, value)
+        self._write(trainer, better=better)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.save(trainer)
@@ -101,7 +131,7 @@ class Saver(L.Callback):
         if self._saved != self.module.step:
             self._write(trainer)
 
-    def _write(self, trainer: L.Trainer, *, value: float | None = None, better: bool | None = None) -> None:
+    def _write(self, trainer: L.Trainer, *, better: bool | None = None) -> None:
         self.flush(trainer)
         self.module.end_evaluation()  # where a signal came in the middle of a validation
         if trainer.is_global_zero:
@@ -111,11 +141,13 @@ class Saver(L.Callback):
                 "steps": module.steps,
                 "planned": module.planned,
                 "validated": self._validated == module.step,
+                "evaluated": self._evaluated == module.step,
+                **self.more,
                 "order": data.order,
                 "data": data.standing.state(module.step),
                 "bad": self._account or data.account(),
                 "monitor": self.when.monitor,
-                "value": value,
+                "value": self._value[1] if self._value[0] == module.step else None,
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
             }
             if self._saved == module.step:  # a validation changes no weight

@@ -76,23 +76,30 @@ class AlignData:
             )
         self._opener = Opener(streams, block, max_bad, members, allow_pipe)
 
-    def open(self, model: JointModel, seed: int, state: Mapping[str, Any] = BEGIN) -> Opened:
+    def open(
+        self,
+        model: JointModel,
+        seed: int,
+        state: Mapping[str, Any] = BEGIN,
+        weights: Mapping[int, Mapping[str, float] | None] | None = None,
+    ) -> Opened:
         """Return the shards, found and checked against the model.
 
         state: of the checkpoint that the run goes on from. Bad samples before a stop count after it.
+        weights: first step -> source -> its weight from there on, or None for the weights that they have by themselves.
         Raises FileNotFoundError for a pattern without files, and ValueError where
         they do not fit the model or hold less than one batch.
         """
-        train, val = self._open_train(seed), self._open_val()
+        train, val = self._open_train(seed, weights), self._open_val()
         check(train, val, model.modalities, self.batch)
         ledger, budget = open_account(train, val, self.max_bad, state.get("bad", {}))
         standing = Standing(train, self.batch, self.mix.losses_every)
         standing.resume(state["step"], state.get("data", {}))
         return Opened(train, val, model.preprocess, self.batch, seed, ledger, budget, standing)
 
-    def _open_train(self, seed: int) -> Part | Mixture:
+    def _open_train(self, seed: int, weights: Mapping[int, Mapping[str, float] | None] | None) -> Part | Mixture:
         if isinstance(self.train, dict):
-            return self._opener.mixture(self.train, self.mix, batch=self.batch, seed=seed)
+            return self._opener.mixture(self.train, self.mix, batch=self.batch, seed=seed, by_step=weights)
         if isinstance(self.train, Source):
             drawn = {"resampled": self.train.resampled or self.resampled, "samples": self.train.samples or self.samples}
             return self._opener.one(replace(self.train, **drawn), seed)

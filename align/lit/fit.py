@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
+import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightning as L
-import torch
-
-from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
-from align.data.loader import check_batch
-from align.data.mixing.sources import Sources
-from align.files import atomic_folder, read_json
-from align.lit.checkpoints import Checkpoints, Saver
+from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
-from align.lit.evaluating import Validate
-from align.lit.loaders import Loaders
-from align.lit.log import Log
-from align.lit.module import AlignModule
-from align.lit.negatives import Schedule, Scheduled, check
-from align.lit.progress import Progress
-from align.lit.quarantine import Quarantine
+from align.lit.ending import clear
+from align.lit.evaluating import Measure, Validate, pick_evaluators
+from align.lit.forks import check_begin, copy_run, find_fork, read_source
+from align.lit.negatives import Schedule, check
 from align.lit.recalls import columns
-from align.lit.repeats import Repeats
-from align.lit.resume import Earlier, MakeUp, Resume, find
-from align.lit.signals import Interrupted, Stop
-from align.lit.stages import Stages
-from align.lit.trainer import count_steps, make_trainer, silence
+from align.lit.resume import Earlier, find
+from align.lit.stage_fit import Fitted, Plan, fit_stage, owes
+from align.lit.stages import Stages, check_stages, list_spans, weights_by_step
+from align.lit.trained import check_parts
+from align.lit.trainer import count_steps
 from align.model import JointModel
-from align.model.origin import describe_parts
 from align.objective import Objective
 from align.optim import Optim
-from align.seeds import derive
 from align.tuning import Tuning
-
-
-class Fitted(NamedTuple):
-    """End of a run.
-
-    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process.
-    """
-
-    step: int
-    signal: int
-    bad: dict[str, int]
-    rank: int = 0
 
 
 def fit(
@@ -86,105 +62,83 @@ def fit(
         fresh: start over, even where `run` has a checkpoint.
         chunk: rows that a tower reads at a time, for all modalities or each (see ``align.grad_cache``). None: all.
         tuning: parts that train. None: all.
-        stages: name -> Stage, in order. None: one.
-        validate: evaluators that run while the model trains.
+        stages: name -> Stage, in order. Each is a fit of its own, from the checkpoint of the one before, in this
+            process. The learning rate's schedule goes on over the whole run. None: one stage.
+        validate: evaluators that run on ``data.val``: on the weights that the run begins with, every so many steps, and
+            at the end of each stage.
         start: a model whose weights the run begins with. A run that is there already goes on as it is.
-        fork: a run whose last checkpoint the run begins with, its step, optimiser and order included.
+        fork: a run, or a checkpoint of one, that this run goes on from in a new folder. See ``align.lit.forks``.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.
     """
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
+    check_begin(fresh=fresh, start=start, fork=fork)
     check(negatives or {}, objective)
-    earlier = find(run, fresh=fresh)
-    opened = data.open(model, seed, earlier.state)
-    if opened.val is not None:
-        checkpoint.check(columns(objective.infos()))
+    sources = data.train if isinstance(data.train, dict) else ()
+    check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
+    evaluators = pick_evaluators(validate)
+    forked = None if fork is None else find_fork(fork, run)
+    earlier = find(run, fresh=fresh) if forked is None else read_source(forked)
+    opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
+    measure = Measure(evaluators, opened, data.workers) if evaluators else None
     steps = count_steps(options, opened.steps_per_epoch)
-    optim.check(model, objective, steps)
+    spans = list_spans(stages or {}, steps)
+    known = [] if opened.val is None else columns(objective.infos(), model.modalities if stages else ())
+    if opened.val is not None:
+        known = [*known, *_list_scores(run if forked is None else forked.run, evaluators)]
+        if measure is None or not checkpoint.monitor.startswith("val/"):
+            checkpoint.check(known)
+    check_parts(spans, tuning, model, objective, optim, steps)
     if fresh:
-        _clear(run)
+        clear(run)
     run.mkdir(parents=True, exist_ok=True)
-    validates = opened.val is not None and options.get("limit_val_batches") != 0
-    owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
-    planned = earlier.plan_steps(steps, optim.replan)
-    module = AlignModule(model, objective, optim, seed=seed, steps=steps, planned=planned, sources=opened.standing.due)
-    loaders = Loaders(opened, workers=data.workers, start_step=earlier.step, steps=steps, keep=data.keep)
-    log, progress = Log(run, module, loaders), Progress(module, loaders)
-    quarantine = Quarantine(run, module, opened.ledger)
-    saver = Saver(checkpoint, run, module, opened, log.flush, earlier.state)
-    stop = Stop(saver.save)
-    callbacks = [
-        Resume(earlier.folder, module),
-        Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
-        Scheduled(negatives or {}, module),
-        quarantine,
-        log,
-        saver,
-        progress,
-        stop,
-    ]
-    callbacks += [MakeUp()] if owes else []
-    if earlier.step >= steps:
-        options["limit_train_batches"] = 0
-    lightning = make_trainer(options, run, steps=steps, validates=validates, callbacks=callbacks)
-    if earlier.step >= steps and not owes:
-        return _end(run, earlier, steps, quarantine, lightning)
-    check_batch(opened.batch, lightning.world_size)  # now: the other ranks are not started yet
-    if lightning.is_global_zero:
-        earlier.forget(run)
-        for line in earlier.list_changes(run, opened.order, optim, steps):
-            print(line, file=sys.stderr)
-        if not earlier.step:
-            for line in describe_parts(read_parts(model)):
-                print(line, file=sys.stderr)
-    torch.manual_seed(derive(seed, "start"))
-    with silence():
-        try:
-            lightning.fit(module, datamodule=loaders)
-        except Interrupted:
-            pass
-        finally:
-            stop.restore()
-            progress.close()
-            loaders.close()
-    quarantine.count(lightning)
-    if lightning.is_global_zero and not stop.received:
-        _finish(run)
-    return Fitted(module.step, stop.received, opened.ledger.reasons, lightning.global_rank)
+    if forked is not None:
+        earlier = copy_run(forked, run)
+    plan = Plan(
+        model=model,
+        objective=objective,
+        opened=opened,
+        run=run,
+        optim=optim,
+        options=options,
+        checkpoint=checkpoint,
+        negatives=negatives or {},
+        tuning=tuning,
+        spans=spans,
+        seed=seed,
+        steps=steps,
+        planned=earlier.plan_steps(steps, optim.replan),
+        workers=data.workers,
+        keep=data.keep,
+        validates=opened.val is not None and options.get("limit_val_batches") != 0,
+        measure=measure,
+        every=(validate or {}).get("every_steps") or options["val_check_interval"],
+        known=known,
+        first=earlier,
+    )
+    return _fit_stages(plan, earlier)
 
 
-def _end(run: Path, earlier: Earlier, steps: int, quarantine: Quarantine, trainer: L.Trainer) -> Fitted:
-    """Make the model and the counts of a trained run, where a stop or a hand has left it without them."""
-    if trainer.is_global_zero:
-        if "ledger" in earlier.state.get("bad", {}):
-            quarantine.count(trainer)
-        if not _has_model(run, earlier.known):
-            earlier.forget(run)
-            _finish(run)
-        print(earlier.describe_end(run, steps), file=sys.stderr)
-    return Fitted(earlier.step, 0, {}, trainer.global_rank)
+def _fit_stages(plan: Plan, earlier: Earlier) -> Fitted:
+    """Train the stages that are left, each from the checkpoint of the one before."""
+    if plan.in_stages and not plan.validates:
+        print(f"{plan.run} has no validation, so no recall is measured after its stages", file=sys.stderr)
+    for span in plan.spans:
+        last = span is plan.spans[-1]
+        if not last and earlier.step >= span.end and not (earlier.step == span.end and any(owes(plan, span, earlier))):
+            continue
+        fitted = fit_stage(plan, span, earlier)
+        if last or fitted.signal:
+            return fitted
+        earlier = find(plan.run, fresh=False)
+    raise RuntimeError("a run has a last stage")
 
 
-def _has_model(run: Path, known: Mapping[str, Any]) -> bool:
-    """Return True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
-    model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
-    if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
-        return False
-    only = read_index(run).get("best") != known.get("best")
-    return only or read_json(model / "model.json") == read_json(best / "model.json")
-
-
-def _finish(run: Path) -> None:
-    """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
-    best = find_checkpoint(run, "best")
-    with atomic_folder(run / "model") as work:
-        for name in list_files(best):
-            shutil.copyfile(best / name, work / name)
-
-
-def _clear(run: Path) -> None:
-    for name in ("checkpoints", "tensorboard", "model"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.csv", "bad.jsonl", "bad.json", "bad-shards.json"):
-        (run / name).unlink(missing_ok=True)
+def _list_scores(run: Path, evaluators: Any) -> list[str]:
+    """Return the columns of validation in a run's metrics.csv, where evaluators have written some."""
+    path = run / "metrics.csv"
+    if not evaluators or not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as f:
+        return [name for name in next(csv.reader(f), []) if name.startswith("val/")]

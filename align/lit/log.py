@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import torch
 from align.files import atomic_write
 from align.lit.loaders import Loaders
 from align.lit.module import AlignModule
-from align.lit.recalls import columns
 
 
 class Log(L.Callback):
@@ -29,16 +28,18 @@ class Log(L.Callback):
     Named sources add source/NAME/samples and source/NAME/epoch so far, and source/NAME/loss, in which only its samples
     are anchors (in mixed batches every ``data.mix.losses_every`` steps). The columns of the validation come last. A
     value that a step does not have is empty. A run that goes on with more to log (a source, a validation) gets more
-    columns.
+    columns. A row of step 0 has the scores of the weights that the run starts with, where those are measured.
+
+    known: further columns that the file has from its first row on.
     """
 
-    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20):
+    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20, known: Sequence[str] = ()):
         self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
+        self.known = known
         self.pending: list[dict[str, Any]] = []
         self.columns: list[str] = []  # empty until the first rows are written
-        self._last: tuple[int, dict[str, Any]] | None = (
-            None  # the last row in the file, and the byte at which it begins
-        )
+        self._before: list[str] = []  # columns of the file that a resumed run finds
+        self._last: tuple[int, dict[str, Any]] | None = None  # the last row in the file, and the byte where it begins
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -53,7 +54,7 @@ class Log(L.Callback):
         module, data = self.module, self.loaders.data
         now, waited = time.perf_counter(), self.loaders.waited
         seconds = max(1e-9, now - self._clock)
-        row = {"step": module.step, **module.values, "lr": module.optim.at(module.step - 1, module.planned)}
+        row = {"step": module.step, **module.values, "lr": module.rate(module.step - 1)}
         row |= {
             "samples_per_second": data.batch / seconds,
             "wait": (waited - self._waited) / seconds,
@@ -69,36 +70,37 @@ class Log(L.Callback):
         self.flush(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = self.module
         if not trainer.sanity_checking:
-            if (
-                not self.pending and self._last is not None and trainer.is_global_zero
-            ):  # it is in the file: take it back
-                offset, row = self._last
-                with self.path.open("r+b") as f:
-                    f.truncate(offset)
-                self.pending.append(row)
-            if self.pending:
-                self.pending[-1] |= module.validation
-            elif trainer.is_global_zero:  # the row is from before a stop
-                self._before = _amend(self.path, module.step, module.validation)
-                for logger in trainer.loggers:
-                    logger.log_metrics(module.validation, step=module.step)
-        self._clock = time.perf_counter()
+            self.add(trainer, self.module.validation)
+
+    def add(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
+        """Put values into the row of this step, which may be in the file already. At step 0 make that row."""
+        self._clock = time.perf_counter()  # the time of the measurement is no part of the next step
+        if not self.pending and self._last is not None and trainer.is_global_zero:  # it is in the file: take it back
+            offset, row = self._last
+            with self.path.open("r+b") as f:
+                f.truncate(offset)
+            self.pending.append(row)
+        if not self.pending and not self.module.step and not self._before:
+            self.pending.append({"step": 0})
+        if self.pending:
+            self.pending[-1] |= values
+        elif trainer.is_global_zero:  # the row is from before a stop
+            self._before = _amend(self.path, self.module.step, values)
+            for logger in trainer.loggers:
+                logger.log_metrics(dict(values), step=self.module.step)
 
     def flush(self, trainer: L.Trainer) -> None:
         """Write the rows that wait."""
         rows, self.pending = self.pending, []
         if not rows or not trainer.is_global_zero:
             return
-        data = self.loaders.data
         rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
-        if not self.columns:
-            losses = [f"source/{name}/loss" for name in data.standing.logged]
-            known = [] if data.val is None else columns(self.module.objective.infos())
-            self.columns = list(dict.fromkeys([*self._before, *rows[0], *losses, *known]))
-            if self._before not in ([], self.columns):
-                _widen(self.path, self.columns)
+        names = self.columns or self._name_columns(rows)
+        names = list(dict.fromkeys([*names, *(name for row in rows for name in row)]))
+        if (self.columns or self._before) not in ([], names):
+            _widen(self.path, names)
+        self.columns = names
         new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, self.columns, extrasaction="ignore", lineterminator="\n")
@@ -113,6 +115,23 @@ class Log(L.Callback):
             for row in rows:
                 values = {k: v for k, v in row.items() if k != "step" and v is not None}
                 logger.log_metrics(values, step=int(row["step"]))
+
+    def _name_columns(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the columns of a file whose first rows of this process are these."""
+        data = self.loaders.data
+        losses = [f"source/{name}/loss" for name in data.standing.logged]
+        validated = [] if data.val is None else self.module.columns
+        trained = next((row for row in rows if "loss" in row), {})
+        return [*self._before, "step", "loss", *trained, *self.known, *losses, *validated]
+
+
+def read_row(path: Path, step: int) -> dict[str, float]:
+    """Return the values of a step in a run's metrics.csv, by column. {}: it has none."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as f:
+        row = next((row for row in csv.DictReader(f) if row["step"] == str(step)), {})
+    return {name: float(text) for name, text in row.items() if name and text}
 
 
 def _widen(path: Path, header: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from align.lit import by_source
-from align.lit.recalls import recalls
+from align.lit.recalls import columns, recalls
 from align.model import JointModel
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
@@ -31,6 +31,10 @@ class AlignModule(L.LightningModule):
         steps: number of steps of the whole run.
         planned: number of steps of the learning rate's schedule. Default: `steps`.
         sources: step -> the sources of its batch whose losses are logged. Default: none.
+        terms: term -> its weight, of those that train. Default: all, as the objective has them. A validation always
+            has all of them, so that its losses can be compared.
+        factor: of the learning rate.
+        pairs: a validation measures every ordered pair of modalities, also those that no term has.
     """
 
     def __init__(
@@ -43,11 +47,16 @@ class AlignModule(L.LightningModule):
         steps: int = 1,
         planned: int | None = None,
         sources: Callable[[int], Sequence[str]] = lambda step: (),
+        terms: Mapping[str, float] | None = None,
+        factor: float = 1.0,
+        pairs: bool = False,
     ):
         super().__init__()
         self.model, self.objective, self.optim = model, objective, optim or Optim()
         self.seed, self.steps, self.sources = seed, steps, sources
         self.planned = steps if planned is None else planned
+        self.terms, self.factor = terms, factor
+        self.between = model.modalities if pairs else []  # modalities whose pairs are all validated
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
@@ -55,11 +64,21 @@ class AlignModule(L.LightningModule):
         self._losses: list[tuple[Tensor, int]] = []
         self._evaluation = ExitStack()  # open in a validation
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the values of a validation."""
+        return columns(self.objective.infos(), self.between)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, of the parameters in no group."""
+        return self.factor * self.optim.at(step, self.planned)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optim.build(self.model, self.objective)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self.optim.set_rates(self.trainer.optimizers[0], self.step, self.planned)
+        self.objective.weigh(self.terms)
+        self.optim.set_rates(self.trainer.optimizers[0], self.step, self.planned, factor=self.factor)
         torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -94,6 +113,7 @@ class AlignModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._embeddings, self._losses = [], []
+        self.objective.weigh(None)
         for optimizer in self.trainer.optimizers:  # none where a trainer only validates
             self._evaluation.enter_context(evaluating(optimizer))
 
@@ -107,7 +127,7 @@ class AlignModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         total = sum(size for _, size in self._losses)
         loss = sum(float(value) * size for value, size in self._losses) / max(1, total)
-        self.validation = {"val/loss": loss} | recalls(self._embeddings, self.objective.infos())
+        self.validation = {"val/loss": loss} | recalls(self._embeddings, self.objective.infos(), self.between)
         self._embeddings, self._losses = [], []
         self.end_evaluation()
 

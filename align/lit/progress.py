@@ -67,11 +67,16 @@ class Progress(L.Callback):
         if trainer.is_global_zero and not trainer.sanity_checking and module.validation:
             recall = [v for k, v in module.validation.items() if k.endswith("recall@1")]
             mean = f"  mean recall@1 {sum(recall) / len(recall):.3f}" if recall else ""
-            text = f"step {module.step}: validation loss {module.validation['val/loss']:.4f}{mean}"
-            if self.bar is not None:
-                self.bar.console.print(text)
-            else:
-                print(text, file=sys.stderr, flush=True)
+            self.print_line(trainer, f"step {module.step}: validation loss {module.validation['val/loss']:.4f}{mean}")
+
+    def print_line(self, trainer: L.Trainer, text: str) -> None:
+        """Print a line above the bar, on the first rank."""
+        if not trainer.is_global_zero:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self.bar is not None:

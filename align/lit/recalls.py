@@ -1,8 +1,9 @@
-"""Recall@1 on the validation set, for every direction that the objective trains."""
+"""Recall@1 on the validation set: in every direction that the objective trains, and between all modalities if asked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -13,8 +14,11 @@ from align.scoring import choose, score
 from align.values import Embeddings, TermInfo
 
 
-def directions(infos: Sequence[TermInfo]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (query modalities, candidate modality) of each term: each of its modalities, asked for by all others."""
+def directions(infos: Sequence[TermInfo], modalities: Sequence[str] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield (query modalities, candidate modality) of each term: each of its modalities, asked for by all others.
+
+    modalities: every ordered pair of them follows, where no term has it.
+    """
     seen = set()
     for info in infos:
         for of in info.modalities:
@@ -22,25 +26,31 @@ def directions(infos: Sequence[TermInfo]) -> Iterator[tuple[tuple[str, ...], str
             if (query, of) not in seen:
                 seen.add((query, of))
                 yield query, of
+    for a, b in permutations(modalities, 2):
+        if ((a,), b) not in seen:
+            yield (a,), b
 
 
 def name(query: tuple[str, ...], of: str) -> str:
     return f"val/{'+'.join(query)}_to_{of}/recall@1"
 
 
-def columns(infos: Sequence[TermInfo]) -> list[str]:
+def columns(infos: Sequence[TermInfo], modalities: Sequence[str] = ()) -> list[str]:
     """Return the names of all values of a validation."""
-    return ["val/loss", *(name(query, of) for query, of in directions(infos))]
+    return ["val/loss", *(name(query, of) for query, of in directions(infos, modalities))]
 
 
-def recalls(batches: Sequence[Embeddings], infos: Sequence[TermInfo], *, most: int = 4096) -> dict[str, float]:
-    """Return recall@1 over the first `most` query rows, for every direction.
+def recalls(
+    batches: Sequence[Embeddings], infos: Sequence[TermInfo], modalities: Sequence[str] = (), *, most: int = 4096
+) -> dict[str, float]:
+    """Return recall@1 over the first `most` query rows, for every direction. modalities: see `directions`.
 
     A row of the same group hits, or one of the same sample where that has no group. Candidates are ordered as in
     evaluation and search, see ``align.scoring.choose``.
     """
-    table = {m: _all_rows(batches, m) for m in sorted({m for info in infos for m in info.modalities})}
-    return {name(q, of): _recall(table, q, of, most, infos) for q, of in directions(infos)}
+    asked = list(directions(infos, modalities))
+    table = {m: _all_rows(batches, m) for m in sorted({m for query, of in asked for m in (*query, of)})}
+    return {name(q, of): _recall(table, q, of, most, infos) for q, of in asked}
 
 
 def _all_rows(batches: Sequence[Embeddings], modality: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,10 +31,14 @@ class Earlier(NamedTuple):
     def step(self) -> int:
         return self.state["step"]
 
-    def owes_validation(self, every: int, steps: int) -> bool:
-        """Return True where this step, a multiple of `every` or the end, is validated and the run stopped before."""
-        at = self.step > 0 and (self.step % every == 0 or self.step >= steps)
-        return at and not self.state.get("validated", True)
+    def owes(self, kind: str, every: int, end: int) -> bool:
+        """Return True where this step, a multiple of `every` or the end, has a measurement that a stop left out.
+
+        kind: "validated" or "evaluated", the entry of the state that says that it was made. end: of the run, or of the
+        stage.
+        """
+        at = self.step > 0 and (self.step % every == 0 or self.step >= end)
+        return at and not self.state.get(kind, True)
 
     def plan_steps(self, steps: int, replan: bool) -> int:
         """Return the number of steps of the learning rate's schedule in a run that is to have ``steps``.
@@ -97,10 +101,13 @@ def find(run: Path, *, fresh: bool) -> Earlier:
 
 
 class Resume(L.Callback):
-    """Callback that loads a checkpoint, after the optimiser is built, and sets Lightning's counters of steps."""
+    """Callback that loads a checkpoint, after the optimiser is built, and sets Lightning's counters of steps.
 
-    def __init__(self, folder: Path | None, module: AlignModule):
-        self.folder, self.module = folder, module
+    until: the step at which this fit ends. quiet: it prints no line, as at the begin of a later stage.
+    """
+
+    def __init__(self, folder: Path | None, module: AlignModule, until: int, *, quiet: bool = False):
+        self.folder, self.module, self.until, self.quiet = folder, module, until, quiet
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module
@@ -113,13 +120,13 @@ class Resume(L.Callback):
         loop.automatic_optimization.optim_progress.optimizer.step.total.completed = module.step
         for count in ("ready", "started", "processed", "completed"):
             setattr(loop.batch_progress.total, count, module.step)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not self.quiet:
             print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.module.step >= self.module.steps:  # Lightning validates once more before it stops
+        if self.module.step >= self.until:  # Lightning validates once more before it stops
             trainer.should_stop = True
 
 

@@ -52,6 +52,17 @@ class Stop(L.Callback):
             f"{signal.Signals(number).name}: saving at the end of this step, then stopping", file=sys.stderr, flush=True
         )
 
+    @property
+    def asked(self) -> bool:
+        """True where this rank has a signal that the ranks have not agreed on yet."""
+        return self._own > 0 and not self.received
+
+    def stop_now(self, trainer: L.Trainer) -> None:
+        """Save and raise Interrupted where any rank got a signal, between two steps. All ranks call it."""
+        if self._agree():
+            self.save(trainer)  # in memory is the end of a step
+            raise Interrupted(self.received)
+
     def _agree(self) -> int:
         """Return the first signal that any rank got, or 0.
 
@@ -72,9 +83,7 @@ class Stop(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        if self._agree():  # between two steps: what is in memory is the step's end
-            self.save(trainer)
-            raise Interrupted(self.received)
+        self.stop_now(trainer)
 
 
 class Interrupted(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from align.data import Columns, Concat, Mixture, Pipeline, Resampled, Shards
+from align.data.mixing.deal import by_size
 from align.data.mixing.sources import Part
 from align.preprocess import Preprocess
 from align.seeds import derive
@@ -125,8 +126,18 @@ class Opener:
         alike = {"seed": seed, "shuffle": shuffle, "streams": self.streams, "block": self.block}
         return Columns(source.columns, raw=raw, shards=source.shards, max_bad=self.max_bad, **alike)
 
-    def mixture(self, sources: Mapping[str, Source], mix: Mix, *, batch: int, seed: int) -> Mixture:
+    def mixture(
+        self,
+        sources: Mapping[str, Source],
+        mix: Mix,
+        *,
+        batch: int,
+        seed: int,
+        by_step: Mapping[int, Mapping[str, float] | None] | None = None,
+    ) -> Mixture:
         """Return the mixture of named sources. Each is shuffled by a seed made of ``seed`` and its name.
+
+        by_step: first step -> weights from there on, of a run in stages. None there: those that the sources have.
 
         Raises ValueError where only some sources have a weight, or where weights are given twice.
         """
@@ -142,11 +153,17 @@ class Opener:
         for name, source in sources.items():
             with _name_source(name):
                 shards[name] = self.one(source, derive(seed, "source", name))
+        given = mix.weights or weights or None
+        if by_step is not None:
+            theirs = weights or by_size(
+                {name: len(one) for name, one in shards.items()}, 1.0 if mix.alpha is None else mix.alpha
+            )
+            given = {step: theirs if row is None else row for step, row in by_step.items()}
         return Mixture(
             shards,
-            mix.weights or weights or None,
+            given,
             batch=batch,
-            alpha=mix.alpha,
+            alpha=None if by_step else mix.alpha,
             unit=mix.unit,
             until=mix.until,
             overrides=_overrides(sources),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import cast, final
 
 import torch
@@ -48,6 +49,7 @@ class Objective(nn.Module):
         self.terms = terms
         self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+        self._chosen: dict[str, float] | None = None
         reading = [contrast for name, contrast in self._calls() if self._loss(name).needs_tokens]
         self.tokens = sorted({m for contrast in reading for m in contrast.modalities})
         self.register_buffer("empty", torch.zeros(len(terms), dtype=torch.int64), persistent=False)
@@ -68,13 +70,17 @@ class Objective(nn.Module):
         for name, contrast in self._calls():
             for modality in contrast.modalities:
                 check_known(name, modality, embeddings.keys())
-        used = sorted({m for _, contrast in self._calls() for m in contrast.modalities})
+        used = sorted(self.count_in())
         rows = {modality: everyone(embeddings, modality, modality in self.tokens) for modality in used}
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
-        for i, (name, term) in enumerate(self.terms.items()):
+        weights = self.weights
+        for i, name in enumerate(self.terms):
+            if name not in weights:
+                continue
             summed, fits = self._term(name, rows, generator, values)
-            total = term.weight * summed if total is None else total + term.weight * summed
+            weighted = weights[name] * summed
+            total = weighted if total is None else total + weighted
             if self.training:
                 self.empty[i] += (~fits).to(self.empty.device)
         assert total is not None
@@ -112,11 +118,43 @@ class Objective(nn.Module):
         return ((name, contrast) for name, found in self.contrasts.items() for contrast in found)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The terms that count, with their weights."""
+        return {name: term.weight for name, term in self.terms.items()} if self._chosen is None else self._chosen
+
+    def weigh(self, weights: Mapping[str, float] | None) -> None:
+        """Let these terms count from now on, with these weights. The others are not computed. None: all, as made.
+
+        Raises ValueError, with the nearest right name, for no term and for one that is not there.
+        """
+        for name in weights or ():
+            if name not in self.terms:
+                close = difflib.get_close_matches(name, self.terms, n=1, cutoff=0.5)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(self.terms)}"
+                raise ValueError(f"{name!r} is no term of the objective; {hint}")
+        if weights is not None and not weights:
+            raise ValueError(f"no term is left; the objective has {', '.join(self.terms)}")
+        self._chosen = None if weights is None else dict(weights)
+
+    def count_in(self) -> set[str]:
+        """Return the modalities of the terms that count."""
+        return {m for name in self.weights for contrast in self.contrasts[name] for m in contrast.modalities}
+
+    @property
     def contrasted(self) -> set[str]:
         """Modalities whose rows are one another's negatives in a term."""
         return {
             m for name, contrast in self._calls() if KINDS[self._loss(name).kind].contrasts for m in contrast.modalities
         }
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all values that `forward` returns for the log."""
+        found: list[str] = []
+        for name, some in self.contrasts.items():
+            found += [f"{name}/{contrast.name}" for contrast in some if len(some) > 1]
+            found += [name, f"{name}/scale"]
+        return found
 
     def counts(self) -> dict[str, int]:
         """Return the number of training steps without a sample that has all modalities of a term, by term.

@@ -1,0 +1,36 @@
+"""End of a run, and begin anew: RUN/model, and the files that ``--fresh`` removes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align.checkpoint import find_checkpoint, list_files, read_index
+from align.files import atomic_folder, read_json
+
+
+def has_model(run: Path, known: Mapping[str, Any]) -> bool:
+    """Return True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
+    model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
+    if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
+        return False
+    only = read_index(run).get("best") != known.get("best")
+    return only or read_json(model / "model.json") == read_json(best / "model.json")
+
+
+def write_model_folder(run: Path) -> None:
+    """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
+    best = find_checkpoint(run, "best")
+    with atomic_folder(run / "model") as work:
+        for name in list_files(best):
+            shutil.copyfile(best / name, work / name)
+
+
+def clear(run: Path) -> None:
+    """Remove all that an earlier run has left in its folder."""
+    for name in ("checkpoints", "tensorboard", "model"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in ("metrics.csv", "bad.jsonl", "bad.json", "bad-shards.json", "stages.json", "fork.json"):
+        (run / name).unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""One stage of a run: a fit of its own, from the last checkpoint to the stage's end."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+
+from align.checkpoint import read_parts
+from align.data.loader import check_batch
+from align.data.mixing.sources import Sources
+from align.distributed import exchange
+from align.lit.checkpoints import Checkpoints, Saver
+from align.lit.ending import has_model, write_model_folder
+from align.lit.evaluating import Measure
+from align.lit.evaluations import Evaluations
+from align.lit.forgetting import Forgetting
+from align.lit.frozen import Frozen
+from align.lit.loaders import Loaders
+from align.lit.log import Log
+from align.lit.module import AlignModule
+from align.lit.negatives import Schedule, Scheduled
+from align.lit.opened import Opened
+from align.lit.progress import Progress
+from align.lit.quarantine import Quarantine
+from align.lit.repeats import Repeats
+from align.lit.resume import Earlier, MakeUp, Resume
+from align.lit.signals import Interrupted, Stop
+from align.lit.stages import Span
+from align.lit.trained import apply_stage, weights_in
+from align.lit.trainer import make_trainer, silence
+from align.model import JointModel
+from align.model.origin import describe_parts
+from align.objective import Objective
+from align.optim import Optim
+from align.seeds import derive
+from align.tuning import Tuning
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """Settings that all stages of a run share. steps: of the run. planned: of the learning rate's schedule.
+
+    measure: of ``validate``, which every so many steps (`every`) evaluates. None: no evaluator runs. first: the
+    checkpoint that this process goes on from.
+    """
+
+    model: JointModel
+    objective: Objective
+    opened: Opened
+    run: Path
+    optim: Optim
+    options: Mapping[str, Any]
+    checkpoint: Checkpoints
+    negatives: Schedule
+    tuning: Tuning | None
+    spans: Sequence[Span]
+    seed: int
+    steps: int
+    planned: int
+    workers: int
+    keep: int
+    validates: bool
+    measure: Measure | None
+    every: int
+    known: Sequence[str]
+    first: Earlier
+
+    @property
+    def in_stages(self) -> bool:
+        return bool(self.spans[0].name)
+
+
+class Fitted(NamedTuple):
+    """End of a run, or of a stage.
+
+    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process.
+    """
+
+    step: int
+    signal: int
+    bad: dict[str, int]
+    rank: int = 0
+
+
+def owes(plan: Plan, span: Span, earlier: Earlier) -> tuple[bool, bool]:
+    """Return whether a validation, and whether an evaluation, is due before the first step of a stage's fit."""
+    begins = not earlier.step
+    validation = plan.validates and (
+        (begins and plan.in_stages) or earlier.owes("validated", plan.options["val_check_interval"], span.end)
+    )
+    unknown = plan.checkpoint.monitor not in plan.known  # the evaluators have not said their names yet
+    evaluation = plan.measure is not None and (
+        begins or earlier.owes("evaluated", plan.every, span.end) or (unknown and earlier is plan.first)
+    )
+    return validation, evaluation
+
+
+def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
+    """Train from a checkpoint to the end of a stage. Where it is there already, make what it owes."""
+    model, objective, opened, run = plan.model, plan.objective, plan.opened, plan.run
+    validation, evaluation = owes(plan, span, earlier)
+    applied = apply_stage(span, plan.tuning, model, objective, plan.seed)
+    module = AlignModule(
+        model,
+        objective,
+        plan.optim,
+        seed=plan.seed,
+        steps=plan.steps,
+        planned=plan.planned,
+        sources=opened.standing.due,
+        terms=weights_in(span),
+        factor=span.stage.lr,
+        pairs=plan.in_stages,
+    )
+    loaders = Loaders(opened, workers=plan.workers, start_step=earlier.step, steps=span.end, keep=plan.keep)
+    known = objective.columns if plan.in_stages else ()
+    log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
+    quarantine = Quarantine(run, module, opened.ledger)
+    stage = {"stage": span.name} if plan.in_stages else {}
+    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
+    stop = Stop(saver.save)
+    new_data = earlier is plan.first or span.stage.sources is not None
+    callbacks = [
+        Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
+        *([] if applied is None else [Frozen(applied)]),
+        *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
+        Scheduled(plan.negatives, module),
+        quarantine,
+        log,
+        *([Forgetting(run, module, span)] if plan.in_stages else []),
+    ]
+    if plan.measure is not None:
+        given = {"every": plan.every, "end": span.end, "due": evaluation}
+        callbacks.append(Evaluations(plan.measure, module, log, saver, progress, stop, **given))
+    callbacks += [saver, progress, stop, *([MakeUp()] if validation else [])]
+    options = dict(plan.options)
+    if earlier.step >= span.end:
+        options["limit_train_batches"] = 0
+    trainer = make_trainer(options, run, steps=span.end, validates=plan.validates, callbacks=callbacks)
+    if earlier.step >= plan.steps and not (validation or evaluation):
+        _end(plan, quarantine, trainer)
+        return Fitted(earlier.step, 0, {}, trainer.global_rank)
+    if earlier is plan.first:
+        check_batch(opened.batch, trainer.world_size)  # now: the other ranks are not started yet
+        if trainer.is_global_zero:
+            _print_begin(plan)
+    torch.manual_seed(derive(plan.seed, "start"))
+    with silence():
+        try:
+            trainer.fit(module, datamodule=loaders)
+        except Interrupted:
+            pass
+        finally:
+            stop.restore()
+            progress.close()
+            loaders.close()
+    quarantine.count(trainer)
+    if applied is not None:
+        applied.check()
+        applied.remove()
+    if span is not plan.spans[-1]:
+        exchange(b"")  # no rank reads the stage's checkpoint before it is there
+    elif trainer.is_global_zero and not stop.received:
+        write_model_folder(run)
+    fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank)
+    del trainer, module, loaders, callbacks, saver, log, progress, stop, quarantine
+    gc.collect()  # DDP of this stage hangs on the gradients until it is gone
+    return fitted
+
+
+def _print_begin(plan: Plan) -> None:
+    earlier, run = plan.first, plan.run
+    earlier.forget(run)
+    for line in earlier.list_changes(run, plan.opened.order, plan.optim, plan.steps):
+        print(line, file=sys.stderr)
+    if not earlier.step:
+        for line in describe_parts(read_parts(plan.model)):
+            print(line, file=sys.stderr)
+
+
+def _end(plan: Plan, quarantine: Quarantine, trainer: Any) -> None:
+    """Make the model and the counts of a trained run, where a stop or a hand has left it without them."""
+    earlier, run = plan.first, plan.run
+    if not trainer.is_global_zero:
+        return
+    if "ledger" in earlier.state.get("bad", {}):
+        quarantine.count(trainer)
+    if not has_model(run, earlier.known):
+        earlier.forget(run)
+        write_model_folder(run)
+    print(earlier.describe_end(run, plan.steps), file=sys.stderr)

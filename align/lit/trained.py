@@ -1,0 +1,70 @@
+"""The parts that train in a stage of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from align.lit.stages import Span
+from align.model import JointModel
+from align.objective import Objective
+from align.optim import Optim, named_parameters
+from align.seeds import derive
+from align.tuning import Applied, Tuning, apply
+
+
+def weights_in(span: Span) -> dict[str, float] | None:
+    """Return term -> weight of the terms that train in a stage. None: all, as the objective has them."""
+    terms = span.stage.terms
+    return None if terms is None else {name: weight for name, weight in terms.items() if weight}
+
+
+def apply_stage(
+    span: Span, tuning: Tuning | None, model: JointModel, objective: Objective, seed: int
+) -> Applied | None:
+    """Put the settings of a stage and of the run's ``tuning`` into a model. None: all trains, as it stands.
+
+    A stage with terms trains nothing that no gradient would reach: neither the losses of the other terms nor the towers
+    that none of its terms joins. So they are frozen, and no step moves them.
+
+    Raises ValueError, with the name of the stage, as `align.tuning.apply` does.
+    """
+    stage, tuning = span.stage, tuning or Tuning()
+    freeze = [*tuning.freeze, *stage.freeze, *_list_idle(weights_in(span), model, objective)]
+    wanted = replace(tuning, freeze=freeze, lora={**tuning.lora, **stage.lora})
+    for p in [*model.parameters(), *objective.parameters()]:
+        p.grad = None  # of the stage before: clipping would count the gradient of a part that is frozen now
+    if wanted == Tuning():
+        return None
+    try:
+        seed = derive(seed, "adapters", span.name) if span.name else seed
+        return apply(model, wanted, objective=objective, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error
+
+
+def check_parts(
+    spans: list[Span], tuning: Tuning | None, model: JointModel, objective: Objective, optim: Optim, steps: int
+) -> None:
+    """Raise ValueError where a stage has no optimiser: for a pattern that names nothing, or where nothing trains."""
+    for span in spans:
+        applied = apply_stage(span, tuning, model, objective, 0)
+        try:
+            optim.check(model, objective, steps)
+        except ValueError as error:
+            raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error
+        finally:
+            if applied is not None:
+                applied.remove()
+
+
+def _list_idle(weights: Mapping[str, float] | None, model: JointModel, objective: Objective) -> list[str]:
+    """Return the names of the parameters that no term with a weight reaches."""
+    if weights is None:
+        return []
+    joined = {m for name in weights for contrast in objective.contrasts[name] for m in contrast.modalities}
+    towers = [model.towers[m] for m in joined]
+    parts = [*towers, *(tower.encoder for tower in towers)]  # a tower does not hold an encoder that it borrows
+    reached = {id(p) for part in parts for p in part.parameters()}
+    reached |= {id(p) for name in weights for p in objective.losses[name].parameters()}
+    return [name for name, p in named_parameters(model, objective).items() if id(p) not in reached]
