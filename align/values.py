@@ -1,4 +1,5 @@
-"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Origin, Scores, BadSample.
+"""Values that flow between the rooms: Sample, Rows, Batch, Features, Embeddings, TermInfo, Origin, FeatureOrigin, Scores,
+BadSample.
 
 Letters, used everywhere: B samples on this rank, N samples on all ranks, n rows of a modality, D shared dim, W encoder
 width, L tokens, T time, C H W as torch has them, P points.
@@ -103,6 +104,21 @@ class Origin(NamedTuple):
     sha256: str
     licence: str = "unstated"
     changed: bool = False
+
+
+class FeatureOrigin(NamedTuple):
+    """Origin of the cached features that a head was fitted on: one tower of a model, which alone fits the head.
+
+    model: MODEL as ``align.load`` takes it. sha256: of its weights. modality: of the tower in it. weights, preprocess:
+    hashes of the tower's. column: the cache's facts of it, and its name.
+    """
+
+    model: str
+    sha256: str
+    modality: str
+    weights: str
+    preprocess: str
+    column: dict[str, Any] = {}  # noqa: RUF012  never written to
 
 
 @dataclass

@@ -12,6 +12,7 @@ from align.checkpoint.fingerprint import fingerprint
 from align.data import Loader, Shards
 from align.data.columns.format import BLOCK, hash_keys
 from align.data.columns.part import PartWriter
+from align.data.meta import read_meta
 from align.data.pieces import Pieces
 from align.files import read_json, sha256, write_json
 
@@ -44,7 +45,11 @@ def write_cache(
                 if isinstance(batch, Exception):
                     raise batch
                 start = int(batch.position[0])
-                part.add(start, batch.size, tensors_of(model, batch, start, dtype, tokens, kind), about(batch, bad, one))
+                tensors = tensors_of(model, batch, start, dtype, tokens, kind)
+                stated = [read_meta(one.read(p)[0], one.members)[0].weight for p in range(start, start + batch.size)]
+                if any(weight is not None for weight in stated):
+                    tensors["weight"] = torch.tensor([float("nan") if w is None else w for w in stated])
+                part.add(start, batch.size, tensors, about(batch, bad, one))
     path = folder / "cache.json"
     content = read_json(path) if path.is_file() else {"schema": 1, "shards": entries, "sets": {}}
     columns = {
@@ -82,8 +87,6 @@ def tensors_of(model, batch, start, dtype, tokens, kind) -> dict[str, torch.Tens
             out[f"{m}.offset"] = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)])
     if batch.group is not None:
         out["group"] = batch.group
-    if batch.weight is not None:
-        out["weight"] = batch.weight
     return out
 
 

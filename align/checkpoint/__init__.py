@@ -1,7 +1,7 @@
 """Checkpoints: folders of safetensors and JSON, in and out. No pickle is ever written or read."""
 
 from align.checkpoint.describe import build, describe
-from align.checkpoint.folder import build_model, list_files, load, load_tower, read_parts, save, transcript
+from align.checkpoint.folder import build_model, list_files, load, load_tower, read_heads, read_parts, save, transcript
 from align.checkpoint.run import drop_lost, find_checkpoint, read_index
 from align.checkpoint.source import locate
 from align.checkpoint.training import load_training, read_state, save_state, save_training
@@ -18,6 +18,7 @@ __all__ = [
     "load_training",
     "locate",
     "read_index",
+    "read_heads",
     "read_parts",
     "read_state",
     "save",

@@ -23,7 +23,7 @@ from align.files.confined import confine
 from align.model import JointModel, Tower
 from align.model.inside import is_sharded, model_inside, unwrap, weights
 from align.model.naming import naming
-from align.values import Origin, TermInfo
+from align.values import FeatureOrigin, Origin, TermInfo
 
 schema = 1
 FILES = ("model.safetensors", "config.yaml", "model.json")
@@ -85,6 +85,7 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
             "terms": [term._asdict() for term in model.terms],
             **({"assets": assets} if assets else {}),
             **({"parts": parts} if (parts := read_parts(model, tensors)) else {}),
+            **({"heads": heads} if (heads := read_heads(model)) else {}),
         },
     )
 
@@ -135,6 +136,8 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
     for part, origin in about.get("parts", {}).items():
         model.towers[part.removesuffix(".encoder")].mark_origin(Origin(**origin))  # pyright: ignore[reportCallIssue]
+    for m, origin in about.get("heads", {}).items():
+        model.towers[m].fitted_on = FeatureOrigin(**origin)
     model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
     return model.eval()
 
@@ -186,6 +189,12 @@ def read_parts(model: JointModel, tensors: Mapping[str, Tensor] | None = None) -
         if (origin := unwrap(model.towers[name]).read_origin(inside)) is not None:
             parts[f"{name}.encoder"] = origin._asdict()
     return parts
+
+
+def read_heads(model: JointModel) -> dict[str, dict[str, Any]]:
+    """Return modality -> the origin of the cached features that its head was fitted on, for heads that were."""
+    found = {m: unwrap(model.towers[m]).fitted_on for m in model.modalities}
+    return {m: origin._asdict() for m, origin in found.items() if origin is not None}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from align.checkpoint.run import find_checkpoint
-from align.files import cache_dir
+from align.files import cache_dir, read_json
 from align.files.hub import LOCAL, expand_home, hub_folder, is_repository
 from align.files.lock import hold_lock
 from align.published import LAYOUTS, nearest_layout
@@ -26,7 +26,8 @@ def locate(model: str | Path, checkpoint: str = "best") -> Path:
     if (path / "model.json").is_file():
         return path
     if (path / "checkpoints" / "index.json").is_file():
-        return find_checkpoint(path, checkpoint)
+        found = find_checkpoint(path, checkpoint)
+        return path / "model" if completes(path / "model", found) else found
     if (path / "model" / "model.json").is_file():
         return path / "model"
     if path.exists():
@@ -46,6 +47,13 @@ def locate(model: str | Path, checkpoint: str = "best") -> Path:
     if str(model) in LAYOUTS:
         raise FileNotFoundError(f"no model folder {model}; a published model is {model}:SOURCE")
     raise FileNotFoundError(f"no model folder {model}, and no LAYOUT:SOURCE, which is a published model")
+
+
+def completes(model: Path, heads: Path) -> bool:
+    """Return True where a model folder holds the heads of a checkpoint with their encoders (``align.lit.whole``)."""
+    path = model / "model.json"
+    completed = read_json(path).get("completes") if path.is_file() else None
+    return completed is not None and completed == read_json(heads / "model.json").get("sha256")
 
 
 def is_published(model: str | Path) -> bool:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from align.commands.errors import Refused
 
 
-def assemble(source: str, /, *, out: str) -> None:
+def assemble(source: str, models: list[str] = [], /, *, out: str, allow: list[str] = []) -> None:  # noqa: B006
     """Complete heads that were trained on cached features with their encoders
 
+    The written model reads files, and needs no cache. A head takes the tower that it was fitted on alone: another one is
+    refused, with both hashes.
+
     Args:
-        source: a run
+        source: a run or a model folder with heads on cached features
+        models: the models with the encoders, folders or LAYOUT:SOURCE; by default those that the heads name
         out: the folder to write
+        allow: packages beside align whose classes the models may name
     """
-    raise Refused("not there yet", code=2)
+    from align.checkpoint import load, save
+    from align.embedding.assemble import assemble as complete
+    from align.embedding.assemble import find_heads
+
+    if Path(out).exists() and not (Path(out) / "model.json").is_file():
+        raise Refused(f"{out} is there and is no model folder; name a new one")
+    model = load(source, allow=allow)
+    if not (heads := find_heads(model)):
+        raise Refused(f"no head of {source} was fitted on cached features and waits for an encoder")
+    given = {name: load(name, allow=allow) for name in models} or None
+    save(complete(model, given, allow=allow), out)
+    said = ", ".join(f"{m} ({origin.modality} of {origin.model})" for m, origin in heads.items())
+    print(f"{out} holds whole towers: {said}; next: align evaluate {out} SHARDS")

@@ -4,6 +4,7 @@ from align.data.archive.writer import ShardWriter
 from align.data.bad import TooManyBad
 from align.data.collate import collate
 from align.data.columns.columns import Columns
+from align.data.columns.opening import open_cache
 from align.data.join import join
 from align.data.loader import Loader
 from align.data.mixing.mixture import Mixture
@@ -42,4 +43,5 @@ __all__ = [
     "TooManyBad",
     "collate",
     "join",
+    "open_cache",
 ]

@@ -16,6 +16,7 @@ from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
+from align.data.mixing.direct import is_direct
 from align.data.mixing.sources import Sources
 from align.data.packing import pack, unpack
 from align.data.pieces import Piece, Pieces, start_worker
@@ -119,7 +120,7 @@ class Loader:
             steps,
             self.steps_per_epoch,
             decodings,
-            self._keep(keep) if train and not self._is_direct(preprocess) else None,
+            self._keep(keep) if train and not is_direct(shards, preprocess) else None,
         )
         self._pin = pin_memory and torch.cuda.is_available()
         self._loader: DataLoader[Any] | None = None
@@ -172,9 +173,6 @@ class Loader:
         self._loader = None
         if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
             running._shutdown_workers()
-
-    def _is_direct(self, preprocess: Mapping[str, Preprocess]) -> bool:
-        return isinstance(self.shards, Columns) and self.shards.is_direct(preprocess)
 
     def _keep(self, budget: int) -> Kept | None:
         """Return the memory for decoded samples, or None where no sample would be read twice."""

@@ -13,8 +13,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from align.data.bad import Bad
 from align.data.collate import piece
-from align.data.columns.columns import Columns
 from align.data.kept import Kept
+from align.data.mixing.direct import is_direct, read_direct
 from align.data.mixing.overrides import Decoding
 from align.data.opening import Opening, open_sample
 from align.data.reading import Reading
@@ -49,7 +49,7 @@ class Pieces(IterableDataset[Piece | Exception]):
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
         self.per_epoch, self.decodings, self.kept = per_epoch, decodings, kept
         self._usual = Decoding(shards.members, preprocess)
-        self.columns = shards if isinstance(shards, Columns) and shards.is_direct(preprocess) else None
+        self.direct = is_direct(shards, preprocess)
 
     def ready(self) -> None:
         """Load, before the fork, everything that each worker would load by itself."""
@@ -79,8 +79,8 @@ class Pieces(IterableDataset[Piece | Exception]):
         first, end = within * self.batch, min((within + 1) * self.batch, len(self.shards))
         readers = self.world * workers
         positions = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
-        if self.columns is not None:
-            return self.columns.batch(positions, epoch, self.preprocess)
+        if self.direct:
+            return read_direct(self.shards, positions, epoch, self.preprocess)
         read = [self._read(p, epoch, readers) for p in positions]
         unread = [bad._replace(position=p) for p, (_, some) in zip(positions, read, strict=True) for bad in some]
         part, bad = piece(

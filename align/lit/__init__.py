@@ -12,6 +12,7 @@ FLOORS = (
     ("by_source", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "source_keys", "trained"),
     ("data", "loaders"),
+    ("fitted_on", "whole"),
     (
         "checkpoints",
         "ending",

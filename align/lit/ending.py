@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from align.checkpoint import find_checkpoint, list_files, read_index
+from align.checkpoint.source import completes
 from align.files import atomic_folder, read_json
+from align.lit.whole import write_whole
 
 
 def has_model(run: Path, known: Mapping[str, Any]) -> bool:
@@ -17,15 +19,15 @@ def has_model(run: Path, known: Mapping[str, Any]) -> bool:
     if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
         return False
     only = read_index(run).get("best") != known.get("best")
-    return only or read_json(model / "model.json") == read_json(best / "model.json")
+    same = read_json(model / "model.json") == read_json(best / "model.json")
+    return only or same or completes(model, best)
 
 
 def write_model_folder(run: Path) -> None:
     """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = find_checkpoint(run, "best")
     with atomic_folder(run / "model") as work:
-        for name in list_files(best):
-            shutil.copyfile(best / name, work / name)
+        write_whole(best, work, run)
 
 
 def clear(run: Path) -> None:

@@ -12,6 +12,7 @@ from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.ending import clear
 from align.lit.evaluating import Measure, Validate, pick_evaluators
+from align.lit.fitted_on import note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
 from align.lit.negatives import Schedule, check
 from align.lit.recalls import columns
@@ -81,6 +82,7 @@ def fit(
     forked = None if fork is None else find_fork(fork, run)
     earlier = find(run, fresh=fresh) if forked is None else read_source(forked)
     opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
+    note_towers(model, [opened.train, opened.val], earlier.folder)
     measure = Measure(evaluators, opened, data.workers) if evaluators else None
     steps = count_steps(options, opened.steps_per_epoch)
     spans = list_spans(stages or {}, steps)

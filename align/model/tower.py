@@ -14,7 +14,7 @@ from align.heads import Linear
 from align.model.origin import bit_sums, current_origin
 from align.preprocess.base import Preprocess
 from align.preprocess.wanted import build_wanted, differences
-from align.values import Features, Origin, Values
+from align.values import FeatureOrigin, Features, Origin, Values
 
 _AGREE = ("size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
@@ -44,6 +44,7 @@ class Tower(nn.Module):
         self.encoder: Any = encoder
         self.head: Any = head
         self._published: dict[str, int] | None = None
+        self.fitted_on: FeatureOrigin | None = None  # of a head that was fitted on a cache's features
         self.preprocess: Any = preprocess  # a Preprocess, once the encoder is known
         if encoder is not None:
             self._suit(encoder)

@@ -48,6 +48,7 @@ class Column:
         self._values = np.zeros(blocks, dtype=np.int64)  # first byte of each block's values
         self._tokens = np.zeros(blocks, dtype=np.int64)
         self._rows = np.zeros(blocks + 1, dtype=np.int64)  # rows before each block
+        self.present = 0  # samples with a row that is no hard negative
         self._negative: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []  # tokens of each row
         self._offsets: list[np.ndarray] = []  # the row's first token in its block
@@ -55,7 +56,6 @@ class Column:
             n = self._open(b)
             self._rows[b + 1] = self._rows[b] + n
         self._first = np.concatenate([[0], np.cumsum(self._counts)])  # (samples + 1,) rows before each sample
-        self.present = int((self._counts > 0).sum())  # samples with a row, hard negatives included
         negative = np.concatenate([np.zeros(0, dtype=bool), *self._negative])
         self._marks = negative if negative.any() else None
         if info.tokens:
@@ -65,7 +65,7 @@ class Column:
         del self._counts, self._negative, self._lengths, self._offsets
 
     def _open(self, b: int) -> int:
-        """Take a block's table of rows, and return their number. A block that does not fit is damaged."""
+        """Note the places of a block's rows, and return their number. A block that does not fit is damaged."""
         reader, m = self.reader, self.name.modality
         places = reader.find_tensors(b)
         values, sample = places.get(f"{m}.values"), places.get(f"{m}.sample")
@@ -78,12 +78,14 @@ class Column:
         owner = reader.read(b, sample)
         negative = owner < -1
         owner = np.where(negative, -2 - owner, owner) - start
-        fits = values.dtype == self.dtype and values.shape == (len(owner), self.info.width) and owner.ndim == 1
-        fits = fits and not len(owner) or (owner[0] >= 0 and owner[-1] < count and bool((np.diff(owner) >= 0).all()))
+        fits = owner.ndim == 1 and values.dtype == self.dtype and values.shape == (len(owner), self.info.width)
+        if fits and len(owner):
+            fits = 0 <= owner[0] and owner[-1] < count and bool((np.diff(owner) >= 0).all())
         if not fits or not self._open_tokens(b, others, len(owner)):
             reader.condemn(b)
             return 0
         self._values[b] = values.offset
+        self.present += len(np.unique(owner[~negative]))
         self._counts[reader.first[b] : reader.first[b + 1]] = np.bincount(owner, minlength=count)
         self._negative.append(negative)
         return len(owner)
@@ -92,8 +94,7 @@ class Column:
         if not places:
             return True
         tokens, offset = places
-        assert_places = tokens is not None and offset is not None
-        if not assert_places or offset.shape != (rows + 1,) or tokens.dtype != self.dtype:
+        if tokens is None or offset is None or offset.shape != (rows + 1,) or tokens.dtype != self.dtype:
             return False
         ends = self.reader.read(b, offset)
         lengths = np.diff(ends)

@@ -85,7 +85,7 @@ class MetaReader:
     ) -> Iterator[tuple[int, Bad]]:
         """Yield (place among the numbers, fault), one column after another."""
         if alone:
-            for i, reason, member in self._listed(self.readers[0], numbers):
+            for i, reason, member in self._find_listed(self.readers[0], numbers):
                 if self._modality(reason, member) not in self.readers[0].modalities and reason != EMPTY:
                     yield i, Bad(reason, facts[i].shard, facts[i].key, member)
         for m, column in columns.items():
@@ -93,11 +93,11 @@ class MetaReader:
             for i in np.flatnonzero(~column.reader.are_sound(blocks)).tolist():
                 part = column.reader.blocks[int(blocks[i])].part.path
                 yield i, Bad(f"{m}/checksum", str(part), facts[i].key)
-            for i, reason, member in self._listed(column.reader, numbers):
+            for i, reason, member in self._find_listed(column.reader, numbers):
                 if self._modality(reason, member) == column.name.modality:
                     yield i, Bad(reason, facts[i].shard, facts[i].key, member)
 
-    def _listed(self, reader: SetReader, numbers: np.ndarray) -> Iterator[tuple[int, str, str]]:
+    def _find_listed(self, reader: SetReader, numbers: np.ndarray) -> Iterator[tuple[int, str, str]]:
         """Yield (place among the numbers, reason, member) of the faults that a set's writer listed."""
         blocks = reader.locate(numbers)
         sound = reader.are_sound(blocks)
