@@ -68,7 +68,7 @@ class Mix:
 
 AS_ONE = Mix()
 
-Named = str | list[str] | Source | dict[str, Source] | Pipeline
+Named = str | list[str] | dict[str, Source] | Source | Pipeline
 """Values of ``data.train`` and ``data.val``: shards, one Source, a pipeline (``data.train`` alone), or source -> Source."""
 
 
