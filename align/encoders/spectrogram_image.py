@@ -44,7 +44,8 @@ class SpectrogramImage(Encoder):
         super().__init__()
         width = getattr(image, "width", None)
         if not isinstance(width, int):
-            raise ValueError(f"SpectrogramImage wraps an image encoder, which has a width; {type(image).__name__} not")
+            kind = type(image).__name__
+            raise ValueError(f"SpectrogramImage wraps an image encoder, which has a width; {kind} has none")
         if not reach > 0:
             raise ValueError(f"reach={reach} must be above 0: it is the range from black to white")
         self.image, self.sides, self.reach, self.mean, self.std = image, tuple(sides), reach, mean, std

@@ -77,7 +77,11 @@ class Experiment:
         for folder, script in ((models, "frozen_towers.py"), (shards, "frozen_shards.py")):
             if not folder.exists():
                 subprocess.run([sys.executable, str(HERE / script), str(folder)], check=True)
-        sets = {"pictures": ["pictures", "words"], "sounds": ["sounds", "words"], "digits": ["pictures", "voices", "words"]}
+        sets = {
+            "pictures": ["pictures", "words"],
+            "sounds": ["sounds", "words"],
+            "digits": ["pictures", "voices", "words"],
+        }
         for cache, names in sets.items():
             files = [str(path) for path in sorted((shards / cache).glob("*.tar"))]
             for name in names:
@@ -166,7 +170,9 @@ def run_heads(work: Experiment, seeds: Sequence[int], deranged: int) -> None:
         found = measure(work, work.train(f"deranged{i}", given, 0), fold, prompts)
         work.add("wrong captions", fold, i, {name: x for name, x in found.items() if "→" in name or "three" in name})
         found = measure(work, ridge([*given.values()]), fold, prompts)
-        work.add("ridge, wrong captions", fold, i, {name: x for name, x in found.items() if "→" in name or "three" in name})
+        work.add(
+            "ridge, wrong captions", fold, i, {name: x for name, x in found.items() if "→" in name or "three" in name}
+        )
 
 
 def run_unseen(work: Experiment, trained: int) -> None:
@@ -229,7 +235,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--deranged", type=int, default=DERANGED, help="sets of wrong captions")
-    parser.add_argument("--unseen", type=int, default=10, help="classes to leave out of trained heads; of ridge all ten")
+    parser.add_argument(
+        "--unseen", type=int, default=10, help="classes to leave out of trained heads; of ridge all ten"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=HERE / "frozen_real.csv")
     given = parser.parse_args()
