@@ -1,6 +1,7 @@
 """Encoders: one row alone is the row in company, no rows give zero gradients, published weights load or say why not."""
 
 import inspect
+import itertools
 import json
 import math
 
@@ -27,6 +28,7 @@ from align.encoders import (
     Precomputed,
     Series,
     SpectrogramCNN,
+    SpectrogramImage,
     SpectrogramViT,
     TimmImage,
     TorchaudioWaves,
@@ -36,6 +38,7 @@ from align.encoders import (
     VideoFrames,
 )
 from align.preprocess import Bytes
+from align.values import Features
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
 
@@ -211,6 +214,7 @@ cases = {
     "TransformerText-last": (lambda: TransformerText(90, 12, width=16, depth=1, heads=2, pool="last"), texts),
     "SpectrogramViT": (lambda: SpectrogramViT("test_vit", n_mels=16, frames=32), sounds),
     "SpectrogramCNN": (lambda: SpectrogramCNN(width=24, n_mels=16, widths=(8, 16)), sounds),
+    "SpectrogramImage": (lambda: SpectrogramImage(small_cnn(), (16, 24), 3.0), sounds),
     "PointNet": (lambda: PointNet(width=24, hidden=(8, 16)), clouds),
     "PointNet-few": (lambda: PointNet(width=24, hidden=(8, 16)), lambda n: clouds(n, P=9)),
     "PointNet2": (lambda: PointNet2(width=24, **balls), clouds),
@@ -566,6 +570,28 @@ def test_spectrograms_of_any_length():
             assert encoder(torch.randn(2, 1, 16, T)).pooled.shape == (2, encoder.width)
 
 
+def test_a_spectrogram_is_a_grey_picture_whose_loudest_point_is_white():
+    """Each pixel of the picture by a plain loop, where the scale is 1, and no level changes it."""
+    seen = []
+
+    class Camera(torch.nn.Module):
+        width = 3
+
+        def forward(self, picture):
+            seen.append(picture)
+            return Features(picture.mean((2, 3)))
+
+    encoder = SpectrogramImage(Camera(), (4, 6), reach=2.0, mean=0.25, std=0.5)
+    values = torch.randn(2, 1, 4, 6, dtype=torch.float64)
+    assert encoder(values).pooled.shape == (2, 3)
+    encoder(values + 7)
+    assert torch.allclose(*seen, atol=1e-12)
+    for n, c, row, column in itertools.product(range(2), range(3), range(4), range(6)):
+        sound = float(values[n, 0, 3 - row, column])  # the lowest band is the last row
+        grey = max(1 - (float(values[n].max()) - sound) / 2.0, 0.0)
+        assert float(seen[0][n, c, row, column]) == pytest.approx((grey - 0.25) / 0.5)
+
+
 def test_a_pitch_is_not_pooled_away():
     """Two tones a whole number of strides apart and far from the edges: one map moved, which pooling would not see."""
     torch.manual_seed(0)
@@ -603,6 +629,9 @@ def test_a_pitch_is_not_pooled_away():
         (lambda: PointNet()(torch.zeros(2, 9, 3)), r"PointNet takes \(n, P, 6\), P >= 1, got \(2, 9, 3\)"),
         (lambda: PointTransformer()(torch.zeros(2, 0, 6)), r"takes \(n, P, 6\), P >= 1, got \(2, 0, 6\)"),
         (lambda: SpectrogramCNN()(torch.zeros(2, 1, 32, 9)), "made for 64 mel bands, got"),
+        (lambda: SpectrogramImage(small_cnn())(torch.zeros(2, 3, 8, 9)), r"takes spectrograms \(n, 1, n_mels, T\)"),
+        (lambda: SpectrogramImage(small_cnn(), reach=0), "reach=0 must be above 0"),
+        (lambda: SpectrogramImage(torch.nn.ReLU()), "wraps an image encoder, which has a width; ReLU has none"),
         (lambda: TransformerText()(torch.ones(2, 9, dtype=torch.long)), "made for 64 ids a row, got"),
         (lambda: TimmImage("vit_tiny_patch16_24"), "timm has no model .*; did you mean 'vit_tiny_patch16_224'"),
         (lambda: TimmImage("test_vit", pretrained="nosuch"), "no file and no tag of test_vit; its tags: r160_in1k"),

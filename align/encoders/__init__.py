@@ -17,6 +17,7 @@ from align.encoders.pointtransformer import PointTransformer
 from align.encoders.precomputed import Precomputed
 from align.encoders.series import Series
 from align.encoders.spectrogram_cnn import SpectrogramCNN
+from align.encoders.spectrogram_image import SpectrogramImage
 from align.encoders.spectrogram_vit import SpectrogramViT
 from align.encoders.timm_image import TimmImage
 from align.encoders.torchaudio_waves import TorchaudioWaves
@@ -43,6 +44,7 @@ __all__ = [
     "Precomputed",
     "Series",
     "SpectrogramCNN",
+    "SpectrogramImage",
     "SpectrogramViT",
     "TimmImage",
     "TorchaudioWaves",
@@ -74,6 +76,7 @@ FLOORS = (
         "precomputed",
         "series",
         "spectrogram_cnn",
+        "spectrogram_image",
         "spectrogram_vit",
         "timm_image",
         "torchaudio_waves",

@@ -12,6 +12,7 @@ FLOORS = (
     ("by_source", "centroids", "fitted_on", "recalls", "sources", "stages", "standing", "whole"),
     ("module", "opened", "parts", "source_keys", "trained"),
     ("data", "loaders"),
+    ("fitted_on", "whole"),
     (
         "banks",
         "checkpoints",
