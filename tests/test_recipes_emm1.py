@@ -1,4 +1,4 @@
-"""E-MM1 and EShot, on miniatures of their published layout."""
+"""E-MM1, EShot and OpenShape's features, on miniatures of their published layouts."""
 
 import io
 
@@ -150,3 +150,51 @@ def test_a_list_of_another_form_is_refused(tmp_path, capsys, content):
     eshot(tmp_path)
     put(tmp_path / "datasets/eshot/category_to_point_ids.json", content)
     assert "no object of category" in fails(recipe("eshot"), capsys, tmp_path / "out", "--source", tmp_path)
+
+
+W = 6
+
+
+def shape(seed, **more):
+    """A file of OpenShape: two renderings, a thumbnail, a text, two captions, one retrieved text."""
+    feature = lambda i: {"original": rows(i)[:2].reshape(1, W), "prompt_avg": rows(i + 50)[:2].reshape(1, W)}  # noqa: E731
+    found = {"xyz": rows(seed), "rgb": rows(seed) * 0 + 0.5, "image_feat": rows(seed + 1)[:4].reshape(2, W)}
+    found |= {"thumbnail_feat": rows(seed + 2)[:2].reshape(1, W), "text": ["a chair"], "text_feat": [feature(seed + 3)]}
+    found |= {"blip_caption": "a wooden chair", "blip_caption_feat": feature(seed + 4), "msft_caption": ""}
+    found |= {"msft_caption_feat": {}, "retrieval_text": ["seats"], "retrieval_text_feat": [feature(seed + 5)]}
+    return found | more
+
+
+def test_openshapes_features_are_rows_of_pictures_and_texts(tmp_path, capsys):
+    module = recipe("openshape_features")
+    arguments = [str(tmp_path / "out"), "--source", str(tmp_path)]
+    assert "openshape-training-data" in fails(module, capsys, *arguments)
+    theirs = "/mnt/data/objaverse-processed/Objaverse/000-001/"
+    listed = [
+        {"dataset": d, "id": n, "group": "g", "data_path": f"{theirs}{n}.npy"}
+        for d, n in [("Objaverse", "u1"), ("Objaverse", "u2"), ("ABO", "u3"), ("ABO", "gone")]
+    ]
+    put(tmp_path / "meta_data/split/train_all.json", listed)
+    put(tmp_path / "meta_data/gpt4_filtering.json", {"u1": {"flag": "Y"}, "u2": {"flag": "N"}, "u3": {"flag": "N"}})
+    for i, name in enumerate(("u1", "u2", "u3")):
+        more = {"thumbnail_feat": None} if name == "u3" else {}
+        saved(tmp_path / f"objaverse-processed/Objaverse/000-001/{name}.npy", shape(10 * i, **more))
+    assert module.main(arguments) == 0
+    assert "1 shapes are listed but not there" in capsys.readouterr().out
+    found = read(tmp_path / "out", "train")
+    assert set(found) == {"Objaverse-u1", "Objaverse-u2", "ABO-u3"}
+    first, array = found["Objaverse-u1"], lambda data: np.load(io.BytesIO(data))
+    assert [name for name in first if name.startswith("image")] == ["image.0.npy", "image.1.npy", "image.2.npy"]
+    assert np.allclose(array(first["image.1.npy"]), rows(1)[2:4].reshape(W), atol=1e-3)
+    assert np.allclose(array(first["image.2.npy"]), rows(2)[:2].reshape(W), atol=1e-3)
+    assert about(first)["captions"] == ["a chair", "a wooden chair", "seats"]
+    assert np.allclose(array(first["text.0.npy"]), rows(53)[:2].reshape(W), atol=1e-3)  # with the templates
+    assert np.allclose(array(first["text.2.npy"]), rows(5)[:2].reshape(W), atol=1e-3)  # without
+    assert about(found["Objaverse-u2"])["captions"] == ["a wooden chair", "seats"]  # GPT-4 took its text for noise
+    assert about(found["ABO-u3"])["captions"] == ["a chair", "a wooden chair", "seats"]  # it judged Objaverse alone
+    assert "image.2.npy" not in found["ABO-u3"]
+    assert module.main([*arguments, "--views", "1", "--text", "original"]) == 0
+    drawn = read(tmp_path / "out", "train")["Objaverse-u1"]
+    assert {name for name in drawn if name.endswith("npy")} == {"points.npy", "image.0.npy", "text.0.npy"}
+    saved(tmp_path / "objaverse-processed/Objaverse/000-001/u3.npy", shape(1, text_feat=[]))
+    assert "u3.npy: its features are not as described" in fails(module, capsys, *arguments)
