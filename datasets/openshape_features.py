@@ -4,8 +4,8 @@
     python datasets/openshape_features.py shards/shapenet --source DIR --list ablation/train_shapenet_only --views 1
 
 One sample a shape: ``points.npy`` (10000, 6) float16, z up (the files have y up), rgb in [0, 1]; ``image.0.npy``, …
-(W,) float16, features of its renderings and then of its thumbnail; ``text.0.npy``, … (W,) of its texts; ``json`` with the
-texts themselves (``captions``, in the order of the rows), ``dataset`` and OpenShape's id. A tower of points trains
+(W,) float16, features of its renderings and then of its thumbnail; ``text.0.npy``, … (W,) of its texts; ``json`` with
+the texts themselves (``captions``, in the order of the rows), ``dataset`` and OpenShape's id. A tower of points trains
 against towers of ``Precomputed`` features; no picture and no text is read. ``train`` is the only split. Shapes whose
 file is not there are left out and counted. The files are pickles, of which only numpy arrays are let through.
 
