@@ -4,12 +4,15 @@ from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, list_files, load, load_tower, read_parts, save, transcript
 from align.checkpoint.run import drop_lost, find_checkpoint, read_index
 from align.checkpoint.source import locate
+from align.checkpoint.start import start_from
+from align.checkpoint.towers import describe_towers
 from align.checkpoint.training import load_training, read_state, save_state, save_training
 
 __all__ = [
     "build",
     "build_model",
     "describe",
+    "describe_towers",
     "drop_lost",
     "find_checkpoint",
     "list_files",
@@ -23,5 +26,6 @@ __all__ = [
     "save",
     "save_state",
     "save_training",
+    "start_from",
     "transcript",
 ]

@@ -10,7 +10,7 @@ and its groups were those of the config.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,19 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
 
 
 def read_optimizer(
-    optimizer: Optimizer, named: Mapping[str, nn.Parameter], folder: Path, dtypes: Mapping[str, torch.dtype]
+    optimizer: Optimizer,
+    named: Mapping[str, nn.Parameter],
+    folder: Path,
+    dtypes: Mapping[str, torch.dtype],
+    anew: Collection[str] = (),
 ) -> None:
     """Put the state of a folder into an optimiser that has just been built.
 
     A group's values are the checkpoint's, counters of schedule-free optimisers among them, but for those that the
     config has changed since.
 
-    dtypes: of all parameters in the checkpoint, by name. Raises ValueError where another optimiser has written it.
+    dtypes: of all parameters in the checkpoint, by name. anew: parameters that begin without a state.
+    Raises ValueError where another optimiser has written it.
     """
     tensors = read_tensors(folder / "optimizer.safetensors")
     if (folder / "optimizer.json").is_file():
@@ -63,6 +68,7 @@ def read_optimizer(
     names, groups = _names(optimizer, named), saved["param_groups"]
     numbers = {name: i for i, name in names.items()}
     absent = {*named, *(name for group in groups for name in group["params"])} - {*numbers}  # now frozen, or gone
+    absent |= {*anew}
     saved["state"] = {numbers.get(key, key): value for key, value in saved["state"].items() if key not in absent}
     of = {name: group for group in groups for name in group["params"]}
     saved["param_groups"] = [

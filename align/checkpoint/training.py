@@ -1,6 +1,7 @@
 """Checkpoints of a run: the model folder, and beside its weights all that a run needs to resume.
 
-RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, optimizer.json, state.json
+RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, optimizer.json, state.json,
+                                         adapters.safetensors where there are any
 
 The model has the weights that are good for evaluation. Where others train, as under a schedule-free optimiser, those
 are in parameters.safetensors.
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 import align
+from align.checkpoint.adapters import read_adapters, write_adapters
 from align.checkpoint.folder import write_model
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.run import read_index
@@ -54,6 +56,7 @@ def save_training(
             inside = model_inside(model)
             inside.terms = cast(Objective, unwrap(objective)).infos()
             write_model(inside, work)
+            write_adapters(inside, training)
             tensors = {k: v.cpu().contiguous() for k, v in weights(objective).items()}
             write_tensors(tensors, training / "objective.safetensors")
         if trained:
@@ -102,12 +105,14 @@ def load_training(
             f"{folder} was trained with another model or objective than this config's; "
             f"use another --run, or --fresh to start over ({' '.join(str(error).split())[:300]})"
         ) from error
+    adapted, anew = read_adapters(model_inside(model), training)
     named = named_parameters(model, objective)
     if (training / "parameters.safetensors").is_file():
         for name, values in read_tensors(training / "parameters.safetensors").items():
-            named[name].data.copy_(values)
-    dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()}
-    read_optimizer(optimizer, named, training, dtypes)
+            if name in named and name not in anew:
+                named[name].data.copy_(values)
+    dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()} | adapted
+    read_optimizer(optimizer, named, training, dtypes, anew)
     return state
 
 

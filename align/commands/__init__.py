@@ -30,6 +30,7 @@ FLOORS = (
         "bind",
         "config",
         "doctor",
+        "dry_run",
         "embed",
         "evaluate",
         "import_",
@@ -46,7 +47,8 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("index_export", "index_show", "train"),
+    ("index_export", "index_show", "start_towers"),
+    ("train",),
     ("quickstart",),
     ("demo",),
 )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from align.commands.config import check_config, check_options, make_parser, parse_args
+from align.commands.dry_run import print_parts
 from align.commands.errors import Refused
 from align.commands.shortened import shorten
+from align.commands.start_towers import set_towers
 
 
 def train(
@@ -44,8 +46,9 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     config = _option(args, "--config")
     if config is None:
         raise Refused("align train needs --config FILE (see configs/); align train --help lists the keys", code=2)
-    if "--print_config" not in args and _option(args, "--run") is None:
+    if not {"--print_config", "--dry-run"} & {*args} and _option(args, "--run") is None:
         raise Refused("align train needs --run DIR, the folder that the run writes to and continues from", code=2)
+    set_towers(parser, args, config, _option(args, "--start"))
     check_config(parser, config)
     values = parse_args(parser, args)
     torch.manual_seed(derive(values.seed, "weights"))
@@ -53,6 +56,9 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
         made = parser.instantiate(values)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch refuses a size
         raise Refused(f"{config}: {shorten(error)}") from error
+    if made.dry_run:
+        print_parts(made)
+        return 0
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
 
@@ -70,16 +76,12 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.commands.process import leave_a_core
     from align.data.bad import TooManyBad, is_fault, table
     from align.distributed import rank
-    from align.files import atomic_write
     from align.lit import fit
 
     leave_a_core()
 
     run = Path(made.run)
-    run.mkdir(parents=True, exist_ok=True)
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
-    with atomic_write(run / "config.yaml") as f:
-        f.write(config.encode())
     try:
         fitted = fit(
             made.model,
@@ -98,6 +100,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
             validate=made.validate,
             start=made.start,
             fork=made.fork,
+            config=config,
         )
     except TooManyBad as error:
         if rank() == 0:

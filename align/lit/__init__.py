@@ -11,7 +11,8 @@ FLOORS = (
     ("by_source", "evaluating", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "source_keys"),
     ("data", "loaders"),
-    ("checkpoints", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
+    ("checkpoints", "frozen", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
+    ("begin",),
     ("fit",),
 )
 """Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a run."""

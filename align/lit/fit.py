@@ -14,10 +14,12 @@ import torch
 from align.checkpoint import find_checkpoint, list_files, read_index, read_parts
 from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
-from align.files import atomic_folder, read_json
+from align.files import atomic_folder, atomic_write, read_json
+from align.lit.begin import take_start
 from align.lit.checkpoints import Checkpoints, Saver
 from align.lit.data import AlignData
 from align.lit.evaluating import Validate
+from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
@@ -35,7 +37,7 @@ from align.model.origin import describe_parts
 from align.objective import Objective
 from align.optim import Optim
 from align.seeds import derive
-from align.tuning import Tuning
+from align.tuning import Tuning, apply
 
 
 class Fitted(NamedTuple):
@@ -68,6 +70,7 @@ def fit(
     validate: Validate | None = None,
     start: str | None = None,
     fork: str | None = None,
+    config: str | None = None,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
@@ -89,6 +92,7 @@ def fit(
         stages: name -> Stage, in order. None: one.
         validate: evaluators that run while the model trains.
         start: a model whose weights the run begins with. A run that is there already goes on as it is.
+        config: text of RUN/config.yaml, which is written after all checks.
         fork: a run whose last checkpoint the run begins with, its step, optimiser and order included.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
@@ -97,6 +101,8 @@ def fit(
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
     check(negatives or {}, objective)
     earlier = find(run, fresh=fresh)
+    take_start(model, objective, start, run, earlier)
+    applied = apply(model, tuning or Tuning(), objective=objective, seed=seed)
     opened = data.open(model, seed, earlier.state)
     if opened.val is not None:
         checkpoint.check(columns(objective.infos()))
@@ -105,6 +111,9 @@ def fit(
     if fresh:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        with atomic_write(run / "config.yaml") as f:
+            f.write(config.encode())
     validates = opened.val is not None and options.get("limit_val_batches") != 0
     owes = validates and earlier.owes_validation(options["val_check_interval"], steps)
     planned = earlier.plan_steps(steps, optim.replan)
@@ -116,6 +125,7 @@ def fit(
     stop = Stop(saver.save)
     callbacks = [
         Resume(earlier.folder, module),
+        Frozen(applied),
         Repeats(model, objective, mixed=isinstance(opened.train, Sources)),
         Scheduled(negatives or {}, module),
         quarantine,
@@ -148,6 +158,8 @@ def fit(
             stop.restore()
             progress.close()
             loaders.close()
+    applied.check()
+    applied.remove()
     quarantine.count(lightning)
     if lightning.is_global_zero and not stop.received:
         _finish(run)

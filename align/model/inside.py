@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from align.model.adapters import find_adapters, is_adapter, merge_weights, read_adapters, skipped_steps
 from align.model.joint import JointModel
 
 _WRAPPERS = {  # class -> the attribute that holds the module; by name, as their imports take seconds
@@ -47,23 +48,30 @@ def unwrap(module: Any) -> Any:
 def weights(module: nn.Module, *, gather: bool = False) -> dict[str, Tensor]:
     """Return the state dict, with the names of a module that has no wrappers around it or its parts.
 
+    Adapters are merged into their layers: the weights are those that give the module's output without them.
+
     gather: join weights that FSDP2 has sharded, on every rank. Raises ValueError for sharded weights without it.
     """
     if is_sharded(module) and not gather:
         raise ValueError("FSDP has sharded the weights, no rank has them whole; align.save on all ranks gathers them")
     plain = plain_name(module)
-    state: dict[str, Any] = module.state_dict()
+    state: dict[str, Any] = merge_weights(module.state_dict(), module)
     return {plain(k): x.detach().full_tensor() if _in_shards(x) else x.detach() for k, x in state.items()}
 
 
 def put(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a state dict of ``weights``. Raises RuntimeError, as torch does, for weights of another module."""
+    """Load a state dict of ``weights``. Raises RuntimeError, as torch does, for weights of another module.
+
+    Weights go into the layers inside of adapters, which stay as they are.
+    """
     plain = plain_name(module)
     paths = {plain(path): path for path, _ in module.named_modules(remove_duplicate=False)}  # of several the innermost
     named = {}
     for name, x in state.items():
         owner, _, leaf = name.rpartition(".")
         named[f"{paths.get(owner, owner)}.{leaf}".removeprefix(".")] = x
+    for name, x in read_adapters(module).items():
+        named.setdefault(name, x)
     module.load_state_dict(named)
 
 
@@ -81,8 +89,10 @@ def plain_name(module: nn.Module) -> Callable[[str], str]:
     wrapped = {
         f"{path}.{_WRAPPERS[type(part).__name__]}".removeprefix(".")
         for path, part in module.named_modules(remove_duplicate=False)
-        if type(part).__name__ in _WRAPPERS
+        if type(part).__name__ in _WRAPPERS and not is_adapter(part)
     }
+    for path, adapter in find_adapters(module).items():
+        wrapped.update(skipped_steps(path, adapter))
 
     def plain(name: str) -> str:
         kept, path = [], ""

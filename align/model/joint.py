@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ class JointModel(nn.Module):
     """Towers of all modalities, one each, into one space of ``dim`` dimensions.
 
     share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
-    ``terms`` holds the trained terms of the objective, which scoring reads.
+    ``terms`` holds the trained terms of the objective, which scoring reads. ``rates`` holds factors of the learning
+    rate by parameter (``model.towers.image.head.project.weight``), which `align.optim.Optim` reads.
 
     Raises ValueError for a modality's name with other characters than letters, digits and underscores, for a tower
     without an encoder, and for two towers with one encoder that ``share`` does not name.
@@ -40,6 +41,7 @@ class JointModel(nn.Module):
         self.share = share
         self.normalize = normalize
         self.terms: list[TermInfo] = []
+        self.rates: dict[str, float] = {}
         for name, tower in towers.items():
             _check_name(name)
             self.towers[name] = tower
@@ -63,6 +65,14 @@ class JointModel(nn.Module):
                 raise ValueError(f"share: {borrower!r} borrows from {lender!r}, which borrows itself; name the owner")
             with naming(f"tower {borrower!r}"):
                 self.towers[borrower].borrow(self.towers[lender])
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode. Frozen parts, those with an attribute ``keeps_eval``, stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if vars(module).get("keeps_eval"):
+                module.eval()
+        return self
 
     @property
     def modalities(self) -> list[str]:

@@ -49,18 +49,27 @@ def named_parameters(model: nn.Module, objective: nn.Module) -> dict[str, nn.Par
 
 
 def parameter_groups(
-    parameters: Mapping[str, nn.Parameter], groups: Mapping[str, Group], *, weight_decay: float
+    parameters: Mapping[str, nn.Parameter],
+    groups: Mapping[str, Group],
+    *,
+    weight_decay: float,
+    rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the groups for an optimiser: matrices decay, while vectors, scalars and norms do not.
 
     Each has `params`, `param_names`, `weight_decay` and `pattern`, the first one that its parameters match, or None.
     Groups without a pattern come first. Frozen parameters (``requires_grad=False``) are left out.
 
+    rates: factor of the rate by parameter, beside that of its pattern. A group has its own as ``lr_factor``.
+
     Raises ValueError for a pattern that no parameter matches first.
     """
-    made: dict[tuple[str | None, float], dict[str, Any]] = {
-        (pattern, decay): {"params": [], "param_names": [], "weight_decay": decay, "pattern": pattern}
+    rates = rates or {}
+    made: dict[tuple[str | None, float, float], dict[str, Any]] = {
+        (pattern, decay, rate): {"params": [], "param_names": [], "weight_decay": decay, "pattern": pattern}
+        | ({} if rate == 1 else {"lr_factor": rate})
         for pattern in (None, *groups)
+        for rate in sorted({1.0, *rates.values()}, reverse=True)
         for decay in _decays(groups.get(pattern or ""), weight_decay)
     }
     matched = set()
@@ -69,7 +78,7 @@ def parameter_groups(
         matched.add(pattern)
         if p.requires_grad:
             decays = _decays(groups.get(pattern or ""), weight_decay)
-            group = made[pattern, decays[0 if p.ndim >= 2 else -1]]
+            group = made[pattern, decays[0 if p.ndim >= 2 else -1], rates.get(name, 1.0)]
             group["params"].append(p)
             group["param_names"].append(name)
     for pattern in groups:

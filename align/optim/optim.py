@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from align.model.inside import model_inside
 from align.optim.groups import Group, named_parameters, parameter_groups
 from align.optim.joined import Factory, Joined
 from align.optim.modes import find_two_modes
@@ -98,11 +99,13 @@ class Optim:
     def build(self, model: nn.Module, objective: nn.Module) -> Optimizer:
         """Return the optimiser of these modules' parameters, in training mode.
 
-        Each group keeps as ``initial`` the values that it begins with, for the checkpoint of a run.
+        A parameter has the rate of its group, times that of the model's ``rates``. Each group keeps as ``initial`` the
+        values that it begins with, for the checkpoint of a run.
 
         Raises ValueError for a pattern without parameters, and where the optimiser refuses its arguments.
         """
-        made = parameter_groups(named_parameters(model, objective), self.groups, weight_decay=self.weight_decay)
+        named, rates = named_parameters(model, objective), model_inside(model).rates
+        made = parameter_groups(named, self.groups, weight_decay=self.weight_decay, rates=rates)
         try:
             optimizer = self.optimizer([{"lr": self.lr, **group} for group in made])
         except Exception as error:

@@ -1,0 +1,143 @@
+"""Start of a run from another model: its weights, tower by tower, and the temperatures of its terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from align.checkpoint.describe import describe
+from align.checkpoint.folder import load
+from align.losses.kinds import KINDS
+from align.model import JointModel
+from align.model.inside import model_inside, unwrap, weights
+from align.objective import Objective
+from align.preprocess.wanted import differences
+from align.values import TermInfo
+
+
+class Started(NamedTuple):
+    """Result of a start.
+
+    taken: part (``image.encoder``) -> the model that its weights are of. lines: for a reader, about every part.
+    """
+
+    taken: dict[str, str]
+    lines: list[str]
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
+    """Put the weights of another model into the towers of the same names, and the scales of its terms into the losses.
+
+    A part, an encoder or a head, takes all of its weights or none. One that the source has not, or has with other
+    layers, begins as it is. A scale or bias that the config states stays.
+
+    source: a model folder, a run folder or ``LAYOUT:SOURCE``.
+
+    Raises FileNotFoundError where there is no such model, ValueError where `align.load` does, for a part with the same
+    layers in another width, and where no part fits.
+    """
+    inside = model_inside(model)
+    allow = sorted({type(part).__module__.partition(".")[0] for part in inside.modules()} - {"torch", "align"})
+    other = load(source, allow=allow)
+    state, theirs = weights(inside), weights(other)
+    taken: list[str] = []
+    anew: dict[str, list[str]] = {}
+    for part in _list_parts(inside):
+        ours = _inside(state, part)
+        if not ours:
+            continue
+        tower = part.partition(".")[0]
+        if tower not in other.modalities:
+            anew.setdefault("has no such tower", []).append(part)
+        elif set(found := _inside(_whole(other, theirs), part)) != set(ours):
+            anew.setdefault("has other layers there", []).append(part)
+        else:
+            _check_shapes(source, part, ours, found)
+            for name, x in ours.items():
+                x.copy_(found[name])
+            taken.append(part)
+    if not taken:
+        raise ValueError(
+            f"start {source} has no part that fits: it has {', '.join(_list_parts(other))}, the model has "
+            f"{', '.join(_list_parts(inside))}"
+        )
+    _mark(inside, other, taken)
+    scales = list(_start_terms(objective, other.terms))
+    lines = [f"weights of {source}: {', '.join([*taken, *scales])}"]
+    lines += [f"begins anew: {', '.join(parts)} ({source} {why})" for why, parts in anew.items()]
+    if left := [name for name in other.modalities if name not in inside.modalities]:
+        lines.append(f"left out of {source}: {', '.join(left)} (the model has no such tower)")
+    lines += _list_other_preprocesses(inside, other, taken, source)
+    return Started(dict.fromkeys(taken, source), lines)
+
+
+def _list_parts(model: JointModel) -> list[str]:
+    """Return ``image.encoder``, ``image.head`` and so on, an encoder under its lender alone."""
+    share = model.share or {}
+    return [f"{m}.{part}" for m in model.modalities for part in ("encoder", "head") if part == "head" or m not in share]
+
+
+def _inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    start = f"towers.{part}."
+    return {name[len(start) :]: x for name, x in state.items() if name.startswith(start)}
+
+
+def _whole(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with those of a borrowed encoder under its borrower's name too."""
+    found = dict(state)
+    for borrower, lender in (other.share or {}).items():
+        inside = _inside(state, f"{lender}.encoder")
+        found |= {f"towers.{borrower}.encoder.{name}": x for name, x in inside.items()}
+    return found
+
+
+def _check_shapes(source: str, part: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    for name, x in ours.items():
+        if x.shape != theirs[name].shape:
+            sizes = f"{tuple(theirs[name].shape)} there and {tuple(x.shape)} in this model"
+            raise ValueError(f"start {source} does not fit: {part}.{name} is {sizes}; give both one width")
+
+
+def _mark(model: JointModel, other: JointModel, taken: list[str]) -> None:
+    """Give encoders the origin of their weights."""
+    state = weights(other)
+    for part in taken:
+        name, _, kind = part.partition(".")
+        owner = (other.share or {}).get(name, name)
+        if kind == "encoder" and (
+            origin := unwrap(other.towers[owner]).read_origin(_inside(state, f"{owner}.encoder"))
+        ):
+            unwrap(model.towers[name]).mark_origin(origin)
+
+
+def _start_terms(objective: Objective, infos: list[TermInfo]) -> Iterator[str]:
+    """Set the scale and the bias of each term that the other model was trained with, and yield a word about it."""
+    for name, contrasts in objective.contrasts.items():
+        loss: Any = objective.losses[name]
+        read, joined = KINDS[str(loss.kind)].read, {frozenset(contrast.modalities) for contrast in contrasts}
+        info = next((i for i in infos if i.kind == read and frozenset(i.modalities) in joined), None)
+        learned = next((part for part in loss.modules() if isinstance(getattr(part, "log_scale", None), Tensor)), None)
+        if info is None or learned is None or learned.start_scale is not None or info.scale <= 0:
+            continue
+        learned.log_scale.fill_(math.log(info.scale))
+        said = f"scale {min(info.scale, learned.limit):.4g}"
+        if isinstance(learned.bias, Tensor) and getattr(learned, "start_bias", None) is None:
+            learned.bias.fill_(info.bias)
+            said += f" and bias {info.bias:.4g}"
+        loss.clamp_()
+        yield f"{said} of {name}"
+
+
+def _list_other_preprocesses(model: JointModel, other: JointModel, taken: list[str], source: str) -> list[str]:
+    """Return a line for each tower whose input is not the one that its weights were trained with."""
+    lines = []
+    for name in [part.removesuffix(".encoder") for part in taken if part.endswith(".encoder")]:
+        ours, theirs = (unwrap(m.towers[name]).preprocess for m in (model, other))
+        if odd := differences(ours, describe(theirs)):
+            lines.append(f"{name}: {source} reads other input: {', '.join(odd)}")
+    return lines

@@ -1,0 +1,39 @@
+"""Begin of a run: the weights of another model, where the run is not there yet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from align.checkpoint import start_from
+from align.lit.resume import Earlier
+from align.model import JointModel
+from align.objective import Objective
+
+
+def take_start(
+    model: JointModel, objective: Objective, start: str | None, run: Path | None, earlier: Earlier
+) -> dict[str, str]:
+    """Put the weights of ``start`` into a model whose run begins, and print a line for each of its parts.
+
+    A run that goes on has its weights from its checkpoint: one line says that ``start`` is not read.
+
+    Returns part -> the model that its weights are of. Raises FileNotFoundError and ValueError as `start_from` does.
+    """
+    if start is None:
+        return {}
+    if earlier.folder is not None:
+        taken, lines = {}, [f"{run} goes on from step {earlier.step}; start {start} is not read (--fresh begins anew)"]
+    else:
+        taken, lines = start_from(model, objective, start)
+    _print(lines)
+    return taken
+
+
+@rank_zero_only
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
