@@ -46,7 +46,7 @@ def evaluate(
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
-        with_: the evaluators, separated by commas: zeroshot, retrieval, or the import path of your own
+        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, or the import path of your own
             (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt

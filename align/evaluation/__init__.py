@@ -1,5 +1,6 @@
 """Measurements of a joint space, one evaluator a file, with the protocol that made their numbers."""
 
+from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.prompts import class_prompts
@@ -10,6 +11,7 @@ from align.evaluation.space import Space
 from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
+    "ClassMeans",
     "Evaluator",
     "Findings",
     "Labelled",
@@ -32,7 +34,7 @@ FLOORS = (
     ("hits", "retrieval_section"),
     ("space",),
     ("findings", "notes"),
-    ("pick", "zeroshot"),
+    ("class_means", "pick", "zeroshot"),
     ("retrieval",),
     ("results",),
 )
