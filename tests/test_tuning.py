@@ -117,7 +117,9 @@ def test_a_frozen_tensor_that_changes_is_an_error():
     applied.check()
     weight = model.towers["text"].encoder.net[0].weight
     weight.data[0, 0] *= -1
-    with pytest.raises(ValueError, match=r"1 frozen tensors were changed by training, model\.towers\.text\.encoder\.net"):
+    with pytest.raises(
+        ValueError, match=r"1 frozen tensors were changed by training, model\.towers\.text\.encoder\.net"
+    ):
         applied.check()
     applied.remember()
     applied.check()
