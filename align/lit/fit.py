@@ -19,6 +19,7 @@ from align.lit.evaluating import Measure, Validate, pick_evaluators
 from align.lit.fitted_on import note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
 from align.lit.negatives import Schedule, check
+from align.lit.opened import check_towers
 from align.lit.recalls import columns
 from align.lit.resume import Earlier, find
 from align.lit.stage_fit import Fitted, Plan, fit_stage, owes
@@ -101,7 +102,7 @@ def fit(
         known = [*known, *_list_scores(run if forked is None else forked.run, evaluators)]
         if measure is None or not checkpoint.monitor.startswith("val/"):
             checkpoint.check(known)
-    check_parts(spans, tuning, model, objective, optim, steps)
+    check_towers(opened.train, check_parts(spans, tuning, model, objective, optim, steps))
     if fresh:
         clear(run)
     run.mkdir(parents=True, exist_ok=True)

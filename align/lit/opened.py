@@ -54,11 +54,10 @@ class Opened:
 def check(train: Part | Mixture, val: Part | Concat | None, modalities: Sequence[str], batch: int) -> None:
     """Raise ValueError for shards that a model with these modalities cannot train on.
 
-    They have none of the modalities, one is in none of the training shards, or those hold less than one batch.
+    They have none of the modalities, or hold less than one batch.
     """
     for part in _parts(train, val):
         _check_modalities(part.modalities, modalities, part.name)
-    _check_towers(_parts(train), modalities)
     if len(train) < batch:
         raise ValueError(f"{train.name} … hold {len(train)} samples, fewer than data.batch={batch}: lower it")
 
@@ -96,15 +95,16 @@ def _check_modalities(found: Mapping[str, int], wanted: Sequence[str], where: st
         )
 
 
-def _check_towers(parts: Sequence[Part], wanted: Sequence[str]) -> None:
-    """Raise ValueError for a modality of the model that no training shard has.
+def check_towers(train: Part | Mixture, trained: Sequence[str]) -> None:
+    """Raise ValueError for a modality whose tower trains and that no training shard has.
 
     Only the first of drawn shards is known, and only the first samples of a pipeline. There a line is logged instead.
     """
+    parts = _parts(train)
     found = {m for part in parts for m, n in part.modalities.items() if n}
-    absent = [m for m in wanted if m not in found]
+    absent = [m for m in trained if m not in found]
     if absent:
         says = f"the training shards have no row of {', '.join(absent)}; they have {', '.join(sorted(found))}"
         if all(part.counted for part in parts):
-            raise ValueError(f"{says}. Such a tower learns nothing: name it as they do, or leave it out")
+            raise ValueError(f"{says}. Such a tower learns nothing: name it as they do, freeze it (tuning.freeze), or leave it out")
         log.warning("%s, as far as the first ones tell", says)

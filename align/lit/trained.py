@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from align.lit.stages import Span
-from align.model import JointModel
+from align.model import JointModel, Tower
 from align.objective import Objective
 from align.optim import Optim, named_parameters
 from align.seeds import derive
@@ -45,17 +45,28 @@ def apply_stage(
 
 def check_parts(
     spans: list[Span], tuning: Tuning | None, model: JointModel, objective: Objective, optim: Optim, steps: int
-) -> None:
-    """Raise ValueError where a stage has no optimiser: for a pattern that names nothing, or where nothing trains."""
+) -> list[str]:
+    """Return the modalities whose towers train in any stage.
+
+    Raises ValueError where a stage has no optimiser: for a pattern that names nothing, or where nothing trains.
+    """
+    trained: set[str] = set()
     for span in spans:
         applied = apply_stage(span, tuning, model, objective, 0)
         try:
             optim.check(model, objective, steps)
+            trained |= {m for m in model.modalities if _trains(model.towers[m])}
         except ValueError as error:
             raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error
         finally:
             if applied is not None:
                 applied.remove()
+    return [m for m in model.modalities if m in trained]
+
+
+def _trains(tower: Tower) -> bool:
+    """Return True where a parameter of the head or of the encoder, which may be another tower's, trains."""
+    return any(p.requires_grad for part in (tower.encoder, tower.head) for p in part.parameters())
 
 
 def _list_idle(weights: Mapping[str, float] | None, model: JointModel, objective: Objective) -> list[str]:
