@@ -106,5 +106,7 @@ def check_towers(train: Part | Mixture, trained: Sequence[str]) -> None:
     if absent:
         says = f"the training shards have no row of {', '.join(absent)}; they have {', '.join(sorted(found))}"
         if all(part.counted for part in parts):
-            raise ValueError(f"{says}. Such a tower learns nothing: name it as they do, freeze it (tuning.freeze), or leave it out")
+            raise ValueError(
+                f"{says}. Such a tower learns nothing: name it as they do, freeze it (tuning.freeze), or leave it out"
+            )
         log.warning("%s, as far as the first ones tell", says)
