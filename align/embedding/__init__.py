@@ -17,3 +17,11 @@ __all__ = [
     "vectors",
     "write_cache",
 ]
+
+FLOORS = (
+    ("content", "tables"),
+    ("embed",),
+    ("features",),
+    ("assemble",),
+)
+"""Files of this room, the lowest first: tables and their content, embeddings, the cache's writer, whole models."""
