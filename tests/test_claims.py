@@ -44,6 +44,18 @@ def test_the_claim_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_says_nothing_about_another_machine(tmp_path, elsewhere):
+    elsewhere("one")
+    child = os.fork()
+    if not child:
+        with Claims(tmp_path).hold("a"):
+            os._exit(0)
+    os.waitpid(child, 0)
+    elsewhere("two")
+    with Claims(tmp_path).hold("a") as theirs:
+        assert not theirs
+
+
 def test_a_claim_of_another_machine_ends_after_the_lease_without_a_beat(tmp_path, elsewhere):
     elsewhere("one")
     owner = Claims(tmp_path, beat=30)
