@@ -8,7 +8,7 @@ from align.lit.module import AlignModule
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "evaluating", "recalls", "sources", "stages", "standing"),
+    ("by_source", "evaluating", "fitted_on", "recalls", "sources", "stages", "standing", "whole"),
     ("module", "opened", "source_keys"),
     ("data", "loaders"),
     ("checkpoints", "log", "negatives", "progress", "quarantine", "repeats", "resume", "signals", "trainer"),
