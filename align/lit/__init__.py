@@ -9,7 +9,7 @@ from align.lit.stage_fit import Fitted
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "centroids", "fitted_on", "recalls", "sources", "stages", "standing", "whole"),
+    ("by_source", "centroids", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "parts", "source_keys", "trained"),
     ("data", "loaders"),
     ("fitted_on", "whole"),

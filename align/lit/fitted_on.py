@@ -34,7 +34,7 @@ def note_towers(model: JointModel, sources: Sequence[Reading | None], checkpoint
             for m in (m for m in part.columns if m in model.modalities):
                 origin = read_origin(part, m)
                 _compare(m, found.setdefault(m, origin), origin, "two columns of one modality come from one tower")
-    for m, content in _known(checkpoint).items():
+    for m, content in _read_known(checkpoint).items():
         known = FeatureOrigin(**content)
         if m in found:
             remedy = "train in another --run, or fit the head anew in one that begins with --start"
@@ -70,7 +70,7 @@ def describe_refits(before: Mapping[str, Mapping[str, Any]], model: JointModel) 
     return lines
 
 
-def _known(checkpoint: Path | None) -> dict[str, Any]:
+def _read_known(checkpoint: Path | None) -> dict[str, Any]:
     return {} if checkpoint is None else read_json(checkpoint / "model.json").get("heads", {})
 
 
