@@ -58,6 +58,12 @@ def test_float32_with_dropout():
     assert distance(found, step(theirs, copy.deepcopy(terms), batch(torch.float32), one_graph)) <= 1e-4
 
 
+def test_draws_of_a_generator_alone():
+    (ours, theirs), terms = two(0), objective(InfoNCE())  # the noise on the device, no dropout
+    found = step(ours, terms, batch(), Chunks(chunk, names))
+    assert distance(found, step(theirs, copy.deepcopy(terms), batch(), one_graph)) <= 1e-12
+
+
 def test_a_shared_encoder_gets_one_sum():
     (ours, theirs), terms = two(share=True), objective(InfoNCE())
     calls = []
