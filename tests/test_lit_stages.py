@@ -329,7 +329,7 @@ def killed_and_whole() -> list[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_two_ranks_continue_to_the_bit_across_the_borders(tmp_path_factory):
     first, second = on_ranks([killed_and_whole], tmp_path_factory.mktemp("ranks"))["killed_and_whole"]
     assert first == second
