@@ -15,6 +15,7 @@ from tiny import write
 
 from align.checkpoint import read_index
 from align.lit import Checkpoints
+from align.lit.forks import Fork, _index
 from align.optim import AdamW
 
 KEEP = Checkpoints(every_steps=3, keep=9)
@@ -70,6 +71,8 @@ def test_a_fork_of_an_earlier_step_under_another_config(shards, source, tmp_path
     """Its rows up to the step are the source's, and a best checkpoint that is later does not come along."""
     for name, fork in (("a", f"{source}@3"), ("b", str(source / "checkpoints/step-00000003"))):
         train(shards, tmp_path / name, 8, checkpoint=KEEP, max_bad=1, fork=fork, optim=AdamW(lr=0.1))
+    assert _index(Fork(source, 3)) == {"last": "step-00000003"}
+    assert _index(Fork(source, 4)) == read_index(source) | {"last": "step-00000004"}
     assert "continuing at step 3" in capsys.readouterr().err
     assert exact(tmp_path / "a") == exact(tmp_path / "b")
     table, theirs = rows(tmp_path / "a"), rows(source)

@@ -113,6 +113,13 @@ def straight(shards, tmp_path_factory):
 
 
 def test_a_run_with_evaluators_is_the_run_without(shards, straight, tmp_path):
+    after = []
+    for name, validate in (("without", None), ("with", ALL)):
+        random.seed(5)
+        np.random.seed(5)
+        train(shards, tmp_path / name, 1, validate)
+        after.append((random.random(), np.random.random()))
+    assert after[0] == after[1]
     train(shards, tmp_path, validate=None)
     mine, theirs = exact(straight), exact(tmp_path)
     lines = [
