@@ -335,3 +335,19 @@ def test_the_seed_draws_the_adapters_and_no_other_draw_changes():
     assert not torch.equal(found[0][0], found[2][0])
     torch.manual_seed(5)
     assert all(draw == torch.rand(1) for _, draw in found[:1])
+
+
+def test_a_frozen_layer_has_no_adapter(caplog):
+    model = text_and_video()
+    tuning = Tuning(
+        freeze=["text.encoder.blocks.0", "image.encoder"], lora={"*.encoder": Lora(2), "view.encoder": Lora()}
+    )
+    with pytest.raises(ValueError, match="an earlier pattern"):
+        apply(model, tuning)
+    lora = {"text.encoder": Lora(2), "view.encoder": Lora()}
+    applied = apply(model, Tuning(freeze=tuning.freeze, lora=lora))
+    assert {name.split("encoder.")[1] for name in applied.adapters} == {
+        f"blocks.1.{x}" for x in ("qkv", "out", "up", "down")
+    }
+    assert "'view.encoder' has no adapter, as every layer that it names is frozen" in caplog.text
+    assert not any(p.requires_grad for p in model.towers["image"].encoder.parameters())

@@ -90,7 +90,7 @@ class Applied:
         """Make the changes. frozen: plain names of the parameters that do not train."""
         model = self.model
         if self.tuning.lora:
-            self.adapters = put_adapters(model, self.tuning.lora, seed)
+            self.adapters = put_adapters(model, self.tuning.lora, seed, frozen)
         names, share = plain_name(model), model.share or {}
         adapted = {name: f"model.{names(name)}" for name in find_adapters(model)}
         parts = {".".join(name.split(".")[:4]) for name in adapted.values()}  # model.towers.NAME.encoder

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from align.tuning.attention import FusedAttention
 from align.tuning.patterns import list_forms, names_it, names_part, nearest_part
 from align.tuning.tuning import Lora
 
+log = logging.getLogger("align.tuning")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 FUSED = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)  # in evaluation they read the weights, not the layers
 
@@ -100,8 +102,11 @@ attention inside an encoder or a head"
     return f"{pattern!r} names no part of the model; {nearest_part(pattern, names, share)}"
 
 
-def put_adapters(model: JointModel, lora: Mapping[str, Lora], seed: int) -> dict[str, Lora]:
+def put_adapters(model: JointModel, lora: Mapping[str, Lora], seed: int, frozen: Collection[str]) -> dict[str, Lora]:
     """Put adapters into the layers that the patterns name, and return plain name of a layer -> its settings.
+
+    frozen: plain names of the parameters that do not train. A layer that they hold has no adapter, and a line says so
+    of a pattern without any other layer.
 
     Their first matrices are random, as the seed says, and their second ones zero: the model's output stays.
 
@@ -109,7 +114,14 @@ def put_adapters(model: JointModel, lora: Mapping[str, Lora], seed: int) -> dict
     reads its weights without calling it.
     """
     chosen = choose_layers(model, lora)
-    if not has_part("peft", "inject_adapter_in_model"):
+    layers = find_layers(model)
+    for pattern, names in chosen.items():
+        left = {name: at for name, at in names.items() if not _is_frozen(name, layers[name], frozen)}
+        if not left:
+            log.warning("tuning.lora: %r has no adapter, as every layer that it names is frozen", pattern)
+        chosen[pattern] = left
+    chosen = {pattern: names for pattern, names in chosen.items() if names}
+    if chosen and not has_part("peft", "inject_adapter_in_model"):
         raise ImportError(f"tuning.lora needs peft; {pip_install('lora')}")
     paths = {f"model.{plain_name(model)(path)}": path for path, _ in model.named_modules()}
     settings = {}
@@ -129,6 +141,10 @@ def put_adapters(model: JointModel, lora: Mapping[str, Lora], seed: int) -> dict
         take_out(model, [paths[name]])
         del settings[name]
     return settings
+
+
+def _is_frozen(name: str, layer: nn.Module, frozen: Collection[str]) -> bool:
+    return all(f"{name}.{leaf}" in frozen for leaf, _ in layer.named_parameters())
 
 
 def _inject(model: JointModel, paths: Sequence[str], lora: Lora) -> None:

@@ -50,7 +50,7 @@ class Tuning:
             mode.
         freeze_first: tower -> the number of its encoder's first blocks that do not train, and what is before them.
         lora: pattern of layers -> their adapters. The first pattern that names a layer counts. The rest of an encoder
-            with adapters does not train.
+            with adapters does not train. A frozen layer has no adapter.
         layer_decay: tower -> d. Block i of L has d^(L - i) times the learning rate, what is before the blocks d^L times
             (Clark et al. 2020, arXiv 2003.10555; Bao et al. 2021, arXiv 2106.08254).
     """
