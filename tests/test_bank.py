@@ -33,11 +33,7 @@ from align.losses.kernels import dense, slabs
 dim = 5
 captions = [0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12]  # the sample of each row of text in the set
 set_groups = {1: 4, 6: 4, 9: 4, 2: 8, 10: 8, 12: 4}  # the shard's groups
-equal_rows = {
-    13: 3,
-    6: 2,
-    15: 1,
-}  # rows of text that are the rows of another sample: 10's 2's, 4's 1's, 12's one of 0's
+equal_rows = {2: 1, 13: 3, 6: 2, 15: 1}  # row -> the row that it equals, of another sample
 batch_numbers = [3, 0, 6, 1, 10]  # samples of a batch. The image of 10 is missing
 images = [3, 3, 0, 6, 1]
 texts = [(3, 4), (3, 5), (0, 0), (0, 1), (6, 8), (1, 2), (10, 13)]  # (sample, row of the set)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ from align.objective import Objective, Term
 from align.preprocess import Bytes
 from align.values import Embeddings, Rows
 
-logging.getLogger("align.data").setLevel(logging.ERROR)
 dim = 4
 good, partial, exclude, bad = range(4)
 
