@@ -20,7 +20,10 @@ from align.data import ShardWriter
 CONFIG = Path(__file__).parent.parent / "configs" / "ebind.yaml"
 HEADS = ("audio", "points")
 COUNT = 16
-pytestmark = pytest.mark.filterwarnings("ignore:the weights of .* were trained with other preprocessing. tokenizer")
+pytestmark = [
+    pytest.mark.slow,  # 40 s: the imports of four libraries, and every command
+    pytest.mark.filterwarnings("ignore:the weights of .* were trained with other preprocessing. tokenizer"),
+]
 """The small PE-Core has a tokenizer of a file, which an imported model keeps in its own folder."""
 
 
