@@ -288,7 +288,10 @@ def few(n=4, **sizes):
             lambda: fit_heads(few(), "b", "lasso-net"),
             "there is no method 'lasso-net'; there are ridge, procrustes, cca",
         ),
-        (lambda: fit_heads(few(5), "b", "procrustes"), "a rotation of 5 directions needs 6 pairs at least, there are 5"),
+        (
+            lambda: fit_heads(few(5), "b", "procrustes"),
+            "a rotation of 5 directions needs 6 pairs at least, there are 5",
+        ),
         (lambda: fit_heads(few(2), "b", "ridge"), "ridge needs 3 pairs at least to choose its strength, there are 2"),
         (lambda: fit_heads(few(), "b", "cca", dim=4), "cca of 4 directions needs 5 pairs at least, there are 4"),
         (
