@@ -10,7 +10,7 @@ __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
     ("by_source", "recalls", "sources", "stages", "standing"),
-    ("module", "opened", "source_keys", "trained"),
+    ("module", "opened", "parts", "source_keys", "trained"),
     ("data", "loaders"),
     (
         "checkpoints",
