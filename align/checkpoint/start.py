@@ -54,7 +54,7 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
         tower = part.partition(".")[0]
         if tower not in other.modalities:
             anew.setdefault("has no such tower", []).append(part)
-        elif set(found := _inside(_whole(other, theirs), part)) != set(ours):
+        elif set(found := _inside(_add_borrowed(other, theirs), part)) != set(ours):
             anew.setdefault("has other layers there", []).append(part)
         else:
             _check_shapes(source, part, ours, found)
@@ -87,7 +87,7 @@ def _inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name[len(start) :]: x for name, x in state.items() if name.startswith(start)}
 
 
-def _whole(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _add_borrowed(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights with those of a borrowed encoder under its borrower's name too."""
     found = dict(state)
     for borrower, lender in (other.share or {}).items():
