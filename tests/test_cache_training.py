@@ -205,6 +205,28 @@ def test_a_refit_is_said(runs):
     assert "ffffffffffff" in line
 
 
+def test_a_run_that_starts_from_heads_refits_them_on_another_tower(runs, capsys):
+    folder, _, _, cached = runs
+    capsys.readouterr()
+    model = train(
+        new_heads(9), Source(columns=columns(folder, "b")), folder / "refit", steps=1, start=str(folder / "run")
+    )
+    err = capsys.readouterr().err
+    assert "weights of" in err
+    lines = [line for line in err.splitlines() if "is fitted anew" in line]
+    assert sorted(line.split("'")[1] for line in lines) == sorted(modalities)
+    other = read_json(folder / "cache/cache.json")["sets"]["b"]["columns"]["text"]["weights"]
+    assert model.towers["text"].fitted_on.weights == other
+    same = [
+        torch.nn.functional.cosine_similarity(a, b, dim=0)
+        for a, b in zip(
+            *(torch.cat([x.flatten() for x in weights_of_heads(m).values()])[None] for m in (model, cached)),
+            strict=True,
+        )
+    ]
+    assert min(same) > 0.9  # one step from the heads of the run, not from others
+
+
 def test_heads_that_share_an_encoder_share_it_in_the_whole_model(world):
     folder, _ = world
     model = new_heads()

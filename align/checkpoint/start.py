@@ -67,6 +67,9 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
             f"{', '.join(_list_parts(inside))}"
         )
     _mark(inside, other, taken)
+    for m in inside.modalities:
+        if f"{m}.head" in taken and f"{m}.encoder" not in taken:  # a head on cached features knows their tower
+            unwrap(inside.towers[m]).fitted_on = unwrap(other.towers[m]).fitted_on
     scales = list(_start_terms(objective, other.terms))
     lines = [f"weights of {source}: {', '.join([*taken, *scales])}"]
     lines += [f"begins anew: {', '.join(parts)} ({source} {why})" for why, parts in anew.items()]

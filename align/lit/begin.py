@@ -29,11 +29,12 @@ def take_start(
         taken, lines = {}, [f"{run} goes on from step {earlier.step}; start {start} is not read (--fresh begins anew)"]
     else:
         taken, lines = start_from(model, objective, start)
-    _print(lines)
+    print_lines(lines)
     return taken
 
 
 @rank_zero_only
-def _print(lines: Sequence[str]) -> None:
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines to stderr, on the first rank alone."""
     for line in lines:
         print(line, file=sys.stderr)

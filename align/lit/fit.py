@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.checkpoint import read_heads
 from align.files import atomic_write
 from align.grad_cache import check_chunk
-from align.lit.begin import take_start
+from align.lit.begin import print_lines, take_start
 from align.lit.centroids import fill_centroids
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.ending import clear
 from align.lit.evaluating import Measure, Validate, pick_evaluators
-from align.lit.fitted_on import note_towers
+from align.lit.fitted_on import describe_refits, note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
 from align.lit.negatives import Schedule, check
 from align.lit.opened import check_towers
@@ -90,8 +91,10 @@ def fit(
     forked = None if fork is None else find_fork(fork, run)
     earlier = find(run, fresh=fresh) if forked is None else read_source(forked, model, objective)
     take_start(model, objective, start, run, earlier)
+    heads = read_heads(model)  # of the start
     opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
     note_towers(model, [opened.train, opened.val], earlier.folder)
+    print_lines(describe_refits(heads, model))
     if not earlier.step:
         fill_centroids(model, opened.train)
     measure = Measure(evaluators, opened, data.workers) if evaluators else None
