@@ -217,14 +217,9 @@ def test_a_run_that_starts_from_heads_refits_them_on_another_tower(runs, capsys)
     assert sorted(line.split("'")[1] for line in lines) == sorted(modalities)
     other = read_json(folder / "cache/cache.json")["sets"]["b"]["columns"]["text"]["weights"]
     assert model.towers["text"].fitted_on.weights == other
-    same = [
-        torch.nn.functional.cosine_similarity(a, b, dim=0)
-        for a, b in zip(
-            *(torch.cat([x.flatten() for x in weights_of_heads(m).values()])[None] for m in (model, cached)),
-            strict=True,
-        )
-    ]
-    assert min(same) > 0.9  # one step from the heads of the run, not from others
+    flat = [torch.cat([x.flatten() for x in weights_of_heads(m).values()]) for m in (model, cached, new_heads(9))]
+    near, far = (torch.nn.functional.cosine_similarity(flat[0], other, dim=0) for other in flat[1:])
+    assert near > 0.98 > far  # one step from the heads of the run
 
 
 def test_heads_that_share_an_encoder_share_it_in_the_whole_model(world):
