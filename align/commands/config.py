@@ -185,7 +185,6 @@ def parse_args(parser: Any, args: list[str]) -> Any:
         return parser.parse_args(args)
     except ArgumentError as error:
         text = shorten(error)
-        loose = [arg for arg in args if arg.endswith(".tar") and not arg.startswith("--")]
-        if text.startswith("unrecognized arguments: ") and len(loose) > 1:
+        if text.startswith("unrecognized arguments: ") and text.endswith(".tar"):
             text += "; quote a pattern, so that the shell leaves it as it is: 'shards/train-*.tar'"
         raise Refused(text, code=2) from error
