@@ -162,6 +162,7 @@ def test_without_the_model_heads_are_saved_and_assemble_completes_them(runs, cap
         (folder / "away").rename(folder / "base")
     wanted, found = trained.embed(**inputs()), align.load(folder / "m").embed(**inputs())
     assert all(torch.allclose(wanted[m], found[m], atol=1e-5) for m in modalities)
+    assert f"with encoders of {folder / 'away'}; next" in capsys.readouterr().out
     assert main(["assemble", str(folder / "base"), "--out", str(folder / "n"), "--allow", "tests,tiny"]) == 1
     assert "no head of" in capsys.readouterr().err
     assert main(["assemble", str(folder / "m"), "--out", str(folder / "n")]) == 1
