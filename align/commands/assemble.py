@@ -35,7 +35,5 @@ def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | N
         raise Refused(f"no head of {source} was fitted on cached features and waits for an encoder")
     given = {name: load(name, allow=allowed) for name in models} or None
     save(complete(model, given, allow=allowed), out)
-    sources = models or dict.fromkeys(origin.model for origin in heads.values())
-    print(
-        f"{out} holds whole towers: {', '.join(heads)}, with encoders of {', '.join(sources)}; next: align evaluate {out} SHARDS"
-    )
+    sources = ", ".join(models or dict.fromkeys(origin.model for origin in heads.values()))
+    print(f"{out} holds whole towers: {', '.join(heads)}, with encoders of {sources}; next: align evaluate {out} SHARDS")
