@@ -36,4 +36,6 @@ def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | N
     given = {name: load(name, allow=allowed) for name in models} or None
     save(complete(model, given, allow=allowed), out)
     sources = ", ".join(models or dict.fromkeys(origin.model for origin in heads.values()))
-    print(f"{out} holds whole towers: {', '.join(heads)}, with encoders of {sources}; next: align evaluate {out} SHARDS")
+    print(
+        f"{out} holds whole towers: {', '.join(heads)}, with encoders of {sources}; next: align evaluate {out} SHARDS"
+    )
