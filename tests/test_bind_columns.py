@@ -222,6 +222,9 @@ def test_the_command_writes_a_model_its_results_and_a_page(here, capsys):
     page = (here / "bound/bind.html").read_text()
     assert "By dim" in page
     assert "image → text" in page
+    assert "by their names in bind.json" in page
+    assert "results.json" not in page
+    assert "Command, columns, anchor, how, dim, anchor kept and" in page
     model = load("bound")
     assert isinstance(model.towers["text"].head, Centered)
     assert main(["bind", "c/net:image", "c/net:text", "--out", "bound", "--how", "cca", "--json"]) == 0  # anew

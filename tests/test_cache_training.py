@@ -162,8 +162,11 @@ def test_without_the_model_heads_are_saved_and_assemble_completes_them(runs, cap
         (folder / "away").rename(folder / "base")
     wanted, found = trained.embed(**inputs()), align.load(folder / "m").embed(**inputs())
     assert all(torch.allclose(wanted[m], found[m], atol=1e-5) for m in modalities)
-    assert main(["assemble", str(folder / "base"), "--out", str(folder / "n")]) == 1
+    assert f"with encoders of {folder / 'away'}; next" in capsys.readouterr().out
+    assert main(["assemble", str(folder / "base"), "--out", str(folder / "n"), "--allow", "tests,tiny"]) == 1
     assert "no head of" in capsys.readouterr().err
+    assert main(["assemble", str(folder / "m"), "--out", str(folder / "n")]) == 1
+    assert f"{folder / 'm'} has its encoders already" in capsys.readouterr().err
 
 
 def test_a_changed_model_at_the_end_leaves_the_heads(runs, capsys, tmp_path):
@@ -276,3 +279,23 @@ def test_the_command_line_trains_from_a_cache(world, tmp_path, capsys):
     code, line = run(train=narrow)
     assert code == 1
     assert "the training shards have no row of audio, image; they have text" in line
+
+
+def test_evaluators_while_training_need_shards_to_read(world, tmp_path):
+    folder, _ = world
+    source = Source(columns=columns(folder))
+    data = AlignData(source, source, batch=12, workers=0, max_bad=1)
+    objective = Objective({"all": Term(InfoNCE(), "all")}, dim=4, batch=12, modalities=list(modalities))
+    says = (
+        "validate needs shards in data.val; it has columns of a cache, which evaluators do not read: leave validate out"
+    )
+    with pytest.raises(ValueError, match=says):
+        fit(
+            new_heads(),
+            objective,
+            data,
+            tmp_path / "r",
+            trainer={**options, "max_steps": 1},
+            validate={"with": ["retrieval"]},
+        )
+    assert not (tmp_path / "r").exists()

@@ -35,12 +35,13 @@ def run(capsys, place, *args, shards="train-*.tar", model="photos"):
 def test_a_cache_and_a_second_set(place, tmp_path, capsys):
     out, settings = tmp_path / "c", ("--max-bad", "0.1", "--workers", "1")
     code, said, err = run(capsys, place, "--out", out, "--features", *settings)
-    assert (code, said) == (0, "")
+    columns = f"{out / 'photos'}:image\n{out / 'photos'}:text\n"
+    assert (code, said) == (0, columns)
     assert err == (
         f"bad members: 1 array/not-npy\nleft out: 1 sample/empty\nwrote 3 of 3 parts, 26 samples to {out / 'photos'}\n"
     )
-    code, _, err = run(capsys, place, "--out", out, "--features", *settings)
-    assert code == 0
+    code, said, err = run(capsys, place, "--out", out, "--features", *settings)
+    assert (code, said) == (0, columns)
     assert err.endswith(f"{out / 'photos'} is there already (3 parts, 26 samples); nothing to do\n")
     code, _, err = run(capsys, place, "--out", out, "--max-bad", "0.1")
     assert code == 1

@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom on the quickstart's model."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def test_there_are_four():
 
 def test_a_modality_of_ones_own_is_a_file_of_fifty_lines():
     assert len((books[0].parent / "shaken.py").read_text(encoding="utf-8").splitlines()) <= 50
+
+
+def test_a_command_of_a_notebook_that_fails_ends_it():
+    for book in books:
+        cells = nbformat.read(book, as_version=4).cells
+        lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+        calls = [line for line in lines if re.match(r"(assert )?main\(", line)]
+        assert all(line.startswith("assert ") and line.endswith(" == 0") for line in calls), book
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import open_clip_models
 import pytest
 import tiny_data
 import torch
+from jsonargparse import ArgumentParser
 from test_lit import train
 from tiny import Dense, made, write
 from torch import nn
@@ -18,9 +19,14 @@ import align
 from align import JointModel, Objective, Term, Tower
 from align.checkpoint import save, start_from
 from align.commands import main
+from align.commands.config import parse_args
+from align.commands.errors import Refused
 from align.encoders.weights import read_tensors
+from align.lit.parts import list_parts
 from align.losses import InfoNCE, SigLIP
+from align.optim import Optim
 from align.preprocess import Array
+from align.tuning import Tuning, apply
 from align.values import TermInfo
 
 CONFIG = str(Path(align.__file__).parent.parent / "configs" / "finetune.yaml")
@@ -226,3 +232,20 @@ def test_a_trained_tower_stands_in_a_config_by_its_path(command, published, tmp_
         ["3,267,328", "3,267,328", "0.001"],
         ["3,267,328", "0", "frozen"],
     ]
+
+
+def test_a_dry_run_names_the_model_of_a_loaded_tower(earlier, capsys, tmp_path):
+    towers = {m: align.load_tower(earlier, m, allow=["tiny"]) for m in ("image", "text")}
+    total = objective(InfoNCE(), "image", "text")
+    model = JointModel(dict(towers), 4)
+    parts = {part.name: part.weights for part in list_parts(model, total, Optim(), apply(model, Tuning()), {})}
+    assert parts["image.encoder"] == parts["text.head"] == str(earlier)
+    assert parts["objective.clip"] == ""
+    assert align.load(align.save(model, tmp_path / "m"), allow=["tiny"]).towers["image"].loaded_from is None
+
+
+def test_an_unquoted_pattern_is_named():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--train", type=str)
+    with pytest.raises(Refused, match=r"unrecognized arguments: a-1\.tar a-2\.tar; quote a pattern"):
+        parse_args(parser, ["--train", "a-0.tar", "a-1.tar", "a-2.tar"])

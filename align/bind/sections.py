@@ -63,7 +63,9 @@ def notes_of(opened: Opened, bound: Bound) -> list[str]:
         *names, last = (p.modality for p in opened.pairs)
         notes.append(f"{', '.join(names)} and {last} were never paired with each other: their matching is emergent")
     if bound.sweeps:
-        notes.append("sweeps are measured on the held-out samples: the best value there is chosen, not measured")
+        notes.append(
+            "a sweep is measured on the held-out samples: measure its best value on others before you report it"
+        )
     return notes
 
 

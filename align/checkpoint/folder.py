@@ -147,7 +147,9 @@ def load_tower(folder: str | Path, modality: str, *, allow: Sequence[str] = ()) 
     model = load(folder, allow=allow)
     if modality not in model.modalities:
         raise ValueError(f"{folder} has no tower {modality!r}; it has {', '.join(model.modalities)}")
-    return model.towers[modality]  # pyright: ignore[reportReturnType]  ModuleDict holds Towers here
+    tower = unwrap(model.towers[modality])
+    tower.loaded_from = str(folder)
+    return tower
 
 
 def build_model(

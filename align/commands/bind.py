@@ -161,6 +161,12 @@ def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> 
             title = f"{', '.join(protocol['columns'])} → {protocol['anchor'].rpartition(':')[2]}"
             shown = {key: value for key, value in protocol.items() if key != "sweeps"}
             write_report(
-                work / "bind.html", title=title, scores=scores, protocol=shown, sections=sections, summary=facts
+                work / "bind.html",
+                title=title,
+                scores=scores,
+                protocol=shown,
+                sections=sections,
+                summary=facts,
+                results="bind.json",
             )
     return [str(out), *([str(out / "bind.html")] if sections else [])]

@@ -184,4 +184,7 @@ def parse_args(parser: Any, args: list[str]) -> Any:
     try:
         return parser.parse_args(args)
     except ArgumentError as error:
-        raise Refused(shorten(error), code=2) from error
+        text = shorten(error)
+        if text.startswith("unrecognized arguments: ") and text.endswith(".tar"):
+            text += "; quote a pattern, so that the shell leaves it as it is: 'shards/train-*.tar'"
+        raise Refused(text, code=2) from error

@@ -42,6 +42,9 @@ def embed(
     part by part when it is given again. Any number of these commands at the same time, on machines that share the
     cache's folder, divide the parts among them. torchrun and SLURM arrays start such commands.
 
+    The command prints the names of the columns, CACHE/SET:MODALITY. A config takes them under data.train.columns, and
+    align bind as its arguments.
+
     An index for search is made by align index build.
 
     Args:
@@ -110,12 +113,16 @@ def embed(
 
 
 def say_written(written: Written, cache: Path, name: str) -> None:
-    """Print the outcome on stderr."""
+    """Print the outcome on stderr, and the names of the set's columns on stdout."""
+    from align.data.columns.format import read_cache
+
     parts = f"{written.parts} part{'s' * (written.parts != 1)}, {written.samples} samples"
     if not written.made:
         print(f"{cache / name} is there already ({parts}); nothing to do", file=sys.stderr)
     else:
         print(f"wrote {written.made} of {parts} to {cache / name}", file=sys.stderr)
+    for modality in read_cache(cache).sets[name].columns:
+        print(f"{cache / name}:{modality}")
 
 
 def name_set(model: str) -> str:

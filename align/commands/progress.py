@@ -13,13 +13,14 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """Give the block a function ``say(done, total)``. It prints a line every 15 seconds where there is no terminal."""
     if not sys.stderr.isatty():
         started = said = time.monotonic()
+        last = (-1, -1)
 
         def line(done: int, total: int) -> None:
-            nonlocal said
+            nonlocal said, last
             now = time.monotonic()
-            if now - said > 15 or (done >= total and said > started):
+            if now - said > 15 or (done >= total and said > started and (done, total) != last):
                 print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
-                said = now
+                said, last = now, (done, total)
 
         yield line
         return

@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from align.data import Resampled, Shards
+from align.data import Columns, Resampled, Shards
 from align.data.mixing.sources import Sources
 from align.distributed import exchange, world
 from align.evaluation.findings import Evaluator
@@ -65,7 +65,7 @@ class Measure:
         named = val.sources if isinstance(val, Sources) else {"": val}
         for name, shards in named.items():
             if not isinstance(shards, Shards) or isinstance(shards, Resampled):
-                raise ValueError("validate needs shards in data.val; it has " + ("none" if shards is None else name))
+                raise ValueError(f"validate needs shards in data.val; {_describe(name, shards)}")
         if isinstance(val, Sources) and val.overrides:
             raise ValueError(
                 f"source {next(iter(val.overrides))!r} of data.val has a preprocess of its own, and evaluators read "
@@ -103,6 +103,17 @@ class Measure:
             names = ", ".join(one.name for one in self.evaluators)
             raise ValueError("; ".join([f"validate: {names} measured nothing on data.val", *dict.fromkeys(notes)]))
         return found
+
+
+def _describe(source: str, found: object) -> str:
+    """Return the reason for which evaluators cannot read a source of validation. source: "" where it has no name."""
+    if found is None:
+        return "it has none"
+    where = f"its source {source!r}" if source else "it"
+    if isinstance(found, Columns):
+        remedy = "leave validate out, and measure with `align evaluate RUN SHARDS` after the training"
+        return f"{where} has columns of a cache, which evaluators do not read: {remedy}"
+    return f"{where} is {type(found).__name__}, which evaluators do not read"
 
 
 class Abandoned(Exception):

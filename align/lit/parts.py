@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from align.checkpoint import read_parts
 from align.model import JointModel
+from align.model.inside import unwrap
 from align.objective import Objective
 from align.optim import Optim, named_parameters
 from align.tuning import Applied
@@ -61,7 +62,11 @@ def list_parts(
         inside = {n: p for n, p in named.items() if n.startswith(start)}
         added = {n for n in inside if "lora_" in n}
         origin = origins.get(name, {})
-        weights = f"as {lender}.encoder" if lender else str(origin.get("source") or taken.get(name, ""))
+        weights = (
+            f"as {lender}.encoder"
+            if lender
+            else str(origin.get("source") or taken.get(name) or (_read_loaded(model, tower) if inside else ""))
+        )
         pieces = [("", set(inside) - added)] + ([(_describe_adapters(applied, start), added)] if added else [])
         for adapters, inner in pieces:
             trained = {n for n in inner if inside[n].requires_grad}
@@ -74,6 +79,11 @@ def list_parts(
                 "" if adapters else weights,
                 "" if adapters else str(origin.get("licence", "")),
             )
+
+
+def _read_loaded(model: JointModel, tower: str) -> str:
+    """Return the model that ``align.load_tower`` took a tower from, "" where there is none."""
+    return (unwrap(model.towers[tower]).loaded_from or "") if tower in model.modalities else ""
 
 
 def _describe_adapters(applied: Applied, start: str) -> str:

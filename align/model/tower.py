@@ -45,6 +45,7 @@ class Tower(nn.Module):
         self.head: Any = head
         self._published: dict[str, int] | None = None
         self.fitted_on: FeatureOrigin | None = None  # of a head that was fitted on a cache's features
+        self.loaded_from: str | None = None  # the model of align.load_tower
         self.preprocess: Any = preprocess  # a Preprocess, once the encoder is known
         if encoder is not None:
             self._suit(encoder)

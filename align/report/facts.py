@@ -16,15 +16,26 @@ def notes(protocol: Mapping[str, Any]) -> list[AnyBlock]:
     return [Lines(lines)] if lines else []
 
 
-def details(scores: Mapping[str, float], protocol: Mapping[str, Any]) -> list[AnyBlock]:
-    """Return the protocol without notes and bad data, and every score by its name, both folded."""
+def details(scores: Mapping[str, float], protocol: Mapping[str, Any], results: str) -> list[AnyBlock]:
+    """Return the protocol without notes and bad data, and every score by its name, both folded.
+
+    results: the file that has the scores.
+    """
     out: list[AnyBlock] = []
     if protocol:
         entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v not in (None, {})}
-        out.append(Fold("Command, model, shards, classes, hit rule, tie rule", [Entries(entries)]))
+        out.append(Fold(_name_some(entries), [Entries(entries)]))
     if scores:
-        out.append(Fold(f"All {len(scores)} scores, by their names in results.json", [Values(scores)]))
+        out.append(Fold(f"All {len(scores)} scores, by their names in {results}", [Values(scores)]))
     return out
+
+
+def _name_some(facts: Mapping[str, Any], most: int = 6) -> str:
+    """Return the names of the first facts, as in "Command, model, shards and 4 more"."""
+    names = [name.replace("_", " ") for name in facts]
+    shown, more = names[:most], len(names) - most
+    text = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return text[:1].upper() + text[1:]
 
 
 def bad_data(training: Mapping[str, int] | None, protocol: Mapping[str, Any], curves: Path | None) -> list[AnyBlock]:

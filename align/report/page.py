@@ -38,6 +38,7 @@ def write_report(
     summary: Mapping[str, str] | None = None,
     bad: Mapping[str, int] | None = None,
     media: Media = MEDIA,
+    results: str = "results.json",
 ) -> Path:
     """Write the page and return its path. A part that is not given is left out of it.
 
@@ -50,6 +51,7 @@ def write_report(
         bad: counts of data that training could not read, by reason. Default: the bad.json beside `curves`. The counts
             of the evaluation are in the protocol.
         media: that make the faces of `samples`.
+        results: the name of the file that has `scores` and `protocol`.
 
     Raises FileNotFoundError where `curves` is not there, ValueError where it has no column ``step``.
     """
@@ -69,7 +71,7 @@ def write_report(
             lines.charts(lines.read(curves)) if curves else [],
         ),
         Chapter("bad", "Bad data", "What could not be read was left out and counted.", bad_data(bad, protocol, curves)),
-        Chapter("protocol", "Protocol", "What made these numbers.", details(scores, protocol)),
+        Chapter("protocol", "Protocol", "What made these numbers.", details(scores, protocol, results)),
     ]
     page = Page(
         title=title,
