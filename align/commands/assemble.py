@@ -20,11 +20,13 @@ def assemble(source: str, models: list[str] = [], /, *, out: str, allow: list[st
         allow: packages beside align whose classes the models may name
     """
     from align.checkpoint import load, save
+    from align.commands.bind import BOUND, check_out
     from align.embedding.assemble import assemble as complete
     from align.embedding.assemble import find_heads
 
-    if Path(out).exists() and not (Path(out) / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
+    check_out(Path(out))
+    if lost := [name for name in BOUND if (Path(out) / name).exists()]:
+        raise Refused(f"{out} holds {lost[0]} beside a model, which would be lost; name a new folder")
     model = load(source, allow=allow)
     if not (heads := find_heads(model)):
         raise Refused(f"no head of {source} was fitted on cached features and waits for an encoder")

@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from align.data import Resampled, Shards
+from align.data import Columns, Resampled, Shards
 from align.data.mixing.sources import Sources
 from align.distributed import exchange, world
 from align.evaluation.findings import Evaluator
@@ -64,14 +64,15 @@ class Measure:
         val = data.val
         named = val.sources if isinstance(val, Sources) else {"": val}
         for name, shards in named.items():
-            if not isinstance(shards, Shards) or isinstance(shards, Resampled):
-                raise ValueError("validate needs shards in data.val; it has " + ("none" if shards is None else name))
+            if not isinstance(shards, Shards | Columns) or isinstance(shards, Resampled):
+                has = "none" if shards is None else " ".join(filter(None, (type(shards).__name__, name)))
+                raise ValueError(f"validate needs shards or columns in data.val; it has {has}")
         if isinstance(val, Sources) and val.overrides:
             raise ValueError(
                 f"source {next(iter(val.overrides))!r} of data.val has a preprocess of its own, and evaluators read "
                 "with the model's: leave it out, or leave validate out"
             )
-        self.shards = cast(Mapping[str, Shards], named)
+        self.shards = cast(Mapping[str, Shards | Columns], named)
 
     def __call__(self, model: JointModel, progress: Callable[[], None]) -> Scores:
         """Return the scores as columns of metrics.csv: ``val/zeroshot/shape/image/accuracy``.
@@ -88,7 +89,7 @@ class Measure:
             space = Space(
                 model,
                 shards,
-                train=self.data.train if isinstance(self.data.train, Shards) else None,
+                train=self.data.train if isinstance(self.data.train, Shards | Columns) else None,
                 batch=min(256, max(1, self.data.batch // world())),
                 workers=self.workers,
                 progress=lambda done, total: progress(),
