@@ -1,4 +1,4 @@
-"""Cached embeddings and shared licences: whole towers at a run's end, evaluators on columns, and caches that are odd."""
+"""Whole towers of heads on embeddings, licences beside heads, evaluators on columns, and caches that are odd."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def test_a_head_on_embeddings_stands_behind_the_head_that_made_them(world):
     for m in modalities:
         assert isinstance(whole.towers[m].head, Chain)
         assert torch.allclose(found[m], wanted[m], atol=1e-6)
-    with pytest.raises(ValueError, match="fitted on the .* tower of .* with weights .* another tower's features"):
+    with pytest.raises(ValueError, match=r"fitted on the .* tower of .* with weights .* another tower's features"):
         assemble(heads, {"changed": base(4)})
 
 

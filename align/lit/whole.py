@@ -30,8 +30,8 @@ def write_whole(best: Path, work: Path, run: Path) -> None:
         for m in sorted(set(about["heads"]) - set(heads)):
             if (column := about["heads"][m].get("column") or {}).get("kind") == "embedding":
                 print(
-                    f"{run / 'model'}: the tower {m!r} reads cached embeddings with tokens ({column.get('name')}) and no "
-                    "files: only a head on embeddings without tokens can be completed",
+                    f"{run / 'model'}: the tower {m!r} reads cached embeddings with tokens ({column.get('name')}) and "
+                    "no files: only a head on embeddings without tokens can be completed",
                     file=sys.stderr,
                 )
         if heads:

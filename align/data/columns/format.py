@@ -67,8 +67,8 @@ class ColumnInfo(NamedTuple):
 class SetInfo(NamedTuple):
     """One set of a cache.
 
-    model: MODEL as ``align.load`` takes it. sha256: its fingerprint. parts: ``image.encoder`` -> the origin of published
-    weights, as in model.json.
+    model: MODEL as ``align.load`` takes it. sha256: its fingerprint. parts: ``image.encoder`` -> the origin of its
+    published weights, as in model.json.
     """
 
     model: str
