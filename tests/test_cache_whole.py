@@ -11,6 +11,7 @@ from test_columns import write_shards
 import align
 from align import JointModel, Objective, Term, Tower
 from align.checkpoint import read_parts
+from align.commands import main
 from align.embedding import assemble, write_cache
 from align.encoders import Precomputed, Vector
 from align.files import read_json
@@ -159,3 +160,11 @@ def test_the_heads_are_kept_whatever_is_wrong_with_the_encoders(world, monkeypat
     train(Source(columns=columns(folder, "base")), folder / "kept", 8)
     assert "holds heads alone, as their encoders are not there (No module named 'heavy')" in capsys.readouterr().err
     assert isinstance(align.load(folder / "kept").towers["text"].encoder, Precomputed)
+
+
+def test_assemble_keeps_the_results_of_a_binding(world, capsys):
+    folder, _ = world
+    shutil.copytree(folder / "base", folder / "bound")
+    (folder / "bound/bind.json").write_text("{}")
+    assert main(["assemble", str(folder / "base"), "--out", str(folder / "bound")]) == 1
+    assert "bound holds bind.json beside a model, which would be lost" in capsys.readouterr().err

@@ -20,7 +20,7 @@ def assemble(source: str, models: list[str] = [], /, *, out: str, allow: list[st
         allow: packages beside align whose classes the models may name
     """
     from align.checkpoint import load, save
-    from align.commands.bind import BOUND, check_out
+    from align.commands.replaced import BOUND, check_out
     from align.embedding.assemble import assemble as complete
     from align.embedding.assemble import find_heads
 

@@ -9,9 +9,6 @@ from typing import Any, Literal
 
 from align.commands.errors import Refused
 
-BOUND = ("bind.json", "bind.html")
-"""Files of a binding beside its model."""
-
 
 def bind(
     columns: list[str],
@@ -67,6 +64,8 @@ def bind(
         method = check_method(how)
     except ValueError as error:
         raise Refused(f"--how: {error}", code=2) from None
+    from align.commands.replaced import check_out
+
     check_out(Path(out))
     plan = Plan(method, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
     opened = open_pairs(columns, via)
@@ -125,6 +124,7 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     from align.bind import average_models
     from align.checkpoint import load, save
     from align.commands.named import split
+    from align.commands.replaced import check_out
 
     check_out(Path(out))
     if twice := sorted({name for name in models if models.count(name) > 1}):
@@ -136,18 +136,6 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     heads = [m for m in made.modalities if type(made.towers[m].head).__name__ == "Average"]
     print(f"averaged the heads of {', '.join(heads)} of {len(models)} models")
     print(f"wrote {out}")
-
-
-def check_out(out: Path) -> None:
-    """Raise Refused where a folder is there that holds something else than a model and a binding's results."""
-    from align.checkpoint import list_files
-
-    if out.exists() and not (out / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
-    if out.is_dir():
-        known = {*list_files(out), *BOUND}
-        if strangers := sorted({path.name for path in out.iterdir()} - known):
-            raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
 
 
 def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> list[str]:
