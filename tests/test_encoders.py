@@ -288,6 +288,11 @@ def test_what_comes_out(case):
         assert torch.equal(mask, x != 0)
 
 
+def each(x, change):
+    """Change a tensor, or the tensors of a dict."""
+    return {name: change(part) for name, part in x.items()} if isinstance(x, dict) else change(x)
+
+
 @every
 @pytest.mark.parametrize("training", [False, True])
 def test_a_row_is_the_same_alone_and_in_company(case, training):
@@ -296,7 +301,7 @@ def test_a_row_is_the_same_alone_and_in_company(case, training):
     encoder, x = make().double().train(training), values(6)
     together = encoder(x)
     for i in range(6):
-        alone = encoder(x[i : i + 1])
+        alone = encoder(each(x, lambda part, i=i: part[i : i + 1]))
         for a, b in zip(alone, together, strict=True):
             if b is not None:
                 torch.testing.assert_close(a[0], b[i], rtol=1e-10, atol=1e-10)
@@ -308,7 +313,7 @@ def test_no_rows_give_zero_gradients(case):
     torch.manual_seed(0)
     encoder = make().double()
     x = values(0)
-    pooled, tokens, mask = encoder(x if not x.is_floating_point() else x.requires_grad_())
+    pooled, tokens, mask = encoder(each(x, lambda part: part.requires_grad_() if part.is_floating_point() else part))
     assert pooled.shape == (0, encoder.width)
     assert tokens is None or tokens.shape[0] == 0
     assert mask is None or mask.shape[0] == 0
@@ -356,7 +361,7 @@ def test_half_precision_and_one_row_train(case):
     make, values = case
     encoder = make().bfloat16()
     x = values(1)
-    pooled = encoder(x.bfloat16() if x.is_floating_point() else x).pooled
+    pooled = encoder(each(x, lambda part: part.bfloat16() if part.is_floating_point() else part)).pooled
     assert pooled.dtype == torch.bfloat16
     assert pooled.isfinite().all()
 
@@ -367,7 +372,7 @@ def test_every_parameter_learns_under_autocast(case):
     torch.manual_seed(0)
     encoder, x = make(), values(3)
     with torch.autocast("cpu", torch.bfloat16):
-        pooled = encoder(x.float() if x.is_floating_point() else x).pooled
+        pooled = encoder(each(x, lambda part: part.float() if part.is_floating_point() else part)).pooled
     if list(encoder.parameters()):
         (pooled * torch.randn_like(pooled)).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters() if p.requires_grad)

@@ -188,8 +188,11 @@ def read_parts(model: JointModel, tensors: Mapping[str, Tensor] | None = None) -
             continue
         prefix = f"towers.{name}.encoder."
         inside = {key[len(prefix) :]: x for key, x in tensors.items() if key.startswith(prefix)}
-        if (origin := unwrap(model.towers[name]).read_origin(inside)) is not None:
+        tower = unwrap(model.towers[name])
+        if (origin := tower.read_origin(inside)) is not None:
             parts[f"{name}.encoder"] = origin._asdict()
+        elif tower.fitted_on is not None and (stated := tower.fitted_on.column.get("origin")):
+            parts[f"{name}.encoder"] = dict(stated)  # of the encoder that made the cached features
     return parts
 
 

@@ -21,7 +21,7 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("dropped", "named", "process", "progress", "shown", "sizes", "stopping"),
+    ("dropped", "named", "process", "progress", "replaced", "shown", "sizes", "stopping"),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "groups", "hits", "index_report", "index_settings", "search_groups"),
     ("calibrate",),

@@ -21,12 +21,14 @@ def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | N
     """
     from align.checkpoint import load, save
     from align.commands.named import split
+    from align.commands.replaced import BOUND, check_out
     from align.embedding.assemble import assemble as complete
     from align.embedding.assemble import find_heads
     from align.model.inside import unwrap
 
-    if Path(out).exists() and not (Path(out) / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
+    check_out(Path(out))
+    if lost := [name for name in BOUND if (Path(out) / name).exists()]:
+        raise Refused(f"{out} holds {lost[0]} beside a model, which would be lost; name a new folder")
     allowed = split(allow)
     model = load(source, allow=allowed)
     if not (heads := find_heads(model)):

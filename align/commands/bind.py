@@ -64,7 +64,9 @@ def bind(
         method = check_method(how)
     except ValueError as error:
         raise Refused(f"--how: {error}", code=2) from None
-    _check_out(Path(out))
+    from align.commands.replaced import check_out
+
+    check_out(Path(out))
     plan = Plan(method, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
     opened = open_pairs(columns, via)
     bound = bind_columns(opened, plan)
@@ -122,8 +124,9 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     from align.bind import average_models
     from align.checkpoint import load, save
     from align.commands.named import split
+    from align.commands.replaced import check_out
 
-    _check_out(Path(out))
+    check_out(Path(out))
     if twice := sorted({name for name in models if models.count(name) > 1}):
         raise Refused(f"{twice[0]} is named twice; name each model a single time", code=2)
     if not 0 <= weight <= 1:
@@ -133,18 +136,6 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     heads = [m for m in made.modalities if type(made.towers[m].head).__name__ == "Average"]
     print(f"averaged the heads of {', '.join(heads)} of {len(models)} models")
     print(f"wrote {out}")
-
-
-def _check_out(out: Path) -> None:
-    """Raise Refused where a folder is there that holds something else than a binding."""
-    from align.checkpoint import list_files
-
-    if out.exists() and not (out / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
-    if out.is_dir():
-        known = {*list_files(out), "bind.json", "bind.html"}
-        if strangers := sorted({path.name for path in out.iterdir()} - known):
-            raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
 
 
 def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> list[str]:

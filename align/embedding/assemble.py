@@ -1,30 +1,40 @@
-"""Whole towers from heads: the encoders come from the models whose cached features the heads were fitted on."""
+"""Whole towers from heads: the encoders come from the models whose cached features the heads were fitted on.
+
+A head on cached embeddings stands behind the head that made them, so a whole tower has both (``align.heads.Chain``).
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from align.embedding.features.hashes import preprocess_hash, tower_weights
+from align.embedding.features.hashes import Kind, preprocess_hash, tower_weights
 from align.encoders import Precomputed
+from align.heads import Chain
 from align.model import JointModel, Tower
 from align.model.inside import unwrap
 from align.values import FeatureOrigin
 
 
 def find_heads(model: JointModel) -> dict[str, FeatureOrigin]:
-    """Return modality -> the origin of its features, for heads over ``Precomputed`` that an encoder can complete.
+    """Return modality -> the origin of its rows, for heads over ``Precomputed`` that a tower can complete.
 
-    A head over another model's *embeddings* is none of them: it stands behind that model's own head.
+    A head over the tokens of *embeddings* is none of them, since the tower would give it other tokens.
     """
     towers = {m: unwrap(model.towers[m]) for m in model.modalities}
     return {
         m: tower.fitted_on
         for m, tower in towers.items()
         if tower.fitted_on is not None
-        and isinstance(unwrap(tower.encoder), Precomputed)
-        and tower.fitted_on.column.get("kind", "features") == "features"
+        and isinstance(encoder := unwrap(tower.encoder), Precomputed)
+        and not (encoder.tokens and read_kind(tower.fitted_on) == "embedding")
     }
+
+
+def read_kind(origin: FeatureOrigin) -> Kind:
+    """Return the kind of the rows that a head was fitted on."""
+    return "embedding" if origin.column.get("kind") == "embedding" else "features"
 
 
 def check_tower(head: str, origin: FeatureOrigin, model: JointModel, name: str) -> None:
@@ -35,7 +45,7 @@ def check_tower(head: str, origin: FeatureOrigin, model: JointModel, name: str) 
     if origin.modality not in model.modalities:
         raise ValueError(f"{name} has no tower {origin.modality!r}; it has {', '.join(model.modalities)}")
     tower = unwrap(model.towers[origin.modality])
-    have = {"weights": tower_weights(tower, "features"), "preprocess": preprocess_hash(tower.preprocess)}
+    have = {"weights": tower_weights(tower, read_kind(origin)), "preprocess": preprocess_hash(tower.preprocess)}
     for fact, found in have.items():
         wanted = getattr(origin, fact)
         if found != wanted:
@@ -77,9 +87,16 @@ def complete(model: JointModel, find: Callable[[str, FeatureOrigin], tuple[str, 
 
 
 def _join(whole: Tower, head: Tower, *, borrows: bool) -> Tower:
-    """Return a tower with the preprocess and encoder of one and the head of another. borrows: without the encoder."""
+    """Return a tower with the preprocess and encoder of one and the head of another. borrows: without the encoder.
+
+    A head on embeddings comes after a copy of the head that made them.
+    """
     origin = whole.read_origin(whole.encoder.state_dict())
-    made = Tower(whole.preprocess, None if borrows else whole.encoder, head.head)
+    fitted, last = head.fitted_on, head.head
+    if fitted is not None and read_kind(fitted) == "embedding":
+        width, unit = fitted.column["width"], fitted.column["unit"]
+        last = Chain(whole.encoder.width, last.dim, copy.deepcopy(whole.head), last, width, unit)
+    made = Tower(whole.preprocess, None if borrows else whole.encoder, last)  # pyright: ignore[reportArgumentType]
     if origin is not None and not borrows:
         made.mark_origin(origin)
     made.fitted_on = head.fitted_on

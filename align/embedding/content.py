@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,12 @@ class Marked(Around):
 
 
 def number(source: Any, text: bool) -> int:
-    """Return the content of a row's bytes or string as a number from 0, and -1 for an object of unknown content."""
+    """Return the content of a row's bytes or string as a number from 0, and -1 for an object of unknown content.
+
+    A row of a cache is an array. Equal arrays are equal content.
+    """
+    if isinstance(source, np.ndarray):
+        source, text = f"{source.dtype} {source.shape} ".encode() + source.tobytes(), False
     if isinstance(source, str):
         source = source.encode("utf-8", "replace")
     if not isinstance(source, bytes | bytearray | memoryview):

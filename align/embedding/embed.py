@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.data import Loader, Shards
+from align.data import Columns, Loader, Shards
 from align.data.bad import Budget
 from align.data.reading import Reading
 from align.embedding.content import Marked, split_content
@@ -27,7 +27,7 @@ Make = Callable[[JointModel, Batch], Embeddings]
 
 def embed_shards(
     model: JointModel,
-    shards: Shards,
+    shards: Shards | Columns,
     batch: int = 64,
     workers: int = 0,
     *,

@@ -8,7 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.encoders import Precomputed
 from align.model import JointModel
+from align.model.inside import unwrap
 from align.model.naming import naming
 from align.preprocess import Preprocess
 
@@ -46,6 +48,11 @@ def equal_prompts(
     alike.
     Raises ValueError as ``class_prompts`` does.
     """
+    if isinstance(unwrap(model.towers[text].encoder), Precomputed):
+        raise ValueError(
+            f"the tower {text!r} reads cached rows, so it cannot embed names of classes: leave zero-shot out (with: "
+            "[retrieval]), or complete the tower with `align assemble`"
+        )
     if not classes:
         raise ValueError("zero-shot needs at least one class name")
     if not templates:

@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
-from align.data import Shards
+from align.data import Columns, Shards
 from align.embedding.embed import Progress, embed_shards
 from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
@@ -47,9 +47,9 @@ class Space:
     def __init__(
         self,
         model: JointModel,
-        shards: Shards,
+        shards: Shards | Columns,
         *,
-        train: Shards | None = None,
+        train: Shards | Columns | None = None,
         classes: Classes | None = None,
         templates: Templates | None = None,
         hit: Hit | None = None,
@@ -73,7 +73,8 @@ class Space:
         self._changes: dict[str, tuple[Change, ...]] = {}
         self._tables: dict[tuple[Of, Split], Embeddings] = {}
         for some in (shards, *([] if train is None else [train])):
-            check_counts(some)
+            if (raw := some.raw if isinstance(some, Columns) else some) is not None:
+                check_counts(raw)
 
     def table(self, of: Of = "embedding", split: Split = "test") -> Embeddings:
         """Return all rows of a split, read on the first call. Labels that are positions are spelled as class names.
@@ -136,7 +137,7 @@ class Space:
         space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
         return space
 
-    def _shards(self, split: Split) -> Shards:
+    def _shards(self, split: Split) -> Shards | Columns:
         if split == "test":
             return self.shards
         if self.train is None:
@@ -150,5 +151,5 @@ class Space:
         return {m: Altered(ours[m], self._changes.get(m, ()), self.seed, m) for m in ours}
 
 
-def _class_names(shards: Shards) -> dict[str, list[str]]:
+def _class_names(shards: Shards | Columns) -> dict[str, list[str]]:
     return {name: list(map(str, names)) for name, names in shards.classes.items()}

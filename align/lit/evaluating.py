@@ -64,14 +64,14 @@ class Measure:
         val = data.val
         named = val.sources if isinstance(val, Sources) else {"": val}
         for name, shards in named.items():
-            if not isinstance(shards, Shards) or isinstance(shards, Resampled):
-                raise ValueError(f"validate needs shards in data.val; {_describe(name, shards)}")
+            if not isinstance(shards, Shards | Columns) or isinstance(shards, Resampled):
+                raise ValueError(f"validate needs shards or columns in data.val; {_describe(name, shards)}")
         if isinstance(val, Sources) and val.overrides:
             raise ValueError(
                 f"source {next(iter(val.overrides))!r} of data.val has a preprocess of its own, and evaluators read "
                 "with the model's: leave it out, or leave validate out"
             )
-        self.shards = cast(Mapping[str, Shards], named)
+        self.shards = cast(Mapping[str, Shards | Columns], named)
 
     def __call__(self, model: JointModel, progress: Callable[[], None]) -> Scores:
         """Return the scores as columns of metrics.csv: ``val/zeroshot/shape/image/accuracy``.
@@ -88,7 +88,7 @@ class Measure:
             space = Space(
                 model,
                 shards,
-                train=self.data.train if isinstance(self.data.train, Shards) else None,
+                train=self.data.train if isinstance(self.data.train, Shards | Columns) else None,
                 batch=min(256, max(1, self.data.batch // world())),
                 workers=self.workers,
                 progress=lambda done, total: progress(),

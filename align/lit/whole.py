@@ -30,8 +30,8 @@ def write_whole(best: Path, work: Path, run: Path) -> None:
         for m in sorted(set(about["heads"]) - set(heads)):
             if (column := about["heads"][m].get("column") or {}).get("kind") == "embedding":
                 print(
-                    f"{run / 'model'}: the tower {m!r} reads cached embeddings ({column.get('name')}) and no files: "
-                    "a head on embeddings has no encoder of its own",
+                    f"{run / 'model'}: the tower {m!r} reads cached embeddings with tokens ({column.get('name')}) and "
+                    "no files: only a head on embeddings without tokens can be completed",
                     file=sys.stderr,
                 )
         if heads:
@@ -40,7 +40,7 @@ def write_whole(best: Path, work: Path, run: Path) -> None:
                 content = read_json(work / "model.json")
                 write_json(work / "model.json", {**content, "completes": about["sha256"]})
                 return
-            except (OSError, ValueError) as error:
+            except Exception as error:  # the heads are kept, whatever is wrong with the encoders
                 models = " ".join(dict.fromkeys(shlex.quote(origin.model) for origin in heads.values()))
                 named = shlex.quote(str(run))
                 reason = " ".join(str(error).split())

@@ -11,7 +11,7 @@ from torch import Tensor
 from align.data.columns.format import ColumnInfo, ColumnName
 from align.data.columns.part_file import Place
 from align.data.columns.set_reader import SetReader
-from align.values import Values
+from align.values import FeatureOrigin, Values
 
 DTYPES = {"float16": np.dtype("float16"), "float32": np.dtype("float32")}
 
@@ -138,6 +138,14 @@ class Column:
             return none
         mask = torch.zeros(0, self.longest, dtype=torch.bool)
         return {"pooled": none, "tokens": none.new_zeros(0, self.longest, self.info.width), "mask": mask}
+
+    def read_origin(self) -> FeatureOrigin:
+        """Return the tower that made the rows, as a head that is fitted on them keeps it."""
+        info, reader = self.info, self.reader
+        facts = {**info._asdict(), "name": str(self.name)}
+        if (published := reader.published.get(f"{self.name.modality}.encoder")) is not None:
+            facts["origin"] = published
+        return FeatureOrigin(reader.model, reader.sha256, self.name.modality, info.weights, info.preprocess, facts)
 
     @property
     def _row_bytes(self) -> int:

@@ -60,6 +60,7 @@ class Columns(Reading):
     ):
         joined: Joined = join_caches(columns, raw, shards)
         self.raw, self.columns, self.stated = raw, joined.columns, dict(columns)
+        self.seed = seed if raw is None else raw.seed
         block = (1 if block is None else block) if raw is None else raw.block
         super().__init__(
             [part.path for part in joined.readers[0].parts] if raw is None else raw.urls,

@@ -18,6 +18,8 @@ def check_rows(modality: str, column: Column, preprocess: Preprocess) -> None:
     width, tokens = column.info.width, column.info.tokens
     takes = f"{'tokens' if tokens else 'rows'} of width {width}"
     remedy = f"{{class_path: align.encoders.Precomputed, init_args: {{width: {width}{', tokens: true' * tokens}}}}}"
+    while (inner := getattr(preprocess, "inner", None)) is not None:  # an evaluation reads through another one
+        preprocess = inner
     if isinstance(preprocess, FeatureTokens):
         fits, has = tokens and preprocess.width == width, f"tokens of width {preprocess.width}"
     elif isinstance(preprocess, Array):

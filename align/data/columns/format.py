@@ -10,6 +10,8 @@ CACHE/SET/SHARD.json   its record: checksums, and the places of its blocks
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,11 +65,16 @@ class ColumnInfo(NamedTuple):
 
 
 class SetInfo(NamedTuple):
-    """One set of a cache. model: MODEL as ``align.load`` takes it. sha256: its fingerprint."""
+    """One set of a cache.
+
+    model: MODEL as ``align.load`` takes it. sha256: its fingerprint. parts: ``image.encoder`` -> the origin of its
+    published weights, as in model.json.
+    """
 
     model: str
     sha256: str
     columns: dict[str, ColumnInfo]
+    parts: dict[str, dict[str, Any]]
 
 
 class CacheInfo(NamedTuple):
@@ -102,6 +109,11 @@ def record_path(part: Path) -> Path:
     return part.with_suffix(".json")
 
 
+def work_folder(cache: Path, set: str) -> Path:
+    """Return the folder of the plan and the claims of a set that is being written."""
+    return cache / f".{set}.work"
+
+
 def read_cache(folder: Path) -> CacheInfo:
     """Return the content of a cache's ``cache.json``.
 
@@ -109,6 +121,12 @@ def read_cache(folder: Path) -> CacheInfo:
     """
     path = folder / FILE
     if not path.is_file():
+        begun = sorted(left.name[1:-5] for left in folder.glob(".*.work"))
+        if begun:
+            raise FileNotFoundError(
+                f"the cache {folder} has no {FILE} yet: its set {begun[0]!r} is being written, or was interrupted; the "
+                "same `align embed` command goes on with it"
+            )
         raise FileNotFoundError(f"no cache {folder} (it has no {FILE}); `align embed MODEL SHARDS --out {folder}`")
     content = read_json(path)
     if isinstance(content, dict) and content.get("schema", 0) > schema:
@@ -118,18 +136,45 @@ def read_cache(folder: Path) -> CacheInfo:
         sets = {name: _read_set(about) for name, about in content["sets"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no list of shards and sets ({type(error).__name__}: {error})") from None
+    if twice := [name for name, n in Counter(shard.name for shard in shards).items() if n > 1]:
+        raise ValueError(f"{path} is damaged: it lists the shard {twice[0]} twice")
+    for name, about in sets.items():
+        for m, column in about.columns.items():
+            if odd := _find_odd(column):
+                raise ValueError(f"{path} is damaged: the column {name}:{m} has {odd}")
     return CacheInfo(folder, shards, sets)
 
 
 def _read_set(about: dict[str, Any]) -> SetInfo:
     columns = {m: ColumnInfo(*(facts[name] for name in ColumnInfo._fields)) for m, facts in about["columns"].items()}
-    return SetInfo(about["model"], about["sha256"], columns)
+    return SetInfo(str(about["model"]), str(about["sha256"]), columns, dict(about.get("parts", {})))
+
+
+def _find_odd(column: ColumnInfo) -> str:
+    """Return the first fact that no writer writes, "" where there is none."""
+    good = {
+        "weights": _is_sha256(column.weights),
+        "preprocess": _is_sha256(column.preprocess),
+        "kind": column.kind in ("features", "embedding"),
+        "dtype": column.dtype in ("float16", "float32"),
+        "width": type(column.width) is int and column.width > 0,
+        "unit": isinstance(column.unit, bool),
+        "tokens": isinstance(column.tokens, bool),
+    }
+    return next((f"{fact} {getattr(column, fact)!r}" for fact, fits in good.items() if not fits), "")
+
+
+def _is_sha256(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def find_column(info: CacheInfo, name: ColumnName) -> ColumnInfo:
     """Return a column of a cache. Raises ValueError, with the nearest name, for a set or a modality without one."""
     if name.set not in info.sets:
-        raise ValueError(f"{info.folder} has no set {name.set!r}; {_near(name.set, info.sets)}")
+        remedy = _near(name.set, info.sets)
+        if work_folder(info.folder, name.set).is_dir():
+            remedy = "it is being written, or was interrupted: the same `align embed` command goes on with it"
+        raise ValueError(f"{info.folder} has no set {name.set!r}; {remedy}")
     columns = info.sets[name.set].columns
     if name.modality not in columns:
         raise ValueError(f"{info.folder / name.set} has no column {name.modality!r}; {_near(name.modality, columns)}")

@@ -32,6 +32,7 @@ class SetReader:
     def __init__(self, info: CacheInfo, name: str, shards: Sequence[SourceShard]):
         self.folder: Path = info.folder / name
         self.model, self.sha256 = info.sets[name].model, info.sets[name].sha256
+        self.published = info.sets[name].parts
         self.modalities = frozenset(info.sets[name].columns)
         self.parts = [PartFile(part_path(info.folder, name, shard.name)) for shard in shards]
         for part, shard in zip(self.parts, shards, strict=True):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from align.checkpoint.fingerprint import fingerprint
 from align.checkpoint.folder import read_parts
 from align.data import Shards
-from align.data.columns.format import BLOCK, FILE, hash_keys, read_cache, schema
+from align.data.columns.format import BLOCK, FILE, hash_keys, read_cache, schema, work_folder
 from align.embedding.features.encode import Want
 from align.embedding.features.hashes import preprocess_hash, tower_weights
 from align.files import read_json
@@ -78,9 +78,16 @@ def make_plan(
         "columns": {m: describe_column(model, m, want) for m in want.modalities},
         "batch": batch,
         "members": {m: list(names) for m, names in sorted((members or {}).items())},
-        "parts": read_parts(model),
+        "parts": _list_parts(model),
     }
     return Plan(name, listed, about)
+
+
+def _list_parts(model: JointModel) -> dict[str, Any]:
+    """Return the origins of published weights, those of a tower that borrows its encoder too."""
+    parts = read_parts(model)
+    lent = {f"{m}.encoder": parts.get(f"{lender}.encoder") for m, lender in (model.share or {}).items()}
+    return dict(sorted({**parts, **{name: origin for name, origin in lent.items() if origin is not None}}.items()))
 
 
 def describe_column(model: JointModel, modality: str, want: Want) -> dict[str, Any]:
@@ -186,8 +193,3 @@ def check_same(known: Mapping[str, Any], asked: Mapping[str, Any], where: str, r
 
 def _short(value: Any) -> str:
     return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def work_folder(out: Path, name: str) -> Path:
-    """Return the folder of the plan and the claims of a set that is being written."""
-    return out / f".{name}.work"

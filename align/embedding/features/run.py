@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from align.data.bad import Bad, Budget, Lost
-from align.data.columns.format import FILE, part_path, schema
+from align.data.columns.format import FILE, part_path, schema, work_folder
 from align.data.columns.part import read_record
 from align.data.places.urls import Location
 from align.embedding.features.part import Work, read_bad, write_part
-from align.embedding.features.plan import PLAN, Plan, check_cache, check_same, work_folder
+from align.embedding.features.plan import PLAN, Plan, check_cache, check_same
 from align.files import read_json, write_json
 from align.files.claims import Claims
 
