@@ -14,6 +14,7 @@ from torch import Tensor
 from align.data import Loader, Shards, ShardWriter, collate, join
 from align.data.meta import read_meta
 from align.losses import Hinge, InfoNCE, MemoryQueue, SigLIP, Symile, Window, hinge, symile
+from align.losses.kernels.rule import Rule
 from align.objective import Objective, Term
 from align.preprocess import Bytes
 from align.values import Embeddings, Rows
@@ -231,3 +232,10 @@ def test_stats_count_grades(tmp_path, capsys):
             )
     assert main(["shards", "stats", str(tmp_path)]) == 0
     assert "text+word: 2 bad, 1 partial" in capsys.readouterr().out
+
+
+def test_a_rule_says_nothing_of_rows_that_are_added():
+    ids = torch.tensor([0, 1]), torch.tensor([0])
+    rule = Rule(alike=(ids[0][:, None], ids[1][:, None]), against=ids).pad([1, 2])
+    assert [x.tolist() for x in rule.against or ()] == [[0, 1, -1], [0, -1, -1]]
+    assert [x[:, 0].tolist() for x in rule.alike or ()] == [[0, 1, -1], [0, -1, -1]]
