@@ -319,3 +319,22 @@ def few(n=4, **sizes):
 def test_errors_say_what_came(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("n", "width"), [(6, 9), (4, 3), (12, 40), (40, 5)])
+def test_the_strength_of_few_pairs_is_that_of_exact_residuals(n, width):
+    draw = torch.Generator().manual_seed(n)
+    x, y = (torch.randn(n, k, generator=draw, dtype=torch.float64) for k in (width, 3))
+    u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    real = min(n - 1, width)
+    u, s, y = u[:, :real], s[:real].square(), y - y.mean(0)
+    inside = u.T @ y
+    apart = 0.0 if real == n - 1 else float((y - u @ inside).square().sum())
+    errors = []
+    for step in STRENGTHS:
+        bend = float(s.sum()) / width * step / (s + float(s.sum()) / width * step)
+        left = apart + float((bend[:, None] * inside).square().sum())
+        errors.append(n * left / (n - 1 - real + float(bend.sum())) ** 2)
+    found = choose_strength(sum_moments(x, y))
+    assert found.error == pytest.approx(min(errors), rel=1e-9)
+    assert found.value == pytest.approx(float(s.sum()) / width * STRENGTHS[errors.index(min(errors))], rel=1e-9)

@@ -73,3 +73,11 @@ class Constant(torch.nn.Module):
 
     def forward(self, features, tokens=False):
         return torch.ones(len(features.pooled), 8)
+
+
+def test_a_class_of_the_own_rows_alone_has_no_mean():
+    rows = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    members = torch.tensor([[True, False, False], [False, True, False]])  # no sample has the last class
+    scores, _ = tell_by_means(rows[:1], torch.tensor([0]), rows, torch.tensor([0, 0, 1]), members)
+    assert scores[0, 0] == scores[0, 2] == -math.inf
+    assert scores[0, 1].isfinite()

@@ -142,6 +142,62 @@ def test_each_chunk_is_read_two_times_and_the_last_one_time():
     assert network.calls == [False, False, True, True, True]
 
 
+class Drawing(nn.Module):
+    """A layer with dropout on rows whose first number is above a bound, and the rows of each call."""
+
+    def __init__(self, above: float):
+        super().__init__()
+        self.net, self.above, self.rows, self.draw = nn.Linear(5, 6), above, [], None
+
+    def forward(self, values):
+        self.rows.append(len(values))
+        out = self.net(values)
+        drops = values[:, :1] > self.above
+        if not bool(drops.any()):
+            return out
+        kept = torch.rand(out.shape, generator=self.draw, dtype=out.dtype) < 0.5
+        return torch.where(drops & kept, 0, out)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "rows"), [(2, [2, 8, 8, 8, 2, 2]), (100, [2]), (9, [9, 9, 9, 1]), (1, [1, *[4] * 6, 2, 1])]
+)
+def test_without_draws_the_first_pass_reads_more_rows_at_a_time(chunk, rows, monkeypatch):
+    monkeypatch.setattr("align.grad_cache.replay.ROWS", 8)
+    network, n = Drawing(9).double(), {2: 30, 100: 2, 9: 28, 1: 28}[chunk]
+    x = torch.randn(n, 5, dtype=torch.float64)
+    in_chunks(network, x, chunk).square().sum().backward()
+    found = network.net.weight.grad.clone()
+    assert network.rows[: len(rows)] == rows
+    assert network.rows[len(rows) :] == [chunk] * (len(x) // chunk - (len(x) % chunk == 0) if len(x) > chunk else 0)
+    network.zero_grad()
+    network(x).square().sum().backward()
+    assert torch.allclose(found, network.net.weight.grad, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("late", [0, 7, 13, 17, 18])
+def test_draws_that_begin_late_are_those_of_the_replay(late, other):
+    x = torch.randn(19, 5, dtype=torch.float64)
+    x[:, 0], x[late, 0] = 0, 1
+    ours = Drawing(0.5).double()
+    theirs, draws = copy.deepcopy(ours), [torch.Generator().manual_seed(4) if other else None for _ in range(2)]
+    ours.draw, theirs.draw = draws
+    outs = []
+    for network in (ours, theirs):
+        torch.manual_seed(1)
+        more = [network.draw] if other else []
+        out = in_chunks(network, x, 2, generators=more) if network is ours else parts(network, x, 2)
+        out.square().sum().backward()
+        outs.append((out.detach(), network.net.weight.grad, torch.rand(2), torch.rand(2, generator=network.draw)))
+    for a, b in zip(*outs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def parts(network, x, chunk):
+    return torch.cat([network(rows) for rows in x.split(chunk)])
+
+
 def test_a_frozen_network_is_read_one_time():
     network, x = Counted().requires_grad_(False), torch.randn(7, 5)
     assert torch.allclose(in_chunks(network, x, 3), network(x), atol=1e-6)

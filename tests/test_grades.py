@@ -14,6 +14,7 @@ from torch import Tensor
 from align.data import Loader, Shards, ShardWriter, collate, join
 from align.data.meta import read_meta
 from align.losses import Hinge, InfoNCE, MemoryQueue, SigLIP, Symile, Window, hinge, symile
+from align.losses.kernels.rule import Rule, Seen
 from align.objective import Objective, Term
 from align.preprocess import Bytes
 from align.values import Embeddings, Rows
@@ -231,3 +232,17 @@ def test_stats_count_grades(tmp_path, capsys):
             )
     assert main(["shards", "stats", str(tmp_path)]) == 0
     assert "text+word: 2 bad, 1 partial" in capsys.readouterr().out
+
+
+def test_a_rule_says_nothing_of_rows_that_are_added():
+    ids = torch.tensor([0, 1]), torch.tensor([0])
+    rule = Rule(alike=(ids[0][:, None], ids[1][:, None]), against=ids).pad([1, 2])
+    assert [x.tolist() for x in rule.against or ()] == [[0, 1, -1], [0, -1, -1]]
+    assert [x[:, 0].tolist() for x in rule.alike or ()] == [[0, 1, -1], [0, -1, -1]]
+
+
+def test_the_ends_of_a_window_are_inside_it():
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    seen = Seen(0, rows, torch.ones(3), rows[None, :1], 0.0, 1.0)
+    assert seen.outside(slice(None), slice(None))[:, 0].tolist() == [False, False, True]
+    assert seen._replace(high=0.0).outside(slice(None), slice(None))[:, 0].tolist() == [True, False, True]

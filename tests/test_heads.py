@@ -312,3 +312,17 @@ def test_a_row_without_a_real_token_is_finite(kind):
 def test_errors_say_what_came(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [3e4, 1e30, float("inf"), float("nan")])
+def test_a_resampler_reads_no_padding_whatever_stands_there(value):
+    torch.manual_seed(0)
+    head = Resampler(8, 4, latents=3)
+    tokens, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
+    plain = head(Features(tokens[:, 0], tokens, mask))
+    tokens = torch.where(mask[..., None], tokens, value).requires_grad_()
+    found = head(Features(tokens[:, 0], tokens, mask))
+    assert torch.equal(found, plain)
+    found.sum().backward()
+    assert not tokens.grad[0, 3:].any()
+    assert all(p.grad.isfinite().all() for p in head.parameters())

@@ -31,9 +31,10 @@ def choose_strength(moments: Moments) -> Strength:
     """Return the strength of x → y with the lowest generalised cross-validation error (Golub, Heath and Wahba 1979,
     Technometrics 21, equation 1.4), for all targets together.
 
-    With s the eigenvalues of ``xx``, q² the squared rows of Vᵀ xy, and h(λ) = 1 + Σ s / (s + λ) the degrees of freedom,
-    the error is ``n · (tr yy - Σ q² (s + 2 λ) / (s + λ)²) / (n - h)²``. It reads the pairs of the fit alone. It takes
-    the rows to be independent, so several rows of one sample make it too low.
+    With s the r eigenvalues of ``xx`` above zero, q² the squared rows of Vᵀ xy and b = λ / (s + λ), the error is
+    ``n · (tr yy - Σ q² / s + Σ b² q² / s) / (n - 1 - r + Σ b)²``. The first two terms are 0 where r = n - 1, as rows of
+    many numbers fit few pairs exactly. It reads the pairs of the fit alone. It takes the rows to be independent, so
+    several rows of one sample make it too low.
 
     Raises ValueError for fewer than 3 pairs, and for x that never changes.
     """
@@ -44,14 +45,18 @@ def choose_strength(moments: Moments) -> Strength:
     mean = float(s.mean())
     if not mean > 0:
         raise ValueError(f"all {moments.n} rows are the same; there is nothing to fit")
-    q = (v.T @ moments.xy).square().sum(1)  # (W,)
-    total, n = float(moments.yy.trace()), moments.n
+    n = moments.n
+    real = s > len(s) * torch.finfo(torch.float64).eps * s[-1]  # ascending
+    real[: max(0, len(s) - (n - 1))] = False  # n rows less their mean have n - 1 directions at most
+    s, rest = s[real], n - 1 - int(real.sum())
+    share = (v[:, real].T @ moments.xy).square().sum(1) / s  # (r,)
+    apart = max(float(moments.yy.trace() - share.sum()), 0.0) if rest else 0.0
     found = []
     for step in STRENGTHS:
         value = mean * step
-        left = max(total - float((q * (s + 2 * value) / (s + value).square()).sum()), 0.0)
-        freedom = 1 + float((s / (s + value)).sum())
-        found.append((n * left / (n - freedom) ** 2, value, freedom))
+        bend = value / (s + value)
+        left, lost = apart + float((share * bend.square()).sum()), rest + float(bend.sum())
+        found.append((n * left / lost**2, value, n - lost))
     best = min(range(len(found)), key=lambda i: found[i][0])
     error, value, freedom = found[best]
     return Strength(value, error, freedom, best in (0, len(found) - 1))

@@ -16,6 +16,7 @@ from align.values import Values
 Output = Tensor | tuple[Tensor, ...]
 
 DRIFT = 0.05  # relative distance of two passes over a chunk: rounding stays far below it
+WIDE, ROWS = 4, 256  # chunks, and rows at most, that the first pass reads at a time where nothing is drawn
 
 
 def in_chunks(
@@ -32,6 +33,9 @@ def in_chunks(
     pass calls the network again chunk by chunk, with the random state of the first pass, and hands each parameter one
     sum of gradients (Gao et al. 2021, arXiv 2101.06983, section 3.2). So the memory is that of one chunk and of the
     outputs, and DDP sees one backward pass. Sums of half precision are taken in float32.
+
+    A pass without a graph needs little memory, so the first one reads up to 4 chunks at a time, 256 rows at most, where
+    the first chunk drew no random number. The values of the two passes may then differ in their last bits.
 
     Rows that one chunk holds are read as without chunks. A network without a parameter that trains is read one time.
 
@@ -91,16 +95,28 @@ class _Passes:
 
     def forward(self) -> tuple[Tensor, ...]:
         """Return the outputs of all chunks. The last one keeps its graph, so that it is not read again."""
-        *others, _ = self._spans
-        parts, draws = [], ()
+        *others, last = self._spans
+        parts, draws = [], self._random.read()
+        at, wide, most = 0, 1, max(1, min(WIDE, ROWS // others[0].stop))
         with one_attention():
-            for i in range(len(others)):
-                self._draws.append(draws := self._random.read(draws))
-                parts.append(self._call(i))
+            while at < len(others):
+                taken = others[at : at + wide]
+                part = self._call(slice(taken[0].start, taken[-1].stop))
+                if (now := self._random.read(draws)) is draws:
+                    wide = most
+                else:
+                    most = 1  # the replay draws for each chunk
+                    if wide > 1:
+                        self._random.write(draws)
+                        wide = 1
+                        continue
+                parts.append(part)
+                self._draws += [draws] * len(taken)
+                at, draws = at + len(taken), now
         torch.clear_autocast_cache()  # the cached weights of a pass without a graph have no gradient
-        self._draws.append(self._random.read(draws))
+        self._draws.append(draws)
         with torch.enable_grad():
-            self._last = self._call(len(others))
+            self._last = self._call(last)
         self._first = parts[0][0]
         return join([*parts, [x.detach() for x in self._last]])
 
@@ -119,7 +135,7 @@ class _Passes:
     def _again(self, i: int) -> tuple[Tensor, ...]:
         self._random.write(self._draws[i])
         with torch.enable_grad(), self._precision.restore():
-            out = self._call(i)
+            out = self._call(self._spans[i])
         if i == 0 and _distance(out[0].detach(), self._first) > DRIFT:
             raise RuntimeError(
                 "the second pass over a chunk gave other values than the first: a network in chunks draws from torch's "
@@ -127,8 +143,8 @@ class _Passes:
             )
         return out
 
-    def _call(self, i: int) -> tuple[Tensor, ...]:
-        out = self._network(cut(self._values, self._spans[i]))
+    def _call(self, span: slice) -> tuple[Tensor, ...]:
+        out = self._network(cut(self._values, span))
         self.several = isinstance(out, tuple)
         return out if isinstance(out, tuple) else (out,)
 

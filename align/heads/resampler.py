@@ -48,6 +48,7 @@ class Resampler(nn.Module):
             read_tokens(features)
         mask = None
         if features.tokens is not None and features.mask is not None:
+            given = given.masked_fill(~features.mask[..., None], 0)  # a weight of zero does not remove NaN or infinity
             mask = F.pad(features.mask, (0, self.latents), value=True)[:, None, None]  # (n, 1, 1, L + latents)
         x = self.begin.expand(given.shape[0], -1, -1)  # (n, latents, W)
         for layer in self.layers:

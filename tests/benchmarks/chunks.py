@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/chunks.py                    # batches of 512 and 2,048
     OMP_NUM_THREADS=1 python tests/benchmarks/chunks.py --batches 32768 --chunks 64 --rounds 1    # minutes
+    OMP_NUM_THREADS=1 python tests/benchmarks/chunks.py --turns --batches 512 --rounds 4    # first pass: 1 chunk, or 4
 
 Pairs of an image of 64 pixels and 32 bytes of text, both encoders as they are by default, InfoNCE, float32. A step is
 forward, loss and backward, without an optimiser. Each line is a process of its own. CPU time is the smallest of the
@@ -27,7 +28,7 @@ import torch
 from align import Batch, JointModel, Objective, Rows, Term, Tower
 from align.commands.process import keep_memory
 from align.encoders import ImageCNN, TransformerText
-from align.grad_cache import Chunks
+from align.grad_cache import Chunks, replay
 from align.losses import InfoNCE
 from align.preprocess import Bytes, Image
 
@@ -81,6 +82,20 @@ def measure(n: int, chunk: int, rounds: int, grads: str) -> Cost:
     return Cost(min(times), most, loss)
 
 
+def take_turns(n: int, chunks: list[int], rounds: int) -> None:
+    """Print CPU times in turns in this process, with a first pass of one chunk at a time and of several."""
+    model, objective, batch = made(n)
+    best: dict[tuple[int, int], float] = {}
+    several = replay.WIDE
+    for _ in range(rounds):
+        for chunk, wide in [(0, 1), *((chunk, wide) for wide in (1, several) for chunk in chunks)]:
+            replay.WIDE, start = wide, time.process_time()
+            step(model, objective, batch, chunk)
+            best[chunk, wide] = min(best.get((chunk, wide), float("inf")), time.process_time() - start)
+    for (chunk, wide), cpu in best.items():
+        print(f"| {n} | {chunk or 'plain'} | {wide} | {cpu:.2f} | {cpu / best[0, 1]:.2f} |", flush=True)
+
+
 def apart(found: str, wanted: str) -> float:
     ours, theirs = torch.load(found), torch.load(wanted)
     return max(float((ours[n] - g).norm() / g.norm()) for n, g in theirs.items())
@@ -92,12 +107,20 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--plain", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", action="store_true", help="in turns in one process, CPU time alone")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # batch, chunk, file of gradients: a child process
     args = parser.parse_args()
     if args.one:
         torch.set_num_threads(1)
         keep_memory()
         print(json.dumps(measure(int(args.one[0]), int(args.one[1]), args.rounds, args.one[2])))
+        return
+    if args.turns:
+        torch.set_num_threads(1)
+        keep_memory()
+        print("| batch | chunk | chunks at a time | CPU s | times the plain step |\n|---|---|---|---|---|")
+        for n in args.batches:
+            take_turns(n, args.chunks, args.rounds)
         return
     print(
         "| batch | chunk | CPU s | times the plain step | MiB | loss | largest ‖Δ‖/‖g‖ |\n|---|---|---|---|---|---|---|"
