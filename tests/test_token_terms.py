@@ -102,10 +102,31 @@ def case_tokens() -> Any:
     return outcome()
 
 
+def case_trimmed() -> Any:
+    """Rows of text are as long as the longest of their rank: two letters, and five."""
+    embeddings = model()(batch(rank(), 2), tokens=["text"])
+    rows, keep = embeddings["text"], 2 + 3 * rank()
+    assert rows.tokens is not None and rows.mask is not None
+    mask = rows.mask & (torch.arange(context) < keep)
+    embeddings.rows["text"] = rows._replace(tokens=rows.tokens, mask=mask)
+    padded = everyone(embeddings, "text", tokens=True)
+    embeddings.rows["text"] = rows._replace(tokens=rows.tokens[:, :keep], mask=mask[:, :keep])
+    found = everyone(embeddings, "text", tokens=True)
+    assert found.tokens is not None and found.mask is not None and padded.tokens is not None and padded.mask is not None
+    found.tokens[found.mask].sum().backward()
+    return found.tokens.shape, found.tokens[found.mask], found.mask, padded.tokens[padded.mask], padded.mask
+
+
 def test_two_ranks_are_one_process(tmp_path):
     alone = outcome()
     assert all(grad.abs().max() > 0 for name, grad in alone["grads"].items() if "losses.pull" not in name)
-    for result in on_ranks([case_tokens], tmp_path)["case_tokens"]:
+    ranks = on_ranks([case_tokens, case_trimmed], tmp_path)
+    for shape, tokens, mask, wanted, all_of_it in ranks["case_trimmed"]:
+        assert tuple(shape) == (9, 5, dim)
+        assert torch.equal(tokens, wanted)
+        assert torch.equal(mask, all_of_it[:, :5])
+        assert not all_of_it[:, 5:].any()
+    for result in ranks["case_tokens"]:
         torch.testing.assert_close(result["loss"], alone["loss"], rtol=1e-12, atol=0)
         torch.testing.assert_close(result["values"], alone["values"], rtol=1e-12, atol=1e-15)
         torch.testing.assert_close(result["grads"], alone["grads"], rtol=1e-12, atol=1e-12)

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, NamedTuple, final
 
 import lightning as L
@@ -44,14 +45,17 @@ class Filling(NamedTuple):
 class Banks(L.Callback):
     """Callback that fills every ``Bank`` of an objective before the first step, after a checkpoint is loaded.
 
+    A bank of a term that does not train in this fit stays as it is.
+
     workers: processes that decode. Raises ValueError for a bank of a modality that its term does not have, and where
     the training samples have no numbers.
     """
 
     def __init__(self, module: AlignModule, data: Opened, *, workers: int = 0):
         self.module, self.data, self.workers = module, data, workers
-        self.found = find_banks(module.objective)
-        check_banks(self.found, module.objective, data.train)
+        found = find_banks(module.objective)
+        check_banks(found, module.objective, data.train)
+        self.found = list_training(found, module.terms)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill the banks. Raises ValueError where a bank's tower trains, and for one that gets no row."""
@@ -75,6 +79,11 @@ def find_banks(objective: Objective) -> list[tuple[str, Bank]]:
     return [
         (name, part) for name, loss in objective.losses.items() for part in loss.modules() if isinstance(part, Bank)
     ]
+
+
+def list_training(found: list[tuple[str, Bank]], terms: Collection[str] | None) -> list[tuple[str, Bank]]:
+    """Return the banks of these terms. None: all."""
+    return [(name, bank) for name, bank in found if terms is None or name in terms]
 
 
 def check_banks(found: list[tuple[str, Bank]], objective: Objective, train: Reading) -> None:
