@@ -53,20 +53,20 @@ class Banks(L.Callback):
 
     def __init__(self, module: AlignModule, data: Opened, *, workers: int = 0):
         self.module, self.data, self.workers = module, data, workers
-        found = find_banks(module.objective)
-        check_banks(found, module.objective, data.train)
-        self.found = list_training(found, module.terms)
+        self.found = find_banks(module.objective)
+        check_banks(self.found, module.objective, data.train)
+        self.training = list_training(self.found, module.terms)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill the banks. Raises ValueError where a bank's tower trains, and for one that gets no row."""
         model, train = self.module.model, self.data.train
-        for of in sorted({bank.of for _, bank in self.found}):
+        for of in sorted({bank.of for _, bank in self.training}):
             check_frozen(model, of)
             begin = time.monotonic()
             filling = read_rows(model, train, of, workers=self.workers)
             if not len(filling.numbers):
                 raise ValueError(f"the bank of {of!r} gets no row: no training sample of {train.name} … has one")
-            for _, bank in self.found:
+            for _, bank in self.training:
                 if bank.of == of:
                     bank.fill(*filling)
             if trainer.is_global_zero:
