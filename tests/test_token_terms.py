@@ -6,7 +6,7 @@ import inspect
 import io
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -106,15 +106,17 @@ def case_trimmed() -> Any:
     """Rows of text are as long as the longest of their rank: two letters, and five."""
     embeddings = model()(batch(rank(), 2), tokens=["text"])
     rows, keep = embeddings["text"], 2 + 3 * rank()
-    assert rows.tokens is not None and rows.mask is not None
+    assert rows.tokens is not None
+    assert rows.mask is not None
     mask = rows.mask & (torch.arange(context) < keep)
     embeddings.rows["text"] = rows._replace(tokens=rows.tokens, mask=mask)
     padded = everyone(embeddings, "text", tokens=True)
     embeddings.rows["text"] = rows._replace(tokens=rows.tokens[:, :keep], mask=mask[:, :keep])
     found = everyone(embeddings, "text", tokens=True)
-    assert found.tokens is not None and found.mask is not None and padded.tokens is not None and padded.mask is not None
-    found.tokens[found.mask].sum().backward()
-    return found.tokens.shape, found.tokens[found.mask], found.mask, padded.tokens[padded.mask], padded.mask
+    tokens, short = cast("tuple[torch.Tensor, torch.Tensor]", (found.tokens, found.mask))
+    wanted, whole = cast("tuple[torch.Tensor, torch.Tensor]", (padded.tokens, padded.mask))
+    tokens[short].sum().backward()
+    return tokens.shape, tokens[short], short, wanted[whole], whole
 
 
 def test_two_ranks_are_one_process(tmp_path):
