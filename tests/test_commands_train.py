@@ -114,7 +114,7 @@ def test_any_value_can_be_given_on_the_command_line(folder):
         ({"chunk": 0}, "chunk is the number of rows that a tower reads at a time, at least 1; got 0"),
         (
             {"chunk": {"imgae": 8}},
-            "chunk names 'imgae', the model has towers of image, audio, text; did you mean 'image'?",
+            "chunk names 'imgae', the model has towers of audio, image, text; did you mean 'image'?",
         ),
     ],
 )

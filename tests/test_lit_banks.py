@@ -22,6 +22,7 @@ from align.encoders import Precomputed
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.banks import read_rows
 from align.lit.sources import Source
+from align.lit.stages import Stage
 from align.losses import Bank, InfoNCE, MemoryQueue
 from align.optim import AdamW
 from align.preprocess import Array
@@ -201,3 +202,29 @@ def test_samples_without_numbers_are_refused(shards, tmp_path):
     drawn = {"a": Source(f"{shards}/train-*.tar", resampled=True, samples=48)}
     with pytest.raises(ValueError, match="by its number, which resampled samples have not"):
         train(drawn, tmp_path, 1)
+
+
+def test_a_bank_whose_term_is_off_in_a_stage_lets_its_tower_train(shards, tmp_path, capsys):
+    """The term trains in the second stage, whose bank has the rows of the tower as the first one has left it."""
+
+    def two() -> tuple[JointModel, Objective]:
+        model, _ = made(frozen=False)
+        terms = {"pair": Term(Bank(InfoNCE(), "text"), ["image", "text"]), "plain": Term(InfoNCE(), ["image", "text"])}
+        return model, Objective(terms, dim=dim, batch=batch, modalities=["image", "text"]).double()
+
+    def go(run, stages, **options):
+        model, objective = two()
+        given = {"model": model, "objective": objective, "stages": stages, **options}
+        return train(f"{shards}/train-*.tar", tmp_path / run, 4, **given), model
+
+    stages = {"first": Stage(until=2, terms={"plain": 1}), "second": Stage(freeze=["text"])}
+    bank, model = go("straight", stages)
+    assert capsys.readouterr().err.count("bank of text") == 1
+    torch.testing.assert_close(bank._stored.rows, read_rows(model, Shards(f"{shards}/train-*.tar"), "text").values)
+    with pytest.raises(Cut):
+        go("killed", stages, trainer={"callbacks": [Kill(3)]})
+    go("killed", stages)
+    assert exact(tmp_path / "killed") == exact(tmp_path / "straight")
+    with pytest.raises(ValueError, match=r"^stages\.second: the bank of 'text' would go stale"):
+        go("stale", {"first": stages["first"], "second": Stage()})
+    assert not (tmp_path / "stale").exists()

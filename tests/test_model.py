@@ -292,6 +292,12 @@ def test_a_shared_encoder_is_one_and_is_stored_once():
     assert video.encoder is image.encoder  # also when the lender's is exchanged
 
 
+def test_a_borrower_may_stand_before_its_lender():
+    towers = {"audio": Tower(Array((4,))), "image": Tower(Array((4,)), Precomputed(4))}
+    model = JointModel(towers, D, share={"audio": "image"})
+    assert model.towers["audio"].encoder is model.towers["image"].encoder
+
+
 def test_copies_share_among_themselves():
     model = shared()
     again = copy.deepcopy(model)

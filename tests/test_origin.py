@@ -205,6 +205,19 @@ def test_the_sum_of_bits_sees_values_that_change_places():
     assert bit_sum(x.view(241, 100)) == bit_sum(x.clone()) == plain
 
 
+def test_the_sum_of_bits_sees_each_bit_of_each_word():
+    """A top bit too, the sign of every second value: a total of weighted sums would lose it modulo 2^64."""
+    words = torch.arange(1536)  # three rows of the table
+    plain, top = bit_sum(words.double()), -(2**63)
+    assert bit_sum(torch.cat([words[:1], -words[1:]]).double()) != plain
+    for place, bit in ((0, top), (511, top), (512, 1 << 62), (1535, top), (700, 1 << 52), (3, 1)):
+        x = words.double()
+        x.view(torch.int64)[place] ^= bit
+        assert bit_sum(x) != plain, (place, bit)
+    signs = [bit_sum(torch.ones(4096).index_fill(0, torch.tensor([i]), -1.0)) for i in range(0, 4096, 97)]
+    assert len({bit_sum(torch.ones(4096)), *signs}) == 1 + len(signs)
+
+
 def test_the_same_settings_in_other_words_are_no_difference():
     """Lists and tuples, and a preset beside the values that it fills."""
     wanted = {"class_path": "align.preprocess.Image", "init_args": {"size": 32, "preset": "imagenet"}}

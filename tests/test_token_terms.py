@@ -6,7 +6,7 @@ import inspect
 import io
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -102,10 +102,33 @@ def case_tokens() -> Any:
     return outcome()
 
 
+def case_trimmed() -> Any:
+    """Rows of text are as long as the longest of their rank: two letters, and five."""
+    embeddings = model()(batch(rank(), 2), tokens=["text"])
+    rows, keep = embeddings["text"], 2 + 3 * rank()
+    assert rows.tokens is not None
+    assert rows.mask is not None
+    mask = rows.mask & (torch.arange(context) < keep)
+    embeddings.rows["text"] = rows._replace(tokens=rows.tokens, mask=mask)
+    padded = everyone(embeddings, "text", tokens=True)
+    embeddings.rows["text"] = rows._replace(tokens=rows.tokens[:, :keep], mask=mask[:, :keep])
+    found = everyone(embeddings, "text", tokens=True)
+    tokens, short = cast("tuple[torch.Tensor, torch.Tensor]", (found.tokens, found.mask))
+    wanted, whole = cast("tuple[torch.Tensor, torch.Tensor]", (padded.tokens, padded.mask))
+    tokens[short].sum().backward()
+    return tokens.shape, tokens[short], short, wanted[whole], whole
+
+
 def test_two_ranks_are_one_process(tmp_path):
     alone = outcome()
     assert all(grad.abs().max() > 0 for name, grad in alone["grads"].items() if "losses.pull" not in name)
-    for result in on_ranks([case_tokens], tmp_path)["case_tokens"]:
+    ranks = on_ranks([case_tokens, case_trimmed], tmp_path)
+    for shape, tokens, mask, wanted, all_of_it in ranks["case_trimmed"]:
+        assert tuple(shape) == (9, 5, dim)
+        assert torch.equal(tokens, wanted)
+        assert torch.equal(mask, all_of_it[:, :5])
+        assert not all_of_it[:, 5:].any()
+    for result in ranks["case_tokens"]:
         torch.testing.assert_close(result["loss"], alone["loss"], rtol=1e-12, atol=0)
         torch.testing.assert_close(result["values"], alone["values"], rtol=1e-12, atol=1e-15)
         torch.testing.assert_close(result["grads"], alone["grads"], rtol=1e-12, atol=1e-12)

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, NamedTuple, final
 
 import lightning as L
@@ -44,6 +45,8 @@ class Filling(NamedTuple):
 class Banks(L.Callback):
     """Callback that fills every ``Bank`` of an objective before the first step, after a checkpoint is loaded.
 
+    A bank of a term that does not train in this fit stays as it is.
+
     workers: processes that decode. Raises ValueError for a bank of a modality that its term does not have, and where
     the training samples have no numbers.
     """
@@ -52,17 +55,18 @@ class Banks(L.Callback):
         self.module, self.data, self.workers = module, data, workers
         self.found = find_banks(module.objective)
         check_banks(self.found, module.objective, data.train)
+        self.training = list_training(self.found, module.terms)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill the banks. Raises ValueError where a bank's tower trains, and for one that gets no row."""
         model, train = self.module.model, self.data.train
-        for of in sorted({bank.of for _, bank in self.found}):
+        for of in sorted({bank.of for _, bank in self.training}):
             check_frozen(model, of)
             begin = time.monotonic()
             filling = read_rows(model, train, of, workers=self.workers)
             if not len(filling.numbers):
                 raise ValueError(f"the bank of {of!r} gets no row: no training sample of {train.name} … has one")
-            for _, bank in self.found:
+            for _, bank in self.training:
                 if bank.of == of:
                     bank.fill(*filling)
             if trainer.is_global_zero:
@@ -75,6 +79,11 @@ def find_banks(objective: Objective) -> list[tuple[str, Bank]]:
     return [
         (name, part) for name, loss in objective.losses.items() for part in loss.modules() if isinstance(part, Bank)
     ]
+
+
+def list_training(found: list[tuple[str, Bank]], terms: Collection[str] | None) -> list[tuple[str, Bank]]:
+    """Return the banks of these terms. None: all."""
+    return [(name, bank) for name, bank in found if terms is None or name in terms]
 
 
 def check_banks(found: list[tuple[str, Bank]], objective: Objective, train: Reading) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from align.lit.banks import check_frozen, find_banks, list_training
 from align.lit.stages import Span
 from align.model import JointModel, Tower
 from align.objective import Objective
@@ -48,13 +49,17 @@ def check_parts(
 ) -> list[str]:
     """Return the modalities whose towers train in any stage.
 
-    Raises ValueError where a stage has no optimiser: for a pattern that names nothing, or where nothing trains.
+    Raises ValueError where a stage has no optimiser, for a pattern that names nothing or where nothing trains, and
+    where a term trains whose bank is of a tower that trains too.
     """
     trained: set[str] = set()
     for span in spans:
         applied = apply_stage(span, tuning, model, objective, 0)
         try:
             optim.check(model, objective, steps)
+            for _, bank in list_training(find_banks(objective), weights_in(span)):
+                if bank.of in model.towers:
+                    check_frozen(model, bank.of)
             trained |= {m for m in model.modalities if _trains(model.towers[m])}
         except ValueError as error:
             raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error

@@ -53,7 +53,7 @@ class JointModel(nn.Module):
             with naming(f"tower {name!r}"):
                 if tower.encoder is None:
                     raise ValueError("has no encoder, and 'share' gives it none")
-                owner = owners.setdefault(id(tower.encoder), name)
+                owner = owners.setdefault(id(tower.encoder), (share or {}).get(name, name))
                 if owner != name and name not in (share or {}):
                     raise ValueError(f"has the encoder of {owner!r}; say so with share={{{name!r}: {owner!r}}}")
                 tower.build(dim)

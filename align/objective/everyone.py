@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align.distributed import gather, rank, world
@@ -45,6 +46,8 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         )
     values, sample, place = gather(rows.values), gather(sample), gather(place)
     order = place.argsort(stable=True)
+    if tokens and rows.tokens is not None and rows.mask is not None and world() > 1:
+        rows = rows._replace(**_as_long_as_the_longest(rows.tokens, rows.mask))
     return Everyone(
         values[order],
         sample[order],
@@ -53,6 +56,13 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         gather(rows.tokens)[order] if tokens and rows.tokens is not None else None,
         gather(rows.mask)[order] if tokens and rows.mask is not None else None,
     )
+
+
+def _as_long_as_the_longest(tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Return tokens (n, L, D) and mask (n, L) with the largest L of all ranks: a preprocess may cut off the padding."""
+    here = tokens.shape[1]
+    more = int(gather(torch.tensor([here], device=tokens.device)).max()) - here
+    return {"tokens": F.pad(tokens, (0, 0, 0, more)), "mask": F.pad(mask, (0, more))}
 
 
 def _of_rows(of_samples: Tensor | None, sample: Tensor, absent: float) -> Tensor | None:
