@@ -119,7 +119,7 @@ def _check_anchor(pairs: Sequence[Pairs]) -> None:
 
 def _read(column: Column, number: Tensor) -> Side:
     """Return the rows of a column without hard negatives. number: (N,) of each sample."""
-    values, owners = [column.empty()], [np.zeros(0, dtype=np.int64)]
+    values, owners = [], []
     for piece in np.array_split(np.arange(len(number)), max(1, -(-len(number) // PIECE))):
         found = column.rows(piece)
         if found.damaged.any():
@@ -128,13 +128,11 @@ def _read(column: Column, number: Tensor) -> Side:
                 f"{bad} is damaged: a block has another checksum than its record; remove it and run the same "
                 "`align embed` command"
             )
-        keep = torch.from_numpy(~found.negative)
-        rows = found.values["pooled"] if isinstance(found.values, dict) else found.values
-        values.append(rows[keep])
-        owners.append(piece[found.owner[~found.negative]])
-    rows = [x["pooled"] if isinstance(x, dict) else x for x in values]
+        kept = found.drop_negatives()
+        values.append(kept.pooled)
+        owners.append(piece[kept.owner])
     of = torch.from_numpy(np.concatenate(owners))
-    return Side(torch.cat(rows), number[of], _groups(column)[of])
+    return Side(torch.cat(values), number[of], _groups(column)[of])
 
 
 def _groups(column: Column) -> Tensor:

@@ -15,7 +15,6 @@ from align.heads import Chain, Identity
 from align.model import JointModel, Tower
 from align.model.inside import unwrap
 from align.published.joined import terms_between
-from align.values import FeatureOrigin
 
 
 class Made(NamedTuple):
@@ -53,7 +52,7 @@ def make_model(opened: Opened, fitted: Fitted, *, keep_anchor: bool = False, all
         else:
             towers[m] = _complete(m, column, model, fitted)
             share |= {b: lender for b, lender in (model.share or {}).items() if {b, lender} <= {*columns} and b == m}
-        towers[m].fitted_on = _origin(column)
+        towers[m].fitted_on = column.origin
     base = models[columns[opened.anchor].reader.model, columns[opened.anchor].reader.sha256]
     terms = []
     if keep_anchor and base is not None and columns[opened.anchor].info.kind == "embedding":
@@ -72,13 +71,6 @@ def _load(source: str, allow: Sequence[str]) -> JointModel | None:
         return load(source, allow=allow)
     except FileNotFoundError:
         return None
-
-
-def _origin(column: Column) -> FeatureOrigin:
-    """Return the tower that a head was fitted on, as a model folder keeps it."""
-    info, reader = column.info, column.reader
-    facts = {**info._asdict(), "name": str(column.name)}
-    return FeatureOrigin(reader.model, reader.sha256, column.name.modality, info.weights, info.preprocess, facts)
 
 
 def _alone(model: JointModel, modality: str) -> Tower:

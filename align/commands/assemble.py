@@ -5,30 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from align.commands.errors import Refused
+from align.commands.out_folder import check_out
 
 
-def assemble(source: str, models: list[str] = [], /, *, out: str, allow: list[str] = []) -> None:  # noqa: B006
+def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | None = None) -> None:  # noqa: B006
     """Complete heads that were trained on cached features with their encoders
 
-    The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another one is
+    The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another tower is
     refused, with both hashes.
 
     Args:
         source: a run or a model folder with heads on cached features
-        models: the models with the encoders, folders or LAYOUT:SOURCE; by default those that the heads name
+        models: the models with the encoders, folders or LAYOUT:SOURCE. Default: those that the heads name
         out: the folder to write
-        allow: packages beside align whose classes the models may name
+        allow: packages beside align, separated by commas, whose classes the models may name
     """
     from align.checkpoint import load, save
+    from align.commands.named import split
     from align.embedding.assemble import assemble as complete
     from align.embedding.assemble import find_heads
 
-    if Path(out).exists() and not (Path(out) / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
-    model = load(source, allow=allow)
+    check_out(Path(out))
+    allowed = split(allow)
+    model = load(source, allow=allowed)
     if not (heads := find_heads(model)):
-        raise Refused(f"no head of {source} was fitted on cached features and waits for an encoder")
-    given = {name: load(name, allow=allow) for name in models} or None
-    save(complete(model, given, allow=allow), out)
+        raise Refused(f"no head of {source} reads cached features, so there is nothing to complete")
+    given = {name: load(name, allow=allowed) for name in models} or None
+    save(complete(model, given, allow=allowed), out)
     said = ", ".join(f"{m} ({origin.modality} of {origin.model})" for m, origin in heads.items())
     print(f"{out} holds whole towers: {said}; next: align evaluate {out} SHARDS")

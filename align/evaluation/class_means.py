@@ -46,10 +46,10 @@ def tell_by_means(
     starts = torch.searchsorted(row_sample[order], query_sample)
     ends = torch.searchsorted(row_sample[order], query_sample, right=True)
     for i in (ends > starts).nonzero().flatten().tolist():
-        own = order[starts[i] : ends[i]]
-        for k in of_row[own[0]].nonzero().flatten().tolist():  # rows of one sample have the same classes
-            left = sums[k] - y[own].sum(dim=0)
-            scores[i, k] = x[i] @ F.normalize(left, dim=0) if count[k] > len(own) else -torch.inf
+        same = order[starts[i] : ends[i]]
+        for k in of_row[same[0]].nonzero().flatten().tolist():  # rows of one sample have the same classes
+            left = sums[k] - y[same].sum(dim=0)
+            scores[i, k] = x[i] @ F.normalize(left, dim=0) if count[k] > len(same) else -torch.inf
     return scores, members[query_sample]
 
 

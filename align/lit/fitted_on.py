@@ -1,4 +1,4 @@
-"""The towers whose cached features a run's heads are fitted on: noted, and held against an earlier checkpoint's."""
+"""The towers whose cached features a run's heads are fitted on, compared with those of an earlier checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def note_towers(model: JointModel, sources: Sequence[Reading | None], checkpoint
         for part in (part for part in parts if isinstance(part, Columns)):
             part.check(model.preprocess)
             for m in (m for m in part.columns if m in model.modalities):
-                origin = read_origin(part, m)
+                origin = part.columns[m].origin
                 _compare(m, found.setdefault(m, origin), origin, "two columns of one modality come from one tower")
     for m, content in _read_known(checkpoint).items():
         known = FeatureOrigin(**content)
@@ -43,14 +43,6 @@ def note_towers(model: JointModel, sources: Sequence[Reading | None], checkpoint
     for m, origin in found.items():
         if m in model.modalities:
             unwrap(model.towers[m]).fitted_on = origin
-
-
-def read_origin(columns: Columns, modality: str) -> FeatureOrigin:
-    """Return the origin of a column's features."""
-    column = columns.columns[modality]
-    info, reader = column.info, column.reader
-    facts = {**info._asdict(), "name": str(column.name)}
-    return FeatureOrigin(reader.model, reader.sha256, column.name.modality, info.weights, info.preprocess, facts)
 
 
 def describe_refits(before: Mapping[str, Mapping[str, Any]], model: JointModel) -> list[str]:

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import torch
 
-from align.data.columns.part import Block, read_record
+from align.data.columns.part import BlockEntry, read_record
 from align.data.grades import read_grades
 
 DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "I64": np.dtype("int64")}
 
 
-class Place(NamedTuple):
+class TensorPlace(NamedTuple):
     """The place of a tensor in the part: its first byte, its shape and its dtype."""
 
     offset: int
@@ -84,12 +84,12 @@ class PartFile:
             self._bytes = mapped.numpy()
         return self._bytes
 
-    def is_sound(self, block: Block) -> bool:
+    def is_sound(self, block: BlockEntry) -> bool:
         """Return True where the checksums of a block's tensors and of its json are the record's."""
         places = ((block.offset, block.length, block.crc32), (block.json_offset, block.json_length, block.json_crc32))
         return all(zlib.crc32(self._cut(at, length).data) == crc for at, length, crc in places)
 
-    def find_tensors(self, block: Block) -> dict[str, Place]:
+    def find_tensors(self, block: BlockEntry) -> dict[str, TensorPlace]:
         """Return the places of a block's tensors by name, {} where its header is damaged."""
         try:
             size = int.from_bytes(self._cut(block.offset, 8).tobytes(), "little")
@@ -104,16 +104,16 @@ class PartFile:
                 shape, dtype = tuple(map(int, about["shape"])), DTYPES[about["dtype"]]
                 if not 0 <= begin <= end <= block.length - 8 - size or _size(shape, dtype) != end - begin:
                     return {}
-                found[name] = Place(block.offset + 8 + size + begin, shape, dtype)
+                found[name] = TensorPlace(block.offset + 8 + size + begin, shape, dtype)
             return found
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def read(self, place: Place) -> np.ndarray:
+    def read(self, place: TensorPlace) -> np.ndarray:
         """Return a copy of a tensor."""
         return self._cut(place.offset, _size(place.shape, place.dtype)).copy().view(place.dtype).reshape(place.shape)
 
-    def about(self, block: Block) -> About:
+    def about(self, block: BlockEntry) -> About:
         """Return the json of a sound block."""
         return About(json.loads(self._cut(block.json_offset, block.json_length).tobytes()), self._known)
 

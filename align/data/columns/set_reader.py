@@ -9,8 +9,8 @@ from typing import NamedTuple, final
 import numpy as np
 
 from align.data.columns.format import CacheInfo, SourceShard, part_path
-from align.data.columns.part import Block
-from align.data.columns.part_file import About, PartFile, Place
+from align.data.columns.part import BlockEntry
+from align.data.columns.part_file import About, PartFile, TensorPlace
 
 UNKNOWN, SOUND, DAMAGED = 0, 1, 2
 
@@ -19,7 +19,7 @@ class Spot(NamedTuple):
     """A block and its part."""
 
     part: PartFile
-    block: Block
+    block: BlockEntry
 
 
 @final
@@ -64,11 +64,11 @@ class SetReader:
         """Count a block as damaged."""
         self._state[block] = DAMAGED
 
-    def find_tensors(self, block: int) -> dict[str, Place]:
+    def find_tensors(self, block: int) -> dict[str, TensorPlace]:
         """Return the places of a block's tensors, {} where its header is damaged."""
         return self.blocks[block].part.find_tensors(self.blocks[block].block)
 
-    def read(self, block: int, place: Place) -> np.ndarray:
+    def read(self, block: int, place: TensorPlace) -> np.ndarray:
         """Return a copy of a block's tensor."""
         return self.blocks[block].part.read(place)
 
