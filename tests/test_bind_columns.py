@@ -242,7 +242,7 @@ def test_the_command_writes_a_model_its_results_and_a_page(here, capsys):
         (["c/net:image", "c/net:image", "c/net:text"], "two columns have the modality image", 1),
         (
             ["c/net:image", "c/ready:text", "d/net:audio", "d/net:text", "--via", "text"],
-            "are of two towers: weights",
+            "come from two towers: weights",
             1,
         ),
         (["c/net:image", "c/net:text", "--how", "rigde"], "--how: there is no method 'rigde'; did you mean ridge?", 2),

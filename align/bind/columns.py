@@ -30,8 +30,8 @@ class Pairs(NamedTuple):
 class Opened(NamedTuple):
     """All pairs, and facts of the samples by number.
 
-    units: (samples,) name of the part that a split keeps together: the group, or the sample alone. shard: (samples,)
-    place of its shard in ``shards``, which holds their names.
+    units: (samples,) name of the unit that a split keeps together: the group, or the sample itself. shards: names.
+    shard: (samples,) index of the sample's shard in ``shards``.
     """
 
     anchor: str
@@ -84,12 +84,13 @@ def _check(
     if not anchors:
         raise ValueError(f"via names {anchor!r}, which no column has; the columns have {found}")
     if not others:
-        raise ValueError(f"a column to bind is needed beside {anchors[-1]}; the columns have {found} alone")
+        raise ValueError(f"a column to bind is needed beside {anchors[-1]}: all columns have {found}, the anchor")
     modalities = [name.modality for name in others]
     for name in others:
         if modalities.count(name.modality) > 1:
             raise ValueError(
-                f"two columns have the modality {name.modality}; give one, or name the anchor with via: {found}"
+                f"two columns have the modality {name.modality}; give one of them, or make {name.modality} the anchor "
+                "with via"
             )
 
 
@@ -112,8 +113,8 @@ def _check_anchor(pairs: Sequence[Pairs]) -> None:
             if ours != theirs:
                 shown = [str(x)[:12] for x in (ours, theirs)]
                 raise ValueError(
-                    f"{first.name} and {other.name} are of two towers: {fact} {shown[0]} and {shown[1]}; "
-                    "the columns to bind need one anchor"
+                    f"{first.name} and {other.name} come from two towers: {fact} {shown[0]} and {shown[1]}; "
+                    "the anchor's columns must come from one tower"
                 )
 
 
