@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 @final
 class Material:
-    """Rows of a modality in shards and in a cache's column, by sample.
+    """Rows of a modality, in the shards and in a cache's column, by sample.
 
     A sample with another number of rows in the shards than in the cache is left out, because its vectors cannot be
     matched with its rows.
