@@ -194,7 +194,7 @@ def test_another_preprocess_is_refused(shards, cache):
 
 
 def test_other_shards_are_refused(model, shards, cache, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"is of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
+    with pytest.raises(ValueError, match=r"was made of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
         write(model, shards.replace("*", "00000[01]"), cache, name="fewer")
     usual = tiny.npy
     monkeypatch.setattr(tiny, "npy", lambda i, name: usual(i + (i == 15), name))
@@ -212,7 +212,7 @@ def test_other_shards_are_refused_while_the_first_set_is_written(model, shards, 
     monkeypatch.setattr(run, "write_part", stop_at(1))
     with pytest.raises(KeyboardInterrupt):
         write(model, shards, tmp_path / "c")
-    with pytest.raises(ValueError, match=r"plan.json is of other shards"):
+    with pytest.raises(ValueError, match=r"plan.json was made of other shards"):
         write(model, str(paths(shards)[0]), tmp_path / "c", name="second")
 
 

@@ -33,13 +33,13 @@ class Started(NamedTuple):
 def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
     """Put the weights of another model into the towers of the same names, and the scales of its terms into the losses.
 
-    A part is an encoder or a head. It takes all of its weights or none. It begins anew if the source does not have it, or
-    has other layers in it. A scale or bias that the config states stays.
+    A part is an encoder or a head. It takes all of its weights or none. It begins anew if the source does not have it,
+    or has other layers in it. A scale or bias that the config states stays.
 
     source: a model folder, a run folder or ``LAYOUT:SOURCE``.
 
-    Raises FileNotFoundError where there is no such model. Raises ValueError where `align.load` does, for a part with the
-    same layers in another width, and where no part fits.
+    Raises FileNotFoundError where there is no such model. Raises ValueError where `align.load` does, for a part with
+    the same layers in another width, and where no part fits.
     """
     inside = model_inside(model)
     allow = sorted({type(part).__module__.partition(".")[0] for part in inside.modules()} - {"torch", "align"})

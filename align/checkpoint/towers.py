@@ -19,8 +19,8 @@ def describe_towers(source: str) -> dict[str, Any]:
 
     source: a model folder, a run folder or ``LAYOUT:SOURCE``.
 
-    Raises FileNotFoundError and ValueError as `locate` does. Raises ValueError for a model that names a class of another
-    package, since only a config may name such a class.
+    Raises FileNotFoundError and ValueError as `locate` does. Raises ValueError for a model that names a class of
+    another package, since only a config may name such a class.
     """
     path = locate(source)
     try:

@@ -15,7 +15,7 @@ from align.values import FeatureOrigin
 def find_heads(model: JointModel) -> dict[str, FeatureOrigin]:
     """Return modality -> the origin of its features, for heads over ``Precomputed`` that an encoder can complete.
 
-    A head over another model's *embeddings* is none of them: it stands behind that model's own head.
+    A head over another model's *embeddings* is not among them, because it reads the output of that model's head.
     """
     towers = {m: unwrap(model.towers[m]) for m in model.modalities}
     return {
@@ -46,7 +46,7 @@ def check_tower(head: str, origin: FeatureOrigin, model: JointModel, name: str) 
 
 
 def complete(model: JointModel, find: Callable[[str, FeatureOrigin], tuple[str, JointModel]]) -> JointModel:
-    """Return the model with whole towers in place of its heads over cached features. The heads are the same modules.
+    """Return the model with whole towers in place of heads over cached features. The heads are the same modules.
 
     Args:
         find: called with a modality and the origin of its head, returns a name and the model with its encoder.
@@ -77,7 +77,7 @@ def complete(model: JointModel, find: Callable[[str, FeatureOrigin], tuple[str, 
 
 
 def _join(whole: Tower, head: Tower, *, borrows: bool) -> Tower:
-    """Return a tower with the preprocess and encoder of one and the head of another. borrows: without the encoder."""
+    """Return a tower with the preprocess and encoder of one tower and the head of another. borrows: no encoder."""
     origin = whole.read_origin(whole.encoder.state_dict())
     made = Tower(whole.preprocess, None if borrows else whole.encoder, head.head)
     if origin is not None and not borrows:
@@ -92,7 +92,7 @@ def assemble(
     """Return a model with whole towers, from heads that were trained on cached features.
 
     Args:
-        given: name -> model, whose towers are taken. None: the models that the heads name, loaded.
+        given: name -> model with the towers. None: the models that the heads name, loaded.
         allow: packages beside ``align`` whose classes those models may name.
 
     Raises ValueError where no head needs an encoder, and for a tower that a head was not fitted on, with both hashes.
@@ -119,7 +119,7 @@ def assemble(
 
 
 def load_each(allow: Sequence[str] = ()) -> Callable[[str, FeatureOrigin], tuple[str, JointModel]]:
-    """Return a function that loads the model that a head names, each a single time."""
+    """Return a function that loads the model that a head names, and keeps it for other heads."""
     from align.checkpoint import load
 
     loaded: dict[str, Any] = {}

@@ -13,8 +13,8 @@ from align.values import Features
 
 @final
 class Residual(nn.Module):
-    """The features plus a change of low rank, x + U Vᵀ x (Hu et al. 2021, arXiv:2106.09685, equation 3, with the identity
-    for the frozen matrix).
+    """The features plus a change of low rank, x + U Vᵀ x (Hu et al. 2021, arXiv:2106.09685, equation 3, with the
+    identity for the frozen matrix).
 
     U begins as zero, so the head is the identity before the first step. It adapts a space that is good already, such as
     that of a published model, along ``rank`` directions. U and V are (width, rank). V begins as in a linear layer.

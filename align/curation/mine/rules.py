@@ -65,7 +65,7 @@ class Rules:
     def choose(
         self, rows: np.ndarray, scores: np.ndarray, positive: float, contents: Sequence[int], key: str
     ) -> list[int]:
-        """Return the places of the negatives among the near rows, in order. Of several rows with equal content one is taken.
+        """Return the places of the negatives among the near rows, in order. Of rows with equal content one is taken.
 
         rows: (K,) near rows of the pool, the nearest first, -1 where there are no more. scores: (K,) their cosines.
         positive: the cosine of the sample's own row. contents: of each row of the pool. key: of the sample.

@@ -62,9 +62,9 @@ def _share(value: Any, known: dict[str, Any]) -> Any:
 
 @final
 class PartFile:
-    """A part and its record. Opening it checks its length, and a block's first use its checksums.
+    """A part and its record. Opening it checks its length. The first use of a block checks its checksums.
 
-    Nothing is read before it is asked for. A copy in another process maps the file again.
+    The file is mapped when it is first read. A copy in another process maps it again.
     """
 
     def __init__(self, path: Path):
@@ -74,7 +74,7 @@ class PartFile:
 
     @property
     def bytes(self) -> np.ndarray:
-        """(length,) uint8, the mapped file. Its pages are the page cache's, which all processes share."""
+        """The mapped file, (length,) uint8. Its pages belong to the page cache, which all processes share."""
         if self._bytes is None:
             try:  # torch maps a file without holding its descriptor, of which a process has few
                 storage = torch.UntypedStorage.from_file(str(self.path), shared=False, nbytes=self.record.length)
@@ -118,7 +118,7 @@ class PartFile:
         return About(json.loads(self._cut(block.json_offset, block.json_length).tobytes()), self._known)
 
     def close(self) -> None:
-        """Give the mapping back. Reading maps the file again."""
+        """Unmap the file. Reading maps it again."""
         self._bytes = None
 
     def _cut(self, offset: int, length: int) -> np.ndarray:

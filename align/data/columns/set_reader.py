@@ -24,7 +24,7 @@ class Spot(NamedTuple):
 
 @final
 class SetReader:
-    """Parts of a set, and their blocks by the number of a sample through all shards.
+    """Parts of a set, and their blocks. Samples are numbered through all shards.
 
     Raises FileNotFoundError for a part that is not there, ValueError for a cut one and for one of other shards.
     """
@@ -53,7 +53,7 @@ class SetReader:
         return np.searchsorted(self.first, numbers, side="right") - 1
 
     def are_sound(self, blocks: np.ndarray) -> np.ndarray:
-        """Return (n,) bool: the block is sound. A block that was not used yet is checked now."""
+        """Return (n,) bool, True for a sound block. A block is checked at its first use."""
         unknown = blocks[self._state[blocks] == UNKNOWN]
         for b in np.unique(unknown).tolist():
             spot = self.blocks[b]
@@ -73,7 +73,7 @@ class SetReader:
         return self.blocks[block].part.read(place)
 
     def about(self, block: int) -> About:
-        """Return the json of a sound block. It is kept."""
+        """Return the json of a sound block, and keep it for later calls."""
         if block not in self._about:
             spot = self.blocks[block]
             about = self._about[block] = spot.part.about(spot.block)
@@ -84,6 +84,6 @@ class SetReader:
         return self._about[block]
 
     def close(self) -> None:
-        """Give the mappings back."""
+        """Unmap the parts."""
         for part in self.parts:
             part.close()
