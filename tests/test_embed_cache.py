@@ -194,7 +194,7 @@ def test_another_preprocess_is_refused(shards, cache):
 
 
 def test_other_shards_are_refused(model, shards, cache, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"was made of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
+    with pytest.raises(ValueError, match=r"made of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
         write(model, shards.replace("*", "00000[01]"), cache, name="fewer")
     usual = tiny.npy
     monkeypatch.setattr(tiny, "npy", lambda i, name: usual(i + (i == 15), name))

@@ -55,7 +55,7 @@ def tell_by_means(
 
 @final
 class ClassMeans:
-    """Evaluator of ``class-means/ATTRIBUTE/audio_to_points/accuracy``: a sound gets the class of the nearest mean cloud.
+    """Evaluator of ``class-means/ATTRIBUTE/audio_to_points/accuracy``: a sound gets the class of the nearest mean.
 
     It compares two modalities by labels alone, without pairs, for every attribute and every pair of modalities.
     Scores are cosines. It is EShot's protocol (E-MM1, Encord 2025), with a query's own sample left out of the means.

@@ -36,8 +36,8 @@ def fill_centroids(model: JointModel, train: Any) -> list[str]:
         given = [x for x in sources if isinstance(x, Columns) and name in x.columns]
         if not any(x.modalities.get(name) for x in given):
             raise ValueError(
-                f"tower {name!r}: the head subtracts a centroid, and no column of {name} in data.train fills it; name "
-                f"one (columns: {{{name}: CACHE/SET:{name}}}), or start from a model that has it"
+                f"tower {name!r}: the head subtracts a centroid, and data.train has no column of {name} to compute it "
+                f"from; name one (columns: {{{name}: CACHE/SET:{name}}}), or start from a model that has a centroid"
             )
         tower.head.fit_(row for columns in given for row in _read(tower, columns, name))
         filled.append(name)

@@ -24,8 +24,8 @@ def apply_stage(
 ) -> Applied | None:
     """Put the settings of a stage and of the run's ``tuning`` into a model. None: all trains, as it stands.
 
-    A stage with terms trains nothing that no gradient would reach: neither the losses of the other terms nor the towers
-    that none of its terms joins. So they are frozen, and no step moves them.
+    A stage with terms freezes every parameter that no gradient would reach: the losses of the other terms, and the
+    towers that none of its terms joins. So no step moves them.
 
     Raises ValueError, with the name of the stage, as `align.tuning.apply` does.
     """

@@ -27,7 +27,7 @@ POLL = 1.0
 
 
 class Written(NamedTuple):
-    """Report of a call. parts: of the set. made: parts that this call wrote. counts: reason -> bad members in the set."""
+    """Report of a call. parts: of the set. made: written by this call. counts: reason -> bad members of the set."""
 
     parts: int
     made: int
