@@ -234,7 +234,7 @@ def _equal_rows(rows: Tensor) -> Tensor:
 
 
 def _join(numbers: Tensor, groups: Tensor, equals: Tensor) -> Tensor:
-    """Return an id (R,) of each row. Rows that share a sample, a group or content, in one step or several, have one id."""
+    """Return an id (R,) of each row, equal for rows that share a sample, a group or content, also by way of others."""
     top = torch.arange(len(numbers))
     keys = [torch.where(k >= 0, k.unique(return_inverse=True)[1], -1).cpu() for k in (numbers, groups, equals)]
     while True:
