@@ -383,6 +383,6 @@ def test_a_model_named_twice_is_refused(tmp_path, capsys):
     assert main(["bind", "average", *args, "--out", str(tmp_path / "out")]) == 2
     assert "is named twice" in capsys.readouterr().err
     assert main(["bind", "average", *args[:1], "--out", str(tmp_path / "out")]) == 1
-    assert "an average is of two models at least, got 1" in capsys.readouterr().err
+    assert "an average needs two models at least; got 1" in capsys.readouterr().err
     assert main(["bind", "average", *args[:1], "x", "--weight", "2", "--out", str(tmp_path / "out")]) == 2
     assert "--weight is 0 to 1" in capsys.readouterr().err

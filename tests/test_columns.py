@@ -346,3 +346,6 @@ def test_a_newer_cache_and_one_of_other_content_are_refused(tmp_path):
         with pytest.raises(ValueError, match=says):
             read_cache(tmp_path)
     assert str(parse_column("a/b/c:text")) == "a/b/c:text"
+    assert parse_column("./net:text").set == "net"
+    with pytest.raises(ValueError, match=r"a column is CACHE/SET:MODALITY, .* got 'net:text'"):
+        parse_column("net:text")

@@ -233,6 +233,14 @@ def test_what_does_not_fit_is_refused(model, shards, tmp_path, settings, message
     assert not list(tmp_path.rglob("*.tar*"))
 
 
+def test_a_model_folder_is_no_place_for_a_cache(model, shards, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/model.json").write_text("{}")
+    with pytest.raises(ValueError, match="m is a model folder, whose next writing would remove the cache"):
+        write(model, shards, tmp_path / "m")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
+
+
 def test_values_that_float16_or_nothing_holds(shards, tmp_path):
     large = tiny.make_model(gain=1e6)
     with pytest.raises(ValueError, match=r"the image features of sample 'k\d+' reach .* --dtype float32 fits"):

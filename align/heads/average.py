@@ -40,7 +40,7 @@ class Average(nn.Module):
     ):
         super().__init__()
         if not heads:
-            raise ValueError("an average is of one head at least, got none")
+            raise ValueError("an average needs one head at least; got none")
         if not 0 <= weight <= 1:
             raise ValueError(f"weight is 0 to 1, the share of the heads beside the base; got {weight}")
         if weight < 1 and base is None:

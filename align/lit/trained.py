@@ -40,7 +40,8 @@ def apply_stage(
         seed = derive(seed, "adapters", span.name) if span.name else seed
         return apply(model, wanted, objective=objective, seed=seed)
     except ValueError as error:
-        raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error
+        text = str(error).removeprefix("tuning.")  # the keys of a stage have the names of those of tuning
+        raise ValueError(f"stages.{span.name}: {text}" if span.name else str(error)) from error
 
 
 def check_parts(

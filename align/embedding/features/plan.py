@@ -125,6 +125,8 @@ def check_cache(plan: Plan, out: Path) -> bool:
 
     Raises ValueError where it was made of other shards, has the set of another plan, or is no cache.
     """
+    if (out / "model.json").is_file():
+        raise ValueError(f"{out} is a model folder, whose next writing would remove the cache; name another --out")
     for shards, where in _known_shards(plan, out):
         _check_shards(plan.shards, shards, where)
     if not (out / FILE).is_file():
