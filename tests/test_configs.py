@@ -85,7 +85,7 @@ def test_a_value_of_no_known_form_is_refused_without_a_dump(options, says):
     parser = make_parser()
     with pytest.raises((ArgumentError, ValueError, TypeError)) as refused:
         parser.instantiate(
-            parser.parse_args(["--config", str(root / "configs/cifar10.yaml"), "--run", "runs/x", *options])
+            parser.parse_args(["--config", str(configs[0].parent / "cifar10.yaml"), "--run", "runs/x", *options])
         )
     line = shorten(refused.value)
     assert says in line
