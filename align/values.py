@@ -116,7 +116,7 @@ class FeatureOrigin(NamedTuple):
     """Origin of the cached features that a head was fitted on: one tower of a model, which alone fits the head.
 
     model: MODEL as ``align.load`` takes it. sha256: of its weights. modality: of the tower in it. weights, preprocess:
-    hashes of the tower's. column: the cache's facts of it, and its name.
+    hashes of these two of the tower. column: the name of the column, and its facts in the cache.
     """
 
     model: str

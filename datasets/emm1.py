@@ -149,18 +149,18 @@ def neighbours(folder: Path, numbers: list[int]) -> Iterator[Group]:
 
 
 def samples(
-    groups: Iterator[Group], said: Mapping[str, str], media: Mapping[str, Mapping[str, Path]], own: Features | None
+    groups: Iterator[Group], said: Mapping[str, str], media: Mapping[str, Mapping[str, Path]], features: Features | None
 ) -> Samples:
     """The samples of groups of which at least two members are there."""
     for group in groups:
         made: Members = {}
         for m, number in group.items.items():
-            if own is not None and m in own:
-                made |= own.read(m, number)
+            if features is not None and m in features:
+                made |= features.read(m, number)
             elif (path := media[m].get(number)) is not None:
                 made |= _points(path) if m == "points" else member(m, path)
-        if own is not None and "text" in own:
-            made |= own.read("text", group.caption)
+        if features is not None and "text" in features:
+            made |= features.read("text", group.caption)
         elif group.caption in said:
             made |= text([said[group.caption]])
         if len(made) > 1:
@@ -185,9 +185,9 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         folder = tables(args.source, args.layout)
         groups = list(triplets(folder)) if args.layout == "1m" else list(neighbours(folder, args.neighbours))
-        own = None if args.features is None else Features(args.features)
-        media = {m: files(args.source, folder, m) for m in MODALITIES if own is None or m not in own}
-        got = write(args.out, "train", samples(iter(groups), captions(folder), media, own), licence=LICENCE)
+        features = None if args.features is None else Features(args.features)
+        media = {m: files(args.source, folder, m) for m in MODALITIES if features is None or m not in features}
+        got = write(args.out, "train", samples(iter(groups), captions(folder), media, features), licence=LICENCE)
         print(f"{args.out}: {len(groups) - got} of {len(groups)} groups have fewer than two members here")
 
     return run("emm1.py", work)

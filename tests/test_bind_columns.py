@@ -245,7 +245,7 @@ def test_the_command_writes_a_model_its_results_and_a_page(here, capsys):
         (["c/net:image", "c/net:image", "c/net:text"], "two columns have the modality image", 1),
         (
             ["c/net:image", "c/ready:text", "d/net:audio", "d/net:text", "--via", "text"],
-            "are of two towers: weights",
+            "come from two towers: weights",
             1,
         ),
         (["c/net:image", "c/net:text", "--how", "rigde"], "--how: there is no method 'rigde'; did you mean ridge?", 2),
@@ -305,7 +305,7 @@ def test_a_centroid_is_the_mean_of_the_training_rows(world):
     model = centered(4)
     fill_centroids(model, both)
     assert int(model.towers["text"].head.count) == 161 + 81
-    with pytest.raises(ValueError, match="tower 'text': the head subtracts a centroid, and no column of text"):
+    with pytest.raises(ValueError, match=r"the head subtracts a centroid, and data.train has no column of text"):
         fill_centroids(centered(4), Columns({"image": f"{world}/c/net:image"}))
 
 
@@ -386,6 +386,6 @@ def test_a_model_named_twice_is_refused(tmp_path, capsys):
     assert main(["bind", "average", *args, "--out", str(tmp_path / "out")]) == 2
     assert "is named twice" in capsys.readouterr().err
     assert main(["bind", "average", *args[:1], "--out", str(tmp_path / "out")]) == 1
-    assert "an average is of two models at least, got 1" in capsys.readouterr().err
+    assert "an average needs two models at least; got 1" in capsys.readouterr().err
     assert main(["bind", "average", *args[:1], "x", "--weight", "2", "--out", str(tmp_path / "out")]) == 2
     assert "--weight is 0 to 1" in capsys.readouterr().err

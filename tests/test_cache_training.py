@@ -167,6 +167,10 @@ def test_without_the_model_heads_are_saved_and_assemble_completes_them(runs, cap
     assert "no head of" in capsys.readouterr().err
     assert main(["assemble", str(folder / "m"), "--out", str(folder / "n")]) == 1
     assert f"{folder / 'm'} has its encoders already" in capsys.readouterr().err
+    (folder / "m/notes.txt").write_text("kept")
+    assert main(["assemble", str(folder / "alone"), "--allow", "one,other", "--out", str(folder / "m")]) == 1
+    assert "holds notes.txt beside a model, which would be lost" in capsys.readouterr().err
+    assert (folder / "m/notes.txt").read_text() == "kept"
 
 
 def test_a_changed_model_at_the_end_leaves_the_heads(runs, capsys, tmp_path):

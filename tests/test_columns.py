@@ -321,7 +321,7 @@ def test_rows_that_do_not_fit_the_tower_are_refused_with_both_widths(world):
         (Array((5,)), "has rows of width 6, the tower 'text' takes rows of width 5: give it the encoder "),
         (Array((2, 6)), r"takes rows of shape \(2, 6\)"),
         (FeatureTokens(6), "has rows of width 6, the tower 'text' takes tokens of width 6"),
-        (tiny_text(), "takes what Bytes reads"),
+        (tiny_text(), "takes the input of Bytes"),
     ]:
         with pytest.raises(ValueError, match=says):
             load(columns(folder, ("text",)), {"text": preprocess})
@@ -346,3 +346,6 @@ def test_a_newer_cache_and_one_of_other_content_are_refused(tmp_path):
         with pytest.raises(ValueError, match=says):
             read_cache(tmp_path)
     assert str(parse_column("a/b/c:text")) == "a/b/c:text"
+    assert parse_column("./net:text").set == "net"
+    with pytest.raises(ValueError, match=r"a column is CACHE/SET:MODALITY, .* got 'net:text'"):
+        parse_column("net:text")

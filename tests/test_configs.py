@@ -77,12 +77,16 @@ def test_the_heads_over_pe_core_are_those_of_ebinds_checkpoint(name):
             "TransformerText: heads must divide width; 17 is no multiple",
         ),
         (["--model.towers.text.head=align.heads.Line"], "align.heads has no Line; did you mean Linear?"),
+        (["--tuning={layer_dekay: {image: 0.5}}"], "tuning has no key 'layer_dekay'; did you mean layer_decay?"),
+        (["--validate={evry_steps: 3}"], "validate has no key 'evry_steps'; did you mean every_steps?"),
     ],
 )
 def test_a_value_of_no_known_form_is_refused_without_a_dump(options, says):
     parser = make_parser()
     with pytest.raises((ArgumentError, ValueError, TypeError)) as refused:
-        parser.instantiate(parser.parse_args(["--config", str(configs[0]), "--run", "runs/x", *options]))
+        parser.instantiate(
+            parser.parse_args(["--config", str(configs[0].parent / "cifar10.yaml"), "--run", "runs/x", *options])
+        )
     line = shorten(refused.value)
     assert says in line
     assert not any(word in line for word in ("Union", "Subtypes", "Namespace", "<class", "typing.", "Parser key"))

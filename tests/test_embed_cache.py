@@ -194,7 +194,7 @@ def test_another_preprocess_is_refused(shards, cache):
 
 
 def test_other_shards_are_refused(model, shards, cache, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"is of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
+    with pytest.raises(ValueError, match=r"made of other shards: train-000000.tar \(10 samples, keys \w{8}\), .* not "):
         write(model, shards.replace("*", "00000[01]"), cache, name="fewer")
     usual = tiny.npy
     monkeypatch.setattr(tiny, "npy", lambda i, name: usual(i + (i == 15), name))
@@ -212,7 +212,7 @@ def test_other_shards_are_refused_while_the_first_set_is_written(model, shards, 
     monkeypatch.setattr(run, "write_part", stop_at(1))
     with pytest.raises(KeyboardInterrupt):
         write(model, shards, tmp_path / "c")
-    with pytest.raises(ValueError, match=r"plan.json is of other shards"):
+    with pytest.raises(ValueError, match=r"plan.json was made of other shards"):
         write(model, str(paths(shards)[0]), tmp_path / "c", name="second")
 
 
@@ -231,6 +231,14 @@ def test_what_does_not_fit_is_refused(model, shards, tmp_path, settings, message
     with pytest.raises(ValueError, match=re.escape(message)):
         write(model, shards, tmp_path / "c", **settings)
     assert not list(tmp_path.rglob("*.tar*"))
+
+
+def test_a_model_folder_is_no_place_for_a_cache(model, shards, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/model.json").write_text("{}")
+    with pytest.raises(ValueError, match="m is a model folder, whose next writing would remove the cache"):
+        write(model, shards, tmp_path / "m")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
 
 
 def test_values_that_float16_or_nothing_holds(shards, tmp_path):

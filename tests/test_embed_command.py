@@ -145,4 +145,4 @@ def test_where_a_process_begins():
 
 def test_help_says_where_an_index_is_made(capsys):
     assert main(["embed", "--help"]) == 0
-    assert "An index for search is made by align index build." in " ".join(capsys.readouterr().out.split())
+    assert "align index build makes an index for search." in " ".join(capsys.readouterr().out.split())

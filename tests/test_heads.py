@@ -298,11 +298,11 @@ def test_a_row_without_a_real_token_is_finite(kind):
         (lambda: Resampler(10, 4, heads=3), "heads must divide width; 10 is no multiple of 3"),
         (lambda: Resampler(12, 4, latents=0), "latents must be at least 1, not 0"),
         (lambda: Centered(10, 4, Linear(9, 4)), "the head inside, Linear, has width 9, the one around it 10"),
-        (lambda: Average(10, 4, []), "an average is of one head at least, got none"),
+        (lambda: Average(10, 4, []), "an average needs one head at least; got none"),
         (lambda: Average(10, 4, weight=1.5), "weight is 0 to 1, the share of the heads beside the base; got 1.5"),
         (lambda: Average(10, 4, weight=0.9), "weight 0.9 leaves 0.1 to a base, and there is none"),
         (lambda: Average(10, 10, base=Identity), "weight 1 leaves nothing to the base"),
-        (lambda: Average(12, 4, [Linear, Resampler]), "average with their like alone"),
+        (lambda: Average(12, 4, [Linear, Resampler]), "cannot be averaged with heads that do not"),
         (
             lambda: JointModel({"a": Tower(Array([6]), Precomputed(6), Linear(5, 4))}, 4),
             "tower 'a': has a head of width 5, Precomputed gives 6 numbers",

@@ -180,7 +180,7 @@ def test_a_cached_column_gives_the_bank_of_the_live_tower(shards, tmp_path):
         (
             {"frozen": False},
             lambda loss: Bank(loss, "text"),
-            "bank of 'text' would go stale: text.encoder.net.0.weight",
+            "bank of 'text' would be out of date: text.encoder.net.0.weight",
         ),
         (
             {},
@@ -200,7 +200,7 @@ def test_refused(shards, tmp_path, options, wrap, message):
 
 def test_samples_without_numbers_are_refused(shards, tmp_path):
     drawn = {"a": Source(f"{shards}/train-*.tar", resampled=True, samples=48)}
-    with pytest.raises(ValueError, match="by its number, which resampled samples have not"):
+    with pytest.raises(ValueError, match="by its number, and resampled samples have no number"):
         train(drawn, tmp_path, 1)
 
 

@@ -253,7 +253,7 @@ def check(stages, *, sources=(), mixed=(), scheduled=(), steps=9):
             {},
             "stages.a.terms: 'heart' is no term of the objective; did you mean 'heard'",
         ),
-        ({"a": Stage(terms={})}, {}, "stages.a.terms leaves nothing on; there are seen, heard, both"),
+        ({"a": Stage(terms={})}, {}, "stages.a.terms has no weight above 0; there are seen, heard, both"),
         ({"a": Stage(terms={"seen": -1})}, {}, "stages.a.terms: the weight of 'seen' is -1; it is at least 0"),
         ({"a": Stage(terms={"seen": 1})}, {"scheduled": ["seen"]}, "stages.a.terms and negatives both name 'seen'"),
         ({"a": Stage(sources={"x": 1})}, {}, "stages.a.sources: data.train names no sources"),

@@ -28,7 +28,7 @@ def average_models(models: Mapping[str, JointModel], weight: float = 1.0) -> Joi
     and for a weight below 1 where the features are no embeddings.
     """
     if len(models) < 2:
-        raise ValueError(f"an average is of two models at least, got {len(models)}")
+        raise ValueError(f"an average needs two models at least; got {len(models)}")
     (first, base), *others = models.items()
     for name, other in others:
         _check_alike(first, base, name, other)

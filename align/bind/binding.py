@@ -22,9 +22,9 @@ RowsOf = Literal["mean", "each"]
 
 
 class Split(NamedTuple):
-    """Pairs of one column. train: rows of both sides in pairs, one after the other. held: rows that are measured.
+    """Pairs of one column. train: rows of both sides, row i of one with row i of the other. held: rows to measure on.
 
-    samples: of the training part, before ``pairs`` cut it.
+    samples: samples of the training part, before ``pairs`` reduces them.
     """
 
     train: tuple[Side, Side]
@@ -33,7 +33,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Bound:
-    """Heads and how they did. seconds: of the fit, reading left out. left: training samples of held-out groups."""
+    """Heads, and their accuracy. seconds: of the fit, without reading. left: training samples of held-out groups."""
 
     fitted: Fitted
     matches: list[Match]
@@ -48,10 +48,10 @@ class Bound:
 class Plan:
     """Options of a binding.
 
-    how, dim, keep_anchor: as ``fit_heads`` takes them. pairs: samples of each column to fit on, None for all. val: the
-    share of the samples that is held out, or a pattern of names of shards. rows: "mean" fits and measures the mean of a
-    sample's rows, "each" pairs each of its rows with each of the anchor's. seed: of the split and of the choice of
-    ``pairs``. sweep: "dim" and "pairs" -> values that are measured too.
+    how, dim, keep_anchor: see ``fit_heads``. pairs: samples of each column to fit on, None for all. val: the share of
+    the samples to hold out, or a pattern of names of shards. rows: "mean" fits and measures the mean of a sample's
+    rows, "each" pairs each of its rows with each of the anchor's. seed: of the split and of the choice of ``pairs``.
+    sweep: "dim" and "pairs" -> more values to measure.
     """
 
     how: Method = "ridge"
@@ -67,8 +67,8 @@ class Plan:
 def bind_columns(opened: Opened, plan: Plan) -> Bound:
     """Return heads that are fitted on the training samples, and measured on the others.
 
-    A sample counts where it has a row of the column and one of the anchor. Equal groups are on one side of the split.
-    Sweeps are measured on the same held-out samples, so the best of their values is chosen on them.
+    A sample counts if it has a row of the column and one of the anchor. Samples of one group are on one side of the
+    split. Sweeps are measured on the same held-out samples, so their best value is chosen on these samples.
 
     Raises ValueError as ``fit_heads``, and for fewer pairs than ``plan`` asks for.
     """
@@ -99,7 +99,7 @@ def bind_columns(opened: Opened, plan: Plan) -> Bound:
 
 
 def _hold_out(opened: Opened, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Return the held-out samples, and those that are in neither part, (samples,) bool each."""
+    """Return two masks (samples,) bool: the held-out samples, and the samples that are in neither part."""
     order = order_samples(opened.units, plan.seed)
     used = torch.zeros(len(order), dtype=torch.bool)
     for pair in opened.pairs:
@@ -152,7 +152,7 @@ def _moments(split: Split, pairs: int | None, plan: Plan, modality: str) -> Mome
 
 
 def _measure(fitted: Fitted, anchor: str, held: Mapping[str, tuple[Side, Side]]) -> list[Match]:
-    """Return the matching of each column with the anchor, both ways, and of two columns that share samples or groups.
+    """Return the matching of each column with the anchor, both ways, and of columns that share samples or groups.
 
     Columns were never paired with each other, so their matching is emergent.
     """

@@ -30,8 +30,8 @@ class Pairs(NamedTuple):
 class Opened(NamedTuple):
     """All pairs, and facts of the samples by number.
 
-    units: (samples,) name of the part that a split keeps together: the group, or the sample alone. shard: (samples,)
-    place of its shard in ``shards``, which holds their names.
+    units: (samples,) name of the unit that a split keeps together: the group, or the sample itself. shards: names.
+    shard: (samples,) index of the sample's shard in ``shards``.
     """
 
     anchor: str
@@ -84,12 +84,13 @@ def _check(
     if not anchors:
         raise ValueError(f"via names {anchor!r}, which no column has; the columns have {found}")
     if not others:
-        raise ValueError(f"a column to bind is needed beside {anchors[-1]}; the columns have {found} alone")
+        raise ValueError(f"a column to bind is needed beside {anchors[-1]}: all columns have {found}, the anchor")
     modalities = [name.modality for name in others]
     for name in others:
         if modalities.count(name.modality) > 1:
             raise ValueError(
-                f"two columns have the modality {name.modality}; give one, or name the anchor with via: {found}"
+                f"two columns have the modality {name.modality}; give one of them, or make {name.modality} the anchor "
+                "with via"
             )
 
 
@@ -112,14 +113,14 @@ def _check_anchor(pairs: Sequence[Pairs]) -> None:
             if ours != theirs:
                 shown = [str(x)[:12] for x in (ours, theirs)]
                 raise ValueError(
-                    f"{first.name} and {other.name} are of two towers: {fact} {shown[0]} and {shown[1]}; "
-                    "the columns to bind need one anchor"
+                    f"{first.name} and {other.name} come from two towers: {fact} {shown[0]} and {shown[1]}; "
+                    "the anchor's columns must come from one tower"
                 )
 
 
 def _read(column: Column, number: Tensor) -> Side:
     """Return the rows of a column without hard negatives. number: (N,) of each sample."""
-    values, owners = [column.empty()], [np.zeros(0, dtype=np.int64)]
+    values, owners = [], []
     for piece in np.array_split(np.arange(len(number)), max(1, -(-len(number) // PIECE))):
         found = column.rows(piece)
         if found.damaged.any():
@@ -128,13 +129,11 @@ def _read(column: Column, number: Tensor) -> Side:
                 f"{bad} is damaged: a block has another checksum than its record; remove it and run the same "
                 "`align embed` command"
             )
-        keep = torch.from_numpy(~found.negative)
-        rows = found.values["pooled"] if isinstance(found.values, dict) else found.values
-        values.append(rows[keep])
-        owners.append(piece[found.owner[~found.negative]])
-    rows = [x["pooled"] if isinstance(x, dict) else x for x in values]
+        kept = found.drop_negatives()
+        values.append(kept.pooled)
+        owners.append(piece[kept.owner])
     of = torch.from_numpy(np.concatenate(owners))
-    return Side(torch.cat(rows), number[of], _groups(column)[of])
+    return Side(torch.cat(values), number[of], _groups(column)[of])
 
 
 def _groups(column: Column) -> Tensor:

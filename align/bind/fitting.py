@@ -25,10 +25,10 @@ CCA_DIM = 128
 
 @dataclass(frozen=True)
 class Fitted:
-    """Heads in closed form. heads: modality -> head, the anchor's among them. dim: of the joint space.
+    """Heads in closed form. heads: modality -> head, with the anchor's. dim: of the joint space.
 
-    facts: modality -> name -> number, of the fit: pairs, strength and degrees of freedom. notes: lines for the reader.
-    correlations: (k,) of cca, the square root of the share of each direction that the other columns explain.
+    facts: modality -> name -> number: pairs, strength and degrees of freedom. notes: lines for the reader.
+    correlations: (k,) of cca: the square root of the share of each direction that the other columns explain.
     """
 
     heads: dict[str, nn.Module]
@@ -43,9 +43,9 @@ def fit_heads(
 ) -> Fitted:
     """Return the heads of the anchor and of every column that is paired with it.
 
-    pairs: modality -> moments of its rows x and the anchor's rows y, of one width in all. dim: directions of the
-    anchor's space that stay. None keeps all numbers of the anchor, and for cca 128 directions at most. keep_anchor: the
-    anchor's rows are embeddings as they are. Otherwise its mean is subtracted, or its rows are projected.
+    pairs: modality -> moments of its rows x and the anchor's rows y. All y have one width. dim: directions of the
+    anchor's space to keep. None keeps all numbers of the anchor, and for cca 128 directions at most. keep_anchor: the
+    anchor's rows stay as they are. Otherwise their mean is subtracted, or they are projected.
 
     Raises ValueError for an unknown method, a dim that the columns do not have, too few pairs, and for options that
     exclude each other.

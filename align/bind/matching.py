@@ -45,7 +45,7 @@ class Match(NamedTuple):
 
 @torch.no_grad()
 def embed(head: nn.Module, values: Tensor) -> Tensor:
-    """Return unit vectors (n, D) in float64 of cached rows (n, W), through the head as it is saved, in float32."""
+    """Return unit vectors (n, D) in float64 of cached rows (n, W). The head runs in float32, as it is saved."""
     parts = [F.normalize(head(Features(part.float())).double(), dim=-1, eps=1e-6) for part in values.split(8192)]
     return torch.cat(parts) if parts else values.new_zeros(0, 0, dtype=torch.float64)
 
@@ -53,8 +53,8 @@ def embed(head: nn.Module, values: Tensor) -> Tensor:
 def match(query: str, asked: Side, answer: str, given: Side) -> Match:
     """Return the matching accuracy by cosine of embeddings. Ties never help.
 
-    asked, given: sides whose values are unit vectors (n, D). A candidate of the query's sample is right, and one of its
-    group. A query without a right candidate is left out.
+    asked, given: sides whose values are unit vectors (n, D). A candidate is right if it is of the query's sample or of
+    its group. A query without a right candidate is left out.
     """
     hits_of = []  # shares of right candidates
     found = []

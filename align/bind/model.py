@@ -28,9 +28,8 @@ def make_model(opened: Opened, fitted: Fitted, *, keep_anchor: bool = False, all
     """Return the model of the fitted heads.
 
     Each tower is that of the model which the cache names, so raw inputs can be embedded. A head on cached embeddings
-    stands behind the head that made them. Where a model is not there, the tower reads cached features (``Precomputed``)
-    and a note says so. With ``keep_anchor``, the other towers of the anchor's model stay, where its embeddings are the
-    joint space.
+    follows the head that made them. If a model is not there, the tower reads cached features (``Precomputed``), and a
+    note says so. With ``keep_anchor`` and cached embeddings of the anchor, the other towers of its model stay.
 
     allow: packages whose classes the models may name. Raises ValueError where a model is there and has other weights
     or another preprocess than the column was made with, with both hashes.
@@ -74,7 +73,7 @@ def _load(source: str, allow: Sequence[str]) -> JointModel | None:
 
 
 def _alone(model: JointModel, modality: str) -> Tower:
-    """Return a tower with its encoder, which another one may have lent to it."""
+    """Return a tower that holds its encoder itself, also where it borrows the encoder of another tower."""
     tower = unwrap(model.towers[modality])
     return Tower(tower.preprocess, tower.encoder, tower.head)
 

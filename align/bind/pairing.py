@@ -43,7 +43,7 @@ def pair_rows(a: Side, b: Side) -> tuple[Tensor, Tensor]:
 
 
 def order_samples(names: Sequence[str], seed: int) -> Tensor:
-    """Return a number (n,) int64 for each name, by which samples are ordered. It is the same for equal names."""
+    """Return a number (n,) int64 for each name, to order the samples by. Equal names have equal numbers."""
     known = {name: derive("bind", seed, name) for name in dict.fromkeys(names)}
     return torch.tensor([known[name] for name in names], dtype=torch.int64)
 
@@ -51,15 +51,16 @@ def order_samples(names: Sequence[str], seed: int) -> Tensor:
 def hold_out(order: Tensor, share: float) -> Tensor:
     """Return the samples (n,) bool that are held out: those with the lowest numbers, until they are ``share`` of all.
 
-    order: (n,) of ``order_samples``. Samples with one number, as those of one group, are on one side. Raises ValueError
-    for a share outside 0..1 and where a side would be empty.
+    order: (n,) of ``order_samples``. Samples with the same number, such as those of one group, are on one side. Raises
+    ValueError for a share outside 0..1 and where a side would be empty.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of held-out samples is between 0 and 1; got {share:g}")
     values, counts = order.unique(return_counts=True)  # ascending
     if len(values) < 2:
         raise ValueError(
-            f"{len(order)} samples of {len(values)} groups cannot be split; equal groups stay on one side of it"
+            f"{len(order)} samples of {len(values)} groups cannot be split, since a group stays on one side; give "
+            "another share, or shards with more groups"
         )
     taken = int((counts.cumsum(0) - counts < share * len(order)).sum())
     return order <= values[min(max(taken, 1), len(values) - 1) - 1]

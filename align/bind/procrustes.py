@@ -12,8 +12,8 @@ def solve_procrustes(moments: Moments) -> Tensor:
     """Return the coefficients (W, D) of x → y, ``c · R``, where R has orthonormal columns or rows (Schönemann 1966,
     Psychometrika 31, equation 2.11), and c is the scale of the least squares.
 
-    R is U Vᵀ of the singular value decomposition U S Vᵀ of ``xy``, and c is tr S / tr xx. The pairs say nothing about
-    directions with a singular value of zero, where any rotation would do. There R is zero, so that the answer is one.
+    R is U Vᵀ of the singular value decomposition U S Vᵀ of ``xy``, and c is tr S / tr xx. The pairs do not determine R
+    along directions with a singular value of zero. There R is zero, so that the result is unique.
 
     Raises ValueError where the pairs are too few for a rotation, and for rows that never change together.
     """

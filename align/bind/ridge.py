@@ -14,7 +14,7 @@ STRENGTHS = tuple(10.0 ** (k / 4) for k in range(-24, 17))
 
 
 class Strength(NamedTuple):
-    """A strength of ridge regression, and how it was found.
+    """Strength of ridge regression, and facts of its choice.
 
     value: added to the diagonal of ``xx``. error: the generalised cross-validation error of a row, summed over the
     targets. freedom: effective degrees of freedom, the intercept's among them. at_end: True where it is the first or
@@ -69,7 +69,7 @@ def _are(n: int) -> str:
 def solve_ridge(moments: Moments, strength: float) -> Tensor:
     """Return the coefficients (W, D) of x → y: ``(xx + strength · I)⁻¹ xy`` (Hoerl and Kennard 1970, Technometrics 12).
 
-    Rows less ``mean_x`` times them are rows less ``mean_y``. The intercept is not shrunk.
+    (x - ``mean_x``) times the coefficients predicts y - ``mean_y``. The intercept is not shrunk.
     """
     eye = torch.eye(len(moments.xx), dtype=torch.float64, device=moments.xx.device)
     return torch.linalg.solve(moments.xx + strength * eye, moments.xy)

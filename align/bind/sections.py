@@ -58,7 +58,7 @@ def notes_of(opened: Opened, bound: Bound) -> list[str]:
     """Return the lines that change how the numbers are read."""
     notes = list(bound.fitted.notes)
     if bound.left:
-        notes.append(f"{bound.left} samples of groups that are held out were not fitted on")
+        notes.append(f"{bound.left} training samples were left out, because their groups are held out")
     if len(opened.pairs) > 1:
         *names, last = (p.modality for p in opened.pairs)
         notes.append(f"{', '.join(names)} and {last} were never paired with each other: their matching is emergent")

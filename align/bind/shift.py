@@ -1,4 +1,4 @@
-"""Centroid shift: a modality's rows less their mean, and at the anchor's mean where that stays in place."""
+"""Centroid shift: rows of a modality minus their mean, or moved to the anchor's mean."""
 
 from __future__ import annotations
 

@@ -12,7 +12,10 @@ from align.bind.ridge import choose_strength, solve_ridge
 
 
 def fix_signs(columns: Tensor) -> Tensor:
-    """Return the columns (D, k), each with the sign that makes its largest number positive. An eigenvector has none."""
+    """Return the columns (D, k), each with the sign that makes its largest number positive.
+
+    The sign of an eigenvector is arbitrary, so machines differ without this.
+    """
     largest = columns.gather(0, columns.abs().argmax(0, keepdim=True))  # (1, k)
     return columns * torch.where(largest < 0, -1.0, 1.0)
 

@@ -1,6 +1,6 @@
 """Adapters of a run's checkpoint: training/adapters.safetensors, beside a model folder whose weights are merged.
 
-It holds each adapter, its scale and the weights of its layer: those cannot be had to the bit from the merged ones.
+It holds each adapter, its scale and the weights of its layer. The merged weights do not give these back to the bit.
 A tensor's name is ``towers.image.encoder.fc/lora_A.default.weight``.
 """
 
@@ -32,13 +32,12 @@ def write_adapters(model: JointModel, folder: Path) -> None:
 
 
 def read_adapters(model: JointModel, folder: Path) -> tuple[dict[str, torch.dtype], set[str]]:
-    """Put the adapters of a folder into a model, whose weights are the merged ones, and the layers inside them too.
+    """Load the adapters of a folder, and the weights of their layers, into a model with merged weights.
 
-    An adapter of another rank or scale, or that the folder has not, stays as it is: it begins anew on the merged
+    An adapter stays as it is if the folder does not have it, or has another rank or scale. It begins anew on the merged
     weights.
 
-    Returns the dtypes in the folder of the parameters that were put in place, and the parameters that begin anew, by
-    plain name.
+    Returns the dtypes that the loaded parameters have in the folder, and the parameters that begin anew, by plain name.
     """
     saved = read_tensors(folder / NAME) if (folder / NAME).is_file() else {}
     plain, dtypes, anew = plain_name(model), {}, set()
@@ -61,6 +60,6 @@ def _by_plain_name(model: JointModel) -> dict[str, nn.Module]:
 
 
 def _state(adapter: Any) -> dict[str, Tensor]:
-    """Return the tensors of an adapter, of its layer, and its scale."""
+    """Return the tensors of an adapter and of its layer, and the adapter's scale."""
     scale = adapter.scaling[PEFT] if hasattr(adapter, "scaling") else adapter.scale
     return {**adapter.state_dict(), "scale": torch.tensor(float(scale), dtype=torch.float64)}

@@ -22,7 +22,7 @@ from align.values import TermInfo
 class Started(NamedTuple):
     """Result of a start.
 
-    taken: part (``image.encoder``) -> the model that its weights are of. lines: for a reader, about every part.
+    taken: part (``image.encoder``) -> the model that its weights come from. lines: a report for the reader.
     """
 
     taken: dict[str, str]
@@ -33,13 +33,13 @@ class Started(NamedTuple):
 def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
     """Put the weights of another model into the towers of the same names, and the scales of its terms into the losses.
 
-    A part, an encoder or a head, takes all of its weights or none. One that the source has not, or has with other
-    layers, begins as it is. A scale or bias that the config states stays.
+    A part is an encoder or a head. It takes all of its weights or none. It begins anew if the source does not have it,
+    or has other layers in it. A scale or bias that the config states stays.
 
     source: a model folder, a run folder or ``LAYOUT:SOURCE``.
 
-    Raises FileNotFoundError where there is no such model, ValueError where `align.load` does, for a part with the same
-    layers in another width, and where no part fits.
+    Raises FileNotFoundError where there is no such model. Raises ValueError where `align.load` does, for a part with
+    the same layers in another width, and where no part fits.
     """
     inside = model_inside(model)
     allow = sorted({type(part).__module__.partition(".")[0] for part in inside.modules()} - {"torch", "align"})
@@ -91,7 +91,7 @@ def _inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _add_borrowed(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights with those of a borrowed encoder under its borrower's name too."""
+    """Return the weights, with those of a shared encoder also under the name of the tower that borrows it."""
     found = dict(state)
     for borrower, lender in (other.share or {}).items():
         inside = _inside(state, f"{lender}.encoder")
@@ -119,7 +119,7 @@ def _mark(model: JointModel, other: JointModel, taken: list[str]) -> None:
 
 
 def _start_terms(objective: Objective, infos: list[TermInfo]) -> Iterator[str]:
-    """Set the scale and the bias of each term that the other model was trained with, and yield a word about it."""
+    """Set the scale and the bias of each term that the other model was trained with, and yield a note of each."""
     for name, contrasts in objective.contrasts.items():
         loss: Any = objective.losses[name]
         read, joined = KINDS[str(loss.kind)].read, {frozenset(contrast.modalities) for contrast in contrasts}
@@ -137,7 +137,7 @@ def _start_terms(objective: Objective, infos: list[TermInfo]) -> Iterator[str]:
 
 
 def _list_other_preprocesses(model: JointModel, other: JointModel, taken: list[str], source: str) -> list[str]:
-    """Return a line for each tower whose input is not the one that its weights were trained with."""
+    """Return a line for each tower whose preprocess differs from the one that its weights were trained with."""
     lines = []
     for name in [part.removesuffix(".encoder") for part in taken if part.endswith(".encoder")]:
         ours, theirs = (unwrap(m.towers[name]).preprocess for m in (model, other))

@@ -15,12 +15,12 @@ from align.files import read_json
 def describe_towers(source: str) -> dict[str, Any]:
     """Return ``dim``, ``normalize``, ``share`` and ``towers`` of a model, as they stand under ``model`` in a config.
 
-    Files that a preprocess needs stand in it by their path.
+    A file that a preprocess needs is named by its path.
 
     source: a model folder, a run folder or ``LAYOUT:SOURCE``.
 
-    Raises FileNotFoundError and ValueError as `locate` does, and ValueError for a model that names a class that is not
-    align's: a config may name it, the folder of a model may not.
+    Raises FileNotFoundError and ValueError as `locate` does. Raises ValueError for a model that names a class of
+    another package, since only a config may name such a class.
     """
     path = locate(source)
     try:

@@ -21,7 +21,7 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("dropped", "named", "process", "progress", "replaced", "shown", "sizes", "stopping"),
+    ("dropped", "named", "out_folder", "process", "progress", "shown", "sizes", "stopping"),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "groups", "hits", "index_report", "index_settings", "search_groups"),
     ("calibrate",),
@@ -31,7 +31,6 @@ FLOORS = (
         "config",
         "doctor",
         "dry_run",
-        "embed",
         "evaluate",
         "import_",
         "index_add",

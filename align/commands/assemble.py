@@ -5,30 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from align.commands.errors import Refused
+from align.commands.out_folder import check_out
 
 
 def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | None = None) -> None:  # noqa: B006
     """Complete heads that were trained on cached features with their encoders
 
-    The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another one is
+    The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another tower is
     refused, with both hashes.
 
     Args:
         source: a run or a model folder with heads on cached features
-        models: the models with the encoders, folders or LAYOUT:SOURCE; by default those that the heads name
+        models: the models with the encoders, folders or LAYOUT:SOURCE. Default: those that the heads name
         out: the folder to write
         allow: packages beside align, separated by commas, whose classes the models may name
     """
     from align.checkpoint import load, save
     from align.commands.named import split
-    from align.commands.replaced import BOUND, check_out
     from align.embedding.assemble import assemble as complete
     from align.embedding.assemble import find_heads
     from align.model.inside import unwrap
 
     check_out(Path(out))
-    if lost := [name for name in BOUND if (Path(out) / name).exists()]:
-        raise Refused(f"{out} holds {lost[0]} beside a model, which would be lost; name a new folder")
     allowed = split(allow)
     model = load(source, allow=allowed)
     if not (heads := find_heads(model)):

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.out_folder import check_out
+
+BESIDE = ("bind.json", "bind.html")  # files that a binding has beside its model
 
 
 def bind(
@@ -30,16 +33,17 @@ def bind(
 ) -> None:
     """Fit heads between cached features, in closed form, in seconds
 
-    The anchor is one modality, such as text. Every other column gets a head into the anchor's space, from the samples
-    that have a row of both. Heads of several columns make one model: they meet in the anchor's space, though no two of
-    them were ever paired. Nothing but the heads is fitted, and nothing is drawn at random but the split.
+    The anchor is one modality, such as text. Every other column gets a head into the anchor's space, fitted on the
+    samples that have a row of both. The heads of several columns make one model. They share the anchor's space, though
+    no two of them were ever paired. Only the heads are fitted, and only the split is random.
 
-    The command prints the matching accuracy on held-out samples, beside its chance: the share of rows whose nearest row
-    of the other column is of the same sample or group. It writes OUT, a model folder, with bind.json and bind.html.
+    The command prints the matching accuracy on held-out samples: the share of rows whose nearest row of the other
+    column is of the same sample or group. Chance stands beside it. The command writes OUT, a model folder, with
+    bind.json and bind.html.
 
     Args:
-        columns: CACHE/SET:MODALITY of each column, as align embed --features writes them; the last one, or those of
-            --via, are the anchor
+        columns: CACHE/SET:MODALITY of each column, as align embed --features writes them. The last one is the anchor,
+            or those of --via
         out: the model folder to write
         how: ridge (regression), procrustes (a rotation), cca (canonical correlations and an affine map), or shift
             (means alone). docs/bind.md says when to take which
@@ -49,9 +53,9 @@ def bind(
             valid. Otherwise their mean is subtracted
         pairs: samples of each column to fit on. Default: all
         val: the share of samples to hold out, or a pattern of names of shards ('test-*.tar')
-        rows: of a sample with several rows, as captions: take their mean, or each of them
-        sweep: values to measure beside, as in dim=8,16,32 or 'dim=8,16 pairs=100,1000'
-        seed: of the split and of the choice of --pairs
+        rows: use the mean of a sample's rows, such as captions, or each of them
+        sweep: more values to measure, as in dim=8,16,32 or 'dim=8,16 pairs=100,1000'
+        seed: the seed of the split and of the choice of --pairs
         allow: packages beside align, separated by commas, whose classes the models of the caches may name
         json: print bind.json instead of tables
         no_report: write no bind.html
@@ -64,9 +68,7 @@ def bind(
         method = check_method(how)
     except ValueError as error:
         raise Refused(f"--how: {error}", code=2) from None
-    from align.commands.replaced import check_out
-
-    check_out(Path(out))
+    check_out(Path(out), BESIDE)
     plan = Plan(method, dim, keep_anchor, pairs, val, rows, seed, read_sweep(sweep))
     opened = open_pairs(columns, via)
     bound = bind_columns(opened, plan)
@@ -111,9 +113,9 @@ def read_sweep(text: str | None) -> dict[str, list[int]]:
 def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str | None = None) -> None:
     """Average the heads of several models that were trained on subsets
 
-    The models have the same encoders and preprocesses, and heads of their own, as runs over frozen towers with several
-    seeds or sources have them. Each head of the new model is the mean direction of theirs. A weight below 1 mixes in
-    the features themselves, where those are embeddings of the joint space already.
+    The models have the same encoders and preprocesses, but different heads: for example, runs over frozen towers with
+    several seeds or sources. Each head of the new model gives the mean direction of theirs. A weight below 1 mixes in
+    the features themselves, if these are embeddings of the joint space already.
 
     Args:
         models: model folders, run folders, owner/name on the hub, or LAYOUT:SOURCE
@@ -124,9 +126,8 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
     from align.bind import average_models
     from align.checkpoint import load, save
     from align.commands.named import split
-    from align.commands.replaced import check_out
 
-    check_out(Path(out))
+    check_out(Path(out), BESIDE)
     if twice := sorted({name for name in models if models.count(name) > 1}):
         raise Refused(f"{twice[0]} is named twice; name each model a single time", code=2)
     if not 0 <= weight <= 1:
@@ -139,7 +140,7 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
 
 
 def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> list[str]:
-    """Write the model folder with its results, and the page where there are sections. Whole or not at all."""
+    """Write the model folder with its results, and the page if there are sections, whole or not at all."""
     from align.checkpoint.folder import write_model
     from align.files import atomic_folder, write_json
     from align.report import write_report

@@ -1,4 +1,4 @@
-"""Counts of what a command that copies shards left out."""
+"""Counts of the samples and members that a command left out when it copied shards."""
 
 from __future__ import annotations
 

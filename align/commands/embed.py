@@ -38,27 +38,27 @@ def embed(
 ) -> int:
     """Write a cache: the features or the embeddings of shards, from which heads are trained in minutes
 
-    A cache holds sets, one of each model, of the same shards. It has one part a shard. An interrupted command goes on
-    part by part when it is given again. Any number of these commands at the same time, on machines that share the
-    cache's folder, divide the parts among them. torchrun and SLURM arrays start such commands.
+    A cache holds sets of the same shards, one for each model. A set has one part for each shard. An interrupted command
+    resumes when it is given again, and keeps the parts that are done. Several of these commands divide the parts among
+    them, on any machines that share the cache's folder. torchrun and SLURM arrays start such commands.
 
     The command prints the names of the columns, CACHE/SET:MODALITY. A config takes them under data.train.columns, and
     align bind as its arguments.
 
-    An index for search is made by align index build.
+    align index build makes an index for search.
 
     Args:
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/train-*.tar'
         out: the cache's folder
         name: the set's name. Default: the model's
-        features: write the features of the encoders, which heads are trained on. Without it, embeddings
+        features: write the features of the encoders, on which heads are trained. Default: write embeddings
         tokens: write the tokens of each row too
-        dtype: the precision that is stored
-        towers: those to embed, separated by commas. Default: all that the model and the shards have
+        dtype: the stored precision
+        towers: the towers to embed, separated by commas. Default: all that the model and the shards have
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
-        max_bad: the share of samples with something unreadable above which the set is not finished. 1: any share
-        batch: samples that are embedded at a time. It divides 1024
+        max_bad: the largest share of unreadable samples with which the set is finished. 1: any share
+        batch: samples to embed at a time, a divisor of 1024
         workers: processes that read and decode
     """
     from align.commands.index_build import name_model

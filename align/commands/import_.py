@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.out_folder import check_out
 
 if TYPE_CHECKING:
     from align.model import JointModel
@@ -49,10 +50,7 @@ def import_(
         if not colon:
             raise Refused("OUT is needed, the model folder to write (see align import --help)", code=2)
         layout, source, out = named, rest, source
-    if Path(out).exists() and not (Path(out) / "model.json").is_file():
-        raise Refused(f"{out} is there and is no model folder; name a new one")
-    if strangers := _list_beside(Path(out)):
-        raise Refused(f"{out} holds {strangers[0]} beside a model, which would be lost; name a new folder")
+    check_out(Path(out))
     model = import_published(
         layout, source, out, beside=_split("beside", beside), towers=_split("towers", towers), video=video
     )
@@ -71,13 +69,6 @@ def _split(option: str, names: str | None) -> list[str]:
     if names is not None and not found:
         raise Refused(f"--{option} is empty; leave it out, or give names with commas between them", code=2)
     return found
-
-
-def _list_beside(out: Path) -> list[str]:
-    """Return the names in a model folder that are not the model's."""
-    from align.checkpoint import list_files
-
-    return sorted({path.name for path in out.iterdir()} - {*list_files(out)}) if out.is_dir() else []
 
 
 def _describe(model: JointModel) -> dict[str, Any]:

@@ -35,31 +35,31 @@ def mine_negatives(
 ) -> None:
     """Find hard negatives in a cache, and write them as .neg rows
 
-    For each sample the rows of --of in other samples are ranked by their cosine with its own row of --by. Those inside
-    the windows of ranks and scores become its hard negatives: KEY.text.neg.txt in new shards, which a training reads as
-    negatives of all anchors. A sample's own rows, rows of equal content, and rows of its group are never taken. The
-    search is exact. All other members keep their bytes. A command that was killed resumes when it is given again.
+    For each sample the rows of --of in other samples are ranked by their cosine with its own row of --by. The rows
+    inside the windows of ranks and scores become its hard negatives: KEY.text.neg.txt in new shards, which training
+    reads as negatives of all anchors. A sample's own rows, rows of equal content, and rows of its group are never
+    taken. The search is exact. All other members keep their bytes. A killed command resumes when it is given again.
 
-    Ranks count the rows of other samples, the nearest first. Among the nearest are false negatives, which mean the
-    same: pass some over with --ranks, or keep a distance from the own row's cosine with --margin.
+    Ranks count the rows of other samples, the nearest first. Some of the nearest are false negatives, which mean the
+    same. Pass them over with --ranks, or set --margin, a distance below the cosine of the sample's own row.
 
     Args:
         cache: the cache
-        shards: the shards that it was made of: files, patterns, or folders: all shards in them
+        shards: the shards that the cache was made of: files, patterns, or folders of shards
         out: the folder for the new shards
         of: the modality whose rows are the negatives, or CACHE/SET:MODALITY
         by: the modality that asks, or CACHE/SET:MODALITY. It needs embeddings of one model. Default: that of --of
         set: the cache's set. Default: the only one that has the modality
         ranks: LOW:HIGH passes the LOW nearest rows over, and takes none after the HIGH-th
-        margin: a negative's cosine is lower than the own row's by this at least
-        relative_margin: a negative's cosine is at most (1 - this) times the own row's
+        margin: a negative's cosine is lower by at least this than that of the sample's own row
+        relative_margin: a negative's cosine is at most (1 - this) times that of the sample's own row
         max_score: the largest cosine of a negative
         min_score: the smallest cosine of a negative
         count: negatives of a sample at most
-        sampling: take the nearest rows in the windows, or random ones of them
-        seed: the seed of random ones
+        sampling: take the nearest rows in the windows, or random ones
+        seed: the seed of random sampling
         split: the name of the new shards. Default: that of the shards that the samples come from
-        per_shard: samples that a shard holds at most. Shards are alike in size
+        per_shard: samples of a shard at most. The shards have nearly equal sizes
         members: members under other names: text=json:caption reads text from caption in the json
         workers: processes that copy
     """

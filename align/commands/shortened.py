@@ -35,6 +35,11 @@ def shorten(error: Exception) -> str:
         if option in known:  # the parameter groups of an optimiser, say
             return f"{module}.{name} gets its argument {option!r} from align; a config does not give it"
         return f"{module}.{name} has no argument {option!r}; {nearest(option, known)}"
+    if found := re.search(r"Group 'tuning' does not accept option '(\w+)", text):
+        known = _arguments(import_module("align.tuning").Tuning)
+        return f"tuning has no key {found[1]!r}; {nearest(found[1], known)}"
+    if found := re.search(r'"?validate"?: .*?Unexpected keys: \{\'(\w+)\'', text):
+        return f"validate has no key {found[1]!r}; {nearest(found[1], ['with', 'every_steps'])}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
         module, name = found.groups()
         return f"{module} has no {name}; {nearest(name, _public(import_module(module)))}"

@@ -1,4 +1,4 @@
-"""Towers of a config that names none: those of the model that its ``start`` names."""
+"""Towers of a config that names none: they come from the model that its ``start`` names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def set_towers(parser: Any, args: Sequence[str], config: str, start: str | None) -> None:
-    """Give the parser the towers of the start as its defaults, where neither config nor options name towers.
+    """Give the parser the towers of ``start`` as defaults, if neither config nor options name towers.
 
-    start: of the command line. None: the config's. A config that is not there or no YAML is left to its check.
+    start: the option of the command line. None: the key of the config. A missing or broken config is reported later.
 
     Raises FileNotFoundError and ValueError as `align.checkpoint.describe_towers` does.
     """

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in a long command: it ends with their codes, and says that its work is kept."""
+"""SIGINT and SIGTERM in a long command: it ends with their exit codes, and says which work is kept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stopping(folder: Path) -> Iterator[None]:
 def ending(describe: Callable[[], str]) -> Iterator[None]:
     """End the block at SIGINT and SIGTERM with codes 130 and 143.
 
-    describe: returns a line about the work that is kept.
+    describe: returns a line about the work that is kept, for the message.
     """
 
     def stop(number: int, frame: Any) -> None:

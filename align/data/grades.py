@@ -12,9 +12,9 @@ from align.values import GRADES
 
 
 def read_grades(stated: Any) -> tuple[dict[str, int], bool]:
-    """Return pair -> grade, as its place in ``GRADES``, and False where a part of ``stated`` could not be read.
+    """Return pair -> grade, as an index in ``GRADES``, and True where all of ``stated`` could be read.
 
-    A pair is two names joined by "+", here in sorted order. None means no grades.
+    A pair is two names joined by "+". Here they are in sorted order. None means no grades.
     """
     if stated is None:
         return {}, True
@@ -37,7 +37,7 @@ def in_words(grade: Mapping[str, int]) -> dict[str, str]:
 
 
 def grade_columns(samples: Sequence[Mapping[str, int]]) -> dict[str, Tensor] | None:
-    """Return pair -> the grades (B,) of the samples, for the pairs that one of them states, or None."""
+    """Return pair -> the grades (B,) of the samples, for each pair that a sample states. None: no sample states any."""
     pairs = sorted({pair for sample in samples for pair in sample})
     if not pairs:
         return None
@@ -45,7 +45,7 @@ def grade_columns(samples: Sequence[Mapping[str, int]]) -> dict[str, Tensor] | N
 
 
 def join_grades(parts: Sequence[Mapping[str, Tensor] | None], sizes: Sequence[int]) -> dict[str, Tensor] | None:
-    """Return the columns of several batches of these sizes as one, good where a batch has none, or None."""
+    """Return the grades of several batches of these sizes as one. A pair without a grade is good. None: no grades."""
     pairs = sorted({pair for part in parts for pair in part or ()})
     if not pairs:
         return None

@@ -21,8 +21,8 @@ def mark(sample: Any) -> Any:
 def join(pieces: Sequence[Batch], *, marks: bool = False) -> Batch:
     """Return one batch of the pieces' positions in ascending order. Rows are in the order of their samples.
 
-    A hard negative (sample -1) stays behind the row that it follows in its piece. marks: it has the ``mark`` of its
-    sample instead of -1.
+    A hard negative (sample -1) stays behind the row that it follows in its piece. marks: a hard negative has the
+    ``mark`` of its sample instead of -1.
     """
     if not pieces:
         raise ValueError("no pieces to join")

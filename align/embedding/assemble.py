@@ -56,7 +56,7 @@ def check_tower(head: str, origin: FeatureOrigin, model: JointModel, name: str) 
 
 
 def complete(model: JointModel, find: Callable[[str, FeatureOrigin], tuple[str, JointModel]]) -> JointModel:
-    """Return the model with whole towers in place of its heads over cached features. The heads are the same modules.
+    """Return the model with whole towers in place of heads over cached features. The heads are the same modules.
 
     Args:
         find: called with a modality and the origin of its head, returns a name and the model with its encoder.
@@ -109,7 +109,7 @@ def assemble(
     """Return a model with whole towers, from heads that were trained on cached features.
 
     Args:
-        given: name -> model, whose towers are taken. None: the models that the heads name, loaded.
+        given: name -> model with the towers. None: the models that the heads name, loaded.
         allow: packages beside ``align`` whose classes those models may name.
 
     Raises ValueError where no head needs an encoder, and for a tower that a head was not fitted on, with both hashes.
@@ -136,7 +136,7 @@ def assemble(
 
 
 def load_each(allow: Sequence[str] = ()) -> Callable[[str, FeatureOrigin], tuple[str, JointModel]]:
-    """Return a function that loads the model that a head names, each a single time."""
+    """Return a function that loads the model that a head names, and keeps it for other heads."""
     from align.checkpoint import load
 
     loaded: dict[str, Any] = {}

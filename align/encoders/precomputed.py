@@ -15,8 +15,8 @@ class Precomputed(Encoder):
     From a column with tokens it takes {"pooled": (n, W), "tokens": (n, L, W), "mask": (n, L)}. The tower casts stored
     float16 to the precision of the head.
 
-    width: of a row. tokens: the preprocess that it wants reads tokens of different lengths beside the row, as the
-    columns with tokens have them. Otherwise it reads one row.
+    width: of a row. tokens: its default preprocess reads a row with tokens of any number, as columns with tokens have
+    them. Otherwise it reads one row.
 
     Raises ValueError for values whose last dimension is not ``width``.
     """
@@ -26,7 +26,7 @@ class Precomputed(Encoder):
         self.width, self.tokens = width, tokens
 
     def wants(self) -> dict[str, Any]:
-        """Return the preprocess of rows of this width. Any other that gives them will do."""
+        """Return the preprocess of rows of this width. Any other preprocess that gives such rows is accepted."""
         if self.tokens:
             return {"class_path": "align.preprocess.FeatureTokens", "init_args": {"width": self.width}}
         return {"class_path": "align.preprocess.Array", "init_args": {"shape": [self.width]}}

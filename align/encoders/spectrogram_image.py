@@ -15,14 +15,14 @@ from align.values import Features
 class SpectrogramImage(Encoder):
     """Spectrograms (n, 1, n_mels, T) -> the features of an image encoder, which sees them as grey pictures.
 
-    So weights of photographs hear: Palanisamy et al. 2020 (arXiv:2007.11154, section 3) trained ImageNet's networks on
-    log-mel pictures. The loudest point of a spectrogram is white, whatever its level. Black is ``reach`` below it. The
-    lowest band is at the bottom.
+    So weights that were trained on photographs serve for sounds: Palanisamy et al. 2020 (arXiv:2007.11154, section 3)
+    trained ImageNet's networks on log-mel pictures. The loudest point of a spectrogram is white, whatever its level.
+    Black is ``reach`` below it. The lowest band is at the bottom.
 
-    Any T, and any number of bands: a picture is scaled to ``sides``, bilinear with antialiasing.
+    T and the number of bands are free: a picture is scaled to ``sides``, bilinear with antialiasing.
 
     Args:
-        image: any image encoder. The tokens are its tokens.
+        image: any image encoder. Its tokens are the tokens.
         sides: height and width of a picture, in pixels.
         reach: from black to white, in units of the spectrogram. ``align.preprocess.Audio`` with ``mean=0`` and
             ``std=0.2302585`` (ln 10 / 10) has decibels.

@@ -19,7 +19,7 @@ from align.values import Embeddings, Scores
 
 
 class Told(NamedTuple):
-    """Classes told by means. rank, sample: (q,) of the rows that count. chance: of a blind guess."""
+    """Classes that were predicted by means. rank, sample: (q,) of the rows that count. chance: of a random guess."""
 
     rank: Tensor
     sample: Tensor
@@ -32,8 +32,8 @@ def tell_by_means(
 ) -> tuple[Tensor, Tensor]:
     """Return the cosines (q, C) of queries with class means, and (q, C) bool, the classes of each query.
 
-    A class's mean is that of its unit rows. Rows of the query's own sample are left out of it, so that a pair tells
-    nothing. A class without another row has the cosine -inf.
+    A class's mean is that of its unit rows. Rows of the query's own sample are left out of it, so that a pair gives no
+    answer away. A class without another row has the cosine -inf.
 
     query: (q, D), with the sample of each (q,). rows: (n, D), with the sample of each (n,). members: (B, C) bool.
     """
@@ -55,9 +55,9 @@ def tell_by_means(
 
 @final
 class ClassMeans:
-    """``class-means/ATTRIBUTE/audio_to_points/accuracy``: a sound is told by the means of each class's clouds.
+    """Evaluator of ``class-means/ATTRIBUTE/audio_to_points/accuracy``: a sound gets the class of the nearest mean.
 
-    So two modalities that no pair joins are compared by labels alone, for every attribute and every pair of modalities.
+    It compares two modalities by labels alone, without pairs, for every attribute and every pair of modalities.
     Scores are cosines. It is EShot's protocol (E-MM1, Encord 2025), with a query's own sample left out of the means.
     """
 

@@ -1,9 +1,9 @@
 """Claims of pieces of work, by processes of any number on machines that share a file system and nothing else.
 
-A claim is a file that only one process can create. Its owner adds one to a counter in it every few seconds. A claim is
-abandoned, and another process takes it over, where its owner has died on this machine (the owner locked the file, and
-the lock goes with the process), or where nobody has moved the counter for ``LEASE`` seconds by the watcher's own clock.
-No two clocks are compared. A process that was only asleep can find its claim gone: the work must be harmless twice.
+A claim is a file that only one process can create. Its owner adds one to a counter in it every few seconds. Another
+process takes a claim over when it is abandoned. This has two signs: the owner has died on this machine (its lock of the
+file ends with the process), or nobody has moved the counter for ``LEASE`` seconds by the watcher's own clock. No two
+clocks are compared. A process that was only suspended can lose its claim, so the work must be safe to do twice.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Claims:
             time.sleep(poll)
 
     def _is_abandoned(self, path: Path) -> bool:
-        """Return True where the owner of a claim has died, or has shown no life for the whole lease."""
+        """Return True where the owner of a claim has died, or has not moved the counter for the whole lease."""
         try:
             content = path.read_bytes()
         except OSError:  # just released
@@ -84,7 +84,7 @@ class Claims:
         return now - since > self.lease or (_machine(path) == content[33:-14] and _is_unlocked(path))
 
     def _take_over(self, path: Path) -> int | None:
-        """Return the file of an abandoned claim that is now this process's, None where another one was faster."""
+        """Take an abandoned claim over and return its file. None: another process was faster."""
         content, _ = self._seen.pop(path.name)
         grave = path.with_name(f".{path.name}.{uuid4().hex[:12]}.gone")
         try:
@@ -126,7 +126,7 @@ def _owner(content: bytes) -> bytes:
 
 
 def _machine(path: Path) -> bytes:
-    """Return a word that differs between machines, their starts, and their mounts of a folder: locks end there."""
+    """Return a word for this machine, its boot and its mount of a folder: locks are seen only within all three."""
     return b"%s:%x" % (_boot(), path.parent.stat().st_dev)
 
 

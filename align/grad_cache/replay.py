@@ -1,4 +1,4 @@
-"""A network in chunks: no graph going forward, each chunk a second time going back."""
+"""A network in chunks: a forward pass without a graph, and a backward pass that runs each chunk a second time."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def in_chunks(
     Rows that one chunk holds are read as without chunks. A network without a parameter that trains is read one time.
 
     Args:
-        network: values -> a tensor, or a tuple of tensors, n first. No row may depend on the other rows. It draws from
-            torch's own random state and from ``generators`` alone, and keeps nothing from one call to the next.
+        network: values -> a tensor, or a tuple of tensors, n first. No row may depend on the other rows. It draws only
+            from torch's own random state and from ``generators``, and keeps nothing from one call to the next.
         values: (n, ...), or a dict of such tensors, without gradient.
         chunk: rows at a time, at least 1.
-        parameters: those that get gradients. Default: those of the network, which is a module then.
+        parameters: those that get gradients. Default: those of the network, which must then be a module.
         generators: random generators that the network draws from, beside torch's own.
 
     Raises ValueError for a chunk below 1, values that need a gradient, parameters that FSDP2 has sharded or that have

@@ -27,7 +27,7 @@ def cut(values: Values, span: slice) -> Values:
 
 
 def cut_like(x: Tensor, span: slice, like: Tensor) -> Tensor:
-    """Return the rows of x, without what ``join`` filled up: as many columns as ``like`` has."""
+    """Return rows of x with as many columns as ``like`` has, without the zeros that ``join`` added."""
     rows = x[span]
     return rows[:, : like.shape[1]] if like.ndim > 1 else rows
 

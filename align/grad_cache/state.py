@@ -21,7 +21,7 @@ class RandomState:
         self._generators = generators
 
     def read(self, before: Draws = ()) -> Draws:
-        """Return the present state. It is ``before`` itself where nothing was drawn since, which saves its memory."""
+        """Return the present state. If nothing was drawn since ``before``, return that object, to save memory."""
         now = [torch.get_rng_state()]
         if self._module is not None:
             now.append(self._module.get_rng_state(self._device))
@@ -39,7 +39,7 @@ class RandomState:
 
 
 class Precision:
-    """Autocast and the default dtype, as they are where it is made. A backward pass runs outside of both."""
+    """Autocast and default dtype of the moment in which it is made. A backward pass runs outside of both."""
 
     def __init__(self, device: torch.device):
         self._dtype = torch.get_default_dtype()
@@ -51,7 +51,7 @@ class Precision:
 
     @contextmanager
     def restore(self) -> Iterator[None]:
-        """Have them again inside the block."""
+        """Restore both inside the block."""
         before = torch.get_default_dtype()
         with ExitStack() as stack:
             for kind, dtype, enabled in self._kinds:
@@ -65,7 +65,7 @@ class Precision:
 
 @contextmanager
 def one_attention() -> Iterator[None]:
-    """Switch off torch's fast path of attention, which a pass with a graph never takes and which zeroes padding."""
+    """Switch off torch's fast path of attention. It sets padding to zero, and a pass with a graph never takes it."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,8 +1,8 @@
 """Heads: an encoder's features -> embeddings of the joint space. One head a file.
 
 ``head(features, tokens=False)`` gives (n, D), with ``tokens`` also (n, L, D). The first two parameters of a head are
-``width, dim``. The model gives those, a config gives the rest. A head with ``resamples = True`` gives tokens of its own
-number, all real.
+``width, dim``. The model gives those, a config gives the rest. A head with ``resamples = True`` chooses the number of
+its tokens itself, and none of them is padding.
 """
 
 from align.heads.attention_pool import AttentionPool

@@ -40,21 +40,21 @@ class Average(nn.Module):
     ):
         super().__init__()
         if not heads:
-            raise ValueError("an average is of one head at least, got none")
+            raise ValueError("an average needs one head at least; got none")
         if not 0 <= weight <= 1:
             raise ValueError(f"weight is 0 to 1, the share of the heads beside the base; got {weight}")
         if weight < 1 and base is None:
             raise ValueError(
-                f"weight {weight} leaves {1 - weight:g} to a base, and there is none; give base or weight 1"
+                f"weight {weight} leaves {1 - weight:g} to a base, and there is none; give a base, or weight 1"
             )
         if weight == 1 and base is not None:
-            raise ValueError("weight 1 leaves nothing to the base; give a weight below 1 or no base")
+            raise ValueError("weight 1 leaves nothing to the base; give a weight below 1, or no base")
         self.width, self.dim, self.weight = width, dim, weight
         self.inside = nn.ModuleList([make_inner(head, width, dim) for head in heads])
         self.base = None if base is None else make_inner(base, width, dim)
         counts = {getattr(head, "resamples", False) for head in (*self.inside, *([self.base] if self.base else []))}
         if len(counts) > 1:
-            raise ValueError("heads that give tokens of their own number average with their like alone")
+            raise ValueError("heads that choose the number of their tokens cannot be averaged with heads that do not")
         self.resamples = counts.pop()
 
     @property

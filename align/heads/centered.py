@@ -22,8 +22,8 @@ class Centered(nn.Module):
     training and that of the pictures or sounds when it embeds those, which closes the gap between the modalities of a
     contrastive space (Liang et al. 2022, arXiv:2203.02053). ``with_centroid`` makes the second head of the first.
 
-    The centroid is a buffer, saved with the weights and never trained. It is zero until ``fit_`` has filled it, and
-    ``count`` says of how many rows it is the mean.
+    The centroid is a buffer, saved with the weights and never trained. It is zero until ``fit_`` has filled it.
+    ``count`` is the number of rows in the mean.
 
     head: a head, or a callable of width and dim.
     """
@@ -40,7 +40,7 @@ class Centered(nn.Module):
 
     @property
     def resamples(self) -> bool:
-        """True where the head inside gives tokens of its own number."""
+        """True where the head inside chooses the number of its tokens."""
         return getattr(self.head, "resamples", False)
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
@@ -51,8 +51,8 @@ class Centered(nn.Module):
     def fit_(self, rows: Tensor | Iterable[Tensor]) -> Centered:
         """Set the centroid to the mean of rows (n, W), given as one tensor or in pieces, and return the head.
 
-        The sum is taken in float64. Raises ValueError for rows of another width, for none, and for a mean that is not
-        finite. The centroid stays as it was then.
+        The sum is taken in float64. Raises ValueError for rows of another width, for no rows, and for a mean that is
+        not finite. Then the centroid stays as it was.
         """
         total, n = torch.zeros(self.width, dtype=torch.float64), 0
         for piece in [rows] if isinstance(rows, Tensor) else rows:

@@ -16,10 +16,10 @@ from align.values import Features
 class Chain(nn.Module):
     """A head on the embeddings of another: ``then(u(first(x)))``, where u makes unit vectors if ``unit``.
 
-    A head that was fitted on cached embeddings reads those of the head that made them. ``align bind`` puts the two
-    together so, and the tower reads raw inputs.
+    A head that was fitted on cached embeddings needs the head that made them before it. ``align bind`` chains the two,
+    so that the tower reads raw inputs.
 
-    middle: numbers between the two heads. None takes ``width``. first, then: heads, or callables of width and dim.
+    middle: numbers between the two heads. None: ``width``. first, then: heads, or callables of width and dim.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Chain(nn.Module):
 
     @property
     def resamples(self) -> bool:
-        """True where one of the heads gives tokens of its own number."""
+        """True where one of the heads chooses the number of its tokens."""
         return any(getattr(head, "resamples", False) for head in (self.first, self.then))
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Heads inside heads: made for a width and a dim, or taken as they are where they are made."""
+"""Heads inside heads: modules, or callables that make one of a width and a dim."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from align.values import Features
 
 @final
 class Residual(nn.Module):
-    """x + U Vᵀ x, which is x before the first step, since U begins as zero (Hu et al. 2021, arXiv:2106.09685,
-    equation 3, with the identity for the frozen matrix).
+    """The features plus a change of low rank, x + U Vᵀ x (Hu et al. 2021, arXiv:2106.09685, equation 3, with the
+    identity for the frozen matrix).
 
-    The head moves a space that is good already, as that of a published model, along ``rank`` directions. U and V are
-    (width, rank). V begins as in a linear layer.
+    U begins as zero, so the head is the identity before the first step. It adapts a space that is good already, such as
+    that of a published model, along ``rank`` directions. U and V are (width, rank). V begins as in a linear layer.
 
     Raises ValueError where ``width`` is not ``dim``, and for a rank outside 1..width.
     """

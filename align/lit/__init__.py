@@ -33,5 +33,5 @@ FLOORS = (
     ("stage_fit",),
     ("fit",),
 )
-"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a stage, a
-run."""
+"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a stage, and
+the run."""

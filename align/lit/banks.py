@@ -1,7 +1,7 @@
-"""Filling of the banks of negatives when training starts: every row of the training set in one frozen modality.
+"""Filling of the banks of negatives when training starts, with every row of the training set in a frozen modality.
 
-The rows are read through the towers' preprocess in evaluation, from the shards or from the cached column that stands in
-for them, so a resumed run gets the same bank to the bit. Every rank reads and holds all of it.
+The rows are preprocessed as in evaluation. They come from the shards, or from a cached column. So a resumed run gets
+the same bank to the bit. Every rank reads and holds all of it.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def check_banks(found: list[tuple[str, Bank]], objective: Objective, train: Read
         if train.pipelines or not train.numbers or train.number(0) < 0:
             kind = "a pipeline's" if train.pipelines else "resampled"
             raise ValueError(
-                f"term {name!r}: a bank holds each training sample by its number, which {kind} samples have not; train "
-                "on shards that are read whole"
+                f"term {name!r}: a bank stores each training sample by its number, and {kind} samples have no number; "
+                "train on shards that are read whole"
             )
 
 
@@ -109,7 +109,7 @@ def check_frozen(model: JointModel, of: str) -> None:
         for name, parameter in getattr(tower, part).named_parameters():
             if parameter.requires_grad:
                 raise ValueError(
-                    f"the bank of {of!r} would go stale: {of}.{part}.{name} trains; freeze the tower with "
+                    f"the bank of {of!r} would be out of date: {of}.{part}.{name} trains; freeze the tower with "
                     f"tuning.freeze: [model.towers.{of}.*], or take align.losses.MemoryQueue"
                 )
 
@@ -117,8 +117,8 @@ def check_frozen(model: JointModel, of: str) -> None:
 def read_rows(model: JointModel, train: Reading, of: str, *, workers: int = 0) -> Filling:
     """Return the embeddings of a modality over the whole training set, in evaluation mode, in the order of numbers.
 
-    Hard negatives are left out. Rows of equal content have equal input to the tower, to the byte. A member that cannot
-    be read has no row. It is counted when training reads it.
+    Hard negatives are left out. Rows have equal content if their bytes at the tower's input are equal. A member that
+    cannot be read has no row. It is counted when training reads it.
     """
     shards: Reading = train
     if isinstance(train, Sources):

@@ -1,4 +1,4 @@
-"""Begin of a run: the weights of another model, where the run is not there yet."""
+"""Start of a new run with the weights of another model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from align.objective import Objective
 def take_start(
     model: JointModel, objective: Objective, start: str | None, run: Path | None, earlier: Earlier
 ) -> dict[str, str]:
-    """Put the weights of ``start`` into a model whose run begins, and print a line for each of its parts.
+    """Put the weights of ``start`` into the model of a new run, and print a line for each of its parts.
 
-    A run that goes on has its weights from its checkpoint: one line says that ``start`` is not read.
+    A run with a checkpoint takes its weights from that. A line says that ``start`` is not read.
 
-    Returns part -> the model that its weights are of. Raises FileNotFoundError and ValueError as `start_from` does.
+    Returns part -> the model that its weights come from. Raises FileNotFoundError and ValueError as `start_from` does.
     """
     if start is None:
         return {}

@@ -36,8 +36,8 @@ def fill_centroids(model: JointModel, train: Any) -> list[str]:
         given = [x for x in sources if isinstance(x, Columns) and name in x.columns]
         if not any(x.modalities.get(name) for x in given):
             raise ValueError(
-                f"tower {name!r}: the head subtracts a centroid, and no column of {name} in data.train fills it; name "
-                f"one (columns: {{{name}: CACHE/SET:{name}}}), or start from a model that has it"
+                f"tower {name!r}: the head subtracts a centroid, and data.train has no column of {name} to compute it "
+                f"from; name one (columns: {{{name}: CACHE/SET:{name}}}), or start from a model that has a centroid"
             )
         tower.head.fit_(row for columns in given for row in _read(tower, columns, name))
         filled.append(name)
@@ -47,10 +47,7 @@ def fill_centroids(model: JointModel, train: Any) -> list[str]:
 def _read(tower: Any, columns: Columns, name: str) -> Iterator[Tensor]:
     """Yield pooled features (n, W) of a column's rows, a piece at a time."""
     for piece in np.array_split(np.arange(len(columns)), max(1, -(-len(columns) // PIECE))):
-        found = columns.find_rows(name, piece)
-        keep = torch.from_numpy(~found.negative)
-        values = found.values
-        kept = {k: x[keep] for k, x in values.items()} if isinstance(values, dict) else values[keep]
+        kept = columns.find_rows(name, piece).drop_negatives().values
         device = tower.head.centroid.device
         moved = {k: x.to(device) for k, x in kept.items()} if isinstance(kept, dict) else kept.to(device)
         yield tower.features(moved).pooled

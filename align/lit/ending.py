@@ -1,4 +1,4 @@
-"""End of a run, and begin anew: RUN/model, and the files that ``--fresh`` removes."""
+"""End of a run: RUN/model. And the removal of its files by ``--fresh``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from align.lit.whole import write_whole
 
 
 def has_model(run: Path, known: Mapping[str, Any]) -> bool:
-    """Return True where RUN/model is there, and is the best checkpoint, or that one's only copy."""
+    """Return True where RUN/model is there and is the best checkpoint, or the only copy of it."""
     model, best = run / "model", run / "checkpoints" / (known.get("best") or known["last"])
     if not (model / "model.json").is_file() or not all((model / name).is_file() for name in list_files(model)):
         return False

@@ -123,8 +123,8 @@ class Abandoned(Exception):
 def measure_on_first(trainer: L.Trainer, module: AlignModule, measure: Measure, stops: Callable[[], bool]) -> Scores:
     """Return the scores of the present weights, on every rank. {}: a signal cut the measurement short.
 
-    The first rank measures, and the others wait. Nothing that training reads is changed: random states, modes, the
-    weights of an optimiser with two modes. Evaluators see the model in float32, as `align.load` would return it.
+    The first rank measures, and the others wait. Random states, modes, and the weights of an optimiser with two modes
+    stay as they were. Evaluators see the model in float32, as `align.load` would return it.
 
     stops: True where a signal has come. Raises on every rank where an evaluator does.
     """

@@ -23,7 +23,7 @@ class Evaluations(L.Callback):
     Args:
         every: steps between two evaluations.
         end: the last step of this fit, which is evaluated too.
-        due: evaluate before the first step of this fit, as a run does that begins, or that a stop left without it.
+        due: evaluate before the first step of this fit: the run is new, or a stop left an evaluation out.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The towers whose cached features a run's heads are fitted on: noted, and held against an earlier checkpoint's."""
+"""The towers whose cached features a run's heads are fitted on, compared with those of an earlier checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTS = ("weights", "preprocess")
 def note_towers(model: JointModel, sources: Sequence[Reading | None], checkpoint: Path | None) -> None:
     """Note on each tower of the model the column that its head is fitted on.
 
-    sources: the training and the validation data. checkpoint: the one that the run goes on from, None at its begin.
+    sources: the training and the validation data. checkpoint: the one that the run goes on from, None for a new run.
 
     Raises ValueError, with both hashes, where two sources have columns of different towers for one modality, where the
     checkpoint's head was fitted on another tower, and where a column's rows do not fit their tower here.

@@ -1,4 +1,4 @@
-"""Recall of every pair of modalities after each stage of a run, so that forgetting is seen: ``RUN/stages.json``."""
+"""Recall of every pair of modalities after each stage of a run: ``RUN/stages.json``, which shows forgetting."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from align.lit.module import AlignModule
 from align.lit.stages import Span
 
 FALL = 0.05
-"""Recall@1 that a pair loses against its best earlier stage before it is marked."""
+"""Loss of recall@1 against the best earlier stage from which on a pair is marked."""
 START = "(start)"
 
 
 @final
 class Forgetting(L.Callback):
-    """Writer of a row of recalls after each stage, and one of the weights that the run starts with.
+    """Writer of a row of recalls after each stage, and of one for the weights that the run starts with.
 
-    Its place is before the writer of checkpoints: a checkpoint that counts as validated then has its row.
+    Its place is before the writer of checkpoints, so that a checkpoint that counts as validated has its row.
     """
 
     def __init__(self, run: Path, module: AlignModule, span: Span):
@@ -58,7 +58,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows, each with the pairs that have fallen."""
+    """Write the rows, each with its marked pairs."""
     write_json(path, {"schema": 1, "fall": FALL, "stages": [{**row, "fallen": f} for row, f in _mark(rows)]})
 
 
@@ -74,7 +74,7 @@ def _mark(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], li
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the rows as a table: a pair a line, a stage a column, and a mark at each value that has fallen."""
+    """Return the rows as a table: a line for each pair, a column for each stage, and a mark at each value that fell."""
     pairs = list(dict.fromkeys(pair for row in rows for pair in row["recall@1"]))
     head = ["recall@1", *(f"{row['stage']} ({row['step']})" if row["step"] else row["stage"] for row in rows)]
     table = [head]

@@ -30,7 +30,7 @@ class Fork(NamedTuple):
 
 
 def check_begin(*, fresh: bool, start: str | None, fork: str | None) -> None:
-    """Raise ValueError for options that each say how a run begins, where two are given."""
+    """Raise ValueError where ``fork`` is given beside another option that says how a run begins."""
     given = [name for name, value in (("--fork", fork), ("--start", start), ("--fresh", fresh)) if value]
     if fork and len(given) > 1:
         raise ValueError(f"{given[0]} and {given[1]} both say how the run begins: give one of them")
@@ -86,8 +86,8 @@ def read_source(fork: Fork, model: nn.Module, objective: nn.Module) -> Earlier:
 def copy_run(fork: Fork, run: Path) -> Earlier:
     """Copy a checkpoint with all that the run has written up to it, and return it as the last one of `run`.
 
-    The best checkpoint comes with it where it is not a later one. The source is only read. The index is written last,
-    so that a copy that was cut short is made anew. The first rank copies, and the others wait.
+    The best checkpoint is copied too, if it is not a later one. The source is only read. The index is written last, so
+    an interrupted copy is made anew. The first rank copies, and the others wait.
     Raises TimeoutError on a rank that waits for more than ten minutes.
     """
     if rank() or getattr(rank_zero_only, "rank", 0):  # the second: before Lightning joins the ranks

@@ -1,4 +1,4 @@
-"""Frozen parameters of a run, which a checkpoint may have given other values than the config's model."""
+"""Checksums of a run's frozen parameters, after a checkpoint has set their values."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Log(L.Callback):
             self.add(trainer, self.module.validation)
 
     def add(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
-        """Put values into the row of this step, which may be in the file already. At step 0 make that row."""
+        """Put values into the row of this step, which may be in the file already. At step 0 make the row."""
         self._clock = time.perf_counter()  # the time of the measurement is no part of the next step
         if not self.pending and self._last is not None and trainer.is_global_zero:  # it is in the file: take it back
             offset, row = self._last

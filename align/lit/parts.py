@@ -27,8 +27,8 @@ class Rate(NamedTuple):
 class Part(NamedTuple):
     """A part of a run.
 
-    name: ``image.encoder``, ``image.head``, or ``objective.TERM``. adapters: settings of its adapters, with their
-    number, "" where the part is none. rates: none where nothing of it trains. weights: their source. licence: of those.
+    name: ``image.encoder``, ``image.head``, or ``objective.TERM``. adapters: settings and number of its adapters, ""
+    for a part without any. rates: empty where nothing trains. weights: their source. licence: of the weights.
     """
 
     name: str

@@ -15,9 +15,9 @@ from align.values import Embeddings, TermInfo
 
 
 def directions(infos: Sequence[TermInfo], modalities: Sequence[str] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (query modalities, candidate modality) of each term: each of its modalities, asked for by all others.
+    """Yield (query modalities, candidate modality) of each term: all other modalities of the term ask for each of them.
 
-    modalities: every ordered pair of them follows, where no term has it.
+    modalities: every ordered pair of them that no term has follows.
     """
     seen = set()
     for info in infos:

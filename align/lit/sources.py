@@ -29,9 +29,9 @@ class Source:
             rows must have the shape and dtype of the model's.
         resampled: draw shards with replacement, without counting them. Needs samples.
         samples: number of samples in an epoch of a resampled source.
-        columns: modality -> ``CACHE/SET:MODALITY``, rows that ``align embed`` has written. They take the place of the
-            shards' own rows of that modality. Without urls no shard is read.
-        shards: without urls, names of the cache's shards, globs such as ``train-*.tar``. None: all.
+        columns: modality -> ``CACHE/SET:MODALITY``, rows that ``align embed`` has written. They replace the shards' own
+            rows of that modality. Without urls no shard is read.
+        shards: names of the cache's shards to read, globs such as ``train-*.tar``. Only without urls. None: all.
     """
 
     urls: Urls | None = None
@@ -88,7 +88,7 @@ class Opener:
         if source.columns or source.urls is None:
             return self._columns(source, members, seed, shuffle)
         if source.shards is not None:
-            raise ValueError("shards chooses among the shards of a cache; with urls those choose: leave shards out")
+            raise ValueError("shards chooses among the shards of a cache, but urls names the shards: leave shards out")
         if isinstance(source.urls, Pipeline):
             if source.resampled or source.samples is not None:
                 raise ValueError(
@@ -117,7 +117,7 @@ class Opener:
         if not source.columns:
             raise ValueError("has no urls, the shards that it reads, and no columns of a cache")
         if isinstance(source.urls, Pipeline) or source.resampled or source.samples is not None:
-            raise ValueError("columns join shards by position, which a pipeline and resampled shards have not")
+            raise ValueError("columns join shards by position, and a pipeline or resampled shards have no positions")
         raw = None if source.urls is None else self.one(replace(source, columns=None), seed, shuffle=shuffle)
         if raw is not None and not isinstance(raw, Shards):
             raise TypeError(f"columns join Shards, not {raw!r}")

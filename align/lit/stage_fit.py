@@ -48,8 +48,8 @@ from align.tuning import Tuning
 class Plan:
     """Settings that all stages of a run share. steps: of the run. planned: of the learning rate's schedule.
 
-    measure: of ``validate``, which every so many steps (`every`) evaluates. None: no evaluator runs. first: the
-    checkpoint that this process goes on from.
+    measure: the measurement of ``validate``, made every `every` steps. None: no evaluator runs. first: the checkpoint
+    that this process goes on from.
     """
 
     model: JointModel
@@ -92,7 +92,7 @@ class Fitted(NamedTuple):
 
 
 def owes(plan: Plan, span: Span, earlier: Earlier) -> tuple[bool, bool]:
-    """Return whether a validation, and whether an evaluation, is due before the first step of a stage's fit."""
+    """Return two bools: a validation, and an evaluation, is due before the first step of a stage's fit."""
     begins = not earlier.step
     validation = plan.validates and (
         (begins and plan.in_stages) or earlier.owes("validated", plan.options["val_check_interval"], span.end)
@@ -105,7 +105,7 @@ def owes(plan: Plan, span: Span, earlier: Earlier) -> tuple[bool, bool]:
 
 
 def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
-    """Train from a checkpoint to the end of a stage. Where it is there already, make what it owes."""
+    """Train from a checkpoint to the end of a stage. If it has ended, make the measurements that are missing."""
     model, objective, opened, run = plan.model, plan.objective, plan.opened, plan.run
     validation, evaluation = owes(plan, span, earlier)
     applied = apply_stage(span, plan.tuning, model, objective, plan.seed)
@@ -198,7 +198,7 @@ def _print_begin(plan: Plan) -> None:
 
 
 def _end(plan: Plan, quarantine: Quarantine, trainer: Any) -> None:
-    """Make the model and the counts of a trained run, where a stop or a hand has left it without them."""
+    """Write the model and the counts of a trained run, if a stop left them out or somebody removed them."""
     earlier, run = plan.first, plan.run
     if not trainer.is_global_zero:
         return

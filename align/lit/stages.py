@@ -80,7 +80,7 @@ def check_stages(
     mixed: Mapping[int, Any],
     scheduled: Collection[str],
 ) -> None:
-    """Raise ValueError for stages whose ends do not rise, or that name something that is not there or set elsewhere.
+    """Raise ValueError for stages whose ends do not rise, or that name something unknown or set elsewhere.
 
     Args:
         sources: names of the training sources, none where ``data.train`` names no sources.
@@ -110,7 +110,7 @@ def check_stages(
 
 
 def _check_names(where: str, given: Mapping[str, float], known: Collection[str], kind: str) -> None:
-    """Raise ValueError, with the nearest right name, for no name, a strange one, or weights that are none."""
+    """Raise ValueError, with the nearest right name, for no name, an unknown one, or a negative weight."""
     for name, weight in given.items():
         if name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.5)
@@ -119,4 +119,4 @@ def _check_names(where: str, given: Mapping[str, float], known: Collection[str],
         if not weight >= 0:
             raise ValueError(f"{where}: the weight of {name!r} is {weight}; it is at least 0")
     if not any(given.values()):
-        raise ValueError(f"{where} leaves nothing on; there are {', '.join(known)}")
+        raise ValueError(f"{where} has no weight above 0; there are {', '.join(known)}")

@@ -25,8 +25,8 @@ def apply_stage(
 ) -> Applied | None:
     """Put the settings of a stage and of the run's ``tuning`` into a model. None: all trains, as it stands.
 
-    A stage with terms trains nothing that no gradient would reach: neither the losses of the other terms nor the towers
-    that none of its terms joins. So they are frozen, and no step moves them.
+    A stage with terms freezes every parameter that no gradient would reach: the losses of the other terms, and the
+    towers that none of its terms joins. So no step moves them.
 
     Raises ValueError, with the name of the stage, as `align.tuning.apply` does.
     """
@@ -41,7 +41,8 @@ def apply_stage(
         seed = derive(seed, "adapters", span.name) if span.name else seed
         return apply(model, wanted, objective=objective, seed=seed)
     except ValueError as error:
-        raise ValueError(f"stages.{span.name}: {error}" if span.name else str(error)) from error
+        text = str(error).removeprefix("tuning.")  # the keys of a stage have the names of those of tuning
+        raise ValueError(f"stages.{span.name}: {text}" if span.name else str(error)) from error
 
 
 def check_parts(

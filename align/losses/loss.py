@@ -21,7 +21,7 @@ class Loss(nn.Module, ABC):
 
     embeddings: M tensors (n_m, D). samples: M tensors (n_m,) of ids. groups, weights: M tensors (n_m,), or None.
     With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]. With ``in_parts`` it also
-    takes part= and merge=, with ``takes_rule`` rule=, as ``infonce`` does. With ``needs_numbers`` it also takes
+    takes part= and merge=, and with ``takes_rule`` also rule=, as ``infonce`` does. With ``needs_numbers`` it takes
     numbers=[(n_m,), ...], the number of each row's sample in the training set.
     """
 

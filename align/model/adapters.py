@@ -1,7 +1,7 @@
 """Low-rank adapters inside a model (Hu et al. 2021, arXiv:2106.09685), and the weights that each makes with its layer.
 
-An adapter stands in the place of its layer and holds it as ``base_layer``, as those of peft do. A model's names and
-weights are those of its layers: a name skips ``base_layer``, and a weight is the sum of the layer's and the adapter's.
+An adapter replaces its layer and holds it as ``base_layer``, as peft's adapters do. The names and weights of a model
+are those of its layers: a name skips ``base_layer``, and a weight is the sum of the layer's and the adapter's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find_adapters(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def skipped_steps(path: str, adapter: nn.Module) -> Iterator[str]:
-    """Yield the paths inside an adapter at this path whose last step is none of a parameter's name."""
+    """Yield the paths inside an adapter whose last step is not part of a parameter's name. path: of the adapter."""
     yield f"{path}.{BASE}".removeprefix(".")
     for name, part in adapter.named_children():
         if name != BASE and isinstance(part, nn.ModuleDict | nn.ParameterDict):

@@ -100,8 +100,8 @@ class JointModel(nn.Module):
         """Run every tower, on n = 0 rows where the batch has none. So no gradient is None, here or on another rank.
 
         generators: one for each modality, for the augmentation on the device. tokens: modalities whose rows get tokens.
-        run: calls a tower in place of the model, with its name, itself, values, generator and True for tokens.
-        ``align.grad_cache.Chunks`` has it read a few rows at a time. Raises ValueError, with the tower's name, for an
+        run: a function that runs a tower, from its name, the tower, values, generator, and True for tokens.
+        ``align.grad_cache.Chunks`` runs it a few rows at a time. Raises ValueError, with the tower's name, for an
         encoder that gives no tokens.
         """
         rows = {}

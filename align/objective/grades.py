@@ -1,12 +1,12 @@
 """Grades of a batch's pairs as a loss reads them: sample ids, weights, groups, and negatives by name.
 
-The grade of a call is the worst of the pairs among its modalities: of two modalities their own, of a tuple (Symile) the
-worst of all its pairs. ``GRADES`` has them in order, and an unstated pair is good.
+The grade of a sample in a call is the worst grade of the pairs among the call's modalities. For Symile these are all
+pairs of a tuple. ``GRADES`` has the grades in order, and an unstated pair is good.
 
-- partial: the sample's rows count as anchors by the term's ``partial`` beside their weight.
-- exclude: the sample's rows are no positives of each other. As a group of their own they are no negatives either.
-- bad: they are no positives, and negatives of each other, whatever their group says. A softmax has no anchor without
-  a positive, so there they are only the negatives of others; SigLIP pushes the two apart.
+- partial: as anchors, the sample's rows count with their weight times the term's ``partial``.
+- exclude: the sample's rows are no positives of each other. They form a group, so they are no negatives either.
+- bad: the sample's rows are negatives of each other, whatever their group. In a softmax an anchor needs a positive, so
+  there they are only negatives of other samples. SigLIP pushes the two apart.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def gather_facts(embeddings: Embeddings, calls: Sequence[Sequence[str]], numbers
 
 
 def apply_grades(chosen: Sequence[Everyone], facts: Facts, modalities: Sequence[str], partial: float) -> list[Everyone]:
-    """Return the rows of one call with ids, weights and groups as the grades of its pairs have them, and the numbers.
+    """Return the rows of one call, with the ids, weights and groups that follow from the grades, and with numbers.
 
-    partial: the weight of an anchor whose pair is graded so.
+    partial: the factor of an anchor's weight if its pair has the grade partial.
     """
     if not len(facts.ids):
         return [*chosen]
@@ -94,7 +94,7 @@ def apply_grades(chosen: Sequence[Everyone], facts: Facts, modalities: Sequence[
 
 
 def _excluding_groups(rows: Sequence[Everyone], grades: Sequence[Tensor]) -> list[Tensor]:
-    """Return groups (n_m,) in which a sample graded ``exclude`` has one, its own where the shards state none."""
+    """Return groups (n_m,). A sample with the grade ``exclude`` gets a group, where the shards state none."""
     lengths = [len(r.sample) for r in rows]
     stated = torch.cat([torch.full_like(r.sample, -1) if r.group is None else r.group for r in rows])
     sample, grade = torch.cat([r.sample for r in rows]), torch.cat([*grades])

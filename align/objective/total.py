@@ -139,11 +139,11 @@ class Objective(nn.Module):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The terms that count, with their weights."""
+        """Term -> weight, of the terms that count."""
         return {name: term.weight for name, term in self.terms.items()} if self._chosen is None else self._chosen
 
     def weigh(self, weights: Mapping[str, float] | None) -> None:
-        """Let these terms count from now on, with these weights. The others are not computed. None: all, as made.
+        """Set the terms that count from now on, and their weights. Others are not computed. None: all, as constructed.
 
         Raises ValueError, with the nearest right name, for no term and for one that is not there.
         """

@@ -1,4 +1,4 @@
-"""A model with the settings of its training in place: what is frozen, its adapters, its rates by layer."""
+"""Settings of training in a model: frozen parameters, adapters, and rates by layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from align.tuning.tuning import Lora, Tuning
 
 
 def apply(model: nn.Module, tuning: Tuning, *, objective: nn.Module | None = None, seed: int = 0) -> Applied:
-    """Freeze parameters, put adapters in and set the rates by layer. The model's output stays as it is.
+    """Freeze parameters, put adapters in, and set the rates by layer. The model's output stays the same.
 
     Args:
         model: a JointModel, or a wrapper around one. Call it before the optimiser is built.
@@ -28,7 +28,7 @@ def apply(model: nn.Module, tuning: Tuning, *, objective: nn.Module | None = Non
         seed: the adapters' first matrices follow from it.
 
     Raises ValueError for a pattern or a tower that is not there, for a part that takes no adapter, and where no
-    parameter of the model would train. Raises ImportError for adapters without peft. Then the model is as it was.
+    parameter of the model would train. Raises ImportError for adapters without peft. The model is unchanged then.
     """
     inside = model_inside(model)
     frozen = _choose_frozen(inside, objective, tuning)
@@ -73,7 +73,7 @@ def _choose_frozen(model: JointModel, objective: nn.Module | None, tuning: Tunin
 
 @final
 class Applied:
-    """Settings that are in place in a model. ``apply`` makes it.
+    """Settings that ``apply`` has put into a model.
 
     Attributes:
         adapters: plain name of a layer -> the settings of its adapter.
@@ -160,7 +160,7 @@ class Applied:
         return found
 
     def remove(self) -> None:
-        """Merge the adapters, and let train all that trained before ``apply``. The model's output stays as it is."""
+        """Merge the adapters, and restore which parameters train. The model's output stays the same."""
         take_out(self.model, list(find_adapters(self.model)))
         self.adapters = {}
         for name, p in name_parameters(self.model, self.objective).items():

@@ -1,7 +1,7 @@
-"""An adapter of torch's fused attention, whose weights are parameters without a layer that is called.
+"""An adapter of torch's fused attention, whose input weights belong to no layer that is called.
 
-peft's adapter of it adds the low-rank product to the weights in each forward pass and subtracts it again. That leaves
-the frozen weights with other last bits (1.5e-8 after a pass), so this one sums them outside.
+peft's adapter adds the low-rank product to the weights in each forward pass and subtracts it again. That changes the
+last bits of the frozen weights (1.5e-8 after a pass). This adapter computes the sums beside the weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from align.model.adapters import BASE
 
 
 class Output(NamedTuple):
-    """Output layer of an adapted attention, for an encoder that reads its weights, or calls it."""
+    """Output layer of an adapted attention, for an encoder that reads its weights or calls it."""
 
     weight: Tensor
     bias: Tensor | None

@@ -12,7 +12,7 @@ AFTER = ("proj", "head", "scale", "bias")
 
 
 class Depths(NamedTuple):
-    """blocks: L, their number. of: parameter -> 0 before the blocks, i in block i, and L + 1 after them."""
+    """Depths of an encoder's parameters. of: parameter -> 0 before the blocks, i in block i, L + 1 after. blocks: L."""
 
     blocks: int
     of: dict[str, int]
@@ -22,8 +22,8 @@ def read_depths(encoder: nn.Module) -> Depths:
     """Return the depths of an encoder's parameters, by their names in it. An encoder without blocks has L = 0.
 
     Blocks are the children of the largest stack: a list or sequence of two or more parts of one class. A block that is
-    mostly such a stack itself, as a stage of a Swin transformer, counts as the blocks in it. What the encoder makes
-    before the stack is before the blocks.
+    mostly such a stack itself, such as a stage of a Swin transformer, counts as the blocks in it. Parts that the
+    encoder makes before the stack are before the blocks.
     """
     path = _find_stack(encoder)
     if path is None:
@@ -47,7 +47,7 @@ def read_depths(encoder: nn.Module) -> Depths:
 def _is_before(encoder: nn.Module, name: str, path: str) -> bool:
     """Return True where the encoder makes a parameter's part before the part with the stack.
 
-    Parameters of a part itself come before all of its children, so those that are read late are told by their names.
+    The direct parameters of a part come before its children, so those that are used late are recognised by their names.
     """
     steps, stack = name.split("."), path.split(".")
     shared = next(i for i, (a, b) in enumerate(zip(steps, [*stack, ""], strict=False)) if a != b)

@@ -1,4 +1,4 @@
-"""Adapters put into a model, and taken out: peft's of linear layers and convolutions, and ours of fused attention."""
+"""Adapters in a model: peft's for linear layers and convolutions, and our own for fused attention."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def find_layers(model: JointModel) -> dict[str, nn.Module]:
 
 
 def _is_linear(part: nn.Module) -> bool:
-    """Return True for a linear layer. One of a class that changes its input first is none to peft."""
+    """Return True for a linear layer that peft adapts. It must not belong to a class that changes its input first."""
     return isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
 
 
 def _is_convolution(part: Any) -> bool:
-    """Return True for a plain convolution. peft's of one with dilation has none."""
+    """Return True for a plain convolution. peft drops the dilation, so a convolution with dilation is none."""
     kind = next((kind for kind in CONVOLUTIONS if isinstance(part, kind)), None)
     if kind is None or type(part).forward is not kind.forward:
         return False
@@ -55,9 +55,10 @@ def _is_convolution(part: Any) -> bool:
 
 
 def choose_layers(model: JointModel, lora: Mapping[str, Lora]) -> dict[str, dict[str, bool]]:
-    """Return pattern -> its layers by plain name, true for those that it names themselves. The first pattern counts.
+    """Return pattern -> plain name of a layer -> True where the pattern names the layer itself.
 
-    A pattern that names a part takes all of the layers in it but a convolution that cuts patches.
+    The first pattern that names a layer counts. A pattern that names a part takes all layers in it, except a
+    convolution that cuts patches.
 
     Raises ValueError for a pattern that names no part, for a part without layers, or the output of a fused attention.
     """
@@ -105,10 +106,10 @@ attention inside an encoder or a head"
 def put_adapters(model: JointModel, lora: Mapping[str, Lora], seed: int, frozen: Collection[str]) -> dict[str, Lora]:
     """Put adapters into the layers that the patterns name, and return plain name of a layer -> its settings.
 
-    frozen: plain names of the parameters that do not train. A layer that they hold has no adapter, and a line says so
-    of a pattern without any other layer.
+    frozen: plain names of the parameters that do not train. A frozen layer gets no adapter. A warning names a pattern
+    whose layers are all frozen.
 
-    Their first matrices are random, as the seed says, and their second ones zero: the model's output stays.
+    The first matrix of an adapter is random and follows from the seed. The second is zero, so the output stays.
 
     Raises ImportError without peft, and ValueError where `choose_layers` does, and for a named layer whose encoder
     reads its weights without calling it.
@@ -201,7 +202,7 @@ def find_unreached(model: JointModel) -> list[str]:
 
 
 def take_out(model: JointModel, paths: Sequence[str]) -> None:
-    """Put the layers of adapters, merged with them, back into their places. Their parameters are the same objects."""
+    """Replace adapters by their merged layers. The layers' parameters are the same objects."""
     for path in paths:
         adapter = model.get_submodule(path)
         layer = cast(nn.Module, adapter.base_layer)

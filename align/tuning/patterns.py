@@ -1,4 +1,4 @@
-"""Patterns of parameters and parts, and the names that they are held against."""
+"""Patterns of parameters and parts, and the names that they are matched with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 PREFIXES = ("model.towers.", "model.")
-"""Beginnings of a name that a pattern may leave out."""
+"""Prefixes of a name that a pattern may leave out."""
 
 
 def list_forms(name: str, share: Mapping[str, str]) -> list[str]:
@@ -32,7 +32,7 @@ def names_it(pattern: str, forms: Iterable[str]) -> bool:
 
 
 def names_part(pattern: str, forms: Iterable[str]) -> bool:
-    """Return True where a pattern, ``.*`` at its end left out, matches a part that the name is in."""
+    """Return True where a pattern, without ``.*`` at its end, matches a part that the name is in."""
     part = pattern.removesuffix(".*")
     return any(fnmatchcase(outer, part) for form in forms for outer in list_outer(form))
 

@@ -48,11 +48,12 @@ class Tuning:
     Args:
         freeze: patterns of parameters that do not train. A part whose parameters are all frozen runs in evaluation
             mode.
-        freeze_first: tower -> the number of its encoder's first blocks that do not train, and what is before them.
+        freeze_first: tower -> the number of its encoder's first blocks that do not train. Parameters before the blocks
+            do not train either.
         lora: pattern of layers -> their adapters. The first pattern that names a layer counts. The rest of an encoder
             with adapters does not train. A frozen layer has no adapter.
-        layer_decay: tower -> d. Block i of L has d^(L - i) times the learning rate, what is before the blocks d^L times
-            (Clark et al. 2020, arXiv 2003.10555; Bao et al. 2021, arXiv 2106.08254).
+        layer_decay: tower -> d. Block i of L has d^(L - i) times the learning rate, and parameters before the blocks
+            d^L times (Clark et al. 2020, arXiv 2003.10555, and Bao et al. 2021, arXiv 2106.08254).
     """
 
     freeze: list[str] = field(default_factory=list)

@@ -106,9 +106,9 @@ def emergent(pictures: Table, sounds: Table, image: Head, audio: Head) -> dict[s
 def unseen(rows: Tensor, name: str, prompts: Mapping[str, Tensor]) -> dict[str, Figure]:
     """Return how often a class that the head never saw is first among all, and before one other."""
     scores = F.normalize(rows, dim=1) @ torch.stack([*prompts.values()]).T  # (n, classes)
-    own = scores[:, list(prompts).index(name)][:, None]
+    right = scores[:, list(prompts).index(name)][:, None]
     others = scores[:, [i for i, c in enumerate(prompts) if c != name]]
     return {
-        "first of ten": Figure(float((own > others).all(1).float().mean()), 1 / len(prompts)),
-        "two-way": Figure(float((own > others).float().mean()), 0.5),
+        "first of ten": Figure(float((right > others).all(1).float().mean()), 1 / len(prompts)),
+        "two-way": Figure(float((right > others).float().mean()), 0.5),
     }

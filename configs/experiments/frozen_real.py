@@ -188,9 +188,9 @@ def run_unseen(work: Experiment, trained: int) -> None:
         if i < trained:
             kinds["heads"] = work.train(f"unseen{i}", given, 0)
         for how, heads in kinds.items():
-            for what, table, name, m in (("picture", seen, a, "image"), ("sound", heard, b, "audio")):
+            for medium, table, name, m in (("picture", seen, a, "image"), ("sound", heard, b, "audio")):
                 found = unseen(heads[m](table.x[table.of(name)]), name, prompts[m])
-                work.add(how, 4, i, {f"unseen {what}, {key}": x for key, x in found.items()})
+                work.add(how, 4, i, {f"unseen {medium}, {key}": x for key, x in found.items()})
 
 
 def run_digits(work: Experiment, seeds: Sequence[int]) -> None:

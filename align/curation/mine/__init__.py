@@ -1,1 +1,1 @@
-"""Hard negatives of a set, found in a cache: near rows of other samples, written beside each sample."""
+"""Hard negatives from a cache: near rows of other samples, written beside each sample."""

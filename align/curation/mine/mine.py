@@ -26,8 +26,8 @@ class Mined(NamedTuple):
     """Outcome of a mining.
 
     written: samples in each split. dropped: reason -> samples and members that could not be copied. found: number of
-    negatives -> samples that have so many new ones. left_out: reason -> samples that were not asked for any. positive,
-    negative: mean cosine of the own rows, and of the negatives (NaN where there is none).
+    new negatives -> samples with that number. left_out: reason -> samples for which none were searched. positive,
+    negative: mean cosine of the samples' own rows, and of the negatives (NaN where there are none).
     """
 
     written: dict[str, int]
@@ -53,18 +53,18 @@ def mine_shards(
 ) -> Mined:
     """Write the samples of shards to ``OUT/SPLIT-000000.tar``, …, each with hard negatives of one modality.
 
-    A sample's negatives are rows of other samples whose cosine with its row is high: by rank and by score, see
-    ``Rules``. Never its own rows, rows of equal content, or rows of its group. Lines of text become
-    ``KEY.text.neg.txt``, other rows ``KEY.image.neg.0.jpg``. Negatives that a sample has already stay beside them. All
-    other members keep their bytes. The search is exact, and the same command gives the same bytes.
+    A sample's negatives are rows of other samples whose cosine with its row is high. ``Rules`` chooses them by rank and
+    score. The sample's own rows, rows of equal content and rows of its group are never taken. Lines of text become
+    ``KEY.text.neg.txt``, other rows ``KEY.image.neg.0.jpg``. Negatives that a sample has already are kept. All other
+    members keep their bytes. The search is exact, and the same command gives the same bytes.
 
-    of: ``CACHE/SET:MODALITY``, the negatives' column. by: the column that asks, of the same model where it is another.
-        None: ``of`` itself.
-    urls: the shards that the caches were made of. split: name of the new shards. None: that of the shards that a
-        sample comes from. workers: processes that copy. The next such call keeps the shards that a killed one finished.
+    of: ``CACHE/SET:MODALITY``, the negatives' column. by: the column of the queries. Another modality than that of
+        ``of`` needs embeddings of the same model. None: ``of`` itself.
+    urls: the shards that the caches were made of. split: name of the new shards. None: the name of a sample's shards.
+        workers: processes that copy. A call after a killed one keeps the shards that were finished.
 
-    Raises FileNotFoundError and ValueError for a column that is not there, for two columns that no cosine compares, and
-    for shards of another set, before anything is written.
+    Before it writes, it raises FileNotFoundError and ValueError for a column that is not there, for two columns whose
+    rows cannot be compared by cosine, and for shards of another set.
     """
     rules, by = rules or Rules(), of if by is None else by
     modality, asking = check_columns(of, by)
@@ -108,7 +108,7 @@ def mine_shards(
 
 
 def check_columns(of: str, by: str) -> tuple[str, str]:
-    """Return the modalities of two columns. Raises ValueError where no cosine compares their rows."""
+    """Return the modalities of two columns. Raises ValueError where their rows cannot be compared by cosine."""
     names = [parse_column(name) for name in (of, by)]
     infos = [read_cache(name.cache) for name in names]
     facts = [find_column(info, name) for info, name in zip(infos, names, strict=True)]
@@ -126,7 +126,7 @@ def check_columns(of: str, by: str) -> tuple[str, str]:
 def choose_all(
     rules: Rules, near: Near, samples: Sequence[int], contents: Sequence[int], keys: Sequence[str]
 ) -> dict[int, tuple[list[int], list[int]]]:
-    """Return sample -> (rows of the pool, their places among the near ones) that are its negatives."""
+    """Return sample -> its negatives: rows of the pool, and their places among its nearest rows."""
     out = {}
     for i, sample in enumerate(samples):
         places = rules.choose(near.row[i], near.score[i], float(near.positive[i]), contents, keys[sample])

@@ -1,4 +1,4 @@
-"""The nearest rows of each sample among the rows of all others, exactly, in blocks, the same on every run."""
+"""Exact nearest rows of each sample among the rows of all others, in blocks, the same in every run."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _near_block(queries: Tensor, owner: Tensor, samples: Tensor, pool: Pool, cou
 
 
 def _facts(samples: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Return the group (S,) and the contents (S, K) of samples. A place that is left over repeats the first one."""
+    """Return the group (S,) and the contents (S, K) of samples. Unused places repeat the first content."""
     first, end = (torch.searchsorted(pool.number, samples, right=right) for right in (False, True))
     place = torch.arange(int((end - first).max()))[None]
     place = first[:, None] + torch.where(place < (end - first)[:, None], place, 0)
@@ -97,7 +97,7 @@ def _facts(samples: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
 def take_best(score: np.ndarray, ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids and scores (n, ``count``) of the best of each row (n, c), equal scores by the lower id.
 
-    A score of -inf is no candidate. Places that are left over have the id -1 and the score -inf.
+    A score of -inf is no candidate. Unused places have the id -1 and the score -inf.
     """
     n, c = score.shape
     bound = -np.partition(-score, count - 1, axis=1)[:, count - 1 : count] if c > count else np.full((n, 1), -np.inf)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from align.curation.jobs.job import Progress
 from align.curation.mine.near import Pool
-from align.data.columns.column import Found
 from align.data.columns.columns import Columns
 from align.data.meta import read_meta
 from align.data.names import TEXT, row_name
@@ -31,9 +30,10 @@ class Row(NamedTuple):
 
 @final
 class Material:
-    """Rows of a modality in shards and in a cache's column, by sample.
+    """Rows of a modality, in the shards and in a cache's column, by sample.
 
-    A sample whose rows in the two differ in number is left out, as nothing says which vector is whose.
+    A sample with another number of rows in the shards than in the cache is left out, because its vectors cannot be
+    matched with its rows.
 
     shards: the raw shards, unshuffled. columns: the same samples' cached rows.
     """
@@ -41,9 +41,8 @@ class Material:
     def __init__(self, shards: Shards, columns: Columns, modality: str, progress: Progress | None = None):
         self.shards, self.modality = shards, modality
         self.left_out: Counter[str] = Counter()
-        self.taken: dict[
-            int, int
-        ] = {}  # position -> the number that a new member of negatives gets, where it needs one
+        # position -> the number that a new member of negatives gets, for samples that have negatives already
+        self.taken: dict[int, int] = {}
         self._texts: dict[int, list[Row]] = {}  # lines of text are kept, other content is read again
         medium = of_modality(MEDIA, modality)
         self._suffixes = () if medium is None else medium.suffixes
@@ -51,7 +50,7 @@ class Material:
         for position in range(len(shards)):
             rows, its_group = self._read(position)
             found = columns.find_rows(modality, [position])
-            cached = _pool_rows(found)
+            cached = found.drop_negatives().pooled
             if len(cached) != len(rows):
                 self.left_out["other rows in the cache"] += 1
             else:
@@ -100,14 +99,8 @@ class Material:
 
 def read_queries(columns: Columns, modality: str, samples: int) -> tuple[Tensor, Tensor]:
     """Return the rows (Q, W) of a column, hard negatives left out, and the sample (Q,) of each."""
-    found = columns.find_rows(modality, np.arange(samples))
-    return _pool_rows(found), torch.from_numpy(found.owner[~found.negative])
-
-
-def _pool_rows(found: Found) -> Tensor:
-    """Return the rows (n, W), without tokens and hard negatives."""
-    values = found.values["pooled"] if isinstance(found.values, dict) else found.values
-    return values[torch.from_numpy(~found.negative)]
+    found = columns.find_rows(modality, np.arange(samples)).drop_negatives()
+    return found.pooled, torch.from_numpy(found.owner)
 
 
 def _hash(data: bytes) -> int:

@@ -17,16 +17,16 @@ Sampling = Literal["nearest", "random"]
 @final
 @dataclass(frozen=True)
 class Rules:
-    """A window of ranks and of scores, as ``mine_hard_negatives`` of Sentence Transformers has them.
+    """Windows of ranks and of scores, with the options of ``mine_hard_negatives`` of Sentence Transformers.
 
     Args:
         ranks: (low, high). The ``low`` nearest candidates are passed over, and those after the ``high``-th too.
-        margin: a negative's cosine is lower than the own row's by this at least. None: no margin.
-        relative_margin: it is at most (1 - relative_margin) times the own row's. None: no margin.
+        margin: a negative's cosine is lower by at least this than that of the sample's own row. None: no margin.
+        relative_margin: it is at most (1 - relative_margin) times that of the own row. None: no margin.
         max_score, min_score: bounds of the cosine. None: no bound.
         count: negatives of a sample at most.
-        sampling: the "nearest" of those in the window, or "random" ones.
-        seed: of the random ones, which follow from it and the sample's key.
+        sampling: "nearest" or "random" rows of the window.
+        seed: of random sampling. The draw depends on it and on the sample's key.
 
     Raises ValueError for numbers out of order.
     """
@@ -54,7 +54,7 @@ class Rules:
             raise ValueError(f"sampling is 'nearest' or 'random'; got {self.sampling!r}")
 
     def limit(self, positive: float) -> float:
-        """Return the largest cosine that a negative may have beside an own row of this cosine."""
+        """Return the largest cosine of a negative, if the sample's own row has the cosine ``positive``."""
         bounds = [math.inf if self.max_score is None else self.max_score]
         if self.margin is not None:
             bounds.append(positive - self.margin)
@@ -65,7 +65,7 @@ class Rules:
     def choose(
         self, rows: np.ndarray, scores: np.ndarray, positive: float, contents: Sequence[int], key: str
     ) -> list[int]:
-        """Return the places of the negatives among near rows, in their order. Of rows of equal content one is taken.
+        """Return the places of the negatives among the near rows, in order. Of rows with equal content one is taken.
 
         rows: (K,) near rows of the pool, the nearest first, -1 where there are no more. scores: (K,) their cosines.
         positive: the cosine of the sample's own row. contents: of each row of the pool. key: of the sample.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.data.columns.format import ColumnInfo, ColumnName
-from align.data.columns.part_file import Place
+from align.data.columns.part_file import TensorPlace
 from align.data.columns.set_reader import SetReader
 from align.values import FeatureOrigin, Values
 
@@ -20,8 +20,8 @@ class Found(NamedTuple):
     """Rows of some samples, in their order.
 
     values: (n, W), or with tokens {"pooled": (n, W), "tokens": (n, L, W), "mask": (n, L)}, where L is the column's
-    longest. owner: (n,) the place of each row's sample among those that were asked for. negative: (n,) bool, a hard
-    negative. damaged: (B,) bool, a sample whose block is damaged, which has no row here.
+    longest. owner: (n,) the place of each row's sample among those that were asked for. negative: (n,) bool, True for
+    a hard negative. damaged: (B,) bool, True for a sample whose block is damaged. It has no row here.
     """
 
     values: Values
@@ -29,13 +29,25 @@ class Found(NamedTuple):
     negative: np.ndarray
     damaged: np.ndarray
 
+    @property
+    def pooled(self) -> Tensor:
+        """The rows (n, W), without tokens."""
+        return self.values["pooled"] if isinstance(self.values, dict) else self.values
+
+    def drop_negatives(self) -> Found:
+        """Return the rows that are no hard negatives."""
+        kept = torch.from_numpy(~self.negative)
+        values = self.values
+        left = {name: x[kept] for name, x in values.items()} if isinstance(values, dict) else values[kept]
+        return Found(left, self.owner[~self.negative], self.negative[~self.negative], self.damaged)
+
 
 @final
 class Column:
     """Rows of a modality in a set. It keeps 8 bytes a sample, and no row.
 
-    A block whose tensors do not fit the column, or with a checksum that is not its record's, is damaged: its samples
-    have no rows.
+    A block is damaged where its tensors do not fit the column, or its checksum is not the record's. Its samples have no
+    rows.
     """
 
     def __init__(self, name: ColumnName, info: ColumnInfo, reader: SetReader):
@@ -90,7 +102,7 @@ class Column:
         self._negative.append(negative)
         return len(owner)
 
-    def _open_tokens(self, b: int, places: list[Place | None], rows: int) -> bool:
+    def _open_tokens(self, b: int, places: list[TensorPlace | None], rows: int) -> bool:
         if not places:
             return True
         tokens, offset = places
@@ -104,6 +116,13 @@ class Column:
         self._lengths.append(lengths)
         self._offsets.append(ends[:-1])
         return True
+
+    @property
+    def origin(self) -> FeatureOrigin:
+        """The tower that made the column, as a head that is fitted on it keeps it."""
+        info, reader = self.info, self.reader
+        facts = {**info._asdict(), "name": str(self.name)}
+        return FeatureOrigin(reader.model, reader.sha256, self.name.modality, info.weights, info.preprocess, facts)
 
     def rows(self, numbers: np.ndarray) -> Found:
         """Return the rows of samples by their numbers (B,)."""

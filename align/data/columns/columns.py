@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 class Columns(Reading):
     """Samples whose rows of some modalities come from caches, joined by position with each other and with raw shards.
 
-    The order of samples is that of ``Shards`` with the same seed, so a training from a cache sees the batches that a
-    live one sees. A modality that the raw shards have and a column names comes from the column. Without raw shards the
-    key, label, group and weight of a sample come from the cache too.
+    The order of samples is that of ``Shards`` with the same seed, so a run from a cache sees the batches that a live
+    run sees. A modality that both the raw shards and a column have comes from the column. Without raw shards the key,
+    label, group and weight of a sample come from the cache too.
 
-    A damaged block is bad as a whole: its samples have no row of the columns in it, counted as ``MODALITY/checksum``.
-    A member that was bad when the cache was written is counted each time its position is read, as in live training.
+    A damaged block is bad as a whole: its samples have no row of its columns, and count as ``MODALITY/checksum``. A
+    member that was bad when the cache was written is counted each time its position is read, as in live training.
 
     Args:
         columns: modality -> ``CACHE/SET:MODALITY``.
@@ -83,7 +83,7 @@ class Columns(Reading):
 
     @property
     def numbers(self) -> int:
-        """All samples have a number."""
+        """True: all samples have a number."""
         return len(self)
 
     def number(self, position: int, epoch: int = 0) -> int:
@@ -119,7 +119,8 @@ class Columns(Reading):
     ) -> tuple[Batch, list[Bad]]:
         """Return the samples at some positions as ``align.data.collate.piece`` would, without a loop over rows.
 
-        Only where ``is_direct``. Hard negatives name their samples, which ``align.data.join`` ends.
+        It is called only where ``is_direct`` is True. Hard negatives have the ``mark`` of their sample, which
+        ``align.data.join`` replaces by -1.
         """
         numbers = self._orders[epoch][np.asarray(positions, dtype=np.int64)]
         cached = {m: self.columns[m] for m in preprocess if m in self.columns}
@@ -162,7 +163,7 @@ class Columns(Reading):
         return dict(sorted(total.items()))
 
     def close(self) -> None:
-        """Give the mapped parts back, and close the raw shards. Reading opens them again."""
+        """Unmap the parts, and close the raw shards. Reading opens them again."""
         for reader in self._readers:
             reader.close()
         if self.raw is not None:

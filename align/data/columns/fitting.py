@@ -14,7 +14,7 @@ def is_direct(preprocess: Mapping[str, Preprocess]) -> bool:
 
 
 def check_rows(modality: str, column: Column, preprocess: Preprocess) -> None:
-    """Raise ValueError where a column's rows are not those of a preprocess: another width, or tokens in one alone."""
+    """Raise ValueError where a column's rows do not fit a preprocess: by their width, or as only one has tokens."""
     width, tokens = column.info.width, column.info.tokens
     takes = f"{'tokens' if tokens else 'rows'} of width {width}"
     remedy = f"{{class_path: align.encoders.Precomputed, init_args: {{width: {width}{', tokens: true' * tokens}}}}}"
@@ -26,7 +26,7 @@ def check_rows(modality: str, column: Column, preprocess: Preprocess) -> None:
         fits, has = not tokens and preprocess.shape == (width,), f"rows of width {preprocess.shape[-1]}"
         has = has if len(preprocess.shape) == 1 else f"rows of shape {preprocess.shape}"
     else:
-        fits, has = False, f"what {type(preprocess).__name__} reads"
+        fits, has = False, f"the input of {type(preprocess).__name__}"
     if fits and isinstance(preprocess, FeatureTokens) and column.longest > preprocess.length:
         raise ValueError(
             f"the column {column.name} has rows of {column.longest} tokens, the tower {modality!r} takes "

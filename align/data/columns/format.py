@@ -86,10 +86,10 @@ class CacheInfo(NamedTuple):
 
 
 def parse_column(text: str) -> ColumnName:
-    """Return the parts of ``CACHE/SET:MODALITY``. Raises ValueError for another form."""
+    """Return the parts of ``CACHE/SET:MODALITY``. Raises ValueError for another form, such as one without a set."""
     path, colon, modality = str(text).rpartition(":")
     folder = Path(path)
-    if not colon or not modality or folder.name in ("", "..") or folder.parent == folder:
+    if not colon or not modality or "/" not in path or folder.name in ("", "..") or folder.parent == folder:
         raise ValueError(f"a column is CACHE/SET:MODALITY, as in caches/photos/minilm:text; got {text!r}")
     return ColumnName(folder.parent, folder.name, modality)
 

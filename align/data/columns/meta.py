@@ -35,7 +35,7 @@ class Fact(NamedTuple):
 
 @final
 class MetaReader:
-    """Facts of samples by number, from the first set whose block of the sample is sound."""
+    """Facts of samples by number. Each comes from the first set whose block with the sample is sound."""
 
     def __init__(self, shards: Sequence[SourceShard], readers: Sequence[SetReader], members: MemberNames):
         self.shards, self.readers, self.members = shards, readers, members
@@ -83,7 +83,7 @@ class MetaReader:
                 yield from reader.about(b).labels
 
     def find_bad(self, number: int, columns: Mapping[str, Column], *, alone: bool) -> list[Bad]:
-        """Return the bad members of a sample in these columns. alone: its other faults too, of the first set."""
+        """Return the bad members of a sample in these columns. alone: also its other faults, from the first set."""
         numbers = np.array([number])
         return [bad for _, bad in self._faults(numbers, self.facts(numbers), columns, alone)]
 

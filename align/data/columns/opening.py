@@ -25,7 +25,7 @@ from align.data.shards import Shards
 
 
 class Joined(NamedTuple):
-    """Opened columns over the same shards. readers: the sets in them, each a single time."""
+    """Opened columns over the same shards. readers: their sets, without repeats."""
 
     shards: list[SourceShard]
     columns: dict[str, Column]
@@ -42,11 +42,11 @@ def open_cache(name: str, *, shards: str | Sequence[str] | None = None) -> Colum
 
 
 def join_caches(columns: Mapping[str, str], raw: Shards | None, shards: str | Sequence[str] | None) -> Joined:
-    """Return the columns over the shards of ``raw``, or over those of the first cache that ``shards`` names."""
+    """Return the columns over the shards of ``raw``, or over the shards of the first cache that match ``shards``."""
     if not columns:
         raise ValueError("columns names no column; write {text: CACHE/SET:text}")
     if raw is not None and shards is not None:
-        raise ValueError("shards chooses among the shards of a cache; with urls those choose: leave shards out")
+        raise ValueError("shards chooses among the shards of a cache, but urls names the shards: leave shards out")
     names = {m: parse_column(text) for m, text in columns.items()}
     caches: dict[Path, CacheInfo] = {}
     for name in names.values():

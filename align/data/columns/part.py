@@ -4,7 +4,7 @@ Members, in order: ``NNNNNN.block.safetensors`` and ``NNNNNN.block.json``, where
 over BLOCK. The tensors are ``MODALITY.values`` (n, W), ``MODALITY.sample`` (n,) int64: the position in the shard, or
 ``mark(position)`` of a hard negative, in ascending order of positions. Where a column has tokens, also
 ``MODALITY.tokens`` (ΣL, W) and ``MODALITY.offset`` (n + 1,) int64. ``group`` (count,) int64 and ``weight`` (count,)
-float32, NaN where a sample states none, are there where any sample has one.
+float32 (NaN where a sample states none) are there if any sample of the block has one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from align.data.columns.format import BLOCK, part_path, record_path
 from align.files import atomic_write, read_json, write_json
 
 
-class Block(NamedTuple):
-    """The place of one block in its part. offset, length, crc32: of the tensors. The other three: of the json."""
+class BlockEntry(NamedTuple):
+    """Entry of one block in the record of its part: its positions, and its place in the tar.
+
+    offset, length, crc32: of the tensors. json_offset, json_length, json_crc32: of the json.
+    """
 
     start: int
     count: int  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -48,7 +51,7 @@ class Record(NamedTuple):
     length: int
     source: str
     samples: int
-    blocks: list[Block]
+    blocks: list[BlockEntry]
     longest: dict[str, int]
 
 
@@ -58,7 +61,7 @@ class PartWriter:
 
     def __init__(self, cache: Path, set: str, shard: str, *, source: str):
         self.path, self.source = part_path(cache, set, shard), source
-        self._blocks: list[Block] = []
+        self._blocks: list[BlockEntry] = []
         self._longest: dict[str, int] = {}
         self._hash, self._size = hashlib.sha256(), 0
 
@@ -80,7 +83,8 @@ class PartWriter:
         data = save(ready)
         text = json.dumps({"start": start, "count": count, **about}, ensure_ascii=True).encode()
         at, about_at = self._put(f"{name}.safetensors", data), self._put(f"{name}.json", text)
-        self._blocks.append(Block(start, count, at, len(data), zlib.crc32(data), about_at, len(text), zlib.crc32(text)))
+        sums = zlib.crc32(data), zlib.crc32(text)
+        self._blocks.append(BlockEntry(start, count, at, len(data), sums[0], about_at, len(text), sums[1]))
         for key, x in ready.items():
             if key.endswith(".offset") and len(x) > 1:
                 m = key.removesuffix(".offset")
@@ -120,7 +124,7 @@ def read_record(part: Path) -> Record:
     content = read_json(path)
     try:
         record = Record(**content)
-        record = record._replace(blocks=[Block(*map(int, block)) for block in record.blocks])
+        record = record._replace(blocks=[BlockEntry(*map(int, block)) for block in record.blocks])
     except (TypeError, ValueError):
         raise ValueError(f"{path} is no record of a part; remove it and run the same `align embed` command") from None
     if part.stat().st_size != record.length:

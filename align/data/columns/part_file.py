@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import torch
 
-from align.data.columns.part import Block, read_record
+from align.data.columns.part import BlockEntry, read_record
 from align.data.grades import read_grades
 
 DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "I64": np.dtype("int64")}
 
 
-class Place(NamedTuple):
+class TensorPlace(NamedTuple):
     """The place of a tensor in the part: its first byte, its shape and its dtype."""
 
     offset: int
@@ -62,9 +62,9 @@ def _share(value: Any, known: dict[str, Any]) -> Any:
 
 @final
 class PartFile:
-    """A part and its record. Opening it checks its length, and a block's first use its checksums.
+    """A part and its record. Opening it checks its length. The first use of a block checks its checksums.
 
-    Nothing is read before it is asked for. A copy in another process maps the file again.
+    The file is mapped when it is first read. A copy in another process maps it again.
     """
 
     def __init__(self, path: Path):
@@ -74,7 +74,7 @@ class PartFile:
 
     @property
     def bytes(self) -> np.ndarray:
-        """(length,) uint8, the mapped file. Its pages are the page cache's, which all processes share."""
+        """The mapped file, (length,) uint8. Its pages belong to the page cache, which all processes share."""
         if self._bytes is None:
             try:  # torch maps a file without holding its descriptor, of which a process has few
                 storage = torch.UntypedStorage.from_file(str(self.path), shared=False, nbytes=self.record.length)
@@ -84,12 +84,12 @@ class PartFile:
             self._bytes = mapped.numpy()
         return self._bytes
 
-    def is_sound(self, block: Block) -> bool:
+    def is_sound(self, block: BlockEntry) -> bool:
         """Return True where the checksums of a block's tensors and of its json are the record's."""
         places = ((block.offset, block.length, block.crc32), (block.json_offset, block.json_length, block.json_crc32))
         return all(zlib.crc32(self._cut(at, length).data) == crc for at, length, crc in places)
 
-    def find_tensors(self, block: Block) -> dict[str, Place]:
+    def find_tensors(self, block: BlockEntry) -> dict[str, TensorPlace]:
         """Return the places of a block's tensors by name, {} where its header is damaged."""
         try:
             size = int.from_bytes(self._cut(block.offset, 8).tobytes(), "little")
@@ -104,21 +104,21 @@ class PartFile:
                 shape, dtype = tuple(map(int, about["shape"])), DTYPES[about["dtype"]]
                 if not 0 <= begin <= end <= block.length - 8 - size or _size(shape, dtype) != end - begin:
                     return {}
-                found[name] = Place(block.offset + 8 + size + begin, shape, dtype)
+                found[name] = TensorPlace(block.offset + 8 + size + begin, shape, dtype)
             return found
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def read(self, place: Place) -> np.ndarray:
+    def read(self, place: TensorPlace) -> np.ndarray:
         """Return a copy of a tensor."""
         return self._cut(place.offset, _size(place.shape, place.dtype)).copy().view(place.dtype).reshape(place.shape)
 
-    def about(self, block: Block) -> About:
+    def about(self, block: BlockEntry) -> About:
         """Return the json of a sound block."""
         return About(json.loads(self._cut(block.json_offset, block.json_length).tobytes()), self._known)
 
     def close(self) -> None:
-        """Give the mapping back. Reading maps the file again."""
+        """Unmap the file. Reading maps it again."""
         self._bytes = None
 
     def _cut(self, offset: int, length: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import NamedTuple, final
 import numpy as np
 
 from align.data.columns.format import CacheInfo, SourceShard, part_path
-from align.data.columns.part import Block
-from align.data.columns.part_file import About, PartFile, Place
+from align.data.columns.part import BlockEntry
+from align.data.columns.part_file import About, PartFile, TensorPlace
 
 UNKNOWN, SOUND, DAMAGED = 0, 1, 2
 
@@ -19,12 +19,12 @@ class Spot(NamedTuple):
     """A block and its part."""
 
     part: PartFile
-    block: Block
+    block: BlockEntry
 
 
 @final
 class SetReader:
-    """Parts of a set, and their blocks by the number of a sample through all shards.
+    """Parts of a set, and their blocks. Samples are numbered through all shards.
 
     Raises FileNotFoundError for a part that is not there, ValueError for a cut one and for one of other shards.
     """
@@ -54,7 +54,7 @@ class SetReader:
         return np.searchsorted(self.first, numbers, side="right") - 1
 
     def are_sound(self, blocks: np.ndarray) -> np.ndarray:
-        """Return (n,) bool: the block is sound. A block that was not used yet is checked now."""
+        """Return (n,) bool, True for a sound block. A block is checked at its first use."""
         unknown = blocks[self._state[blocks] == UNKNOWN]
         for b in np.unique(unknown).tolist():
             spot = self.blocks[b]
@@ -65,16 +65,16 @@ class SetReader:
         """Count a block as damaged."""
         self._state[block] = DAMAGED
 
-    def find_tensors(self, block: int) -> dict[str, Place]:
+    def find_tensors(self, block: int) -> dict[str, TensorPlace]:
         """Return the places of a block's tensors, {} where its header is damaged."""
         return self.blocks[block].part.find_tensors(self.blocks[block].block)
 
-    def read(self, block: int, place: Place) -> np.ndarray:
+    def read(self, block: int, place: TensorPlace) -> np.ndarray:
         """Return a copy of a block's tensor."""
         return self.blocks[block].part.read(place)
 
     def about(self, block: int) -> About:
-        """Return the json of a sound block. It is kept."""
+        """Return the json of a sound block, and keep it for later calls."""
         if block not in self._about:
             spot = self.blocks[block]
             about = self._about[block] = spot.part.about(spot.block)
@@ -85,6 +85,6 @@ class SetReader:
         return self._about[block]
 
     def close(self) -> None:
-        """Give the mappings back."""
+        """Unmap the parts."""
         for part in self.parts:
             part.close()

@@ -1,4 +1,4 @@
-"""Pieces of batches from caches alone, one or several that are mixed, without a loop over rows."""
+"""Pieces of batches from one cache or a mixture of caches, without a loop over rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_direct(source: Reading, preprocess: Mapping[str, Preprocess]) -> bool:
-    """Return True where ``read_direct`` reads this source: caches alone, whose rows need no work."""
+    """Return True where ``read_direct`` reads this source: caches alone, with rows that no preprocess changes."""
     if isinstance(source, Columns):
         return source.is_direct(preprocess)
     if not isinstance(source, Sources) or source.overrides:

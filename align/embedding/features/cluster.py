@@ -1,7 +1,7 @@
 """The parts of a set on a Ray cluster, whose machines share the folders of the model, the shards and the cache.
 
-Ray hands out numbers of parts and nothing else. Each worker reads and writes files as a process of its own would, under
-the same claims. A part whose worker or machine dies is handed out again.
+Ray hands out the numbers of parts and nothing else. Each worker reads and writes files, under the same claims as any
+other process. A part is handed out again if its worker or machine dies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from align.embedding.features.run import POLL, Run, Written
 from align.embedding.features.write import open_run
 
 RETRIES = 10
-"""Deaths of workers that one part outlives."""
+"""Number of times that a part is handed out again after the death of its worker."""
 MEMORY = 100 << 20
 """Bytes of the object store of a cluster of our own: no tensors go through it."""
 LOOPBACK = "127.0.0.1"
@@ -106,7 +106,7 @@ _runs: dict[str, Run] = {}
 
 
 def _work(job: Mapping[str, Any], i: int) -> tuple[bool, bool]:
-    """Write a part in a worker. Return whether this worker wrote it, and whether it is there."""
+    """Write a part in a worker, and return two bools: this worker wrote it, and it is there."""
     import torch
 
     key = repr(job)
@@ -135,10 +135,10 @@ def _result(ray: Any, reference: Any) -> tuple[bool, bool]:
 
 
 def set_variables(local: bool) -> None:
-    """Set the variables that Ray reads when it is imported: it reports no usage.
+    """Set the variables that Ray reads at its import, so that it reports no usage.
 
-    local: a cluster that it starts listens on the loopback address alone. Ray replaces 127.0.0.1 by the machine's
-    address, unless a variable says that it starts no cluster of several machines.
+    local: Ray starts a cluster, which listens on the loopback address alone. By default Ray replaces 127.0.0.1 by the
+    machine's address. A variable prevents this.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if local:

@@ -19,7 +19,7 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 class Want(NamedTuple):
-    """Content of a set: its modalities, their kind, their tokens, and the precision that is stored."""
+    """Content of a set: its modalities, their kind, their tokens, and the stored precision."""
 
     modalities: tuple[str, ...]
     kind: Kind
@@ -98,7 +98,7 @@ def _store(x: Tensor, dtype: str, name: str, keys: Sequence[str], owner: Tensor)
     finite = x.isfinite().all(-1)
     if not bool(finite.all()):
         key = keys[int(owner[int((~finite).nonzero()[0])])]
-        raise ValueError(f"the {name} of sample {key!r} are not finite; the model's weights are no good")
+        raise ValueError(f"the {name} of sample {key!r} are not finite; check the sample, and the model's weights")
     out = x.to(DTYPES[dtype])
     fits = out.isfinite().all(-1)
     if not bool(fits.all()):

@@ -1,4 +1,4 @@
-"""Hashes by which a cache, and a head that learned from it, know their tower again."""
+"""Hashes of a tower, by which a cache and a head that is trained on it recognise the tower."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def preprocess_hash(preprocess: Any) -> str:
 
 
 def _canonical(text: str) -> str:
-    """Return JSON without a choice of its writer, and any other text as it is."""
+    """Return JSON in canonical form, and any other text as it is."""
     try:
         return json_text(json.loads(text))
     except ValueError:

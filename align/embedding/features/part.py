@@ -31,7 +31,7 @@ from align.values import Batch
 class Work:
     """The work of one process on a set.
 
-    members: as for ``Shards``. batch: positions that are encoded together. It divides BLOCK, so that no batch lies in
+    members: as for ``Shards``. batch: positions that are encoded together, a divisor of BLOCK, so that no batch lies in
     two blocks. workers: processes that read and decode. budget: counts the bad samples of all parts. advance: called
     with the number of positions that were just encoded.
     """
@@ -50,8 +50,8 @@ def write_part(work: Work, place: Location, cache: Path, name: str, known: str |
 
     known: the shard's SHA-256 in the cache, where the cache has it.
 
-    Raises ValueError for a shard with another one and as ``encode`` does, Unreachable for a remote shard that cannot be
-    read, TooManyBad, and OSError on a full disk.
+    Raises ValueError for a shard with another SHA-256 and as ``encode`` does, Unreachable for a remote shard that
+    cannot be read, TooManyBad, and OSError on a full disk.
     """
     source = hash_shard(place)
     if known not in (None, source):
@@ -68,7 +68,7 @@ def write_part(work: Work, place: Location, cache: Path, name: str, known: str |
 
 
 def hash_shard(place: Location) -> str:
-    """Return the SHA-256 of a shard's file. A remote one is read whole for it."""
+    """Return the SHA-256 of a shard's file. A remote shard is read whole for it."""
     if isinstance(place, Path):
         return sha256(place)
     if not isinstance(place, Remote):
@@ -117,7 +117,7 @@ def read_blocks(work: Work, place: Location) -> Iterator[Block]:
 
 
 def _add_facts(block: Block, shards: Shards, batch: Batch, keys: Sequence[str]) -> None:
-    """Add keys, labels, groups, weights and grades. A position without a row has those of its json too."""
+    """Add keys, labels, groups, weights and grades, also for positions without a row."""
     block.keys += keys
     for i, position in enumerate(batch.position.tolist()):
         weight = None if batch.weight is None else float(batch.weight[i])

@@ -1,4 +1,4 @@
-"""The plan of a set: everything that its bytes follow from. All processes that write the set agree on it."""
+"""The plan of a set: everything that determines its bytes. All processes that write the set agree on it."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a set of these shards.
 
-    source: the model, as ``align.load`` takes it. members: as they were given for the shards.
+    source: the model, as ``align.load`` takes it. members: as given for the shards.
 
-    Raises ValueError for a batch that does not divide a block, a name that is no folder's, and shards of which two have
-    one name.
+    Raises ValueError for a batch that does not divide a block, a name that no folder can have, and two shards of one
+    name.
     """
     if batch < 1 or BLOCK % batch:
         near = min((n for n in range(1, BLOCK + 1) if BLOCK % n == 0), key=lambda n: abs(n - batch))
         raise ValueError(f"a batch of {batch} does not divide a block of {BLOCK} positions; take {near}")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"{name!r} is no name of a set: letters, digits, _, - and . make it; give one with --name")
+        raise ValueError(f"{name!r} is no name of a set; give one of letters, digits, _, - and . with --name")
     places: dict[str, Any] = {}
     for place in shards.urls:
         if place.name in places:
             raise ValueError(
-                f"{places[place.name]} and {place} have the same file name, and so would their parts; rename one, or "
-                "take two caches"
+                f"{places[place.name]} and {place} have the same file name, so their parts would have one too; rename "
+                "one, or take two caches"
             )
         places[place.name] = place
     listed = [
@@ -132,6 +132,8 @@ def check_cache(plan: Plan, out: Path) -> bool:
 
     Raises ValueError where it was made of other shards, has the set of another plan, or is no cache.
     """
+    if (out / "model.json").is_file():
+        raise ValueError(f"{out} is a model folder, whose next writing would remove the cache; name another --out")
     for shards, where in _known_shards(plan, out):
         _check_shards(plan.shards, shards, where)
     if not (out / FILE).is_file():
@@ -157,7 +159,7 @@ def _check_shards(here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str
     asked, known = ([tuple(shard[n] for n in names) for shard in shards] for shards in (here, there))
     if asked != known:
         raise ValueError(
-            f"{where} is of other shards: {_list(known)}, not {_list(asked)}; name those shards, or another --out"
+            f"{where} was made of other shards: {_list(known)}, not {_list(asked)}; name those shards, or another --out"
         )
 
 
@@ -169,7 +171,7 @@ def _list(shards: Sequence[tuple[Any, ...]]) -> str:
 
 
 def check_same(known: Mapping[str, Any], asked: Mapping[str, Any], where: str, remedy: str) -> None:
-    """Raise ValueError that says how the entry of a set differs from the one that is asked for."""
+    """Raise ValueError, with the differences, where the entry of a set is not the one that is asked for."""
     found = [
         f"{said} {_short(known.get(name))}, not {_short(asked.get(name))}"
         for said, name in (("model sha256", "sha256"), ("batch", "batch"), ("members", "members"))

@@ -1,7 +1,7 @@
 """One process's share of a set: parts are claimed, written, and counted until all are there.
 
-The files are the work list. A part that has its record is done. A part that is not is claimed (``align.files.claims``)
-by the process that writes it. Two processes that write one part, after a claim was wrongly taken over, write the same
+The files are the work list. A part that has its record is done. A process claims any other part before it writes it
+(``align.files.claims``). If two processes write one part, because a claim was wrongly taken over, they write the same
 bytes, and each file is renamed into place whole.
 """
 
@@ -27,7 +27,7 @@ POLL = 1.0
 
 
 class Written(NamedTuple):
-    """Report of a call. parts: of the set. made: those that this call wrote. counts: bad members by reason, of all."""
+    """Report of a call. parts: of the set. made: written by this call. counts: reason -> bad members of the set."""
 
     parts: int
     made: int
@@ -41,7 +41,7 @@ class Run:
 
     Args:
         places: the source shards, in the plan's order.
-        lost: samples that the shards had lost before.
+        lost: samples that the indexing of the shards left out.
         progress: called with (samples done, samples in all).
 
     Raises ValueError as ``check_cache`` does.
@@ -74,7 +74,7 @@ class Run:
         return self.listed and not self.left
 
     def agree(self) -> None:
-        """Write the plan, or check that the plan that is there is the same. One that nothing came of gives way."""
+        """Write the plan, or check that the existing one is the same. A plan without any part is replaced."""
         path = self._folder / PLAN
         with self._claims.wait("plan", POLL / 10):
             known = read_json(path) if path.is_file() else None
@@ -89,7 +89,7 @@ class Run:
             write_json(path, self.plan.content())
 
     def _is_claimed(self) -> bool:
-        """Return True where a process that lives is writing a part."""
+        """Return True where a living process is writing a part."""
         for path in self._folder.glob("*.tar.claim"):
             with self._claims.hold(path.name.removesuffix(".claim")) as ours:
                 if not ours:
@@ -114,7 +114,7 @@ class Run:
     def write_one(self, i: int) -> bool:
         """Write a part, and return True where this process wrote it.
 
-        Afterwards ``left`` does not have it, unless a process that lives is writing it.
+        Afterwards ``left`` does not have it, unless another living process is writing it.
         """
         name = part_path(self.out, self.plan.name, self.places[i].name).name
         wrote = False

@@ -20,7 +20,7 @@ class Alike:
     Tuples whose every row shares its sample are the anchor's positives and stay.
 
     samples, groups: M tensors (n_m,) of ids. A negative id equals nothing.
-    rule: more that two sides (M = 2) forbid each other.
+    rule: more pairs to forbid, for two sides (M = 2).
     """
 
     def __init__(self, samples: Sequence[Tensor], groups: Sequence[Tensor] | None, rule: Rule | None = None):

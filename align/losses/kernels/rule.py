@@ -1,6 +1,6 @@
 """A rule about pairs of rows of two sides, beside their samples and groups: which pairs are no negatives.
 
-It is asked for one block of pairs at a time, so no matrix of all pairs is made for it.
+It is evaluated for one block of pairs at a time, so no matrix of all pairs is made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     side: the side, 0 or 1, whose rows are of that modality.
     rows: (n, D) the rows of that side. inverse: (n,) one over their lengths.
     counterparts: (K, n', D) unit rows of that modality that belong to each row of the other side. NaN: there is none.
-    low, high: a pair counts where the largest of its K cosines lies between them, ends included.
+    low, high: a pair counts if the largest of its K cosines lies between them, ends included.
     """
 
     side: int
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
     high: float
 
     def outside(self, i: slice, j: slice) -> Tensor:
-        """Return (t_a, t_b) bool: the cosine of rows i and j lies outside. A row without a length has no cosine."""
+        """Return (t_a, t_b) bool, True where the cosine of rows i and j lies outside. A zero row has no cosine."""
         near, far = (j, i) if self.side else (i, j)  # of this side, of the other
         rows, scale = self.rows[near].T, self.inverse[near]
         best = (self.counterparts[0, far] @ rows).mul_(scale)  # (t', t)
@@ -48,9 +48,9 @@ class Seen(NamedTuple):
 class Rule:
     """Pairs of two sides that are no negatives, and pairs that are negatives in any case. Positives stay positives.
 
-    alike: for each side ids (n, K). Rows that have an id in common are no negatives. Id -1 is no id.
+    alike: for each side ids (n, K). Rows that share an id are no negatives. Id -1 is no id.
     seen: see ``Seen``.
-    against: for each side ids (n,). Rows of an equal id are negatives, whatever groups and the rest say.
+    against: for each side ids (n,). Rows of an equal id are negatives, whatever the groups and ``alike`` say.
     """
 
     alike: tuple[Tensor, Tensor] | None = None
@@ -71,7 +71,7 @@ class Rule:
 
     @property
     def leaves_out(self) -> bool:
-        """True where it can leave pairs out, beside naming some that stay."""
+        """True where the rule can leave pairs out. A rule with ``against`` alone leaves none out."""
         return self.alike is not None or self.seen is not None
 
     def swap(self) -> Rule:
@@ -81,7 +81,7 @@ class Rule:
         return Rule(alike, seen, None if self.against is None else (self.against[1], self.against[0]))
 
     def pad(self, more: Sequence[int]) -> Rule:
-        """Return the rule for sides with so many more rows at their ends, of which it says nothing."""
+        """Return the rule for sides with so many more rows at their ends, to which it does not apply."""
         rule = self
         if rule.alike is not None:
             a, b = (F.pad(ids, (0, 0, 0, k), value=-1) for ids, k in zip(rule.alike, more, strict=True))

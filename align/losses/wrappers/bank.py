@@ -34,12 +34,12 @@ class Stored(NamedTuple):
 
 @final
 class Bank(Wrapper):
-    """A loss that also meets every row of the training set in one modality, whose tower is frozen.
+    """A loss with every row of the training set in one modality as negatives, where the modality's tower is frozen.
 
-    A frozen tower gives a sample the same row in every epoch, so the rows of the whole set are exact negatives, with no
-    drift as a queue of past rows has (``MemoryQueue``). Use it where the batch is small against the set and negatives
-    are few. It costs the loss's arithmetic with R rows on that side, R·D·4 bytes for the bank in every process, and as
-    much again for a step. The logits are made in tiles.
+    A frozen tower gives a sample the same row in every epoch. So the rows of the whole set are exact negatives, without
+    the drift of a queue of past rows (``MemoryQueue``). Use it where the batch is small against the set. It costs the
+    loss's arithmetic with R rows on that side, R·D·4 bytes for the bank in every process, and as much again for a step.
+    The logits are made in tiles.
 
     In a config:
 
@@ -51,21 +51,21 @@ class Bank(Wrapper):
               loss: {class_path: align.losses.InfoNCE}
           between: [image, text]
 
-    ``align train`` fills it when training starts, and after a resume. In a loop of one's own, ``fill`` does, and a call
-    takes ``numbers``: the number of each row's sample. A row of the bank has sample id -1 and weight 0, as a queue's
-    rows do: it is no anchor and no positive, and in SigLIP a pair with it counts half. Left out are the rows of samples
-    that the batch has in this modality (they are there already) and, for each anchor, its sample's rows, rows of equal
-    content and rows of its group. Two rows of a batch with equal content are no negatives either.
+    ``align train`` fills it when training starts, and after a resume. In your own loop, call ``fill``, and give each
+    call ``numbers``, the number of each row's sample. A row of the bank has sample id -1 and weight 0, as the rows of a
+    queue. It is no anchor and no positive, and in SigLIP a pair with it counts half. Rows of samples that the batch has
+    in this modality are left out, since they are in the batch already. For each anchor, its sample's rows, rows of
+    equal content and rows of its group are left out. Two rows of a batch with equal content are no negatives either.
 
-    For Symile the rows join the tuples of negatives "all", "partial" and K. There a row has one group, so samples
-    that share a group or content with a third are of one group too.
+    For Symile the rows join the tuples of negatives "all", "partial" and K. There a row has one group, so two samples
+    that each share a group or content with a third one form one group.
 
     Between modalities without ``of``, and in eval mode, it is the loss itself.
 
-    loss: InfoNCE, SigLIP or Symile, or a wrapper around one, but for a queue: that goes around the bank.
+    loss: InfoNCE, SigLIP or Symile, or a wrapper around one. A queue goes around the bank instead.
     of: the modality. Without ``between`` the modalities are called "0", "1", ...
 
-    Raises ValueError for another loss, and in a call where the bank is empty, has rows of another D, or is not told the
+    Raises ValueError for another loss. A call raises it where the bank is empty or has rows of another D, and without
     numbers.
     """
 
@@ -181,7 +181,7 @@ class Bank(Wrapper):
     def _joined_groups(
         self, stored: Stored, numbers: Sequence[Tensor], groups: Sequence[Tensor] | None
     ) -> list[Tensor]:
-        """Return the groups (n_m,) of the rows as the bank joins them. A sample that is not in it keeps none."""
+        """Return the groups (n_m,) of the rows as the bank joins them. A sample that is not in the bank has none."""
         assert stored.joined is not None  # asked by the caller
         out = []
         for m, number in enumerate(numbers):
@@ -197,7 +197,7 @@ class Bank(Wrapper):
         return out
 
     def _on(self, device: torch.device) -> Stored:
-        """Return the rows on a device, where they then stay."""
+        """Move the rows to a device, keep them there, and return them."""
         if self._stored is None or not len(self._stored.rows):
             raise ValueError(f"the bank of {self.of!r} is empty: call fill(values, numbers) before training")
         if self._stored.rows.device != device:
@@ -217,7 +217,7 @@ class Bank(Wrapper):
 
 
 def _places(stored: Stored, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows (n, K) of samples in the bank, and (n, K) bool: the place is one."""
+    """Return the rows (n, K) of samples in the bank, and (n, K) bool, True for a used place."""
     first = torch.searchsorted(stored.numbers, numbers)[:, None]
     end = torch.searchsorted(stored.numbers, numbers, right=True)[:, None]
     place = first + torch.arange(stored.most, device=numbers.device)
@@ -225,7 +225,7 @@ def _places(stored: Stored, numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _equal_rows(rows: Tensor) -> Tensor:
-    """Return one id (R,) for rows (R, D) whose bytes are equal."""
+    """Return an id (R,) of each row (R, D). Rows with equal bytes have one id."""
     table = np.ascontiguousarray(rows.cpu().numpy())
     if not table.size:
         return torch.zeros(len(rows), dtype=torch.int64)
@@ -234,7 +234,7 @@ def _equal_rows(rows: Tensor) -> Tensor:
 
 
 def _join(numbers: Tensor, groups: Tensor, equals: Tensor) -> Tensor:
-    """Return one id (R,) for rows that share a sample, a group or content, in one step or several."""
+    """Return an id (R,) of each row, equal for rows that share a sample, a group or content, also by way of others."""
     top = torch.arange(len(numbers))
     keys = [torch.where(k >= 0, k.unique(return_inverse=True)[1], -1).cpu() for k in (numbers, groups, equals)]
     while True:

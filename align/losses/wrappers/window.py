@@ -1,4 +1,4 @@
-"""Window: negatives count where a frozen modality's cosine says that they are neither false nor too easy."""
+"""Window: negatives count if their cosine in a frozen modality is neither too high (false) nor too low (easy)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from align.losses.wrappers.wrapper import Wrapper
 class Window(Wrapper):
     """A loss between two modalities whose negatives are chosen by the cosines of one of them.
 
-    Row k of the modality ``of`` is a negative of an anchor where its cosine with the anchor's own row of ``of`` lies in
+    Row k of the modality ``of`` is a negative of an anchor if its cosine with the anchor's own row of ``of`` lies in
     [low, high]. Above ``high`` the two mean the same, and k is a false negative (two captions of one thing). Below
-    ``low`` it is too easy to teach. The own row of an anchor of the other modality is that of its sample. Of several
-    captions the nearest counts. Positives stay positives.
+    ``low`` it is too easy. The own row of an anchor of the other modality is that of its sample. If there are several,
+    as with captions, the nearest counts. Positives stay positives.
 
-    The towers of ``of`` are best frozen: then the window asks the space that is learned from. It holds for the rows of
-    a batch and for those that a wrapper around it adds, as ``Bank`` does. In one tile it costs one product more.
+    Freeze the tower of ``of``, so that the cosines do not change in training. The window holds for the rows of a batch
+    and for rows that a wrapper around it adds, such as ``Bank``. It costs one more product in each tile.
 
     In a config:
 
@@ -41,8 +41,8 @@ class Window(Wrapper):
               loss: {class_path: align.losses.InfoNCE}
           between: [image, text]
 
-    A row of sample id -1 of the other modality has no own row of ``of``, so it is a negative of all. An anchor
-    without a row of ``of`` has no positive. Pairs that were graded bad are negatives at any cosine. In eval mode, and
+    A row of the other modality with sample id -1 has no own row of ``of``, so it is a negative of all rows. An anchor
+    without a row of ``of`` has no positive. Pairs with the grade bad are negatives at any cosine. In eval mode, and
     between modalities without ``of``, it is the loss itself.
 
     loss: InfoNCE or SigLIP, or a wrapper around one.
@@ -96,15 +96,17 @@ def find_side(of: str, names: tuple[str, ...] | None, count: int) -> int | None:
 
 
 def check_smoothing(loss: nn.Module) -> None:
-    """Raise ValueError where a loss inside smooths its labels, by a mean over all candidates, left-out ones too."""
+    """Raise ValueError where a loss inside smooths its labels: that takes a mean over all candidates."""
     if any(getattr(part, "label_smoothing", 0) for part in loss.modules()):
-        raise ValueError(f"{type(loss).__name__} leaves candidates out, which label_smoothing takes: set it to 0")
+        raise ValueError(
+            f"{type(loss).__name__} leaves candidates out, and label_smoothing takes the mean over all: set it to 0"
+        )
 
 
 def _find_counterparts(rows: Tensor, sample: Tensor, others: Tensor) -> Tensor:
-    """Return the rows (n, D) of each other row's sample, (K, n', D) for up to K of them, NaN where there is none.
+    """Return up to K rows (K, n', D) of each other row's sample, NaN where there is none.
 
-    sample: (n,), others: (n',) ids. A place that is left over repeats the sample's first row.
+    rows: (n, D). sample: (n,), others: (n',) ids. Unused places repeat the sample's first row.
     """
     sorted_ids, order = sample.sort(stable=True)
     first = torch.searchsorted(sorted_ids, others)
