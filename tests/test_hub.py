@@ -70,11 +70,23 @@ def test_a_download_that_was_cut_goes_on(hub, tmp_path):
             True,
             "owner/gated is gated: accept its terms on the hub, then log in: hf auth login",
         ),
-        ("hub_file('owner/gated', 'x.json')", True, "owner/gated is gated: accept its terms on the hub"),
-        ("hub_folder('owner/name@v9')", True, "owner/name has no such revision on the hub"),
+        pytest.param(
+            "hub_file('owner/gated', 'x.json')",
+            True,
+            "owner/gated is gated: accept its terms on the hub",
+            marks=pytest.mark.sweep,
+        ),
+        pytest.param(
+            "hub_folder('owner/name@v9')", True, "owner/name has no such revision on the hub", marks=pytest.mark.sweep
+        ),
         ("hub_file('owner/name@v9', 'config.json')", True, "owner/name has no such revision on the hub"),
         ("hub_folder('owner/name')", False, "owner/name is not in the cache, and the hub cannot be reached"),
-        ("hub_file('owner/name', 'x.json')", False, "x.json of owner/name is not in the cache"),
+        pytest.param(
+            "hub_file('owner/name', 'x.json')",
+            False,
+            "x.json of owner/name is not in the cache",
+            marks=pytest.mark.sweep,
+        ),
         ("hub_folder('owner/na me')", True, "'owner/na me' is no name on the hub"),
     ],
 )

@@ -73,7 +73,10 @@ def check(ours, whole, pictures, texts=TEXTS, scale=1.0):
     return figures
 
 
-@pytest.mark.parametrize("kind", KINDS)
+costly = ("mobile", "pe", "eva", "mt5", "coca")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.sweep] if k in costly else []) for k in KINDS])
 def test_a_saved_folder_is_the_librarys_model(kind, wholes, pictures, tmp_path):
     whole = wholes(kind)
     folder = models.save_folder(whole, f"tiny-{kind}", tmp_path / "saved", safe=kind not in ("custom", "roberta"))
