@@ -82,12 +82,14 @@ each_of_ours = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @every_encoder
 def test_an_encoder_is_exported(name):
     module, rows = made(name)
     run(export(module, rows, strict=False), module, rows, (1, 3, 5))
 
 
+@pytest.mark.slow
 @each_of_ours
 def test_an_encoder_is_compiled(name):
     module, rows = made(name)

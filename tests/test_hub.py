@@ -47,6 +47,7 @@ def ask(code, place, hub=None, **env):
     return json.loads(found.stdout) if found.returncode == 0 else found.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_folder_is_downloaded_and_then_taken_from_the_cache(hub, tmp_path):
     code = "sorted(p.name for p in hub_folder('hf-hub:owner/name').iterdir())"
     assert ask(code, tmp_path, hub) == ["README.md", "config.json", "model.safetensors"]  # no pickle
@@ -55,11 +56,13 @@ def test_a_folder_is_downloaded_and_then_taken_from_the_cache(hub, tmp_path):
     assert ask("licence_of(hub_folder('owner/name'))", tmp_path) == "cc-by-4.0"
 
 
+@pytest.mark.slow
 def test_a_download_that_was_cut_goes_on(hub, tmp_path):
     hub.cut["model.safetensors"] = 50_000
     assert ask("len(hub_file('owner/name', 'model.safetensors').read_bytes())", tmp_path, hub) == 256 * 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "online", "says"),
     [

@@ -74,6 +74,7 @@ def known(index, made):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "unit"),
     [("pairwise", True), *(pytest.param("all", unit, marks=pytest.mark.sweep) for unit in (True, False))],

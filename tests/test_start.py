@@ -23,6 +23,8 @@ from align.losses import InfoNCE, SigLIP
 from align.preprocess import Array
 from align.values import TermInfo
 
+pytestmark = pytest.mark.slow
+
 CONFIG = str(Path(align.__file__).parent.parent / "configs" / "finetune.yaml")
 
 
