@@ -26,6 +26,8 @@ from align.optim import Optim
 from align.preprocess import Array
 from align.values import FeatureOrigin
 
+pytestmark = pytest.mark.slow
+
 modalities = tiny.modalities
 options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
 

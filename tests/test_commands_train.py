@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked import run_script
 from tiny import write
+from written import environment
 
 from align.commands import main
 
@@ -154,6 +157,7 @@ def test_python_m_align_is_the_program():
     assert (wrong.returncode, wrong.stderr[:7], wrong.stderr.count("\n")) == (2, "align: ", 1)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(folder):
     command = f"{sys.executable} -m align shards stats . --json | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
@@ -200,14 +204,49 @@ def test_a_missing_config_and_a_folder_that_is_no_model(folder, capsys):
     assert "no model folder nowhere" in refused(capsys, ["evaluate", "nowhere", "test-000000.tar"], 1)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.sweep),
-    ],
-)
-def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, number, code):
+interrupted = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from align.commands import main
+
+def interrupt():
+    while not Path("run/metrics.csv").exists():
+        time.sleep(0.02)
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGINT)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+words = ["train", "--config", "config.yaml", "--run", "run", "--data.workers", "1"]
+words += ["--checkpoint.every_steps", "100000"]
+code = main([*words, "--trainer.max_steps", "100000"])
+step = int(next(Path("run/checkpoints").glob("step-*")).name[5:])
+print("stopped", code, step, flush=True)
+print("continued", main([*words, "--trainer.max_steps", str(step + 2)]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder):
+    """Ctrl-C to every process, data workers first. A sweep starts the commands by themselves, with either signal."""
+    (folder / "interrupted.py").write_text(interrupted)
+    done = run_script(folder / "interrupted.py", env=environment())
+    assert done.returncode == 0, done.stderr
+    code, step = next(map(int, line.split()[1:]) for line in done.stdout.splitlines() if line.startswith("stopped"))
+    assert (code, "continued 0" in done.stdout) == (130, True)
+    assert 0 < step < 100000
+    assert "the same command continues" in done.stderr
+    assert f"continuing at step {step}" in done.stderr
+    assert "Traceback" not in done.stderr
+    with (folder / "run/metrics.csv").open() as f:
+        assert [int(row["step"]) for row in csv.DictReader(f)] == list(range(1, step + 3))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_of_its_own_is_stopped_and_continues(folder, number, code):
     """To every process, data workers first, as a terminal or a scheduler may send it."""
     command = [sys.executable, "-m", "align", "train", "--config", "config.yaml", "--run", "run"]
     command += ["--data.workers", "2", "--trainer.max_steps", "100000", "--checkpoint.every_steps", "100000"]
@@ -235,15 +274,33 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(folder, num
         assert [int(row["step"]) for row in csv.DictReader(f)] == list(range(1, step + 6))
 
 
+ranks = """
+import os, sys
+from align.commands import main
+
+os.environ["LOCAL_RANK"] = os.environ["RANK"] = "0" if os.fork() else "1"
+code = main(sys.argv[1:])
+assert os.environ["RANK"] == "1" or os.wait()[1] == 0
+sys.exit(code)
+"""
+
+
 @pytest.mark.slow
-def test_two_ranks_train_the_run_of_one_process(folder):
+@pytest.mark.parametrize("start", ["ranks", pytest.param("command", marks=pytest.mark.sweep)])
+def test_two_ranks_train_the_run_of_one_process(folder, start):
     """DDP over gloo on a set with holes, float64: the same losses to rounding."""
     same = ["train", "--config", "config.yaml", "--trainer.precision", "64-true"]
     assert main([*same, "--run", "one"]) == 0
-    command = [sys.executable, "-m", "align", *same, "--run", "two"]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    two = [*same, "--run", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    if start == "command":
+        done = subprocess.run([sys.executable, "-m", "align", *two], env=environment(), capture_output=True, text=True)
+    else:  # as torchrun starts them
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        torchrun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}
+        torchrun |= {"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+        (folder / "ranks.py").write_text(ranks)
+        done = run_script(folder / "ranks.py", *two, env=environment() | torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained 4 steps") == 1
     losses = []

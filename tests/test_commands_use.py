@@ -507,10 +507,13 @@ def worded(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
-        ["zeroshot", "model", "a.png", "--modality", "image", "--classes", "Café,dog"],
+        pytest.param(
+            ["zeroshot", "model", "a.png", "--modality", "image", "--classes", "Café,dog"], marks=pytest.mark.sweep
+        ),
         ["search", "model", "a cone", "--of", "image"],
     ],
     ids=lambda command: command[0],

@@ -69,17 +69,27 @@ libraries = ("OpenClip", "Timm", "SpectrogramViT", "HF", "CLAP", "PEAV", "Torcha
 ported = ("HTSAT", "ImageBind", "PointBERT", "PointNet2", "Uni3D")
 slower = (*libraries, *ported)  # to trace: these are compiled in the sweep alone
 first = {name.partition("-")[0]: name for name in reversed(tested)}.values()  # of each class
-names = [pytest.param(name, marks=[] if name in first else pytest.mark.sweep) for name in tested]
+rare = ("HTSAT", "HFAudio", "HFImage", "Torchaudio", "PEAV", "ImageBind", "PointBERT", "Uni3D")  # a second each
+names = [
+    pytest.param(name, marks=[] if name in first and not name.startswith(rare) else pytest.mark.sweep)
+    for name in tested
+]
 every_encoder = pytest.mark.parametrize("name", names)
-each_of_ours = pytest.mark.parametrize("name", [p for p in names if not str(p.values[0]).startswith(slower)])
+ours = [p for p in names if not str(p.values[0]).startswith(slower)]
+each_of_ours = pytest.mark.parametrize(
+    "name",
+    [pytest.param(*p.values, marks=[*p.marks, *([pytest.mark.sweep] if i % 2 else [])]) for i, p in enumerate(ours)],
+)
 
 
+@pytest.mark.slow
 @every_encoder
 def test_an_encoder_is_exported(name):
     module, rows = made(name)
     run(export(module, rows, strict=False), module, rows, (1, 3, 5))
 
 
+@pytest.mark.slow
 @each_of_ours
 def test_an_encoder_is_compiled(name):
     module, rows = made(name)

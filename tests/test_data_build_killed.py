@@ -78,6 +78,7 @@ def test_a_full_disk_is_named_and_what_is_finished_is_kept(table, whole, tmp_pat
     assert content(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.sweep), 2])
 def test_a_killed_build_continues_to_the_same_bytes(table, whole, tmp_path, workers):
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(table), str(tmp_path), str(workers)])

@@ -99,6 +99,7 @@ def total(folder):
     return sum(path.stat().st_size for path in folder.glob("*.tar"))
 
 
+@pytest.mark.slow
 def test_4_ranks_and_4_workers_fetch_each_byte_about_once(web, texts):
     """The loaders that a run has, one rank after the other: all bodies sent are at most 1.1 times the set."""
     Shards(urls(web))  # the indexes are fetched once, and kept
@@ -529,6 +530,7 @@ def test_any_fsspec_url(bucket, tmp_path):
     assert shards.report() == {"shard/unreachable": 8}
 
 
+@pytest.mark.slow
 def test_a_real_s3_server(tmp_path, monkeypatch):
     pytest.importorskip("s3fs", reason="s3fs is not installed: the extra test")
     server = pytest.importorskip("moto.server", reason="moto is not installed: the extra test")

@@ -133,6 +133,7 @@ def few(monkeypatch, tmp_path):
     monkeypatch.setattr(examined, "HUB_SECONDS", 2)
 
 
+@pytest.mark.slow
 def test_an_examination(few, monkeypatch):
     found = examine()
     (problem,) = found.problems
@@ -149,6 +150,7 @@ def test_an_examination(few, monkeypatch):
     assert text.index("problem: torchaudio") > text.index("hub ")
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_a_problem(few, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", "/proc/1/cache")
     problems = [line for line in examine().problems if "cache" in line]

@@ -14,6 +14,8 @@ from align.embedding.features import cluster
 from align.embedding.features.cluster import write_on_ray
 from align.files import sha256
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "name": "set",
     "source": "m",

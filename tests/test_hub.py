@@ -47,6 +47,7 @@ def ask(code, place, hub=None, **env):
     return json.loads(found.stdout) if found.returncode == 0 else found.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_folder_is_downloaded_and_then_taken_from_the_cache(hub, tmp_path):
     code = "sorted(p.name for p in hub_folder('hf-hub:owner/name').iterdir())"
     assert ask(code, tmp_path, hub) == ["README.md", "config.json", "model.safetensors"]  # no pickle
@@ -55,11 +56,13 @@ def test_a_folder_is_downloaded_and_then_taken_from_the_cache(hub, tmp_path):
     assert ask("licence_of(hub_folder('owner/name'))", tmp_path) == "cc-by-4.0"
 
 
+@pytest.mark.slow
 def test_a_download_that_was_cut_goes_on(hub, tmp_path):
     hub.cut["model.safetensors"] = 50_000
     assert ask("len(hub_file('owner/name', 'model.safetensors').read_bytes())", tmp_path, hub) == 256 * 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "online", "says"),
     [
@@ -70,11 +73,23 @@ def test_a_download_that_was_cut_goes_on(hub, tmp_path):
             True,
             "owner/gated is gated: accept its terms on the hub, then log in: hf auth login",
         ),
-        ("hub_file('owner/gated', 'x.json')", True, "owner/gated is gated: accept its terms on the hub"),
-        ("hub_folder('owner/name@v9')", True, "owner/name has no such revision on the hub"),
+        pytest.param(
+            "hub_file('owner/gated', 'x.json')",
+            True,
+            "owner/gated is gated: accept its terms on the hub",
+            marks=pytest.mark.sweep,
+        ),
+        pytest.param(
+            "hub_folder('owner/name@v9')", True, "owner/name has no such revision on the hub", marks=pytest.mark.sweep
+        ),
         ("hub_file('owner/name@v9', 'config.json')", True, "owner/name has no such revision on the hub"),
         ("hub_folder('owner/name')", False, "owner/name is not in the cache, and the hub cannot be reached"),
-        ("hub_file('owner/name', 'x.json')", False, "x.json of owner/name is not in the cache"),
+        pytest.param(
+            "hub_file('owner/name', 'x.json')",
+            False,
+            "x.json of owner/name is not in the cache",
+            marks=pytest.mark.sweep,
+        ),
         ("hub_folder('owner/na me')", True, "'owner/na me' is no name on the hub"),
     ],
 )

@@ -339,7 +339,11 @@ def wait_for_blocks(out, n):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "more"),
-    [(signal.SIGTERM, 143, []), (signal.SIGINT, 130, ["--workers", "1"]), (signal.SIGKILL, -9, [])],
+    [
+        (signal.SIGTERM, 143, []),
+        pytest.param(signal.SIGINT, 130, ["--workers", "1"], marks=pytest.mark.sweep),
+        pytest.param(signal.SIGKILL, -9, [], marks=pytest.mark.sweep),
+    ],
 )
 def test_a_signal_keeps_what_is_embedded(place, tmp_path, capsys, number, code, more):
     samples = {f"{i:04d}": dict(members) for i, (_, members) in enumerate(20 * [*tiny_space.world().items()])}

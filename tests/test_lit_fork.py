@@ -18,6 +18,8 @@ from align.lit import Checkpoints
 from align.lit.forks import Fork, _index
 from align.optim import AdamW
 
+pytestmark = pytest.mark.slow
+
 KEEP = Checkpoints(every_steps=3, keep=9)
 
 

@@ -32,6 +32,8 @@ from align.objective import Objective, Term
 from align.optim import AdamW, named_parameters
 from align.seeds import derive
 
+pytestmark = pytest.mark.slow
+
 THREE = {
     "heads": Stage(until=3, freeze=["*.encoder"], terms={"seen": 1.0, "heard": 0.5}),
     "seen": Stage(until=6, terms={"seen": 2.0}, lr=0.5),

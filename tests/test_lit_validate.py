@@ -28,6 +28,8 @@ from align.objective import Objective, Term
 from align.optim import Constant, Optim
 from align.preprocess import Array, Bytes
 
+pytestmark = pytest.mark.slow
+
 ALL = {"with": ["zeroshot", "retrieval", "test_lit_validate.Rude"], "every_steps": 2}
 ACCURACY = "val/zeroshot/kind/image/accuracy"
 

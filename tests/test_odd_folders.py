@@ -191,6 +191,7 @@ def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, nam
 @pytest.mark.slow
 def test_quickstart_in_a_folder_of_every_mark(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # no processes that import for longer than they work
     run = "qs[1]{a,b}? *#50%"
     args = ["--objects", "500", "--test", "20", "--steps", "2", "--workers", "0"]
     printed = said(capsys, "quickstart", run, *args)

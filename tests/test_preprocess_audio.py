@@ -195,10 +195,11 @@ def threads():
     torch.set_num_threads(before)
 
 
-RARE = [pytest.param(r, marks=pytest.mark.sweep) for r in (1000, 7999, 11_025, 16_000, 24_000, 32_000, 44_101, 96_000)]
+OTHERS = (1000, 7999, 8000, 11_025, 16_000, 24_000, 32_000, 44_101, 48_000, 96_000)
+RARE = [pytest.param(r, marks=pytest.mark.sweep) for r in OTHERS]
 
 
-@pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000, *RARE])
+@pytest.mark.parametrize("rate", [22_050, 44_100, *RARE])
 def test_a_kept_filter_changes_no_bit(rate, threads):
     generator = torch.Generator().manual_seed(rate)
     for to in (8000, 16_000, 22_050):

@@ -91,6 +91,7 @@ def test_yaml_says_it(preprocess, source, dtype, shape):
     assert repr(made).replace("[", "(").replace("]", ")") == repr(preprocess)
 
 
+@pytest.mark.slow
 def test_importing_and_making_load_no_heavy_library():
     code = (
         "import sys, align.preprocess as p; p.Image(); p.Audio(); p.Points(); p.Tokens(); p.Bytes(); p.Array((2,));"

@@ -101,6 +101,7 @@ def test_arguments_are_attributes_that_yaml_can_say(folders):
     assert torch.equal(again.train("a cat", torch.Generator()), made.eval("a cat"))
 
 
+@pytest.mark.slow
 def test_loading_imports_no_transformers(folders, tmp_path):
     file = tmp_path / "text.tokenizer.json"
     file.write_text(HFTokens(str(folders["bert"]), 8).assets()["tokenizer"], encoding="utf-8")

@@ -73,7 +73,11 @@ def check(ours, whole, pictures, texts=TEXTS, scale=1.0):
     return figures
 
 
-@pytest.mark.parametrize("kind", KINDS)
+costly = ("mobile", "pe", "eva", "mt5", "coca")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.sweep] if k in costly else []) for k in KINDS])
 def test_a_saved_folder_is_the_librarys_model(kind, wholes, pictures, tmp_path):
     whole = wholes(kind)
     folder = models.save_folder(whole, f"tiny-{kind}", tmp_path / "saved", safe=kind not in ("custom", "roberta"))
@@ -247,6 +251,7 @@ EXEMPT = {"attnpool.k_proj.bias": KEY_BIAS, "self.key.bias": KEY_BIAS}
 heavy = ("pe", "eva", "mobile", "coca", "clipa", "custom", "quick", "mt5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.sweep] if k in heavy else []) for k in KINDS])
 def test_every_tensor_of_the_file_counts(kind, wholes, pictures, tmp_path):
     """Another fill of any single tensor moves the embeddings by ten times the tolerance."""

@@ -131,6 +131,7 @@ def check(ours, library, sounds, texts=TEXTS, scale=1.0):
     return {m: proof.agree(found[m], theirs[m], scale) for m in theirs}
 
 
+@pytest.mark.slow
 @every
 def test_a_published_folder_is_the_librarys_model(name, folders, tmp_path):
     folder, library = folders(name)
@@ -161,7 +162,10 @@ SCALES = {"clap-fused": 0.1}
 """Of the tolerance: the attention of the fusion is a small part of its sum, so its tensors count at a tenth."""
 
 
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "pe-av-video"])  # it has the tensors of pe-av
+@pytest.mark.slow
+@pytest.mark.parametrize(  # pe-av-video has the tensors of pe-av
+    "name", ["clap-fused", *(pytest.param(x, marks=pytest.mark.sweep) for x in ("clap", "whisper", "ast", "pe-av"))]
+)
 def test_every_tensor_moves_the_output(name, folders):
     """A tensor that did not would be one that is not read, or read from another place."""
     folder, _ = folders(name)

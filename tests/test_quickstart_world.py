@@ -226,6 +226,7 @@ def test_an_object_depends_on_its_own_seed_only():
     assert picture(same) == picture(SAMPLE[0]) != picture(other)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_for_any_number_of_workers(tmp_path: Path):
     seen: list[tuple[int, int]] = []
     write_world(tmp_path / "one", train=60, test=12, workers=1, progress=lambda n, of: seen.append((n, of)))

@@ -61,6 +61,7 @@ def test_esc50_refuses_a_name_that_says_otherwise_and_a_missing_file(tmp_path, c
     assert "no column take" in fails(recipe("esc50"), capsys, tmp_path / "out", "--source", tmp_path)
 
 
+@pytest.mark.sweep  # test_recipes has one that imports the same neighbours
 def test_a_recipe_runs_by_path_and_finds_its_neighbour(tmp_path):
     esc50(tmp_path / "data" / "esc50")
     environment = {**os.environ, "ALIGN_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}

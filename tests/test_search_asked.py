@@ -234,9 +234,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("block", [30, 1 << 22])
+@pytest.mark.parametrize("block", [30, pytest.param(1 << 22, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("query", [("text",), ("audio", "text"), ("image",)])
+@pytest.mark.parametrize("query", [("text",), ("audio", "text"), pytest.param(("image",), marks=pytest.mark.sweep)])
 def test_the_least_score_of_a_precision_is_the_loops(query, name, block, monkeypatch):
     monkeypatch.setattr("align.search.threshold.cells", block)
     table, (rule, same) = made(), RULES[name]

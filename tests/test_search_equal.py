@@ -74,7 +74,11 @@ def known(index, made):
     }
 
 
-@pytest.mark.parametrize(("terms", "unit"), [("all", True), ("all", False), ("pairwise", True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("terms", "unit"),
+    [("pairwise", True), *(pytest.param("all", unit, marks=pytest.mark.sweep) for unit in (True, False))],
+)
 def test_memory_disk_and_loop_agree(terms, unit, tmp_path):
     model = tiny_index.model(terms, unit)
     disk, memory = LocalIndex.create(tmp_path / "i"), MemoryIndex()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from written import run_code
 
 from align.search.item import Item
 from align.search.local import LocalIndex, entries, segments, tables
@@ -36,12 +37,13 @@ def fill(folder, n=40, start=0):
     return values
 
 
-def run_python(code, **more):
+def run_python(code):
     """Run a script in a process of its own, and return its output."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, **more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # the script may become another user
+        script = Path(folder) / "script.py"
+        script.write_text(code, encoding="utf-8")
+        return run_code(script)
 
 
 @pytest.mark.parametrize("place", ["values", "sample", "norm", "header"])
@@ -173,6 +175,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_index_as_it_was(tmp_path):
     fill(tmp_path / "index")
     said = json.loads(run_python(FULL.replace("sys.argv[1]", repr(str(tmp_path / "index")))))
@@ -219,6 +222,7 @@ def public():
         yield Path(name)
 
 
+@pytest.mark.slow
 def test_a_folder_without_the_right_to_write_is_read(public):
     folder = public / "index"
     fill(folder)
@@ -229,6 +233,7 @@ def test_a_folder_without_the_right_to_write_is_read(public):
     assert sorted(os.listdir(folder)) == names
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_folded_is_one_line(public):
     fill(public / "index")
     with LocalIndex.open(public / "index") as reader, reader._reader.read() as (connection, _):
@@ -322,6 +327,7 @@ def test_readers_beside_a_writer_see_whole_changes(tmp_path, monkeypatch):
     assert reads[0] >= 8
 
 
+@pytest.mark.slow
 def test_another_process_is_seen_by_an_open_reader(tmp_path):
     fill(tmp_path / "index")
     with LocalIndex.open(tmp_path / "index") as index:

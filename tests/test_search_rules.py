@@ -37,7 +37,7 @@ def same(found, expected):
     assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
 
 
-@pytest.mark.parametrize("unit", [True, False], ids=["unit", "with norms"])
+@pytest.mark.parametrize("unit", [pytest.param(True, marks=pytest.mark.sweep), False], ids=["unit", "with norms"])
 @pytest.mark.parametrize("terms", tiny_index.TERMS)
 @pytest.mark.parametrize("name", PARTS)
 def test_each_rule_is_the_plain_loop(terms, name, unit):

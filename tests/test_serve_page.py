@@ -27,6 +27,8 @@ from align.serve.limits import Limits
 from align.serve.page.space import Space
 from align.serve.refusal import Refusal
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(decoders=1)
 RED = picture((250, 10, 10), 32)
 HITS = ".hit:not([hidden])"
@@ -65,6 +67,7 @@ def browser():
     if program is None:
         pytest.skip("needs Chromium")
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-gpu"]
+    flags += ["--renderer-process-limit=1"]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=flags)
         yield opened
@@ -74,11 +77,12 @@ def browser():
 class Window:
     """A page of the browser, with the lines of its console and the requests that leave the server."""
 
-    def __init__(self, browser, url, **options):
-        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+    def __init__(self, browser, url, context=None, **options):
+        """context: that of other windows too, which costs less than one of its own."""
+        self.context = context or browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         self.url, self.lines, self.away = url, [], []
-        self.context.route("**/*", self._guard)
         self.page = self.context.new_page()
+        (self.page if context else self.context).route("**/*", self._guard)
         self.page.set_default_timeout(8000)
         self.page.on("console", lambda line: self.lines.append(line.text))
         self.page.on("pageerror", lambda error: self.lines.append(str(error)))
@@ -108,11 +112,19 @@ def window(browser, url):
         one.context.close()
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    opened = browser.new_context(viewport={"width": 1200, "height": 900})
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def page(window):
+def page(browser, url, context):
     """The page with nothing asked. No line may stand in the console, and nothing may leave the server."""
-    one = window()
+    one = Window(browser, url, context)
     yield one.open()
+    one.page.close()
     assert one.away == []
     assert [line for line in one.lines if "the server responded with" not in line and "ERR_" not in line] == []
 
@@ -204,9 +216,9 @@ def test_each_look_among_has_its_count(page, searcher):
     ("how", "name", "modality"),
     [
         ("drop", "red.png", "image"),
-        ("paste", "red.png", "image"),
+        pytest.param("paste", "red.png", "image", marks=pytest.mark.sweep),
         ("choose", "tone.flac", "audio"),
-        ("drop", "a.ply", "points"),
+        pytest.param("drop", "a.ply", "points", marks=pytest.mark.sweep),
     ],
 )
 def test_a_file_asks(page, searcher, how, name, modality):
@@ -691,7 +703,7 @@ def test_errors_keep_the_query(page, served, monkeypatch):
     page.press("#text", "Enter")
     page.wait_for_selector(".problem:not([hidden]) >> text=about to stop")
     service.draining = False
-    page.context.route("**/?*", lambda route: route.abort())
+    page.route("**/?*", lambda route: route.abort())
     page.press("#text", "Enter")
     page.wait_for_selector(".problem:not([hidden]) >> text=The server does not answer")
     assert len(shown(page)) == 24
@@ -937,7 +949,7 @@ def test_time_of_the_search_is_stated(page):
     assert float(number) * {"ms": 0.001, "s": 1}[unit] <= wall
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_readmes_picture_is_small(url):
     import runpy
 
@@ -976,7 +988,7 @@ def test_filters_leave_a_narrow_page_to_the_results(window):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(30, 900), (900, 30), (1, 1)])
+@pytest.mark.parametrize("size", [(30, 900), *(pytest.param(s, marks=pytest.mark.sweep) for s in ((900, 30), (1, 1)))])
 def test_a_picture_of_any_shape_is_seen_whole(page, size):
     from PIL import Image
 

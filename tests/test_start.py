@@ -29,6 +29,8 @@ from align.preprocess import Array
 from align.tuning import Tuning, apply
 from align.values import TermInfo
 
+pytestmark = pytest.mark.slow
+
 CONFIG = str(Path(align.__file__).parent.parent / "configs" / "finetune.yaml")
 
 

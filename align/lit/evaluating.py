@@ -110,9 +110,6 @@ def _describe(source: str, found: object) -> str:
     if found is None:
         return "it has none"
     where = f"its source {source!r}" if source else "it"
-    if isinstance(found, Columns):
-        remedy = "leave validate out, and measure with `align evaluate RUN SHARDS` after the training"
-        return f"{where} has columns of a cache, which evaluators do not read: {remedy}"
     return f"{where} is {type(found).__name__}, which evaluators do not read"
 
 

@@ -59,6 +59,7 @@ def bombs(folder: Path) -> dict[str, tuple[str, Path, str]]:
     return out
 
 
+@pytest.mark.slow
 def test_bombs(fault, tmp_path):
     cases = bombs(tmp_path)
     control = tmp_path / "control.png"  # that the meter moves: this one is decoded
