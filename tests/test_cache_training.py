@@ -285,23 +285,3 @@ def test_the_command_line_trains_from_a_cache(world, tmp_path, capsys):
     code, line = run(train=narrow)
     assert code == 1
     assert "the training shards have no row of audio, image; they have text" in line
-
-
-def test_evaluators_while_training_need_shards_to_read(world, tmp_path):
-    folder, _ = world
-    source = Source(columns=columns(folder))
-    data = AlignData(source, source, batch=12, workers=0, max_bad=1)
-    objective = Objective({"all": Term(InfoNCE(), "all")}, dim=4, batch=12, modalities=list(modalities))
-    says = (
-        "validate needs shards in data.val; it has columns of a cache, which evaluators do not read: leave validate out"
-    )
-    with pytest.raises(ValueError, match=says):
-        fit(
-            new_heads(),
-            objective,
-            data,
-            tmp_path / "r",
-            trainer={**options, "max_steps": 1},
-            validate={"with": ["retrieval"]},
-        )
-    assert not (tmp_path / "r").exists()

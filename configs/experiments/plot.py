@@ -81,7 +81,7 @@ def frozen() -> None:
     table = rows("frozen_real.csv")
     ways = list(dict.fromkeys(r["how"] for r in table))
     names = list(dict.fromkeys(r["figure"] for r in table))
-    figure, ax = axes("Frozen towers bound through words: no picture and sound were a pair", wide=11)
+    figure, ax = axes("Frozen towers bound through words: no picture and sound were a pair", wide=13)
     for number, way in enumerate(ways):
         found = {n: [float(r["value"]) for r in table if (r["how"], r["figure"]) == (way, n)] for n in names}
         places = [i + (number - (len(ways) - 1) / 2) * 0.8 / len(ways) for i, n in enumerate(names) if found[n]]
@@ -90,10 +90,13 @@ def frozen() -> None:
     for i, name in enumerate(names):
         chance = statistics.mean(float(r["chance"]) for r in table if r["figure"] == name)
         ax.plot([i - 0.45, i + 0.45], [chance] * 2, color=INK, linewidth=1, linestyle=":")
-    ax.set_xticks(range(len(names)), [n.replace(", ", ",\n").replace(" → ", "\n→ ") for n in names], fontsize=7)
+    cut = {", ": ",\n", " → ": "\n→ ", " by words": "\nby words", "unseen ": "unseen\n"}
+    for old, new in cut.items():
+        names = [name.replace(old, new) for name in names]
+    ax.set_xticks(range(len(names)), names, fontsize=8)
     ax.set(ylabel="score; dotted: chance", ylim=(0, 1.03))
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(ways), borderaxespad=0)
-    figure.savefig(HERE / "frozen_real.png", dpi=120)
+    figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(ways))
+    figure.savefig(HERE / "frozen_real.png", dpi=110)
 
 
 def main() -> None:
