@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from itertools import accumulate, pairwise
 from pathlib import Path
 
 import nbformat
@@ -28,38 +27,25 @@ def test_a_command_of_a_notebook_that_fails_ends_it():
         assert all(line.startswith("assert ") and line.endswith(" == 0") for line in calls), book
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """Cells of each notebook, all executed in one kernel, whose imports take seconds. Each begins without names."""
-    from nbclient import NotebookClient
-
-    folder = tmp_path_factory.mktemp("books")
-    (folder / "runs").mkdir()
-    (folder / "runs" / "quickstart").symlink_to(small_run())
-    for file in (books[0].parent / "shaken.py", books[0].parents[1] / "configs" / "bind.yaml"):
-        shutil.copy(file, folder)
-    read = [nbformat.read(book, as_version=4) for book in books]
-    ends = [0, *accumulate(len(book.cells) + 1 for book in read)]
-    for book in read:
-        for cell in book.cells:  # fewer objects and steps than a reader has
-            cell.source = cell.source.replace(
-                "objects, tests, steps = 3000, 500, 400", "objects, tests, steps = 130, 24, 2"
-            )
-    forget = "get_ipython().run_line_magic('reset', '-f')"
-    cells = [cell for book in read for cell in (nbformat.v4.new_code_cell(forget), *book.cells)]
-    whole = nbformat.v4.new_notebook(cells=cells, metadata=read[0].metadata)
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(whole, timeout=120, kernel_name="python3", resources=resources).execute()
-    return {book.stem: whole.cells[i:j] for book, (i, j) in zip(books, pairwise(ends), strict=True)}
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jupyter_client's own
 @pytest.mark.filterwarnings("ignore:.*TCP without encryption.*")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the kernel's sockets close with the process
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("book", [book.stem for book in books])
-def test_a_notebook_runs(book, executed):
-    kinds = [key for cell in executed[book] for out in cell.get("outputs", []) for key in out.get("data", {})]
+@pytest.mark.parametrize("book", books, ids=lambda p: p.stem)
+def test_a_notebook_runs(book, tmp_path):
+    from nbclient import NotebookClient
+
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(small_run())
+    for file in (book, book.parent / "shaken.py", book.parents[1] / "configs" / "bind.yaml"):
+        shutil.copy(file, tmp_path)
+    read = nbformat.read(tmp_path / book.name, as_version=4)
+    for cell in read.cells:  # fewer objects and steps than a reader has
+        cell.source = cell.source.replace(
+            "objects, tests, steps = 3000, 500, 400", "objects, tests, steps = 130, 24, 2"
+        )
+    NotebookClient(read, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [key for cell in read.cells for out in cell.get("outputs", []) for key in out.get("data", {})]
     assert "image/png" in kinds
     assert "text/html" in kinds  # the sound

@@ -67,7 +67,6 @@ def browser():
     if program is None:
         pytest.skip("needs Chromium")
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-gpu"]
-    flags += ["--renderer-process-limit=1"]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=flags)
         yield opened
@@ -77,12 +76,11 @@ def browser():
 class Window:
     """A page of the browser, with the lines of its console and the requests that leave the server."""
 
-    def __init__(self, browser, url, context=None, **options):
-        """context: that of other windows too, which costs less than one of its own."""
-        self.context = context or browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+    def __init__(self, browser, url, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         self.url, self.lines, self.away = url, [], []
+        self.context.route("**/*", self._guard)
         self.page = self.context.new_page()
-        (self.page if context else self.context).route("**/*", self._guard)
         self.page.set_default_timeout(8000)
         self.page.on("console", lambda line: self.lines.append(line.text))
         self.page.on("pageerror", lambda error: self.lines.append(str(error)))
@@ -112,19 +110,11 @@ def window(browser, url):
         one.context.close()
 
 
-@pytest.fixture(scope="module")
-def context(browser):
-    opened = browser.new_context(viewport={"width": 1200, "height": 900})
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
-def page(browser, url, context):
+def page(window):
     """The page with nothing asked. No line may stand in the console, and nothing may leave the server."""
-    one = Window(browser, url, context)
+    one = window()
     yield one.open()
-    one.page.close()
     assert one.away == []
     assert [line for line in one.lines if "the server responded with" not in line and "ERR_" not in line] == []
 
@@ -703,7 +693,7 @@ def test_errors_keep_the_query(page, served, monkeypatch):
     page.press("#text", "Enter")
     page.wait_for_selector(".problem:not([hidden]) >> text=about to stop")
     service.draining = False
-    page.route("**/?*", lambda route: route.abort())
+    page.context.route("**/?*", lambda route: route.abort())
     page.press("#text", "Enter")
     page.wait_for_selector(".problem:not([hidden]) >> text=The server does not answer")
     assert len(shown(page)) == 24
