@@ -10,7 +10,7 @@ __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
     ("by_source", "centroids", "recalls", "sources", "stages", "standing"),
-    ("module", "opened", "parts", "source_keys", "trained"),
+    ("module", "opened", "parts", "source_keys"),
     ("data", "loaders"),
     ("fitted_on", "whole"),
     (
@@ -29,7 +29,7 @@ FLOORS = (
         "signals",
         "trainer",
     ),
-    ("begin", "evaluations", "forks"),
+    ("begin", "evaluations", "forks", "trained"),
     ("stage_fit",),
     ("fit",),
 )
