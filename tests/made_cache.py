@@ -55,7 +55,7 @@ def write_cache(
     columns = {
         m: {
             "weights": fingerprint(model),
-            "preprocess": "p" * 64,
+            "preprocess": "b" * 64,
             "kind": kind,
             "unit": kind == "embedding",
             "scale": None,

@@ -314,10 +314,11 @@ def test_errors_say_what_came(make, message):
         make()
 
 
+@pytest.mark.parametrize("make", [lambda: Resampler(8, 4, latents=3), lambda: AttentionPool(8, 4)])
 @pytest.mark.parametrize("value", [3e4, 1e30, float("inf"), float("nan")])
-def test_a_resampler_reads_no_padding_whatever_stands_there(value):
+def test_a_head_over_tokens_reads_no_padding_whatever_stands_there(value, make):
     torch.manual_seed(0)
-    head = Resampler(8, 4, latents=3)
+    head = make()
     tokens, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
     plain = head(Features(tokens[:, 0], tokens, mask))
     tokens = torch.where(mask[..., None], tokens, value).requires_grad_()

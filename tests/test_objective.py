@@ -18,7 +18,7 @@ from test_infonce import loop as infonce_loop
 from torch import Tensor, nn
 
 from align.distributed import rank, world
-from align.losses import Bank, InfoNCE, SigLIP, Symile, VICReg, infonce, symile
+from align.losses import Bank, InfoNCE, SigLIP, Symile, VICReg, Window, infonce, symile
 from align.objective import Objective, Term
 from align.values import Embeddings, Rows, TermInfo
 
@@ -390,3 +390,10 @@ def test_an_objective_knows_what_it_lacks():
 def test_the_modalities_that_are_contrasted():
     terms = {"clip": Term(InfoNCE(), ["audio", "image"]), "even": Term(VICReg(), ["image", "text"])}
     assert objective(terms).contrasted == {"audio", "image"}
+
+
+@pytest.mark.parametrize("wrap", [Bank, Window])
+def test_a_wrapper_of_a_modality_that_its_term_has_not_is_refused(wrap):
+    with pytest.raises(ValueError, match=r"term 'pair' names the modality 'txt'.*did you mean 'text'"):
+        Objective({"pair": Term(wrap(InfoNCE(), of="txt"), ["image", "text"])}, dim=4, batch=4)
+    Objective({"pairs": Term(wrap(InfoNCE(), of="audio"), ["image", "text", "audio"])}, dim=4, batch=4)

@@ -78,6 +78,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.commands.process import leave_a_core
     from align.data.bad import TooManyBad, is_fault, table
     from align.distributed import rank
+    from align.files import read_json
     from align.lit import fit
     from align.lit.forks import check_begin
 
@@ -122,8 +123,10 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         print(f"stopped at step {fitted.step}; the same command continues", file=sys.stderr)
         return 128 + fitted.signal
     if not quiet:
-        again = shlex.quote(str(run))
-        print(f"trained {fitted.step} steps; the model is in {run / 'model'}; next: align evaluate {again} SHARDS")
+        about = read_json(run / "model" / "model.json")
+        whole = "completes" in about or not about.get("heads")  # heads alone read no files
+        after = f"; next: align evaluate {shlex.quote(str(run))} SHARDS" if whole else ""
+        print(f"trained {fitted.step} steps; the model is in {run / 'model'}{after}")
     return 0
 
 

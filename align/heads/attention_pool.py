@@ -35,13 +35,14 @@ class AttentionPool(nn.Module):
         x = features.pooled[:, None] if features.tokens is None else features.tokens
         if tokens:
             read_tokens(features)
-        parts = self.key_value(self.norm(x)).unflatten(-1, (2, self.heads, -1))  # (n, L, 2, heads, W / heads)
-        key, value = parts.permute(2, 0, 3, 1, 4)
-        query = self.query.view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         mask = None
         if features.tokens is not None and features.mask is not None:
             real = features.mask | ~features.mask.any(1, keepdim=True)  # a row without a real token reads all of them
+            x = x.masked_fill(~real[..., None], 0)  # padding may be infinite, which no weight of 0 takes out
             mask = real[:, None, None]  # (n, 1, 1, L)
+        parts = self.key_value(self.norm(x)).unflatten(-1, (2, self.heads, -1))  # (n, L, 2, heads, W / heads)
+        key, value = parts.permute(2, 0, 3, 1, 4)
+        query = self.query.view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         pooled = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)[:, :, 0].flatten(1)  # (n, W)
         if not tokens:
             return self.project(pooled)

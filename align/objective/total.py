@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
+from align.losses import Bank, Window
 from align.losses.adopt import as_loss
 from align.losses.kernels.rule import Rule
 from align.losses.kinds import KINDS
@@ -50,6 +51,11 @@ class Objective(nn.Module):
                 raise type(error)(f"term {name!r}: {error}") from None
         self.terms = terms
         self.contrasts = {name: contrasts(name, term, modalities) for name, term in terms.items()}
+        for name, term in terms.items():
+            joined = {m for contrast in self.contrasts[name] for m in contrast.modalities}
+            for part in term.loss.modules():
+                if isinstance(part, Bank | Window):
+                    check_known(name, part.of, joined)
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
         self._chosen: dict[str, float] | None = None
         reading = [contrast for name, contrast in self._calls() if self._loss(name).needs_tokens]
