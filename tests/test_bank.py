@@ -254,6 +254,51 @@ def test_a_row_without_counterpart_keeps_its_negatives():
     assert loss([x, x[:0]], [sample, sample[:0]]).item() == 0
 
 
+def test_a_hard_negative_is_no_counterpart_of_a_row_without_a_sample():
+    """An image and two texts of sample id -1: the image has no caption, so the window leaves none of its pairs out."""
+    scale, bias, high = 3.0, -1.0, 0.5
+    loss = Window(SigLIP(start_scale=scale, start_bias=bias), "1", high=high).double()
+    images = torch.eye(4, dtype=torch.float64)[[0, 1, 3]]
+    texts = torch.eye(4, dtype=torch.float64)[[0, 1, 0, 2]]
+    a, b = torch.tensor([0, 1, -1]), torch.tensor([0, 1, -1, -1])
+    total = 0.0
+    for i, image in enumerate(images):
+        for j, text in enumerate(texts):
+            positive = i == j and a[i] >= 0
+            if not positive and a[i] >= 0 and (texts[i] * text).sum() > high:
+                continue
+            total += F.softplus((scale * (image * text).sum() + bias) * (-1 if positive else 1))
+    assert loss([images, texts], [a, b]).item() == pytest.approx(float(total) / 3.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-30])
+def test_a_row_without_a_length_is_a_negative_of_all(length):
+    """A float32 row of 1e-30 has a length of 0, since its squares are below the smallest number."""
+    x = torch.eye(4)[:3]
+    texts = torch.stack([x[0], x[1], length * (x[0] + x[1])])
+    samples = [torch.tensor([0, 1]), torch.tensor([0, 1, -1])]
+    for low, high in ((0.2, 1.0), (-1.0, 0.5), (-1.0, -0.2)):
+        loss = Window(SigLIP(start_bias=-1.0), "1", low, high)
+        kept, alone = (loss([x[:2], rows], [samples[0], samples[1][: len(rows)]]) for rows in (texts, texts[:2]))
+        more = 2 * math.log1p(math.exp(-1.0))
+        assert 2.5 * kept.item() - 2 * alone.item() == pytest.approx(more, rel=1e-5)
+
+
+def test_a_row_far_from_its_sample_s_rows_has_the_content_of_the_nearest():
+    """Its cosine with them is below 0, and another sample has more rows than its own."""
+    eye = torch.eye(dim, dtype=torch.float64)
+    rows, numbers = eye[[0, 0, 1, 2]], torch.tensor([0, 1, 2, 2])
+    values = []
+    for groups, content in ((None, [0, 0, 1, 2]), ([5, 5, -1, -1], [0, 1, 2, 3])):
+        bank = Bank(InfoNCE(start_scale=3.0), "1").double()
+        bank.fill(rows, numbers, None if groups is None else torch.tensor(groups), torch.tensor(content))
+        ids = torch.tensor([0, 1])
+        given = None if groups is None else [torch.tensor([5, 5])] * 2
+        value = bank([eye[[0, 3]], -eye[[0, 0]]], [ids] * 2, groups=given, numbers=[ids] * 2)
+        values.append(value.item())
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+
+
 @pytest.mark.parametrize("make", [InfoNCE, SigLIP], ids=["infonce", "siglip"])
 def test_parts_of_ranks_sum_to_the_whole(make):
     rows, live, wrong = world(5)

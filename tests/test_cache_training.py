@@ -14,12 +14,13 @@ from align import JointModel, Objective, Term, Tower
 from align.checkpoint import find_checkpoint, read_heads
 from align.checkpoint.source import locate
 from align.commands import main
+from align.data import Columns
 from align.embedding import assemble, write_cache
 from align.encoders import Precomputed, Vector
-from align.files import read_json
+from align.files import read_json, write_json
 from align.heads import MLP
 from align.lit import AlignData, fit
-from align.lit.fitted_on import describe_refits
+from align.lit.fitted_on import describe_refits, note_towers
 from align.lit.sources import Source
 from align.losses import InfoNCE
 from align.optim import Optim
@@ -201,6 +202,33 @@ def test_a_run_refuses_the_cache_of_another_tower(runs):
     with pytest.raises(ValueError, match="two columns of one modality come from one tower"):
         train(new_heads(), mixed, folder / "mixed")
     assert not (folder / "mixed").exists()
+
+
+@pytest.mark.parametrize("fact", ["weights", "preprocess", "kind"])
+def test_a_head_goes_on_with_rows_of_its_own_tower_alone(runs, tmp_path, fact):
+    """One fact of the checkpoint's head differs, and each alone is another tower."""
+    folder, _, _, cached = runs
+    about = read_json(find_checkpoint(folder / "run", "last") / "model.json")
+    write_json(tmp_path / "model.json", about)
+    rows, model = Columns(columns(folder)), new_heads()
+    note_towers(model, [rows, None], tmp_path)
+    assert read_heads(model) == read_heads(cached)
+    head = about["heads"]["text"]
+    (head["column"] if fact == "kind" else head)[fact] = "e" * 12
+    write_json(tmp_path / "model.json", about)
+    with pytest.raises(
+        ValueError, match=rf"'text' is fitted on .* with {fact} e{{12}}; the column .*a:text is of {fact}"
+    ):
+        note_towers(new_heads(), [rows, None], tmp_path)
+
+
+def test_a_run_that_goes_on_without_columns_keeps_the_tower_of_its_heads(runs):
+    folder, _, _, cached = runs
+    model = new_heads()
+    assert read_heads(model) == {}
+    note_towers(model, [None, None], find_checkpoint(folder / "run", "last"))
+    assert sorted(read_heads(model)) == sorted(modalities)
+    assert read_heads(model) == read_heads(cached)
 
 
 def test_a_refit_is_said(runs):

@@ -10,7 +10,7 @@ from test_columns import write_shards
 
 import align
 from align import JointModel, Objective, Term, Tower
-from align.checkpoint import read_parts
+from align.checkpoint import find_checkpoint, list_files, read_parts
 from align.commands import main
 from align.embedding import assemble, write_cache
 from align.encoders import Precomputed, Vector
@@ -18,6 +18,7 @@ from align.files import read_json
 from align.heads import Chain
 from align.lit import AlignData, fit
 from align.lit.sources import Source
+from align.lit.whole import write_whole
 from align.losses import InfoNCE
 from align.optim import Optim
 from align.preprocess import Array
@@ -160,6 +161,23 @@ def test_the_heads_are_kept_whatever_is_wrong_with_the_encoders(world, monkeypat
     train(Source(columns=columns(folder, "base")), folder / "kept", 8)
     assert "holds heads alone, as their encoders are not there (No module named 'heavy')" in capsys.readouterr().err
     assert isinstance(align.load(folder / "kept").towers["text"].encoder, Precomputed)
+
+
+@pytest.mark.parametrize("step", ["write_model", "write_json"])
+def test_files_of_a_whole_model_that_failed_half_way_do_not_stay_beside_the_heads(world, monkeypatch, tmp_path, step):
+    folder, _ = world
+    if not (folder / "half").exists():
+        train(Source(columns=columns(folder, "base")), folder / "half", 8)
+    best = find_checkpoint(folder / "half")
+
+    def fail(*_):
+        (tmp_path / "text.vocabulary.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"align.lit.whole.{step}", fail)
+    write_whole(best, tmp_path, folder / "half")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(list_files(best))
+    assert all((tmp_path / name).read_bytes() == (best / name).read_bytes() for name in list_files(best))
 
 
 def test_assemble_keeps_the_results_of_a_binding(world, capsys):

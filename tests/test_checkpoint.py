@@ -12,7 +12,9 @@ from torch import nn
 
 import align
 from align.checkpoint import build, describe, find_checkpoint, transcript
+from align.checkpoint.source import locate
 from align.encoders import PointNet, Precomputed, TransformerText
+from align.files import write_json
 from align.heads import MLP, AttentionPool, Linear
 from align.preprocess import Array, Bytes, Points
 
@@ -151,3 +153,19 @@ def test_a_run_without_that_checkpoint_says_which_there_are(tmp_path):
     (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-00000040"}')
     with pytest.raises(ValueError, match=r"no checkpoint '7'; it has best, last and the steps \[40\]"):
         find_checkpoint(tmp_path, "7")
+
+
+@pytest.mark.parametrize(
+    ("completed", "known", "whole"),
+    [("b", "b", True), ("a", "b", False), (None, "b", False), ("a", None, False), (None, None, False)],
+)
+def test_a_runs_model_counts_where_it_completes_the_checkpoint_that_is_meant(tmp_path, completed, known, whole):
+    """completed: the weights that RUN/model names. known: those of the best checkpoint."""
+    run, best = tmp_path / "run", tmp_path / "run/checkpoints/step-00000002"
+    for folder, facts in ((run / "model", {"completes": completed}), (best, {"sha256": known})):
+        folder.mkdir(parents=True)
+        write_json(folder / "model.json", {name: x for name, x in facts.items() if x is not None})
+    write_json(run / "checkpoints/index.json", {"last": best.name, "best": best.name})
+    assert locate(run) == (run / "model" if whole else best)
+    (run / "model/model.json").unlink()
+    assert locate(run) == best

@@ -422,6 +422,10 @@ def test_hashes_follow_weights_and_content_and_nothing_else(model, tmp_path):
         x = tower.encoder.state_dict()[name]
         sums.update(f"encoder.{name} torch.float32 {list(x.shape)}\n".encode() + x.numpy().tobytes())
     assert features == sums.hexdigest()
+    for name, x in sorted(tower.head.state_dict().items()):
+        sums.update(f"head.{name} torch.float32 {list(x.shape)}\n".encode() + x.numpy().tobytes())
+    assert embedding == sums.hexdigest()
+    assert tower_weights(torch.nn.DataParallel(tiny.make_model().towers["text"]), "embedding") == embedding
     other = tiny.make_model()
     other.towers["text"].head.project.weight.data += 1
     assert tower_weights(other.towers["text"]) == features

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,17 @@ class Rude:
         assert not any(module.training for module in space.model.modules())
         space.altered({}).table()
         return Findings({"total": total_of(space.model)})
+
+
+class Scripted:
+    """An evaluator with given scores, one at a time."""
+
+    name = "scripted"
+    scores: Sequence[float] = ()
+
+    def run(self, space):
+        first, *Scripted.scores = Scripted.scores
+        return Findings({"score": first})
 
 
 class Empty:
@@ -147,6 +159,11 @@ def test_scores_are_those_of_the_saved_weights(shards, straight):
         assert float(table[step]["val/rude/total"]) == total_of(model)
 
 
+def test_the_weights_that_a_run_begins_with_are_measured_whatever_the_monitor_is(shards, tmp_path):
+    train(shards, tmp_path, 1, {"with": ["test_lit_validate.Rude"]}, checkpoint=Checkpoints())
+    assert [row["step"] for row in rows(tmp_path) if row["val/rude/total"]] == ["0", "1"]
+
+
 def test_the_best_checkpoint_is_that_of_the_highest_score(straight):
     values = {int(row["step"]): float(row[ACCURACY]) for row in rows(straight) if row[ACCURACY] and row["step"] != "0"}
     known = read_index(straight)
@@ -154,6 +171,16 @@ def test_the_best_checkpoint_is_that_of_the_highest_score(straight):
     assert int(known["best"][5:]) == max(values, key=lambda step: values[step])
     best = straight / "checkpoints" / known["best"] / "model.safetensors"
     assert (straight / "model/model.safetensors").read_bytes() == best.read_bytes()
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
+def test_the_mode_says_which_score_is_the_best_one(shards, tmp_path, mode, best):
+    """The weights at step 0 are no candidate."""
+    Scripted.scores = (0.0 if mode == "min" else 1.0, 0.5, 0.7, 0.2)
+    when = Checkpoints(monitor="val/scripted/score", mode=mode)
+    train(shards, tmp_path, 3, {"with": ["test_lit_validate.Scripted"], "every_steps": 1}, checkpoint=when)
+    assert read_index(tmp_path)["best"] == f"step-{best:08d}"
+    assert read_index(tmp_path)["value"] == {2: 0.7, 3: 0.2}[best]
 
 
 @pytest.mark.parametrize(

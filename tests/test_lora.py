@@ -20,6 +20,8 @@ from align import JointModel, Tower
 from align.checkpoint import read_index, save
 from align.encoders import ImageCNN, TransformerText
 from align.encoders.weights import read_tensors
+from align.lit.stages import Span, Stage
+from align.lit.trained import apply_stage
 from align.model.inside import weights
 from align.optim import named_parameters
 from align.preprocess import Bytes, Image
@@ -351,3 +353,36 @@ def test_a_frozen_layer_has_no_adapter(caplog):
     }
     assert "'view.encoder' has no adapter, as every layer that it names is frozen" in caplog.text
     assert not any(p.requires_grad for p in model.towers["image"].encoder.parameters())
+
+
+def test_an_adapter_counts_alpha_over_rank_times_behind_its_dropout():
+    model = text_and_video()
+    apply(model, Tuning(lora={"text.encoder.blocks.0.up": Lora(rank=4, alpha=6.0, dropout=0.5)}))
+    randomize(model.eval())
+    layer: Any = cast(Any, model.towers["text"].encoder).blocks[0].up
+    x = torch.randn(3, 16)
+    added = x @ layer.lora_A["default"].weight.T @ layer.lora_B["default"].weight.T
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + 1.5 * added)
+    assert not torch.equal(layer.train()(x), layer(x))
+
+
+def test_a_stage_adds_its_settings_to_those_of_the_run():
+    """The adapters of a stage are drawn anew, and follow from its name."""
+    model, objective = made()
+    tuning = Tuning(freeze=["text.head"], lora={"image.encoder": Lora(rank=2)})
+    stage = Stage(freeze=["audio"], lora={"text.encoder": Lora(rank=3)})
+    drawn = []
+    for name in ("a", "b", "a", ""):
+        applied = apply_stage(Span(name, 0, 2, stage), tuning, model, objective, 0)
+        assert applied is not None
+        found = {at.split(".")[2]: lora.rank for at, lora in applied.adapters.items()}
+        assert found == {"image": 2, "text": 3}
+        still = {name for name, p in named_parameters(model, objective).items() if not p.requires_grad}
+        assert {"model.towers.text.head.project.weight", "model.towers.audio.head.project.weight"} <= still
+        assert "model.towers.image.head.project.weight" not in still
+        drawn.append(next(p.detach().clone() for name, p in model.named_parameters() if "lora_A" in name))
+        applied.remove()
+        assert not any("lora" in name for name, _ in model.named_modules())
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[3])
