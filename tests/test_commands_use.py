@@ -274,10 +274,10 @@ def test_classify_says_what_the_command_says(place, capsys):
 # search
 
 
-def test_embed_names_index_build(place, capsys):
-    code, out, err = run(capsys, "embed", place / "pairs", "a b.tar")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert f"use: align index build {place / 'pairs'} 'a b.tar'" in err
+def test_embed_says_where_an_index_is_made(place, capsys):
+    code, out, _ = run(capsys, "embed", "--help")
+    assert code == 0
+    assert "align index build makes an index for search" in " ".join(out.split())
 
 
 # all of them

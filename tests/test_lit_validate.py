@@ -226,7 +226,7 @@ def test_a_wrong_monitor_is_refused_before_the_first_step(shards, tmp_path):
     [
         ({"with": ["zeroshto"]}, {}, "validate.with: no evaluator 'zeroshto'; did you mean 'zeroshot'"),
         ({"every_steps": 0}, {}, "validate.every_steps is at least 1; got 0"),
-        ({"with": ["retrieval"]}, {"val": None}, "validate needs shards in data.val; it has none"),
+        ({"with": ["retrieval"]}, {"val": None}, "validate needs shards or columns in data.val; it has none"),
     ],
 )
 def test_validate_that_cannot_be_meant(shards, tmp_path, validate, options, message):

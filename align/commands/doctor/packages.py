@@ -48,6 +48,8 @@ PARTS: Mapping[str, tuple[str, str]] = {  # package -> the module and the attrib
     "sentencepiece": ("sentencepiece", "SentencePieceProcessor"),
     "protobuf": ("google.protobuf.message", "Message"),
     "av": ("av", "open"),
+    "peft": ("peft", "LoraConfig"),
+    "ray": ("ray", "init"),
     "faiss-cpu": ("faiss", "IndexFlatIP"),
     "starlette": ("starlette.applications", "Starlette"),
     "uvicorn": ("uvicorn", "Server"),

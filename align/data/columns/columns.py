@@ -19,6 +19,7 @@ from align.data.names import FOREIGN
 from align.data.order import Orders
 from align.data.reading import Reading
 from align.data.shards import Shards
+from align.media.array import ARRAY
 from align.values import Batch, Sample
 
 if TYPE_CHECKING:
@@ -173,10 +174,11 @@ class Columns(Reading):
 def _members(modality: str, found: Found) -> dict[str, Any]:
     """Return the rows of one sample as decoded members."""
     out: dict[str, Any] = {}
+    suffix = ARRAY.suffixes[0]
     for i, negative in enumerate(found.negative.tolist()):
         values = found.values
         row = values[i].numpy() if not isinstance(values, dict) else _tokens(values, i)
-        out[f"{modality}.neg.{i}.npy" if negative else f"{modality}.{i}.npy"] = row
+        out[f"{modality}.neg.{i}.{suffix}" if negative else f"{modality}.{i}.{suffix}"] = row
     return out
 
 
