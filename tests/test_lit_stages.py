@@ -225,7 +225,10 @@ def test_sources_follow_the_stages(shards, tmp_path):
         "b": Stage(until=5, sources={"big": 2, "small": 0}),
         "c": Stage(),
     }
-    fit(model, total, data, tmp_path, trainer={**trainer, "max_steps": 9}, stages=stages)
+    keep = Checkpoints(keep=9)
+    fit(model, total, data, tmp_path, trainer={**trainer, "max_steps": 9}, stages=stages, checkpoint=keep)
+    borders = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert borders == [f"step-{step:08d}" for step in (3, 5, 9)]  # without a validation that would save them
     table = rows(tmp_path)
     assert [row["source/small/samples"] for row in table] == [str(12 * n) for n in (1, 2, 3, 3, 3, 3, 4, 4, 5)]
     assert not (tmp_path / "stages.json").exists()
