@@ -356,9 +356,10 @@ def test_a_frozen_layer_has_no_adapter(caplog):
 
 
 def test_an_adapter_counts_alpha_over_rank_times_behind_its_dropout():
-    model = text_and_video()
+    model = text_and_video().eval()
     apply(model, Tuning(lora={"text.encoder.blocks.0.up": Lora(rank=4, alpha=6.0, dropout=0.5)}))
-    randomize(model.eval())
+    assert not any(part.training for part in model.modules())  # the adapters of a model that evaluates do so too
+    randomize(model)
     layer: Any = cast(Any, model.towers["text"].encoder).blocks[0].up
     x = torch.randn(3, 16)
     added = x @ layer.lora_A["default"].weight.T @ layer.lora_B["default"].weight.T

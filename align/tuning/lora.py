@@ -166,7 +166,9 @@ def _inject(model: JointModel, paths: Sequence[str], lora: Lora) -> None:
         inject_adapter_in_model(config, model, PEFT)
         del model.peft_config  # a note for peft's own way of saving
         for path in others:
-            _lend_attributes(model.get_submodule(path))
+            adapter: Any = model.get_submodule(path)
+            adapter.train(adapter.base_layer.training)  # peft makes it in training mode
+            _lend_attributes(adapter)
     for path, p in model.named_parameters():
         p.requires_grad_(trains.get(path.replace(".base_layer", ""), True))
 
