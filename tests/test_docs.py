@@ -58,7 +58,7 @@ def test_every_command_runs(page, tmp_path):
     prepare(tmp_path)
     with Reader(tmp_path) as reader:
         for block in read_blocks(page, "bash", "python"):
-            reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.05")))
+            reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.03")))
 
 
 @pytest.mark.slow
