@@ -85,6 +85,14 @@ def test_a_fork_of_an_earlier_step_under_another_config(shards, source, tmp_path
     assert float(table[3]["lr"]) > 5 * float(theirs[3]["lr"])
 
 
+def test_a_fork_does_not_read_the_start_of_its_config(shards, straight, source, tmp_path, capsys):
+    """A config of a fine-tuned run names its start, and a fork of the run goes on under the same config."""
+    run, fork = tmp_path / "fork", {"fork": str(source), "start": str(straight / "model")}
+    train(shards, run, 8, checkpoint=KEEP, max_bad=1, **fork)
+    assert f"goes on from step 6; start {straight / 'model'} is not read" in capsys.readouterr().err
+    assert exact(run) == exact(straight)
+
+
 def test_a_copy_that_was_cut_is_made_anew(shards, straight, source, tmp_path):
     """A kill before the index is written leaves no run."""
     run = tmp_path / "fork"

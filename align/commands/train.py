@@ -61,6 +61,12 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> int:
     if made.dry_run:
         print_parts(made)
         return 0
+    from align.lit.forks import check_begin
+
+    try:
+        check_begin(fresh=made.fresh, start=_option(args, "--start"), fork=made.fork)
+    except ValueError as error:
+        raise Refused(str(error), code=2) from error
     return _train(made, parser.dump(values, skip_unset=False), values, quiet)
 
 
@@ -80,15 +86,10 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.distributed import rank
     from align.files import read_json
     from align.lit import fit
-    from align.lit.forks import check_begin
 
     leave_a_core()
 
     run = Path(made.run)
-    try:
-        check_begin(fresh=made.fresh, start=made.start, fork=made.fork)
-    except ValueError as error:
-        raise Refused(str(error), code=2) from error
     trainer = {k: v for k, v in values.trainer.as_dict().items() if v is not None}
     try:
         fitted = fit(

@@ -82,7 +82,7 @@ def fit(
     TooManyBad over the budget, on all ranks in the same step.
     """
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
-    check_begin(fresh=fresh, start=start, fork=fork)
+    check_begin(fresh=fresh, start=None, fork=fork)  # a config may have a start, whose weights a fork does not read
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
     sources = data.train if isinstance(data.train, dict) else ()
