@@ -124,7 +124,7 @@ class FeatureOrigin(NamedTuple):
     modality: str
     weights: str
     preprocess: str
-    column: dict[str, Any] = {}  # noqa: RUF012  never written to
+    column: dict[str, Any]
 
 
 @dataclass

@@ -11,7 +11,9 @@ from align.evaluation.class_means import tell_by_means
 
 
 def loop(query, query_sample, rows, row_sample, members):
-    unit = lambda v: [x / math.sqrt(sum(y * y for y in v)) for x in v]  # noqa: E731
+    def unit(v):
+        return [x / math.sqrt(sum(y * y for y in v)) for x in v]
+
     scores = []
     for q, s in zip(query.tolist(), query_sample.tolist(), strict=True):
         line = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny_cache as tiny
+from test_embed_cluster import SETTINGS as TINY
 
 from align.checkpoint import save
 from align.commands import main
@@ -21,18 +22,7 @@ pytestmark = [
 ]
 
 SMALL = {"object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
-SETTINGS = {
-    "name": "set",
-    "source": "m",
-    "features": True,
-    "tokens": False,
-    "dtype": "float32",
-    "towers": None,
-    "members": None,
-    "max_bad": 0.1,
-    "batch": 2,
-    "workers": 0,
-}
+SETTINGS = TINY | {"batch": 2}
 
 
 set_variables(local=True)  # before Ray is imported

@@ -157,7 +157,10 @@ W = 6
 
 def shape(seed, **more):
     """A file of OpenShape: two renderings, a thumbnail, a text, two captions, one retrieved text."""
-    feature = lambda i: {"original": rows(i)[:2].reshape(1, W), "prompt_avg": rows(i + 50)[:2].reshape(1, W)}  # noqa: E731
+
+    def feature(i):
+        return {"original": rows(i)[:2].reshape(1, W), "prompt_avg": rows(i + 50)[:2].reshape(1, W)}
+
     found = {"xyz": rows(seed), "rgb": rows(seed) * 0 + 0.5, "image_feat": rows(seed + 1)[:4].reshape(2, W)}
     found |= {"thumbnail_feat": rows(seed + 2)[:2].reshape(1, W), "text": ["a chair"], "text_feat": [feature(seed + 3)]}
     found |= {"blip_caption": "a wooden chair", "blip_caption_feat": feature(seed + 4), "msft_caption": ""}

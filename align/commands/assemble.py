@@ -8,7 +8,7 @@ from align.commands.errors import Refused
 from align.commands.out_folder import check_out
 
 
-def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | None = None) -> None:  # noqa: B006
+def assemble(source: str, models: list[str] = [], /, *, out: str, allow: str | None = None) -> None:  # noqa: B006  it is only read
     """Complete heads that were trained on cached features with their encoders
 
     The written model reads files and needs no cache. A head takes the tower that it was fitted on. Another tower is

@@ -69,8 +69,8 @@ def weights_by_step(stages: Mapping[str, Stage]) -> dict[int, dict[str, float] |
     """Return first step -> the weights of the sources, for `align.lit.data.AlignData.open`. None: no stage has any."""
     if all(stage.sources is None for stage in stages.values()):
         return None
-    starts = [0, *(stage.until or 0 for stage in stages.values())]
-    return {start: stage.sources for start, stage in zip(starts, stages.values(), strict=False)}
+    ends = [stage.until or 0 for stage in stages.values()]
+    return {start: stage.sources for start, stage in zip([0, *ends[:-1]], stages.values(), strict=True)}
 
 
 def check_stages(

@@ -50,7 +50,8 @@ def _is_before(encoder: nn.Module, name: str, path: str) -> bool:
     The direct parameters of a part come before its children, so those that are used late are recognised by their names.
     """
     steps, stack = name.split("."), path.split(".")
-    shared = next(i for i, (a, b) in enumerate(zip(steps, [*stack, ""], strict=False)) if a != b)
+    pairs = zip(steps, [*stack, ""], strict=False)  # a parameter may lie above the stack or below it
+    shared = next(i for i, (a, b) in enumerate(pairs) if a != b)
     outer = encoder.get_submodule(".".join(steps[:shared]))
     children = [child for child, _ in outer.named_children()]
     if steps[shared] not in children:

@@ -117,13 +117,6 @@ class Column:
         self._offsets.append(ends[:-1])
         return True
 
-    @property
-    def origin(self) -> FeatureOrigin:
-        """The tower that made the column, as a head that is fitted on it keeps it."""
-        info, reader = self.info, self.reader
-        facts = {**info._asdict(), "name": str(self.name)}
-        return FeatureOrigin(reader.model, reader.sha256, self.name.modality, info.weights, info.preprocess, facts)
-
     def rows(self, numbers: np.ndarray) -> Found:
         """Return the rows of samples by their numbers (B,)."""
         sound = self.reader.are_sound(self.reader.locate(numbers))
