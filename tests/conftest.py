@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 from pathlib import Path
@@ -43,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("sweep"):
             item.add_marker("slow")
+
+
+def pytest_unconfigure() -> None:
+    """Say where the process stands, and fail, if it does not end within five minutes of its last test."""
+    faulthandler.dump_traceback_later(300, exit=True)
 
 
 _skipped: list[str] = []

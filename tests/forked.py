@@ -38,14 +38,20 @@ def _start(modules: str) -> subprocess.Popen[str]:
     """Start the process that forks. modules: PYTHONPATH."""
     env = {**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    parent = subprocess.Popen([sys.executable, __file__], env=env, **pipes)
-    atexit.register(parent.communicate)
+    parent = subprocess.Popen([sys.executable, __file__, *LIBRARIES], env=env, **pipes)
+    atexit.register(_end, parent)
     return parent
 
 
-def _serve() -> None:
+def _end(parent: subprocess.Popen[str]) -> None:
+    """Kill the process that forks. A loader's worker may hold its input open, so that the end of ours is not seen."""
+    parent.kill()
+    parent.wait()
+
+
+def _serve(libraries: list[str]) -> None:
     """Fork for each line of stdin, a task, and write its exit code to stdout. A child returns after its script."""
-    for name in LIBRARIES:
+    for name in libraries:
         __import__(name)
     while line := sys.stdin.readline():
         task = json.loads(line)
@@ -69,4 +75,4 @@ def _run(script: str, arguments: list[str], env: dict[str, str], out: str, err: 
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1:])
