@@ -8,6 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from align.commands.evaluating.altering import Altering
+from align.commands.evaluating.classing import Classing
+from align.commands.evaluating.hubs import Hubs
+from align.commands.evaluating.probing import Probing
+from align.commands.evaluating.ranking import Ranking
+from align.commands.evaluating.shape import Shape
 from align.commands.groups import Protocol, Weights
 
 if TYPE_CHECKING:
@@ -23,6 +29,8 @@ def evaluate(
     out: str | None = None,
     with_: str = "zeroshot,retrieval",
     train: str | None = None,
+    distractors: str | None = None,
+    draws: int = 1000,
     members: str = "",
     max_bad: float = 0.001,
     batch: int = 64,
@@ -31,6 +39,12 @@ def evaluate(
     no_report: bool = False,
     allow_pipe: bool = False,
     protocol: Protocol,
+    classing: Classing,
+    ranking: Ranking,
+    probing: Probing,
+    shape: Shape,
+    hubs: Hubs,
+    altering: Altering,
     weights: Weights,
 ) -> None:
     """Measure a model on shards: zero-shot classification and retrieval
@@ -46,9 +60,11 @@ def evaluate(
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/test-*.tar'
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
-        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, or the import path of your own
-            (my.module.MyEvaluator)
+        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
+            robustness, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
+        distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
+        draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
         max_bad: the share of samples with something unreadable above which nothing is measured. 1: always measure
         batch: samples that are embedded at a time
@@ -69,7 +85,9 @@ def evaluate(
     from align.evaluation.pick import pick
 
     try:
-        evaluators = pick(split(with_))
+        groups = (classing, ranking, probing, shape, hubs, altering)
+        names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
+        evaluators = pick(split(with_), {name: group.evaluator for name, group in zip(names, groups, strict=True)})
     except ValueError as error:
         raise Refused(f"--with: {error}", code=2) from None
     classes = None if protocol.classes is None else read_classes(protocol.classes)
@@ -94,6 +112,8 @@ def evaluate(
             progress=say,
             with_=evaluators,
             train=read(split(train)) if train else None,
+            distractors=read(split(distractors)) if distractors else None,
+            draws=draws,
         )
     results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)

@@ -3,10 +3,14 @@
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
 from align.evaluation.findings import Evaluator, Findings
+from align.evaluation.geometry import Geometry
+from align.evaluation.hubness import Hubness
+from align.evaluation.probe import Probe
 from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
 from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import Retrieval, retrieval
+from align.evaluation.robustness import Robustness
 from align.evaluation.space import Space
 from align.evaluation.zeroshot import ZeroShot, zeroshot
 
@@ -14,9 +18,13 @@ __all__ = [
     "ClassMeans",
     "Evaluator",
     "Findings",
+    "Geometry",
+    "Hubness",
     "Labelled",
+    "Probe",
     "Results",
     "Retrieval",
+    "Robustness",
     "Space",
     "ZeroShot",
     "class_prompts",
@@ -30,11 +38,13 @@ __all__ = [
 
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
-    ("altered", "blocks", "classes", "classify", "protocol", "readings"),
+    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples"),
     ("hits", "retrieval_section"),
     ("space",),
     ("findings", "notes"),
-    ("class_means", "pick", "zeroshot"),
+    ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot"),
     ("retrieval",),
-    ("results",),
+    ("robustness",),
+    ("compare", "results"),
+    ("suites",),
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 from align.embedding.tables import vectors
 from align.evaluation.findings import Findings
 from align.evaluation.labels import memberships
+from align.evaluation.samples import Intervals, proportion
 from align.evaluation.space import Space
 from align.metrics import ranks, recall_at
 from align.page.section import Bar, Bars, Section
@@ -85,7 +86,10 @@ class ClassMeans:
             scores[prefix + "chance"] = told.chance
         note = [] if found else ["class means are not measured: they need rows of two modalities with labels"]
         facts = {"class means": "cosine; the query's own sample is left out of the means"} if found else {"notes": note}
-        return Findings(scores, facts, _section(scores, found) if found else None, samples)
+        statistics = dict.fromkeys(samples, proportion)
+        around = space.intervals(samples, statistics)
+        section = _section(scores, found, around) if found else None
+        return Findings(scores, facts, section, samples, statistics, around)
 
 
 def _tell(table: Embeddings, attribute: str, names: list[str], query: str, of: str) -> Told | None:
@@ -106,12 +110,21 @@ def _tell(table: Embeddings, attribute: str, names: list[str], query: str, of: s
     return Told(ranks(scores.float(), right), asking.sample[real][answerable], chance, int(told.sum()))
 
 
-def _section(scores: Scores, found: Mapping[tuple[str, str], Told]) -> Section:
+def _section(scores: Scores, found: Mapping[tuple[str, str], Told], around: Intervals) -> Section:
     bars = []
     for attribute, direction in found:
         prefix = f"class-means/{attribute}/{direction}/"
         more = {"accuracy@5": scores[prefix + "accuracy@5"]} if prefix + "accuracy@5" in scores else {}
-        bars.append(Bar(attribute, direction, scores[prefix + "accuracy"], scores[prefix + "chance"], more))
+        bars.append(
+            Bar(
+                attribute,
+                direction,
+                scores[prefix + "accuracy"],
+                scores[prefix + "chance"],
+                more,
+                around.get(prefix + "accuracy"),
+            )
+        )
     return Section(
         "Class means",
         "A row is given the class whose rows of the other modality have the nearest mean. The mark on a bar is chance.",

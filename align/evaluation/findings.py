@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
-from torch import Tensor
-
+from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.space import Space
 from align.page.section import Section
 from align.values import Scores
-
-Samples = Mapping[str, tuple[Tensor, Tensor]]
-"""Score -> (value (q,), sample (q,)) of each query that counts. The mean of the values is the score."""
 
 
 @final
@@ -23,13 +19,17 @@ class Findings:
 
     scores: flat names -> numbers. protocol: entries of the protocol, where "notes" is a list of lines for people.
     section: its part of a page and of the terminal, None where there is nothing to show. samples: the values of single
-    queries, for intervals.
+    queries, from which the intervals follow and by which two runs are compared. statistics: score -> the function that
+    makes it of its samples, where that is not their mean. ``samples.proportion`` is that of an accuracy. intervals:
+    those that the evaluator computed itself, mostly by ``Space.intervals`` to show them in its section.
     """
 
     scores: Scores
     protocol: Mapping[str, Any] = field(default_factory=dict)
     section: Section | None = None
     samples: Samples = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
 
 
 class Evaluator(Protocol):

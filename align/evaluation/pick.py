@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -10,17 +10,21 @@ from typing import Any
 from align.evaluation.findings import Evaluator
 
 
-def pick(wanted: Sequence[str | Evaluator]) -> list[Evaluator]:
+def pick(
+    wanted: Sequence[str | Evaluator], settings: Mapping[str, Callable[[], Evaluator]] | None = None
+) -> list[Evaluator]:
     """Return the evaluators in the order in which they are wanted.
 
     A name is one of those in ``align.evaluation``. Any other one is the import path of a class, built without
-    arguments. An evaluator is taken as it is. Raises ValueError for no evaluator, an unknown name (with the nearest
+    arguments. An evaluator is taken as it is. settings: name -> a function that makes the evaluator of this name, with
+    other settings than its defaults. Raises ValueError for no evaluator, an unknown name (with the nearest
     right one), a path that leads to no evaluator, and for a name that comes twice.
     """
     known = known_evaluators()
     if not wanted:
         raise ValueError(f"an evaluation needs an evaluator: {', '.join(known)}, or the import path of a class")
-    found = [_build(one, known) if isinstance(one, str) else one for one in wanted]
+    makers = {**known, **(settings or {})}
+    found = [_build(one, makers) if isinstance(one, str) else one for one in wanted]
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
@@ -37,7 +41,7 @@ def _is_evaluator(kind: Any) -> bool:
     return isinstance(kind, type) and isinstance(getattr(kind, "name", None), str) and callable(getattr(kind, "run", 0))
 
 
-def _build(name: str, known: dict[str, type[Evaluator]]) -> Evaluator:
+def _build(name: str, known: Mapping[str, Callable[[], Evaluator]]) -> Evaluator:
     if name in known:
         return known[name]()
     room, _, attribute = name.rpartition(".")

@@ -13,10 +13,11 @@ from align.data import Shards
 from align.embedding.embed import Progress
 from align.evaluation.classes import Classes, Templates
 from align.evaluation.counts import counts
-from align.evaluation.findings import Evaluator, Findings, Samples
+from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.hits import Hit, of_samples
 from align.evaluation.pick import pick
 from align.evaluation.protocol import protocol
+from align.evaluation.samples import LEVEL, Samples, write_samples
 from align.evaluation.space import Space
 from align.files import write_json
 from align.model import JointModel
@@ -29,7 +30,8 @@ class Results(NamedTuple):
 
     scores: flat names -> numbers. protocol: all that is needed to get them again. embeddings: every row, for a report
     or an index. hit: True for two samples that are hits for each other, for a gallery. sections: the evaluators' parts
-    of a page. samples: score -> its value for each query, and the query's sample.
+    of a page. samples: score -> its value for each query, and the query's sample. intervals: score -> its lowest and
+    highest value, by the bootstrap over samples or, of accuracies, by Wilson's formula.
     """
 
     scores: Scores
@@ -38,6 +40,7 @@ class Results(NamedTuple):
     hit: Callable[[int, int], bool] | None = None
     sections: Sequence[Section] = ()
     samples: Samples = MappingProxyType({})
+    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def evaluate(
@@ -55,6 +58,8 @@ def evaluate(
     progress: Progress | None = None,
     with_: Sequence[str | Evaluator] = ("zeroshot", "retrieval"),
     train: Shards | None = None,
+    distractors: Shards | None = None,
+    draws: int = 1000,
 ) -> Results:
     """Embed every row once and run the evaluators, by default zero-shot and retrieval.
 
@@ -75,6 +80,8 @@ def evaluate(
         progress: called with the numbers of samples embedded and in all.
         with_: the evaluators: names of ours, import paths of classes, or evaluators themselves (see ``pick``).
         train: training shards, for evaluators that learn from them.
+        distractors: shards whose rows are candidates of retrieval and ask nothing.
+        draws: of the bootstrap that gives each score its interval. 0: no intervals.
 
     The protocol has the samples that are not scored, the numbers that are not measured and the rows that cannot be told
     apart. Its ``notes`` say them in lines.
@@ -95,6 +102,8 @@ def evaluate(
         batch=batch,
         workers=workers,
         progress=progress,
+        distractors=distractors,
+        draws=draws,
     )
     table, rule = space.table(), space.hit
     found = {one.name: run_evaluator(one, space) for one in evaluators}
@@ -110,13 +119,23 @@ def evaluate(
     )
     if train is not None:
         about["train"] = {"shards": counts(train), "bad": dict(space.bad.get("train", {}))}
-    scores = _join({name: one.scores for name, one in found.items()}, {"protocol"})
+    if distractors is not None:
+        about["distractors"] = {"shards": counts(distractors), "bad": dict(space.bad.get("distractors", {}))}
+    scores = _join({name: one.scores for name, one in found.items()}, {"protocol", "intervals"})
     facts = {name: {k: v for k, v in one.protocol.items() if k != "notes"} for name, one in found.items()}
     about |= _join(facts, set(about))
     notes = [note for one in found.values() for note in one.protocol.get("notes", ())]
     if left := len(shards) - table.size:
         notes.insert(0, f"{left:,} of {len(shards):,} samples have no row that could be read: they are left out")
     about["notes"] = list(dict.fromkeys(notes))
+    around: dict[str, tuple[float, float]] = {}
+    for one in found.values():
+        missing = {
+            score: value for score, value in one.samples.items() if score in scores and score not in one.intervals
+        }
+        around |= space.intervals(missing, one.statistics) | {k: v for k, v in one.intervals.items() if k in scores}
+    if draws:
+        about["intervals"] = f"{LEVEL:.0%}, bootstrap over samples, {draws:,} draws; accuracies: Wilson"
     if not scores:
         raise ValueError("; ".join(["nothing could be measured", *about["notes"]]))
     return Results(
@@ -125,15 +144,20 @@ def evaluate(
         replace(table, labels=space.labels["test"]),
         of_samples(rule.rule, table.size),
         [one.section for one in found.values() if one.section is not None],
-        {score: values for one in found.values() for score, values in one.samples.items()},
+        {score: values for one in found.values() for score, values in one.samples.items() if score in scores},
+        around,
     )
 
 
 def write_results(results: Results, folder: str | Path) -> Path:
-    """Write FOLDER/results.json: the scores, flat, and ``protocol``. Return its path."""
+    """Write FOLDER/results.json: the scores, flat, ``protocol`` and ``intervals``. Return its path.
+
+    FOLDER/samples.safetensors beside it has the values of single queries, see ``samples.write_samples``.
+    """
     path = Path(folder) / "results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**results.scores, "protocol": results.protocol})
+    write_samples(path.parent, results.samples, results.embeddings.ids)
+    write_json(path, {**results.scores, "protocol": results.protocol, "intervals": dict(results.intervals)})
     return path
 
 

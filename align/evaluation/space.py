@@ -20,12 +20,14 @@ from align.evaluation.counts import check_counts
 from align.evaluation.hits import Hit, HitRule, choose_hits
 from align.evaluation.labels import spell_labels
 from align.evaluation.readings import read_features, read_tokens
+from align.evaluation.samples import Intervals, Samples, Statistics
+from align.evaluation.samples import intervals as bootstrap_intervals
 from align.model import JointModel
 from align.scoring import choose
 from align.values import Batch, Embeddings
 
 Of = Literal["embedding", "features", "tokens"]
-Split = Literal["test", "train"]
+Split = Literal["test", "train", "distractors"]
 
 _makers: dict[str, Callable[[JointModel, Batch], Embeddings]] = {
     "embedding": lambda model, rows: model(rows),
@@ -38,7 +40,8 @@ _makers: dict[str, Callable[[JointModel, Batch], Embeddings]] = {
 class Space:
     """A model and shards. ``table`` and ``hit`` are computed when they are first asked for, and then kept.
 
-    Args: those of ``align.evaluate``. seed: of evaluators' draws, which is that of the shards' order.
+    Args: those of ``align.evaluate``. draws: of the bootstrap, 0 for no intervals. seed: of evaluators' draws, which is
+    that of the shards' order.
 
     Raises ValueError where the shards are not as their manifest says, for classes that come twice and for attributes
     that the shards do not have.
@@ -58,6 +61,8 @@ class Space:
         batch: int = 64,
         workers: int = 0,
         progress: Progress | None = None,
+        distractors: Shards | Columns | None = None,
+        draws: int = 1000,
     ):
         if any(k < 1 for k in ks):
             raise ValueError(f"recall@k needs k >= 1, got {list(ks)}")
@@ -66,13 +71,14 @@ class Space:
         self.classes = resolve_classes(self.known, classes, attribute)
         self.templates = resolve_templates(self.classes, templates)
         self.ks, self.seed, self.progress = tuple(ks), shards.seed, progress
+        self.distractors, self.draws = distractors, draws
         self.bad: dict[Split, Counter[str]] = {}  # split -> reason -> members left out, once a table of it is read
         self.labels: dict[Split, list[Any]] = {}  # split -> labels as the shards have them
         self._hit: HitRule | None = None
         self._asked_hit, self._attribute, self._batch, self._workers = hit, attribute, batch, workers
         self._changes: dict[str, tuple[Change, ...]] = {}
         self._tables: dict[tuple[Of, Split], Embeddings] = {}
-        for some in (shards, *([] if train is None else [train])):
+        for some in filter(None, (shards, train, distractors)):
             if (raw := some.raw if isinstance(some, Columns) else some) is not None:
                 check_counts(raw)
 
@@ -123,6 +129,17 @@ class Space:
         rows = {query: vectors(table, query)} if isinstance(query, str) else first_rows(table, asked)[0]
         yield from score_blocks(rows, vectors(table, of), choose(terms, asked, of), of=of, terms=terms)
 
+    def intervals(self, samples: Samples, statistics: Statistics | None = None) -> Intervals:
+        """Return the interval of each score by its samples, see ``samples.intervals``. It is {} where draws is 0."""
+        return bootstrap_intervals(samples, statistics or {}, draws=self.draws, seed=self.seed)
+
+    def of_model(self, model: JointModel) -> Space:
+        """Return the space of another model on the same shards. Its tables are its own."""
+        space = copy(self)
+        space.model, space._changes = model, {}
+        space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
+        return space
+
     def altered(self, change: Mapping[str, Change]) -> Space:
         """Return the space of the same shards with changed rows: modality -> change between ``decode`` and ``eval``.
 
@@ -140,9 +157,11 @@ class Space:
     def _shards(self, split: Split) -> Shards | Columns:
         if split == "test":
             return self.shards
-        if self.train is None:
-            raise ValueError("this evaluation has no training shards; give them: evaluate(…, train=SHARDS), --train")
-        return self.train
+        given = {"train": self.train, "distractors": self.distractors}[split]
+        if given is None:
+            kind = "training shards" if split == "train" else split
+            raise ValueError(f"this evaluation has no {kind}; give them: evaluate(…, {split}=SHARDS), --{split}")
+        return given
 
     def _preprocess(self) -> dict[str, Altered] | None:
         if not self._changes:

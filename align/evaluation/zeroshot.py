@@ -14,6 +14,7 @@ from align.evaluation.findings import Findings
 from align.evaluation.labels import memberships
 from align.evaluation.notes import zeroshot_facts
 from align.evaluation.prompts import class_prompts, equal_prompts
+from align.evaluation.samples import Intervals, proportion
 from align.evaluation.space import Space
 from align.metrics import ranks, recall_at
 from align.page.section import Bar, Bars, Section, Tile
@@ -107,7 +108,10 @@ class ZeroShot:
             if k == 1 or f"accuracy@{k}" in one.scores
         }
         facts = zeroshot_facts(space, scores, self.text)
-        return Findings(scores, facts, _section(space, found) if found else None, samples)
+        statistics = dict.fromkeys(samples, proportion)
+        around = space.intervals(samples, statistics)
+        section = _section(space, found, around) if found else None
+        return Findings(scores, facts, section, samples, statistics, around)
 
     def _attribute(self, space: Space, attribute: str) -> dict[str, Classified]:
         """Return modality, or several with + between them, -> accuracy. A modality without a class is left out."""
@@ -134,16 +138,17 @@ class ZeroShot:
         return {m: one for m, one in found.items() if one.scores}
 
 
-def _section(space: Space, found: Mapping[tuple[str, str], Classified]) -> Section:
-    bars = [
-        Bar(a, m, one.scores["accuracy"], one.scores["chance"], {k: v for k, v in one.scores.items() if "@" in k})
-        for (a, m), one in found.items()
-    ]
+def _section(space: Space, found: Mapping[tuple[str, str], Classified], around: Intervals) -> Section:
+    bars = []
+    for (a, m), one in found.items():
+        more = {k: v for k, v in one.scores.items() if "@" in k}
+        interval = around.get(f"zeroshot/{a}/{m}/accuracy")
+        bars.append(Bar(a, m, one.scores["accuracy"], one.scores["chance"], more, interval))
     tiles = []
     for attribute in dict.fromkeys(bar.row for bar in bars):
         best = max((bar for bar in bars if bar.row == attribute), key=lambda bar: (bar.value, bar.column))
         name = f"{attribute} from {best.column.replace('+', ' + ')}"
-        tiles.append(Tile(name, best.value, "zero-shot accuracy", f"chance {best.chance:.3f}"))
+        tiles.append(Tile(name, best.value, "zero-shot accuracy", f"chance {best.chance:.3f}", best.interval))
     notes = {a: f"{len(names)} classes" for a, names in space.classes.items()}
     return Section(
         "Zero-shot",

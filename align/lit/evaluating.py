@@ -92,6 +92,7 @@ class Measure:
                 batch=min(256, max(1, self.data.batch // world())),
                 workers=self.workers,
                 progress=lambda done, total: progress(),
+                draws=0,
             )
             for one in self.evaluators:
                 findings = run_evaluator(one, space)

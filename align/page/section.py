@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import NamedTuple, final
+
+Interval = tuple[float, float]
+"""The lowest and the highest value of a confidence interval."""
+
+
+class Measured(NamedTuple):
+    """A number with its interval, as a cell of a table."""
+
+    value: float
+    interval: Interval | None = None
 
 
 @final
 @dataclass(frozen=True)
 class Table:
-    """Plain rows under a head. A cell is a text or a number. The first `left` columns are aligned to the left."""
+    """Plain rows under a head. A cell is a text, a number, or a number with its interval.
+
+    The first `left` columns are aligned to the left.
+    """
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str | float]]
+    rows: Sequence[Sequence[str | float | Measured]]
     left: int = 1
 
 
@@ -27,6 +40,7 @@ class Bar:
     value: float
     chance: float | None = None
     more: Mapping[str, float] | None = None
+    interval: Interval | None = None
 
 
 @final
@@ -61,17 +75,50 @@ class Matrix:
     rule: str
     metrics: Mapping[str, Mapping[tuple[str, str], float]]
     shown: Sequence[str] = ()
+    intervals: Mapping[str, Mapping[tuple[str, str], Interval]] = field(default_factory=dict)
 
 
 @final
 @dataclass(frozen=True)
 class Curve:
-    """Lines over a common axis: name -> (x, y) points."""
+    """Lines over a common axis: name -> (x, y) points. bands: name -> (x, lowest y, highest y), around its line."""
 
     title: str
     x: str
     y: str
     lines: Mapping[str, Sequence[tuple[float, float]]]
+    bands: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class Confusions:
+    """Counts of answers by class: rows are the right classes, columns the answers. counts: (C, C)."""
+
+    title: str
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
+@final
+@dataclass(frozen=True)
+class Histogram:
+    """Shares of each group's values by bin. edges: of the k bins, k + 1. shares: group -> k numbers that sum to 1."""
+
+    title: str
+    x: str
+    edges: Sequence[float]
+    shares: Mapping[str, Sequence[float]]
+
+
+@final
+@dataclass(frozen=True)
+class Scatter:
+    """Points in a plane, by group: a map of the space. about: a few words, such as the variance that it keeps."""
+
+    title: str
+    groups: Mapping[str, Sequence[tuple[float, float]]]
+    about: str = ""
 
 
 @final
@@ -83,7 +130,7 @@ class Gallery:
     captions: Mapping[str, str]
 
 
-Block = Table | Bars | Matrix | Curve | Gallery
+Block = Table | Bars | Matrix | Curve | Confusions | Histogram | Scatter | Gallery
 
 
 @final
@@ -95,6 +142,7 @@ class Tile:
     value: float
     about: str = ""
     note: str = ""
+    interval: Interval | None = None
 
 
 @final
@@ -102,8 +150,8 @@ class Tile:
 class Section:
     """One evaluator's part of a page.
 
-    Blocks of one kind that follow one another are drawn together: Matrix and Bars in one place, where the reader
-    chooses one of them, and Curves side by side.
+    Blocks of one kind that follow one another are drawn together: Matrix, Bars and Confusions in one place, where the
+    reader chooses one of them, and Curves, Histograms and Scatters side by side.
 
     title: its heading, which also names its anchor. note: one line below it. tiles: its headline numbers.
     """

@@ -13,7 +13,7 @@ from align.page.cards import Card, Cards
 from align.page.chart import drawable
 from align.page.faces import face_json
 from align.page.heat import by_number_of_parts
-from align.page.section import Bars, Block, Curve, Matrix, Section, Table, Tile
+from align.page.section import Bars, Block, Confusions, Curve, Histogram, Matrix, Scatter, Section, Table, Tile
 from align.page.section import Gallery as Samples
 from align.page.shell import Page, write_page
 from align.report import curves as lines
@@ -108,6 +108,12 @@ def _has_content(block: Block) -> bool:
             return any(block.metrics.values())
         case Curve():
             return bool(drawable(block))
+        case Confusions():
+            return any(map(any, block.counts))
+        case Histogram():
+            return any(map(any, block.shares.values()))
+        case Scatter():
+            return any(block.groups.values())
         case Samples():
             return bool(block.keys)
 

@@ -1,0 +1,1 @@
+"""Options of single evaluators: a group each, which makes its evaluator."""

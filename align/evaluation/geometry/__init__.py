@@ -1,0 +1,5 @@
+"""Geometry: see ``evaluator``."""
+
+from align.evaluation.geometry.evaluator import Geometry
+
+__all__ = ["Geometry"]

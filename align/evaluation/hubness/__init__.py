@@ -1,0 +1,5 @@
+"""Hubness: see ``evaluator``."""
+
+from align.evaluation.hubness.evaluator import Hubness
+
+__all__ = ["Hubness"]
