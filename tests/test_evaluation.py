@@ -305,7 +305,8 @@ def test_evaluate(shards, tmp_path):
     assert about["hit rule"].startswith("sample")
     assert about["rows"] == {"audio": 23, "image": 23, "text": 25}
     path = write_results(results, tmp_path / "out")
-    assert json.loads(path.read_text()) == {**scores, "protocol": about}
+    intervals = {score: list(ends) for score, ends in results.intervals.items()}
+    assert json.loads(path.read_text()) == {**scores, "intervals": intervals, "protocol": about}
 
 
 def test_bad_members_are_missing_rows_and_counted(tmp_path):

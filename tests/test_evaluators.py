@@ -270,7 +270,7 @@ def test_each_evaluator_alone_has_the_numbers_of_both(shards):
     both = evaluate(tiny_space.model("pairwise"), shards)
     one, other = (evaluate(tiny_space.model("pairwise"), shards, with_=[name]) for name in ("zeroshot", "retrieval"))
     assert list(both.scores.items()) == [*one.scores.items(), *other.scores.items()]
-    assert list(both.protocol)[-4:] == ["scored", "same prompts", "equal answers", "notes"]
+    assert list(both.protocol)[-4:] == ["same prompts", "equal answers", "intervals", "notes"]
     assert other.protocol["scored"] == both.protocol["scored"]
     assert [section.title for section in both.sections] == ["Zero-shot", "Retrieval"]
 
@@ -314,7 +314,7 @@ def test_an_evaluator_from_outside_is_in_results_terminal_and_report(folder, tmp
     out = capsys.readouterr().out
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     value = f"{results['gap/audio_image']:.3f}"
-    assert list(results)[-2:] == ["gap/audio_image", "protocol"]
+    assert list(results)[-3:] == ["gap/audio_image", "intervals", "protocol"]
     assert not any(key.startswith("zeroshot/") for key in results)
     assert results["protocol"]["gap of"] == ["audio", "image"]
     assert results["protocol"]["notes"][-1] == "gap: text is left out"

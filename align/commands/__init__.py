@@ -28,7 +28,6 @@ FLOORS = (
     (
         "assemble",
         "bind",
-        "compare",
         "config",
         "doctor",
         "dry_run",
@@ -47,7 +46,7 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("embed", "index_export", "index_show", "start_towers"),
+    ("compare", "embed", "index_export", "index_show", "start_towers"),
     ("train",),
     ("quickstart",),
     ("demo",),

@@ -17,7 +17,7 @@ from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.hits import Hit, of_samples
 from align.evaluation.pick import pick
 from align.evaluation.protocol import protocol
-from align.evaluation.samples import LEVEL, Samples, write_samples
+from align.evaluation.samples import LEVEL, Samples, Statistics, write_samples
 from align.evaluation.space import Space
 from align.files import write_json
 from align.model import JointModel
@@ -31,7 +31,8 @@ class Results(NamedTuple):
     scores: flat names -> numbers. protocol: all that is needed to get them again. embeddings: every row, for a report
     or an index. hit: True for two samples that are hits for each other, for a gallery. sections: the evaluators' parts
     of a page. samples: score -> its value for each query, and the query's sample. intervals: score -> its lowest and
-    highest value, by the bootstrap over samples or, of accuracies, by Wilson's formula.
+    highest value, by the bootstrap over samples or, of accuracies, by Wilson's formula. statistics: score -> how it
+    follows from its samples, where it is not their mean.
     """
 
     scores: Scores
@@ -41,6 +42,7 @@ class Results(NamedTuple):
     sections: Sequence[Section] = ()
     samples: Samples = MappingProxyType({})
     intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    statistics: Statistics = MappingProxyType({})
 
 
 def evaluate(
@@ -127,7 +129,6 @@ def evaluate(
     notes = [note for one in found.values() for note in one.protocol.get("notes", ())]
     if left := len(shards) - table.size:
         notes.insert(0, f"{left:,} of {len(shards):,} samples have no row that could be read: they are left out")
-    about["notes"] = list(dict.fromkeys(notes))
     around: dict[str, tuple[float, float]] = {}
     for one in found.values():
         missing = {
@@ -136,6 +137,7 @@ def evaluate(
         around |= space.intervals(missing, one.statistics) | {k: v for k, v in one.intervals.items() if k in scores}
     if draws:
         about["intervals"] = f"{LEVEL:.0%}, bootstrap over samples, {draws:,} draws; accuracies: Wilson"
+    about["notes"] = list(dict.fromkeys(notes))
     if not scores:
         raise ValueError("; ".join(["nothing could be measured", *about["notes"]]))
     return Results(
@@ -146,6 +148,7 @@ def evaluate(
         [one.section for one in found.values() if one.section is not None],
         {score: values for one in found.values() for score, values in one.samples.items() if score in scores},
         around,
+        {score: statistic for one in found.values() for score, statistic in one.statistics.items()},
     )
 
 
@@ -156,8 +159,8 @@ def write_results(results: Results, folder: str | Path) -> Path:
     """
     path = Path(folder) / "results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_samples(path.parent, results.samples, results.embeddings.ids)
-    write_json(path, {**results.scores, "protocol": results.protocol, "intervals": dict(results.intervals)})
+    write_samples(path.parent, results.samples, results.embeddings.ids, results.statistics)
+    write_json(path, {**results.scores, "intervals": dict(results.intervals), "protocol": results.protocol})
     return path
 
 

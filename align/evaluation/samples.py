@@ -70,17 +70,21 @@ def _of_means(scores: Sequence[str], samples: Samples, draws: int, seed: int) ->
 
 
 class Stored(NamedTuple):
-    """A file of samples. ids: keys of the samples. values: score -> (value (q, ...), sample (q,), a place in ids)."""
+    """A file of samples. ids: keys of the samples. values: score -> (value (q, ...), sample (q,), a place in ids).
+
+    means: scores that are the mean of their values.
+    """
 
     ids: list[str]
     values: dict[str, tuple[Tensor, Tensor]]
+    means: frozenset[str]
 
 
-def write_samples(folder: Path, samples: Samples, ids: Sequence[str]) -> Path:
+def write_samples(folder: Path, samples: Samples, ids: Sequence[str], statistics: Statistics | None = None) -> Path:
     """Write FOLDER/samples.safetensors: the values of all queries, and the keys of their samples. Return its path.
 
-    Scores of the same queries share one tensor of samples. Tensors have numbers for names; the metadata says which
-    scores they are.
+    Scores of the same queries share one tensor of samples. Tensors have numbers for names. The metadata says which
+    scores they are, and which scores are the mean of their values.
     """
     from safetensors.torch import save
 
@@ -90,12 +94,13 @@ def write_samples(folder: Path, samples: Samples, ids: Sequence[str]) -> Path:
         "keys": torch.frombuffer(bytearray(json.dumps(list(ids)).encode()), dtype=torch.uint8)
     }
     rows: dict[bytes, str] = {}
-    about: dict[str, list[str]] = {}
+    about: dict[str, list[Any]] = {}
     for i, (score, (value, sample)) in enumerate(samples.items()):
         name = rows.setdefault(sample.numpy().tobytes(), f"sample.{len(rows)}")
-        tensors.setdefault(name, sample.long().contiguous())
-        tensors[f"value.{i}"] = value.contiguous()
-        about[score] = [f"value.{i}", name]
+        tensors.setdefault(name, sample.long().clone().contiguous())
+        tensors[f"value.{i}"] = value.clone().contiguous()  # safetensors refuses tensors that share memory
+        mean = (statistics or {}).get(score, weighted_mean) in (weighted_mean, proportion)
+        about[score] = [f"value.{i}", name, mean]
     path = folder / FILE
     with atomic_write(path) as file:
         file.write(save(tensors, {"scores": json.dumps(about)}))
@@ -110,7 +115,7 @@ def read_samples(path: Path) -> Stored:
         with safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
             about: Any = json.loads((file.metadata() or {}).get("scores", ""))
             ids = json.loads(bytes(file.get_tensor("keys").tolist()))
-            values = {score: (file.get_tensor(a), file.get_tensor(b)) for score, (a, b) in about.items()}
+            values = {score: (file.get_tensor(a), file.get_tensor(b)) for score, (a, b, _) in about.items()}
     except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is no file of samples that align evaluate wrote: {error}") from None
-    return Stored(ids, values)
+    return Stored(ids, values, frozenset(score for score, (_, _, mean) in about.items() if mean))
