@@ -88,7 +88,7 @@ def compare(
     if len(runs) < 2:
         raise ValueError(f"a comparison needs two evaluations or more; got {len(runs)}")
     first, *others = runs
-    found = [_shared(first, other, scores) for other in others]
+    found = [_list_scores(first, other, scores) for other in others]
     flips = max(flips, 40 * sum(len(names) for names, _ in found))
     out = []
     for other, (names, notes) in zip(others, found, strict=True):
@@ -96,13 +96,13 @@ def compare(
         kept = [row for row in rows if row is not None]
         if not kept:
             raise ValueError(f"{first.name} and {other.name} have no sample in common, by key")
-        out.append(Comparison((first.name, other.name), kept, [*notes, *_unpaired(first, other, kept)]))
+        out.append(Comparison((first.name, other.name), kept, [*notes, *_count_pairs(first, other, kept)]))
     fixed = iter(holm([row.p for one in out for row in one.differences]))
     return [one._replace(differences=[row._replace(corrected=next(fixed)) for row in one.differences]) for one in out]
 
 
-def _shared(first: Evaluated, other: Evaluated, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the scores to compare, and notes on what differs or cannot be tested."""
+def _list_scores(first: Evaluated, other: Evaluated, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the scores to compare, and notes on differing protocols and untested scores."""
     both = [name for name in first.samples.values if name in other.samples.values]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in both):
@@ -130,7 +130,7 @@ def _shared(first: Evaluated, other: Evaluated, patterns: Sequence[str]) -> tupl
     return means, notes
 
 
-def _unpaired(first: Evaluated, other: Evaluated, rows: Sequence[Difference]) -> list[str]:
+def _count_pairs(first: Evaluated, other: Evaluated, rows: Sequence[Difference]) -> list[str]:
     most = max(len({*_keys(one.samples)}) for one in (first, other))
     fewest = min(row.samples for row in rows)
     asked = max(len(one.samples.values[row.score][1].unique()) for row in rows for one in (first, other))
