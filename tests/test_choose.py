@@ -32,9 +32,9 @@ from align.search.memory import MemoryIndex
 from align.search.searcher import Searcher
 from align.values import Embeddings, Rows, TermInfo
 
-retrieval, blocks, zeroshot, classify = map(
+retrieval, blocks, zeroshot, answers, classify = map(
     import_module,
-    ("align.evaluation.retrieval", "align.evaluation.blocks", "align.evaluation.zeroshot", "align.evaluation.classify"),
+    [f"align.evaluation.{name}" for name in ("retrieval", "blocks", "zeroshot", "answers", "classify")],
 )
 N, D = 4, 6
 NAMES = ("audio", "image", "points", "text")
@@ -139,7 +139,7 @@ def test_the_rule(name):
 
 @over_models
 def test_zeroshot(name, monkeypatch):
-    asked = Asked(monkeypatch, zeroshot)
+    asked = Asked(monkeypatch, answers)
     for names in QUERIES:
         asks = {m: FRAME[m].values for m in names}
         zeroshot.zeroshot(asks, FRAME[OF].values, torch.eye(N, dtype=torch.bool), terms=MODELS[name])

@@ -16,16 +16,21 @@ TEMPLATE_FORMS = 'give one as "a photo of a {}", a list ["{}", "a {}"], or a fil
 OTHER_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq", ".yaml", ".yml", ".toml")
 """Suffixes of files whose lines are no names."""
 
-Names = list[str] | dict[str, str]
-"""Class names, or label -> name in prompts."""
+DESCRIPTION_FORMS = (
+    'give {"label": ["text", ...]}, for each attribute {"shape": {"label": [...]}}, or a file with this JSON'
+)
+
+Names = list[str] | dict[str, str | list[str]]
+"""Class names, or label -> name in prompts, or its names: synonyms."""
 
 
 def read_classes(text: str, option: str = "--classes") -> Names | dict[str, Names]:
-    """Return the names in ``text``: a list of names, label -> name in prompts, or attribute -> one of these.
+    """Return the names in ``text``: a list of names, label -> name or names in prompts, or attribute -> one of these.
 
     ``[`` or ``{`` begins JSON, whose names may hold commas. Otherwise the text is an existing file, with one name a
-    line or with JSON, or two names or more with commas between them. Raises Refused for any other form, for a name that
-    comes twice and for fewer than two names: code 2 for the option, 1 for a file.
+    line or with JSON, or two names or more with commas between them. Where all values are lists, the keys may be labels
+    or attributes, as the shards say. Raises Refused for any other form, for a name that comes twice and for fewer than
+    two names: code 2 for the option, 1 for a file.
     """
     return _read(text, option, _parse_classes)
 
@@ -38,6 +43,14 @@ def read_templates(text: str, option: str = "--templates") -> list[str] | dict[s
     a file.
     """
     return _read(text, option, _parse_templates)
+
+
+def read_descriptions(text: str, option: str = "--descriptions") -> dict[str, Any]:
+    """Return label -> texts, or attribute -> label -> texts: JSON, or a file with it. A single text is a list of one.
+
+    Raises Refused for any other form: code 2 for the option, 1 for a file.
+    """
+    return _read(text, option, _parse_descriptions)
 
 
 def read_captions(text: str, option: str = "--template") -> list[str]:
@@ -74,6 +87,8 @@ def _parse_classes(text: str, where: str, option: str) -> Names | dict[str, Name
             raise ValueError(f"{where}: {quoted[0]} has quotation marks, which belong to a list alone; {FORMS}")
         return _names(names, where)
     found = structure(text, where)
+    if isinstance(found, dict) and len(found) > 1 and all(isinstance(value, list) for value in found.values()):
+        return _names(found, where)
     if isinstance(found, dict) and found and all(isinstance(value, list | dict) for value in found.values()):
         return {_word(a, where): _names(value, f"{where}, {a}") for a, value in found.items()}
     return _names(found, where)
@@ -88,6 +103,26 @@ def _parse_templates(text: str, where: str, option: str) -> list[str] | dict[str
         listed = {_word(a, where): [value] if isinstance(value, str) else value for a, value in found.items()}
         return {a: _templates(value, f"{where}, {a}") for a, value in listed.items()}
     return _templates(found, where)
+
+
+def _parse_descriptions(text: str, where: str, option: str) -> dict[str, Any]:
+    if not text.startswith("{"):
+        says = f"{where} holds no JSON object" if where != option else f"{option} {short(text)} is no file"
+        raise ValueError(f"{says}; {DESCRIPTION_FORMS}")
+    found = structure(text, where)
+    if found and isinstance(found, dict) and all(isinstance(value, dict) for value in found.values()):
+        return {_word(a, where): _texts(value, f"{where}, {a}") for a, value in found.items()}
+    return _texts(found, where)
+
+
+def _texts(found: Any, where: str) -> dict[str, list[str]]:
+    if not isinstance(found, dict) or not found:
+        raise ValueError(f"{where} holds {short(str(found))}; {DESCRIPTION_FORMS}")
+    listed = {_word(label, where): [value] if isinstance(value, str) else value for label, value in found.items()}
+    for label, texts in listed.items():
+        if not isinstance(texts, list) or not texts or not all(isinstance(x, str) and x.strip() for x in texts):
+            raise ValueError(f"{where}: {label!r} has {short(str(texts))} for texts; {DESCRIPTION_FORMS}")
+    return listed
 
 
 def _content(text: str, option: str) -> tuple[str, str]:
@@ -110,7 +145,7 @@ def _content(text: str, option: str) -> tuple[str, str]:
 
 def _names(found: Any, where: str) -> Names:
     if isinstance(found, dict):
-        names: Names = {_word(label, where): _word(name, where) for label, name in found.items()}  # no label twice
+        names: Names = {_word(label, where): _words(name, where) for label, name in found.items()}  # no label twice
     elif isinstance(found, list):
         names = [_word(name, where) for name in found]
     else:
@@ -120,6 +155,15 @@ def _names(found: Any, where: str) -> Names:
     if isinstance(names, list) and len(set(names)) < len(names):
         raise ValueError(f"{where} names {next(n for n in names if names.count(n) > 1)!r} twice")
     return names
+
+
+def _words(names: Any, where: str) -> str | list[str]:
+    if not isinstance(names, list) or not names:
+        return _word(names, where)
+    words = [_word(name, where) for name in names]
+    if len(set(words)) < len(words):
+        raise ValueError(f"{where} names {next(word for word in words if words.count(word) > 1)!r} twice")
+    return words
 
 
 def _word(name: Any, where: str) -> str:

@@ -73,7 +73,7 @@ def evaluate(
         no_report: write results.json only
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
-    from align.commands.classes import read_classes, read_templates
+    from align.commands.classes import read_classes, read_descriptions, read_templates
     from align.commands.errors import Refused
     from align.commands.named import device, split
     from align.commands.over import budget, say_bad
@@ -92,6 +92,7 @@ def evaluate(
         raise Refused(f"--with: {error}", code=2) from None
     classes = None if protocol.classes is None else read_classes(protocol.classes)
     templates = None if protocol.templates is None else read_templates(protocol.templates)
+    descriptions = None if protocol.descriptions is None else read_descriptions(protocol.descriptions)
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     opened = read(shards)
     loaded = weights.load(model).to(device())
@@ -114,6 +115,7 @@ def evaluate(
             train=read(split(train)) if train else None,
             distractors=read(split(distractors)) if distractors else None,
             draws=draws,
+            descriptions=descriptions,
         )
     results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)

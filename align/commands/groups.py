@@ -65,14 +65,19 @@ class Protocol:
         templates: templates of class prompts: one, a list '["{}", "a {}"]', a file with one a line, or for each
             attribute '{"shape": ["a {}"]}'
         classes: class names instead of those of the shards: a list '["a", "b"]', a file with one name a line, names
-            with commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'
+            with commas, '{"label": "name in prompts", ...}', or for each attribute '{"shape": [...]}'. A list of names
+            of a label are synonyms, and each of them is asked with
+        descriptions: whole prompts instead of the templates, for the labels that they name: '{"label": ["text", ...]}',
+            for each attribute '{"shape": {"label": [...]}}', or a file with this JSON. A {} in a text is the class name
         hit: the rule by which a retrieved row counts. With caption, equal texts are one answer. Default: group where
             samples have groups, else sample
-        attribute: the attribute of the labels that --hit label and --classes mean, where there are several
+        attribute: the attribute of the labels that --hit label, --classes and --descriptions mean, where there are
+            several
     """
 
     templates: str | None = None
     classes: str | None = None
+    descriptions: str | None = None
     hit: Literal["group", "sample", "label", "caption"] | None = None
     attribute: str | None = None
 

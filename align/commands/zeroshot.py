@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.tables import print_notes
 
 if TYPE_CHECKING:
+    from align.evaluation.prompts import Word
     from align.model import JointModel
     from align.preprocess import Preprocess
 
@@ -22,6 +24,7 @@ def zeroshot(
     modality: str | None = None,
     classes: str,
     template: str | None = None,
+    descriptions: str | None = None,
     json: bool = False,
     top: int = 3,
     weights: Weights,
@@ -36,23 +39,28 @@ def zeroshot(
         files: the files to label
         modality: the modality of the files: image, audio, points, ... Default: the tower that reads them, by suffix
         classes: class names with commas between them, a file with one a line, a list '["a", "b"]', or
-            '{"label": "name in prompts", ...}'
+            '{"label": "name in prompts", ...}'. A list of names of a label are synonyms, and each of them is asked with
         template: the prompt, with {} for the class name, a list of prompts, or a file with one a line. Default: "{}"
             and "a {}"
+        descriptions: whole prompts instead of the template, for the classes that they name: '{"label": ["text", ...]}',
+            or a file with this JSON. A {} in a text is the class name
         json: print JSON instead of a table
         top: how many classes the table shows for each file
     """
-    from align.commands.classes import read_classes, read_templates
+    from align.commands.classes import read_classes, read_descriptions, read_templates
 
     names = read_classes(classes)
     words = names if isinstance(names, dict) else {name: name for name in names}
-    if not all(isinstance(word, str) for word in words.values()):
+    if any(isinstance(word, dict) for word in words.values()) or len(words) < 2:
         raise Refused('--classes: files have no attributes; give a list, or {"label": "name in prompts", ...}', code=2)
     templates = None if template is None else read_templates(template, "--template")
     if isinstance(templates, dict):
         raise Refused("--template: files have no attributes; give one template, or a list", code=2)
+    texts = None if descriptions is None else read_descriptions(descriptions)
+    if texts and any(isinstance(value, dict) for value in texts.values()):
+        raise Refused('--descriptions: files have no attributes; give {"label": ["text", ...]}', code=2)
     loaded = weights.load(model)
-    rows, notes = label(loaded, files, modality, {name: str(word) for name, word in words.items()}, templates)
+    rows, notes = label(loaded, files, modality, cast("dict[str, Word]", words), templates, texts)
     if json:
         _print_json(rows, notes)
     else:
@@ -61,7 +69,12 @@ def zeroshot(
 
 
 def label(
-    model: JointModel, files: list[str], modality: str | None, words: dict[str, str], templates: list[str] | None = None
+    model: JointModel,
+    files: list[str],
+    modality: str | None,
+    words: Mapping[str, Word],
+    templates: list[str] | None = None,
+    descriptions: Mapping[str, list[str]] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Label files. Return a row for each (file, modality, class, how, scores, probabilities) and the notes.
 
@@ -75,7 +88,7 @@ def label(
     notes: dict[str, None] = {}
     for one in dict.fromkeys(named.values()):
         group = [file for file in named if named[file] == one]
-        rows, how, said = label_inputs(model, words, templates, {one: group})
+        rows, how, said = label_inputs(model, words, templates, {one: group}, descriptions)
         notes |= dict.fromkeys(said)
         found |= {file: (row, how) for file, row in zip(group, rows, strict=True)}
     return [

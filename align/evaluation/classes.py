@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from align.evaluation.labels import memberships, values_of
-from align.evaluation.prompts import default_templates
+from align.evaluation.prompts import Word, default_templates, names_of
 
-Names = Sequence[str] | Mapping[str, str]
-"""Labels, or label -> its name in prompts."""
+Names = Sequence[str] | Mapping[str, Word]
+"""Labels, or label -> its name in prompts, or its names: synonyms, all of which are asked with."""
 
 Classes = Mapping[str, Names] | Names
 """Attribute -> names, or the names of one attribute."""
@@ -20,19 +20,19 @@ Templates = Mapping[str, Sequence[str]] | Sequence[str]
 
 def resolve_classes(
     known: Mapping[str, Sequence[str]], classes: Classes | None, attribute: str | None = None
-) -> dict[str, dict[str, str]]:
-    """Return attribute -> label -> its name in prompts.
+) -> dict[str, dict[str, Word]]:
+    """Return attribute -> label -> its name in prompts, or a list of its names.
 
     known: attribute -> labels of the shards. classes: asked instead of them. Classes without an attribute are those of
-    ``attribute``, or of the only one. Raises ValueError for an attribute that the shards do not have, and for a name
-    that comes twice.
+    ``attribute``, or of the only one. A mapping to lists is by attribute where one of its keys is an attribute, and by
+    label where one is a label. Raises ValueError for an attribute that the shards do not have, and for a name that
+    comes twice.
     """
     if attribute is not None and attribute not in known:
         raise ValueError(f"the shards have no attribute {attribute!r}; they have {list_attributes(known)}")
     if classes is None:
         return {a: {str(c): str(c) for c in names} for a, names in known.items()}
-    by_attribute = isinstance(classes, Mapping) and not any(isinstance(value, str) for value in classes.values())
-    if not by_attribute:
+    if not (isinstance(classes, Mapping) and _is_by_attribute(classes, known)):
         if attribute is None and len(known) == 1:
             attribute = next(iter(known))
         if attribute is None:
@@ -47,9 +47,17 @@ def resolve_classes(
     return {name: _by_label(name, names) for name, names in classes.items()}
 
 
-def _by_label(attribute: str, names: Any) -> dict[str, str]:
+def _is_by_attribute(classes: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> bool:
+    values = classes.values()
+    if any(isinstance(value, str) for value in values) or any(isinstance(value, Mapping) for value in values):
+        return not any(isinstance(value, str) for value in values)
+    labels = {str(label) for names in known.values() for label in names}
+    return bool(set(classes) & set(known)) or not set(map(str, classes)) & labels
+
+
+def _by_label(attribute: str, names: Any) -> dict[str, Word]:
     if isinstance(names, Mapping):
-        return {str(label): str(word) for label, word in names.items()}
+        return {str(label): _word(attribute, str(label), word) for label, word in names.items()}
     if isinstance(names, str):
         raise TypeError(f"the classes of {attribute} are a list, [{names!r}, …], or label -> name in prompts")
     labels = [str(name) for name in names]
@@ -57,6 +65,17 @@ def _by_label(attribute: str, names: Any) -> dict[str, str]:
         twice = next(name for name in labels if labels.count(name) > 1)
         raise ValueError(f"the classes of {attribute} name {twice!r} twice: equal candidates tie, ties never help")
     return {label: label for label in labels}
+
+
+def _word(attribute: str, label: str, word: Any) -> Word:
+    if isinstance(word, str) or not isinstance(word, Sequence):
+        return str(word)
+    names = names_of(word)
+    if not names or len(set(names)) < len(names):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        says = "no name" if twice is None else f"the name {twice!r} twice"
+        raise ValueError(f"the class {label!r} of {attribute} has {says}; give its names in prompts, each one time")
+    return names[0] if len(names) == 1 else names
 
 
 def resolve_templates(classes: Mapping[str, Any], templates: Templates | None) -> dict[str, list[str]]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from align.checkpoint import load
-from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
+from align.evaluation.descriptions import check_descriptions
+from align.evaluation.prompts import Word, class_prompts, default_templates, describe, equal_prompts
 from align.model import JointModel
 from align.scoring import choose, score
 
@@ -26,10 +27,11 @@ class Labelled(NamedTuple):
 
 def classify(
     model: JointModel | str | Path,
-    classes: Sequence[str] | Mapping[str, str],
+    classes: Sequence[str] | Mapping[str, Word],
     /,
     *,
     templates: Sequence[str] | None = None,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
     **inputs: Sequence[Any],
 ) -> list[Labelled]:
     """Return the class of each input, by zero-shot classification (Radford et al. 2021, arXiv:2103.00020, section 3.1).
@@ -41,20 +43,21 @@ def classify(
 
     Args:
         model: a model, or a name that ``align.load`` takes.
-        classes: names of classes, or label -> its name in prompts.
+        classes: names of classes, or label -> its name in prompts, or a list of its names, all of which are asked with.
         templates: prompts, each with one ``{}``. None takes "{}" and "a {}".
+        descriptions: label -> texts: whole prompts instead of the templates, in which a ``{}`` is the class name.
         inputs: modality -> n paths, bytes or objects, as ``JointModel.embed`` takes them. Of several modalities, row i
             of each belongs to one thing.
 
-    Raises ValueError for a model without a text tower, for no inputs, and as ``align.load`` and ``embed`` do. Warns of
-    classes with the same prompts: they count as one, by the first name.
+    Raises ValueError for a model without a text tower, for no inputs, for descriptions of an unknown label, and as
+    ``align.load`` and ``embed`` do. Warns of classes with the same prompts: they count as one, by the first name.
     """
     if not isinstance(model, JointModel):
         model = load(model)
     if isinstance(classes, str):
         raise TypeError(f"classes is a list of names, not {classes!r}")
     words = dict(classes) if isinstance(classes, Mapping) else {str(name): str(name) for name in classes}
-    rows, _, notes = label_inputs(model, words, templates, inputs)
+    rows, _, notes = label_inputs(model, words, templates, inputs, descriptions)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return rows
@@ -62,37 +65,40 @@ def classify(
 
 def label_inputs(
     model: JointModel,
-    words: Mapping[str, str],
+    words: Mapping[str, Word],
     templates: Sequence[str] | None,
     inputs: Mapping[str, Sequence[Any]],
+    descriptions: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Labelled], str, list[str]]:
     """Return the class of each input, the rule that ranked them, and notes on classes with the same prompts.
 
-    words: label -> its name in prompts.
+    words: label -> its name in prompts, or its names. descriptions: label -> texts, see ``classify``.
     """
     check_modalities(model, inputs)
     given: dict[str, Any] = {modality: list(rows) for modality, rows in inputs.items()}
-    return label_embedded(model, words, templates, lambda: model.embed(**given))
+    return label_embedded(model, words, templates, lambda: model.embed(**given), descriptions)
 
 
 def label_embedded(
     model: JointModel,
-    words: Mapping[str, str],
+    words: Mapping[str, Word],
     templates: Sequence[str] | None,
     embed: Callable[[], Mapping[str, Tensor]],
+    descriptions: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Labelled], str, list[str]]:
     """Return the same as ``label_inputs`` for inputs whose embeddings ``embed`` gives: modality -> (n, D).
 
     It is called after the classes and the templates have been checked.
     """
     templates = list(templates or default_templates)
-    first = equal_prompts(model, list(words.values()), templates)
     labels = list(words)
+    names = describe(words, check_descriptions(labels, descriptions or {}))
+    first = equal_prompts(model, names, templates)
     classes = [labels[i] for i in dict.fromkeys(first)]
     pairs = [(labels[i], label) for i, label in zip(first, labels, strict=True) if labels[i] != label]
     notes = [f"{one!r} and {other!r} have the same prompts, so they are one class, {one!r}" for one, other in pairs]
     embedded = {modality: rows.cpu() for modality, rows in embed().items()}
-    prompts = class_prompts(model, [words[name] for name in classes], templates)
+    prompts = class_prompts(model, [names[i] for i in dict.fromkeys(first)], templates)
     how = choose(model.terms, embedded, "text")
     cosine = ranked = score(embedded, prompts, "cosine", of="text")
     shares = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ class HitRule(NamedTuple):
 
 
 def choose_hits(
-    embeddings: Embeddings, classes: Mapping[str, Mapping[str, str]], hit: str | None, attribute: str | None
+    embeddings: Embeddings, classes: Mapping[str, Mapping[str, Any]], hit: str | None, attribute: str | None
 ) -> HitRule:
     """Return the rule ``hit``, or by default "group" where samples have groups, else "sample".
 

@@ -28,15 +28,16 @@ def label_facts(space: Space, text: str = "") -> dict[str, Any]:
     notes: list[str] = []
     for a, names in space.classes.items():
         if text in space.model.modalities and found[a].samples:
-            first = equal_prompts(space.model, list(names.values()), space.templates[a], text=text)
+            first = equal_prompts(space.model, space.names(a), space.templates[a], text=text)
             kept = {label: list(names)[i] for label, i in zip(names, first, strict=True)}
             same[a] = {label: one for label, one in kept.items() if label != one}
         notes += _labels(a, found[a], same.get(a, {}))
-        if a in same and numerals(list(names.values())):
-            notes.append(_numbers(a, list(names.values()), space.templates[a]))
+        asked = [name for name in space.names(a) if isinstance(name, str)]
+        if a in same and len(asked) == len(names) and numerals(asked):
+            notes.append(_numbers(a, asked, space.templates[a]))
     if space.classes and (rest := [a for a in space.known if a not in space.classes]):
-        asked = ", ".join(space.classes)
-        notes.append(f"measured for {asked} alone, by the classes given; the shards have {some(rest)} too")
+        given = ", ".join(space.classes)
+        notes.append(f"measured for {given} alone, by the classes given; the shards have {some(rest)} too")
     facts: dict[str, Any] = {"scored": {a: _counts(counts) for a, counts in found.items()}}
     if text:
         facts["same prompts"] = {a: labels for a, labels in same.items() if labels}

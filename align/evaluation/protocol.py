@@ -11,6 +11,7 @@ from align.data import Shards
 from align.data.names import FOREIGN
 from align.embedding import fingerprint
 from align.evaluation.counts import counts
+from align.evaluation.prompts import Word
 from align.model import JointModel
 from align.values import Embeddings
 
@@ -35,7 +36,7 @@ def protocol(
     shards: Shards,
     embeddings: Embeddings,
     *,
-    classes: Mapping[str, Mapping[str, str]],
+    classes: Mapping[str, Mapping[str, Word]],
     templates: Mapping[str, Sequence[str]],
     hit: str,
     command: str | None = None,
@@ -46,7 +47,8 @@ def protocol(
     version, command, seed (of the shards' order), model (SHA-256 of its weights), precision (of its weights), parts
     (origin and licence of the published weights in it), shards (name -> samples), classes, templates, hit rule, tie
     rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed), members (modality -> names
-    in the shards) and bad (reason -> members that were left out). classes: attribute -> label -> its name in prompts.
+    in the shards) and bad (reason -> members that were left out). classes: attribute -> label -> its name or
+    names in prompts.
     The protocol has lists where all labels are their own names.
     """
     return {

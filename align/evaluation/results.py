@@ -13,6 +13,7 @@ from align.data import Shards
 from align.embedding.embed import Progress
 from align.evaluation.classes import Classes, Templates
 from align.evaluation.counts import counts
+from align.evaluation.descriptions import Descriptions
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.hits import Hit, of_samples
 from align.evaluation.pick import pick
@@ -62,6 +63,7 @@ def evaluate(
     train: Shards | None = None,
     distractors: Shards | None = None,
     draws: int = 1000,
+    descriptions: Descriptions | None = None,
 ) -> Results:
     """Embed every row once and run the evaluators, by default zero-shot and retrieval.
 
@@ -70,8 +72,9 @@ def evaluate(
     Args:
         batch, workers: as of ``align.data.Loader``. They change the speed, not the numbers.
         classes: attribute -> class names, or the names of ``attribute`` or of the only one. Default: those of the
-            shards. A mapping instead of a list of names is label -> its name in prompts. A label that is a number is a
-            position in the shards' names, or in `classes` where these are numbers too.
+            shards. A mapping instead of a list of names is label -> its name in prompts, or a list of its names, all of
+            which are asked with. A label that is a number is a position in the shards' names, or in `classes` where
+            these are numbers too.
         templates: of the class prompts, for all attributes or attribute -> templates. Default: "{}" and "a {}".
         hit: the rule by which a retrieved row counts: of the same "sample", of the same "group" (the default where
             samples have groups), with the same "label", or with an equal text ("caption", see ``hits.Captions``). Class
@@ -84,6 +87,8 @@ def evaluate(
         train: training shards, for evaluators that learn from them.
         distractors: shards whose rows are candidates of retrieval and ask nothing.
         draws: of the bootstrap that gives each score its interval. 0: no intervals.
+        descriptions: label -> texts, or attribute -> label -> texts: whole prompts instead of the templates, in which a
+            "{}" is the class name.
 
     The protocol has the samples that are not scored, the numbers that are not measured and the rows that cannot be told
     apart. Its ``notes`` say them in lines.
@@ -106,6 +111,7 @@ def evaluate(
         progress=progress,
         distractors=distractors,
         draws=draws,
+        descriptions=descriptions,
     )
     table, rule = space.table(), space.hit
     found = {one.name: run_evaluator(one, space) for one in evaluators}

@@ -17,8 +17,10 @@ from align.evaluation.altered import Altered, Change
 from align.evaluation.blocks import score_blocks
 from align.evaluation.classes import Classes, Templates, resolve_classes, resolve_templates
 from align.evaluation.counts import check_counts
+from align.evaluation.descriptions import Descriptions, resolve_descriptions
 from align.evaluation.hits import Hit, HitRule, choose_hits
 from align.evaluation.labels import spell_labels
+from align.evaluation.prompts import Name, describe
 from align.evaluation.readings import read_features, read_tokens
 from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
@@ -63,6 +65,7 @@ class Space:
         progress: Progress | None = None,
         distractors: Shards | Columns | None = None,
         draws: int = 1000,
+        descriptions: Descriptions | None = None,
     ):
         if any(k < 1 for k in ks):
             raise ValueError(f"recall@k needs k >= 1, got {list(ks)}")
@@ -70,6 +73,7 @@ class Space:
         self.known = _class_names(shards)
         self.classes = resolve_classes(self.known, classes, attribute)
         self.templates = resolve_templates(self.classes, templates)
+        self.descriptions = resolve_descriptions(self.classes, descriptions, attribute)
         self.ks, self.seed, self.progress = tuple(ks), shards.seed, progress
         self.distractors, self.draws = distractors, draws
         self.bad: dict[Split, Counter[str]] = {}  # split -> reason -> members left out, once a table of it is read
@@ -110,6 +114,10 @@ class Space:
             known = self.known if split == "test" else _class_names(shards)
             self._tables[of, split] = replace(table, labels=spell_labels(table.labels, known))
         return self._tables[of, split]
+
+    def names(self, attribute: str) -> list[Name]:
+        """Return the names of an attribute's labels in prompts, or their descriptions, for ``class_prompts``."""
+        return describe(self.classes[attribute], self.descriptions.get(attribute, {}))
 
     @property
     def hit(self) -> HitRule:

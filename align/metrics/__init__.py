@@ -1,20 +1,31 @@
 """Numbers from scores. Ties never help: rank = 1 + strictly better + equal and wrong.
 
-An embedding that says nothing scores 0 in every metric. A row whose scores are all the same, or all NaN, has found
-nothing. A single NaN is worse than any number for a hit and better than any for a wrong candidate.
+An embedding that says nothing scores 0 in every metric of ranks. A row whose scores are all the same, or all NaN, has
+found nothing. A single NaN is worse than any number for a hit and better than any for a wrong candidate.
+
+Metrics of a class against the rest are as scikit-learn has them: the AUROC of an embedding that says nothing is 1/2,
+and its average precision the share of positives.
 """
 
 from align.metrics.accuracy import accuracy, accuracy_at
+from align.metrics.binary import auroc, average_precision, sensitivity_at
+from align.metrics.by_class import mean_per_class
+from align.metrics.calibration import calibration_error
 from align.metrics.precision import mean_average_precision, mean_precision
 from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at
 
 __all__ = [
     "accuracy",
     "accuracy_at",
+    "auroc",
+    "average_precision",
+    "calibration_error",
     "mean_average_precision",
+    "mean_per_class",
     "mean_precision",
     "mean_reciprocal_rank",
     "median_rank",
     "ranks",
     "recall_at",
+    "sensitivity_at",
 ]

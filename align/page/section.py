@@ -153,10 +153,12 @@ class Section:
     Blocks of one kind that follow one another are drawn together: Matrix, Bars and Confusions in one place, where the
     reader chooses one of them, and Curves, Histograms and Scatters side by side.
 
-    title: its heading, which also names its anchor. note: one line below it. tiles: its headline numbers.
+    title: its heading, which also names its anchor. note: one line below it. tiles: its headline numbers. details: more
+    blocks, which a page has behind a line that opens them, and a terminal leaves out.
     """
 
     title: str
     note: str
     blocks: Sequence[Block]
     tiles: Sequence[Tile] = ()
+    details: Sequence[Block] = ()

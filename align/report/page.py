@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from align.media import MEDIA, Media
-from align.page.blocks import AnyBlock, Chapter, Queries
+from align.page.blocks import AnyBlock, Chapter, Fold, Queries
 from align.page.cards import Card, Cards
 from align.page.chart import drawable
 from align.page.faces import face_json
@@ -57,7 +57,7 @@ def write_report(
     """
     cards = Cards(up=gallery.up if gallery else "z", media=media)
     drawn = [
-        Chapter(anchor, s.title, s.note, [_place_samples(b, samples or {}, cards) for b in s.blocks if _has_content(b)])
+        Chapter(anchor, s.title, s.note, _blocks(s, samples or {}, cards))
         for s, anchor in zip(sections, _anchors([s.title for s in sections]), strict=True)
     ]
     chapters = [
@@ -120,6 +120,15 @@ def _has_content(block: Block) -> bool:
 
 def _tiles(sections: Sequence[Section]) -> list[Tile]:
     return [tile for section in sections for tile in section.tiles[:4]][:6]
+
+
+def _blocks(section: Section, samples: Mapping[str, Sample], cards: Cards) -> list[AnyBlock]:
+    """Return the blocks of a section that have content, and its details behind a line that opens them."""
+    shown, more = (
+        [_place_samples(block, samples, cards) for block in blocks if _has_content(block)]
+        for blocks in (section.blocks, section.details)
+    )
+    return [*shown, Fold("Details", more)] if more else shown
 
 
 def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> AnyBlock:

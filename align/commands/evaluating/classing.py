@@ -12,10 +12,20 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Classing:
-    """zeroshot (--with zeroshot)"""
+    """zeroshot (--with zeroshot)
+
+    Args:
+        specificity: measure the sensitivity at this specificity too, each class against the rest: such as 0.9
+    """
+
+    specificity: float | None = None
 
     def evaluator(self) -> Evaluator:
         """Return the evaluator with these options."""
+        from align.commands.errors import Refused
         from align.evaluation import ZeroShot
 
-        return ZeroShot()
+        try:
+            return ZeroShot(specificity=self.specificity)
+        except ValueError as error:
+            raise Refused(f"--specificity: {error}", code=2) from None
