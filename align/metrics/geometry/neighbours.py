@@ -53,9 +53,9 @@ def neighbourhood(x: UnitRows, k: int) -> Neighbourhood:
             if i != j:
                 _merge(best[columns], at[columns], cosines.T, i)
             cosines.sub_(1).mul_(4).exp_()  # d^2 = 2 - 2 cos
-            potential[rows] += cosines.sum(dim=1, dtype=torch.float64)
+            potential[rows] += cosines.sum(dim=1)
             if i != j:
-                potential[columns] += cosines.sum(dim=0, dtype=torch.float64)
+                potential[columns] += cosines.sum(dim=0)
     return Neighbourhood(_choose(x, at, k), potential / (n - 1))
 
 
