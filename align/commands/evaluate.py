@@ -87,7 +87,8 @@ def evaluate(
     try:
         groups = (classing, ranking, probing, shape, hubs, altering)
         names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
-        evaluators = pick(split(with_), {name: group.evaluator for name, group in zip(names, groups, strict=True)})
+        makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
+        evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, weights)})
     except ValueError as error:
         raise Refused(f"--with: {error}", code=2) from None
     classes = None if protocol.classes is None else read_classes(protocol.classes)
