@@ -33,7 +33,7 @@ class Series(NamedTuple):
 class Chart(NamedTuple):
     """Lines over a common axis. about: words beside the title. x: the axis. y_limits: fixed ends of the y axis.
 
-    edges: of the bins whose middles are the x of all points.
+    edges: of the bins whose middles are the x of all points. log: the x axis has equal steps for equal factors.
     """
 
     title: str
@@ -42,6 +42,7 @@ class Chart(NamedTuple):
     x: str = "step"
     y_limits: tuple[float, float] | None = None
     edges: Sequence[float] = ()
+    log: bool = False
 
 
 class Tick(NamedTuple):
@@ -52,7 +53,7 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A series in the drawing's units. raw, path, area: as in SVG's `d`, or "". last: its last value."""
+    """A series in the drawing's units. raw, path, area: as in SVG's `d`, or "". last: its last value, "" of steps."""
 
     name: str
     colour: str
@@ -119,8 +120,11 @@ def plot(chart: Chart) -> Plot:
     x0, x1 = min(xs), max(xs)
     y0, y1 = chart.y_limits or limits(chart.series)
 
+    on_axis = math.log if chart.log else float
+    u0, u1 = on_axis(x0), on_axis(x1)
+
     def px(x: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (x - x0) / ((x1 - x0) or 1)
+        return LEFT + (RIGHT - LEFT) * (on_axis(x) - u0) / ((u1 - u0) or 1)
 
     def py(y: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * (y - y0) / ((y1 - y0) or 1)
@@ -136,7 +140,7 @@ def plot(chart: Chart) -> Plot:
             path(s.steps) or (path(s.points) if len(s.points) > 1 else ""),
             path(s.steps or [(x, low) for x, low, _ in s.band] + [(x, high) for x, _, high in reversed(s.band)]),
             [(px(x), py(y)) for x, y in s.points] if s.dots or len(s.points) + len(s.steps) == 1 else [],
-            f"{s.points[-1][1]:.4g}",
+            "" if s.steps else f"{s.points[-1][1]:.4g}",
         )
         for i, s in enumerate(chart.series)
     ]
@@ -151,7 +155,10 @@ def plot(chart: Chart) -> Plot:
     }
     if chart.edges:
         data["edges"] = [float(f"{edge:.6g}") for edge in chart.edges]
-    marks = [Tick(px(x), write_tick(x)) for x in ticks(x0, x1)], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
+    if chart.log:
+        data["log"] = True
+    places = sorted(set(xs)) if chart.log else ticks(x0, x1)
+    marks = [Tick(px(x), write_tick(x)) for x in places], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
     return Plot(chart.title, chart.about, chart.x, *marks, lines, data)
 
 

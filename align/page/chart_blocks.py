@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 from align.page.chart import MOST, Chart, Series
 from align.page.section import Curve, Histogram
 
@@ -34,7 +37,15 @@ def _curve(curve: Curve) -> Chart:
         ends = [(float(x), float(low), float(high)) for x, low, high in curve.bands.get(name, ())]
         band = [end for end in ends if all(abs(value) <= MOST for value in end)]
         series.append(Series(name, points, band=band if len(band) > 1 else ()))
-    return Chart(curve.title, series, curve.y, curve.x)
+    return Chart(curve.title, series, curve.y, curve.x, log=grows_by_factors({x for s in series for x, _ in s.points}))
+
+
+def grows_by_factors(xs: Iterable[float]) -> bool:
+    """Return True for few positive places that lie factors apart, as 1, 10, 100 or 1, 2, 4, 8, 16 do."""
+    places = sorted(xs)
+    if not 3 <= len(places) <= 10 or places[0] <= 0:
+        return False
+    return places[-1] >= 8 * places[0] and all(b >= 1.5 * a for a, b in pairwise(places))
 
 
 def _histogram(histogram: Histogram) -> Chart:
@@ -43,10 +54,10 @@ def _histogram(histogram: Histogram) -> Chart:
     if not edges[-1] > edges[0]:
         first, bins = edges[0], len(edges) - 1
         edges = [first - 0.5 + i / bins for i in range(bins + 1)]
-    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(edges)]
     series = []
     for name, shares in drawable_shares(histogram).items():
-        corners = [(x, y) for a, b, y in zip(edges, edges[1:], shares, strict=False) for x, y in ((a, y), (b, y))]
+        corners = [(x, y) for (a, b), y in zip(pairwise(edges), shares, strict=True) for x, y in ((a, y), (b, y))]
         steps = [(edges[0], 0.0), *corners, (edges[-1], 0.0)]
         series.append(Series(name, list(zip(middles, shares, strict=True)), steps=steps))
     top = max(y for s in series for _, y in s.points)

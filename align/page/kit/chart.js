@@ -18,20 +18,21 @@
 
   for (const figure of document.querySelectorAll(".chart:has(> script)")) {
     const data = JSON.parse(figure.querySelector("script").textContent);
-    const [left, right, top, bottom, width] = data.box, [x0, x1] = data.x, [y0, y1] = data.y;
+    const [left, right, top, bottom, width] = data.box, [y0, y1] = data.y;
+    const onAxis = data.log ? Math.log : (x) => x, offAxis = data.log ? Math.exp : (x) => x, [x0, x1] = data.x.map(onAxis);
     const plot = figure.querySelector(".plot"), svg = plot.querySelector("svg"), readout = plot.querySelector(".readout");
     const unit = svg.querySelector(".unit").textContent, cursor = svg.querySelector(".cursor"), line = cursor.querySelector("line");
     const groups = [...svg.querySelectorAll(".s")], { edges } = data;
     const ends = (s) => (s.b ? [element("small", "ends", s.b[s.p.indexOf(s.point)])] : []);
-    const px = (x) => left + ((right - left) * (x - x0)) / (x1 - x0 || 1);
+    const px = (x) => left + ((right - left) * (onAxis(x) - x0)) / (x1 - x0 || 1);
     const py = (y) => bottom - ((bottom - top) * (y - y0)) / (y1 - y0 || 1);
     let at = x1;
 
     const show = (step) => {
       at = Math.min(x1, Math.max(x0, step));
-      const seen = data.series.map((s, i) => ({ ...s, i, point: nearest(s.p, at) })).filter((s) => !groups[s.i].classList.contains("off"));
+      const seen = data.series.map((s, i) => ({ ...s, i, point: nearest(s.p, offAxis(at)) })).filter((s) => !groups[s.i].classList.contains("off"));
       if (!seen.length) return hide();
-      const anchor = seen.reduce((a, b) => (Math.abs(a.point[0] - at) <= Math.abs(b.point[0] - at) ? a : b)).point[0];
+      const anchor = seen.reduce((a, b) => (Math.abs(onAxis(a.point[0]) - at) <= Math.abs(onAxis(b.point[0]) - at) ? a : b)).point[0];
       const x = px(anchor);
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
@@ -43,7 +44,7 @@
         const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         for (const [k, v] of Object.entries({ class: s.c, cx: px(s.point[0]), cy: Math.max(top, Math.min(bottom, py(s.point[1]))), r: 3.5 })) dot.setAttribute(k, v);
         cursor.append(dot);
-        const far = Math.abs(s.point[0] - anchor) > 0.02 * (x1 - x0) ? ` (${unit} ${s.point[0]})` : "";
+        const far = Math.abs(onAxis(s.point[0]) - onAxis(anchor)) > 0.02 * (x1 - x0) ? ` (${unit} ${s.point[0]})` : "";
         readout.append(element("div", "", element("i", s.c), s.n + far, element("b", "", number(s.point[1])), ...ends(s)));
       }
       cursor.setAttribute("visibility", "visible");
