@@ -15,17 +15,17 @@ LISTED = 10  # confusions of the list
 
 
 class Cell(NamedTuple):
-    """Samples of a class that got an answer. level: colour, 1 to LEVELS, or 0 without any. text: percent of the row."""
+    """Samples of a class that got an answer. level: colour, 1 to LEVELS, or 0 of none. text: percent of the row."""
 
     answer: str
-    count: int
+    samples: int
     level: int
     text: str
     is_right: bool
 
 
 class Row(NamedTuple):
-    """A class with the answers that its samples got. total: its samples, also those with an answer that is not drawn."""
+    """A class with the answers that its samples got. total: all its samples, also those of answers without a cell."""
 
     name: str
     total: int
@@ -37,7 +37,7 @@ class Mistake(NamedTuple):
 
     name: str
     answer: str
-    count: int
+    samples: int
     share: float
 
 
@@ -69,7 +69,7 @@ def list_mistakes(block: Confusions) -> list[Mistake]:
         for j, count in enumerate(row)
         if count and i != j
     ]
-    return sorted(found, key=lambda mistake: (-mistake.count, -mistake.share))
+    return sorted(found, key=lambda mistake: (-mistake.samples, -mistake.share))
 
 
 def _panel(block: Confusions) -> Panel:

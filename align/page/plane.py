@@ -16,7 +16,7 @@ class Cloud(NamedTuple):
     """A group. style: its colour and its mark, as classes of blocks.css. mark, path: one and all, as in SVG's `d`."""
 
     name: str
-    count: int
+    points: int
     style: str
     mark: str
     path: str

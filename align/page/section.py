@@ -104,9 +104,10 @@ class Confusions:
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.names) for row in (self.counts, *self.counts)):
+            widths = sorted({len(row) for row in self.counts})
             raise ValueError(
-                f"Confusions {self.title!r} has {len(self.names)} names and rows of {sorted(set(map(len, self.counts)))}"
-                f" counts, {len(self.counts)} rows in all; C names need C rows of C counts"
+                f"Confusions {self.title!r} has {len(self.names)} names and {len(self.counts)} rows of {widths} "
+                "counts; C names need C rows of C counts"
             )
 
 

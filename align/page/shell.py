@@ -18,7 +18,6 @@ from align.page.blocks import Chapter
 from align.page.section import Tile
 from align.page.templates import environment, read_kit
 
-
 STYLES = ("page.css", "blocks.css")
 
 

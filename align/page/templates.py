@@ -25,7 +25,7 @@ from align.page.section import Measured
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-FIGURES = dict.fromkeys(("curve", "histogram", "scatter"), "chart")  # kind of a block -> the template that draws it
+FIGURES: Mapping[str, str] = dict.fromkeys(("curve", "histogram", "scatter"), "chart")  # kind -> template
 LAYOUT = re.compile(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=<|\{[{%#])")
 
 
