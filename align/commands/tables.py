@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from align.commands.figures import (
+    Lines,
+    list_confusions,
+    list_curve,
+    list_histogram,
+    list_scatter,
+    write_cell,
+    write_measured,
+)
 
 if TYPE_CHECKING:
-    from align.page.section import Bars, Block, Curve, Matrix, Section
+    from align.page.section import (
+        Bars,
+        Block,
+        Matrix,
+        Section,
+        Table,
+    )
 
-
-class Lines(NamedTuple):
-    """A block as text. left: columns that are aligned to the left."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int
+ROWS = 60  # of a table. The report has all.
+COLUMNS = 6  # up to which an interval stands beside its value, and not below it
 
 
 def print_tables(sections: Sequence[Section]) -> None:
@@ -26,6 +36,10 @@ def print_tables(sections: Sequence[Section]) -> None:
     for number, block in enumerate(lines(section.title, block) for section in sections for block in section.blocks):
         if number:
             out.print()
+        if len(block.rows) > ROWS:
+            block = block._replace(
+                title=f"{block.title}: the first {ROWS} of {len(block.rows):,} rows", rows=block.rows[:ROWS]
+            )
         out.print(block.title, style="italic", markup=False, highlight=False)
         out.print(_table(block))
 
@@ -43,7 +57,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def lines(title: str, block: Block) -> Lines:
     """Return a block as text. title: that of its section."""
-    from align.page.section import Bars, Curve, Matrix, Table
+    from align.page.section import Bars, Confusions, Curve, Histogram, Matrix, Scatter, Table
 
     title = title.lower()
     if isinstance(block, Bars):
@@ -51,18 +65,40 @@ def lines(title: str, block: Block) -> Lines:
     if isinstance(block, Matrix):
         return _matrix(title, block)
     if isinstance(block, Curve):
-        return _curve(block)
+        return list_curve(block)
+    if isinstance(block, Confusions):
+        return list_confusions(title, block)
+    if isinstance(block, Histogram):
+        return list_histogram(block)
+    if isinstance(block, Scatter):
+        return list_scatter(block)
     if isinstance(block, Table):
-        return Lines(title, block.head, [[_text(cell) for cell in row] for row in block.rows], block.left)
+        return _plain_table(title, block)
     return Lines(title, ["sample", ""], [[key, block.captions.get(key, "")] for key in block.keys], 2)
+
+
+def _plain_table(title: str, block: Table) -> Lines:
+    """Return the rows. In a wide table the intervals have a line below their row."""
+    from align.page.numbers import write_interval
+    from align.page.section import Measured
+
+    if len(block.head) <= COLUMNS:
+        return Lines(title, block.head, [[write_cell(cell) for cell in row] for row in block.rows], block.left)
+    rows = []
+    for row in block.rows:
+        ends = [write_interval(cell.interval) if isinstance(cell, Measured) else "" for cell in row]
+        rows.append([write_cell(cell.value if isinstance(cell, Measured) else cell) for cell in row])
+        rows += [ends] if any(ends) else []
+    return Lines(title, block.head, rows, block.left)
 
 
 def _bars(title: str, block: Bars) -> Lines:
     head = [block.rows.lower(), block.columns.lower(), block.metric, *block.more, "chance"]
     rows = []
     for bar in block.bars:
-        values = [bar.value, *((bar.more or {}).get(name) for name in block.more), bar.chance]
-        rows.append([bar.row, bar.column, *map(_text, values)])
+        more = [(bar.more or {}).get(name) for name in block.more]
+        first = write_measured(bar.value, bar.interval)
+        rows.append([bar.row, bar.column, first, *map(write_cell, [*more, bar.chance])])
     return Lines(title, head, rows, 2)
 
 
@@ -71,27 +107,18 @@ def _matrix(title: str, block: Matrix) -> Lines:
     shown = block.shown or list(block.metrics)
     pairs = list(dict.fromkeys(pair for name in shown for pair in block.metrics.get(name, {})))
     answers = sorted({of for _, of in pairs})
-    cells = {
-        pair: " / ".join(_text(block.metrics[name][pair]) for name in shown if pair in block.metrics.get(name, {}))
+    values = {
+        pair: {name: block.metrics[name][pair] for name in shown if pair in block.metrics.get(name, {})}
         for pair in pairs
+    }
+    ends = {name: block.intervals.get(name, {}) if len(shown) == 1 else {} for name in shown}
+    cells = {
+        pair: " / ".join(write_measured(value, ends[name].get(pair)) for name, value in found.items())
+        for pair, found in values.items()
     }
     queries = sorted({query for query, _ in pairs}, key=lambda query: (query.count("+"), query))
     title = f"{block.name}{title}: {' / '.join(shown)} by {block.rule}; rows ask, columns answer"
     return Lines(title, ["", *answers], [[q, *(cells.get((q, of), "") for of in answers)] for q in queries], 1)
-
-
-def _curve(block: Curve) -> Lines:
-    """Return a row for each x, with the y of each line there."""
-    lines = {name: dict(points) for name, points in block.lines.items()}
-    places = sorted({x for points in lines.values() for x in points})
-    rows = [[f"{x:g}", *(_text(points.get(x)) for points in lines.values())] for x in places]
-    return Lines(f"{block.title}: {block.y}", [block.x, *lines], rows, 0)
-
-
-def _text(value: str | float | None) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _table(block: Lines) -> Any:

@@ -1,4 +1,4 @@
-"""A line chart in the units of its drawing: axes, ticks, lines, and the numbers behind it for the read-out."""
+"""A chart in the units of its drawing: axes, ticks, lines, areas, and the numbers behind it for the read-out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from align.page.section import Curve
+from align.page.numbers import write_interval
 
 WIDTH, HEIGHT = 420.0, 232.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 410.0, 12.0, 200.0  # of the plot, in the drawing's units
@@ -17,6 +17,8 @@ class Series(NamedTuple):
     """One line.
 
     raw: the values that it smooths, drawn pale behind it. dots: a mark at each point. strong: the main line.
+    band: (x, lowest y, highest y) around it. steps: corners of the steps that are drawn in place of the line through
+    its points. The area below them is filled.
     """
 
     name: str
@@ -24,16 +26,23 @@ class Series(NamedTuple):
     raw: Sequence[tuple[float, float]] = ()
     dots: bool = False
     strong: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
+    steps: Sequence[tuple[float, float]] = ()
 
 
 class Chart(NamedTuple):
-    """Lines over a common axis. about: words beside the title. x: the axis. y_limits: fixed ends of the y axis."""
+    """Lines over a common axis. about: words beside the title. x: the axis. y_limits: fixed ends of the y axis.
+
+    edges: of the bins whose middles are the x of all points. log: the x axis has equal steps for equal factors.
+    """
 
     title: str
     series: Sequence[Series]
     about: str = ""
     x: str = "step"
     y_limits: tuple[float, float] | None = None
+    edges: Sequence[float] = ()
+    log: bool = False
 
 
 class Tick(NamedTuple):
@@ -44,12 +53,13 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A series in the drawing's units. raw, path: their points as in SVG's `d`, or "". last: its last value."""
+    """A series in the drawing's units. raw, path, area: as in SVG's `d`, or "". last: its last value, "" of steps."""
 
     name: str
     colour: str
     raw: str
     path: str
+    area: str
     dots: Sequence[tuple[float, float]]
     last: str
 
@@ -96,6 +106,7 @@ def limits(series: Sequence[Series]) -> tuple[float, float]:
     raw = sorted(y for s in series for _, y in s.raw)
     cut = len(raw) // 100
     values = [y for s in series for _, y in s.points] + raw[cut : len(raw) - cut]
+    values += [y for s in series for _, *ends in s.band for y in ends]
     low, high = min(values), max(values)
     if 0 < low < 0.5 * high:
         low = 0.0
@@ -103,25 +114,17 @@ def limits(series: Sequence[Series]) -> tuple[float, float]:
     return (low if low == 0 else low - pad), high + pad
 
 
-def drawable(curve: Curve) -> dict[str, list[tuple[float, float]]]:
-    """Return the lines' points that have a place on an axis: none that is NaN, infinite or past MOST."""
-    lines = {
-        name: [(x, y) for x, y in ((float(x), float(y)) for x, y in points) if abs(x) <= MOST and abs(y) <= MOST]
-        for name, points in curve.lines.items()
-    }
-    return {name: points for name, points in lines.items() if points}
-
-
-def plot(chart: Chart | Curve) -> Plot:
+def plot(chart: Chart) -> Plot:
     """Return the drawing of a chart."""
-    if isinstance(chart, Curve):
-        chart = Chart(chart.title, [Series(*line) for line in drawable(chart).items()], chart.y, chart.x)
-    xs = [x for s in chart.series for x, _ in (*s.points, *s.raw)]
+    xs = [x for s in chart.series for x, _ in (*s.points, *s.raw, *s.steps)]
     x0, x1 = min(xs), max(xs)
     y0, y1 = chart.y_limits or limits(chart.series)
 
+    on_axis = math.log if chart.log else float
+    u0, u1 = on_axis(x0), on_axis(x1)
+
     def px(x: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (x - x0) / ((x1 - x0) or 1)
+        return LEFT + (RIGHT - LEFT) * (on_axis(x) - u0) / ((u1 - u0) or 1)
 
     def py(y: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * (y - y0) / ((y1 - y0) or 1)
@@ -134,9 +137,10 @@ def plot(chart: Chart | Curve) -> Plot:
             s.name,
             _colour(i, s),
             path(s.raw),
-            path(s.points) if len(s.points) > 1 else "",
-            [(px(x), py(y)) for x, y in s.points] if s.dots or len(s.points) == 1 else [],
-            f"{s.points[-1][1]:.4g}",
+            path(s.steps) or (path(s.points) if len(s.points) > 1 else ""),
+            path(s.steps or [(x, low) for x, low, _ in s.band] + [(x, high) for x, _, high in reversed(s.band)]),
+            [(px(x), py(y)) for x, y in s.points] if s.dots or len(s.points) + len(s.steps) == 1 else [],
+            "" if s.steps else f"{s.points[-1][1]:.4g}",
         )
         for i, s in enumerate(chart.series)
     ]
@@ -145,13 +149,24 @@ def plot(chart: Chart | Curve) -> Plot:
         "x": [x0, x1],
         "y": [y0, y1],
         "series": [
-            {"n": s.name, "c": _colour(i, s), "p": [[x, float(f"{y:.5g}")] for x, y in s.points]}
+            {"n": s.name, "c": _colour(i, s), "p": [[x, float(f"{y:.5g}")] for x, y in s.points], **_ends(s)}
             for i, s in enumerate(chart.series)
         ],
     }
-    marks = [Tick(px(x), write_tick(x)) for x in ticks(x0, x1)], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
+    if chart.edges:
+        data["edges"] = [float(f"{edge:.6g}") for edge in chart.edges]
+    if chart.log:
+        data["log"] = True
+    places = sorted(set(xs)) if chart.log else ticks(x0, x1)
+    marks = [Tick(px(x), write_tick(x)) for x in places], [Tick(py(y), write_tick(y)) for y in ticks(y0, y1)]
     return Plot(chart.title, chart.about, chart.x, *marks, lines, data)
 
 
 def _colour(i: int, s: Series) -> str:
     return "strong" if s.strong else f"c{i % 8}" + (" dashed" if i >= 8 else "")
+
+
+def _ends(s: Series) -> dict[str, list[str]]:
+    """Return the interval of each point as text, "" where the band has none, or nothing without a band."""
+    found = {x: write_interval((low, high)) for x, low, high in s.band}
+    return {"b": [found.get(x, "") for x, _ in s.points]} if found else {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from align.page.section import Matrix
+from align.page.section import Interval, Matrix
 
 LEVELS = 20  # colours of the heat map, as page.css has them
 
@@ -19,6 +19,7 @@ class Cell(NamedTuple):
     value: float
     level: int | None
     linked: bool
+    interval: Interval | None
 
 
 class HeatRow(NamedTuple):
@@ -39,6 +40,7 @@ class Panel(NamedTuple):
     rows: list[HeatRow]
     means: list[float]
     mean: float
+    has_intervals: bool
 
 
 class Heat(NamedTuple):
@@ -68,18 +70,17 @@ def arrange_heat(matrices: Sequence[Matrix], linked: set[tuple[str, str]]) -> He
 
     A metric without a value has no map.
     """
-    filled = [(m.name, metric, cells) for m in matrices for metric, cells in m.metrics.items() if cells]
-    metrics = list(dict.fromkeys(metric for _, metric, _ in filled))
-    name = filled[0][0]
-    first = name, first_metric(metric for of, metric, _ in filled if of == name)
-    panels = [_panel(of, metric, cells, linked, (of, metric) == first) for of, metric, cells in filled]
+    filled = [(m, metric) for m in matrices for metric, cells in m.metrics.items() if cells]
+    metrics = list(dict.fromkeys(metric for _, metric in filled))
+    name = filled[0][0].name
+    first = name, first_metric(metric for of, metric in filled if of.name == name)
+    panels = [_panel(of, metric, linked, (of.name, metric) == first) for of, metric in filled]
     hits = {m.name: m.hit for m in matrices if any(m.metrics.values())}
     return Heat(metrics, first[1], hits, name, panels)
 
 
-def _panel(
-    hit: str, metric: str, cells: Mapping[tuple[str, str], float], linked: set[tuple[str, str]], shown: bool
-) -> Panel:
+def _panel(matrix: Matrix, metric: str, linked: set[tuple[str, str]], shown: bool) -> Panel:
+    cells, intervals = matrix.metrics[metric], matrix.intervals.get(metric, {})
     queries, answers = by_number_of_parts(of for of, _ in cells), by_number_of_parts(to for _, to in cells)
     is_share = all(0 <= v <= 1 for v in cells.values() if math.isfinite(v)) and "rank" not in metric.replace(
         "reciprocal_rank", ""
@@ -90,14 +91,14 @@ def _panel(
             return None
         value = cells[of, to]
         level = round(LEVELS * value) if is_share and math.isfinite(value) else None
-        return Cell(to, value, level, (of, to) in linked)
+        return Cell(to, value, level, (of, to) in linked, intervals.get((of, to)))
 
     rows = [
         HeatRow(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))
         for of in queries
     ]
     means = [_mean([v for (_, b), v in cells.items() if b == to]) for to in answers]
-    return Panel(hit, metric, shown, answers, rows, means, _mean(list(cells.values())))
+    return Panel(matrix.name, metric, shown, answers, rows, means, _mean(list(cells.values())), bool(intervals))
 
 
 def _mean(values: list[float]) -> float:

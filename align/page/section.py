@@ -93,22 +93,44 @@ class Curve:
 @final
 @dataclass(frozen=True)
 class Confusions:
-    """Counts of answers by class: rows are the right classes, columns the answers. counts: (C, C)."""
+    """Counts of answers by class: rows are the right classes, columns the answers. counts: (C, C).
+
+    Raises ValueError where the counts are not as many as the names, by row and by column.
+    """
 
     title: str
     names: Sequence[str]
     counts: Sequence[Sequence[int]]
 
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.names) for row in (self.counts, *self.counts)):
+            widths = sorted({len(row) for row in self.counts})
+            raise ValueError(
+                f"Confusions {self.title!r} has {len(self.names)} names and {len(self.counts)} rows of {widths} "
+                "counts; C names need C rows of C counts"
+            )
+
 
 @final
 @dataclass(frozen=True)
 class Histogram:
-    """Shares of each group's values by bin. edges: of the k bins, k + 1. shares: group -> k numbers that sum to 1."""
+    """Shares of each group's values by bin. edges: of the k bins, k + 1. shares: group -> k numbers that sum to 1.
+
+    A group without values may have no shares. Raises ValueError where a group has another number of shares than bins.
+    """
 
     title: str
     x: str
     edges: Sequence[float]
     shares: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        for name, found in self.shares.items():
+            if len(found) not in (0, len(self.edges) - 1):
+                raise ValueError(
+                    f"Histogram {self.title!r} has {len(self.edges)} edges, and {len(found)} shares of {name!r}; "
+                    "k bins need k + 1 edges and k shares"
+                )
 
 
 @final

@@ -18,6 +18,8 @@ from align.page.blocks import Chapter
 from align.page.section import Tile
 from align.page.templates import environment, read_kit
 
+STYLES = ("page.css", "blocks.css")
+
 
 @final
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Page:
 def render(page: Page) -> bytes:
     """Return the page as HTML. A part of a path that is no UTF-8 becomes "?"."""
     script = "\n".join(["'use strict';", *(read_kit(name) for name in page.scripts)])
-    style = read_kit("page.css")
+    style = "\n".join(read_kit(name) for name in STYLES)
     html = environment().get_template("page.html").render(
         page=page, policy=policy(script, style), script=script, style=style
     )  # fmt: skip

@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from align.page.bars import arrange_bars
 from align.page.chart import plot
+from align.page.chart_blocks import chart_of
+from align.page.confusions import arrange_confusions
 from align.page.heat import arrange_heat
+from align.page.numbers import write_exact, write_interval, write_rounded
+from align.page.plane import arrange_plane
+from align.page.section import Measured
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+FIGURES: Mapping[str, str] = dict.fromkeys(("curve", "histogram", "scatter"), "chart")  # kind -> template
 LAYOUT = re.compile(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=<|\{[{%#])")
 
 
@@ -35,34 +41,33 @@ def environment() -> Environment:
 
     env = Environment(loader=FunctionLoader(_load), autoescape=True, undefined=StrictUndefined)
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # `tojson` escapes <, >, & and all but ASCII
-    env.filters |= {"runs": group_runs, "plot": plot, "heat": arrange_heat, "grid": arrange_bars}
-    env.filters |= {"columns": list_columns, "words": write_words, "rounded": write_rounded, "exact": write_exact}
+    env.filters |= {"runs": group_runs, "kind": kind_of, "heat": arrange_heat, "grid": arrange_bars}
+    env.filters |= {"plot": lambda block: plot(chart_of(block)), "plane": arrange_plane}
+    env.filters |= {"confused": arrange_confusions, "columns": list_columns, "words": write_words}
+    env.filters |= {"rounded": write_rounded, "exact": write_exact, "interval": write_interval}
     env.filters |= {"place": "{:.1f}".format, "thousands": "{:,}".format, "percent": "{:.1%}".format}
-    env.tests["digest"] = is_digest
+    env.filters |= {"numbered": lambda names: dict(enumerate(names)), "unit": lambda value: min(1.0, max(0.0, value))}
+    env.tests |= {"digest": is_digest, "measured": lambda cell: isinstance(cell, Measured)}
     return env
 
 
-def group_runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
-    """Return blocks that follow one another and are of one kind together, as (kind, blocks).
+def kind_of(block: object) -> str:
+    """Return the name of the block's class in lower case."""
+    return type(block).__name__.lower()
 
-    A block's kind is the name of its class in lower case, and of the template in ``kit/blocks/`` that draws it.
+
+def group_runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
+    """Return blocks that follow one another and are drawn together, as (template, blocks).
+
+    The template is that of ``kit/blocks/`` with the name of the block's kind. All figures have one, side by side.
     """
-    return [(kind, list(some)) for kind, some in groupby(blocks, lambda block: type(block).__name__.lower())]
+    runs = groupby(blocks, lambda block: FIGURES.get(kind_of(block), kind_of(block)))
+    return [(template, list(some)) for template, some in runs]
 
 
 def write_words(names: Iterable[str]) -> dict[str, str]:
     """Return the text of each metric, which has spaces for underscores, by its name."""
     return {name: name.replace("_", " ") for name in names}
-
-
-def write_rounded(value: float) -> str:
-    """Return a score with three decimals, a number of 10 or more with one."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def write_exact(value: float) -> str:
-    """Return all digits of a number."""
-    return repr(float(value))
 
 
 def list_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:

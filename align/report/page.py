@@ -10,9 +10,10 @@ from typing import Any
 from align.media import MEDIA, Media
 from align.page.blocks import AnyBlock, Chapter, Fold, Queries
 from align.page.cards import Card, Cards
-from align.page.chart import drawable
+from align.page.chart_blocks import drawable, drawable_shares
 from align.page.faces import face_json
 from align.page.heat import by_number_of_parts
+from align.page.plane import drawable_points
 from align.page.section import Bars, Block, Confusions, Curve, Histogram, Matrix, Scatter, Section, Table, Tile
 from align.page.section import Gallery as Samples
 from align.page.shell import Page, write_page
@@ -21,7 +22,10 @@ from align.report.facts import bad_data, details, notes
 from align.report.gallery import Gallery
 from align.values import Sample
 
-SCRIPTS = ("choice.js", "chart.js", "cloud.js", "sound.js", "faces.js", "gallery.js", "cards.js")
+SCRIPTS = (
+    *("choice.js", "legend.js", "chart.js", "confusions.js", "scroll.js"),
+    *("cloud.js", "sound.js", "faces.js", "gallery.js", "cards.js"),
+)
 ANCHORS = ("top", "notes", "gallery", "rows", "tally", "gallery-data", "cards-data", "curves", "bad", "protocol")
 
 
@@ -111,9 +115,9 @@ def _has_content(block: Block) -> bool:
         case Confusions():
             return any(map(any, block.counts))
         case Histogram():
-            return any(map(any, block.shares.values()))
+            return bool(drawable_shares(block))
         case Scatter():
-            return any(block.groups.values())
+            return bool(drawable_points(block))
         case Samples():
             return bool(block.keys)
 

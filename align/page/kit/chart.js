@@ -1,4 +1,4 @@
-// Charts: a read-out at the pointer (or by the arrow keys), and a legend that hides and points out lines.
+// Charts: a read-out at the pointer, or by the arrow keys.
 (() => {
   const number = (v) => (Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(+v.toPrecision(4)));
   const element = (name, className, ...children) => {
@@ -16,32 +16,36 @@
     return x - points[low][0] < points[high][0] - x ? points[low] : points[high];
   };
 
-  for (const figure of document.querySelectorAll(".chart")) {
+  for (const figure of document.querySelectorAll(".chart:has(> script)")) {
     const data = JSON.parse(figure.querySelector("script").textContent);
-    const [left, right, top, bottom, width] = data.box, [x0, x1] = data.x, [y0, y1] = data.y;
+    const [left, right, top, bottom, width] = data.box, [y0, y1] = data.y;
+    const onAxis = data.log ? Math.log : (x) => x, offAxis = data.log ? Math.exp : (x) => x, [x0, x1] = data.x.map(onAxis);
     const plot = figure.querySelector(".plot"), svg = plot.querySelector("svg"), readout = plot.querySelector(".readout");
     const unit = svg.querySelector(".unit").textContent, cursor = svg.querySelector(".cursor"), line = cursor.querySelector("line");
-    const groups = [...svg.querySelectorAll(".s")], off = new Set();
-    const px = (x) => left + ((right - left) * (x - x0)) / (x1 - x0 || 1);
+    const groups = [...svg.querySelectorAll(".s")], { edges } = data;
+    const ends = (s) => (s.b ? [element("small", "ends", s.b[s.p.indexOf(s.point)])] : []);
+    const px = (x) => left + ((right - left) * (onAxis(x) - x0)) / (x1 - x0 || 1);
     const py = (y) => bottom - ((bottom - top) * (y - y0)) / (y1 - y0 || 1);
     let at = x1;
 
     const show = (step) => {
       at = Math.min(x1, Math.max(x0, step));
-      const seen = data.series.map((s, i) => ({ ...s, i, point: nearest(s.p, at) })).filter((s) => !off.has(s.i));
+      const seen = data.series.map((s, i) => ({ ...s, i, point: nearest(s.p, offAxis(at)) })).filter((s) => !groups[s.i].classList.contains("off"));
       if (!seen.length) return hide();
-      const anchor = seen.reduce((a, b) => (Math.abs(a.point[0] - at) <= Math.abs(b.point[0] - at) ? a : b)).point[0];
+      const anchor = seen.reduce((a, b) => (Math.abs(onAxis(a.point[0]) - at) <= Math.abs(onAxis(b.point[0]) - at) ? a : b)).point[0];
       const x = px(anchor);
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
       cursor.querySelectorAll("circle").forEach((c) => c.remove());
-      readout.replaceChildren(element("div", "", `${unit} ${anchor.toLocaleString("en")}`));
+      const bin = edges ? edges.findLastIndex((edge) => edge <= anchor) : -1;
+      const where = edges ? `${number(edges[bin])} to ${number(edges[bin + 1])}` : anchor.toLocaleString("en");
+      readout.replaceChildren(element("div", "", `${unit} ${where}`));
       for (const s of seen.sort((a, b) => b.point[1] - a.point[1])) {
         const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         for (const [k, v] of Object.entries({ class: s.c, cx: px(s.point[0]), cy: Math.max(top, Math.min(bottom, py(s.point[1]))), r: 3.5 })) dot.setAttribute(k, v);
         cursor.append(dot);
-        const far = Math.abs(s.point[0] - anchor) > 0.02 * (x1 - x0) ? ` (${unit} ${s.point[0]})` : "";
-        readout.append(element("div", "", element("i", s.c), s.n + far, element("b", "", number(s.point[1]))));
+        const far = Math.abs(onAxis(s.point[0]) - onAxis(anchor)) > 0.02 * (x1 - x0) ? ` (${unit} ${s.point[0]})` : "";
+        readout.append(element("div", "", element("i", s.c), s.n + far, element("b", "", number(s.point[1])), ...ends(s)));
       }
       cursor.setAttribute("visibility", "visible");
       readout.hidden = false;
@@ -65,16 +69,5 @@
       e.preventDefault();
       show(at + (way * (x1 - x0)) / 50);
     });
-    for (const button of figure.querySelectorAll(".legend button")) {
-      const i = +button.dataset.i;
-      button.addEventListener("click", () => {
-        if (!off.delete(i)) off.add(i);
-        button.setAttribute("aria-pressed", String(!off.has(i)));
-        groups[i].classList.toggle("off", off.has(i));
-      });
-      const point = (on) => groups.forEach((g, j) => g.classList.toggle("dim", on && j !== i));
-      button.addEventListener("pointerenter", () => point(true));
-      button.addEventListener("pointerleave", () => point(false));
-    }
   }
 })();
