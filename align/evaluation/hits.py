@@ -10,32 +10,66 @@ import torch
 from torch import Tensor
 
 from align.evaluation.classes import list_attributes
-from align.evaluation.labels import memberships
+from align.evaluation.labels import class_places
 from align.values import Embeddings
 
 Hit = Literal["group", "sample", "label", "caption"]
 Rule = Callable[[Tensor, Tensor], Tensor]
 """(query samples (q,), candidate samples (c,)) -> (q, c) bool. Samples of -1 hit nothing."""
 
+COMPARED = 4  # classes of a sample up to which all pairs are compared
+TILE = 4096  # candidates whose classes are spread out at a time
+
+
+def equal_keys(a: Tensor, b: Tensor) -> Tensor:
+    """Return (q, c) bool, true where the keys a (q,) and b (c,) are equal and not below 0."""
+    asks = torch.where(a >= 0, a, -2).cpu().numpy()
+    answers = torch.where(b >= 0, b, -1).cpu().numpy()
+    return torch.from_numpy(asks[:, None] == answers)  # numpy compares ten times faster than torch
+
 
 def by_sample() -> Rule:
     """Return the rule that a hit is a row of the same sample."""
-    return lambda a, b: (a[:, None] == b) & (a >= 0)[:, None] & (b >= 0)
+    return equal_keys
 
 
 def by_group(embeddings: Embeddings) -> Rule:
     """Return the rule that a hit is a row whose sample has the same group, or without one (-1) is the same."""
     if embeddings.group is None:
         return by_sample()
-    alone = -1 - torch.arange(embeddings.size)  # below zero, where no group is
-    mark = torch.where(embeddings.group.cpu() >= 0, embeddings.group.cpu(), alone)
-    return lambda a, b: (mark[a][:, None] == mark[b]) & (a >= 0)[:, None] & (b >= 0)
+    group = embeddings.group.cpu()
+    alone = torch.arange(embeddings.size)
+    _, mark = torch.where(group >= 0, group, -1 - alone).unique(return_inverse=True)  # below zero is no group
+    return lambda a, b: equal_keys(torch.where(a >= 0, mark[a], -1), torch.where(b >= 0, mark[b], -1))
 
 
 def by_label(embeddings: Embeddings, attribute: str, classes: Sequence[str]) -> Rule:
     """Return the rule that a hit is a row whose sample shares a class of the attribute. No label, no hit."""
-    table = memberships(embeddings.labels, attribute, classes).float()
-    return lambda a, b: (table[a] @ table[b].T > 0) & (a >= 0)[:, None] & (b >= 0)
+    table = class_places(embeddings.labels, attribute, classes)  # (B, m)
+    table = torch.cat([table, torch.full((1, table.shape[1]), -1)])  # sample -1 has no class
+    if table.shape[1] <= COMPARED:
+        return lambda a, b: _share_compared(table[a.clamp(min=-1)], table[b.clamp(min=-1)])
+    return lambda a, b: _share_counted(table[a.clamp(min=-1)], table[b.clamp(min=-1)], len(classes))
+
+
+def _share_compared(a: Tensor, b: Tensor) -> Tensor:
+    """Return (q, c) bool, true where a row of a (q, m) and one of b (c, m) have a number in common, -1 apart."""
+    found = torch.zeros(len(a), len(b), dtype=torch.bool)
+    for one in a.T:
+        for other in b.T:
+            found |= equal_keys(one, other)
+    return found
+
+
+def _share_counted(a: Tensor, b: Tensor, classes: int) -> Tensor:
+    """Return the same as ``_share_compared``, for rows of many numbers below `classes`, TILE rows of b at a time."""
+    asks = _dense(a, classes)
+    return torch.cat([asks @ _dense(part, classes).T > 0 for part in b.split(TILE)] or [asks[:, :0] > 0], dim=1)
+
+
+def _dense(places: Tensor, classes: int) -> Tensor:
+    """Return (n, classes) float32, 1 at the places (n, m) of each row, where -1 is none."""
+    return torch.zeros(len(places), classes + 1).scatter_(1, places % (classes + 1), 1.0)[:, :classes]
 
 
 @final
@@ -87,7 +121,7 @@ class Captions:
         found = torch.zeros(len(samples), len(texts), dtype=torch.bool)
         for column in self.said[samples].T:
             if bool((column >= 0).any()):
-                found |= (column[:, None] == texts) & (texts >= 0)
+                found |= equal_keys(column, texts)
         return found & (samples >= 0)[:, None]
 
 

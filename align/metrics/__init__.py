@@ -5,16 +5,31 @@ nothing. A single NaN is worse than any number for a hit and better than any for
 """
 
 from align.metrics.accuracy import accuracy, accuracy_at
-from align.metrics.precision import mean_average_precision, mean_precision
-from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at
+from align.metrics.gain import graded_gains, hit_gains
+from align.metrics.places import Places, hit_places
+from align.metrics.precision import average_precisions, mean_average_precision
+from align.metrics.recall import (
+    mean_reciprocal_rank,
+    median_rank,
+    ranks,
+    recall_at,
+    reciprocal_ranks,
+    weighted_median,
+)
 
 __all__ = [
+    "Places",
     "accuracy",
     "accuracy_at",
+    "average_precisions",
+    "graded_gains",
+    "hit_gains",
+    "hit_places",
     "mean_average_precision",
-    "mean_precision",
     "mean_reciprocal_rank",
     "median_rank",
     "ranks",
     "recall_at",
+    "reciprocal_ranks",
+    "weighted_median",
 ]
