@@ -39,9 +39,9 @@ __all__ = [
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
     ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples"),
-    ("hits", "retrieval_section"),
-    ("space",),
-    ("findings", "notes"),
+    ("hits",),
+    ("ranking", "space", "spread"),
+    ("directions", "findings", "notes", "retrieval_section"),
     ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot"),
     ("retrieval",),
     ("robustness",),

@@ -81,7 +81,7 @@ class Captions:
     where it equals a text of the query's sample: the model cannot tell the two apart. A sample without a text asks for
     none.
 
-    content: (n,) of the n rows of text, sample: (n,), of B samples in all.
+    content: (n,) of the n rows of text, sample: (n,), of B samples in all. Distractors come behind the texts that ask.
     """
 
     def __init__(self, content: Tensor, sample: Tensor, size: int, text: str = "text"):
@@ -105,7 +105,8 @@ class Captions:
         if of == self.text:
             return sample, self.answers, self._meet
         if self.text in asked:
-            texts = self.asks if len(asked) == 1 else self.said[sample, 0]  # of a composed query its first text
+            alone = self.asks[: len(sample)]  # behind these are distractors, which do not ask
+            texts = alone if len(asked) == 1 else self.said[sample, 0]  # of a composed query its first text
             return texts, rows, lambda a, b: self._meet(b, a).T
         return sample, rows, by_sample()
 
@@ -125,18 +126,23 @@ class Captions:
         return found & (samples >= 0)[:, None]
 
 
-def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
+def by_caption(embeddings: Embeddings, text: str = "text", distractors: Embeddings | None = None) -> Captions:
     """Return the rule that a hit is a row of equal text, up to white space and case. See ``Captions``.
 
-    Raises ValueError where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
+    distractors: other candidates, whose texts are hits where they equal a text of the query's sample. Raises ValueError
+    where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
     """
     rows = embeddings.get(text)
     if rows is None or not rows.n:
         have = ", ".join(m for m, rows in embeddings.items() if rows.n)
         raise ValueError(f"hit 'caption' needs rows of {text}; there are rows of {have or 'nothing'}")
-    if rows.content is None:
+    more = None if distractors is None else distractors.get(text)
+    parts = [rows] if more is None else [rows, more._replace(sample=torch.full_like(more.sample, -1))]
+    contents = [part.content.cpu() for part in parts if part.content is not None]
+    if len(contents) < len(parts):
         raise ValueError("hit 'caption' needs the rows' content: embed_shards(model, shards, content=True)")
-    return Captions(rows.content.cpu(), rows.sample.cpu(), embeddings.size, text)
+    sample = torch.cat([part.sample.cpu() for part in parts])
+    return Captions(torch.cat(contents), sample, embeddings.size, text)
 
 
 def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:

@@ -51,9 +51,10 @@ def _best_levels(scores: Tensor, levels: Tensor, k: int) -> Tensor:
     least = _least_of_best(scores, k)
     flat = torch.from_numpy((scores.numpy() >= least.numpy()[:, None]).ravel().nonzero()[0])
     value, level, row = scores.flatten()[flat], levels.flatten()[flat], flat // c
-    for key, descending in ((level, False), (value, True), (row, False)):  # the last key sorts first
-        order = key.argsort(stable=True, descending=descending)
-        value, level, row = value[order], level[order], row[order]
+    order = torch.arange(len(flat))
+    for key, descending in ((level, False), (value, True), (row, False)):  # stable sorts: the last key comes first
+        order = order[key[order].argsort(stable=True, descending=descending)]
+    level, row = level[order], row[order]
     count = torch.bincount(row, minlength=q)
     place = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
     best = torch.zeros(q, k, dtype=levels.dtype)

@@ -19,7 +19,7 @@ def ranks(scores: Tensor, hits: Tensor, skip: Tensor | None = None) -> Tensor:
 
     scores: (q, c), higher is better. hits: (q, c) bool, true where the candidate is right. A row may have several hits.
     A row finds nothing where it has no hit, or where all its scores are the same and some candidate is wrong. skip:
-    (q, c) bool, candidates that are in no list: no hits, with scores of -inf. Raises ValueError where the shapes differ.
+    (q, c) bool, candidates that are in no list: no hits, scores of -inf. Raises ValueError where the shapes differ.
     """
     parts = []
     rows = max(1, CHUNK // max(1, scores.shape[1]))
