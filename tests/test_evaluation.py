@@ -21,7 +21,7 @@ from align.evaluation.hits import by_group, by_label, by_sample
 from align.evaluation.labels import attributes, memberships
 from align.evaluation.retrieval import retrieval_shards
 from align.evaluation.zeroshot import class_prompts
-from align.metrics import mean_average_precision, mean_precision
+from align.metrics import average_precisions, hit_places, mean_average_precision
 from align.metrics import ranks as best_ranks
 from align.scoring import choose
 from align.values import Embeddings, Rows, TermInfo
@@ -121,7 +121,7 @@ def test_retrieval_is_the_plain_loop(how, monkeypatch):
     assert got["chance"] == pytest.approx(float(np.mean([h.float().mean() for h in hit if h.any()])), abs=1e-6)
 
 
-def test_mean_precision_is_the_metric():
+def test_places_give_the_metric():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(-3, 4, (50, 40), generator=generator).float() / 3  # many ties, zeros and negatives
     scores[0] = 0.5
@@ -129,8 +129,11 @@ def test_mean_precision_is_the_metric():
     for share in (0.1, 0.5):
         hits = torch.rand(50, 40, generator=generator) < share
         hits[:, 7] = True
-        got = mean_precision(scores, hits, best_ranks(scores, hits))
-        assert got == pytest.approx(mean_average_precision(scores, hits), abs=1e-12)
+        places = hit_places(scores, hits)
+        assert places.rank.equal(best_ranks(scores, hits))
+        assert float(average_precisions(places).mean()) == pytest.approx(
+            mean_average_precision(scores, hits), abs=1e-12
+        )
 
 
 def test_constant_embeddings_score_nothing():

@@ -71,6 +71,15 @@ def first_rows(embeddings: Embeddings, modalities: Sequence[str]) -> tuple[dict[
 
     Of several rows of a sample the first counts.
     """
+    places, samples = first_places(embeddings, modalities)
+    return {m: vectors(embeddings, m)[at] for m, at in places.items()}, samples
+
+
+def first_places(embeddings: Embeddings, modalities: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return modality -> (n,), the place of the row of each of the n samples that have one of each, and the samples.
+
+    Of several rows of a sample the first counts. A modality without a table is left out.
+    """
     firsts = []
     for m in modalities:
         rows = embeddings.get(m)
@@ -80,11 +89,12 @@ def first_rows(embeddings: Embeddings, modalities: Sequence[str]) -> tuple[dict[
                 place.setdefault(sample, i)
         firsts.append(place)
     common = sorted(set.intersection(*(set(place) for place in firsts)))
-    query = {}
-    for m, place in zip(modalities, firsts, strict=True):
-        if m in embeddings:
-            query[m] = vectors(embeddings, m)[[place[s] for s in common]]
-    return query, torch.tensor(common, dtype=torch.long)
+    places = {
+        m: torch.tensor([place[s] for s in common], dtype=torch.long)
+        for m, place in zip(modalities, firsts, strict=True)
+        if m in embeddings
+    }
+    return places, torch.tensor(common, dtype=torch.long)
 
 
 def _join(parts: Sequence[Tensor | None]) -> Tensor | None:

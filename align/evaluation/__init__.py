@@ -39,9 +39,9 @@ __all__ = [
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
     ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples"),
-    ("against_rest", "answers", "descriptions", "hits", "retrieval_section"),
-    ("classified", "space"),
-    ("findings", "notes"),
+    ("against_rest", "answers", "descriptions", "hits"),
+    ("classified", "ranking", "space", "spread"),
+    ("directions", "findings", "notes", "retrieval_section"),
     ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),
     ("robustness",),

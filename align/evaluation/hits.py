@@ -10,32 +10,66 @@ import torch
 from torch import Tensor
 
 from align.evaluation.classes import list_attributes
-from align.evaluation.labels import memberships
+from align.evaluation.labels import class_places
 from align.values import Embeddings
 
 Hit = Literal["group", "sample", "label", "caption"]
 Rule = Callable[[Tensor, Tensor], Tensor]
 """(query samples (q,), candidate samples (c,)) -> (q, c) bool. Samples of -1 hit nothing."""
 
+COMPARED = 4  # classes of a sample up to which all pairs are compared
+TILE = 4096  # candidates whose classes are spread out at a time
+
+
+def equal_keys(a: Tensor, b: Tensor) -> Tensor:
+    """Return (q, c) bool, true where the keys a (q,) and b (c,) are equal and not below 0."""
+    asks = torch.where(a >= 0, a, -2).cpu().numpy()
+    answers = torch.where(b >= 0, b, -1).cpu().numpy()
+    return torch.from_numpy(asks[:, None] == answers)  # numpy compares ten times faster than torch
+
 
 def by_sample() -> Rule:
     """Return the rule that a hit is a row of the same sample."""
-    return lambda a, b: (a[:, None] == b) & (a >= 0)[:, None] & (b >= 0)
+    return equal_keys
 
 
 def by_group(embeddings: Embeddings) -> Rule:
     """Return the rule that a hit is a row whose sample has the same group, or without one (-1) is the same."""
     if embeddings.group is None:
         return by_sample()
-    alone = -1 - torch.arange(embeddings.size)  # below zero, where no group is
-    mark = torch.where(embeddings.group.cpu() >= 0, embeddings.group.cpu(), alone)
-    return lambda a, b: (mark[a][:, None] == mark[b]) & (a >= 0)[:, None] & (b >= 0)
+    group = embeddings.group.cpu()
+    alone = torch.arange(embeddings.size)
+    _, mark = torch.where(group >= 0, group, -1 - alone).unique(return_inverse=True)  # below zero is no group
+    return lambda a, b: equal_keys(torch.where(a >= 0, mark[a], -1), torch.where(b >= 0, mark[b], -1))
 
 
 def by_label(embeddings: Embeddings, attribute: str, classes: Sequence[str]) -> Rule:
     """Return the rule that a hit is a row whose sample shares a class of the attribute. No label, no hit."""
-    table = memberships(embeddings.labels, attribute, classes).float()
-    return lambda a, b: (table[a] @ table[b].T > 0) & (a >= 0)[:, None] & (b >= 0)
+    table = class_places(embeddings.labels, attribute, classes)  # (B, m)
+    table = torch.cat([table, torch.full((1, table.shape[1]), -1)])  # sample -1 has no class
+    if table.shape[1] <= COMPARED:
+        return lambda a, b: _share_compared(table[a.clamp(min=-1)], table[b.clamp(min=-1)])
+    return lambda a, b: _share_counted(table[a.clamp(min=-1)], table[b.clamp(min=-1)], len(classes))
+
+
+def _share_compared(a: Tensor, b: Tensor) -> Tensor:
+    """Return (q, c) bool, true where a row of a (q, m) and one of b (c, m) have a number in common, -1 apart."""
+    found = torch.zeros(len(a), len(b), dtype=torch.bool)
+    for one in a.T:
+        for other in b.T:
+            found |= equal_keys(one, other)
+    return found
+
+
+def _share_counted(a: Tensor, b: Tensor, classes: int) -> Tensor:
+    """Return the same as ``_share_compared``, for rows of many numbers below `classes`, TILE rows of b at a time."""
+    asks = _dense(a, classes)
+    return torch.cat([asks @ _dense(part, classes).T > 0 for part in b.split(TILE)] or [asks[:, :0] > 0], dim=1)
+
+
+def _dense(places: Tensor, classes: int) -> Tensor:
+    """Return (n, classes) float32, 1 at the places (n, m) of each row, where -1 is none."""
+    return torch.zeros(len(places), classes + 1).scatter_(1, places % (classes + 1), 1.0)[:, :classes]
 
 
 @final
@@ -47,7 +81,7 @@ class Captions:
     where it equals a text of the query's sample: the model cannot tell the two apart. A sample without a text asks for
     none.
 
-    content: (n,) of the n rows of text, sample: (n,), of B samples in all.
+    content: (n,) of the n rows of text, sample: (n,), of B samples in all. Distractors come behind the texts that ask.
     """
 
     def __init__(self, content: Tensor, sample: Tensor, size: int, text: str = "text"):
@@ -71,7 +105,8 @@ class Captions:
         if of == self.text:
             return sample, self.answers, self._meet
         if self.text in asked:
-            texts = self.asks if len(asked) == 1 else self.said[sample, 0]  # of a composed query its first text
+            alone = self.asks[: len(sample)]  # behind these are distractors, which do not ask
+            texts = alone if len(asked) == 1 else self.said[sample, 0]  # of a composed query its first text
             return texts, rows, lambda a, b: self._meet(b, a).T
         return sample, rows, by_sample()
 
@@ -87,22 +122,27 @@ class Captions:
         found = torch.zeros(len(samples), len(texts), dtype=torch.bool)
         for column in self.said[samples].T:
             if bool((column >= 0).any()):
-                found |= (column[:, None] == texts) & (texts >= 0)
+                found |= equal_keys(column, texts)
         return found & (samples >= 0)[:, None]
 
 
-def by_caption(embeddings: Embeddings, text: str = "text") -> Captions:
+def by_caption(embeddings: Embeddings, text: str = "text", distractors: Embeddings | None = None) -> Captions:
     """Return the rule that a hit is a row of equal text, up to white space and case. See ``Captions``.
 
-    Raises ValueError where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
+    distractors: other candidates, whose texts are hits where they equal a text of the query's sample. Raises ValueError
+    where there is no text, or the embeddings were made without ``embed_shards(…, content=True)``.
     """
     rows = embeddings.get(text)
     if rows is None or not rows.n:
         have = ", ".join(m for m, rows in embeddings.items() if rows.n)
         raise ValueError(f"hit 'caption' needs rows of {text}; there are rows of {have or 'nothing'}")
-    if rows.content is None:
+    more = None if distractors is None else distractors.get(text)
+    parts = [rows] if more is None else [rows, more._replace(sample=torch.full_like(more.sample, -1))]
+    contents = [part.content.cpu() for part in parts if part.content is not None]
+    if len(contents) < len(parts):
         raise ValueError("hit 'caption' needs the rows' content: embed_shards(model, shards, content=True)")
-    return Captions(rows.content.cpu(), rows.sample.cpu(), embeddings.size, text)
+    sample = torch.cat([part.sample.cpu() for part in parts])
+    return Captions(torch.cat(contents), sample, embeddings.size, text)
 
 
 def of_samples(hits: Rule | Captions, size: int) -> Callable[[int, int], bool]:

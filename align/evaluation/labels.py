@@ -26,6 +26,18 @@ def values_of(label: Any, name: str) -> list[Any]:
 def memberships(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Tensor:
     """Return (B, C) bool, true where sample b is of class c. A row of False is a sample without a known label.
 
+    The labels are read as ``class_places`` reads them.
+    """
+    places = class_places(labels, name, classes)
+    row, column = (places >= 0).nonzero(as_tuple=True)
+    table = torch.zeros(len(labels), len(classes), dtype=torch.bool)
+    table[row, places[row, column]] = True
+    return table
+
+
+def class_places(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Tensor:
+    """Return (B, m) int64, the places in `classes` of each sample's known labels, then -1: m is the most of a sample.
+
     A str is a class name. An int is a name too where the classes are numerals ("7"), or where any int of the labels is
     a class name. Otherwise it is a position in `classes`. All labels are read in one of the two ways.
     """
@@ -33,15 +45,18 @@ def memberships(labels: Sequence[Any], name: str, classes: Sequence[str]) -> Ten
     values = [values_of(label, name) for label in labels]
     numbers = {value for some in values for value in some if isinstance(value, int)}
     positions = not numerals(classes) and not any(str(value) in place for value in numbers)
-    table = torch.zeros(len(labels), len(classes), dtype=torch.bool)
-    for row, some in enumerate(values):
+    rows: list[list[int]] = []
+    for some in values:
+        found: dict[int, None] = {}
         for value in some:
             at = place.get(str(value))
             if at is None and positions and isinstance(value, int) and 0 <= value < len(classes):
                 at = value
             if at is not None:
-                table[row, at] = True
-    return table
+                found[at] = None
+        rows.append(list(found))
+    most = max(map(len, rows), default=0)
+    return torch.tensor([row + [-1] * (most - len(row)) for row in rows], dtype=torch.int64).view(len(rows), most)
 
 
 def numerals(classes: Sequence[str]) -> bool:

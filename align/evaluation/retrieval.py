@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import permutations
-from typing import NamedTuple, final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from align.embedding.tables import first_rows, vectors
-from align.evaluation.blocks import score_blocks
-from align.evaluation.composed import composed_queries
+from align.evaluation.directions import Metrics, directions
 from align.evaluation.findings import Findings
-from align.evaluation.hits import Captions, Rule, by_label
+from align.evaluation.hits import Captions, Rule, by_caption, by_label, by_sample
 from align.evaluation.notes import retrieval_facts
+from align.evaluation.ranking import Asked, GradedMetrics, HitMetrics, Ranked, rank_queries
 from align.evaluation.retrieval_section import retrieval_section
 from align.evaluation.space import Space
-from align.metrics import mean_precision, mean_reciprocal_rank, median_rank, ranks, recall_at
-from align.scoring import How, choose
+from align.evaluation.spread import spread
+from align.metrics import weighted_median
+from align.scoring import How
 from align.values import Embeddings, Scores, TermInfo
-
-
-class Direction(NamedTuple):
-    """Retrieval of one modality by another. rank, row: (q,) of the queries that have a hit."""
-
-    scores: Scores
-    rank: Tensor
-    row: Tensor
 
 
 def retrieval(
@@ -42,6 +35,7 @@ def retrieval(
     terms: Sequence[TermInfo] = (),
     ks: Sequence[int] = (1, 5, 10),
     precision: bool = True,
+    ndcg: int = 10,
 ) -> Scores:
     """Return scores of q queries against c candidates. A query without a hit among the candidates does not count.
 
@@ -53,74 +47,17 @@ def retrieval(
             other keys, where a query below 0 does not ask.
         hits: the hit rule. See ``align.evaluation.hits``.
         how, terms: see ``align.score``. None: as ``align.scoring.choose`` says.
-        precision: measures the mean average precision too, which costs a sort of every row of scores.
+        precision: measures the mean average precision too, which costs a sort of each row of many hits.
+        ndcg: k of nDCG@k.
 
-    Returns recall@k, median_rank, map and chance (the expected recall@1 of a blind order), or {} where no query has a
-    hit. Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never helps.
+    Returns recall@k, median_rank, map, mrr, ndcg@k and chance (the expected recall@1 of a blind order), or {} where no
+    query has a hit. Scores are computed in float64 and compared in float32, so that equal rows tie, and a tie never
+    helps.
     """
-    return _retrieve(
-        query,
-        candidates,
-        query_sample,
-        candidate_sample,
-        hits,
-        of=of,
-        how=how,
-        terms=terms,
-        ks=ks,
-        precision=precision,
-    ).scores
-
-
-def _retrieve(
-    query: Mapping[str, Tensor],
-    candidates: Tensor,
-    query_sample: Tensor,
-    candidate_sample: Tensor,
-    hits: Rule,
-    *,
-    of: str,
-    how: How | None = None,
-    terms: Sequence[TermInfo],
-    ks: Sequence[int],
-    precision: bool,
-) -> Direction:
-    how = how or choose(terms, query, of)
-    asks = (query_sample >= 0).nonzero().flatten()
-    itself = list(query) == [of]
-    found, kept, chance, total, queries = [], [], 0.0, 0.0, 0
-    asking = {m: x[asks] for m, x in query.items()}
-    for block, scores in score_blocks(asking, candidates, how, of=of, terms=terms):
-        rows = asks[block]
-        hit = hits(query_sample[rows], candidate_sample)
-        if itself:
-            at = (torch.arange(len(rows)), rows)
-            scores[at], hit[at] = -torch.inf, False
-        has = hit.any(dim=1)
-        if not has.any():
-            continue
-        scores, hit = scores[has], hit[has]
-        found.append(ranks(scores, hit))
-        kept.append(rows[has])
-        chance += float(hit.double().sum() / (len(candidates) - itself))
-        queries += len(scores)
-        if precision:
-            total += _precision(scores, hit, found[-1]) * len(scores)
-    if not found:
-        return Direction({}, asks[:0], asks[:0])
-    place = torch.cat(found)
-    out = {f"recall@{k}": recall_at(place, k) for k in ks}
-    out["median_rank"] = median_rank(torch.where(place > 0, place, len(candidates)))  # nothing found: the last
-    if precision:
-        out["map"] = total / queries
-    return Direction(out | {"chance": chance / queries}, place, torch.cat(kept))
-
-
-def _precision(scores: Tensor, hit: Tensor, place: Tensor) -> float:
-    """Return the mean average precision. With one hit a query it is one over the rank, and no sort is needed."""
-    if bool((hit.sum(dim=1) == 1).all()):
-        return mean_reciprocal_rank(place)
-    return mean_precision(scores, hit, place)
+    rows = dict.fromkeys(query, torch.arange(len(query_sample)))
+    content = torch.full_like(candidate_sample, -1) if list(query) == [of] else None
+    asked = Asked(query, rows, query_sample, of, [candidates], candidate_sample, content)
+    return rank_queries(asked, HitMetrics(hits, ks, ndcg, precision), how=how, terms=terms).scores
 
 
 def retrieval_shards(
@@ -131,75 +68,92 @@ def retrieval_shards(
     ks: Sequence[int] = (1, 5, 10),
     prefix: str = "",
     precision: bool = True,
+    ndcg: int = 10,
 ) -> Scores:
     """Return ``PREFIX/image_to_text/recall@10``, … for all ordered pairs of modalities. See ``directions``."""
-    found = directions(embeddings, hits, terms=terms, ks=ks, precision=precision)
+    found = directions(embeddings, hits, lambda rule, _: HitMetrics(rule, ks, ndcg, precision), terms=terms)
     return _flat(found, prefix)
 
 
-def directions(
-    embeddings: Embeddings, hits: Rule | Captions, *, terms: Sequence[TermInfo], ks: Sequence[int], precision: bool
-) -> dict[tuple[str, str], Direction]:
-    """Return (query, answer) -> the scores, for all ordered pairs of modalities where a query has a hit.
-
-    ``row`` is the sample of each query. A term of three or more modalities (Symile, GRAM, TRIANGLE) adds
-    ``audio+image``: for each of its modalities, the others together ask for it, over the samples that have them all.
-    """
-    out: dict[tuple[str, str], Direction] = {}
-    present = sorted(m for m in embeddings if embeddings[m].n)
-    for of in present:
-        rows = embeddings[of]
-        targets = vectors(embeddings, of)
-        asked: list[tuple[str, dict[str, Tensor], Tensor]] = [
-            (m, {m: vectors(embeddings, m)}, embeddings[m].sample)
-            for m, other in permutations(present, 2)
-            if other == of
-        ]
-        for together in composed_queries(terms, of):
-            if set(together) <= set(present):
-                asked.append(("+".join(together), *first_rows(embeddings, together)))
-        for name, query, samples in asked:
-            asks, answers, same = samples, rows.sample, hits
-            if isinstance(same, Captions):
-                asks, answers, same = same.between(list(query), samples, of, rows.sample)
-            found = _retrieve(query, targets, asks, answers, same, of=of, terms=terms, ks=ks, precision=precision)
-            if found.scores:
-                out[name, of] = found._replace(row=samples[found.row])
-    return out
-
-
 @final
+@dataclass(frozen=True)
 class Retrieval:
-    """``image_to_text/recall@10``, … by the hit rule, and under ``class/`` by the classes of each attribute."""
+    """``image_to_text/recall@10``, … by the hit rule, and under ``class/`` by the classes of each attribute.
 
-    name = "retrieval"
-    text = "text"
+    intra: each modality asks for itself too (``image_to_image/…``), where a row of equal content is no candidate. ndcg:
+    k of nDCG@k. Where labels have several attributes, ``class/image_to_text/ndcg@10`` has graded gains: the share of
+    the attributes in which two samples have a class in common. Raises ValueError for a k below 1.
+    """
+
+    intra: bool = False
+    ndcg: int = 10
+    text: str = "text"
+    name: ClassVar[str] = "retrieval"
+
+    def __post_init__(self) -> None:
+        if self.ndcg < 1:
+            raise ValueError(f"nDCG@k needs k >= 1, got {self.ndcg}")
 
     def run(self, space: Space) -> Findings:
-        """Return recall@k, median rank, mean average precision and chance of every ordered pair of modalities."""
-        table, ks = space.table(), space.ks
-        rules: dict[str, Rule | Captions] = {"": space.hit.rule}
-        for name, names in space.classes.items():
-            rules["class/" if len(space.classes) == 1 else f"class/{name}/"] = by_label(table, name, list(names))
-        found = {
-            prefix: directions(table, same, terms=space.model.terms, ks=ks, precision=not prefix)
-            for prefix, same in rules.items()
-        }
+        """Return recall@k, median rank, MRR, mean average precision, nDCG and chance of every ordered pair."""
+        table = space.table()
+        distractors = None if space.distractors is None else space.table(split="distractors")
+        ask = partial(directions, table, terms=space.model.terms, distractors=distractors, intra=self.intra)
+        rules: dict[str, Rule | Captions] = {"": _with_distractors(space.hit.rule, table, distractors)}
+        by_class = {name: by_label(table, name, list(names)) for name, names in space.classes.items()}
+        rules |= {"class/" if len(by_class) == 1 else f"class/{name}/": rule for name, rule in by_class.items()}
+        found = {prefix: ask(rule, self._metrics(space.ks, not prefix)) for prefix, rule in rules.items()}
+        if len(by_class) > 1:
+            graded = GradedMetrics(list(by_class.values()), self.ndcg)
+            found["class/"] = ask(by_sample(), lambda *_: graded)
         scores = {key: value for prefix, some in found.items() for key, value in _flat(some, prefix).items()}
-        samples = {
-            f"{prefix}{query}_to_{of}/recall@{k}": (((one.rank > 0) & (one.rank <= k)).float(), one.row)
-            for prefix, some in found.items()
-            for (query, of), one in some.items()
-            for k in ks
-        }
-        values = {prefix: {pair: one.scores for pair, one in some.items()} for prefix, some in found.items() if some}
-        section = retrieval_section(values, space.hit.text, space.ks) if values else None
-        return Findings(scores, retrieval_facts(space, scores, self.text), section, samples)
+        samples = {key: value for prefix, some in found.items() for key, value in _samples(some, prefix)}
+        statistics = {key: weighted_median for key in samples if key.endswith("/median_rank")}
+        around = space.intervals(samples, statistics)
+        facts = retrieval_facts(space, scores, self.text)
+        more, notes = self._facts(table, distractors)
+        section = None
+        if any(found.values()):
+            shown = spread(table, space.hit.rule, seed=space.seed, intra=self.intra)
+            section = retrieval_section(found, space.hit.text, space.ks, around, shown)
+        facts |= {"retrieval": more, "notes": [*facts["notes"], *notes]}
+        return Findings(scores, facts, section, samples, statistics, around)
+
+    def _metrics(self, ks: Sequence[int], precision: bool) -> Metrics:
+        return lambda rule, itself: HitMetrics(rule, ks, self.ndcg, precision or itself)
+
+    def _facts(self, table: Embeddings, distractors: Embeddings | None) -> tuple[dict[str, Any], list[str]]:
+        """Return the protocol's entries, and lines about the candidates that ask nothing."""
+        more: dict[str, Any] = {"ndcg": f"@{self.ndcg}, gain 1 of a hit, 1 / log2(1 + place)", "intra": self.intra}
+        notes = []
+        if distractors is not None:
+            counts = {m: distractors[m].n for m in table if m in distractors and distractors[m].n}
+            more["distractors"] = counts
+            says = ", ".join(f"{n:,} of {m}" for m, n in counts.items()) or "none of the modalities here"
+            notes.append(f"retrieval has distractors, which are candidates and ask nothing: {says}")
+        if self.intra:
+            notes.append(
+                "a modality that asks for itself is measured by cosines that a loss between modalities did not train "
+                "(Mistretta et al. 2025, arXiv 2502.04263)"
+            )
+        return more, notes
 
 
-def _flat(found: Mapping[tuple[str, str], Direction], prefix: str) -> Scores:
+def _with_distractors(rule: Rule | Captions, table: Embeddings, distractors: Embeddings | None) -> Rule | Captions:
+    if isinstance(rule, Captions) and distractors is not None:
+        return by_caption(table, rule.text, distractors)
+    return rule
+
+
+def _flat(found: Mapping[tuple[str, str], Ranked], prefix: str) -> Scores:
     return {
         f"{prefix}{query}_to_{of}/{key}": value
         for (query, of), one in found.items()
         for key, value in one.scores.items()
     }
+
+
+def _samples(found: Mapping[tuple[str, str], Ranked], prefix: str) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    for (query, of), one in found.items():
+        for metric, value in one.values.items():
+            yield f"{prefix}{query}_to_{of}/{metric}", (value, one.row)

@@ -1,39 +1,65 @@
-"""Retrieval's part of a page: a matrix for each hit rule."""
+"""Retrieval's part of a page: a matrix for each hit rule, and histograms of the cosines of hits and others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from align.evaluation.protocol import full_text
-from align.page.section import Matrix, Section, Tile
-from align.values import Scores
+from align.evaluation.ranking import Ranked
+from align.evaluation.samples import Intervals
+from align.page.section import Histogram, Matrix, Section, Tile
 
 
-def retrieval_section(found: Mapping[str, Mapping[tuple[str, str], Scores]], hit: str, ks: Sequence[int]) -> Section:
+def retrieval_section(
+    found: Mapping[str, Mapping[tuple[str, str], Ranked]],
+    hit: str,
+    ks: Sequence[int],
+    around: Intervals,
+    histograms: Sequence[Histogram] = (),
+) -> Section:
     """Return a matrix for each hit rule, and the mean recall by the first rule and by classes as tiles.
 
-    found: prefix ("", "class/shape/") -> (query, answer) -> metric -> value. hit: the first rule's text.
+    found: prefix ("", "class/shape/") -> (query, answer) -> values. hit: the first rule's text. around: score -> its
+    interval.
     """
     k = 10 if 10 in ks else max(ks)
-    ends = dict.fromkeys((min(ks), k))
     matrices, tiles = [], []
     for prefix, some in found.items():
+        if not some:
+            continue
+        scores = {pair: one.scores for pair, one in some.items()}
         metrics = {
-            metric: {pair: scores[metric] for pair, scores in some.items()} for metric in next(iter(some.values()))
+            metric: {pair: own[metric] for pair, own in scores.items()} for metric in next(iter(scores.values()))
+        }
+        recalls = [f"recall@{k}" for k in dict.fromkeys((min(ks), k))]
+        intervals = {
+            metric: _intervals(f"{prefix}{{}}_to_{{}}/{metric}", values, around) for metric, values in metrics.items()
         }
         label = prefix.rstrip("/").rpartition("/")[2]
-        says = "shared class" if prefix else hit.split(":")[0]
-        matrices.append(Matrix(prefix, f"same {label or 'object'}", says, metrics, [f"recall@{k}" for k in ends]))
-        single = {pair: value for pair, value in metrics[f"recall@{k}"].items() if "+" not in pair[0]}
+        graded = recalls[0] not in metrics
+        same = "graded by attributes" if graded else f"same {label or 'object'}"
+        says = "shared attributes" if graded else "shared class" if prefix else hit.split(":")[0]
+        matrices.append(Matrix(prefix, same, says, metrics, list(metrics) if graded else recalls, intervals))
+        single = {pair: value for pair, value in metrics.get(f"recall@{k}", {}).items() if "+" not in pair[0]}
         if prefix in ("", "class/") and single:
-            tiles.append(_tile(f"class recall@{k}" if prefix else f"recall@{k}", single))
+            tiles.append(_tile(f"class recall@{k}" if prefix else f"recall@{k}", single, intervals[f"recall@{k}"]))
     note = f"From every modality to every other. Hit: {full_text(hit)}."
-    return Section("Retrieval", note, matrices, tiles)
+    if histograms:
+        note += " Histograms: pairs of at most 2,000 rows of each modality."
+    return Section("Retrieval", note, [*matrices, *histograms], tiles)
 
 
-def _tile(name: str, values: Mapping[tuple[str, str], float]) -> Tile:
+def _intervals(
+    name: str, values: Mapping[tuple[str, str], float], around: Intervals
+) -> dict[tuple[str, str], tuple[float, float]]:
+    return {pair: around[name.format(*pair)] for pair in values if name.format(*pair) in around}
+
+
+def _tile(
+    name: str, values: Mapping[tuple[str, str], float], intervals: Mapping[tuple[str, str], tuple[float, float]]
+) -> Tile:
     query, of = min(values, key=lambda pair: values[pair])
     mean = sum(values.values()) / len(values)
     if len(values) == 1:
-        return Tile(name, mean, f"{query} → {of}")
+        return Tile(name, mean, f"{query} → {of}", interval=intervals.get((query, of)))
     return Tile(name, mean, f"mean of {len(values)} directions", f"lowest {values[query, of]:.3f}, {query} → {of}")

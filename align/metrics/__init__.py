@@ -11,21 +11,29 @@ from align.metrics.accuracy import accuracy, accuracy_at
 from align.metrics.binary import auroc, average_precision, sensitivity_at
 from align.metrics.by_class import mean_per_class
 from align.metrics.calibration import calibration_error
-from align.metrics.precision import mean_average_precision, mean_precision
-from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at
+from align.metrics.gain import graded_gains, hit_gains
+from align.metrics.places import Places, hit_places
+from align.metrics.precision import average_precisions, mean_average_precision
+from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at, reciprocal_ranks, weighted_median
 
 __all__ = [
+    "Places",
     "accuracy",
     "accuracy_at",
     "auroc",
     "average_precision",
+    "average_precisions",
     "calibration_error",
+    "graded_gains",
+    "hit_gains",
+    "hit_places",
     "mean_average_precision",
     "mean_per_class",
-    "mean_precision",
     "mean_reciprocal_rank",
     "median_rank",
     "ranks",
     "recall_at",
+    "reciprocal_ranks",
     "sensitivity_at",
+    "weighted_median",
 ]
