@@ -38,7 +38,7 @@ __all__ = [
 
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
-    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples"),
+    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples", "stated"),
     ("hits", "retrieval_section"),
     ("space",),
     ("findings", "notes"),

@@ -62,7 +62,7 @@ def _direction(gradient: Tensor, past: list[tuple[Tensor, ...]]) -> Tensor:
         a = inverse * (step * q).sum(dim=1)
         q -= a[:, None] * change
         kept.append(a)
-    for step, change, inverse in reversed(past):  # the scale of the last sound pair
+    for _, change, inverse in reversed(past):  # the scale of the last sound pair
         scale = 1 / (inverse * change.pow(2).sum(dim=1))
         sound = inverse > 0
         if bool(sound.any()):

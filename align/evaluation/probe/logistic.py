@@ -73,16 +73,14 @@ class Logistic:
         p, c = len(w), self.classes
         value = torch.zeros(p, dtype=torch.float64)
         intercept = torch.zeros(p, c, dtype=torch.float64)
-        slope: Tensor | float = 0.0  # (r or D, p * c)
+        slope = torch.zeros_like(self.design.weights(w[0, :-1])[:, :1]).repeat(1, p * c)  # (r or D, p * c)
         for at, rows, z in self.logits(w, number):
             part = self.weight[at][:, number] / self.total[number]  # (b, p)
             loss, g = self._several(z, at) if self.several else self._single(z, at)
             value += (part * loss).sum(dim=0)
             g *= part[:, :, None]
             intercept += g.sum(dim=0)
-            slope = slope + rows.T @ g.view(-1, p * c)
-        if isinstance(slope, float):
-            return value, torch.zeros_like(w)
+            slope += rows.T @ g.view(-1, p * c)
         by_axis = self.design.axial(slope).view(-1, p, c).permute(1, 0, 2)
         return value, torch.cat([by_axis, intercept[:, None]], dim=1)
 
