@@ -38,7 +38,7 @@ __all__ = [
 
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
-    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples"),
+    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "ranking", "space", "spread"),
     ("directions", "findings", "notes", "retrieval_section"),

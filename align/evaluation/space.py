@@ -24,6 +24,7 @@ from align.evaluation.prompts import Name, describe
 from align.evaluation.readings import read_features, read_tokens
 from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
+from align.evaluation.stated import read_stated
 from align.model import JointModel
 from align.scoring import choose
 from align.values import Batch, Embeddings
@@ -94,7 +95,7 @@ class Space:
         Raises ValueError for the train split of a space without one, and for tokens that no encoder has.
         """
         if (of, split) not in self._tables:
-            shards = self._shards(split)
+            shards = self.of_split(split)
             before = Counter(shards.report())
             table = embed_shards(
                 self.model,
@@ -118,6 +119,13 @@ class Space:
     def names(self, attribute: str) -> list[Name]:
         """Return the names of an attribute's labels in prompts, or their descriptions, for ``class_prompts``."""
         return describe(self.classes[attribute], self.descriptions.get(attribute, {}))
+
+    def json(self, split: Split = "test", first: int | None = None) -> list[dict[str, Any]]:
+        """Return the json of each sample of ``table(split=…)``, {} where it has none. first: of so many samples alone.
+
+        Media are not read. Raises ValueError for a cache without its raw shards.
+        """
+        return read_stated(self.of_split(split), self.table(split=split).position[:first].tolist())
 
     @property
     def hit(self) -> HitRule:
@@ -162,7 +170,8 @@ class Space:
         space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
         return space
 
-    def _shards(self, split: Split) -> Shards | Columns:
+    def of_split(self, split: Split) -> Shards | Columns:
+        """Return the shards of a split. Raises ValueError where the space has none."""
         if split == "test":
             return self.shards
         given = {"train": self.train, "distractors": self.distractors}[split]

@@ -1,0 +1,101 @@
+"""L-BFGS for several independent problems at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+HISTORY, CELLS = 10, 16 << 20  # steps remembered, and the numbers that they may take
+STEPS, HALVINGS, ENOUGH = 1000, 30, 1e-4
+
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(points (p, q), numbers (p,) of their problems) -> (values (p,), gradients (p, q))."""
+
+
+class Minimum(NamedTuple):
+    """Points at the end. x: (P, q). value: (P,). steps: (P,) int64. done: (P,) bool, whose gradient is small enough."""
+
+    x: Tensor
+    value: Tensor
+    steps: Tensor
+    done: Tensor
+
+
+def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: int = STEPS) -> Minimum:
+    """Minimise P convex functions from the points x (P, q) (Liu and Nocedal 1989, doi:10.1007/BF01589116).
+
+    A step is shortened until the value falls by Armijo's rule. A problem ends where its gradient has a norm of at most
+    ``tolerance``, where no step makes its value smaller, or after ``steps`` steps.
+    """
+    everyone = torch.arange(len(x))
+    x = x.clone()
+    value, gradient = objective(x, everyone)
+    remembered = max(3, min(HISTORY, CELLS // max(1, 2 * x.numel())))
+    past: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (P, q), changes of the gradient (P, q), 1 / their product
+    count = torch.zeros(len(x), dtype=torch.int64)
+    active = everyone[gradient.norm(dim=1) > tolerance]
+    for _ in range(steps):
+        if not len(active):
+            break
+        direction = _direction(gradient[active], [tuple(part[active] for part in one) for one in past])
+        moved, new_value, new_gradient, fell = _search(
+            objective, x[active], active, value[active], gradient[active], direction
+        )
+        step, change = torch.zeros_like(x), torch.zeros_like(x)
+        step[active], change[active] = moved - x[active], new_gradient - gradient[active]
+        product = (step * change).sum(dim=1)
+        sound = product > 1e-12 * change.pow(2).sum(dim=1)
+        past = [*past[-(remembered - 1) :], (step, change, torch.where(sound, 1 / product, 0.0))]
+        x[active], value[active], gradient[active] = moved, new_value, new_gradient
+        count[active] += 1
+        active = active[fell & (gradient[active].norm(dim=1) > tolerance)]
+    return Minimum(x, value, count, gradient.norm(dim=1) <= tolerance)
+
+
+def _direction(gradient: Tensor, past: list[tuple[Tensor, ...]]) -> Tensor:
+    """Return the two-loop recursion's direction (p, q), and the steepest one where it does not descend."""
+    q, kept = gradient.clone(), []
+    for step, change, inverse in reversed(past):
+        a = inverse * (step * q).sum(dim=1)
+        q -= a[:, None] * change
+        kept.append(a)
+    for _, change, inverse in reversed(past):  # the scale of the last sound pair
+        scale = 1 / (inverse * change.pow(2).sum(dim=1))
+        sound = inverse > 0
+        if bool(sound.any()):
+            q *= torch.where(sound, scale, 1.0)[:, None]
+            break
+    for (step, change, inverse), a in zip(past, reversed(kept), strict=True):
+        b = inverse * (change * q).sum(dim=1)
+        q += (a - b)[:, None] * step
+    falls = (q * gradient).sum(dim=1) > 0
+    return torch.where(falls[:, None], -q, -gradient)
+
+
+def _search(
+    objective: Objective, x: Tensor, number: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the points, values and gradients after a step that is long enough, and (p,) bool: the value fell."""
+    slope = (gradient * direction).sum(dim=1)
+    length = torch.ones(len(x), dtype=x.dtype)
+    new_x, new_value, new_gradient = x.clone(), value.clone(), gradient.clone()
+    left = torch.arange(len(x))
+    for _ in range(HALVINGS):
+        tried = x[left] + length[left, None] * direction[left]
+        found, slant = objective(tried, number[left])
+        bound = value[left] + ENOUGH * length[left] * slope[left] + 1e-15 * value[left].abs()
+        good = found <= bound
+        at = left[good]
+        new_x[at], new_value[at], new_gradient[at] = tried[good], found[good], slant[good]
+        left, found = left[~good], found[~good]
+        if not len(left):
+            break
+        t = length[left]
+        best = -slope[left] * t * t / (2 * (found - value[left] - slope[left] * t))  # of the parabola through them
+        length[left] = torch.where(best.isfinite(), best, 0.5 * t).clamp(0.1 * t, 0.5 * t)
+    fell = torch.ones(len(x), dtype=torch.bool)
+    fell[left] = False
+    return new_x, new_value, new_gradient, fell
