@@ -1,8 +1,8 @@
 """Hubness: how unevenly candidates occur among the best k of the queries, by counts of these occurrences.
 
-N_k of a candidate is the number of queries that have it among their best k (Radovanović et al. 2010, JMLR 11, section
-2). Ties never help: a candidate is among the best k where at most k candidates, itself among them, score as high. So
-equal candidates at the border occur in no list, and in a constant space nothing occurs: every candidate is an antihub.
+N_k of a candidate is the number of queries that have it among their best k (Radovanović et al. 2010, JMLR 11). Ties
+never help: a candidate is among the best k where at most k candidates, itself among them, score as high. So equal
+candidates at the border occur in no list, and in a constant space nothing occurs: every candidate is an antihub.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def count_occurrences(nearest: Tensor, candidates: int) -> Tensor:
 def skewness(counts: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the skewness of the counts (c,) under each draw's weights (draws, c), as (draws,) float64.
 
-    It is E[(N - mean)³] / sd³ (Radovanović et al. 2010, equation 1), the biased estimate. It is 0 where all counts are
+    It is E[(N - mean)³] / sd³ (Radovanović et al. 2010), the biased estimate. It is 0 where all counts are
     equal. weights: None: 1 for each count, one draw.
     """
     value, share = _shares(counts, weights)
@@ -48,7 +48,7 @@ def skewness(counts: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def antihub_share(counts: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the share of candidates that occur in no list (Radovanović et al. 2010, section 3.2), as (draws,)."""
+    """Return the share of candidates that occur in no list (Radovanović et al. 2010), as (draws,)."""
     value, share = _shares(counts, weights)
     return share @ (value == 0).double()
 
@@ -64,8 +64,8 @@ def hub_share(counts: Tensor, weights: Tensor | None = None) -> Tensor:
 def hub_bound(counts: Tensor) -> float:
     """Return the count above which a candidate is a hub: the mean and two standard deviations.
 
-    It is the bound of Radovanović et al. 2010, section 3.2. A bound of 2 k (Feldbauer et al. 2018, section III)
-    presumes as many queries as candidates, which retrieval seldom has.
+    Radovanović et al. 2010 single out hubs so. A bound of 2 k (Feldbauer et al. 2018) presumes as many queries as
+    candidates, which retrieval seldom has.
     """
     x = counts.double()
     return float(x.mean() + 2 * x.std(correction=0)) if len(x) else 0.0
@@ -74,7 +74,7 @@ def hub_bound(counts: Tensor) -> float:
 def robin_hood(counts: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the Robin Hood index, as (draws,): the share of all places that would make the counts equal if moved.
 
-    It is Σ|N - mean| / 2 ΣN (Feldbauer et al. 2018, ICBK, doi:10.1109/ICBK.2018.00055, section III), from 0 to 1. It is
+    It is Σ|N - mean| / 2 ΣN (Feldbauer et al. 2018, ICBK, doi:10.1109/ICBK.2018.00055), from 0 to 1. It is
     0 where nothing occurs.
     """
     value, share = _shares(counts, weights)

@@ -1,91 +1,107 @@
-"""A bank of queries against candidates, in tiles: the sums that corrections for hubs are made of.
-
-No matrix of all scores stands in memory. Sums are taken in float64 and in an order that each candidate shares, so that
-equal candidates get equal numbers.
-"""
+"""A bank of queries against candidates, in tiles: the sums that corrections for hubs are made of."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import final
 
 import torch
 from torch import Tensor
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""(bank (b, D), candidates (c, D)) -> their scores (b, c)."""
+"""(queries (b, D), candidates (c, D)), both float64 -> their scores (b, c)."""
 
 TILE = 2048  # rows of the bank, and candidates, of a tile
-CELLS = 1 << 22  # scores held at a time, where all candidates of some rows are needed
+CELLS = 1 << 22  # scores held at a time, where all candidates of some queries are needed
 
 
-def find_best_mean(bank: Tensor, candidates: Tensor, score: Score, k: int) -> Tensor:
-    """Return the mean of the k highest scores that each candidate has with the bank, (c,) float64."""
-    means = []
-    for columns in candidates.split(TILE):
-        best = torch.empty(len(columns), 0)
-        for rows in bank.split(TILE):
-            best = torch.cat([best, _score(rows, columns, score).T], 1)
-            best = best.topk(min(k, best.shape[1]), dim=1).values
-        means.append(best.double().mean(1))
-    return torch.cat(means)
+@final
+class Bank:
+    """Queries of a bank, and the candidates that are corrected by them.
 
+    No matrix of all scores stands in memory. Scores are computed in float64 and rounded to float32, so that equal
+    candidates tie, and summed in float64.
 
-def sum_exponentials(bank: Tensor, candidates: Tensor, score: Score, sharpness: float) -> Tensor:
-    """Return log Σ exp(sharpness · score) over the bank for each candidate, (c,) float64."""
-    sums = []
-    for columns in candidates.split(TILE):
-        total = torch.full((len(columns),), -math.inf, dtype=torch.float64)
-        for rows in bank.split(TILE):
-            part = (sharpness * _score(rows, columns, score).double()).logsumexp(0)
-            total = torch.logaddexp(total, part)
-        sums.append(total)
-    return torch.cat(sums)
+    Args:
+        queries: (b, D). candidates: (c, D). score: scores float64 rows of both.
+        unit: the change of a score by a change of 1 in the cosine, see ``align.scoring.cosine_unit``.
 
-
-def find_chosen(bank: Tensor, candidates: Tensor, score: Score, k: int) -> Tensor:
-    """Return (c,) bool, true for the candidates that are among the best k of a row of the bank.
-
-    All candidates that score as high as the k-th count, so that no order of the candidates matters.
+    Raises ValueError for no rows and for rows that are not finite.
     """
-    chosen = torch.zeros(len(candidates), dtype=torch.bool)
-    for scores in score_rows(bank, candidates, score):
-        least = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
-        chosen |= (scores >= least).any(0)
-    return chosen
 
+    def __init__(self, queries: Tensor, candidates: Tensor, score: Score, unit: float = 1.0):
+        for name, rows in (("the bank", queries), ("the candidates", candidates)):
+            if rows.ndim != 2 or not len(rows):
+                raise ValueError(f"{name} of a correction are rows (n, D), at least one; got {tuple(rows.shape)}")
+            if bad := int((~rows.isfinite().all(1)).sum()):
+                raise ValueError(f"{bad} of {len(rows)} rows of {name} are not finite; leave them out")
+        self.queries, self.candidates, self.score, self.unit = queries, candidates, score, unit
+        self._sums: dict[float, Tensor] = {}
 
-def balance(
-    bank: Tensor, candidates: Tensor, score: Score, sharpness: float, steps: int, tolerance: float = 1e-4
-) -> tuple[Tensor, int]:
-    """Return v (c,) float64 such that exp(sharpness · score + u + v) has equal sums over rows and over columns.
+    @property
+    def size(self) -> int:
+        """b, the number of queries."""
+        return len(self.queries)
 
-    They are Sinkhorn's potentials in the log domain, for uniform marginals (Cuturi 2013, arXiv 1306.0895, algorithm 1).
-    Each step passes over all scores. Returns also the number of steps: fewer than ``steps`` where no potential moved by
-    the tolerance.
-    """
-    v = torch.zeros(len(candidates), dtype=torch.float64)
-    done = 0
-    for done in range(1, steps + 1):
-        total = torch.full_like(v, -math.inf)
-        for scores in score_rows(bank, candidates, score):
-            kernel = sharpness * scores.double()
-            u = -(kernel + v).logsumexp(1, keepdim=True)  # rows sum to 1
-            total = torch.logaddexp(total, (kernel + u).logsumexp(0))
-        new = math.log(len(bank) / len(candidates)) - total  # columns sum to b / c
-        moved = float((new - v).abs().max())
-        v = new
-        if moved < tolerance:
-            break
-    return v, done
+    def find_best_mean(self, k: int) -> Tensor:
+        """Return the mean of the k highest scores that each candidate has with the bank, (c,) float64."""
+        means = []
+        for columns in self.candidates.split(TILE):
+            best = torch.empty(len(columns), 0)
+            for rows in self.queries.split(TILE):
+                best = torch.cat([best, self._tile(rows, columns).T], 1)
+                best = best.topk(min(k, best.shape[1]), dim=1).values
+            means.append(best.double().mean(1))
+        return torch.cat(means)
 
+    def sum_exponentials(self, beta: float) -> Tensor:
+        """Return log Σ exp(beta · score) over the bank for each candidate, (c,) float64. It is kept."""
+        if beta not in self._sums:
+            sums = []
+            for columns in self.candidates.split(TILE):
+                total = torch.full((len(columns),), -math.inf, dtype=torch.float64)
+                for rows in self.queries.split(TILE):
+                    total = torch.logaddexp(total, (beta * self._tile(rows, columns).double()).logsumexp(0))
+                sums.append(total)
+            self._sums[beta] = torch.cat(sums)
+        return self._sums[beta]
 
-def score_rows(bank: Tensor, candidates: Tensor, score: Score) -> Iterator[Tensor]:
-    """Yield the scores (rows, c) of some rows of the bank with all candidates, in float32."""
-    for rows in bank.split(max(1, CELLS // max(1, len(candidates)))):
-        yield torch.cat([_score(rows, columns, score) for columns in candidates.split(TILE)], 1)
+    def find_chosen(self, k: int) -> Tensor:
+        """Return (c,) bool, true for the candidates that are among the best k of a query of the bank.
 
+        All that score as high as the k-th count, so that no order of the candidates matters.
+        """
+        chosen = torch.zeros(len(self.candidates), dtype=torch.bool)
+        for scores in self._rows():
+            least = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
+            chosen |= (scores >= least).any(0)
+        return chosen
 
-def _score(rows: Tensor, columns: Tensor, score: Score) -> Tensor:
-    """Return the scores of a tile, computed in float64 and given in float32, so that equal candidates tie."""
-    return score(rows.double(), columns.double()).float()
+    def balance(self, beta: float, steps: int, tolerance: float = 1e-4) -> tuple[Tensor, int]:
+        """Return v (c,) float64 with which exp(beta · score + u + v) has equal sums over rows and over columns.
+
+        They are Sinkhorn's potentials in the log domain, for uniform marginals (Cuturi 2013, arXiv 1306.0895,
+        algorithm 1). Each step passes over all scores. Returns the number of steps too, which is below ``steps`` where
+        no potential moved by the tolerance.
+        """
+        v = torch.zeros(len(self.candidates), dtype=torch.float64)
+        for step in range(1, steps + 1):
+            total = torch.full_like(v, -math.inf)
+            for scores in self._rows():
+                kernel = beta * scores.double()
+                kernel -= (kernel + v).logsumexp(1, keepdim=True)  # rows sum to 1
+                total = torch.logaddexp(total, kernel.logsumexp(0))
+            new = math.log(self.size / len(v)) - total  # columns sum to b / c
+            moved, v = float((new - v).abs().max()), new
+            if moved < tolerance:
+                return v, step
+        return v, steps
+
+    def _rows(self) -> Iterator[Tensor]:
+        """Yield the scores (rows, c) of some queries with all candidates."""
+        for rows in self.queries.split(max(1, CELLS // len(self.candidates))):
+            yield torch.cat([self._tile(rows, columns) for columns in self.candidates.split(TILE)], 1)
+
+    def _tile(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.score(rows.double(), columns.double()).float()

@@ -1,8 +1,7 @@
-"""Repairs of hubness: each makes a correction from a bank of training queries.
+"""Repairs of hubness: each makes a correction of candidates from a bank of training queries.
 
-A hub is a candidate that many queries find near, whatever they ask. Its scores with a bank of queries tell so before a
-test query comes. ``unit`` is the score's unit: the change of a score by a change of 1 in the cosine. ``sharpness`` is
-of the cosine, so a model's scale changes no order.
+A hub is a candidate that many queries find near, whatever they ask. Its scores with a bank say so before a query comes.
+``sharpness`` is the inverse temperature of a softmax over cosines, so a model's scale changes no order.
 """
 
 from __future__ import annotations
@@ -10,114 +9,82 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from align.scoring.bank import Score, balance, find_best_mean, find_chosen, sum_exponentials
+from align.scoring.bank import Bank
 from align.scoring.correction import Correction
 
 SHARPNESS = 20.0
-"""Inverse temperature of the softmaxes, of the cosine: that of QB-Norm (section 4.1 there)."""
+"""The one of the code that QB-Norm's authors published."""
 
 
-def nnn(bank: Tensor, candidates: Tensor, score: Score, *, k: int = 128, alpha: float = 0.75) -> Correction:
-    """Return Nearest Neighbor Normalization (Chowdhury et al. 2024, arXiv 2410.24114, equations 2 and 3).
+def nnn(bank: Bank, *, k: int = 128, alpha: float = 0.75) -> Correction:
+    """Return Nearest Neighbor Normalization (Chowdhury et al. 2024, arXiv 2410.24114).
 
-    A candidate's number is alpha times the mean of its k highest scores with the bank. bank: (b, D). candidates:
-    (c, D). A bank of fewer than k rows counts whole. Raises ValueError for an empty bank, rows that are not finite, and
-    a k below 1.
+    A candidate's number is alpha times the mean of its k highest scores with the bank. A bank of fewer than k queries
+    counts whole. Raises ValueError for a k below 1.
     """
-    _check(bank, candidates)
     if k < 1:
         raise ValueError(f"the k of NNN is at least 1; got {k}")
-    shift = alpha * find_best_mean(bank, candidates, score, k)
-    return Correction("nnn", shift.float(), settings={"k": min(k, len(bank)), "alpha": alpha, "bank": len(bank)})
+    shift = alpha * bank.find_best_mean(k)
+    return Correction("nnn", shift.float(), settings={"k": min(k, bank.size), "alpha": alpha})
 
 
-def inverted_softmax(
-    bank: Tensor, candidates: Tensor, score: Score, *, sharpness: float = SHARPNESS, unit: float = 1.0
-) -> Correction:
-    """Return the inverted softmax (Smith et al. 2017, arXiv 1702.03859, equation 9), in the log domain.
+def inverted_softmax(bank: Bank, *, sharpness: float = SHARPNESS) -> Correction:
+    """Return the inverted softmax (Smith et al. 2017, arXiv 1702.03859), in the log domain.
 
-    exp(β s) / Σ exp(β s') over the bank orders candidates as s - log(Σ exp(β s')) / β does. Raises ValueError as
-    ``nnn`` does, and for a sharpness of 0 or below.
+    With β the sharpness, exp(β s) / Σ exp(β s') over the bank orders candidates as s - log(Σ exp(β s')) / β does.
+    Raises ValueError for a sharpness that is not above 0.
     """
-    _check(bank, candidates, sharpness)
-    beta = sharpness / unit
-    shift = sum_exponentials(bank, candidates, score, beta) / beta
-    return Correction("inverted_softmax", shift.float(), settings={"sharpness": sharpness, "bank": len(bank)})
+    beta = _read_beta(bank, sharpness)
+    return Correction("inverted_softmax", (bank.sum_exponentials(beta) / beta).float(), None, {"sharpness": sharpness})
 
 
-def qb_norm(
-    bank: Tensor, candidates: Tensor, score: Score, *, sharpness: float = SHARPNESS, unit: float = 1.0, k: int = 1
-) -> Correction:
-    """Return QB-Norm's dynamic inverted softmax (Bogolin et al. 2022, arXiv 2112.12777, equations 4 and 5).
+def qb_norm(bank: Bank, *, sharpness: float = SHARPNESS, k: int = 1) -> Correction:
+    """Return QB-Norm's dynamic inverted softmax (Bogolin et al. 2022, arXiv 2112.12777).
 
     The inverted softmax counts for a query whose best candidate is in the activation set: the candidates that are among
-    the best k of a query of the bank. Raises ValueError as ``inverted_softmax`` does.
+    the best k of a query of the bank. Raises ValueError as ``inverted_softmax`` does, and for a k below 1.
     """
-    inner = inverted_softmax(bank, candidates, score, sharpness=sharpness, unit=unit)
-    active = find_chosen(bank, candidates, score, k)
+    if k < 1:
+        raise ValueError(f"the k of QB-Norm is at least 1; got {k}")
+    active, inner = bank.find_chosen(k), inverted_softmax(bank, sharpness=sharpness)
     return Correction("qb_norm", inner.shift, active, {**inner.settings, "k": k, "active": int(active.sum())})
 
 
-def dual_bank(
-    bank: Tensor,
-    candidates: Tensor,
-    score: Score,
-    gallery: Tensor,
-    *,
-    sharpness: float = SHARPNESS,
-    unit: float = 1.0,
-) -> Correction:
-    """Return DBNorm's dual inverted softmax (Wang et al. 2023, arXiv 2310.11612, section 3.3).
+def dual_bank(bank: Bank, gallery: Tensor, *, sharpness: float = SHARPNESS) -> Correction:
+    """Return DBNorm's dual inverted softmax (Wang et al. 2023, arXiv 2310.11612).
 
     It is the product of two inverted softmaxes, over the bank of queries and over a bank of the candidates' modality.
-    Both have the sharpness β, so it orders candidates as s - (log Σ exp(β s') + log Σ exp(β s'')) / 2β does.
+    With β the sharpness of both, it orders candidates as s - (log Σ exp(β s') + log Σ exp(β s'')) / 2β does.
 
-    gallery: (g, D) rows of the candidates' modality, which are compared with the candidates by their cosine. Raises
-    ValueError as ``inverted_softmax`` does.
+    gallery: (g, D) rows of the candidates' modality, which score candidates by their cosine. Raises ValueError as
+    ``inverted_softmax`` does, and as ``Bank`` does for the gallery.
     """
-    _check(bank, candidates, sharpness)
-    _check(gallery, candidates)
-    queries = sum_exponentials(bank, candidates, score, sharpness / unit)
-    alike = sum_exponentials(gallery, candidates, _cosines, sharpness)
-    shift = unit * (queries + alike) / (2 * sharpness)
-    settings = {"sharpness": sharpness, "bank": len(bank), "gallery bank": len(gallery)}
-    return Correction("dual_bank", shift.float(), settings=settings)
+    queries = bank.sum_exponentials(_read_beta(bank, sharpness))
+    alike = Bank(gallery, bank.candidates, _cosines).sum_exponentials(sharpness)
+    shift = bank.unit * (queries + alike) / (2 * sharpness)
+    return Correction("dual_bank", shift.float(), settings={"sharpness": sharpness, "gallery bank": len(gallery)})
 
 
-def sinkhorn(
-    bank: Tensor,
-    candidates: Tensor,
-    score: Score,
-    *,
-    sharpness: float = SHARPNESS,
-    unit: float = 1.0,
-    steps: int = 10,
-) -> Correction:
-    """Return the correction by Sinkhorn's potentials (Cuturi 2013, and Pan et al. 2025, arXiv 2508.02538, section 4).
+def sinkhorn(bank: Bank, *, sharpness: float = SHARPNESS, steps: int = 10) -> Correction:
+    """Return the correction by Sinkhorn's potentials (Cuturi 2013; for retrieval Pan et al. 2025, arXiv 2508.02538).
 
     The matrix exp(β s) of the bank and the candidates is scaled until its rows have equal sums and its columns too. A
-    candidate's number is minus the logarithm of its factor, over β. Its first step is the inverted softmax of the
-    bank's softmaxes. Raises ValueError as ``inverted_softmax`` does, and for less than one step.
+    candidate's number is minus the logarithm of its column's factor, over β. Raises ValueError as ``inverted_softmax``
+    does, and for less than one step.
     """
-    _check(bank, candidates, sharpness)
+    beta = _read_beta(bank, sharpness)
     if steps < 1:
         raise ValueError(f"Sinkhorn takes at least 1 step; got {steps}")
-    beta = sharpness / unit
-    v, done = balance(bank, candidates, score, beta, steps)
-    return Correction(
-        "sinkhorn", (-v / beta).float(), settings={"sharpness": sharpness, "bank": len(bank), "steps": done}
-    )
+    v, done = bank.balance(beta, steps)
+    return Correction("sinkhorn", (-v / beta).float(), settings={"sharpness": sharpness, "steps": done})
 
 
 def _cosines(a: Tensor, b: Tensor) -> Tensor:
     return torch.nn.functional.normalize(a, dim=1) @ torch.nn.functional.normalize(b, dim=1).T
 
 
-def _check(bank: Tensor, candidates: Tensor, sharpness: float = 1.0) -> None:
-    for name, rows in (("the bank", bank), ("the candidates", candidates)):
-        if rows.ndim != 2 or not len(rows):
-            raise ValueError(f"{name} of a correction are rows (n, D), at least one; got {tuple(rows.shape)}")
-        if bad := int((~rows.isfinite().all(1)).sum()):
-            raise ValueError(f"{bad} of {len(rows)} rows of {name} are not finite; leave them out")
+def _read_beta(bank: Bank, sharpness: float) -> float:
+    """Return the sharpness in the score's unit."""
     if not sharpness > 0:
         raise ValueError(f"a sharpness is above 0; got {sharpness}")
+    return sharpness / bank.unit
