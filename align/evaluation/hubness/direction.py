@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.evaluation.hits import Captions, Rule
-from align.evaluation.samples import Samples, Statistics
+from align.evaluation.samples import LEVEL, Intervals, Samples, Statistics, proportion
 from align.metrics import (
     antihub_share,
     count_occurrences,
@@ -20,10 +20,12 @@ from align.metrics import (
     robin_hood,
     skewness,
 )
+from align.metrics.intervals import Statistic, draw_weights, percentiles
 from align.scoring import Correction, correct
+from align.seeds import generator
 from align.values import Embeddings, Scores
 
-SHAPES = {"skewness": skewness, "antihubs": antihub_share, "hubs": hub_share, "robin_hood": robin_hood}
+SHAPES = {"skewness": skewness, "hubs": hub_share, "robin_hood": robin_hood}
 """Name of a score -> its statistic of the counts."""
 
 
@@ -78,9 +80,27 @@ def score_variant(one: Measured, owner: Tensor, prefix: str, ks: Sequence[int]) 
     """
     scores = {f"{prefix}{name}": float(shape(one.counts)) for name, shape in SHAPES.items()}
     samples = dict.fromkeys(scores, (one.counts, owner))
-    statistics: Statistics = {f"{prefix}{name}": shape for name, shape in SHAPES.items()}
+    statistics: dict[str, Statistic] = {f"{prefix}{name}": shape for name, shape in SHAPES.items()}
+    scores[name := f"{prefix}antihubs"] = float(antihub_share(one.counts))
+    samples[name], statistics[name] = ((one.counts == 0).float(), owner), proportion
     if len(one.rank):
         for k in ks:
             scores[name := f"{prefix}recall@{k}"] = recall_at(one.rank, k)
             samples[name] = (((one.rank > 0) & (one.rank <= k)).float(), one.row)
     return scores, samples, statistics
+
+
+def bound_shapes(found: Mapping[str, Measured], owner: Tensor, *, draws: int, seed: int) -> dict[str, Intervals]:
+    """Return variant -> score -> its interval, for the scores of ``SHAPES``.
+
+    They are those of ``samples.intervals``. All variants share its draws, which cost more than the statistics.
+    """
+    parts: dict[tuple[str, str], list[Tensor]] = {}
+    for weights in draw_weights(owner, draws, generator("bootstrap", seed)):
+        for variant, one in found.items():
+            for name, shape in SHAPES.items():
+                parts.setdefault((variant, name), []).append(shape(one.counts, weights))
+    out: dict[str, Intervals] = {variant: {} for variant in found}
+    for (variant, name), values in parts.items():
+        out[variant][name] = percentiles(torch.cat(values), LEVEL)
+    return out

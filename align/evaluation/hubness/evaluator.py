@@ -11,9 +11,9 @@ from torch import Tensor
 
 from align.evaluation.findings import Findings
 from align.evaluation.hubness.bank import make_bank, open_bank, read_rows
-from align.evaluation.hubness.direction import measure, score_variant
+from align.evaluation.hubness.direction import bound_shapes, measure, score_variant
 from align.evaluation.hubness.section import hubness_section
-from align.evaluation.samples import Statistics
+from align.evaluation.samples import Intervals
 from align.evaluation.space import Space
 from align.scoring import Correction
 from align.scoring.bank import Bank
@@ -73,6 +73,7 @@ class Hubness:
         scores: Scores = {}
         samples: dict[str, tuple[Tensor, Tensor]] = {}
         statistics: dict[str, Any] = {}
+        intervals: Intervals = {}
         counts: dict[tuple[str, str], dict[str, Tensor]] = {}
         for query, of in permutations(sorted(m for m in table if table[m].n), 2):
             if table[of].n < 2 or not bool((table[query].sample >= 0).any()):
@@ -84,21 +85,22 @@ class Hubness:
             facts["directions"][f"{query}_to_{of}"] = {"k": k} | {n: dict(c.settings) for n, c in corrections.items()}
             made = measure(table, query, of, space.scores(query, of), space.hit.rule, corrections, k)
             counts[query, of] = {name: one.counts for name, one in made.items()}
+            bounds = bound_shapes(made, table[of].owner, draws=space.draws, seed=space.seed)
             for name, one in made.items():
                 prefix = f"hubness/{query}_to_{of}/{name}{'/' * bool(name)}"
                 parts = score_variant(one, table[of].owner, prefix, space.ks)
                 scores |= parts[0]
                 samples |= parts[1]
                 statistics |= parts[2]
+                intervals |= {f"{prefix}{shape}": bound for shape, bound in bounds[name].items()}
         about = self._describe(learnt)
         facts["about"] = f"a candidate's count is one value of its sample. {about}".strip()
         if not counts:
             return Findings({}, {"hubness": facts, "notes": notes})
-        stated: Statistics = statistics
-        intervals = space.intervals(samples, stated)
+        intervals |= space.intervals({name: x for name, x in samples.items() if name not in intervals}, statistics)
         section = hubness_section(table, counts, scores, intervals, space.ks, self.k, about)
         protocol = {"hubness": facts, "notes": list(dict.fromkeys(notes))}
-        return Findings(scores, protocol, section, samples, stated, intervals)
+        return Findings(scores, protocol, section, samples, statistics, intervals)
 
     def _correct(
         self, space: Space, learnt: Embeddings | None, query: str, of: str, notes: list[str]
