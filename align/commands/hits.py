@@ -19,7 +19,13 @@ def print_json(found: Found, asked: Sequence[tuple[str, str, float]], files: Seq
     for hit in hits:
         del hit["item"]
     query = [{"modality": m, "value": x, "weight": weight} for m, x, weight in asked]
-    facts = {"of": found.of, "how": found.how, "candidates": found.candidates, "seconds": found.seconds}
+    facts = {
+        "of": found.of,
+        "how": found.how,
+        "correction": found.correction,
+        "candidates": found.candidates,
+        "seconds": found.seconds,
+    }
     print(json_text({"query": query, **facts, "notes": list(found.notes), "hits": hits, "files": list(files)}, 2))
 
 
@@ -31,7 +37,8 @@ def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
     from align.commands.sizes import count_text
     from align.commands.tables import print_notes
 
-    table = Table(box=None, pad_edge=False, title=f"{found.of}, by {found.how}", title_justify="left")
+    by = found.how + (f", corrected by {found.correction}" if found.correction else "")
+    table = Table(box=None, pad_edge=False, title=f"{found.of}, by {by}", title_justify="left")
     names = list(dict.fromkeys(name for hit in found.hits for name in hit.cosines))
     names = [] if found.how == "cosine" and len(names) == 1 else names
     words = any(hit.text_rank is not None for hit in found.hits) and found.how == "hybrid"

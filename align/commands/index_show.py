@@ -42,6 +42,9 @@ def show(index: str, /, *, json: bool = False) -> None:
     for source in found["sources"]:
         options = "".join(f", {name} {say_option(value)}" for name, value in source["options"].items())
         print(plain(f"source: {source['name']} ({count_text(source['n'], source['kind'])}{options})"))
+    for name, some in found["correction"].items():
+        later = f", {some['later']} rows came later" if some["later"] else ""
+        print(f"hubs: {name} is corrected by {some['method']}, with {some['bank']} queries{later}")
     if found["dead"]:
         print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
     if not found["keys"]:
@@ -106,6 +109,10 @@ def describe(folder: Path) -> dict[str, Any]:
             "model": about.get("model", {}),
             "parts": about.get("parts", {}),
             "threshold": about.get("threshold"),
+            "correction": {
+                name: {**facts, "later": opened.count_unshifted(facts["of"], name)}
+                for name, facts in (about.get("correction") or {}).items()
+            },
             "dead": opened.dead_share,
             "sources": [
                 {

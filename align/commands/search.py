@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
-from align.commands.search_groups import Calibration, Query
+from align.commands.search_groups import Calibration, Correcting, Query
 
 if TYPE_CHECKING:
     from align.search import Found, Searcher
@@ -32,6 +32,7 @@ def search(
     save: str | None = None,
     parts: Query,
     calibration: Calibration,
+    hubs: Correcting,
     weights: Weights,
 ) -> None:
     """Search an index by text, image, video, sound, points, or several at once
@@ -60,7 +61,7 @@ def search(
     """
     from align.commands.hits import print_json, print_table
 
-    asked = _list_asked(query, parts, calibration)
+    asked = _list_asked(query, parts, calibration, hubs)
     if k < 1:
         raise Refused(f"--k must be at least 1, got {k}", code=2)
     if not 0 <= near <= 1:
@@ -72,7 +73,13 @@ def search(
 
         calibrate(searcher, of, calibration, how, json=json)
         return
+    if hubs.correct is not None:
+        from align.commands.correct import correct
+
+        correct(searcher, of, hubs, calibration.by, how, json=json)
+        return
     options: dict[str, Any] = {"how": how, "threshold": least, "fold": fold, "near": near}
+    options["correct"] = not hubs.no_correction
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
     found = _find(searcher, asked, parts, calibration, of, k, options)
@@ -87,7 +94,9 @@ def search(
         print_table(found, files, save)
 
 
-def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> list[tuple[str, str, float]]:
+def _list_asked(
+    query: str | None, parts: Query, calibration: Calibration, hubs: Correcting
+) -> list[tuple[str, str, float]]:
     """Return (modality, text or file, weight) of each part. Ends the command where options do not fit together."""
     if query is not None and parts.text is not None:
         raise Refused("give the text query once: as QUERY or as --text", code=2)
@@ -107,6 +116,9 @@ def _list_asked(query: str | None, parts: Query, calibration: Calibration) -> li
             raise Refused("--calibrate needs --precision, as in --precision 0.9", code=2)
     elif calibration.precision is not None:
         raise Refused("--precision is of --calibrate SHARDS", code=2)
+    elif hubs.correct is not None:
+        if asked or parts.like is not None or parts.words is not None:
+            raise Refused("--correct asks with the samples of its shards; leave the query out", code=2)
     elif not asked and parts.like is None and parts.words is None:
         raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
     if parts.like is not None and asked:

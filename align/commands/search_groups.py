@@ -85,6 +85,25 @@ def _weight(name: str, text: str) -> float:
 
 @final
 @dataclass(frozen=True)
+class Correcting:
+    """hubs
+
+    A hub is a sample that many queries find, whatever they ask. A correction lowers its scores, by a bank of queries.
+
+    Args:
+        correct: shards or patterns, separated by commas, whose rows of --by are the bank: training data. The correction
+            is stored in the index, and later searches use it
+        correction: the method: nnn, inverted_softmax, dual_bank or sinkhorn
+        no_correction: leave the stored correction out
+    """
+
+    correct: str | None = None
+    correction: Literal["nnn", "inverted_softmax", "dual_bank", "sinkhorn"] = "nnn"
+    no_correction: bool = False
+
+
+@final
+@dataclass(frozen=True)
 class Calibration:
     """threshold
 
@@ -93,8 +112,8 @@ class Calibration:
         calibrate: labelled shards or patterns, separated by commas, on which to choose the least score that has the
             precision of --precision. It is printed, and stored in the index where that can be written
         precision: the share of right hits among those that reach the threshold, from 0 to 1
-        by: the modalities that ask, separated by commas: of the samples of --calibrate (default text), or the rows of
-            the sample of --like (default: the modality searched among)
+        by: the modalities that ask, separated by commas: of the samples of --calibrate and --correct (default text), or
+            the rows of the sample of --like (default: the modality searched among)
         hit: the rule by which a hit of --calibrate is right. Default: group where samples have groups, else sample
         attribute: the attribute of the labels that --hit label means, where there are several
     """

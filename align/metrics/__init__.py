@@ -12,6 +12,15 @@ from align.metrics.binary import auroc, average_precision, sensitivity_at
 from align.metrics.by_class import mean_per_class
 from align.metrics.calibration import calibration_error
 from align.metrics.gain import graded_gains, hit_gains
+from align.metrics.hubness import (
+    antihub_share,
+    count_occurrences,
+    find_nearest,
+    hub_bound,
+    hub_share,
+    robin_hood,
+    skewness,
+)
 from align.metrics.places import Places, hit_places
 from align.metrics.precision import average_precisions, mean_average_precision
 from align.metrics.recall import mean_reciprocal_rank, median_rank, ranks, recall_at, reciprocal_ranks, weighted_median
@@ -20,13 +29,18 @@ __all__ = [
     "Places",
     "accuracy",
     "accuracy_at",
+    "antihub_share",
     "auroc",
     "average_precision",
     "average_precisions",
     "calibration_error",
+    "count_occurrences",
+    "find_nearest",
     "graded_gains",
     "hit_gains",
     "hit_places",
+    "hub_bound",
+    "hub_share",
     "mean_average_precision",
     "mean_per_class",
     "mean_reciprocal_rank",
@@ -34,6 +48,8 @@ __all__ = [
     "ranks",
     "recall_at",
     "reciprocal_ranks",
+    "robin_hood",
     "sensitivity_at",
+    "skewness",
     "weighted_median",
 ]

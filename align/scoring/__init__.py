@@ -1,6 +1,7 @@
 """Scoring: one rule for zero-shot classification, retrieval, search, validation and filters."""
 
-from align.scoring.choose import How, choose, fits, list_unread
+from align.scoring.choose import How, choose, cosine_unit, fits, list_unread
+from align.scoring.correction import Correction, correct
 from align.scoring.score import score
 
-__all__ = ["How", "choose", "fits", "list_unread", "score"]
+__all__ = ["Correction", "How", "choose", "correct", "cosine_unit", "fits", "list_unread", "score"]

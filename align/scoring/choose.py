@@ -33,3 +33,9 @@ def list_unread(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> lis
     query = tuple(query)
     read = {m for term in terms if fits(term, query, of) for m in term.modalities}
     return [m for m in query if m not in read]
+
+
+def cosine_unit(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> float:
+    """Return the change of a score by a change of 1 in the cosine: the sum of the fitting terms' scales, else 1."""
+    query = tuple(query)
+    return sum(term.scale for term in terms if fits(term, query, of)) or 1.0

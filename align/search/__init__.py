@@ -9,12 +9,12 @@ from align.search.searcher import Searcher
 __all__ = ["Found", "Hit", "Item", "Part", "Searcher", "open_index", "save_hits"]
 
 FLOORS = (
-    ("exact", "item", "linear"),
+    ("exact", "item", "linear", "shift"),
     ("leaves", "members", "parts"),
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),
-    ("building", "export", "hits"),
-    ("searcher",),
+    ("building", "corrected", "export", "hits"),
+    ("correcting", "searcher"),
     ("open",),
 )

@@ -11,7 +11,14 @@ block = 32768  # rows scored at a time
 
 
 def find_best(
-    query: Tensor, values: Tensor, sample: Tensor, k: int, *, norm: Tensor | None = None, keep: Tensor | None = None
+    query: Tensor,
+    values: Tensor,
+    sample: Tensor,
+    k: int,
+    *,
+    norm: Tensor | None = None,
+    keep: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores (q, k) and the samples (q, k), best first, by the inner product with each row.
 
@@ -20,7 +27,8 @@ def find_best(
     in float64, and that score is rounded to float32: the order is the exact one, and equal rows have equal scores.
 
     query: (q, D), values: (n, D) on any device, memory-mapped or not, sample: (n,) numbers in ascending order.
-    norm: (n,) factors of the rows. keep: (n,) bool, False for rows that do not take part.
+    norm: (n,) factors of the rows. keep: (n,) bool, False for rows that do not take part. shift: (n,) numbers that are
+    taken from the rows' products.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -30,21 +38,25 @@ def find_best(
     found = torch.empty(len(query), 0, dtype=torch.long, device=device)
     for part in _blocks(sample):
         rows, numbers, factor, passed = values[part], sample[part], None if norm is None else norm[part], None
+        less = None if shift is None else shift[part]
         if keep is not None and not bool((passed := keep[part]).all()):
             if int(passed.sum()) * 2 < len(passed):  # few: copied together
                 rows, numbers, factor = rows[passed], numbers[passed], None if factor is None else factor[passed]
-                passed = None
+                less, passed = None if less is None else less[passed], None
             if not len(numbers):
                 continue
         rows, numbers = rows.to(device).float(), numbers.to(device)
         factor = None if factor is None else factor.to(device)
+        less = None if less is None else less.to(device)
         least = best[:, k - 1 : k] if best.shape[1] >= k else best.new_full((len(query), 1), -torch.inf)
         places = _possible(
-            query.float(), rows, numbers, k, factor, None if passed is None else passed.to(device), least
+            query.float(), rows, numbers, k, factor, None if passed is None else passed.to(device), least, less
         )
         scores = wide @ rows[places].double().T  # (q, r)
         if factor is not None:
             scores = scores * factor[places].double()
+        if less is not None:
+            scores = scores - less[places].double()
         top, named = _by_sample(scores.float(), numbers[places])
         order = torch.cat([best, top], 1).argsort(dim=1, descending=True, stable=True)[:, :k]  # numbers ascend already
         best = torch.cat([best, top], 1).gather(1, order)
@@ -78,11 +90,18 @@ def _blocks(sample: Tensor) -> Iterator[slice]:
 
 
 def _possible(
-    query: Tensor, rows: Tensor, numbers: Tensor, k: int, factor: Tensor | None, passed: Tensor | None, least: Tensor
+    query: Tensor,
+    rows: Tensor,
+    numbers: Tensor,
+    k: int,
+    factor: Tensor | None,
+    passed: Tensor | None,
+    least: Tensor,
+    less: Tensor | None = None,
 ) -> Tensor:
     """Return the rows (r,) that can be among the k best of a query, in float32 with its rounding error.
 
-    least: (q, 1), the k-th best score so far.
+    least: (q, 1), the k-th best score so far. less: (rows,) numbers that are taken from the scores.
     """
     if len(query) == 1 and query.device.type == "cpu":  # NumPy's product with one vector takes .57 of torch's time
         scores = torch.from_numpy(rows.numpy() @ query[0].numpy())[None]
@@ -92,12 +111,16 @@ def _possible(
     longest = 1.0
     if factor is not None:
         scores, longest = scores * factor, max(1.0, float(factor.max()))
+    if less is not None:
+        scores = scores - less
     if passed is not None:
         scores = scores.masked_fill(~passed, -torch.inf)
     per = _by_sample(scores, numbers)[0]
     if per.shape[1] > k:
         least = torch.maximum(least, per.topk(k, dim=1).values[:, -1:])
     error = 2 * torch.finfo(torch.float32).eps * query.shape[1] * query.norm(dim=1, keepdim=True) * longest
+    if less is not None and len(less):
+        error = error + 2 * torch.finfo(torch.float32).eps * less.abs().max()
     return ((scores >= least - error) & (scores > -torch.inf)).any(dim=0).nonzero().flatten()
 
 

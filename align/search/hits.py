@@ -13,6 +13,7 @@ from align.search.index import Index
 from align.search.item import Hit
 from align.search.near import DEEPEST, fold_near
 from align.search.rule import Rule
+from align.search.shift import Shift
 
 Groups = list[list[int]]
 """Samples in groups of near duplicates, each with its best first."""
@@ -53,16 +54,18 @@ def make_hits(
     rule: Rule | None,
     names: Sequence[str],
     vectors: Sequence[Tensor],
+    shift: Shift | None = None,
 ) -> list[Hit]:
     """Return a hit for each group, by its best sample. Raises KeyError where a sample has been deleted meanwhile.
 
     rule: None for a search of the captions alone, which has no cosines. names, vectors: of the query's parts, (D,).
+    shift: the correction for hubs by which a sample's best row was chosen.
     """
     numbers = [group[0] for group in groups]
     score = dict(zip(ranking.samples.tolist(), ranking.scores.tolist(), strict=True))
     cosines: dict[int, dict[str, float]] = {}
     if rule is not None and numbers:
-        _, found, places = rule.best_rows(*(rows := read_rows(index, of, numbers)))
+        _, found, places = rule.best_rows(*(rows := read_rows(index, of, numbers)), shift)
         asked = F.normalize(torch.stack([v.detach().cpu().float() for v in vectors]), dim=1)
         table = F.normalize(rows[0][places].float(), dim=1) @ asked.T  # (m, parts)
         cosines = {n: dict(zip(names, row, strict=True)) for n, row in zip(found.tolist(), table.tolist(), strict=True)}

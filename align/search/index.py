@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from align.search.item import Item
+from align.search.shift import Shift
 from align.search.where import Where
 from align.values import Rows
 
@@ -36,7 +37,8 @@ class Index(Protocol):
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """``dim``, ``model`` (``{"source": path or hub id, "sha256": fingerprint}``), ``parts``, ``threshold``."""
+        """``dim``, ``model`` (``{"source": path or hub id, "sha256": fingerprint}``), ``parts``, ``threshold``, and
+        ``correction``."""
         ...
 
     @property
@@ -53,12 +55,20 @@ class Index(Protocol):
         ...
 
     def search(
-        self, query: Tensor, of: str, k: int, where: Where | None = None, *, scaled: bool = False
+        self,
+        query: Tensor,
+        of: str,
+        k: int,
+        where: Where | None = None,
+        *,
+        scaled: bool = False,
+        shift: Shift | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the scores (q, k) and the samples' numbers (q, k), best first, by the inner product with each row.
 
         A sample's best row counts. Among equal scores the lower number comes first. There are fewer columns where
-        fewer samples pass. query: (q, D). scaled: rows have their norm, not length 1.
+        fewer samples pass. query: (q, D). scaled: rows have their norm, not length 1. shift: numbers that are taken
+        from the rows' products. An index that keeps no correction is never given one.
         """
         ...
 
@@ -84,4 +94,17 @@ class Index(Protocol):
 
     def facets(self, where: Where | None = None, *, values: int = 20) -> list[Facet]:
         """Return the keys that a filter can name, with their most frequent values among the samples that pass."""
+        ...
+
+
+@runtime_checkable
+class Corrected(Protocol):
+    """An index that keeps corrections for hubs beside its rows. ``about["correction"]`` has a name for each."""
+
+    def shift(self, name: str) -> Shift:
+        """Return a correction by its name, see ``shift.name_shift``. Raises KeyError where the index has none."""
+        ...
+
+    def count_unshifted(self, of: str, name: str) -> int:
+        """Return the number of rows of a modality that came after the correction."""
         ...

@@ -63,6 +63,7 @@ class Found:
             of 1 / (60 + rank), see ``align.search.hybrid``) or "text" (BM25 of the captions alone).
         candidates: samples with a row of that modality that the filter lets through.
         seconds: time of the search, without the embedding of the query. notes: sentences for the user.
+        correction: the correction for hubs by which the scores are lowered, "" for none.
     """
 
     hits: Sequence[Hit]
@@ -71,3 +72,4 @@ class Found:
     candidates: int
     seconds: float = 0.0
     notes: Sequence[str] = ()
+    correction: str = ""

@@ -14,6 +14,7 @@ from align.search.exact import find_best
 from align.search.index import Facet
 from align.search.item import Item
 from align.search.matching import matches
+from align.search.shift import Shift
 from align.search.where import Where
 from align.values import Rows
 
@@ -28,6 +29,7 @@ class MemoryIndex:
         self._numbers: dict[tuple[str, str], int] = {}
         self._values: dict[str, Tensor] = {}  # unit vectors, then their norm in the last column: (n, D + 1)
         self._sample: dict[str, Tensor] = {}
+        self._shifts: dict[str, Shift] = {}
         self._next = 1
 
     @property
@@ -69,12 +71,33 @@ class MemoryIndex:
         return len(gone)
 
     def search(
-        self, query: Tensor, of: str, k: int, where: Where | None = None, *, scaled: bool = False
+        self,
+        query: Tensor,
+        of: str,
+        k: int,
+        where: Where | None = None,
+        *,
+        scaled: bool = False,
+        shift: Shift | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the best samples of each query, see ``Index.search``."""
         values, sample = self._of(of)
         keep = None if where is None else torch.isin(sample, self.numbers(of, where))
-        return find_best(query, values[:, :-1], sample, k, norm=values[:, -1] if scaled else None, keep=keep)
+        norm, less = values[:, -1] if scaled else None, None if shift is None else shift.match(sample)
+        return find_best(query, values[:, :-1], sample, k, norm=norm, keep=keep, shift=less)
+
+    def correct(self, name: str, shift: Shift, facts: Mapping[str, Any]) -> None:
+        """Keep a correction for hubs, see ``Corrected``. facts: its entry in ``about``."""
+        self._shifts[name] = shift
+        self.about["correction"] = {**self.about.get("correction", {}), name: dict(facts)}
+
+    def shift(self, name: str) -> Shift:
+        """Return a correction, see ``Corrected.shift``."""
+        return self._shifts[name]
+
+    def count_unshifted(self, of: str, name: str) -> int:
+        """Return the number of rows that came after the correction."""
+        return self._shifts[name].count_missing(self._of(of)[1])
 
     def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
         """Return the rows of these samples, each with its norm."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final, get_args
+from typing import Any, final, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from align.scoring import How, choose, fits, list_unread, score
 from align.search.index import Index
 from align.search.linear import CURVED, Linear, one_vector, sum_terms
 from align.search.parts import Part, compose, find_reversed, rescale
+from align.search.shift import Shift
 from align.search.where import Where
 from align.values import TermInfo
 
@@ -55,14 +56,23 @@ class Rule:
         return (scores + (flat.vector @ rows.T)[0] + flat.constant).float()
 
     def rank(
-        self, index: Index, k: int, where: Where | None, device: torch.device, *, rerank: int
+        self,
+        index: Index,
+        k: int,
+        where: Where | None,
+        device: torch.device,
+        *,
+        rerank: int,
+        shift: Shift | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the scores (m,) and the samples (m,) of the k best, best first.
 
-        rerank: samples that the index gives, of each of its orders, for volumes and areas to be measured of.
+        rerank: samples that the index gives, of each of its orders, for volumes and areas to be measured of. shift: a
+        correction for hubs, of a rule that is linear.
         """
         if (linear := self.linear) is not None:
-            scores, samples = index.search(linear.vector.to(device), self.of, k, where, scaled=self.scaled)
+            more: dict[str, Any] = {} if shift is None else {"shift": shift}
+            scores, samples = index.search(linear.vector.to(device), self.of, k, where, scaled=self.scaled, **more)
             return (scores[0].cpu().double() + linear.constant).float(), samples[0].cpu()
         queries = self._directions().to(device)
         samples = index.search(queries, self.of, max(rerank, k), where, scaled=self.scaled)[1].cpu().unique()
@@ -71,12 +81,14 @@ class Rule:
         order = scores.argsort(descending=True, stable=True)[:k]
         return scores[order], samples[order]
 
-    def best_rows(self, values: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def best_rows(self, values: Tensor, sample: Tensor, shift: Shift | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best score of each sample (m,), the samples (m,) in ascending order, and the places of the rows.
 
-        values: (n, D) rows, sample: (n,) their samples.
+        values: (n, D) rows, sample: (n,) their samples, ascending. shift: a correction for hubs.
         """
         scores = self.score(values)
+        if shift is not None:
+            scores = scores - shift.match(sample)
         by_score = scores.argsort(descending=True, stable=True)
         order = by_score[sample[by_score].argsort(stable=True)]
         ordered = sample[order]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from align.model import JointModel
 from align.scoring import How
+from align.search.corrected import Chosen, choose_shift
 from align.search.hits import fold_ranking, make_hits, read_rows, stand_alone
 from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
 from align.search.index import Index
@@ -66,6 +67,7 @@ class Searcher:
         fold: bool = False,
         near: float = BOUND,
         rerank: int = 1000,
+        correct: bool = True,
     ) -> Found:
         """Return the k best samples by their rows of modality ``of``.
 
@@ -93,6 +95,8 @@ class Searcher:
                 cosine.
             rerank: volumes and areas are measured of this many samples at least, the best by cosine. It is exact for
                 an index that has no more.
+            correct: scores are lowered by the correction for hubs that the index keeps for such a query, see
+                ``align.search.corrected``.
 
         Raises ValueError for a modality that the model or the index lacks, weights that are all 0 or no numbers, a
         bad filter, and a k below 1.
@@ -100,7 +104,7 @@ class Searcher:
         parts = [Part(m, x) for m, x in query.items()] if isinstance(query, Mapping) else list(query)
         vectors = self.embed(parts) if parts or text is None else []
         options: dict[str, Any] = {"where": where, "how": how, "threshold": threshold, "text": text}
-        return self.find(parts, vectors, of, k, fold=fold, near=near, rerank=rerank, **options)
+        return self.find(parts, vectors, of, k, fold=fold, near=near, rerank=rerank, correct=correct, **options)
 
     def find(
         self,
@@ -117,6 +121,7 @@ class Searcher:
         near: float = BOUND,
         rerank: int = 1000,
         without: Sequence[int] = (),
+        correct: bool = True,
     ) -> Found:
         """Return the best samples for parts that are embedded already, see ``search``.
 
@@ -132,6 +137,9 @@ class Searcher:
         least = threshold
         if isinstance(threshold, str):
             least = None if rule is None else find_calibrated(self.index.about, parts, of, rule.how)
+        chosen = Chosen()
+        if correct:
+            chosen = choose_shift(self.index, parts, of, rule, calibrated=isinstance(threshold, str))
 
         def rank(n: int) -> Ranking:
             found = rank_all(n + len(without))
@@ -142,14 +150,14 @@ class Searcher:
             if rule is None:
                 return list_texts(self.index, text or "", of, n, tree)
             depth = n if text is None else max(n, DEPTH)
-            scores, samples = rule.rank(self.index, depth, tree, self.device, rerank=rerank)
+            scores, samples = rule.rank(self.index, depth, tree, self.device, rerank=rerank, shift=chosen.shift)
             reached = scores >= (-torch.inf if least is None else float(least))
             ranking = Ranking(scores[reached], samples[reached])
             return ranking if text is None else fuse(ranking, list_texts(self.index, text, of, depth, tree), n)
 
         def answer() -> list[Hit]:
             ranking, groups = fold_ranking(rank, self.index, of, k, near) if fold else stand_alone(rank(k))
-            return make_hits(ranking, groups, self.index, of, rule, name_parts(parts), vectors)
+            return make_hits(ranking, groups, self.index, of, rule, name_parts(parts), vectors, chosen.shift)
 
         try:
             hits = answer()
@@ -158,12 +166,13 @@ class Searcher:
         if rule is None:
             notes = [] if threshold is None else ["the threshold is not of words alone, whose scores are BM25's"]
             return Found(hits, of, "text", count, time.perf_counter() - start, notes)
-        notes = list(rule.notes)
+        notes = [*rule.notes, *chosen.notes]
         if rule.linear is None and max(rerank, k) < count:
             notes.append(f"volumes are measured of the best {max(rerank, k)} samples of {count} by cosine")
         if text is not None:
             notes.append(f"words and vectors (by {rule.how}) are joined by rank, from the best {max(k, DEPTH)} of each")
-        return Found(hits, of, rule.how if text is None else "hybrid", count, time.perf_counter() - start, notes)
+        name, method = rule.how if text is None else "hybrid", "" if chosen.shift is None else chosen.shift.method
+        return Found(hits, of, name, count, time.perf_counter() - start, notes, method)
 
     def like(self, sample: int, of: str, k: int = 10, *, by: Sequence[str] | None = None, **options: Any) -> Found:
         """Return the samples that are most like one of the index, which is left out itself.

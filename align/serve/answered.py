@@ -41,11 +41,12 @@ def answer_schemas() -> dict[str, Schema]:
         item=ref("Item"),
     )
     found = record(
-        ["object", "of", "how", "candidates", "hits", "notes", "seconds"],
+        ["object", "of", "how", "correction", "candidates", "hits", "notes", "seconds"],
         "",
         object={"const": "search"},
         of=text(),
         how=text("The rule of the score: cosine, mip, objective, text or hybrid."),
+        correction=text("The correction of the scores for hubs, by its method. Empty: none."),
         candidates=integer(0),
         hits=list_of(ref("Hit")),
         notes=list_of(text()),

@@ -35,6 +35,11 @@ def request_schemas(limits: Limits) -> dict[str, Schema]:
         "how": HOW,
         "threshold": THRESHOLD,
         "text": text("Words for the captions' full text, joined with the parts by rank, or alone.", limits.text),
+        "uncorrected": {
+            "type": "boolean",
+            "default": False,
+            "description": "Leave out the correction for hubs that the index keeps.",
+        },
         "fold": {"type": "boolean", "default": False, "description": "Near duplicates become one hit."},
         "like": integer(0, about="More like this item. It asks alone, and is left out."),
     }

@@ -53,6 +53,7 @@ def found_json(found: Found, hits: list[dict[str, Any]], seconds: float) -> dict
         "object": "search",
         "of": found.of,
         "how": found.how,
+        "correction": found.correction,
         "candidates": found.candidates,
         "hits": hits,
         "notes": list(found.notes),
@@ -93,6 +94,7 @@ def read_search(fields: Fields, files: dict[str, Upload], service: Service) -> d
         "threshold": "calibrated" if fields.take("threshold") == "calibrated" else fields.number("threshold"),
         "text": fields.text("text", limits.text),
         "fold": fields.flag("fold"),
+        "correct": not fields.flag("uncorrected"),
         "like": fields.integer("like", None, 0, 2**62),
     }
     fields.finish()

@@ -91,11 +91,12 @@ class Service:
         fold: bool = False,
         like: int | None = None,
         without: Sequence[int] = (),
+        correct: bool = True,
     ) -> Found:
         """Return the best items by their rows of modality ``of``, see ``Searcher.search``.
 
         text: a full text search beside the parts, or alone. like: an item, whose rows ask and which is left out.
-        without: items that are left out.
+        without: items that are left out. correct: as ``Searcher.search`` takes it.
         """
         with self.using() as loaded:
             searcher = loaded.need_index()
@@ -103,11 +104,12 @@ class Service:
             if like is not None:
                 loaded.find_item(like)
                 more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "fold": fold}
+                more["correct"] = correct
                 return await self._readers.run(lambda: repeat(lambda: searcher.like(like, of, k, **more)))
             vectors = await asyncio.gather(*(self._vector(loaded, part) for part in parts))
             asked = [Part(part.modality, vector, part.weight) for part, vector in zip(parts, vectors, strict=True)]
             more = {"where": loaded.parse(where), "how": how, "threshold": threshold, "text": text, "fold": fold}
-            more["without"] = without
+            more |= {"without": without, "correct": correct}
             return await self._readers.run(lambda: repeat(lambda: searcher.find(asked, vectors, of, k, **more)))
 
     async def embed(self, modality: str, inputs: Sequence[str | bytes | tuple[bytes, str]]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hubness: see ``evaluator``."""
+"""Hubness, and its repair by banks of queries: see ``evaluator``."""
 
 from align.evaluation.hubness.evaluator import Hubness
 

@@ -9,7 +9,7 @@ __all__ = ["Change", "LocalIndex", "is_index"]
 FLOORS = (
     ("filters", "segments", "tables"),
     ("ask", "create", "text"),
-    ("entries", "facets", "state"),
+    ("corrections", "entries", "facets", "state"),
     ("change", "passing", "reader"),
     ("checks", "compaction", "version1", "writing"),
     ("index",),

@@ -13,11 +13,18 @@ from align.values import Rows
 
 
 def search_segments(
-    query: Tensor, segments: Sequence[Mapped], k: int, passed: Tensor | None, *, scaled: bool = False
+    query: Tensor,
+    segments: Sequence[Mapped],
+    k: int,
+    passed: Tensor | None,
+    *,
+    scaled: bool = False,
+    shifts: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores (q, k) and the samples (q, k), best first, see ``Index.search``. Blocks are copied, no segment.
 
-    passed: for each sample number whether it may be found, or None for all.
+    passed: for each sample number whether it may be found, or None for all. shifts: (n,) numbers of each segment's
+    rows that are taken from their products.
     """
     pieces = [
         find_best(
@@ -27,8 +34,9 @@ def search_segments(
             k,
             norm=norm if scaled else None,
             keep=None if passed is None else passed[sample],
+            shift=None if shifts is None else shifts[i],
         )
-        for values, norm, sample in segments
+        for i, (values, norm, sample) in enumerate(segments)
     ]
     some = [piece for piece in pieces if piece[0].shape[1]]
     return join_best(some, k) if len(some) > 1 else (some or pieces)[0]

@@ -15,8 +15,10 @@ from torch import Tensor
 from align.files import json_text, sync_folder
 from align.search.item import Item
 from align.search.leaves import plain
+from align.search.local.corrections import write_shift
 from align.search.local.entries import MANY, Entries
 from align.search.local.segments import FOLDER, ROWS, Mapped, Writer, list_segments, map_segment, path_of
+from align.search.shift import Shift
 from align.values import Rows
 
 MODALITIES = 62
@@ -116,6 +118,14 @@ class Change:
             else:
                 self.about_now[name] = value
                 self.connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json_text(value)))
+
+    def correct(self, name: str, shift: Shift | None, facts: Mapping[str, Any] | None = None) -> None:
+        """Keep a correction for hubs under a name. facts: its entry in ``about``. None for both: it goes."""
+        write_shift(self.connection, name, shift)
+        kept = {k: v for k, v in (self.about_now.get("correction") or {}).items() if k != name}
+        if shift is not None:
+            kept[name] = dict(facts or {})
+        self.about(correction=kept or None)
 
     def finish(self) -> None:
         """Complete the segments. The transaction is the caller's to commit."""

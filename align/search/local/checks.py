@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from align.search.leaves import kind_of, list_leaves
+from align.search.local.corrections import check_shifts
 from align.search.local.entries import pick_spaceless, read_items
 from align.search.local.filters import KINDS
 from align.search.local.reader import Reader
@@ -34,6 +35,7 @@ def check_folder(
         lines = [line for (line,) in connection.execute("PRAGMA integrity_check(10)")]
         found += [f"{folder / NAME}: {line}" for line in lines if line != "ok"]
         found += _check_items(connection)
+        found += check_shifts(connection, list(state.about.get("correction") or {}))
     except sqlite3.DatabaseError as error:
         found.append(f"{folder / NAME}: {error}")
         return found

@@ -26,6 +26,7 @@ from align.search.local import text as full_text
 from align.search.local.change import Change
 from align.search.local.checks import check_folder
 from align.search.local.compaction import compact
+from align.search.local.corrections import read_shift
 from align.search.local.create import check_there, create_folder
 from align.search.local.entries import read_items
 from align.search.local.facets import count_values
@@ -34,6 +35,7 @@ from align.search.local.segments import Mapped
 from align.search.local.state import State
 from align.search.local.version1 import open_version1
 from align.search.local.writing import shrink, write_to
+from align.search.shift import Shift, match_segments
 from align.search.where import Where
 from align.values import Rows
 
@@ -139,7 +141,14 @@ class LocalIndex:
         return self._ask(lambda connection, _: {place: json.loads(mark) for place, mark in connection.execute(sql)})
 
     def search(
-        self, query: Tensor, of: str, k: int, where: Where | None = None, *, scaled: bool = False
+        self,
+        query: Tensor,
+        of: str,
+        k: int,
+        where: Where | None = None,
+        *,
+        scaled: bool = False,
+        shift: Shift | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the best samples of each query, see ``Index.search``.
 
@@ -151,11 +160,27 @@ class LocalIndex:
             dim = state.about["dim"]
             if query.ndim != 2 or query.shape[1] != dim:
                 raise ValueError(f"a query of {self.folder} is (q, {dim}); got {tuple(query.shape)}")
-            return ask.search_segments(query, segments, k, passing.mask(connection, state, where), scaled=scaled)
+            passed = passing.mask(connection, state, where)
+            shifts = None if shift is None else _match(shift, of, segments, state)
+            return ask.search_segments(query, segments, k, passed, scaled=scaled, shifts=shifts)
 
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         return self._ask(run)
+
+    def shift(self, name: str) -> Shift:
+        """Return a correction for hubs, see ``Corrected.shift``. Raises ValueError where it is damaged."""
+        return self._ask(lambda connection, state: state.keep(f"shift {name}", lambda: read_shift(connection, name)))
+
+    def count_unshifted(self, of: str, name: str) -> int:
+        """Return the number of rows of a modality that came after a correction."""
+
+        def run(connection: Any, state: State) -> int:
+            living = torch.cat([one.sample for one in self._map(of, state)]).sort().values
+            kept = read_shift(connection, name)
+            return kept.count_missing(living if (alive := state.alive()) is None else living[alive[living]])
+
+        return self._ask(lambda connection, state: state.keep(f"unshifted {of} {name}", lambda: run(connection, state)))
 
     def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
         """Return the rows of these samples, each with its norm, in ascending order of samples."""
@@ -238,3 +263,12 @@ class LocalIndex:
                 if again:
                     raise ValueError(f"{error.filename} is missing; make the index anew") from None
         raise OSError(f"{self.folder} changes too fast to be read; try again")
+
+
+def _match(shift: Shift, of: str, segments: list[Mapped], state: State) -> list[Tensor]:
+    """Return the numbers of each segment's rows, from memory where the same correction was asked for lately."""
+
+    def run() -> list[Tensor]:
+        return match_segments(shift, [one.sample for one in segments])
+
+    return state.keep(f"matched {of} {shift.mark}", run) if shift.mark else run()

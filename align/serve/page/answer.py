@@ -46,9 +46,12 @@ async def find(query: Query, space: Space) -> Found | None:
 
 
 async def find_calibrated(query: Query, found: Found, space: Space) -> Threshold | None:
-    """Return the threshold that the index keeps for such a query. Other weights than 1 give scores of another size."""
+    """Return the threshold that the index keeps for such a query.
+
+    Other weights than 1, and a correction for hubs, give scores of another size.
+    """
     modalities = [part.modality for part in query.parts]
-    if any(part.weight != 1 for part in query.parts) or len(set(modalities)) < len(modalities):
+    if found.correction or any(part.weight != 1 for part in query.parts) or len(set(modalities)) < len(modalities):
         return None
     return await space.read_threshold(modalities, query.of, found.how)
 

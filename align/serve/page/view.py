@@ -173,6 +173,8 @@ def say_found(found: Found, query: Query) -> str:
     if query.threshold is not None:
         above = sum(hit.score >= query.threshold for hit in found.hits)
         line += f"; {above} of {shown} above {write_score(query.threshold)}"
+    if found.correction:
+        line += f"; corrected for hubs by {found.correction}"
     return line + "."
 
 
