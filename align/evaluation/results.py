@@ -60,6 +60,7 @@ def evaluate(
     train: Shards | None = None,
     distractors: Shards | None = None,
     draws: int = 1000,
+    together: bool = False,
 ) -> Results:
     """Embed every row once and run the evaluators, by default zero-shot and retrieval.
 
@@ -82,6 +83,8 @@ def evaluate(
         train: training shards, for evaluators that learn from them.
         distractors: shards whose rows are candidates of retrieval and ask nothing.
         draws: of the bootstrap that gives each score its interval. 0: no intervals.
+        together: all ranks of the process group call this with equal arguments, and share the embedding (see
+            ``embedding.sharing``). Each returns the results of a single process.
 
     The protocol has the samples that are not scored, the numbers that are not measured and the rows that cannot be told
     apart. Its ``notes`` say them in lines.
@@ -104,6 +107,7 @@ def evaluate(
         progress=progress,
         distractors=distractors,
         draws=draws,
+        together=together,
     )
     table, rule = space.table(), space.hit
     found = {one.name: run_evaluator(one, space) for one in evaluators}

@@ -16,8 +16,8 @@ class Altering:
 
     Args:
         corruptions: the damages to measure, separated by commas. Pictures and videos: blur, noise, jpeg, crop. Sounds:
-            noise, clipping, speed, band. Points: jitter, dropout, rotation, up_axis. Texts: typos. Also sampling (points
-            drawn anew, by three seeds) and dropped (a modality of a composed query is missing). Default: all
+            noise, clipping, speed, band. Points: jitter, dropout, rotation, up_axis. Texts: typos. Also sampling (other
+            points are drawn, by three seeds) and dropped (a modality of a composed query is missing). Default: all
         strengths: of the damages, from 1 to 5, separated by commas. Each takes one pass over the damaged modality
         measure: zeroshot, retrieval, or both, separated by a comma
     """
