@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from align.evaluation.altered import Change
 from align.evaluation.composed import composed_queries
 from align.evaluation.findings import Findings
+from align.evaluation.notes import some
 from align.evaluation.robustness.corruptions import (
     STRENGTHS,
     Corrupted,
@@ -82,7 +83,7 @@ class Robustness:
         for m, rows in measures.table.items():
             preprocess = space.model.preprocess[m]
             having = corruptions_of(preprocess)
-            if rows.n and not having:
+            if rows.n and not having and any(map(self._wants, known_corruptions())):
                 medium = preprocess.medium
                 notes.append(
                     f"robustness: {m} is not corrupted, its medium ({medium and medium.name}) has no corruptions"
@@ -103,15 +104,16 @@ class Robustness:
                 self._redraw(measures, ledger, m, clean)
         dropped = self._drop(measures, ledger) if self._wants("dropped") else []
         notes += self._unused(used, dropped, measures)
-        notes += [f"{name} is not measured: the clean score is 0" for name in ledger.zero]
+        if ledger.zero:
+            notes.append(f"robustness: without a share retained, since the clean score is 0: {some(ledger.zero, 3)}")
         around = space.intervals(ledger.samples, ledger.statistics)
         protocol: dict[str, Any] = {
             "robustness": {
                 "strengths": list(self.strengths),
                 "measure": list(self.measure),
                 "corruptions": {
-                    m: {name: {"values": list(one.values), "meaning": one.meaning} for name, one in some.items()}
-                    for m, some in used.items()
+                    m: {name: {"values": list(one.values), "meaning": one.meaning} for name, one in named.items()}
+                    for m, named in used.items()
                 },
                 "sampling seeds": list(SEEDS) if any(is_cloud(space.model.preprocess[m]) for m in used) else [],
                 "dropped": dropped,
@@ -183,7 +185,7 @@ class Robustness:
 
     def _unused(self, used: dict[str, dict[str, Corruption]], dropped: list[str], measures: Measures) -> list[str]:
         """Return lines about corruptions that were asked for and that no modality has."""
-        had = {name for some in used.values() for name in some} | ({"dropped"} if dropped else set())
+        had = {name for named in used.values() for name in named} | ({"dropped"} if dropped else set())
         if any(is_cloud(measures.space.model.preprocess[m]) for m in used):
             had.add("sampling")
         lines = {
