@@ -5,6 +5,7 @@ On one process each is the identity. Every rank must call in the same order, wit
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any, Literal
 
@@ -70,6 +71,29 @@ def exchange(content: bytes) -> list[bytes]:
     pieces = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(pieces, padded, group=group)
     return [piece.numpy().tobytes()[: int(n)] for piece, n in zip(pieces, lengths, strict=True)]
+
+
+class FailedElsewhere(Exception):
+    """Error of another rank, met where this one waited for its news. line: the other's message. code: the exit code."""
+
+    def __init__(self, line: str, code: int):
+        super().__init__(line)
+        self.line, self.code = line, code
+
+
+def agree(content: bytes) -> list[bytes]:
+    """Return the bytes of every rank as ``exchange`` does. Raises FailedElsewhere where a rank called ``give_up``."""
+    news = exchange(b"+" + content)
+    for piece in news:
+        if piece[:1] == b"!":
+            said = json.loads(piece[1:])
+            raise FailedElsewhere(said["line"], said["code"])
+    return [piece[1:] for piece in news]
+
+
+def give_up(line: str, code: int) -> None:
+    """Tell this rank's failure to the others, each of which meets it in its present or next ``agree``."""
+    exchange(b"!" + json.dumps({"line": line, "code": code}).encode())
 
 
 @cache

@@ -15,12 +15,14 @@ from align.commands.evaluating.probing import Probing
 from align.commands.evaluating.ranking import Ranking
 from align.commands.evaluating.shape import Shape
 from align.commands.groups import Protocol, Weights
+from align.commands.ranks import in_ranks
 
 if TYPE_CHECKING:
     from align.media import Media
     from align.model import JointModel
 
 
+@in_ranks
 def evaluate(
     model: str,
     shards: list[str],
@@ -53,6 +55,9 @@ def evaluate(
     every ordered pair of modalities, by sample or group, and by label. The command prints tables, and writes
     results.json with the protocol, and report.html.
 
+    torchrun --nproc-per-node N -m align evaluate …, or srun, shares the embedding among N processes. The numbers are
+    those of one process.
+
     Lines below the tables say how to read them: samples that are not scored, classes that no sample has or that have
     the same prompts, answers that equal another, and numbers that are not measured.
 
@@ -80,6 +85,7 @@ def evaluate(
     from align.commands.pairs import mapping
     from align.commands.progress import progress
     from align.data import Shards
+    from align.distributed import rank, world
     from align.evaluation import evaluate as measure
     from align.evaluation import write_results
     from align.evaluation.pick import pick
@@ -100,7 +106,7 @@ def evaluate(
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")
-    with budget("--max-bad"), progress("evaluating") as say:
+    with budget("--max-bad"), progress("evaluating", quiet=rank() > 0) as say:
         results = measure(
             loaded,
             opened,
@@ -117,7 +123,10 @@ def evaluate(
             distractors=read(split(distractors)) if distractors else None,
             draws=draws,
             descriptions=descriptions,
+            together=world() > 1,
         )
+    if rank():
+        return  # the first rank writes and prints
     results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)
     notes = results.protocol["notes"]

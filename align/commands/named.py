@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,10 @@ def media(paths: str) -> Media:
 
 
 def device() -> torch.device:
-    """Return the first GPU where there is one, else the CPU."""
+    """Return the first GPU where there is one, of several processes each its own by LOCAL_RANK, else the CPU."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())

@@ -54,6 +54,8 @@ class Loader:
             The batches are the same to the bit. 0 keeps none.
         numbers: give each batch the ``number`` of its samples in the set, as a bank of negatives asks.
         marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
+        stride: a pass reads the steps start_step, start_step + stride, …: ``steps`` of them. A rank that reads whole
+            batches by itself gives its number as start_step and the number of ranks here, and leaves rank and world.
 
     ``counts`` has the bad by reason, ``ledger`` also by shard and one by one, and ``waited`` the seconds that the
     consumer waited, over all iterations.
@@ -81,6 +83,7 @@ class Loader:
         keep: int = 0,
         numbers: bool = False,
         marks: bool = False,
+        stride: int = 1,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -108,8 +111,9 @@ class Loader:
         self.shards, self.batch, self.workers, self.train = shards, batch, workers, train
         self.steps_per_epoch = len(shards) // batch if train else -(-len(shards) // batch)
         if steps is None and not train:
-            steps = max(0, self.steps_per_epoch - start_step)
+            steps = len(range(start_step, self.steps_per_epoch, stride))
         self.start_step, self.steps, self._rank, self._marks = start_step, steps, rank, marks
+        self.stride = stride
         self._pieces = Pieces(
             shards,
             dict(preprocess),
@@ -123,6 +127,7 @@ class Loader:
             self.steps_per_epoch,
             decodings,
             self._keep(keep) if train and not is_direct(shards, preprocess) else None,
+            stride,
         )
         self._numbers = numbers
         self._pin = pin_memory and torch.cuda.is_available()
@@ -147,7 +152,7 @@ class Loader:
         budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost, total=total)
         parts = self._parts()
         step = self.start_step
-        while self.steps is None or step < self.start_step + self.steps:
+        while self.steps is None or step < self.start_step + self.steps * self.stride:
             begin = time.perf_counter()
             found = self._next(parts, step)
             batch = join([part for part, _ in found], marks=self._marks)
@@ -170,6 +175,7 @@ class Loader:
             budget.add(bad, seen=seen)
             if step % self.steps_per_epoch == 0:
                 budget.end_epoch()
+            step += self.stride - 1
             yield batch
 
     def close(self) -> None:

@@ -44,10 +44,11 @@ class Pieces(IterableDataset[Piece | Exception]):
         per_epoch: int,
         decodings: Mapping[str, Decoding] | None,
         kept: Kept | None = None,
+        stride: int = 1,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
-        self.per_epoch, self.decodings, self.kept = per_epoch, decodings, kept
+        self.per_epoch, self.decodings, self.kept, self.stride = per_epoch, decodings, kept, stride
         self._usual = Decoding(shards.members, preprocess)
         self.direct = is_direct(shards, preprocess)
 
@@ -63,7 +64,7 @@ class Pieces(IterableDataset[Piece | Exception]):
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
         self.shards.begin(self.rank, self.world)
         step = self.start_step
-        while self.steps is None or step < self.start_step + self.steps:
+        while self.steps is None or step < self.start_step + self.steps * self.stride:
             try:
                 yield self._piece(step, worker, workers)
             except (OSError, ValueError) as error:
@@ -72,7 +73,7 @@ class Pieces(IterableDataset[Piece | Exception]):
                 error.add_note("".join(format_exception(error)))
                 yield error
                 return
-            step += 1
+            step += self.stride
 
     def _piece(self, step: int, worker: int, workers: int) -> Piece:
         epoch, within = divmod(step, self.per_epoch)

@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("content", "tables"),
+    ("content", "sharing", "tables"),
     ("embed",),
     ("features",),
     ("assemble",),
 )
-"""Files of this room, the lowest first: tables and their content, embeddings, the cache's writer, whole models."""
+"""Files of this room, the lowest first: tables and their parts, embeddings, the cache's writer, whole models."""

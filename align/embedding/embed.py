@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from align.data import Columns, Loader, Shards
 from align.data.bad import Budget
 from align.data.reading import Reading
 from align.embedding.content import Marked, split_content
+from align.embedding.sharing import share_batches
 from align.embedding.tables import concatenate, tensor_of
 from align.model import JointModel
 from align.model.eval_view import EvalReader
@@ -32,18 +35,22 @@ def embed_shards(
     workers: int = 0,
     *,
     content: bool = False,
+    modalities: Sequence[str] | None = None,
     preprocess: Mapping[str, Preprocess] | None = None,
     make: Make = lambda model, rows: model(rows),
     progress: Progress | None = None,
+    together: bool = False,
 ) -> Embeddings:
-    """Embed all rows of all modalities, in evaluation mode, on the model's device.
+    """Embed all rows, in evaluation mode, on the model's device.
 
     Returns Embeddings on the CPU over the samples that were read: values (n, D), sample (n,) counting through the whole
     set. With ``content`` they hold each row's number of its content too, see ``align.values.Rows``. Positions that a
     bad sample left empty are not in it, and ``shards.report()`` counts them. The model's own mode is not touched.
 
-    preprocess: modality -> the reader of its members, where it is not the model's own. make: makes the table of a
-    batch, where it is not of embeddings: other values (n, W), or tokens beside them.
+    modalities: the towers that see data. None: all. The others have no rows. preprocess: modality -> the reader of its
+    members, where it is not the model's own. make: makes the table of a batch, where it is not of embeddings: other
+    values (n, W), or tokens beside them. together: every rank of the process group calls this with equal arguments,
+    embeds each world-th batch, and gets the whole table, see ``sharing``. It is the table of a single process.
 
     Raises ValueError where the shards have none of the model's modalities, or an embedding is not finite. Raises
     TooManyBad above the shards' ``max_bad`` of all samples, wherever among them the bad ones are.
@@ -53,6 +60,7 @@ def embed_shards(
         raise ValueError(f"the model embeds {', '.join(model.modalities)}; the shards have {have}")
     pieces = []
     how: dict[str, Any] = {"preprocess": preprocess, "make": make, "content": content, "progress": progress}
+    how |= {"modalities": modalities, "together": together}
     for piece in embed_batches(model, shards, batch, workers, **how):
         check_finite(piece)
         pieces.append(piece)
@@ -76,6 +84,7 @@ def embed_batches(
     make: Make = lambda model, rows: model(rows),
     progress: Progress | None = None,
     budget: Budget | None = None,
+    together: bool = False,
 ) -> Iterator[Embeddings]:
     """Yield the embeddings of each batch, in evaluation mode, on the CPU.
 
@@ -86,8 +95,23 @@ def embed_batches(
     readers = {m: chosen[m] for m in (model.modalities if modalities is None else modalities)}
     if content:
         readers = {m: Marked(reader) for m, reader in readers.items()}
-    loader = Loader(shards, readers, batch=batch, workers=workers, train=False, budget=budget)
-    done, reader = 0, EvalReader(model)
+    read = partial(_read, model, content=content, make=make)
+    if together:
+        pieces = share_batches(read, shards, readers, batch, workers)
+    else:
+        pieces = read(Loader(shards, readers, batch=batch, workers=workers, train=False, budget=budget))
+    done = 0
+    with closing(pieces):
+        for piece in pieces:
+            done += piece.size
+            if progress is not None:
+                progress(done, len(shards))
+            yield piece
+
+
+def _read(model: JointModel, loader: Loader, *, content: bool, make: Make) -> Generator[Embeddings]:
+    """Yield the embeddings of a loader's batches, and close it at the end."""
+    reader = EvalReader(model)
     try:
         for rows in loader:
             rows, numbers = _split_batch(rows) if content else (rows, {})
@@ -95,10 +119,8 @@ def embed_batches(
             with torch.no_grad():
                 piece = reader.read(lambda model, rows=rows: make(model, rows)).to("cpu")
             for m, number in numbers.items():
-                piece.rows[m] = piece[m]._replace(content=number)
-            done += piece.size
-            if progress is not None:
-                progress(done, len(shards))
+                if m in piece:
+                    piece.rows[m] = piece[m]._replace(content=number)
             yield piece
     finally:
         loader.close()

@@ -9,9 +9,11 @@ from align.values import Batch, Embeddings, Rows, Values
 
 
 def read_features(model: JointModel, batch: Batch) -> Embeddings:
-    """Return each modality's pooled features (n, W), as the encoder leaves them, in float32 at least."""
+    """Return the pooled features (n, W) of the batch's modalities, as the encoders leave them, in float32 at least."""
     rows = {}
     for m, tower in model.towers.items():
+        if m not in batch:
+            continue
         pooled: Tensor = tower.features(batch[m].values).pooled
         rows[m] = Rows(pooled.float() if pooled.element_size() < 4 else pooled, batch[m].sample)
     return Embeddings(
@@ -22,10 +24,11 @@ def read_features(model: JointModel, batch: Batch) -> Embeddings:
 def read_tokens(model: JointModel, batch: Batch) -> Embeddings:
     """Return the embeddings with their tokens (n, L, D) and mask (n, L), for the modalities whose encoder has tokens.
 
-    Raises ValueError for a model none of whose encoders has tokens.
+    Raises ValueError for a batch of all modalities none of whose encoders has tokens.
     """
-    having = [m for m, tower in model.towers.items() if tower.features(_no_rows(batch[m].values)).tokens is not None]
-    if not having:
+    towers = {m: tower for m, tower in model.towers.items() if m in batch}
+    having = [m for m, tower in towers.items() if tower.features(_no_rows(batch[m].values)).tokens is not None]
+    if not having and len(towers) == len(model.towers):
         raise ValueError(f"no tower gives tokens: the encoders of {', '.join(model.modalities)} pool them")
     return model(batch, tokens=having)
 

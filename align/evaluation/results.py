@@ -64,6 +64,7 @@ def evaluate(
     distractors: Shards | None = None,
     draws: int = 1000,
     descriptions: Descriptions | None = None,
+    together: bool = False,
 ) -> Results:
     """Embed every row once and run the evaluators, by default zero-shot and retrieval.
 
@@ -89,6 +90,8 @@ def evaluate(
         draws: of the bootstrap that gives each score its interval. 0: no intervals.
         descriptions: label -> texts, or attribute -> label -> texts: whole prompts instead of the templates, in which a
             "{}" is the class name.
+        together: all ranks of the process group call this with equal arguments, and share the embedding (see
+            ``embedding.sharing``). Each returns the results of a single process.
 
     The protocol has the samples that are not scored, the numbers that are not measured and the rows that cannot be told
     apart. Its ``notes`` say them in lines.
@@ -112,6 +115,7 @@ def evaluate(
         distractors=distractors,
         draws=draws,
         descriptions=descriptions,
+        together=together,
     )
     table, rule = space.table(), space.hit
     found = {one.name: run_evaluator(one, space) for one in evaluators}

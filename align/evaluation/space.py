@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor
 
 from align.data import Columns, Shards
@@ -26,6 +27,7 @@ from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
 from align.evaluation.stated import read_stated
 from align.model import JointModel
+from align.preprocess import Preprocess
 from align.scoring import choose
 from align.values import Batch, Embeddings
 
@@ -44,7 +46,8 @@ class Space:
     """A model and shards. ``table`` and ``hit`` are computed when they are first asked for, and then kept.
 
     Args: those of ``align.evaluate``. draws: of the bootstrap, 0 for no intervals. seed: of evaluators' draws, which is
-    that of the shards' order.
+    that of the shards' order. together: all ranks of the process group share the embedding of each table. Then every
+    rank asks for the same tables in the same order.
 
     Raises ValueError where the shards are not as their manifest says, for classes that come twice and for attributes
     that the shards do not have.
@@ -67,6 +70,7 @@ class Space:
         distractors: Shards | Columns | None = None,
         draws: int = 1000,
         descriptions: Descriptions | None = None,
+        together: bool = False,
     ):
         if any(k < 1 for k in ks):
             raise ValueError(f"recall@k needs k >= 1, got {list(ks)}")
@@ -82,6 +86,8 @@ class Space:
         self._hit: HitRule | None = None
         self._asked_hit, self._attribute, self._batch, self._workers = hit, attribute, batch, workers
         self._changes: dict[str, tuple[Change, ...]] = {}
+        self._plain: Space | None = None  # the space without changes, whose other rows are these
+        self._together = together
         self._tables: dict[tuple[Of, Split], Embeddings] = {}
         for some in filter(None, (shards, train, distractors)):
             if (raw := some.raw if isinstance(some, Columns) else some) is not None:
@@ -95,25 +101,12 @@ class Space:
         Raises ValueError for the train split of a space without one, and for tokens that no encoder has.
         """
         if (of, split) not in self._tables:
-            shards = self.of_split(split)
-            before = Counter(shards.report())
-            table = embed_shards(
-                self.model,
-                shards,
-                self._batch,
-                self._workers,
-                content=of == "embedding",
-                preprocess=self._preprocess(),
-                make=_makers[of],
-                progress=self.progress,
-            )
-            bad = Counter(shards.report()) - before
-            for _, reason, n in shards.lost:
-                bad[reason] += n
-            self.bad.setdefault(split, bad)
-            self.labels.setdefault(split, table.labels)
-            known = self.known if split == "test" else _class_names(shards)
-            self._tables[of, split] = replace(table, labels=spell_labels(table.labels, known))
+            plain = self._plain
+            table = self._read(of, split) if plain is None else self._read_changed(plain.table(of, split), of, split)
+            if plain is not None:
+                self.bad.setdefault(split, plain.bad[split])
+                self.labels.setdefault(split, plain.labels[split])
+            self._tables[of, split] = table
         return self._tables[of, split]
 
     def names(self, attribute: str) -> list[Name]:
@@ -126,6 +119,47 @@ class Space:
         Media are not read. Raises ValueError for a cache without its raw shards.
         """
         return read_stated(self.of_split(split), self.table(split=split).position[:first].tolist())
+
+    def _read(self, of: Of, split: Split) -> Embeddings:
+        """Return a table of the shards, and keep their bad members and labels."""
+        shards = self.of_split(split)
+        before = Counter(shards.report())
+        table = self._embed(of, split)
+        bad = Counter(shards.report()) - before
+        for _, reason, n in shards.lost:
+            bad[reason] += n
+        self.bad.setdefault(split, bad)
+        self.labels.setdefault(split, table.labels)
+        known = self.known if split == "test" else _class_names(shards)
+        return replace(table, labels=spell_labels(table.labels, known))
+
+    def _read_changed(self, whole: Embeddings, of: Of, split: Split) -> Embeddings:
+        """Return a table without changes with the rows of the changed modalities in place of its own."""
+        changed = [m for m in self._changes if m in whole]
+        if not changed:
+            return whole
+        ours = self.model.preprocess
+        part = self._embed(of, split, {m: Altered(ours[m], self._changes[m], self.seed, m) for m in changed})
+        place = torch.full((max([*whole.position.tolist(), *part.position.tolist()], default=0) + 1,), -1)
+        place[whole.position] = torch.arange(whole.size)
+        at = torch.cat([place[part.position], torch.tensor([-1])])  # the last is where sample -1 looks
+        rows = {m: part[m]._replace(sample=at[part[m].sample]) if m in changed else whole[m] for m in whole}
+        return replace(whole, rows=rows)
+
+    def _embed(self, of: Of, split: Split, readers: Mapping[str, Preprocess] | None = None) -> Embeddings:
+        """Embed the rows of a split, of the readers' modalities alone where there are any."""
+        return embed_shards(
+            self.model,
+            self.of_split(split),
+            self._batch,
+            self._workers,
+            content=of == "embedding",
+            modalities=None if readers is None else list(readers),
+            preprocess=readers,
+            make=_makers[of],
+            progress=self.progress,
+            together=self._together,
+        )
 
     @property
     def hit(self) -> HitRule:
@@ -149,23 +183,30 @@ class Space:
         """Return the interval of each score by its samples, see ``samples.intervals``. It is {} where draws is 0."""
         return bootstrap_intervals(samples, statistics or {}, draws=self.draws, seed=self.seed)
 
+    def announce(self, words: str) -> None:
+        """Give the line of progress a few words about the next tables ("image blur@3"), where it can say any."""
+        say = getattr(self.progress, "announce", None)
+        if say is not None:
+            say(words)
+
     def of_model(self, model: JointModel) -> Space:
         """Return the space of another model on the same shards. Its tables are its own."""
         space = copy(self)
-        space.model, space._changes = model, {}
+        space.model, space._changes, space._plain = model, {}, None
         space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
         return space
 
     def altered(self, change: Mapping[str, Change]) -> Space:
         """Return the space of the same shards with changed rows: modality -> change between ``decode`` and ``eval``.
 
-        Its tables are its own. A change of a modality that is changed already comes after that one. Raises ValueError
-        for a modality without a tower.
+        Only these modalities are embedded anew, and the other rows are those of this space. A change of a modality that
+        is changed already comes after that one. Raises ValueError for a modality without a tower.
         """
         for m in change:
             if m not in self.model.modalities:
                 raise ValueError(f"no tower for {m!r} to alter; the model has {', '.join(self.model.modalities)}")
         space = copy(self)
+        space._plain = self._plain or self
         space._changes = self._changes | {m: (*self._changes.get(m, ()), one) for m, one in change.items()}
         space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
         return space
@@ -179,12 +220,6 @@ class Space:
             kind = "training shards" if split == "train" else split
             raise ValueError(f"this evaluation has no {kind}; give them: evaluate(…, {split}=SHARDS), --{split}")
         return given
-
-    def _preprocess(self) -> dict[str, Altered] | None:
-        if not self._changes:
-            return None
-        ours = self.model.preprocess
-        return {m: Altered(ours[m], self._changes.get(m, ()), self.seed, m) for m in ours}
 
 
 def _class_names(shards: Shards | Columns) -> dict[str, list[str]]:
