@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from align.model.naming import naming
 from align.preprocess import Preprocess
 
 default_templates = ("{}", "a {}")
+most_prompts = 8192  # embeddings that are held at a time: 1,000 classes in 80 templates at D=1,024 would be 328 MB
 
 
 def class_prompts(
@@ -32,10 +34,14 @@ def class_prompts(
             one, other = str(classes[first]), str(classes[i])
             alike = f"the classes {one!r} and {other!r} have the same prompts; give one of them"
             raise ValueError(f"the class {one!r} comes twice" if one == other else alike)
-    prompts = [template.replace("{}", prompt_name(c)) for c in classes for template in templates]
-    asked: dict[str, Any] = {text: prompts}
-    rows = model.embed(**asked)[text].cpu()
-    mean = rows.view(len(classes), len(templates), -1).mean(dim=1)
+    together = max(1, most_prompts // len(templates))
+    means = []
+    for start in range(0, len(classes), together):
+        some = classes[start : start + together]
+        asked: dict[str, Any] = {text: [t.replace("{}", prompt_name(c)) for c in some for t in templates]}
+        rows = model.embed(**asked)[text].cpu()
+        means.append(rows.view(len(some), len(templates), -1).mean(dim=1))
+    mean = torch.cat(means)
     return F.normalize(mean, dim=-1) if model.normalize else mean
 
 

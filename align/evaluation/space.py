@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from align.data import Columns, Shards
+from align.data.places.benchmark import Benchmark
 from align.embedding.embed import Progress, embed_shards
 from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
@@ -69,6 +70,9 @@ class Space:
         self.model, self.shards, self.train = model, shards, train
         self.known = _class_names(shards)
         self.classes = resolve_classes(self.known, classes, attribute)
+        beside = _benchmark(shards)
+        if templates is None and beside is not None and beside.templates and list(self.classes) == ["label"]:
+            templates = beside.templates
         self.templates = resolve_templates(self.classes, templates)
         self.ks, self.seed, self.progress = tuple(ks), shards.seed, progress
         self.distractors, self.draws = distractors, draws
@@ -108,7 +112,9 @@ class Space:
             self.bad.setdefault(split, bad)
             self.labels.setdefault(split, table.labels)
             known = self.known if split == "test" else _class_names(shards)
-            self._tables[of, split] = replace(table, labels=spell_labels(table.labels, known))
+            beside = _benchmark(shards)
+            positions = beside is not None and bool(beside.classes)
+            self._tables[of, split] = replace(table, labels=spell_labels(table.labels, known, positions=positions))
         return self._tables[of, split]
 
     @property
@@ -168,6 +174,12 @@ class Space:
             return None
         ours = self.model.preprocess
         return {m: Altered(ours[m], self._changes.get(m, ()), self.seed, m) for m in ours}
+
+
+def _benchmark(shards: Shards | Columns) -> Benchmark | None:
+    """Return what CLIP_benchmark's layout says beside the shards, None for shards of any other."""
+    raw = shards.raw if isinstance(shards, Columns) else shards
+    return None if raw is None else raw.benchmark
 
 
 def _class_names(shards: Shards | Columns) -> dict[str, list[str]]:
