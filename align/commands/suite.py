@@ -116,8 +116,7 @@ def _measure(
 def _say(one: EvalSet, row: Row) -> None:
     """Print a line about a set on stderr: its headline, or why it has none."""
     if one.name in row.left:
-        left = row.left[one.name]
-        print(f"{one.name}: {left['why']}" + (f". To get it: {left['get']}" if left["get"] else ""), file=sys.stderr)
+        print(f"{one.name}: left out, {row.left[one.name]['why']}", file=sys.stderr)
         return
     score = one.score.replace("{attribute}", row.sets[one.name]["attribute"])
     samples = row.sets[one.name]["samples"]

@@ -88,7 +88,8 @@ def _curve(block: Curve) -> Lines:
     return Lines(f"{block.title}: {block.y}", [block.x, *lines], rows, 0)
 
 
-def _text(value: str | float | None) -> str:
+def _text(value: Any) -> str:
+    value = value.value if hasattr(value, "interval") else value  # a number with its interval
     if value is None or isinstance(value, str):
         return value or ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

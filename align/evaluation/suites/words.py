@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.evaluation.suites.sets import FOLDER
@@ -43,8 +45,17 @@ def _read(kind: str, name: str) -> Words:
 
 
 def _of_open_clip(name: str) -> list[str]:
-    """Return a list of ``open_clip.zero_shot_metadata``, whose templates are functions of a name."""
-    from open_clip import zero_shot_metadata
+    """Return a list of ``open_clip.zero_shot_metadata``, whose templates are functions of a name.
 
-    found: Any = getattr(zero_shot_metadata, name)
+    The file is read alone: importing the package takes ten seconds.
+    """
+    package = find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise ValueError(f"{name} is a list of open_clip, which is not installed: pip install open_clip_torch")
+    spec = spec_from_file_location("open_clip_metadata", Path(package.origin).with_name("zero_shot_metadata.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Any = getattr(module, name)
     return [str(one("{}")) if callable(one) else str(one) for one in found]
