@@ -146,6 +146,50 @@ def test_conceptual_captions_takes_what_img2dataset_finished(tmp_path, capsys):
     assert "00001.tar is not a tar file" in fails(module, capsys, *arguments)
 
 
+def cifar100(fine, records):
+    """The archive's files: names a line, and records of (superclass, class, red, green, blue)."""
+    names = {"fine": fine, "coarse": [f"kind_{i}" for i in range(20)]}
+    files = {f"{which}_label_names.txt": "\n".join([*some, ""]).encode() for which, some in names.items()}
+    for split, some in records.items():
+        pixels = [bytes([kind, name]) + bytes([200] * 1024 + [i] * 1024 + [7] * 1024) for i, (kind, name) in some]
+        files[f"{split}.bin"] = b"".join(pixels)
+    return files
+
+
+def test_cifar100_reads_the_binary_version_alone(tmp_path, capsys, monkeypatch):
+    module = recipe("cifar100")
+    fine = [f"thing_{i}" for i in range(100)]
+    fine[1] = "aquarium_fish"
+    files = cifar100(fine, {"train": enumerate([(3, 99), (19, 1)]), "test": enumerate([(1, 1)])})
+
+    def make(url, path):
+        with tarfile.open(path, "w:gz") as pack:
+            for name, content in files.items():
+                member = tarfile.TarInfo(f"cifar-100-binary/{name}")
+                member.size = len(content)
+                pack.addfile(member, io.BytesIO(content))
+
+    asked = serve(monkeypatch, make)
+    assert module.main([str(tmp_path / "out"), "--source", str(tmp_path)]) == 0
+    assert asked == {module.URL: module.MD5}
+    train = read(tmp_path / "out", "train")
+    assert list(train) == ["train-00000", "train-00001"]
+    assert about(train["train-00000"]) == {"label": {"object": "thing 99", "kind": "kind 3"}, "group": 99}
+    test = read(tmp_path / "out", "test")["test-00000"]
+    assert texts(test) == ["a photo of an aquarium fish"]
+    pixels = np.asarray(Image.open(io.BytesIO(train["train-00001"]["image.png"])))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels == [200, 1, 7]).all()
+    stated = manifest(tmp_path / "out")["classes"]
+    assert (len(stated["object"]), stated["object"][1], len(stated["kind"])) == (100, "aquarium fish", 20)
+    put(tmp_path / "cifar100" / "test.bin", files["test.bin"][:-1])
+    assert "no records of 3074 bytes" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
+    put(tmp_path / "cifar100" / "test.bin", bytes([20]) + files["test.bin"][1:])
+    assert "labels 20 and 1" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
+    put(tmp_path / "cifar100" / "fine_label_names.txt", "a\nb\n")
+    assert "2 names, not 100" in fails(module, capsys, tmp_path / "out", "--source", tmp_path)
+
+
 WNIDS = [f"n{i:08d}" for i in range(1000)]
 
 

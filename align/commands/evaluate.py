@@ -14,6 +14,7 @@ from align.commands.evaluating.hubs import Hubs
 from align.commands.evaluating.probing import Probing
 from align.commands.evaluating.ranking import Ranking
 from align.commands.evaluating.shape import Shape
+from align.commands.evaluating.suites import Suites
 from align.commands.groups import Protocol, Weights
 from align.commands.ranks import in_ranks
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @in_ranks
 def evaluate(
     model: str,
-    shards: list[str],
+    shards: list[str] = [],  # noqa: B006  it is only read
     /,
     *,
     out: str | None = None,
@@ -47,8 +48,9 @@ def evaluate(
     shape: Shape,
     hubs: Hubs,
     altering: Altering,
+    suites: Suites,
     weights: Weights,
-) -> None:
+) -> int:
     """Measure a model on shards: zero-shot classification and retrieval
 
     Zero-shot classification is measured for every attribute of the labels and every modality. Retrieval is measured for
@@ -63,14 +65,16 @@ def evaluate(
 
     Args:
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
-        shards: shard files, or patterns such as 'shards/test-*.tar'
+        shards: shard files, patterns such as 'shards/test-*.tar', or a folder in CLIP_benchmark's layout, whose test
+            split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
             robustness, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals
-        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
+        members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt.
+            text=txt:lines reads a .txt with a caption a line
         max_bad: the share of samples with something unreadable above which nothing is measured. 1: always measure
         batch: samples that are embedded at a time
         workers: processes that read and decode
@@ -78,8 +82,26 @@ def evaluate(
         no_report: write results.json only
         allow_pipe: run shards named pipe:COMMAND in a shell. Without this option they are refused
     """
-    from align.commands.classes import read_classes, read_descriptions, read_templates
     from align.commands.errors import Refused
+
+    if suites.are_named(shards):
+        stated = {
+            "--with": with_ != "zeroshot,retrieval",
+            "--train": train is not None,
+            "--distractors": distractors is not None,
+            "--members": bool(members),
+            **{
+                f"--{name}": getattr(protocol, name) is not None
+                for name in ("templates", "classes", "descriptions", "hit", "attribute")
+            },
+        }
+        if given := [name for name, one in stated.items() if one]:
+            raise Refused(f"{given[0]}: the sets of a suite state their protocol; name shards instead of --suite", 2)
+        from align.commands.suite import run_suite
+
+        settings = {"batch": batch, "workers": workers, "draws": draws, "max_bad": max_bad}
+        return run_suite(model, suites, weights, settings, command_line(), out=out, json=json, page=not no_report)
+    from align.commands.classes import read_classes, read_descriptions, read_templates
     from align.commands.named import device, split
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
@@ -101,7 +123,7 @@ def evaluate(
     templates = None if protocol.templates is None else read_templates(protocol.templates)
     descriptions = None if protocol.descriptions is None else read_descriptions(protocol.descriptions)
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
-    opened = read(shards)
+    opened = read([test_split(name) for name in shards])
     loaded = weights.load(model).to(device())
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
@@ -145,6 +167,14 @@ def evaluate(
         )
     say_bad(results.protocol["bad"])
     print("wrote", *written, file=sys.stderr)
+    return 0
+
+
+def test_split(name: str) -> str:
+    """Return the folder of the test split where ``name`` is a folder in CLIP_benchmark's layout that has one."""
+    from align.data.places.benchmark import list_splits
+
+    return str(Path(name) / "test") if "test" in list_splits(Path(name)) else name
 
 
 def command_line() -> str:

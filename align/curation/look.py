@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.data.meta import read_meta
-from align.data.names import LABEL, TEXT, find_mapped, member_modality
+from align.data.names import LABEL, TEXT, find_mapped, has_lines, member_modality
 from align.data.shards import Shards
 from align.files import atomic_write
 from align.media import MEDIA, Media, Medium
@@ -121,7 +121,7 @@ def _member(sample: Sample, member: str, media: Media) -> dict[str, Any]:
     name, _, key = member.partition(":")
     data = sample[name]
     found = describe(name, data, media)
-    if key:
+    if key and not has_lines(member):
         content = found.get("json")
         found = {"text": [str(content[key])]} if isinstance(content, dict) and key in content else {}
     return {"member": member, "bytes": len(data), **found}

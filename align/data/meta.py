@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from align.data.decoded import is_decoded, member_of, read_json, to_plain
 from align.data.grades import read_grades
@@ -14,6 +18,8 @@ from align.data.names import MemberNames
 from align.values import Sample
 
 LARGEST = 3.4e38  # a batch has its weights in float32
+ARRAY = "npy"
+NO_LABEL = math.nan  # a value that no label has
 
 
 class Meta(NamedTuple):
@@ -83,8 +89,26 @@ def _read_label(sample: Sample, name: str, stated: dict[str, Any]) -> Any:
     data = sample[member]
     if is_decoded(data) and not isinstance(data, str):
         return to_plain(data)
+    if member.rpartition(".")[2] == ARRAY:
+        return _read_array(data)
     text = (data if isinstance(data, str) else data.decode("utf-8", "replace")).strip()
     return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text or None
+
+
+def _read_array(data: bytes | str) -> Any:
+    """Return the label in the bytes of a .npy: of a whole number the number, of (C,) zeros and ones the places of ones.
+
+    So CLIP_benchmark writes several labels of a sample. Anything else gives what is no label.
+    """
+    try:
+        array = np.load(io.BytesIO(data if isinstance(data, bytes) else data.encode()), allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        return NO_LABEL
+    if array.ndim == 0 and array.dtype.kind in "iu":
+        return int(array)
+    if array.ndim != 1 or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        return NO_LABEL
+    return np.flatnonzero(array).tolist()
 
 
 def _is_label(label: Any, depth: int = 0) -> bool:

@@ -13,6 +13,8 @@ TEXT = "txt"
 """Suffix of members that hold captions, one a line, in any modality: a rule of the shards' format."""
 LABEL = "cls"
 """Name of a member that holds a label, as webdataset writes it."""
+LINES = "lines"
+"""Mark of a mapped member that holds a caption a line, as in ``txt:lines``."""
 
 FOREIGN: dict[str, list[str]] = {
     "image": ["jpg", "jpeg", "png", "webp", "avif", "tif", "tiff"],
@@ -25,9 +27,29 @@ FOREIGN: dict[str, list[str]] = {
 
 
 def with_foreign(members: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
-    """Return a user's mapping, completed from ``FOREIGN``. A single name may stand for a list of one."""
+    """Return a user's mapping, completed from ``FOREIGN``. A single name may stand for a list of one.
+
+    Raises ValueError for a name with another mark than ``json:KEY`` and, of a text, ``NAME:lines``.
+    """
     stated = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}
+    for modality, names in stated.items():
+        for name in names:
+            if ":" in name and not name.startswith("json:") and (modality == "label" or not has_lines(name)):
+                raise ValueError(
+                    f"members: {modality}={name!r} is no member; write its name (txt), json:KEY for a key of the json, "
+                    "or txt:lines for a text with a caption a line"
+                )
     return {**FOREIGN, **stated}
+
+
+def has_lines(name: str) -> bool:
+    """Return True for a mapped name whose member holds a caption a line.
+
+    >>> has_lines("txt:lines"), has_lines("txt"), has_lines("json:lines")
+    (True, False, False)
+    """
+    member, _, mark = name.partition(":")
+    return mark == LINES and member != "json"
 
 
 FIRST_DOT = (
@@ -120,7 +142,8 @@ def find_mapped(modality: str, members: MemberNames, have: Iterable[str]) -> str
     """Return the first name that ``members`` maps to a modality and a sample has ("json:caption": it has a json)."""
     have = set(have)
     for name in members.get(modality, ()):
-        if name.partition(":")[0] in have and name.rpartition(".")[2] not in CODE:
+        member = name.partition(":")[0]
+        if member in have and member.rpartition(".")[2] not in CODE:
             return name
     return None
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.decoded import is_decoded, member_of, split_texts
-from align.data.names import CODE, FOREIGN, TEXT, MemberNames, row_name
+from align.data.names import CODE, FOREIGN, TEXT, MemberNames, has_lines, row_name
 from align.values import BadSample, Sample
 
 USUAL = frozenset(name for names in FOREIGN.values() for name in names)
@@ -24,8 +24,9 @@ class RowSource(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """The format of its bytes. A caption inside the json is "txt"."""
-        return TEXT if self.member.startswith("json:") else self.member.rpartition(".")[2]
+        """The format of its bytes. A caption inside the json is "txt", and so is a line of ``txt:lines``."""
+        inside = self.member.startswith("json:") or has_lines(self.member)
+        return TEXT if inside else self.member.rpartition(".")[2]
 
 
 class UnusableMember(NamedTuple):
@@ -82,6 +83,8 @@ def _find_mapped_rows(
     sample: Sample, name: str, modality: str, suffixes: Sequence[str], stated: dict[str, Any]
 ) -> list[RowSource | UnusableMember]:
     member, _, key = name.partition(":")
+    if has_lines(name):
+        return _find_lines(sample[member], name, modality, suffixes)
     if not key:
         data, suffix = sample[member], member.rpartition(".")[2]
         if is_decoded(data):
@@ -104,11 +107,27 @@ def _find_mapped_rows(
         return [UnusableMember(explain(error, modality), name)]
     if not found:
         return [UnusableMember(f"{modality}/{BLANK}", name)]
+    _check_reads_text(name, modality, suffixes)
+    return [RowSource(text.encode("utf-8", "replace"), False, name) for text in found]
+
+
+def _find_lines(data: Any, name: str, modality: str, suffixes: Sequence[str]) -> list[RowSource | UnusableMember]:
+    """Return a row for each line of a member that is mapped as ``txt:lines``. A blank one is a hole."""
+    _check_reads_text(name, modality, suffixes)
+    out: list[RowSource | UnusableMember] = []
+    for text in split_texts(data):
+        if is_decoded(text):
+            out.append(RowSource(text, False, name))
+        elif not is_blank(text):
+            out += split_lines(text, modality, False, name)
+    return out or [UnusableMember(f"{modality}/{BLANK}", name)]
+
+
+def _check_reads_text(name: str, modality: str, suffixes: Sequence[str]) -> None:
     if suffixes and TEXT not in suffixes:
         raise ValueError(
             f"members: {name!r} is text, which the preprocess of {modality!r} does not read ({', '.join(suffixes)})"
         )
-    return [RowSource(text.encode("utf-8", "replace"), False, name) for text in found]
 
 
 def explain(error: BadSample, modality: str) -> str:

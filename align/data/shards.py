@@ -23,6 +23,7 @@ from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
 from align.data.names import with_foreign
 from align.data.order import Orders
+from align.data.places.benchmark import read_benchmark
 from align.data.places.manifest import count_missing, find_lost, read_manifest
 from align.data.places.opening import open_shards
 from align.data.places.servers import Unreachable
@@ -49,7 +50,8 @@ class Shards(Reading):
             and stay within 8 · block · streams positions of each other.
         max_bad: the share of bad samples above which a Loader stops. 1 never stops it.
         members: modality -> member names for shards that do not name their members by modality, e.g.
-            ``{"text": ["txt", "json:caption"]}``. The rest is as in ``names.FOREIGN``.
+            ``{"text": ["txt", "json:caption"]}``. ``txt:lines`` is a text with a caption a line. The rest is as in
+            ``names.FOREIGN``, and in a folder of CLIP_benchmark's layout as its dataset_type.txt says.
         allow_pipe: run ``pipe:COMMAND`` in a shell and read its output. Without it such a name is refused.
         cache: bytes on this disk for remote content: of each process for its prefetch, and of the folder for shards
             that are kept whole (``align.data.places.keep``).
@@ -78,6 +80,8 @@ class Shards(Reading):
             raise ValueError(f"cache is a number of bytes, not {cache}")
         places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
+        self.benchmark = read_benchmark(places)
+        members = {**(self.benchmark.members if self.benchmark else {}), **(members or {})}
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         self.seed, self.shuffle, self.allow_pipe, self.cache = seed, shuffle, allow_pipe, cache
         self.indexes, about = open_shards(self.urls, cache, progress)
@@ -154,10 +158,15 @@ class Shards(Reading):
 
     @cached_property
     def classes(self) -> dict[str, list[str]]:
-        """Attribute -> class names, from the manifest, else from the labels (a plain one is the attribute "label")."""
+        """Attribute -> class names, from the manifest, else from CLIP_benchmark's classnames.txt, else from the labels.
+
+        A plain label is the attribute "label". In classnames.txt several classes may have one name.
+        """
         stated = merge_classes(dict(found.get("classes") or {}) for found in self._manifests())
         if stated:
             return stated
+        if self.benchmark is not None and self.benchmark.classes:
+            return {"label": list(self.benchmark.classes)}
         number = range(len(self))
         metas = (read_meta(self.read(p, 0, frozenset())[0], self.members)[0] for p in number)
         return class_names(meta.label for meta in metas)

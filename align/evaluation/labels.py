@@ -68,15 +68,16 @@ def numerals(classes: Sequence[str]) -> bool:
     return bool(classes) and all(str(c).removeprefix("-").isdecimal() for c in classes)
 
 
-def spell_labels(labels: Sequence[Any], classes: Mapping[str, Sequence[str]]) -> list[Any]:
+def spell_labels(labels: Sequence[Any], classes: Mapping[str, Sequence[str]], *, positions: bool = False) -> list[Any]:
     """Return the labels with positions in `classes` written as names, which mean the same among other classes.
 
-    Numbers stay where an attribute's classes are numerals, or hold one of its numbers as a name.
+    Numbers stay where an attribute's classes are numerals, or hold one of its numbers as a name. positions: every
+    number is a position all the same, as in CLIP_benchmark's layout.
     """
     meant = {}
     for name, names in classes.items():
         numbers = {str(v) for label in labels for v in values_of(label, name) if isinstance(v, int)}
-        if numbers and not numerals(names) and not numbers & set(map(str, names)):
+        if numbers and (positions or (not numerals(names) and not numbers & set(map(str, names)))):
             meant[name] = list(names)
 
     def spell(name: str, value: Any) -> Any:

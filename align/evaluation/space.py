@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from align.data import Columns, Shards
+from align.data.places.benchmark import Benchmark
 from align.embedding.embed import Progress, embed_shards
 from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
@@ -77,6 +78,9 @@ class Space:
         self.model, self.shards, self.train = model, shards, train
         self.known = _class_names(shards)
         self.classes = resolve_classes(self.known, classes, attribute)
+        beside = _benchmark(shards)
+        if templates is None and beside is not None and beside.templates and list(self.classes) == ["label"]:
+            templates = beside.templates
         self.templates = resolve_templates(self.classes, templates)
         self.descriptions = resolve_descriptions(self.classes, descriptions, attribute)
         self.ks, self.seed, self.progress = tuple(ks), shards.seed, progress
@@ -131,7 +135,9 @@ class Space:
         self.bad.setdefault(split, bad)
         self.labels.setdefault(split, table.labels)
         known = self.known if split == "test" else _class_names(shards)
-        return replace(table, labels=spell_labels(table.labels, known))
+        beside = _benchmark(shards)
+        positions = beside is not None and bool(beside.classes)
+        return replace(table, labels=spell_labels(table.labels, known, positions=positions))
 
     def _read_changed(self, whole: Embeddings, of: Of, split: Split) -> Embeddings:
         """Return a table without changes with the rows of the changed modalities in place of its own."""
@@ -220,6 +226,12 @@ class Space:
             kind = "training shards" if split == "train" else split
             raise ValueError(f"this evaluation has no {kind}; give them: evaluate(…, {split}=SHARDS), --{split}")
         return given
+
+
+def _benchmark(shards: Shards | Columns) -> Benchmark | None:
+    """Return what CLIP_benchmark's layout says beside the shards, None for shards of any other."""
+    raw = shards.raw if isinstance(shards, Columns) else shards
+    return None if raw is None else raw.benchmark
 
 
 def _class_names(shards: Shards | Columns) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 
 from align.data.archive.build import read_index
 from align.data.archive.members import ShardIndex
-from align.data.names import FOREIGN, MemberNames, find_mapped, row_name
+from align.data.names import FOREIGN, MemberNames, find_mapped, has_lines, row_name
 from align.search.item import Item
 from align.serve.refusal import Refusal
 
@@ -161,6 +161,7 @@ class Members:
             found.setdefault(rows[name].modality, []).append(name)
         for modality in self._names:
             name = find_mapped(modality, self._names, names)
+            name = name.partition(":")[0] if name is not None and has_lines(name) else name
             if modality != "label" and modality not in found and name in names:
                 found[modality] = [str(name)]
         return found

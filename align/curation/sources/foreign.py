@@ -14,7 +14,7 @@ from align.data.archive.tar import room
 from align.data.bad import BLANK
 from align.data.captions import captions, is_blank
 from align.data.meta import read_meta
-from align.data.names import TEXT, MemberNames, check_member, find_mapped, modalities, row_name
+from align.data.names import TEXT, MemberNames, check_member, find_mapped, has_lines, modalities, row_name
 from align.data.rows import explain
 from align.data.shards import Shards
 from align.values import BadSample, Sample
@@ -75,7 +75,8 @@ def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, byte
     """Return a sample's members under our names, and (reason, member) of those that are left out.
 
     A member that names its modality keeps its name. By ``mapping``, ``jpg`` becomes ``image.jpg``, a plain ``txt`` one
-    caption on one line, and ``cls`` the label in the json. The json's other keys stay.
+    caption on one line (``txt:lines``: a caption a line), and ``cls`` the label in the json. The json's other keys
+    stay.
 
     Left out are a name that no shard may hold (``left cam.png``), a blank caption and an invalid json. The json loses
     a label or weight that cannot be read back.
@@ -92,7 +93,7 @@ def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, byte
             continue
         member, _, key = name.partition(":")
         suffix = member.rpartition(".")[2]
-        if key:
+        if key and not has_lines(name):
             value = (meta.json or {}).get(key)
             try:
                 texts = captions(value)
@@ -101,13 +102,13 @@ def rename_members(sample: Sample, mapping: MemberNames) -> tuple[dict[str, byte
                 continue
             if not _text(modality, texts, out) and value is not None:
                 bad.append((f"{modality}/{BLANK}", name))
-        elif suffix == TEXT:
+        elif key or suffix == TEXT:
             try:
                 text = sample[member].decode("utf-8-sig")
             except UnicodeDecodeError:
                 bad.append((f"{modality}/not-utf8", member))
                 continue
-            if is_blank(text) or not _text(modality, [text], out):
+            if is_blank(text) or not _text(modality, text.splitlines() if key else [text], out):
                 bad.append((f"{modality}/{BLANK}", member))
         else:
             out[f"{modality}.{suffix}"] = sample[member]

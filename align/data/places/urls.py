@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from align.data.names import TABLES
+from align.data.places.benchmark import list_shards, list_splits
 from align.data.places.keep import Pipe
 from align.data.places.patterns import anchor, braces, escape, typeable
 from align.data.places.servers import Remote, matches, probe
@@ -90,6 +91,8 @@ def _resolve_url(name: str, pattern: str) -> Sequence[Location]:
 
 def _files(name: str, pattern: str) -> list[Path]:
     path = Path(name)
+    if os.path.isdir(name) and (found := _listed(path)) is not None:
+        return found
     if os.path.isdir(name) and not any(path.glob("*.tar")):
         raise FileNotFoundError(f"{name} holds no .tar; {_remedy(name)} of a folder of files")
     if os.path.isdir(name):
@@ -106,6 +109,14 @@ def _files(name: str, pattern: str) -> list[Path]:
             return matches
         raise FileNotFoundError(f"no shard matches {name}")
     raise FileNotFoundError(f"no shard {name}" + (f" (from {pattern})" if name != pattern else ""))
+
+
+def _listed(folder: Path) -> list[Path] | None:
+    """Return the shards of a folder in CLIP_benchmark's layout, of its only split, None for any other folder."""
+    splits = list_splits(folder)
+    if len(splits) > 1:
+        raise ValueError(f"{folder} has the splits {', '.join(splits)}; name one of them: {folder / splits[0]}")
+    return list_shards(folder / splits[0] if splits else folder)
 
 
 def _remedy(source: str) -> str:
