@@ -107,7 +107,11 @@ def _parse_templates(text: str, where: str, option: str) -> list[str] | dict[str
 
 def _parse_descriptions(text: str, where: str, option: str) -> dict[str, Any]:
     if not text.startswith("{"):
-        says = f"{where} holds no JSON object" if where != option else f"{option} {short(text)} is no file"
+        says = (
+            f"{where} holds no JSON object"
+            if where != option or text[:1] == "["
+            else f"{option} {short(text)} is no file"
+        )
         raise ValueError(f"{says}; {DESCRIPTION_FORMS}")
     found = structure(text, where)
     if found and isinstance(found, dict) and all(isinstance(value, dict) for value in found.values()):

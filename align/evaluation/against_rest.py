@@ -15,7 +15,7 @@ from align.scoring import How, score
 from align.values import TermInfo
 
 CELLS = 1 << 22  # scores held at a time
-RESAMPLED = 1 << 18  # scores, up to which all of them are drawn again for an interval
+RESAMPLED = 1 << 17  # scores, up to which all of them are drawn again for an interval
 ROWS = 4096  # rows scored at a time
 
 AREAS: Mapping[str, tuple[Measure, Influence]] = {

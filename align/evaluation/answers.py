@@ -13,7 +13,7 @@ from align.scoring import How, choose, score
 from align.values import Scores, TermInfo
 
 chunk = 4096  # queries scored at a time
-cells = 1 << 22  # scores held at a time
+cells = 1 << 20  # scores held at a time, of which there are some ten copies
 
 
 class Answers(NamedTuple):

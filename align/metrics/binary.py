@@ -6,16 +6,17 @@ the share of positives, and the AUROC is 1/2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+CELLS = 1 << 20  # weights of a class taken at a time, which the processor's cache holds in part
+
 
 class Counts(NamedTuple):
-    """Weights of the rows above each threshold, the highest first: of positives and of negatives, both (draws, t).
+    """Weights of the rows above each threshold, the highest first: of positives and of negatives, both (t, draws).
 
     place: (q,) int64, the threshold that each row's score is.
     """
@@ -32,7 +33,7 @@ Measure = Callable[[Counts], Tensor]
 def count_above(scores: Tensor, positive: Tensor, weights: Tensor | None = None) -> Counts:
     """Return the counts at each of the t distinct scores, by one sort.
 
-    scores: (q,). positive: (q,) bool. weights: (draws, q) float64, by default one draw of 1. Raises ValueError for
+    scores: (q,). positive: (q,) bool. weights: (q, draws) float64, by default one draw of 1. Raises ValueError for
     shapes that disagree, and for a score that is NaN.
     """
     if scores.ndim != 1 or positive.shape != scores.shape or positive.dtype != torch.bool:
@@ -43,12 +44,15 @@ def count_above(scores: Tensor, positive: Tensor, weights: Tensor | None = None)
     if bool(scores.isnan().any()):
         raise ValueError("a score is NaN: it has no place among the others")
     ordered, order = scores.sort(descending=True)
-    right = positive[order].double()
     ends = torch.ones(len(ordered), dtype=torch.bool)
     ends[:-1] = ordered[1:] != ordered[:-1]  # the last row of each run of equal scores
-    drawn = torch.ones(1, len(scores), dtype=torch.float64) if weights is None else weights[:, order]  # (draws, q)
     place = torch.empty_like(order).scatter_(0, order, ends.long().cumsum(0) - ends.long())
-    return Counts((drawn * right).cumsum(dim=1)[:, ends], (drawn * (1 - right)).cumsum(dim=1)[:, ends], place)
+    drawn = torch.ones(len(scores), 1, dtype=torch.float64) if weights is None else weights[order]  # (q, draws)
+    every = drawn.cumsum(dim=0)
+    right = drawn.mul_(positive[order][:, None]).cumsum(dim=0)
+    if not bool(ends.all()):
+        every, right = every[ends], right[ends]
+    return Counts(right, every.sub_(right), place)
 
 
 def precision_area(counts: Counts) -> Tensor:
@@ -56,17 +60,17 @@ def precision_area(counts: Counts) -> Tensor:
 
     nan without a positive.
     """
-    gain = counts.positive.diff(dim=1, prepend=torch.zeros_like(counts.positive[:, :1]))
-    precision = counts.positive / (counts.positive + counts.negative).clamp(min=torch.finfo(torch.float64).tiny)
-    return (gain * precision).sum(dim=1) / _total(counts.positive)
+    gain = counts.positive.diff(dim=0, prepend=torch.zeros_like(counts.positive[:1]))
+    above = (counts.positive + counts.negative).clamp_(min=torch.finfo(torch.float64).tiny)
+    return gain.mul_(counts.positive).div_(above).sum(dim=0) / _total(counts.positive)
 
 
 def roc_area(counts: Counts) -> Tensor:
     """Return the area under the ROC curve, by trapezoids. nan without a positive or a negative."""
-    start = torch.zeros_like(counts.positive[:, :1])
-    step = counts.negative.diff(dim=1, prepend=start)
-    height = counts.positive + torch.cat([start, counts.positive[:, :-1]], dim=1)
-    return (step * height).sum(dim=1) / (2 * _total(counts.positive) * _total(counts.negative))
+    start = torch.zeros_like(counts.positive[:1])
+    step = counts.negative.diff(dim=0, prepend=start)
+    height = counts.positive + torch.cat([start, counts.positive[:-1]])
+    return step.mul_(height).sum(dim=0) / (2 * _total(counts.positive) * _total(counts.negative))
 
 
 def sensitivity_of(specificity: float) -> Measure:
@@ -80,9 +84,9 @@ def sensitivity_of(specificity: float) -> Measure:
 
     def measure(counts: Counts) -> Tensor:
         negatives = _total(counts.negative)
-        allowed = (negatives[:, None] - counts.negative) / negatives[:, None] >= specificity
-        found = torch.where(allowed, counts.positive, 0).amax(dim=1) if counts.positive.shape[1] else negatives
-        return torch.where(negatives.isnan(), math.nan, found / _total(counts.positive))
+        allowed = (negatives - counts.negative) / negatives >= specificity  # (t, draws)
+        found = torch.where(allowed, counts.positive, 0).amax(dim=0) if len(counts.positive) else negatives
+        return torch.where(negatives.isnan(), torch.nan, found / _total(counts.positive))
 
     return measure
 
@@ -123,15 +127,17 @@ def macro(measure: Measure) -> Callable[[Tensor, Tensor], Tensor]:
     """
 
     def statistic(values: Tensor, weights: Tensor) -> Tensor:
+        step = max(1, CELLS // max(1, len(values)))
         found = [
-            measure(count_above(values[:, 0, c], values[:, 1, c] > 0, weights)) for c in range(values.shape[2])
-        ]  # C x (draws,)
-        return torch.stack(found, dim=1).nanmean(dim=1)
+            torch.stack([measure(count_above(x, positive > 0, some)) for x, positive in values.permute(2, 1, 0)])
+            for some in (part.T.contiguous() for part in weights.split(step))
+        ]  # of some draws at a time, each (C, draws)
+        return torch.cat(found, dim=1).nanmean(dim=0)
 
     return statistic
 
 
 def _total(counts: Tensor) -> Tensor:
     """Return the weight of all rows (draws,), nan where there is none."""
-    total = counts[:, -1] if counts.shape[1] else counts.sum(dim=1)
-    return torch.where(total > 0, total, math.nan)
+    total = counts[-1] if len(counts) else counts.sum(dim=0)
+    return torch.where(total > 0, total, torch.nan)

@@ -24,7 +24,7 @@ def precision_influence(counts: Counts, positive: Tensor) -> Tensor:
     AP is the sum over thresholds t of gain(t) precision(t) / P. A positive at s has its weight in gain(s) and in P.
     Each row has it in the precision of s and of the thresholds below it, which changes by (positive - precision) / n.
     """
-    right, n = counts.positive[0], counts.positive[0] + counts.negative[0]  # (t,), the highest threshold first
+    right, n = counts.positive[:, 0], (counts.positive + counts.negative)[:, 0]  # (t,), the highest threshold first
     gain, precision = right.diff(prepend=right.new_zeros(1)), right / n
     area, total, place = precision_area(counts)[0], right[-1], counts.place
     lower = _sum_below(gain / n)[place]
@@ -36,7 +36,7 @@ def precision_influence(counts: Counts, positive: Tensor) -> Tensor:
 def roc_influence(counts: Counts, positive: Tensor) -> Tensor:
     """Return values whose mean is the AUROC, by the placements of DeLong, DeLong and Clarke-Pearson 1988."""
     area, place = roc_area(counts)[0], counts.place
-    right, wrong = counts.positive[0], counts.negative[0]
+    right, wrong = counts.positive[:, 0], counts.negative[:, 0]
     zero = right.new_zeros(1)
     higher_right = right - right.diff(prepend=zero) / 2  # (t,) positives above, with half of the equal ones
     higher_wrong = wrong - wrong.diff(prepend=zero) / 2
@@ -54,7 +54,7 @@ def sensitivity_influence(specificity: float) -> Influence:
 
     def values(counts: Counts, positive: Tensor) -> Tensor:
         sensitivity = measure(counts)[0]
-        right = counts.positive[0]
+        right = counts.positive[:, 0]
         found = positive & (right[counts.place] <= sensitivity * right[-1] + 0.5)  # whole numbers, to the last bit
         return sensitivity + len(positive) * torch.where(positive, found.double() - sensitivity, 0) / right[-1]
 
