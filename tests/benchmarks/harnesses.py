@@ -102,7 +102,10 @@ def clip_benchmark(options: argparse.Namespace, ties: bool) -> Iterator[Row]:
         for k in (1, 5, 10):
             theirs = recall_at_k(s, p, k) > 0
             yield compare(f"recall@{k}, {name}", (place > 0) & (place <= k), theirs)
-    theirs = importlib.import_module("clip_benchmark.metrics.zeroshot_classification")
+    theirs: Any = importlib.import_module("clip_benchmark.metrics.zeroshot_classification")
+    theirs.float = lambda x: (
+        x.item() if hasattr(x, "item") else float(x)
+    )  # NumPy 2.4 refuses its float of an array (1,)
     logits, target = scores[:, :12].contiguous(), torch.arange(60) % 12
     place = hit_places(logits, F.one_hot(target, 12).bool()).rank
     for k, value in zip((1, 5), theirs.accuracy(logits, target, topk=(1, 5)), strict=True):
