@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -85,10 +85,11 @@ class Retrieval:
     the attributes in which two samples have a class in common. Raises ValueError for a k below 1.
     """
 
+    name = "retrieval"
+
     intra: bool = False
     ndcg: int = 10
     text: str = "text"
-    name: ClassVar[str] = "retrieval"
 
     def __post_init__(self) -> None:
         if self.ndcg < 1:

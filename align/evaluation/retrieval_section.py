@@ -29,7 +29,8 @@ def retrieval_section(
             continue
         scores = {pair: one.scores for pair, one in some.items()}
         metrics = {
-            metric: {pair: own[metric] for pair, own in scores.items()} for metric in next(iter(scores.values()))
+            metric: {pair: one[metric] for pair, one in scores.items() if metric in one}
+            for metric in dict.fromkeys(metric for one in scores.values() for metric in one)
         }
         recalls = [f"recall@{k}" for k in dict.fromkeys((min(ks), k))]
         intervals = {

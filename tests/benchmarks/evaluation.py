@@ -82,14 +82,14 @@ def direction(tables: dict[str, torch.Tensor]) -> None:
     sample = torch.arange(len(tables["text"]))
     asked = Asked({"image": tables["image"]}, {"image": sample}, sample, "text", [tables["text"]], sample)
     found = rank_queries(asked, HitMetrics(by_sample(), (1, 5, 10), 10, precision=True))
-    intervals({m: (x, found.row) for m, x in found.values.items()}, {"median_rank": weighted_median}, draws=1000, seed=0)
+    intervals(
+        {m: (x, found.row) for m, x in found.values.items()}, {"median_rank": weighted_median}, draws=1000, seed=0
+    )
     print({metric: round(value, 4) for metric, value in found.scores.items()}, file=sys.stderr)
 
 
 def measure(name: str, n: int, dim: int) -> None:
     """Print "CPU seconds, MiB" of one measurement."""
-    import align.evaluation
-
     tables = rows(n, dim)
     if name == "direction":
         direction({m: x[:2000] for m, x in tables.items()})  # all libraries are loaded
