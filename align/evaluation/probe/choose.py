@@ -14,6 +14,7 @@ from align.evaluation.probe.statistics import average_precisions
 COSTS = (10 ** torch.linspace(-6, 5, 45, dtype=torch.float64)).tolist()
 """The 45 values of C of DINOv2 (Oquab et al. 2023, arXiv:2304.07193, evaluation by logistic regression)."""
 BLOCK = 1 << 22  # logits of a block
+CHOOSING = 100  # steps of a fit by which C is chosen, at most
 TOGETHER = 1 << 21  # numbers of the values of C that are fitted at the same time, each from the last solution before
 
 
@@ -84,7 +85,7 @@ def _choose(design: Design, target: Tensor, classes: int, trials: Trials) -> tup
     for values in torch.tensor(COSTS, dtype=torch.float64).split(together):
         inner = Logistic(design, target, weight.repeat(len(values), 1), classes)
         begin = None if solved is None else solved.repeat(len(values), 1, 1)
-        found, _ = inner.solve(values.repeat_interleave(sets * folds), begin)
+        found, _ = inner.solve(values.repeat_interleave(sets * folds), begin, CHOOSING)
         found = found.view(len(values), sets * folds, -1, classes)
         solved = found[-1]
         for value, judged, one in zip(values, _judge(inner, found, target, trials), found, strict=True):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-HISTORY, CELLS = 10, 16 << 20  # steps remembered, and the numbers that they may take
+HISTORY, CELLS = 20, 16 << 20  # steps remembered, and the numbers that they may take
 STEPS, HALVINGS, ENOUGH = 1000, 30, 1e-4
 WINDOW, FALL = 10, 1e-6  # a value that falls by less in so many steps is at its end
 
