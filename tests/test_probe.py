@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def opened(folder, pattern):
-    return Shards(str(folder / pattern), shuffle=False)
+    return Shards(str(folder / f"{pattern}.tar"), shuffle=False)
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +290,8 @@ def test_the_command(folder, tmp_path, capsys):
         "--allow",
         "tiny_space",
     ]
-    given += ["--with", "probe", "--json", "--no_report", "--draws", "20"]
-    few = ["--probe_of", "head", "--shots", "", "--shares", "", "--neighbours", "3"]
+    given += ["--with", "probe", "--json", "--no-report", "--draws", "20"]
+    few = ["--probe-of", "head", "--shots", "", "--shares", "", "--neighbours", "3"]
     assert main(["evaluate", *given, "--folds", "shards", *few]) == 0
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert results["probe/kind/image/knn@3"] > 0.3
