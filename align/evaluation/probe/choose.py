@@ -14,6 +14,8 @@ from align.evaluation.probe.statistics import average_precisions
 COSTS = (10 ** torch.linspace(-6, 5, 45, dtype=torch.float64)).tolist()
 """The 45 values of C of DINOv2 (Oquab et al. 2023, arXiv:2304.07193, evaluation by logistic regression)."""
 BLOCK = 1 << 22  # logits of a block
+CHOOSING = 100  # steps of a fit by which C is chosen, at most
+TOGETHER = 1 << 21  # numbers of the values of C that are fitted at the same time, each from the last solution before
 
 
 class Trials(NamedTuple):
@@ -73,38 +75,50 @@ def fit(design: Design, target: Tensor, classes: int, trials: Trials) -> list[Li
 
 def _choose(design: Design, target: Tensor, classes: int, trials: Trials) -> tuple[Tensor, Tensor]:
     """Return C (T,), and a solution (T, r + 1, c) of each to start from."""
-    sets, folds = len(trials.drawn), trials.folds
+    sets, folds, n = len(trials.drawn), trials.folds, design.n
     left = torch.arange(folds)[:, None, None] == trials.fold  # (F, T, n)
-    weight = (trials.drawn & ~left).transpose(0, 1).reshape(sets * folds, -1)
-    inner = Logistic(design, target, weight, classes)
+    weight = (trials.drawn & ~left).transpose(0, 1).reshape(sets * folds, n)  # (T * F, n)
     best, cost = torch.full((sets,), -1.0).double(), torch.ones(sets, dtype=torch.float64)
-    solved, start = None, torch.zeros(sets, len(design.variance) + 1, classes, dtype=torch.float64)
-    for value in COSTS:
-        solved, _ = inner.solve(torch.full((sets * folds,), value).double(), solved)
-        judged = _judge(inner, solved, target, trials)
-        better = judged > best
-        best, cost = torch.where(better, judged, best), torch.where(better, value, cost)
-        start[better] = solved.view(sets, folds, -1, classes)[better, 0]
+    start = torch.zeros(sets, len(design.variance) + 1, classes, dtype=torch.float64)
+    together = max(1, TOGETHER // max(1, sets * folds * classes * max(n, len(design.variance))))
+    solved = None
+    for values in torch.tensor(COSTS, dtype=torch.float64).split(together):
+        inner = Logistic(design, target, weight.repeat(len(values), 1), classes)
+        begin = None if solved is None else solved.repeat(len(values), 1, 1)
+        found, _ = inner.solve(values.repeat_interleave(sets * folds), begin, CHOOSING)
+        found = found.view(len(values), sets * folds, -1, classes)
+        solved = found[-1]
+        for value, judged, one in zip(values, _judge(inner, found, target, trials), found, strict=True):
+            better = judged > best
+            best, cost = torch.where(better, judged, best), torch.where(better, value, cost)
+            start[better] = one.view(sets, folds, -1, classes)[better, 0]
     return cost, start
 
 
-def _judge(inner: Logistic, solved: Tensor, target: Tensor, trials: Trials) -> Tensor:
-    """Return (T,): the number of rows left out that are told right, or their mean average precision."""
-    sets, folds, c = len(trials.drawn), trials.folds, inner.classes
-    right = torch.zeros(sets, dtype=torch.float64)
+def _judge(inner: Logistic, found: Tensor, target: Tensor, trials: Trials) -> Tensor:
+    """Return (v, T): the number of rows left out that are told right, or their mean average precision.
+
+    found: (v, T * F, r + 1, c), the solutions for v values of C.
+    """
+    count, sets, folds, c = len(found), len(trials.drawn), trials.folds, inner.classes
+    right = torch.zeros(count, sets, dtype=torch.float64)
     kept = []
-    for at, _, z in inner.logits(solved, torch.arange(sets * folds)):
+    for at, _, z in inner.logits(found.flatten(0, 1), torch.arange(count * sets * folds)):
         fold = trials.fold[:, at].T.clamp(max=folds - 1)  # (b, T)
         counts = (trials.drawn[:, at] & (trials.fold[:, at] < folds)).T
-        z = z.view(-1, sets, folds, c).gather(2, fold[:, :, None, None].expand(-1, -1, 1, c))[:, :, 0]  # (b, T, c)
+        place = fold[:, None, :, None, None].expand(-1, count, -1, 1, c)
+        z = z.view(-1, count, sets, folds, c).gather(3, place)[:, :, :, 0]  # (b, v, T, c)
         if target.ndim == 2:
             kept.append((z.float(), counts))
             continue
-        at_right = target[at, None, None].expand(-1, sets, 1)
-        others = z.scatter(2, at_right, -torch.inf).amax(dim=2)
-        right += ((z.gather(2, at_right)[:, :, 0] > others) & counts).sum(dim=0)
+        at_right = target[at, None, None, None].expand(-1, count, sets, 1)
+        others = z.scatter(3, at_right, -torch.inf).amax(dim=3)
+        right += ((z.gather(3, at_right)[..., 0] > others) & counts[:, None]).sum(dim=0)
     if target.ndim == 1:
         return right
     z, counts = torch.cat([a for a, _ in kept]), torch.cat([b for _, b in kept])
-    found = [average_precisions(z[counts[:, t], t], target[counts[:, t]]).nanmean() for t in range(sets)]
-    return torch.stack(found).nan_to_num(0.0)
+    for v in range(count):
+        for t in range(sets):
+            held = counts[:, t]
+            right[v, t] = average_precisions(z[held, v, t], target[held]).nanmean().nan_to_num(0.0)
+    return right

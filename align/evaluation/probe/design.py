@@ -35,8 +35,9 @@ class Design:
         self.axes, self.variance = self._turn(square)  # (D, r), (r,)
         self._kept: Tensor | None = None
         if self.n * len(self.variance) <= KEPT:
-            parts = [(x - self.mean) @ self.axes for _, x in self._raw()]
-            self._kept = torch.cat(parts) if parts else torch.zeros(0, len(self.variance)).double()
+            self._kept = torch.empty(self.n, len(self.variance), dtype=torch.float64)
+            for at, x in self._raw():
+                self._kept[at] = (x - self.mean) @ self.axes
 
     def blocks(self, cells: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield (places, (b, r or D)) of some rows at a time. cells: numbers a row that the caller makes of it.

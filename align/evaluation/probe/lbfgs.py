@@ -8,15 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-HISTORY, CELLS = 10, 16 << 20  # steps remembered, and the numbers that they may take
+HISTORY, CELLS = 20, 16 << 20  # steps remembered, and the numbers that they may take
 STEPS, HALVINGS, ENOUGH = 1000, 30, 1e-4
+WINDOW, FALL = 10, 1e-6  # a value that falls by less in so many steps is at its end
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (p, q), numbers (p,) of their problems) -> (values (p,), gradients (p, q))."""
 
 
 class Minimum(NamedTuple):
-    """Points at the end. x: (P, q). value: (P,). steps: (P,) int64. done: (P,) bool, whose gradient is small enough."""
+    """Points at the end. x: (P, q). value: (P,). steps: (P,) int64. done: (P,) bool, False where the steps ran out."""
 
     x: Tensor
     value: Tensor
@@ -28,7 +29,8 @@ def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: in
     """Minimise P convex functions from the points x (P, q) (Liu and Nocedal 1989, doi:10.1007/BF01589116).
 
     A step is shortened until the value falls by Armijo's rule. A problem ends where its gradient has a norm of at most
-    ``tolerance``, where no step makes its value smaller, or after ``steps`` steps.
+    ``tolerance``, where WINDOW steps make its value smaller by less than FALL, where no step makes it smaller, or
+    after ``steps`` steps.
     """
     everyone = torch.arange(len(x))
     x = x.clone()
@@ -37,7 +39,11 @@ def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: in
     past: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (P, q), changes of the gradient (P, q), 1 / their product
     count = torch.zeros(len(x), dtype=torch.int64)
     active = everyone[gradient.norm(dim=1) > tolerance]
-    for _ in range(steps):
+    before = value.clone()
+    for number in range(steps):
+        if number % WINDOW == 0 and number:
+            active = active[(before - value)[active] > FALL]
+            before = value.clone()
         if not len(active):
             break
         direction = _direction(gradient[active], [tuple(part[active] for part in one) for one in past])
@@ -52,7 +58,7 @@ def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: in
         x[active], value[active], gradient[active] = moved, new_value, new_gradient
         count[active] += 1
         active = active[fell & (gradient[active].norm(dim=1) > tolerance)]
-    return Minimum(x, value, count, gradient.norm(dim=1) <= tolerance)
+    return Minimum(x, value, count, (gradient.norm(dim=1) <= tolerance) | (count < steps))
 
 
 def _direction(gradient: Tensor, past: list[tuple[Tensor, ...]]) -> Tensor:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.evaluation.notes import some
+from align.evaluation.probe.choose import CHOOSING
 from align.evaluation.probe.folds import INNER, MANY
-from align.evaluation.probe.lbfgs import STEPS
+from align.evaluation.probe.lbfgs import FALL, STEPS, WINDOW
 
 if TYPE_CHECKING:
     from align.evaluation.probe.answers import Answers
@@ -49,8 +50,9 @@ def describe(
         "learns from": learns,
         "rows": "scaled to the length 1" if rows == "unit" else "as they are",
         "logistic regression": "softmax, L2 penalty on all but the intercept, float64, L-BFGS until the gradient's "
-        f"norm in preconditioned coordinates is 1e-6, {STEPS} steps at most",
-        "C": "10^-6 to 10^5, 45 values, each fit from the last one's solution",
+        f"norm in preconditioned coordinates is 1e-6 or {WINDOW} steps gain less than {FALL:g} nats a row, "
+        f"{STEPS} steps at most, {CHOOSING} while C is chosen",
+        "C": "10^-6 to 10^5, 45 values, each fit from the solution of a smaller one",
         "C chosen on": f"{chosen}; by accuracy, of equals the smallest; stratified, seeded, never the test rows",
         "C of few labels": f"{INNER} folds of the labels drawn, as many as a class has samples where these are fewer; "
         "1 where each class has one",

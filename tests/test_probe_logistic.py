@@ -1,0 +1,207 @@
+"""Logistic and ridge regression of the probe, beside scikit-learn's, and the scores by plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from align.evaluation.probe import choose, design, statistics
+from align.evaluation.probe.choose import COSTS, Trials, fit
+from align.evaluation.probe.design import Design
+from align.evaluation.probe.draws import draw_share, draw_shots, rank_in_class
+from align.evaluation.probe.folds import deal
+from align.evaluation.probe.logistic import Logistic
+from align.evaluation.probe.pool import Pool
+from align.evaluation.probe.ridge import solve
+
+N, D, C = 150, 12, 4
+
+
+@pytest.fixture(scope="module")
+def world():
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(N) % C
+    x = torch.randn(C, D, generator=draw)[y] * 0.7 + torch.randn(N, D, generator=draw) + 2
+    return x, y
+
+
+def reference(cost):
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=cost, tol=1e-10, max_iter=5000, solver="newton-cg")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_solutions_are_scikit_learns(world, monkeypatch, streamed):
+    """On a path, with one problem that leaves rows out; kept in float64, or turned anew in blocks of rows."""
+    if streamed:
+        monkeypatch.setattr(design, "KEPT", 0)
+        monkeypatch.setattr(design, "CELLS", 500)
+    x, y = world
+    left = torch.rand(N, generator=torch.Generator().manual_seed(1)) < 0.3
+    left |= y == 3  # a class that the second problem does not know
+    weight = torch.stack([torch.ones(N), (~left).float()])
+    made = Design(x, torch.arange(N))
+    unit = F.normalize(x.double(), dim=1)
+    worst, solved, problem = 0.0, None, Logistic(made, y, weight, C)
+    for cost in (1e-3, 1.0, 30.0):
+        solved, found = problem.solve(torch.full((2,), cost).double(), solved)
+        assert found.done.all()
+        for p, rows in enumerate((torch.ones(N).bool(), ~left)):
+            theirs = reference(cost).fit(unit[rows].numpy(), y[rows].numpy())
+            w, b = made.original(solved[p, :-1], solved[p, -1])
+            known = theirs.classes_.tolist()
+            assert problem.absent[p].tolist() == [c not in known for c in range(C)]
+            worst = max(worst, float(np.abs(w[:, known].T.numpy() - theirs.coef_).max()))
+            b, of = b[known].numpy(), theirs.intercept_
+            worst = max(worst, float(np.abs((b - b.mean()) - (of - of.mean())).max()))
+    assert worst < 2e-4
+
+
+def test_the_choice_is_that_of_a_loop_over_scikit_learn(world, monkeypatch):
+    """C by accuracy on the folds left out, of equals the smallest, then a fit on all rows: as many are told right."""
+    x, y = world
+    some = COSTS[12:36:4]
+    monkeypatch.setattr(choose, "COSTS", some)
+    fold = torch.arange(N) // C % 3
+    (ours,) = fit(Design(x, torch.arange(N)), y, C, Trials(torch.ones(1, N).bool(), fold[None], 3))
+    unit = F.normalize(x.double(), dim=1).numpy()
+    right = [
+        sum(
+            int(
+                (
+                    reference(cost).fit(unit[fold != f], y[fold != f]).predict(unit[fold == f]) == y[fold == f].numpy()
+                ).sum()
+            )
+            for f in range(3)
+        )
+        for cost in some
+    ]
+    assert ours.cost == some[right.index(max(right))]
+    asked = torch.arange(N)
+    told = ours.logits(x, asked, True).argmax(dim=1)
+    theirs = reference(ours.cost).fit(unit, y.numpy())
+    assert float((told.numpy() == theirs.predict(unit)).mean()) > 1 - 1e-3
+
+
+def test_together_or_one_after_the_other_chooses_the_same(world, monkeypatch):
+    x, y = world
+    drawn = torch.stack([torch.arange(N) < 90, torch.arange(N) % 3 > 0])
+    trials = Trials(drawn, torch.stack([torch.arange(N) // C % 3] * 2), 3)
+    monkeypatch.setattr(choose, "COSTS", COSTS[8:40:6])
+    made = Design(x, torch.arange(N))
+    many = fit(made, y, C, trials)
+    monkeypatch.setattr(choose, "TOGETHER", 1)
+    single = fit(made, y, C, trials)
+    for one, other, rows in zip(many, single, drawn, strict=True):
+        assert one.cost == other.cost
+        assert torch.allclose(one.weight, other.weight, atol=1e-3)
+        alone = Design(x, rows.nonzero().flatten())
+        (lone,) = fit(alone, y[rows], C, Trials(torch.ones(1, int(rows.sum())).bool(), trials.fold[:1, rows], 3))
+        assert lone.cost == one.cost
+        assert torch.allclose(lone.weight, one.weight, atol=1e-3)
+
+
+def test_several_classes_are_one_against_the_rest(world):
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = world
+    hits = F.one_hot(y, C).bool()
+    hits[:40, 0] = True
+    made = Design(x, torch.arange(N), unit=False)
+    solved, _ = Logistic(made, hits, torch.ones(1, N), C).solve(torch.tensor([0.5]).double())
+    w, b = made.original(solved[0, :-1], solved[0, -1])
+    for c in range(C):
+        theirs = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cg").fit(x.double().numpy(), hits[:, c].numpy())
+        assert np.abs(w[:, c].numpy() - theirs.coef_[0]).max() < 1e-4
+        assert abs(float(b[c]) - theirs.intercept_[0]) < 1e-4
+
+
+def test_equal_rows_tell_nothing():
+    (blind,) = fit(
+        Design(torch.ones(30, 5), torch.arange(30)),
+        torch.tensor([0] * 20 + [1] * 10),
+        2,
+        Trials(torch.ones(1, 30).bool(), torch.arange(30)[None] % 3, 3),
+    )
+    assert blind.blind
+    assert not blind.logits(torch.randn(4, 5), torch.arange(4), True).any()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_ridge_is_scikit_learns(world, monkeypatch, streamed):
+    from sklearn.linear_model import Ridge
+
+    if streamed:
+        monkeypatch.setattr(design, "KEPT", 0)
+        monkeypatch.setattr(design, "CELLS", 500)
+    x, y = world
+    target = x[:, 0].double() + y + 5
+    pool = Pool(x, torch.arange(N), torch.arange(N), target)
+    alphas = torch.tensor([1e-4, 0.1, 10.0]).double()
+    told = solve(pool, alphas, True, pool)
+    unit = F.normalize(x.double(), dim=1).numpy()
+    for i, alpha in enumerate(alphas.tolist()):
+        assert np.abs(Ridge(alpha=alpha).fit(unit, target.numpy()).predict(unit) - told[:, i].numpy()).max() < 1e-8
+
+
+def test_scores_are_those_of_others_also_with_weights():
+    """A weight of 2 is a query that stands twice; the scores have ties."""
+    from scipy.stats import spearmanr
+    from sklearn.metrics import average_precision_score, balanced_accuracy_score, r2_score
+
+    draw = torch.Generator().manual_seed(3)
+    y, p = torch.randint(6, (2, 40), generator=draw).double()
+    weights = torch.randint(3, (3, 40), generator=draw).double()
+    hits = torch.rand(40, 3, generator=draw) < 0.4
+    hits[:, 2] = False
+    scores = torch.randint(5, (40, 3), generator=draw).float()
+    target = torch.randint(3, (40,), generator=draw)
+    right = torch.rand(40, generator=draw) < 0.6
+    told = torch.where(right, target, (target + 1) % 3)
+    pairs = torch.stack([y, p], dim=1)
+    for w in weights:
+        many = torch.arange(40).repeat_interleave(w.long())
+        one = w[None]
+        assert statistics.explained(pairs, one)[0] == pytest.approx(r2_score(y[many], p[many]))
+        assert statistics.spearman(pairs, one)[0] == pytest.approx(spearmanr(y[many], p[many]).statistic)
+        both = torch.stack([right.float(), target.float()], dim=1)
+        assert statistics.mean_per_class(both, one)[0] == pytest.approx(
+            balanced_accuracy_score(target[many], told[many])
+        )
+        theirs = [average_precision_score(hits[many, c], scores[many, c]) for c in range(2)]
+        found = statistics.average_precisions(scores, hits, one)[0]
+        assert found[:2].tolist() == pytest.approx(theirs)
+        assert found[2].isnan()
+        values = torch.stack([scores, hits.float()], dim=1)
+        assert statistics.mean_average_precision(values, one)[0] == pytest.approx(sum(theirs) / 2)
+    assert statistics.spearman(torch.stack([y, torch.ones(40)], dim=1), weights).tolist() == [0, 0, 0]
+
+
+# folds and draws
+
+
+def test_dealt_folds_keep_groups_and_classes():
+    kind = [i % 3 for i in range(90)]
+    groups = [None if i % 2 else f"g{i // 6}" for i in range(90)]
+    place = deal(kind, groups, 5, torch.Generator().manual_seed(0)).tolist()
+    for group in set(groups) - {None}:
+        assert len({p for p, g in zip(place, groups, strict=True) if g == group}) == 1
+    alone = deal(kind, [None] * 90, 5, torch.Generator().manual_seed(0)).tolist()
+    assert all(
+        sum(k == c and p == f for k, p in zip(kind, alone, strict=True)) == 6 for c in range(3) for f in range(5)
+    )
+    assert alone != deal(kind, [None] * 90, 5, torch.Generator().manual_seed(1)).tolist()
+
+
+def test_draws_grow_and_have_each_class():
+    kind = torch.tensor([0] * 50 + [1] * 7 + [2] + [-1] * 5)
+    rank = rank_in_class(kind, torch.Generator().manual_seed(0))
+    for k in (1, 4, 16):
+        drawn = draw_shots(kind, rank, k)
+        assert torch.bincount(kind[drawn]).tolist() == [min(k, n) for n in (50, 7, 1)]
+        assert (draw_shots(kind, rank, 2 * k) | ~drawn).all()
+    for share, counts in ((0.01, [1, 1, 1]), (0.1, [5, 1, 1]), (1.0, [50, 7, 1])):
+        assert torch.bincount(kind[draw_share(kind, rank, share)]).tolist() == counts
