@@ -358,3 +358,16 @@ def test_the_evaluator_by_name(shards):
     results = evaluate(tiny_space.model(), shards, with_=["geometry"], draws=10)
     assert all(name.startswith("geometry/") for name in results.scores)
     assert set(results.intervals) == set(results.samples)
+
+
+def test_equal_rows_are_one_prototype(shards, monkeypatch):
+    def repeat(table):
+        return with_rows(table, "audio", table["audio"].values[[0] * 12 + list(range(1, 18))], table["audio"].sample)
+
+    altered(monkeypatch, repeat)
+    space, found = measure(shards)
+    table = space.table()
+    (alone, *_) = [block for block in found.section.blocks if isinstance(block, Gallery)]
+    same = {table.ids[int(sample)] for sample in table["audio"].sample[:12]}
+    assert len(alone.keys) == 6
+    assert set(alone.keys[:1]) == same & set(alone.keys)  # twelve equal rows are the deepest, and one prototype
