@@ -328,6 +328,15 @@ def test_values_of_rows_average_to_the_measure_and_tell_its_spread():
         assert np.std(pseudo) / float(found.values.std(correction=0)) == pytest.approx(1, abs=0.25), name
 
 
+def test_the_spread_of_cka_where_rows_are_as_few_as_dimensions():
+    x, y = cloud(24, 30, 1), cloud(24, 30, 2)
+    found, pseudo = cka(UnitRows(x), UnitRows(y)), []
+    for i in range(24):
+        kept = [j for j in range(24) if j != i]
+        pseudo.append(24 * found.value - 23 * cka(UnitRows(x[kept]), UnitRows(y[kept])).value)
+    assert np.corrcoef(pseudo, found.values.numpy())[0, 1] > 0.99
+
+
 @pytest.mark.parametrize("value", [0.1, 1.0, 0.0])
 def test_constant_spaces(value):
     """Rows that say nothing have no neighbours and no similarity, whatever blocks they fall into."""

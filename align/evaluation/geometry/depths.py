@@ -15,6 +15,7 @@ from align.values import Embeddings
 
 SHOWN = 3  # prototypes, and outliers, of a modality
 CLASSES = 4  # prototypes, one a class, and outliers, of an attribute
+EQUAL = 1e-9  # difference of two depths up to which their rows are taken as equal
 
 
 def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str, Mapping[str, str]]) -> list[Gallery]:
@@ -26,10 +27,10 @@ def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str
     out = []
     for m, part in parts.items():
         values = depth(part.rows)
-        order = values.argsort(descending=True, stable=True)
+        order = _distinct(values)
         told: dict[str, str] = {}
-        for kind, places in (("prototype", order[:SHOWN]), ("outlier", order[SHOWN:].flip(0)[:SHOWN])):
-            for i in places.tolist():
+        for kind, places in (("prototype", order[:SHOWN]), ("outlier", order[SHOWN:][::-1][:SHOWN])):
+            for i in places:
                 told.setdefault(table.ids[int(part.sample[i])], f"{m}: {kind}, depth {float(values[i]):.3f}")
         out.append(Gallery(list(told), told))
         for attribute, names in classes.items():
@@ -37,6 +38,15 @@ def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str
             if found := _of_classes(table, m, part, member, list(names.values())):
                 out.append(Gallery(list(found), found))
     return out
+
+
+def _distinct(values: Tensor) -> list[int]:
+    """Return the places of depths (n,), the highest first, without those that equal another: equal rows are one."""
+    order = values.argsort(descending=True, stable=True)
+    sorted_values = values[order]
+    new = torch.ones(len(values), dtype=torch.bool)
+    new[1:] = (sorted_values[:-1] - sorted_values[1:]) > EQUAL
+    return order[new].tolist()
 
 
 def _of_classes(table: Embeddings, m: str, part: Part, member: Tensor, names: Sequence[str]) -> dict[str, str]:
@@ -52,7 +62,7 @@ def _of_classes(table: Embeddings, m: str, part: Part, member: Tensor, names: Se
         key = table.ids[int(part.sample[inside[int(values.argmax())]])]
         if len(prototypes) < CLASSES:
             prototypes.setdefault(key, f"{m}: prototype of {name}, depth {float(values.max()):.3f}")
-        for i in values.argsort(stable=True)[:CLASSES].tolist():
+        for i in _distinct(values)[: -CLASSES - 1 : -1]:
             outlier = table.ids[int(part.sample[inside[i]])]
             outliers.append((float(values[i]), outlier, f"{m}: outlier of {name}, depth {float(values[i]):.3f}"))
     told = dict(prototypes)

@@ -35,7 +35,7 @@ def separability(x: UnitRows, y: UnitRows, *, folds: int = 5, generator: torch.G
 
 
 def _subtract(whole: Moments, part: Moments) -> Moments:
-    return Moments(*(a - b for a, b in zip(whole, part, strict=True)))
+    return Moments(whole.n - part.n, whole.total - part.total, whole.gram - part.gram)
 
 
 def _discriminant(x: Moments, y: Moments) -> tuple[Tensor, float]:
