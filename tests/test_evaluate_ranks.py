@@ -236,7 +236,7 @@ def world_of_pictures(tmp_path):
     text = Tower(Bytes(context=24), TransformerText(context=24, width=16, depth=1, heads=2))
     torch.manual_seed(0)
     save(
-        JointModel({"image": Tower(Image(16), ImageCNN(8, widths=[4, 4])), "text": text}, 8).eval(), tmp_path / "model"
+        JointModel({"image": Tower(Image(16), ImageCNN(8, widths=[8, 8])), "text": text}, 8).eval(), tmp_path / "model"
     )
     samples = tiny_space.world()
     for i, members in enumerate(samples.values()):
