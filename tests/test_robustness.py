@@ -312,11 +312,13 @@ def test_the_command_refuses(media, capsys):
 
 def test_lines_about_what_is_not_measured(media):
     space = Space(media_model(), Shards(str(media), shuffle=False), draws=0)
+    space.model.preprocess["touch"].points = 80  # all that the clouds have
     notes = Robustness(["sampling", "dropped", "typos"], [1], ["zeroshot"]).run(space).protocol["notes"]
     assert notes == [
         "robustness: sense is not corrupted, its medium (array) has no corruptions",
         "robustness of text is not measured: zero-shot asks by prompts, which no corruption changes; "
         "retrieval measures it",
+        "robustness: no draw of points changes an answer of touch: its clouds may hold too few to choose",
         "robustness: no modality is dropped, no trained term joins three modalities",
         "robustness: typos is not measured, no measured modality has it",
     ]

@@ -38,13 +38,17 @@ def corrupt(
             ledger.add_spread(f"robustness/{m}/up_axes", measure, [asked, other[measure]])
 
 
-def redraw(measures: Measures, ledger: Ledger, m: str, clean: Mapping[str, Asked]) -> None:
-    """Add the scores of clouds whose points are drawn anew, by each of SEEDS, and their spread."""
+def redraw(measures: Measures, ledger: Ledger, m: str, clean: Mapping[str, Asked]) -> bool:
+    """Add the scores of clouds whose points are drawn anew, by each of SEEDS, and their spread.
+
+    Return True where a draw changes an answer.
+    """
     found = {seed: _alter(measures, m, f"sampling@{seed}", Redrawn(seed)) for seed in SEEDS}
     for measure in clean:
         for seed, one in found.items():
             ledger.add(f"robustness/{m}/sampling@{seed}/{measure}", one[measure])
         ledger.add_spread(f"robustness/{m}/sampling", measure, [one[measure] for one in found.values()])
+    return any(not one[measure].right.equal(clean[measure].right) for one in found.values() for measure in clean)
 
 
 def drop(measures: Measures, ledger: Ledger) -> list[str]:

@@ -119,8 +119,10 @@ class Robustness:
             ledger.add(f"robustness/{m}/clean/{name}", asked)
         for name, one in chosen.items():
             corrupt(measures, ledger, m, name, one, self.strengths, clean)
-        if redrawn:
-            redraw(measures, ledger, m, clean)
+        if redrawn and not redraw(measures, ledger, m, clean):
+            notes.append(
+                f"robustness: no draw of points changes an answer of {m}: its clouds may hold too few to choose"
+            )
         return chosen
 
     def _wants(self, name: str) -> bool:
