@@ -1,4 +1,4 @@
-"""The evaluator robustness: its numbers by a plain loop, the rows that it embeds, and the queries without a modality."""
+"""The evaluator robustness: its numbers by a plain loop, the rows that it embeds, queries without a modality."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from torch import nn
 from align.commands import main
 from align.data import Shards
 from align.embedding.content import number
-from align.evaluation import Retrieval, Robustness, Space, ZeroShot, evaluate
+from align.evaluation import Retrieval, Robustness, Space, ZeroShot, evaluate, write_results
 from align.evaluation.robustness.corruptions import corruptions_of
 from align.evaluation.robustness.ledger import Ledger, highest, lowest, share_kept
 from align.evaluation.robustness.measure import Asked
+from align.evaluation.samples import FILE, read_samples
 from align.model import JointModel, Tower
 from align.preprocess import Array, Audio, Bytes, Image, Points
 from align.seeds import generator
@@ -145,8 +146,20 @@ def test_a_damaged_score_is_that_of_a_plain_loop(found):
         assert findings.scores[f"robustness/sight/{name}@{s}/to_text/recall@1"] == pytest.approx(np.mean(right))
 
 
+def test_a_file_holds_the_values_of_all_queries(media, tmp_path):
+    """Read back as they are, for every kind of score that there is."""
+    chosen = Robustness(["jitter", "up_axis", "sampling"], [2, 3], ["zeroshot"])
+    results = evaluate(media_model(), Shards(str(media), shuffle=False), with_=[chosen], draws=0)
+    write_results(results, tmp_path)
+    stored = read_samples(tmp_path / FILE)
+    assert set(stored.values) == set(results.scores)
+    for name, (values, sample) in results.samples.items():
+        assert torch.equal(stored.values[name][0], values)
+        assert torch.equal(stored.values[name][1], sample)
+
+
 def test_means_shares_and_spreads_follow_from_the_values(found):
-    space, findings = found
+    _, findings = found
     scores = findings.scores
     for name, (values, sample) in findings.samples.items():
         statistic = findings.statistics.get(name)
@@ -271,9 +284,7 @@ def test_a_constant_space_scores_0(media):
     assert results.scores
     assert set(results.scores.values()) == {0}
     (note,) = [note for note in results.protocol["notes"] if "the clean score is 0" in note]
-    assert note.endswith(
-        "retained/to_hearing/recall@1 and 64 more"
-    )  # 13 corruptions, 4 answers and prompts, not of text
+    assert note.endswith(" and 61 more")  # 12 corruptions x (4 answers and the prompts), typos x 4 answers, less 3
 
 
 @pytest.mark.parametrize(
@@ -297,3 +308,17 @@ def test_the_command_refuses(media, capsys):
     assert "--with: no corruption 'blurr'; did you mean 'blur'?" in capsys.readouterr().err
     assert main(["evaluate", "m", str(media), "--with", "robustness", "--strengths", "1,x"]) == 2
     assert "--strengths 1,x: strengths are whole numbers" in capsys.readouterr().err
+
+
+def test_lines_about_what_is_not_measured(media):
+    space = Space(media_model(), Shards(str(media), shuffle=False), draws=0)
+    space.model.preprocess["touch"].points = 80  # all that the clouds have
+    notes = Robustness(["sampling", "dropped", "typos"], [1], ["zeroshot"]).run(space).protocol["notes"]
+    assert notes == [
+        "robustness: sense is not corrupted, its medium (array) has no corruptions",
+        "robustness of text is not measured: zero-shot asks by prompts, which no corruption changes; "
+        "retrieval measures it",
+        "robustness: no draw of points changes an answer of touch: its clouds may hold too few to choose",
+        "robustness: no modality is dropped, no trained term joins three modalities",
+        "robustness: typos is not measured, no measured modality has it",
+    ]

@@ -4,4 +4,4 @@ from align.evaluation.robustness.evaluator import Robustness
 
 __all__ = ["Robustness"]
 
-FLOORS = (("corruptions", "measure"), ("ledger", "section"), ("evaluator",))
+FLOORS = (("corruptions", "measure"), ("ledger", "section"), ("cases",), ("evaluator",))

@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, final
 
-from align.evaluation.altered import Change
-from align.evaluation.composed import composed_queries
 from align.evaluation.findings import Findings
 from align.evaluation.notes import some
+from align.evaluation.robustness.cases import SEEDS, corrupt, drop, redraw
 from align.evaluation.robustness.corruptions import (
     STRENGTHS,
-    Corrupted,
     Corruption,
-    Redrawn,
     corruptions_of,
     is_cloud,
     known_corruptions,
 )
 from align.evaluation.robustness.ledger import Ledger
-from align.evaluation.robustness.measure import Asked, Measures
+from align.evaluation.robustness.measure import Measures
 from align.evaluation.robustness.section import robustness_section
 from align.evaluation.space import Space
 
-SEEDS = (0, 1, 2)
 CASES = ("sampling", "dropped")  # besides the corruptions
 
 
@@ -81,122 +77,73 @@ class Robustness:
         measures = Measures(space, self.measure, text=self.text, k=self.k)
         ledger, used, notes = Ledger(), dict[str, dict[str, Corruption]](), list[str]()
         for m, rows in measures.table.items():
-            preprocess = space.model.preprocess[m]
-            having = corruptions_of(preprocess)
-            if rows.n and not having and any(map(self._wants, known_corruptions())):
-                medium = preprocess.medium
-                notes.append(
-                    f"robustness: {m} is not corrupted, its medium ({medium and medium.name}) has no corruptions"
-                )
-            chosen = {name: one for name, one in having.items() if self._wants(name)}
-            redrawn = is_cloud(preprocess) and self._wants("sampling")
-            clean = measures.ask_with(measures.table, m) if rows.n and (chosen or redrawn) else {}
-            if rows.n and (chosen or redrawn) and not clean:
-                notes.append(f"robustness of {m} is not measured: {self._reason(m, measures)}")
-            if not clean:
-                continue
-            used[m] = chosen
-            for name, asked in clean.items():
-                ledger.add(f"robustness/{m}/clean/{name}", asked)
-            for name, one in chosen.items():
-                self._corrupt(measures, ledger, m, name, one, clean)
-            if redrawn:
-                self._redraw(measures, ledger, m, clean)
-        dropped = self._drop(measures, ledger) if self._wants("dropped") else []
-        notes += self._unused(used, dropped, measures)
+            if rows.n and (chosen := self._measure(measures, ledger, m, notes)) is not None:
+                used[m] = chosen
+        dropped = drop(measures, ledger) if self._wants("dropped") else []
+        clouds = [m for m in used if is_cloud(space.model.preprocess[m]) and self._wants("sampling")]
+        notes += self._unused({name for chosen in used.values() for name in chosen}, clouds, dropped)
         if ledger.zero:
             notes.append(f"robustness: without a share retained, since the clean score is 0: {some(ledger.zero, 3)}")
         around = space.intervals(ledger.samples, ledger.statistics)
         protocol: dict[str, Any] = {
-            "robustness": {
-                "strengths": list(self.strengths),
-                "measure": list(self.measure),
-                "corruptions": {
-                    m: {name: {"values": list(one.values), "meaning": one.meaning} for name, one in named.items()}
-                    for m, named in used.items()
-                },
-                "sampling seeds": list(SEEDS) if any(is_cloud(space.model.preprocess[m]) for m in used) else [],
-                "dropped": dropped,
-                "retained": "the mean over the strengths, over the clean score of the same queries",
+            "strengths": list(self.strengths),
+            "measure": list(self.measure),
+            "corruptions": {
+                m: {name: {"values": list(one.values), "meaning": one.meaning} for name, one in chosen.items()}
+                for m, chosen in used.items()
             },
-            "notes": notes,
+            "sampling": {"modalities": clouds, "seeds": list(SEEDS) if clouds else []},
+            "dropped": dropped,
+            "retained": "the mean over the strengths, over the clean score of the same queries",
         }
         section = robustness_section(ledger.scores, around, used, self.strengths) if ledger.scores else None
-        return Findings(ledger.scores, protocol, section, ledger.samples, ledger.statistics, around)
+        facts = {"robustness": protocol, "notes": notes}
+        return Findings(ledger.scores, facts, section, ledger.samples, ledger.statistics, around)
+
+    def _measure(self, measures: Measures, ledger: Ledger, m: str, notes: list[str]) -> dict[str, Corruption] | None:
+        """Add the scores of one modality. Return its corruptions, or None where nothing of it is measured."""
+        preprocess = measures.space.model.preprocess[m]
+        having = corruptions_of(preprocess)
+        if not having and any(map(self._wants, known_corruptions())):
+            medium = preprocess.medium.name if preprocess.medium is not None else "none is named"
+            notes.append(f"robustness: {m} is not corrupted, its medium ({medium}) has no corruptions")
+        chosen = {name: one for name, one in having.items() if self._wants(name)}
+        redrawn = is_cloud(preprocess) and self._wants("sampling")
+        if not chosen and not redrawn:
+            return None
+        clean = measures.ask_with(measures.table, m)
+        if not clean:
+            notes.append(f"robustness of {m} is not measured: {self._reason(m, measures)}")
+            return None
+        for name, asked in clean.items():
+            ledger.add(f"robustness/{m}/clean/{name}", asked)
+        for name, one in chosen.items():
+            corrupt(measures, ledger, m, name, one, self.strengths, clean)
+        if redrawn and not redraw(measures, ledger, m, clean):
+            notes.append(
+                f"robustness: no draw of points changes an answer of {m}: its clouds may hold too few to choose"
+            )
+        return chosen
 
     def _wants(self, name: str) -> bool:
         return not self.corruptions or name in self.corruptions
-
-    def _corrupt(
-        self,
-        measures: Measures,
-        ledger: Ledger,
-        m: str,
-        name: str,
-        corruption: Corruption,
-        clean: dict[str, Asked],
-    ) -> None:
-        """Add the scores of one corruption of a modality at all strengths."""
-        found = {s: self._alter(measures, m, f"{name}@{s}", Corrupted(corruption.apply, s)) for s in self.strengths}
-        for measure, asked in clean.items():
-            for s, altered in found.items():
-                ledger.add(f"robustness/{m}/{name}@{s}/{measure}", altered[measure])
-            ledger.add_kept(f"robustness/{m}/{name}", measure, [one[measure] for one in found.values()], asked)
-        if name == "up_axis":
-            last = STRENGTHS[-1]
-            other = found.get(last) or self._alter(measures, m, "the other up axis", Corrupted(corruption.apply, last))
-            for measure, asked in clean.items():
-                ledger.add_spread(f"robustness/{m}/up_axes", measure, [asked, other[measure]])
-
-    def _redraw(self, measures: Measures, ledger: Ledger, m: str, clean: dict[str, Asked]) -> None:
-        """Add the scores of a cloud's other draws of points."""
-        found = {seed: self._alter(measures, m, f"sampling@{seed}", Redrawn(seed)) for seed in SEEDS}
-        for measure in clean:
-            for seed, one in found.items():
-                ledger.add(f"robustness/{m}/sampling@{seed}/{measure}", one[measure])
-            ledger.add_spread(f"robustness/{m}/sampling", measure, [one[measure] for one in found.values()])
-
-    def _alter(self, measures: Measures, m: str, words: str, change: Change) -> dict[str, Asked]:
-        measures.space.announce(f"{m} {words}")
-        return measures.ask_with(measures.space.altered({m: change}).table(), m)
-
-    def _drop(self, measures: Measures, ledger: Ledger) -> list[str]:
-        """Add the scores of composed queries with and without each modality. Return the names of the queries."""
-        names = []
-        for of in measures.table:
-            for together in composed_queries(measures.terms, of) if measures.table[of].n else ():
-                query, sample = measures.ask_together(together)
-                whole = measures.ask(query, sample, [of]) if len(sample) else {}
-                prefix = f"robustness/{'+'.join(together)}"
-                for measure, asked in whole.items():
-                    ledger.add(f"{prefix}/whole/{measure}", asked)
-                for gone in together if whole else ():
-                    rest = measures.ask({m: x for m, x in query.items() if m != gone}, sample, [of])
-                    for measure, asked in whole.items():
-                        ledger.add(f"{prefix}/without_{gone}/{measure}", rest[measure])
-                        ledger.add_kept(f"{prefix}/without_{gone}", measure, [rest[measure]], asked)
-                names += [prefix.partition("/")[2]] if whole else []
-        return sorted(set(names))
 
     def _reason(self, m: str, measures: Measures) -> str:
         if m == self.text and not measures.retrieval:
             return "zero-shot asks by prompts, which no corruption changes; retrieval measures it"
         return "no query of it has an answer that counts"
 
-    def _unused(self, used: dict[str, dict[str, Corruption]], dropped: list[str], measures: Measures) -> list[str]:
-        """Return lines about corruptions that were asked for and that no modality has."""
-        had = {name for named in used.values() for name in named} | ({"dropped"} if dropped else set())
-        if any(is_cloud(measures.space.model.preprocess[m]) for m in used):
-            had.add("sampling")
+    def _unused(self, had: set[str], clouds: Sequence[str], dropped: Sequence[str]) -> list[str]:
+        """Return lines about what was asked for and that no modality has."""
         lines = {
-            "sampling": "robustness: no points are drawn anew, no modality is a point cloud",
-            "dropped": "robustness: no modality is dropped, no trained term joins three modalities",
+            "sampling": "" if clouds else "no points are drawn anew, no modality is a point cloud",
+            "dropped": "" if dropped else "no modality is dropped, no trained term joins three modalities",
         }
-        return [
-            lines.get(name, f"robustness: {name} is not measured, no measured modality has it")
-            for name in dict.fromkeys(self.corruptions)
-            if name not in had
-        ]
+        found = {
+            name: lines.get(name, "" if name in had else f"{name} is not measured, no measured modality has it")
+            for name in self.corruptions
+        }
+        return [f"robustness: {line}" for line in found.values() if line]
 
 
 def _list(names: Sequence[str]) -> str:

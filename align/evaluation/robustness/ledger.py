@@ -49,7 +49,7 @@ class Ledger:
         right, sample = torch.stack([one.right for one in all_], dim=1), all_[0].sample  # (q, c)
         self._add(f"{prefix}/mean/{measure}", right.double().mean(dim=1), sample)
         self._add(f"{prefix}/lowest/{measure}", right, sample, lowest)
-        self._add(f"{prefix}/highest/{measure}", right, sample, highest)
+        self._add(f"{prefix}/highest/{measure}", right.clone(), sample, highest)  # a file holds no tensor twice
 
     def add_kept(self, prefix: str, measure: str, altered: Sequence[Asked], clean: Asked) -> None:
         """Add the mean of several altered measurements, where there are several, and its share of the clean one."""
