@@ -87,6 +87,7 @@ def _list_left(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
 
 def _list_scores(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
     body: list[list[str | float | Measured]] = []
+    rows = {name: row for name, row in rows.items() if any(one.name in row.sets for one in sets)}
     for one in sets:
         for score in one.shown:
             cells = [_find_cell(row, one, score) for row in rows.values()]
