@@ -19,7 +19,7 @@ from align.checkpoint import save
 from align.commands import main
 from align.data import Shards
 from align.evaluation import class_prompts, evaluate, prompts
-from align.evaluation.suites import SUITES, choose_sets, find_set, read_rows, read_sets
+from align.evaluation.suites import SUITES, Row, build_sections, choose_sets, find_set, read_rows, read_sets
 from align.evaluation.suites.sets import parse_sets
 from align.evaluation.suites.words import read_classes, read_templates
 from align.model import JointModel, Tower
@@ -190,6 +190,29 @@ def test_the_first_place_with_shards_counts(place, tmp_path):
     (tmp_path / "imagenet").mkdir()
     assert find_set(sets["imagenet"], tmp_path) == f"{tmp_path / 'imagenet'} has no val-*.tar"
     assert find_set(sets["eshot"], tmp_path) == f"no {tmp_path / 'eshot'}"
+
+
+def test_published_numbers_are_marked_where_the_protocol_is_another():
+    sets = choose_sets("cifar10,cifar100,esc50")
+    row = Row("sha", "m")
+    for one in sets:
+        score = one.score.replace("{attribute}", one.attribute)
+        row.add(one.name, one.attribute, {score: 0.5}, {score: (0.4, 0.6)}, {"differs": []})
+    image, audio = build_sections(sets, {"m": row, "blind": Row("x", "x")})
+    head, body = image.blocks[0].head, {line[0]: line[1:] for line in image.blocks[0].rows}
+    assert list(head) == ["model", "CIFAR-10", "CIFAR-100"]
+    assert next(iter(body)) == "m"
+    assert body["m"] == [(0.5, (0.4, 0.6))] * 2
+    assert body["CLIP ViT-L/14 (published)"] == [0.9569, "0.761 †"]  # CIFAR-100's names had underscores there
+    assert body["chance"] == [0.1, 0.01]
+    assert "blind" not in body
+    published = {(line[0], line[2]): line[3] for line in image.blocks[-1].rows}
+    assert published["CIFAR-10", "CLIP ViT-L/14"] == "the same"
+    assert published["CIFAR-100", "CLIP ViT-L/14"] == "class names with underscores, as TFDS writes them"
+    assert len(audio.blocks[1].head) == 3  # a model without a number in the suite has no column
+    row.sets["cifar10"]["differs"] = ["7 of 10,000 samples"]
+    again = build_sections(sets, {"m": row})[0]
+    assert {line[0]: line[1:] for line in again.blocks[0].rows}["CLIP ViT-L/14 (published)"] == ["0.957 †", "0.761 †"]
 
 
 # the command

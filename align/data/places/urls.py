@@ -91,7 +91,7 @@ def _resolve_url(name: str, pattern: str) -> Sequence[Location]:
 
 def _files(name: str, pattern: str) -> list[Path]:
     path = Path(name)
-    if os.path.isdir(name) and (found := _listed(path)) is not None:
+    if os.path.isdir(name) and (found := _list_counted(path)) is not None:
         return found
     if os.path.isdir(name) and not any(path.glob("*.tar")):
         raise FileNotFoundError(f"{name} holds no .tar; {_remedy(name)} of a folder of files")
@@ -111,7 +111,7 @@ def _files(name: str, pattern: str) -> list[Path]:
     raise FileNotFoundError(f"no shard {name}" + (f" (from {pattern})" if name != pattern else ""))
 
 
-def _listed(folder: Path) -> list[Path] | None:
+def _list_counted(folder: Path) -> list[Path] | None:
     """Return the shards of a folder in CLIP_benchmark's layout, of its only split, None for any other folder."""
     splits = list_splits(folder)
     if len(splits) > 1:

@@ -25,7 +25,12 @@ def build_sections(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> list[Sec
     for suite in SUITES:
         some = [one for one in sets if one.suite == suite]
         there = [one for one in some if any(one.name in row.sets for row in rows.values())]
-        tables = [_headlines(there, rows), _left(some, rows), _scores(there, rows), _published(there, rows)]
+        tables = [
+            _list_headlines(there, rows),
+            _list_left(some, rows),
+            _list_scores(there, rows),
+            _list_published(there, rows),
+        ]
         tables = [table for table in tables if table.rows]
         if tables:
             out.append(Section(f"Suite: {suite}", NOTE, tables))
@@ -38,21 +43,21 @@ def differences(of: EvalSet, published: Published, rows: Mapping[str, Row]) -> l
     return list(dict.fromkeys([*([published.note] if published.note else []), *(f"ours: {line}" for line in ours)]))
 
 
-def _headlines(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
+def _list_headlines(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
     head = ["model", *(one.title if one.unit == "top-1" else f"{one.title}, {one.unit}" for one in sets)]
     body: list[list[str | float | Measured]] = [
-        [name, *(_cell(row, one, one.score) for one in sets)] for name, row in rows.items()
+        [name, *(_find_cell(row, one, one.score) for one in sets)] for name, row in rows.items()
     ]
     if not sets:
         return Table(head, [])
     models = dict.fromkeys(published.model for one in sets for published in one.published)
     for model in models:
-        body.append([f"{model} (published)", *(_published_cell(one, model, rows) for one in sets)])
+        body.append([f"{model} (published)", *(_write_published(one, model, rows) for one in sets)])
     body.append(["chance", *(float(one.chance) for one in sets)])
     return Table(head, [row for row in body if any(cell != "" for cell in row[1:])])
 
 
-def _cell(row: Row, of: EvalSet, score: str) -> str | Measured:
+def _find_cell(row: Row, of: EvalSet, score: str) -> str | Measured:
     """Return a model's number with its interval, "" where it has none."""
     if of.name not in row.sets:
         return ""
@@ -60,7 +65,7 @@ def _cell(row: Row, of: EvalSet, score: str) -> str | Measured:
     return Measured(row.scores[name], row.intervals.get(name)) if name in row.scores else ""
 
 
-def _published_cell(of: EvalSet, model: str, rows: Mapping[str, Row]) -> str | float:
+def _write_published(of: EvalSet, model: str, rows: Mapping[str, Row]) -> str | float:
     for one in of.published:
         if one.model == model and of.score in one.scores:
             value = one.scores[of.score]
@@ -68,27 +73,30 @@ def _published_cell(of: EvalSet, model: str, rows: Mapping[str, Row]) -> str | f
     return ""
 
 
-def _left(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
-    found = [
-        [one.title, name, row.left[one.name]["why"], row.left[one.name]["get"]]
-        for one in sets
-        for name, row in rows.items()
-        if one.name in row.left
-    ]
-    return Table(["left out", "model", "why", "how to get it"], found, left=4)
+def _list_left(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
+    """Return the sets without a number. Those of one model that are left out for one reason share a line."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for one in sets:
+        for name, row in rows.items():
+            if one.name in row.left:
+                about = row.left[one.name]
+                found.setdefault((name, about["why"], about["get"]), []).append(one.title)
+    body = [[", ".join(titles), *about] for about, titles in found.items()]
+    return Table(["left out", "model", "why", "how to get it"], body, left=4)
 
 
-def _scores(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
+def _list_scores(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
     body: list[list[str | float | Measured]] = []
+    rows = {name: row for name, row in rows.items() if any(one.name in row.sets for one in sets)}
     for one in sets:
         for score in one.shown:
-            cells = [_cell(row, one, score) for row in rows.values()]
+            cells = [_find_cell(row, one, score) for row in rows.values()]
             if any(cells):
                 body.append([one.title, score.replace("{attribute}", one.attribute), *cells])
     return Table(["set", "score", *rows], body, left=2)
 
 
-def _published(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
+def _list_published(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
     body: list[list[str | float]] = []
     for one in sets:
         for published in one.published:

@@ -38,13 +38,13 @@ def _read(kind: str, name: str) -> Words:
     if name not in content:
         raise ValueError(f"{kind}.json has no {name!r}; it has {', '.join(content)}")
     entry = content[name]
-    words = _of_open_clip(entry["open_clip"]) if "open_clip" in entry else entry[kind]
+    words = _read_open_clip(entry["open_clip"]) if "open_clip" in entry else entry[kind]
     if not words or not all(isinstance(word, str) and word for word in words):
         raise ValueError(f"{kind}.json, {name}: it holds no list of words")
     return Words(entry["source"], list(words))
 
 
-def _of_open_clip(name: str) -> list[str]:
+def _read_open_clip(name: str) -> list[str]:
     """Return a list of ``open_clip.zero_shot_metadata``, whose templates are functions of a name.
 
     The file is read alone: importing the package takes ten seconds.
