@@ -6,6 +6,7 @@ import io
 import math
 import random
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def around(value: float, width: float = 0.03) -> Interval:
     return max(0.0, value - 1.2 * width), min(1.0, value + width)
 
 
-def confusions(title: str, names: list[str], samples: int, accuracy: float, seed: int) -> Confusions:
+def confusions(title: str, names: Sequence[str], samples: int, accuracy: float, seed: int) -> Confusions:
     """Return counts where a class is most often taken for its neighbours."""
     draw = random.Random(seed)
     counts = [[0] * len(names) for _ in names]
