@@ -34,9 +34,22 @@ from align.page.blocks import AnyBlock
 from align.page.chart import ticks
 from align.page.faces import face
 from align.page.heat import first_metric
-from align.page.section import Bar, Bars, Block, Curve, Matrix, Section, Table, Tile
+from align.page.section import (
+    Bar,
+    Bars,
+    Block,
+    Confusions,
+    Curve,
+    Histogram,
+    Matrix,
+    Measured,
+    Scatter,
+    Section,
+    Table,
+    Tile,
+)
 from align.page.section import Gallery as Samples
-from align.page.templates import environment
+from align.page.templates import FIGURES, environment
 from align.report import Gallery, Item, Query, build_gallery, write_diagnosis, write_look, write_report
 from align.report.curves import charts, read, smooth, thin
 from align.values import Embeddings, Rows
@@ -461,6 +474,12 @@ AB = {("a", "b"): 0.5, ("b", "a"): NAN}
         Curve("c", "x", "y", {}),
         Curve("c", "x", "y", {"a": [], "b": [(0, NAN), (INF, 1)]}),
         Samples([], {}),
+        Confusions("c", [], []),
+        Confusions("c", ["a", "b"], [[0, 0], [0, 0]]),
+        Histogram("h", "x", [0.0, 1.0], {}),
+        Histogram("h", "x", [0.0, 1.0], {"a": [], "b": [NAN]}),
+        Scatter("m", {}),
+        Scatter("m", {"a": [], "b": [(NAN, 1.0), (1.0, INF)]}),
     ],
 )
 def test_a_block_without_content_is_left_out(tmp_path: Path, block: Block) -> None:
@@ -600,6 +619,11 @@ def every_block(name: str) -> list[Section]:
         Matrix(name, name, name, {name: {(name, f"{name}b"): 0.5, (f"{name}b", name): 0.75}}),
         Curve(name, name, name, {name: [(0, 0.0), (1, 1.0)]}),
         Samples(["s0", name], {"s0": name, name: name}),
+        Histogram(name, name, [0.0, 0.5, 1.0], {name: [0.25, 0.75]}),
+        Scatter(name, {name: [(0.0, 1.0), (1.0, 0.0)]}, name),
+        Confusions(name, [name, f"{name}b"], [[3, 1], [0, 0]]),
+        Confusions(name, [name], [[1]]),
+        Table([name], [[Measured(0.5, (0.25, 0.75))]]),
     ]
     return [Section(name, name, blocks, [Tile(name, 0.5, name, name)])]
 
@@ -652,7 +676,8 @@ def test_no_name_changes_the_structure_of_a_page_of_shards(tmp_path: Path, name:
 
 
 def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
-    kinds = {kind.__name__.lower() for kind in get_args(AnyBlock)} - {"gallery"}  # it becomes a group of cards
+    names = {kind.__name__.lower() for kind in get_args(AnyBlock)} - {"gallery"}  # it becomes a group of cards
+    kinds = {FIGURES.get(name, name) for name in names}
     drawn = {path.stem for path in Path(str(files("align.page"))).glob("kit/blocks/*.html")}
     assert drawn == kinds, "a block is a class in the unions of page/section.py or page/blocks.py, and its template"
     kit = "".join(path.read_text() for path in Path(str(files("align.page"))).rglob("kit/**/*.html"))
@@ -667,8 +692,8 @@ def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     assert '<td class="count"><data value="0.5">0.500</data></td>' in section
     panels = re.findall(r'<div class="scroll" data-hit="([^"]*)" data-metric="([^"]*)"( hidden)?>', section)
     assert panels == [("", "shape", ""), ("", "other", " hidden"), ("shape", "shape", "")]
-    names = [attrs["name"] for tag, attrs in page.tags if tag == "input"]
-    assert names == ["shape.2-metric", "shape.2-metric", "shape.3-metric"]  # one row of buttons a place
+    buttons = [attrs["name"] for tag, attrs in page.tags if tag == "input"]
+    assert buttons == ["shape.2-metric"] * 2 + ["shape.3-metric"] + ["shape.7-metric"] * 2  # one row of them a place
     assert '<text x="410.0" y="230.0" class="unit">shape</text>' in section
     cards = json.loads(next(x for x in page.text["script"] if x.startswith('{"up"')))["groups"]
     assert [(card["key"], [part[0] for part in card["faces"]], card["detail"]) for card in cards[0]] == [
@@ -735,4 +760,4 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> 
         assert f"right for {first} of these {len(asked)}" in done.stdout
         assert done.stdout.count('class="card sample"') == 2
         panels = re.findall(r'data-hit="[^"]*" data-metric="(\w+[^"]*)"( hidden="")?>', done.stdout)
-        assert [metric for metric, hidden in panels if not hidden] == ["recall@10", "shape", "shape"]
+        assert [metric for metric, hidden in panels if not hidden] == ["recall@10", "shape", "shape", "0"]

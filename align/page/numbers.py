@@ -31,7 +31,7 @@ def write_interval(interval: Interval | None) -> str:
     width = high - low
     if width <= 0:
         return f"[{write_rounded(low)}, {write_rounded(high)}]"
-    decimals = min(6, max(2 if width < 1 else 0, math.ceil(0.7 - math.log10(width))))
+    decimals = min(6, max(2 if width < 1 else 0, math.ceil(0.69 - math.log10(width))))
     low, high = (round(end, decimals) + 0.0 for end in interval)  # + 0.0: no "-0.00"
     return f"[{low:,.{decimals}f}, {high:,.{decimals}f}]"
 

@@ -20,7 +20,7 @@ from align.page.confusions import arrange_confusions
 from align.page.heat import arrange_heat
 from align.page.numbers import write_exact, write_interval, write_rounded
 from align.page.plane import arrange_plane
-from align.page.section import Measured
+from align.page.section import Bars, Measured, Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,7 +46,11 @@ def environment() -> Environment:
     env.filters |= {"confused": arrange_confusions, "columns": list_columns, "words": write_words}
     env.filters |= {"rounded": write_rounded, "exact": write_exact, "interval": write_interval}
     env.filters |= {"place": "{:.1f}".format, "thousands": "{:,}".format, "percent": "{:.1%}".format}
-    env.filters |= {"numbered": lambda names: dict(enumerate(names)), "unit": lambda value: min(1.0, max(0.0, value))}
+    env.filters |= {
+        "numbered": lambda names: dict(enumerate(names)),
+        "pinned": is_pinned,
+        "unit": lambda value: min(1.0, max(0.0, value)),
+    }
     env.tests |= {"digest": is_digest, "measured": lambda cell: isinstance(cell, Measured)}
     return env
 
@@ -63,6 +67,13 @@ def group_runs(blocks: Iterable[object]) -> list[tuple[str, list[object]]]:
     """
     runs = groupby(blocks, lambda block: FIGURES.get(kind_of(block), kind_of(block)))
     return [(template, list(some)) for template, some in runs]
+
+
+def is_pinned(block: Table | Bars) -> bool:
+    """Return True for a table whose first column stays in sight: one with intervals, or with many columns."""
+    if isinstance(block, Bars):
+        return any(bar.interval for bar in block.bars)
+    return len(block.head) > 6 or any(isinstance(cell, Measured) for row in block.rows for cell in row)
 
 
 def write_words(names: Iterable[str]) -> dict[str, str]:

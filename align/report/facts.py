@@ -22,8 +22,7 @@ def details(scores: Mapping[str, float], protocol: Mapping[str, Any], results: s
     results: the file that has the scores.
     """
     out: list[AnyBlock] = []
-    if protocol:
-        entries = {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v not in (None, {})}
+    if entries := {k: v for k, v in protocol.items() if k not in ("bad", "notes") and v not in (None, {})}:
         out.append(Fold(_name_some(entries), [Entries(entries)]))
     if scores:
         out.append(Fold(f"All {len(scores)} scores, by their names in {results}", [Values(scores)]))
