@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
     tiny_space.write_tar(place / "mixed.tar", {**train, **dict(list(tiny_space.world(30, noise=0.6).items())[7:9])})
     sounds = {key: {m: x for m, x in one.items() if m != "text.txt"} for key, one in train.items()}
     tiny_space.write_tar(place / "mute.tar", sounds)
+    tiny_space.write_tar(place / "namesakes.tar", tiny_space.world(30, seed=1, noise=0.6))
     return place
 
 
@@ -165,6 +166,7 @@ def test_a_bank_from_the_test_set_is_refused(folder):
         Hubness(repairs=CHEAP).run(space(folder, train="mixed"))
     with pytest.raises(ValueError, match=r"30 of 30 training samples have .*'0000' the first; give other shards"):
         Hubness(repairs=CHEAP).run(space(folder, train="test"))
+    assert Hubness(repairs=CHEAP).run(space(folder, train="namesakes")).scores  # equal keys, other content
 
 
 def test_no_bank_is_a_note(folder):
