@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from align.commands import search as search_command
 from align.commands.groups import Weights
-from align.commands.search_groups import Calibration, Query
+from align.commands.search_groups import Calibration, Correcting, Query
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
@@ -195,7 +195,8 @@ def test_search(name, monkeypatch, capsys):
             assert [hit.score for hit in found.hits] == pytest.approx(scores[row, order[row]].tolist(), abs=1e-4)
             assert found.how == how
         asked = Query(with_=",".join(f"{m}=x" for m in names))
-        search_command.search("i", of=OF, k=N, json=True, parts=asked, calibration=Calibration(), weights=Weights())
+        groups = {"parts": asked, "calibration": Calibration(), "hubs": Correcting(), "weights": Weights()}
+        search_command.search("i", of=OF, k=N, json=True, **groups)
         said = json.loads(capsys.readouterr().out)
         assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()
         assert said["how"] == how

@@ -17,7 +17,7 @@ from align.commands import main
 from align.commands.groups import Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
-from align.commands.search_groups import Calibration, Query
+from align.commands.search_groups import Calibration, Correcting, Query
 from align.search.local import LocalIndex
 from align.search.open import find_index
 
@@ -123,6 +123,7 @@ def test_by_any_modality(place, capsys):
         in_=index,
         json=True,
         calibration=Calibration(),
+        hubs=Correcting(),
         weights=trusted,
     )
     said = json.loads(capsys.readouterr().out)

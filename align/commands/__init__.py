@@ -24,7 +24,7 @@ FLOORS = (
     ("dropped", "named", "out_folder", "process", "progress", "ranks", "shown", "sizes", "stopping"),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
-    ("calibrate", "suite"),
+    ("calibrate", "correct", "suite"),
     (
         "assemble",
         "bind",

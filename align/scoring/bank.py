@@ -21,8 +21,8 @@ class Bank:
     """Queries of a bank, and the candidates that are corrected by them.
 
     No matrix of all scores stands in memory, and results are written into one tensor: small ones that are kept between
-    large ones would hold the heap open, by 700 MiB at 100,000 candidates. Scores are computed in float64 and rounded to float32, so that equal
-    candidates tie, and summed in float64.
+    large ones would hold the heap open, by 700 MiB at 100,000 candidates. Scores are computed in float64 and rounded to
+    float32, so that equal candidates tie, and summed in float64.
 
     Args:
         queries: (b, D). candidates: (c, D). score: scores float64 rows of both.

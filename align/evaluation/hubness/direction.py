@@ -79,7 +79,7 @@ def score_variant(one: Measured, owner: Tensor, prefix: str, ks: Sequence[int]) 
     owner: (c,) the sample of each candidate. prefix: of the names, with a slash at its end.
     """
     scores = {f"{prefix}{name}": float(shape(one.counts)) for name, shape in SHAPES.items()}
-    samples = dict.fromkeys(scores, (one.counts, owner))
+    samples = {name: (one.counts.int(), owner) for name in scores}  # one tensor each, as a file of samples needs
     statistics: dict[str, Statistic] = {f"{prefix}{name}": shape for name, shape in SHAPES.items()}
     scores[name := f"{prefix}antihubs"] = float(antihub_share(one.counts))
     samples[name], statistics[name] = ((one.counts == 0).float(), owner), proportion
