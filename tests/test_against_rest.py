@@ -142,6 +142,10 @@ def test_calibration_by_a_plain_loop():
                 error += n / sum(w) * abs(sure - share)
         assert float(value) == pytest.approx(error, abs=1e-12)
     assert calibration_error(confidence, right) == float(got[0])
+    at_edge = calibration_error(torch.tensor([0.5, 0.25, 0.75]), torch.tensor([1, 0, 1]), bins=2)
+    assert at_edge == pytest.approx(
+        (0.25 + 0.25) / 3
+    )  # 0.5 belongs to the lower bin; in the upper one: (0.25 + 0.75) / 3
     assert calibration_error(torch.full((4,), 0.75), torch.tensor([1, 1, 1, 0])) == 0
     assert calibration_error(torch.tensor([0.75, 0.25]), torch.tensor([0, 1]), bins=1) == 0
     with pytest.raises(ValueError, match="a calibration error takes"):

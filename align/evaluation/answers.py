@@ -51,24 +51,20 @@ def answer(
 
     query: {modality: (n, D)}. table: (B, C) bool, the classes of samples. sample: (q,), the place of each row in it.
     """
-    how = choose(terms, query, text)
+    how, q = choose(terms, query, text), len(rows)
     step = min(chunk, max(1, cells // max(1, len(prompts))))
-    found, support = [], torch.zeros(len(prompts), dtype=torch.int64)
-    for some, places in zip(rows.split(step), sample.split(step), strict=True):
-        scores = score({m: x[some] for m, x in query.items()}, prompts, how, of=text, terms=terms)  # (q, C)
-        right = table[places]
+    rank, answered, target = (torch.empty(q, dtype=torch.int64) for _ in range(3))
+    confidence, support = torch.empty(q, dtype=torch.float64), torch.zeros(len(prompts), dtype=torch.int64)
+    for start in range(0, q, step):  # results of blocks that outlive the next block would hold its memory
+        part = slice(start, min(q, start + step))
+        scores = score({m: x[rows[part]] for m, x in query.items()}, prompts, how, of=text, terms=terms)  # (rows, C)
+        right = table[sample[part]]
         best = scores.amax(dim=1, keepdim=True)
-        alone = (scores == best).sum(dim=1) == 1
+        rank[part] = ranks(scores, right)  # with several classes a row, any of them is right
+        answered[part] = torch.where((scores == best).sum(dim=1) == 1, scores.argmax(dim=1), -1)
+        target[part] = torch.where(right.sum(dim=1) == 1, right.int().argmax(dim=1), -1)
         support += right.sum(dim=0)
-        found.append(
-            (
-                ranks(scores, right),  # with several classes a row, any of them is right
-                torch.where(alone, scores.argmax(dim=1), -1),
-                1 / (scores - best).double().exp().sum(dim=1),  # the softmax of the best
-                torch.where(right.sum(dim=1) == 1, right.int().argmax(dim=1), -1),
-            )
-        )
-    rank, answered, confidence, target = (torch.cat(parts) for parts in zip(*found, strict=True))
+        confidence[part] = 1 / (scores - best).double().exp().sum(dim=1)  # the softmax of the best
     return Answers(rank, answered, confidence if how == "objective" else None, target, support, how)
 
 

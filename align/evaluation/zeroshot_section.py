@@ -135,7 +135,7 @@ def _confusions(attribute: str, m: str, one: Classified) -> Confusions:
     counts = torch.zeros(len(one.labels), len(one.labels), dtype=torch.int64)
     pairs = count_confusions(one.answers.answer, one.answers.target)
     counts[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
-    return Confusions(f"{attribute} from {m}{_unanswered(one)}", one.labels, counts.tolist())
+    return Confusions(f"{attribute} from {m}{_count_ties(one)}", one.labels, counts.tolist())
 
 
 def _largest(attribute: str, m: str, one: Classified) -> Table:
@@ -144,10 +144,10 @@ def _largest(attribute: str, m: str, one: Classified) -> Table:
     wrong = pairs[pairs[:, 0] != pairs[:, 1]][:LARGEST]
     support = one.answers.support.tolist()
     rows = [[one.labels[c], one.labels[a], n, n / support[c]] for c, a, n in wrong.tolist()]
-    return Table([f"{attribute} from {m}{_unanswered(one)}", "taken for", "samples", "share of the class"], rows, 2)
+    return Table([f"{attribute} from {m}{_count_ties(one)}", "taken for", "samples", "share of the class"], rows, 2)
 
 
-def _unanswered(one: Classified) -> str:
+def _count_ties(one: Classified) -> str:
     """Return a few words about rows whose highest score is that of several classes: they have no answer."""
     n = int((one.answers.answer < 0).sum())
     return f", without {n:,} of {len(one.sample):,} rows, where classes tie" if n else ""
