@@ -46,6 +46,8 @@ def test_equal_cosines_at_the_last_place_are_the_worst():
     label = torch.tensor([0, 0, 1, 1])
     found = vote_right(query, torch.tensor([0]), rows, label, 2, (1, 2, 3))
     assert [bool(found[k]) for k in (1, 2, 3)] == [False, False, True]
+    for order in ([0, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]):  # the largest k has a tie too, whichever row comes first
+        assert not vote_right(query, torch.tensor([0]), rows, torch.tensor(order), 2, (2,))[2].any()
     alone = vote_right(query, torch.tensor([0]), rows[:2], label[:2], 2, (1,))
     assert not alone[1].any()  # all cosines are equal
 

@@ -72,7 +72,8 @@ class Probe:
         """Return the findings of all attributes, targets, modalities and sources."""
         plan = make_plan(space, self.folds, self.group)
         notes: list[str] = []
-        told, numbers = self._classify(space, plan, notes), self._regress(space, plan, notes)
+        numbers = self._regress(space, plan, notes)
+        told = self._classify(space, plan, notes)
         measured = {row.prefix: of_answers(one) for row, one in told.items()}
         measured |= {row.prefix: of_numbers(one) for row, one in numbers.items()}
         samples = {
