@@ -235,7 +235,6 @@ def test_mantel_counts_all_permutations_of_five():
 
     g = draw(3)
     x, y = (dissimilarities(F.normalize(torch.randn(5, 3, generator=g).double(), dim=1)) for _ in range(2))
-    y = x + 0.5 * y
     places = [(i, j) for i in range(5) for j in range(i)]
     ranked = rankdata([float(x[p]) for p in places]) - 5.5
     place = {p: ranked[k] for k, p in enumerate(places)} | {(j, i): ranked[k] for k, (i, j) in enumerate(places)}
@@ -246,7 +245,7 @@ def test_mantel_counts_all_permutations_of_five():
 
     least = correlation(range(5)) - 1e-9
     expected = sum(correlation(order) >= least for order in permutations(range(5))) / 120
-    assert 1 / 120 <= expected < 0.5
+    assert 0.1 < expected < 0.9
     assert mantel(x, y, draws=120, generator=draw()) == pytest.approx(expected)
     drawn = mantel(x, y, draws=119, generator=draw())
     assert drawn == pytest.approx(expected, abs=0.12)

@@ -18,6 +18,9 @@ from align.data import Shards
 from align.evaluation import Geometry, Space, evaluate
 from align.evaluation.geometry import GivenMatrix, read_matrix
 from align.evaluation.geometry.evaluator import FACTS
+from align.evaluation.geometry.measured import Measured
+from align.evaluation.geometry.parts import read_parts
+from align.evaluation.geometry.single import measure_against
 from align.model import JointModel
 from align.page.section import Gallery, Histogram, Scatter, Table
 from align.values import Embeddings, Rows
@@ -87,6 +90,8 @@ def test_pairs_are_the_first_rows_of_samples_that_have_both(shards):
     assert found.scores["geometry/image+text/gap"] == pytest.approx(float((x.mean(0) - y.mean(0)).norm()))
     assert found.scores["geometry/image+text/alignment"] == pytest.approx(float((x - y).square().sum(1).mean()))
     assert found.scores["geometry/image+text/knn_chance"] == pytest.approx(3 / (len(both) - 1))
+    told = found.samples["geometry/image+text/separability"][1].tolist()
+    assert told == [sample for sample in both for _ in range(2)]
     near = []
     for rows in (x, y):
         cosines = (rows @ rows.T).float().fill_diagonal_(-9)
@@ -133,6 +138,8 @@ def test_section_has_every_score_once(shards):
         assert [sum(shares) for shares in one.shares.values()] == pytest.approx([1, 1])
         middles = [(a + b) / 2 for a, b in zip(one.edges, one.edges[1:], strict=False)]
         mean = sum(m * s for m, s in zip(middles, one.shares["matching pairs"], strict=True))
+        others = sum(m * s for m, s in zip(middles, one.shares["other pairs"], strict=True))
+        assert others < mean - 0.3
         pair = one.title.removeprefix("Cosines of ").replace(" and ", "+")
         assert mean == pytest.approx(1 - found.scores[f"geometry/{pair}/alignment"] / 2, abs=0.05)
 
@@ -190,6 +197,21 @@ def test_neighbours_in_another_model(shards):
     towers = tiny_space.model().towers
     with pytest.raises(ValueError, match="other embeds audio, and the model text: they share no modality to compare"):
         measure(shards, JointModel({"text": towers["text"]}, 8).eval(), against=other_model("audio"))
+
+
+def test_samples_of_two_models_are_matched_by_position():
+    """The other table has no sample of the first two positions."""
+    values = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+
+    def part(some):
+        rows = Rows(values[some], torch.arange(len(some)))
+        table = Embeddings({"image": rows}, [f"{i}" for i in some], torch.tensor(some), [], [])
+        return read_parts(table)[0]["image"]
+
+    found, later = Measured(), list(range(2, 20))
+    measure_against(found, "image", part(list(range(20))), part(later), list(range(20)), later, "other", 3)
+    assert found.scores == {"geometry/image/knn_against_other": 1}
+    assert found.samples["geometry/image/knn_against_other"][1].tolist() == later
 
 
 # a given matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,9 @@ def evaluate(
     try:
         groups = (classing, ranking, probing, shape, hubs, altering)
         names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
+        other = replace(weights, checkpoint="best").load
         makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
-        evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, weights)})
+        evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, other)})
     except ValueError as error:
         raise Refused(f"--with: {error}", code=2) from None
     classes = None if protocol.classes is None else read_classes(protocol.classes)

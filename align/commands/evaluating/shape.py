@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
-
-from align.commands.groups import Weights
 
 if TYPE_CHECKING:
     from align.evaluation import Evaluator
+    from align.model import JointModel
 
 
 @final
@@ -30,8 +30,9 @@ class Shape:
     mutual_k: int = 10
     permutations: int = 999
 
-    def evaluator(self, weights: Weights | None = None) -> Evaluator:
-        """Return the evaluator with these options. weights: of the model, whose allowed packages hold for the other."""
+    def evaluator(self, load: Callable[[str], JointModel] | None = None) -> Evaluator:
+        """Return the evaluator with these options. load: opens the other model, ``align.load`` by default."""
+        from align import load as load_model
         from align.commands.errors import Refused
         from align.commands.named import device
         from align.evaluation import Geometry
@@ -47,7 +48,7 @@ class Shape:
                 raise Refused(f"--rsa-matrix: {error}") from None
         if self.against is not None:
             try:
-                model = replace(weights or Weights(), checkpoint="best").load(self.against)
+                model = (load or load_model)(self.against)
             except (ValueError, OSError) as error:
                 raise Refused(f"--against: {error}") from None
             more |= {"against": model.to(device()), "against_name": _short(self.against)}

@@ -31,7 +31,7 @@ def cka(x: UnitRows, y: UnitRows) -> Estimate:
     means = (x.mean(), y.mean())
     gram = {(i, j): torch.zeros(sides[i].dim, sides[j].dim, dtype=torch.float64) for i, j in PAIRS}
     lengths = torch.empty(2, n, dtype=torch.float64)
-    for rows, both in _centred(x, y, means):
+    for rows, both in _centre(x, y, means):
         for i, j in PAIRS:
             gram[i, j].addmm_(both[i].T, both[j])
         for i in range(2):
@@ -43,14 +43,14 @@ def cka(x: UnitRows, y: UnitRows) -> Estimate:
     value = hsic[0, 1] / scale
     shares = {(0, 0): -value / hsic[0, 0], (1, 1): -value / hsic[1, 1], (0, 1): 2 / scale}
     influence = torch.zeros(n, dtype=torch.float64)
-    for rows, both in _centred(x, y, means):
+    for rows, both in _centre(x, y, means):
         for i, j in PAIRS:
             alone = lengths[i, rows] * lengths[j, rows]  # a row with itself, which the unbiased estimate leaves out
             influence[rows] += shares[i, j] * (((both[i] @ gram[i, j]) * both[j]).sum(dim=1) - alone)
     return linearise(value, n * influence)
 
 
-def _centred(x: UnitRows, y: UnitRows, means: tuple[Tensor, Tensor]) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
+def _centre(x: UnitRows, y: UnitRows, means: tuple[Tensor, Tensor]) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
     """Yield (rows, (their values of x, of y)) in blocks, less the means."""
     for rows, a in x.blocks():
         yield rows, (a - means[0], y.block(rows.start, rows.stop) - means[1])

@@ -11,7 +11,7 @@ from torch import Tensor
 from align.metrics.geometry.estimate import Estimate, linearise
 from align.metrics.geometry.rows import UnitRows
 
-SIDE = 4096  # rows and columns of a block of cosines in float32: 64 MiB
+SIDE = 2048  # rows and columns of a block of cosines in float32: 16 MiB
 SPARE = 8  # candidates beyond the k + 1 nearest, which float32 may have put in a wrong order
 
 
@@ -97,7 +97,7 @@ def _choose(x: UnitRows, at: Tensor, k: int) -> Tensor:
     nearest = torch.full((len(x), k), -1)
     if not k:
         return nearest
-    step = max(1, SIDE * 512 // (at.shape[1] * x.dim))
+    step = max(1, SIDE * 1024 // (at.shape[1] * x.dim))
     for start in range(0, len(x), step):
         rows = slice(start, min(len(x), start + step))
         others = x.take(at[rows].flatten()).view(-1, at.shape[1], x.dim)
