@@ -310,9 +310,11 @@ def test_the_command_refuses(media, capsys):
     assert "--strengths 1,x: strengths are whole numbers" in capsys.readouterr().err
 
 
-def test_lines_about_what_is_not_measured(media):
+def test_lines_about_what_is_not_measured(media, monkeypatch):
     space = Space(media_model(), Shards(str(media), shuffle=False), draws=0)
-    space.model.preprocess["touch"].points = 80  # all that the clouds have
+    touch = space.model.preprocess["touch"]
+    monkeypatch.setattr(touch, "points", 80)  # all that the clouds have
+    monkeypatch.setattr(touch, "eval", lambda x: x[x[:, 0].argsort()])
     notes = Robustness(["sampling", "dropped", "typos"], [1], ["zeroshot"]).run(space).protocol["notes"]
     assert notes == [
         "robustness: sense is not corrupted, its medium (array) has no corruptions",
