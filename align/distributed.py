@@ -96,6 +96,12 @@ def give_up(line: str, code: int) -> None:
     exchange(b"!" + json.dumps({"line": line, "code": code}).encode())
 
 
+def leave() -> None:
+    """Destroy the process group. No reference to it stays, which would abort the process at its end."""
+    _hosts.cache_clear()
+    dist.destroy_process_group()
+
+
 @cache
 def _hosts(everyone: Any) -> Any:
     """Return a group of all ranks that works on host memory. All ranks make the first call together."""

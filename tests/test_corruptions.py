@@ -192,6 +192,7 @@ def test_values_of_a_cloud(clouds):
         assert float(shift.std() / radius) == pytest.approx(share, rel=0.05)
     for s, angle in zip(STRENGTHS, (2.5, 5, 7.5, 10, 15), strict=True):
         y = ours["rotation"].apply(x, s, seeded())[:, :3]
+        assert torch.allclose(y.double().mean(0), x[:, :3].double().mean(0), atol=1e-5)  # it turns about its centroid
         best = torch.linalg.lstsq(centred.double(), (y - y.mean(0)).double()).solution.T
         assert torch.allclose(best @ best.T, torch.eye(3, dtype=torch.float64), atol=1e-5)
         fits = [

@@ -18,7 +18,7 @@ from align.commands import main
 from align.data import Shards
 from align.embedding.content import number
 from align.evaluation import Retrieval, Robustness, Space, ZeroShot, evaluate, write_results
-from align.evaluation.robustness.corruptions import corruptions_of
+from align.evaluation.robustness.corruptions import Corrupted, corruptions_of
 from align.evaluation.robustness.ledger import Ledger, highest, lowest, share_kept
 from align.evaluation.robustness.measure import Asked
 from align.evaluation.samples import FILE, read_samples
@@ -133,17 +133,30 @@ def test_a_damaged_score_is_that_of_a_plain_loop(found):
     model, samples = space.model, media_world()
     text = model.embed(text=[s["text.txt"].decode() for s in samples.values()])["text"]
     reader = model.preprocess["sight"]
-    for name, s in (("noise", 4), ("crop", 2)):
-        right = []
+    for name, s in (("noise", 4), ("crop", 2), ("crop", 5), ("noise", 1)):
+        right, rows = [], space.altered({"sight": Corrupted(corruptions_of(reader)[name].apply, s)}).table()["sight"]
         for i, sample in enumerate(samples.values()):
             if "sight.png" in sample:
                 draws = generator("altered", space.seed, "sight", number(sample["sight.png"], False))
                 x = corruptions_of(reader)[name].apply(reader.decode(sample["sight.png"]), s, draws)
                 with torch.no_grad():
                     row = F.normalize(model.towers["sight"](reader.collate([reader.eval(x)])), dim=-1)
+                assert torch.allclose(rows.values[len(right)], row[0], atol=1e-6)
                 scores = (text.double() @ row[0].double()).float()
                 right.append(sum(scores > scores[i]) + sum(scores == scores[i]) == 1)
-        assert findings.scores[f"robustness/sight/{name}@{s}/to_text/recall@1"] == pytest.approx(np.mean(right))
+        assert findings.samples[f"robustness/sight/{name}@{s}/to_text/recall@1"][0].tolist() == right
+
+
+def test_each_strength_is_applied(media, monkeypatch):
+    asked, altered = [], Space.altered
+
+    def record(space, change):
+        asked.extend((m, one.strength, one.apply.__name__) for m, one in change.items())
+        return altered(space, change)
+
+    monkeypatch.setattr(Space, "altered", record)
+    Robustness(["noise"], [2, 5], ["retrieval"]).run(Space(media_model(), Shards(str(media), shuffle=False), draws=0))
+    assert asked == [(m, s, "noise") for m in ("hearing", "sight") for s in (2, 5)]
 
 
 def test_a_file_holds_the_values_of_all_queries(media, tmp_path):
@@ -245,7 +258,7 @@ def test_an_altered_space_embeds_the_changed_modality_alone(media, of, monkeypat
 
 def test_a_missing_modality_of_a_composed_query(tmp_path):
     """Symile's three: the others together, and each of them alone, over the samples that have them all."""
-    path = tiny_space.write_tar(tmp_path / "test-000000.tar", tiny_space.world())
+    path = tiny_space.write_tar(tmp_path / "test-000000.tar", tiny_space.world(noise=1.0))
     model = tiny_space.model("pairwise", "symile")
     space = Space(model, Shards(str(path), shuffle=False), draws=50)
     findings = Robustness(["dropped"], [1]).run(space)
@@ -259,14 +272,17 @@ def test_a_missing_modality_of_a_composed_query(tmp_path):
         "without_audio": 10 * row["image"] @ text.T,  # the pairwise term alone
         "without_image": row["audio"] @ text.T,  # no term fits: cosine
     }
+    seen = []
     for state, scores in by_hand.items():
         right = [
-            any(float((line >= line[j]).sum()) - 0 == 1 for j in (owner == i).nonzero().flatten().tolist())
+            any(float((line >= line[j]).sum()) == 1 for j in (owner == i).nonzero().flatten().tolist())
             for i, line in zip(have, scores.float(), strict=True)
         ]
         name = f"robustness/audio+image/{state}/to_text/recall@1"
-        assert findings.scores[name] == pytest.approx(np.mean(right)), state
-        assert len(findings.samples[name][0]) == len(have)
+        assert findings.samples[name][0].tolist() == right, state
+        assert findings.samples[name][1].tolist() == have
+        seen.append(right)
+    assert seen[0] != seen[1] != seen[2]
     whole_name = "robustness/audio+image/whole/zeroshot/kind/accuracy"
     assert findings.scores[whole_name] == ZeroShot().run(space).scores["zeroshot/kind/audio+image/accuracy"]
     assert findings.scores["robustness/audio+text/whole/to_image/recall@1"] == whole["audio+text_to_image/recall@1"]
@@ -310,9 +326,11 @@ def test_the_command_refuses(media, capsys):
     assert "--strengths 1,x: strengths are whole numbers" in capsys.readouterr().err
 
 
-def test_lines_about_what_is_not_measured(media):
+def test_lines_about_what_is_not_measured(media, monkeypatch):
     space = Space(media_model(), Shards(str(media), shuffle=False), draws=0)
-    space.model.preprocess["touch"].points = 80  # all that the clouds have
+    touch = space.model.preprocess["touch"]
+    monkeypatch.setattr(touch, "points", 80)  # all that the clouds have
+    monkeypatch.setattr(touch, "eval", lambda x: x[x[:, 0].argsort()])
     notes = Robustness(["sampling", "dropped", "typos"], [1], ["zeroshot"]).run(space).protocol["notes"]
     assert notes == [
         "robustness: sense is not corrupted, its medium (array) has no corruptions",

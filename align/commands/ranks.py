@@ -28,13 +28,15 @@ def in_ranks(command: Callable[..., R]) -> Callable[..., R | None]:
         started = find_ranks(os.environ)
         if started is None:
             return command(*args, **options)
+        from align.distributed import leave
+
         _join(*started)
         try:
             result = command(*args, **options)
             _agree()
         except Exception as error:
             raise SystemExit(_fail(error)) from None
-        _leave()
+        leave()
         return result
 
     return run
@@ -79,15 +81,9 @@ def _agree() -> None:
     agree(b"")
 
 
-def _leave() -> None:
-    import torch.distributed as dist
-
-    dist.destroy_process_group()
-
-
 def _fail(error: Exception) -> int:
     """Tell the other ranks of an error, or hear of theirs. The first rank prints one line. Return the exit code."""
-    from align.distributed import FailedElsewhere, exchange, give_up, rank
+    from align.distributed import FailedElsewhere, exchange, give_up, leave, rank
 
     if isinstance(error, FailedElsewhere):
         line, code = error.line, error.code
@@ -105,5 +101,5 @@ def _fail(error: Exception) -> int:
     except RuntimeError:  # another process has gone without a word
         print(f"align: rank {rank()}: {line}", file=sys.stderr, flush=True)
         return code
-    _leave()
+    leave()
     return code
