@@ -97,6 +97,8 @@ def test_a_heat_has_the_share_of_every_row() -> None:
             assert (cell.answer, cell.samples, cell.is_right) == (block.names[j], count, i == j)
             assert cell.level == (max(1, round(20 * math.sqrt(count / total))) if count else 0)
     assert [[cell.text for cell in row.cells] for row in panel.rows] == [["90", "10", ""], ["<1", "100", ""], [""] * 3]
+    rare = arrange_confusions([Confusions("t", ["a", "b"], [[9999, 1], [0, 1]])])[0].rows[0].cells[1]
+    assert rare.level == 1  # the palest colour, not none
     assert panel.about == ""
     assert panel.mistakes == [("a", "b", 20, 0.1), ("b", "a", 1, 1 / 300)]
 
@@ -208,6 +210,8 @@ def test_a_map_has_one_unit_for_both_axes() -> None:
     assert y0 == y1
     assert (y0 - y2) / (x1 - x0) == pytest.approx(2 / 10, abs=0.001)
     assert x2 == x0
+    assert 0 < x0 < x1 < WIDTH
+    assert x1 - x0 > 0.9 * WIDTH  # the longer side fills the drawing
     assert (x0 + x1) / 2 == pytest.approx(WIDTH / 2)
     assert (y0 + y2) / 2 == pytest.approx(HEIGHT / 2)
     assert drawn.about == "PCA, 3 without a place"
