@@ -188,6 +188,7 @@ def test_a_band_lies_around_its_line() -> None:
     [
         ([1, 10, 100], True), ([1, 2, 4, 8, 16], True), ([0.01, 0.1, 1], True),
         ([1, 2, 3, 4, 5], False), ([0, 1, 10, 100], False), ([1, 10], False), ([1, 2, 4], False), ([-1, 1, 10], False),
+        ([1, 1.3, 10], False),
         ([2**i for i in range(11)], False),
     ],
 )  # fmt: skip
