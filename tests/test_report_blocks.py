@@ -294,8 +294,8 @@ def test_figures_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert [list(row) for row in histogram.rows] == [["p", " ▂█"], ["none", ""], ["nan", "   "]]
     assert histogram.head == ["group", "0 to 3"]
-    many = list_histogram(Histogram("h", "x", list(range(101)), {"p": [0.0] * 98 + [0.01, 0.99]}))
-    assert many.rows[0][1] == " " * 49 + "█"  # two bins a character
+    many = list_histogram(Histogram("h", "x", list(range(101)), {"p": [0.0] * 96 + [0.25, 0.25, 0.125, 0.375]}))
+    assert many.rows[0][1] == " " * 48 + "██"  # two bins a character
     assert list_scatter(Scatter("m", {"a": [(0, 0)] * 1200, "b": []}, "PCA")).rows == [["2", "1,200"]]
     print_tables([Section("Long", "", [Table(["n"], [[i] for i in range(1000)]), block])])
     out = capsys.readouterr().out.splitlines()
