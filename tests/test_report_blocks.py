@@ -97,6 +97,8 @@ def test_a_heat_has_the_share_of_every_row() -> None:
             assert (cell.answer, cell.samples, cell.is_right) == (block.names[j], count, i == j)
             assert cell.level == (max(1, round(20 * math.sqrt(count / total))) if count else 0)
     assert [[cell.text for cell in row.cells] for row in panel.rows] == [["90", "10", ""], ["<1", "100", ""], [""] * 3]
+    rare = arrange_confusions([Confusions("t", ["a", "b"], [[9999, 1], [0, 1]])])[0].rows[0].cells[1]
+    assert rare.level == 1  # the palest colour, not none
     assert panel.about == ""
     assert panel.mistakes == [("a", "b", 20, 0.1), ("b", "a", 1, 1 / 300)]
 
@@ -186,6 +188,7 @@ def test_a_band_lies_around_its_line() -> None:
     [
         ([1, 10, 100], True), ([1, 2, 4, 8, 16], True), ([0.01, 0.1, 1], True),
         ([1, 2, 3, 4, 5], False), ([0, 1, 10, 100], False), ([1, 10], False), ([1, 2, 4], False), ([-1, 1, 10], False),
+        ([1, 1.3, 10], False),
         ([2**i for i in range(11)], False),
     ],
 )  # fmt: skip
@@ -208,6 +211,8 @@ def test_a_map_has_one_unit_for_both_axes() -> None:
     assert y0 == y1
     assert (y0 - y2) / (x1 - x0) == pytest.approx(2 / 10, abs=0.001)
     assert x2 == x0
+    assert 0 < x0 < x1 < WIDTH
+    assert x1 - x0 > 0.9 * WIDTH  # the longer side fills the drawing
     assert (x0 + x1) / 2 == pytest.approx(WIDTH / 2)
     assert (y0 + y2) / 2 == pytest.approx(HEIGHT / 2)
     assert drawn.about == "PCA, 3 without a place"
@@ -289,8 +294,8 @@ def test_figures_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert [list(row) for row in histogram.rows] == [["p", " ▂█"], ["none", ""], ["nan", "   "]]
     assert histogram.head == ["group", "0 to 3"]
-    many = list_histogram(Histogram("h", "x", list(range(101)), {"p": [0.0] * 98 + [0.01, 0.99]}))
-    assert many.rows[0][1] == " " * 49 + "█"  # two bins a character
+    many = list_histogram(Histogram("h", "x", list(range(101)), {"p": [0.0] * 96 + [0.25, 0.25, 0.125, 0.375]}))
+    assert many.rows[0][1] == " " * 48 + "██"  # two bins a character
     assert list_scatter(Scatter("m", {"a": [(0, 0)] * 1200, "b": []}, "PCA")).rows == [["2", "1,200"]]
     print_tables([Section("Long", "", [Table(["n"], [[i] for i in range(1000)]), block])])
     out = capsys.readouterr().out.splitlines()

@@ -150,7 +150,7 @@ def evaluate(
             together=world() > 1,
         )
     if rank():
-        return  # the first rank writes and prints
+        return 0  # the first rank writes and prints
     results.protocol.update(read_training(Path(model)))
     path = write_results(results, folder)
     notes = results.protocol["notes"]

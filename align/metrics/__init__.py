@@ -53,3 +53,9 @@ __all__ = [
     "skewness",
     "weighted_median",
 ]
+
+FLOORS = (
+    ("geometry", "intervals", "paired", "recall"),
+    ("accuracy", "binary", "by_class", "calibration", "hubness", "neighbours", "places"),
+    ("gain", "influence", "precision"),
+)

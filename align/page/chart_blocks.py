@@ -36,7 +36,7 @@ def _curve(curve: Curve) -> Chart:
     for name, points in drawable(curve).items():
         ends = [(float(x), float(low), float(high)) for x, low, high in curve.bands.get(name, ())]
         band = [end for end in ends if all(abs(value) <= MOST for value in end)]
-        series.append(Series(name, points, band=band if len(band) > 1 else ()))
+        series.append(Series(name, points, dots=bool(band), band=band if len(band) > 1 else ()))
     return Chart(curve.title, series, curve.y, curve.x, log=grows_by_factors({x for s in series for x, _ in s.points}))
 
 
