@@ -165,7 +165,7 @@ def test_scores_are_those_of_others_also_with_weights():
     for w in weights:
         many = torch.arange(40).repeat_interleave(w.long())
         one = w[None]
-        assert statistics.explained(pairs, one)[0] == pytest.approx(r2_score(y[many], p[many]))
+        assert statistics.r_squared(pairs, one)[0] == pytest.approx(r2_score(y[many], p[many]))
         assert statistics.spearman(pairs, one)[0] == pytest.approx(spearmanr(y[many], p[many]).statistic)
         both = torch.stack([right.float(), target.float()], dim=1)
         assert statistics.mean_per_class(both, one)[0] == pytest.approx(

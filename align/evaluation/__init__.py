@@ -38,9 +38,9 @@ __all__ = [
 
 FLOORS = (
     ("composed", "counts", "labels", "pairs", "prompts"),
-    ("altered", "blocks", "classes", "classify", "protocol", "readings", "samples", "stated"),
+    ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
-    ("classified", "ranking", "space", "spread"),
+    ("classified", "classify", "ranking", "space", "spread"),
     ("directions", "findings", "notes", "retrieval_section"),
     ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from align.evaluation.probe.answers import Answers
 from align.evaluation.probe.ridge import Predicted
-from align.evaluation.probe.statistics import explained, mean_average_precision, mean_per_class, spearman
+from align.evaluation.probe.statistics import r_squared, mean_average_precision, mean_per_class, spearman
 from align.evaluation.samples import proportion
 from align.metrics.intervals import Statistic
 
@@ -37,7 +37,7 @@ def of_answers(one: Answers) -> Measures:
 def of_numbers(one: Predicted) -> Measures:
     """Return R², the mean absolute error and the rank correlation of predicted numbers."""
     pairs = torch.stack([one.true, one.told], dim=1)  # (q, 2)
-    values: dict[str, tuple[Tensor, Statistic | None]] = {"r2": (pairs, explained)}
+    values: dict[str, tuple[Tensor, Statistic | None]] = {"r2": (pairs, r_squared)}
     values["mae"] = ((one.true - one.told).abs(), None)
     values["spearman"] = (pairs, spearman)
     return Measures(one.sample, values)

@@ -52,7 +52,7 @@ def mean_average_precision(values: Tensor, weights: Tensor) -> Tensor:
     return average_precisions(values[:, 0], values[:, 1] > 0, weights).nanmean(dim=1)
 
 
-def explained(values: Tensor, weights: Tensor) -> Tensor:
+def r_squared(values: Tensor, weights: Tensor) -> Tensor:
     """Return R²: 1 − Σ w(y − p)² / Σ w(y − mean y)², (draws,). values: (q, 2), the true y and the prediction p."""
     y, p = values.double().unbind(dim=1)
     total = weights.sum(dim=1)

@@ -81,7 +81,7 @@ class Robustness:
                 used[m] = chosen
         dropped = drop(measures, ledger) if self._wants("dropped") else []
         clouds = [m for m in used if is_cloud(space.model.preprocess[m]) and self._wants("sampling")]
-        notes += self._unused({name for chosen in used.values() for name in chosen}, clouds, dropped)
+        notes += self._note_unused({name for chosen in used.values() for name in chosen}, clouds, dropped)
         if ledger.zero:
             notes.append(f"robustness: without a share retained, since the clean score is 0: {some(ledger.zero, 3)}")
         around = space.intervals(ledger.samples, ledger.statistics)
@@ -133,7 +133,7 @@ class Robustness:
             return "zero-shot asks by prompts, which no corruption changes; retrieval measures it"
         return "no query of it has an answer that counts"
 
-    def _unused(self, had: set[str], clouds: Sequence[str], dropped: Sequence[str]) -> list[str]:
+    def _note_unused(self, had: set[str], clouds: Sequence[str], dropped: Sequence[str]) -> list[str]:
         """Return lines about what was asked for and that no modality has."""
         lines = {
             "sampling": "" if clouds else "no points are drawn anew, no modality is a point cloud",

@@ -52,7 +52,7 @@ def robustness_section(
     if spread:
         blocks.append(Table(["modality", "over", "measure", "mean", "lowest", "highest"], spread, left=3))
     gone: list[list[str | float | Measured]] = []
-    for query, missing, measure in _dropped(scores):
+    for query, missing, measure in _list_dropped(scores):
         prefix = f"robustness/{query}"
         ends = [cell(f"{prefix}/whole/{measure}"), cell(f"{prefix}/without_{missing}/{measure}")]
         gone.append([query, missing, _words(measure), *ends, cell(f"{prefix}/without_{missing}/retained/{measure}")])
@@ -66,7 +66,7 @@ def _measures(scores: Iterable[str], prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in scores if name.startswith(prefix)]
 
 
-def _dropped(scores: Iterable[str]) -> list[tuple[str, str, str]]:
+def _list_dropped(scores: Iterable[str]) -> list[tuple[str, str, str]]:
     """Return (query, the missing modality, measure) of each score without a modality."""
     found = []
     for name in scores:
