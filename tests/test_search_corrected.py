@@ -136,6 +136,9 @@ def test_a_sample_in_two_segments_keeps_its_numbers():
     assert first.tolist() == pytest.approx([0.1, 0.2])
     assert second.tolist() == pytest.approx([0.3, 0.4, 0.6, 0.32])
     assert shift.count_missing(torch.tensor([1, 2, 2, 2, 2, 5, 6, 6])) == 3
+    later, earlier = match_segments(shift, [torch.tensor([5]), torch.tensor([1, 2, 2, 2])])  # rows that came later
+    assert later.tolist() == pytest.approx([0.6])
+    assert earlier.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert match_segments(shift, []) == []
 
 
