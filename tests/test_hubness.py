@@ -38,7 +38,7 @@ def read(path):
     return Shards(str(path), shuffle=False)
 
 
-def space(folder, train="train", kinds=("pairwise",), draws=0):
+def space(folder, train: str | None = "train", kinds=("pairwise",), draws=0):
     given = None if train is None else read(folder / f"{train}.tar")
     return Space(tiny_space.model(*kinds), read(folder / "test.tar"), train=given, draws=draws)
 
@@ -198,6 +198,7 @@ def test_a_constant_space_scores_nothing(folder):
     one = space(folder)
     for split in ("test", "train"):
         for rows in one.table(split=split).rows.values():
+            assert isinstance(rows.values, torch.Tensor)
             rows.values.fill_(8**-0.5)
     found = Hubness().run(one).scores
     assert {value for name, value in found.items() if "recall" in name} == {0.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 import planted
 import pytest
@@ -84,7 +85,7 @@ def test_the_order_is_that_of_a_loop(kind, tmp_path, monkeypatch):
         assert [hit.item.key for hit in found.hits][:20] == [key for key, _ in expected][:20]
         assert found.correction == "nnn"
         assert [note for note in found.notes if "hubs" in note or "later" in note or "came after" in note] == notes
-        every = index.rows("image", index.numbers("image"))
+        every: Any = index.rows("image", index.numbers("image"))
         less = shift.match(every.sample)
         for hit in found.hits:  # the cosine is that of the row that counts
             mine = every.sample == hit.sample
@@ -123,7 +124,7 @@ def test_a_filter_and_norms_do_not_disturb_the_numbers(tmp_path):
             expected = memory.search(query, "image", 7, tree, scaled=scaled, shift=shift)
             assert samples.tolist() == expected[1].tolist()
             assert torch.allclose(scores, expected[0])
-            rows = memory.rows("image", samples[0])
+            rows: Any = memory.rows("image", samples[0])
             values = rows.values if scaled else F.normalize(rows.values, dim=1)
             by_row = values.double() @ query[0].double() - shift.match(rows.sample).double()
             best = [float(by_row[rows.sample == s].max()) for s in samples[0].tolist()]
@@ -136,6 +137,9 @@ def test_a_sample_in_two_segments_keeps_its_numbers():
     assert first.tolist() == pytest.approx([0.1, 0.2])
     assert second.tolist() == pytest.approx([0.3, 0.4, 0.6, 0.32])
     assert shift.count_missing(torch.tensor([1, 2, 2, 2, 2, 5, 6, 6])) == 3
+    later, earlier = match_segments(shift, [torch.tensor([5]), torch.tensor([1, 2, 2, 2])])  # rows that came later
+    assert later.tolist() == pytest.approx([0.6])
+    assert earlier.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert match_segments(shift, []) == []
 
 
@@ -247,7 +251,7 @@ def test_the_index_finds_what_the_evaluation_measured(place):
     searcher = align.open_index(place / "m", allow=("tiny_space",))
     space = Space(searcher.model, shards, train=Shards(str(place / "train.tar"), shuffle=False), draws=0)
     measured = Hubness(repairs=("nnn",)).run(space).scores
-    table = space.table()
+    table: Any = space.table()
     have = set(table["image"].sample.tolist())
     asks = [(i, s) for i, s in enumerate(table["text"].sample.tolist()) if s in have]
     found = {}
