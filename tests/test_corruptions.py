@@ -184,7 +184,7 @@ def test_clouds_lose_more_at_each_strength(clouds):
 
 
 def test_values_of_a_cloud(clouds):
-    x = clouds[0] + torch.tensor([5.0, -3, 2, 0, 0, 0])  # an absolute place
+    x = clouds[0] * torch.tensor([3.0, 3, 3, 1, 1, 1]) + torch.tensor([5.0, -3, 2, 0, 0, 0])  # of absolute size
     centred, ours = x[:, :3] - x[:, :3].mean(0), corruptions_of(Points(512))
     radius = centred.norm(dim=1).max()
     for s, share in zip(STRENGTHS, (0.01, 0.02, 0.03, 0.04, 0.05), strict=True):

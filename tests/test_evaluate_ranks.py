@@ -262,7 +262,7 @@ def test_the_command_by_two_processes(world_of_pictures, slurm):
     (code, out, err), (other, *silent) = launch(command, folder, slurm=slurm)
     assert (code, other) == (0, 0), err
     assert "wrote out/results.json" in err
-    assert "Robustness" in out
+    assert "robustness" in out
     assert silent == ["", ""]
     shared = [(folder / "out" / name).read_bytes() for name in names]
     alone = subprocess.run([sys.executable, "-m", "align", *command], cwd=folder, capture_output=True, text=True)
