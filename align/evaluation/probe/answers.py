@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from align.evaluation.probe.choose import Linear, Trials, fit
+from align.evaluation.probe.choose import FEW, Linear, Trials, fit
 from align.evaluation.probe.design import Design
 from align.evaluation.probe.draws import draw_share, draw_shots, rank_in_class
 from align.evaluation.probe.folds import INNER, MANY, TENTH, deal
@@ -131,14 +131,15 @@ def _few(
     kind = sample_kinds(train, len(groups))
     seeds = range(how.seeds)
     rank = [rank_in_class(kind, generator("probe/few", how.seed, number)) for number in seeds]
+    sets = {f"shots@{k}": torch.stack([draw_shots(kind, one, k) for one in rank]) for k in how.shots}
+    sets |= {f"labels@{share:g}": torch.stack([draw_share(kind, one, share) for one in rank]) for share in how.shares}
+    told: dict[bytes, Tensor] = {(kind >= 0)[None].repeat(how.seeds, 1).numpy().tobytes(): right[None]}
     out: dict[str, Tensor] = {}
-    for k in how.shots:
-        drawn = torch.stack([draw_shots(kind, one, k) for one in rank])
-        out[f"shots@{k}"] = _on_drawn(drawn, kind, train, test, groups, classes, how)
-    for share in how.shares:
-        drawn = torch.stack([draw_share(kind, one, share) for one in rank])
-        few = right[None] if share == 1 else _on_drawn(drawn, kind, train, test, groups, classes, how)
-        out[f"labels@{share:g}"] = few
+    for name, drawn in sets.items():
+        key = drawn.numpy().tobytes()
+        if key not in told:
+            told[key] = _on_drawn(drawn, kind, train, test, groups, classes, how)
+        out[name] = told[key]
     present = torch.bincount(kind[kind >= 0])
     fewest = int(present[present > 0].min())
     return out, {f"shots@{k}": fewest < k for k in how.shots}
@@ -150,7 +151,7 @@ def _on_drawn(
     """Return (seeds, q) bool, told by probes on the samples drawn (seeds, B), each with a C of its own.
 
     A C is chosen by INNER folds of the samples drawn, by as many as a class has samples where these are fewer, and it
-    is 1 where each class has one. From MANY rows on, one fold of TENTH is held out.
+    is 1 where each class has one. From MANY rows on, one fold of TENTH is held out. It is one of FEW.
     """
     union = drawn.any(dim=0)
     rows = train.only(union)
@@ -162,7 +163,7 @@ def _on_drawn(
         for number, some in enumerate(drawn)
     ]
     held = 1 if many else folds if folds > 1 else 0
-    trials = Trials(drawn[:, rows.sample], torch.stack(fold), held)
+    trials = Trials(drawn[:, rows.sample], torch.stack(fold), held, FEW)
     probes = fit(Design(rows.table, rows.place, how.unit), rows.target, classes, trials)
     logits = [probe.logits(test.table, test.place, how.unit) for probe in probes]
     return torch.stack([_is_right(one, test.target) for one in logits])

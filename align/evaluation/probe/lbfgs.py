@@ -25,6 +25,14 @@ class Minimum(NamedTuple):
     done: Tensor
 
 
+class Pair(NamedTuple):
+    """A step and what it did. step: (p, q). change: (p, q), of the gradient. inverse: (p,), 1 / their product."""
+
+    step: Tensor
+    change: Tensor
+    inverse: Tensor
+
+
 def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: int = STEPS) -> Minimum:
     """Minimise P convex functions from the points x (P, q) (Liu and Nocedal 1989, doi:10.1007/BF01589116).
 
@@ -32,41 +40,44 @@ def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: in
     ``tolerance``, where WINDOW steps make its value smaller by less than FALL, where no step makes it smaller, or
     after ``steps`` steps.
     """
-    everyone = torch.arange(len(x))
+    at = torch.arange(len(x))  # problems that go on: all below but the answers has a row for each of these
     x = x.clone()
-    value, gradient = objective(x, everyone)
+    value, gradient = objective(x, at)
+    out = Minimum(x.clone(), value.clone(), torch.zeros_like(at), torch.zeros(len(x), dtype=torch.bool))
     remembered = max(3, min(HISTORY, CELLS // max(1, 2 * x.numel())))
-    past: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (P, q), changes of the gradient (P, q), 1 / their product
-    count = torch.zeros(len(x), dtype=torch.int64)
-    active = everyone[gradient.norm(dim=1) > tolerance]
-    before = value.clone()
-    for number in range(steps):
+    past: list[Pair] = []
+    before, goes = value.clone(), torch.ones(len(x), dtype=torch.bool)
+    for number in range(steps + 1):
+        met = gradient.norm(dim=1) <= tolerance
+        goes = goes & ~met
         if number % WINDOW == 0 and number:
-            active = active[(before - value)[active] > FALL]
+            goes &= (before - value) > FALL
             before = value.clone()
-        if not len(active):
+        if number == steps:
+            goes[:] = False
+        if not bool(goes.all()):
+            ended = at[~goes]
+            out.x[ended], out.value[ended], out.steps[ended] = x[~goes], value[~goes], number
+            out.done[ended] = met[~goes] | (number < steps)
+            at, x, value, gradient, before = at[goes], x[goes], value[goes], gradient[goes], before[goes]
+            past = [Pair(*(part[goes] for part in one)) for one in past]
+        if not len(at):
             break
-        direction = _direction(gradient[active], [tuple(part[active] for part in one) for one in past])
-        moved, new_value, new_gradient, fell = _search(
-            objective, x[active], active, value[active], gradient[active], direction
-        )
-        step, change = torch.zeros_like(x), torch.zeros_like(x)
-        step[active], change[active] = moved - x[active], new_gradient - gradient[active]
+        moved, new_value, new_gradient, goes = _search(objective, x, at, value, gradient, _direction(gradient, past))
+        step, change = moved - x, new_gradient - gradient
         product = (step * change).sum(dim=1)
         sound = product > 1e-12 * change.pow(2).sum(dim=1)
-        past = [*past[-(remembered - 1) :], (step, change, torch.where(sound, 1 / product, 0.0))]
-        x[active], value[active], gradient[active] = moved, new_value, new_gradient
-        count[active] += 1
-        active = active[fell & (gradient[active].norm(dim=1) > tolerance)]
-    return Minimum(x, value, count, (gradient.norm(dim=1) <= tolerance) | (count < steps))
+        past = [*past[-(remembered - 1) :], Pair(step, change, torch.where(sound, 1 / product, 0.0))]
+        x, value, gradient = moved, new_value, new_gradient
+    return out
 
 
-def _direction(gradient: Tensor, past: list[tuple[Tensor, ...]]) -> Tensor:
+def _direction(gradient: Tensor, past: list[Pair]) -> Tensor:
     """Return the two-loop recursion's direction (p, q), and the steepest one where it does not descend."""
     q, kept = gradient.clone(), []
     for step, change, inverse in reversed(past):
-        a = inverse * (step * q).sum(dim=1)
-        q -= a[:, None] * change
+        a = inverse * torch.linalg.vecdot(step, q)
+        q.addcmul_(a[:, None], change, value=-1)
         kept.append(a)
     for _, change, inverse in reversed(past):  # the scale of the last sound pair
         scale = 1 / (inverse * change.pow(2).sum(dim=1))
@@ -75,8 +86,8 @@ def _direction(gradient: Tensor, past: list[tuple[Tensor, ...]]) -> Tensor:
             q *= torch.where(sound, scale, 1.0)[:, None]
             break
     for (step, change, inverse), a in zip(past, reversed(kept), strict=True):
-        b = inverse * (change * q).sum(dim=1)
-        q += (a - b)[:, None] * step
+        b = inverse * torch.linalg.vecdot(change, q)
+        q.addcmul_((a - b)[:, None], step)
     falls = (q * gradient).sum(dim=1) > 0
     return torch.where(falls[:, None], -q, -gradient)
 

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from align.evaluation.probe.answers import Answers
 from align.evaluation.probe.ridge import Predicted
-from align.evaluation.probe.statistics import r_squared, mean_average_precision, mean_per_class, spearman
+from align.evaluation.probe.statistics import r_squared, spearman
 from align.evaluation.samples import proportion
+from align.metrics.binary import macro, precision_area
+from align.metrics.by_class import weighted_mean_per_class
 from align.metrics.intervals import Statistic
 
 
@@ -25,10 +27,10 @@ def of_answers(one: Answers) -> Measures:
     """Return accuracies, or the mean average precision where samples have several classes."""
     if one.logits is not None:
         pairs = torch.stack([one.logits, one.target.float()], dim=1)  # (q, 2, c)
-        return Measures(one.sample, {"map": (pairs, mean_average_precision)})
+        return Measures(one.sample, {"map": (pairs, macro(precision_area))})
     right = one.right.float()
     values: dict[str, tuple[Tensor, Statistic | None]] = {"accuracy": (right, proportion)}
-    values["mean_per_class"] = (torch.stack([right, one.target.float()], dim=1), mean_per_class)
+    values["mean_per_class"] = (torch.stack([right, one.target.float()], dim=1), weighted_mean_per_class)
     values |= {f"knn@{k}": (near.float(), proportion) for k, near in one.near.items()}
     values |= {name: (few.float().mean(dim=0), proportion if len(few) == 1 else None) for name, few in one.few.items()}
     return Measures(one.sample, values)

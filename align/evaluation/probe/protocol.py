@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.evaluation.notes import some
-from align.evaluation.probe.choose import CHOOSING
+from align.evaluation.probe.choose import CHOOSING, FEW
 from align.evaluation.probe.folds import INNER, MANY
 from align.evaluation.probe.lbfgs import FALL, STEPS, WINDOW
 
@@ -54,8 +54,8 @@ def describe(
         f"{STEPS} steps at most, {CHOOSING} while C is chosen",
         "C": "10^-6 to 10^5, 45 values, each fit from the solution of a smaller one",
         "C chosen on": f"{chosen}; by accuracy, of equals the smallest; stratified, seeded, never the test rows",
-        "C of few labels": f"{INNER} folds of the labels drawn, as many as a class has samples where these are fewer; "
-        "1 where each class has one",
+        "C of few labels": f"10^-6 to 10^3, {len(FEW)} values, on {INNER} folds of the labels drawn, as many as a "
+        f"class has samples where these are fewer, one tenth from {MANY:,} rows on; 1 where each class has one",
         "groups": f"{plan.key} of the json, never on both sides" if plan.key else "none",
         "neighbours": "cosine, votes exp(cosine / 0.07); equal cosines at the k-th place count as the worst",
         "ties": "a class has to be alone at the top; a probe whose training rows are all equal tells nothing",
