@@ -57,6 +57,26 @@ def test_wrong_options_are_one_line(run, words, says):
     assert says in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("option", "evaluator", "says"),
+    [
+        (
+            "--train",
+            "probe",
+            "the probe would know its answers: 12 of 12 training samples have the key and the content",
+        ),
+        ("--train", "hubness", "the bank is from the test set: 12 of 12 training samples have the key and"),
+        ("--distractors", "retrieval", "distractors would equal the answers: 12 of 12 distractors have the key and"),
+    ],
+)
+def test_samples_of_the_test_set_elsewhere_are_refused(run, option, evaluator, says):
+    code, lines = run("test.tar", option, "test.tar", "--with", evaluator)
+    assert code == 1
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "'0000' the first; give other shards with " + option in lines[0]
+
+
 def test_options_of_evaluators_with_a_suite_are_refused(run):
     code, (line,) = run("--suite", "image", "--ndcg", "5")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Checks of the options of ``align evaluate`` before any work: options without their evaluator, numbers out of range."""
+"""Checks of the options of ``align evaluate`` before any work: those without their evaluator, numbers out of range."""
 
 from __future__ import annotations
 
