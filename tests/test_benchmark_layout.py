@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -220,3 +221,16 @@ def test_such_a_folder_on_a_server(captioned):
         assert shards.benchmark.type == "retrieval"
         assert Space(model(), shards).table()["text"].n == 5
         shards.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"bbb\n\nddd\n", "classnames.txt: line 2 is empty; a label is the place of a line"),
+        (b"\xff\xfe\nccc\nddd", "classnames.txt is not UTF-8: invalid start byte at byte 0"),
+    ],
+)
+def test_class_names_whose_places_or_letters_are_lost_are_refused(single, content, says):
+    (single / "classnames.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        Shards(str(single / "test"), shuffle=False)

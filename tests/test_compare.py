@@ -167,3 +167,29 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, words, code, say
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1
     assert says in err[0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "value", "sample", "says"),
+    [
+        ('["a"]', [1.0, 0.0], [0, 1], "is of samples that are not among its 1 keys"),
+        ('["a", "b"]', [1.0, 0.0], [0, -1], "is of samples that are not among its 2 keys"),
+        ('["a", "b"]', [1.0, 0.0], [0.0, 1.0], "is of samples that are not among"),
+        ('["a", "b"]', [1.0], [0, 1], "have the shapes (1,) and (2,)"),
+        ('["a", "b"]', [[1.0], [0.0]], [0, 1], "have the shapes (2, 1) and (2,)"),
+        ('["a", "b"]', [1.0, float("nan")], [0, 1], "has values that are no numbers"),
+        ('[["a"], "b"]', [1.0, 0.0], [0, 1], "its keys are no list of words"),
+        ('["a", "b"]', [1.0, 1.0], [0, 1], "are not of one evaluation: x is 0.5, and 1 by the samples"),
+    ],
+)
+def test_damaged_samples_are_refused_in_one_line(tmp_path, capsys, ids, value, sample, says):
+    from safetensors.torch import save
+
+    good = write(tmp_path / "good", {"x": queries([1, 0], range(2))}, ["a", "b"])
+    bad = write(tmp_path / "bad", {"x": queries([1, 0], range(2))}, ["a", "b"])
+    keys = torch.tensor(list(ids.encode()), dtype=torch.uint8)
+    tensors = {"keys": keys, "s": torch.tensor(sample), "v": torch.tensor(value)}
+    (tmp_path / "bad" / "samples.safetensors").write_bytes(save(tensors, {"scores": '{"x": ["v", "s", true]}'}))
+    assert main(["compare", good, bad]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line

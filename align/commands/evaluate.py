@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.commands.evaluating.altering import Altering
 from align.commands.evaluating.classing import Classing
+from align.commands.evaluating.given import check_evaluators, check_range, list_given
 from align.commands.evaluating.hubs import Hubs
 from align.commands.evaluating.probing import Probing
 from align.commands.evaluating.ranking import Ranking
@@ -85,6 +86,13 @@ def evaluate(
     """
     from align.commands.errors import Refused
 
+    groups = (classing, ranking, probing, shape, hubs, altering)
+    names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
+    check_range("--draws", draws, 0)
+    check_range("--batch", batch, 1)
+    check_range("--workers", workers, 0, 1000)
+    if out == "":
+        raise Refused("--out is empty; name the folder for the results", 2)
     if suites.are_named(shards):
         stated = {
             "--with": with_ != "zeroshot,retrieval",
@@ -95,6 +103,7 @@ def evaluate(
                 f"--{name}": getattr(protocol, name) is not None
                 for name in ("templates", "classes", "descriptions", "hit", "attribute")
             },
+            **{option: True for group in groups for option in list_given(group)},
         }
         if given := [name for name, one in stated.items() if one]:
             raise Refused(f"{given[0]}: the sets of a suite state their protocol; name shards instead of --suite", 2)
@@ -114,8 +123,7 @@ def evaluate(
     from align.evaluation.pick import pick
 
     try:
-        groups = (classing, ranking, probing, shape, hubs, altering)
-        names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
+        check_evaluators(dict(zip(names, groups, strict=True)), split(with_))
         other = replace(weights, checkpoint="best").load
         makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
         evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, other)})

@@ -70,10 +70,12 @@ def _forms(found: re.Match[str]) -> str:
     """Return a line for a value that no form of a key takes: the reason of its class, else the forms."""
     problems, value = found.groups()
     listed = problems.split(" - ")
-    if said := [line for line in listed if not line.startswith(("Expected a", "Not a valid subclass", "a "))]:
+    if said := [
+        line for line in listed if not line.startswith(("Expected a", "Expected <class", "Not a valid subclass", "a "))
+    ]:
         name = re.search(r"class_path='([\w.]+)'", value)
         return f"{name[1]}: {said[-1]}" if name else said[-1]
-    forms = [_name_types(line) for line in listed if line.startswith("Expected a")]
+    forms = [_name_types(line) for line in listed if line.startswith(("Expected a", "Expected <class"))]
     forms += re.findall(r"Not a valid subclass of (\w+)", problems)
     return f"expected {' or '.join(form.removeprefix('expected ') for form in forms)}; got {value}"
 
@@ -81,7 +83,7 @@ def _forms(found: re.Match[str]) -> str:
 def _name_types(text: str) -> str:
     """Return the message with types as a config names them: ``Expected a <class 'int'>`` is "expected int"."""
     text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
-    text = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", text)
+    text = re.sub(r"Expected (?:a )?<class '(?:\w+\.)*(\w+)'>", r"expected \1", text)
     return re.sub(r"\bexpected NoneType\b", "expected null", text)
 
 

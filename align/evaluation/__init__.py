@@ -41,7 +41,7 @@ FLOORS = (
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
-    ("directions", "findings", "notes", "retrieval_section"),
+    ("directions", "findings", "notes", "overlap", "retrieval_section"),
     ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),
     ("robustness",),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +72,19 @@ def read_evaluated(folder: str | Path) -> Evaluated:
     if not isinstance(content, dict) or not isinstance(content.get("protocol"), dict):
         raise ValueError(f"{path} is no results of align evaluate: it has no protocol")
     scores = {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
-    return Evaluated(str(folder), scores, content["protocol"], read_samples(path.with_name(FILE)))
+    stored = read_samples(path.with_name(FILE))
+    _check_means(path, scores, stored)
+    return Evaluated(str(folder), scores, content["protocol"], stored)
+
+
+def _check_means(path: Path, scores: Mapping[str, float], stored: Stored) -> None:
+    """Raise ValueError where a score is not the mean of its samples: the two files are not of one evaluation."""
+    for name in sorted(stored.means):
+        value = stored.values[name][0]
+        mean = float(value.double().mean()) if len(value) else math.nan
+        if len(value) and not math.isclose(scores.get(name, math.nan), mean, rel_tol=1e-4, abs_tol=1e-4):
+            found = f"{name} is {scores.get(name, 'not there')}, and {mean:.6g} by the samples"
+            raise ValueError(f"{path} and {FILE} beside it are not of one evaluation: {found}; evaluate again")
 
 
 def compare(

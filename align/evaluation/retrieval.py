@@ -14,6 +14,7 @@ from align.evaluation.directions import Metrics, directions
 from align.evaluation.findings import Findings
 from align.evaluation.hits import Captions, Rule, by_caption, by_label, by_sample
 from align.evaluation.notes import retrieval_facts
+from align.evaluation.overlap import refuse_overlap
 from align.evaluation.ranking import Asked, GradedMetrics, HitMetrics, Ranked, rank_queries
 from align.evaluation.retrieval_section import retrieval_section
 from align.evaluation.space import Space
@@ -98,7 +99,10 @@ class Retrieval:
     def run(self, space: Space) -> Findings:
         """Return recall@k, median rank, MRR, mean average precision, nDCG and chance of every ordered pair."""
         table = space.table()
-        distractors = None if space.distractors is None else space.table(split="distractors")
+        distractors = None
+        if space.distractors is not None:
+            refuse_overlap(space, "distractors", "distractors would equal the answers", "of other samples")
+            distractors = space.table(split="distractors")
         ask = partial(directions, table, terms=space.model.terms, distractors=distractors, intra=self.intra)
         rules: dict[str, Rule | Captions] = {"": _with_distractors(space.hit.rule, table, distractors)}
         by_class = {name: by_label(table, name, list(names)) for name, names in space.classes.items()}

@@ -108,7 +108,7 @@ def write_samples(folder: Path, samples: Samples, ids: Sequence[str], statistics
 
 
 def read_samples(path: Path) -> Stored:
-    """Read a file of ``write_samples``. Raises ValueError where it is another file."""
+    """Read a file of ``write_samples``. Raises ValueError where it is another file, or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -116,6 +116,22 @@ def read_samples(path: Path) -> Stored:
             about: Any = json.loads((file.metadata() or {}).get("scores", ""))
             ids = json.loads(bytes(file.get_tensor("keys").tolist()))
             values = {score: (file.get_tensor(a), file.get_tensor(b)) for score, (a, b, _) in about.items()}
-    except (SafetensorError, ValueError, TypeError) as error:
+        means = frozenset(score for score, (_, _, mean) in about.items() if mean)
+        _check_stored(ids, values, means)
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no file of samples that align evaluate wrote: {error}") from None
-    return Stored(ids, values, frozenset(score for score, (_, _, mean) in about.items() if mean))
+    return Stored(ids, values, means)
+
+
+def _check_stored(ids: Any, values: Mapping[str, tuple[Tensor, Tensor]], means: frozenset[str]) -> None:
+    """Raise ValueError where keys, values and places do not fit each other."""
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise ValueError("its keys are no list of words")
+    for score, (value, sample) in values.items():
+        if sample.dim() != 1 or value.shape[:1] != sample.shape or (score in means and value.dim() != 1):
+            shapes = f"{tuple(value.shape)} and {tuple(sample.shape)}"
+            raise ValueError(f"values and samples of {score!r} have the shapes {shapes}, not one number a query")
+        if sample.dtype != torch.long or bool(((sample < 0) | (sample >= len(ids))).any()):
+            raise ValueError(f"{score!r} is of samples that are not among its {len(ids):,} keys")
+        if score in means and (value.is_complex() or not bool(value.isfinite().all())):
+            raise ValueError(f"{score!r} has values that are no numbers")

@@ -15,6 +15,8 @@ BLOCK = 64  # candidates of which one maximum is kept
 
 def hit_gains(places: Places, k: int) -> Tensor:
     """Return nDCG@k of each query as (q,) float64, where a hit has the gain 1: see ``graded_gains``."""
+    check_k(k)
+    k = min(k, max([1, *(int(some.max()) for some in (places.place, places.hits) if len(some))]))  # more adds nothing
     discount, ideal = _discounts(k)
     inside = places.place <= k
     gain = torch.zeros(len(places.hits), dtype=torch.float64)
@@ -33,8 +35,9 @@ def graded_gains(scores: Tensor, levels: Tensor, k: int, skip: Tensor | None = N
     """
     hits = levels > 0
     check_shapes(scores, hits)
-    discount, _ = _discounts(k)
+    check_k(k)
     most = min(k, scores.shape[1])
+    discount, _ = _discounts(max(most, 1))
     if not most or not len(scores):
         return torch.zeros(len(scores), dtype=torch.float64)
     scores = replace_nan(scores, hits)

@@ -34,12 +34,13 @@ class Shape:
         """Return the evaluator with these options. load: opens the other model, ``align.load`` by default."""
         from align import load as load_model
         from align.commands.errors import Refused
+        from align.commands.evaluating.given import MOST
         from align.commands.named import device
         from align.evaluation import Geometry
         from align.evaluation.geometry import read_matrix
 
-        if self.mutual_k < 1 or self.permutations < 1:
-            raise Refused("--mutual-k and --permutations are 1 at least", code=2)
+        if self.mutual_k < 1 or not 1 <= self.permutations <= MOST:
+            raise Refused(f"--mutual-k and --permutations are 1 at least, and --permutations {MOST:,} at most", code=2)
         more: dict[str, Any] = {}
         if self.rsa_matrix is not None:
             try:

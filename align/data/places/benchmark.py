@@ -41,8 +41,8 @@ class Benchmark(NamedTuple):
 def read_benchmark(places: Sequence[object]) -> Benchmark | None:
     """Return the facts beside shards DIR/SPLIT/N.tar, None where they are of no such folder, or of several.
 
-    A server is asked only where all shards have numbers for names. Raises ValueError for an unknown type and for a
-    template without ``{c}``.
+    A server is asked only where all shards have numbers for names. Raises ValueError for an unknown type, for
+    a template without ``{c}``, for an empty line among the class names, and for a text that is not UTF-8.
     """
     folders = {place.parent: place for place in places if isinstance(place, Path | Remote)}
     roots = {folder.parent for folder in folders}
@@ -57,7 +57,10 @@ def read_benchmark(places: Sequence[object]) -> Benchmark | None:
         raise ValueError(f"{root}/{TYPE} says {kind!r}; it is retrieval or multilabel, or there is none")
     if kind == "retrieval":
         return Benchmark(kind, [], [])
-    return Benchmark(kind, _lines(root, CLASSES), [_template(line, root) for line in _lines(root, TEMPLATES)])
+    names = _lines(root, CLASSES)
+    if "" in names:
+        raise ValueError(f"{root}/{CLASSES}: line {names.index('') + 1} is empty; a label is the place of a line")
+    return Benchmark(kind, names, [_template(line, root) for line in _lines(root, TEMPLATES) if line])
 
 
 def list_splits(folder: Path) -> list[str]:
@@ -91,11 +94,14 @@ def _read(folder: Path | Remote, name: str) -> str | None:
         data = fetch_small(folder / name, most=1 << 24)
     else:
         data = (folder / name).read_bytes() if os.path.isfile(folder / name) else None
-    return None if data is None else data.decode("utf-8-sig", "replace")
+    try:
+        return None if data is None else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder}/{name} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _lines(folder: Path | Remote, name: str) -> list[str]:
-    return [line.strip() for line in (_read(folder, name) or "").splitlines() if line.strip()]
+    return [line.strip() for line in (_read(folder, name) or "").rstrip().splitlines()]
 
 
 def _template(line: str, folder: Path | Remote) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from align.embedding.tables import vectors
+from align.evaluation.overlap import refuse_overlap
 from align.evaluation.space import Space
 from align.scoring import choose, cosine_unit, score
 from align.scoring.bank import Bank
@@ -26,28 +27,8 @@ def open_bank(space: Space, split: Split) -> Embeddings | None:
         return space.table()
     if space.train is None:
         return None
-    table = space.table(split="train")
-    if same := find_same(space.table(), table):
-        raise ValueError(
-            f"the bank is from the test set: {len(same):,} of {table.size:,} training samples have the key and the "
-            f"content of a test sample, {same[0]!r} the first; give other shards with --train, or say --bank test"
-        )
-    return table
-
-
-def find_same(test: Embeddings, train: Embeddings) -> list[str]:
-    """Return the keys of training samples that are test samples too: equal keys, and rows of equal content.
-
-    Every modality of which both have rows counts. A row of unknown content equals no other.
-    """
-    there: dict[str, list[dict[str, frozenset[int]]]] = {}
-    for key, contents in zip(test.ids, _list_contents(test), strict=True):
-        there.setdefault(key, []).append(contents)
-    return [
-        key
-        for key, contents in zip(train.ids, _list_contents(train), strict=True)
-        if any(_are_same(contents, other) for other in there.get(key, ()))
-    ]
+    refuse_overlap(space, "train", "the bank is from the test set", "or say --bank test")
+    return space.table(split="train")
 
 
 def read_rows(table: Embeddings, modality: str, size: int, seed: int) -> Tensor:
@@ -69,19 +50,3 @@ def make_bank(space: Space, queries: Tensor, query: str, of: str) -> Bank:
         return score({query: asks}, candidates, how, of=of, terms=terms)
 
     return Bank(queries, vectors(space.table(), of), by_rule, cosine_unit(terms, (query,), of))
-
-
-def _list_contents(table: Embeddings) -> list[dict[str, frozenset[int]]]:
-    """Return for each sample: modality -> the numbers of its rows' contents."""
-    found: list[dict[str, set[int]]] = [{} for _ in range(table.size)]
-    for m, rows in table.items():
-        if rows.content is not None:
-            for sample, content in zip(rows.sample.tolist(), rows.content.tolist(), strict=True):
-                if sample >= 0:
-                    found[sample].setdefault(m, set()).add(content)
-    return [{m: frozenset(numbers) for m, numbers in one.items()} for one in found]
-
-
-def _are_same(one: dict[str, frozenset[int]], other: dict[str, frozenset[int]]) -> bool:
-    shared = one.keys() & other.keys()
-    return bool(shared) and all(one[m] == other[m] and min(one[m]) >= 0 for m in shared)

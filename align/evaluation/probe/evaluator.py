@@ -61,8 +61,8 @@ class Probe:
             check_k(k)
         if odd := [share for share in self.shares if not 0 < share <= 1]:
             raise ValueError(f"a share of the labels is above 0 and at most 1, not {odd[0]}")
-        if self.seeds < 1:
-            raise ValueError(f"the few labels need one draw at least, not {self.seeds}")
+        if not 1 <= self.seeds <= 1000:
+            raise ValueError(f"the few labels need one draw at least and take 1,000 at most, not {self.seeds:,}")
         if not self.of or (set(self.of) - {"head", "tower"}):
             raise ValueError(f"a probe is of head, of tower, or of both, not of {', '.join(self.of) or 'nothing'}")
         if self.rows not in ("unit", "raw"):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from align.evaluation.overlap import refuse_overlap
 from align.evaluation.probe.folds import Folds, check_apart, find_folds
 from align.evaluation.probe.groups import find_groups
 from align.evaluation.space import Space, Split
@@ -52,6 +53,7 @@ def make_plan(space: Space, folds: str | None, group: str) -> Plan:
         raise ValueError("the probe learns from --train or from --folds, not from both; leave one of them out")
     if folds is not None:
         return _of_folds(space, find_folds(space, folds), group)
+    refuse_overlap(space, "train", "the probe would know its answers", "or --folds for folds of one set")
     groups = find_groups(space, ("train", "test"), group)
     tables = {split: space.table(split=split) for split in groups.of}
     sides = [list(zip(tables[split].ids, groups.of[split], strict=True)) for split in groups.of]
