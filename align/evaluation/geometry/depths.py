@@ -18,7 +18,9 @@ CLASSES = 4  # prototypes, one a class, and outliers, of an attribute
 EQUAL = 1e-9  # difference of two depths up to which their rows are taken as equal
 
 
-def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str, Mapping[str, object]]) -> list[Gallery]:
+def galleries(
+    table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str, Mapping[str, object]]
+) -> list[Gallery]:
     """Return for each modality the samples of the deepest and the least deep rows, and for each attribute of it the
     deepest row of the first classes, and the rows that are least deep in their class.
 
@@ -32,11 +34,11 @@ def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str
         for kind, places in (("prototype", order[:SHOWN]), ("outlier", order[SHOWN:][::-1][:SHOWN])):
             for i in places:
                 told.setdefault(table.ids[int(part.sample[i])], f"{m}: {kind}, depth {float(values[i]):.3f}")
-        out.append(Gallery(list(told), told))
+        out.append(Gallery(list(told), told, f"Prototypes and outliers of {m}"))
         for attribute, names in classes.items():
             member = memberships(table.labels, attribute, list(names))
             if found := _of_classes(table, m, part, member, list(names)):
-                out.append(Gallery(list(found), found))
+                out.append(Gallery(list(found), found, f"Prototypes and outliers of {m} by {attribute}"))
     return out
 
 

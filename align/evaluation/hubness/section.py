@@ -49,7 +49,7 @@ def _table(counts: Counts, scores: Scores, intervals: Mapping[str, tuple[float, 
                 for name in names
             ]
             rows.append([f"{query} → {of}", variant or RAW, *cells])
-    return Table(["direction", "scores", *(name.replace("_", " ") for name in names)], rows, left=2)
+    return Table(["direction", "scores", *(name.replace("_", " ") for name in names)], rows, 2, "Repairs")
 
 
 def _histogram(pair: tuple[str, str], variants: Mapping[str, Tensor], k: int) -> Histogram:
@@ -79,7 +79,7 @@ def _gallery(table: Embeddings, counts: Counts, k: int) -> Gallery:
         for some in lists:
             if place < len(some) and some[place][0] >= 0 and len(captions) < HUBS:
                 captions.setdefault(table.ids[some[place][0]], some[place][1])
-    return Gallery(list(captions), captions)
+    return Gallery(list(captions), captions, "Hubs")
 
 
 def _tiles(counts: Counts, scores: Scores, intervals: Mapping[str, tuple[float, float]]) -> list[Tile]:
