@@ -29,11 +29,12 @@ def run_suite(
 ) -> int:
     """Measure the sets that are there, write a row after each, print the tables, and return the exit code.
 
-    settings: batch, workers, draws and max_bad. Ends the command with one line where no set is there, or none fits the
-    model.
+    settings: batch, workers, draws and max_bad. Of several ranks all measure, and the first one writes and prints. Ends
+    the command with one line where no set is there, or none fits the model.
     """
     from align import __version__
     from align.commands.named import device
+    from align.distributed import rank
     from align.embedding import fingerprint
     from align.evaluation.suites.rows import open_row, read_rows, write_rows
 
@@ -64,9 +65,11 @@ def run_suite(
             row.leave(one.name, place, one.command(data))
         else:
             codes += _measure(loaded, place, row, folder, settings, command)
-        write_rows(folder, rows)
-        _say(one, row)
-    _show(sets, rows, folder, json=json, page=page)
+        if not rank():
+            write_rows(folder, rows)
+            _say(one, row)
+    if not rank():
+        _show(sets, rows, folder, json=json, page=page)
     failed = [code for code in codes if code]
     return (3 if set(failed) == {3} else 1) if failed else 0
 
@@ -91,24 +94,34 @@ def _measure(
 ) -> list[int]:
     """Measure a set and add it to the row, or note why that failed. Return its exit code, in a list."""
     from align.commands.progress import progress
+    from align.distributed import FailedElsewhere, agree, give_up, rank, world
     from align.evaluation import write_results
     from align.evaluation.suites import measure
     from align.evaluation.suites.rows import FOLDER
 
-    name = found.of.name
+    name, together = found.of.name, world() > 1
     try:
         with progress(name) as say:
-            got = measure(model, found, command=command, progress=say, **settings)
+            got = measure(model, found, command=command, progress=say, together=together, **settings)
+        if together:
+            agree(b"")
+    except FailedElsewhere as error:
+        row.leave(name, f"failed: {error.line}")
+        return [error.code]
     except Exception as error:  # one set that fails takes no other with it
         message, code = explain(error)
+        if together:
+            give_up((message or repr(error)).splitlines()[0], code)
         if message is None:
             import traceback
 
             traceback.print_exc()
         row.leave(name, f"failed: {(message or repr(error)).splitlines()[0]}")
         return [code]
-    path = write_results(got.results, folder / FOLDER / row.folder / name)
-    about = {**got.about, "results": path.relative_to(folder).as_posix()}
+    place = folder / FOLDER / row.folder / name
+    if not rank():
+        write_results(got.results, place)
+    about = {**got.about, "results": (place / "results.json").relative_to(folder).as_posix()}
     row.add(name, got.attribute, got.results.scores, got.results.intervals, about)
     return [0]
 

@@ -31,6 +31,7 @@ def measure(
     max_bad: float = 0.001,
     command: str | None = None,
     progress: Progress | None = None,
+    together: bool = False,
 ) -> Measured:
     """Measure a set. Args: as of ``align.evaluate``. Raises as it does.
 
@@ -54,6 +55,7 @@ def measure(
         draws=draws,
         command=command,
         progress=progress,
+        together=together,
         with_=list(of.evaluators),
         classes={attribute: classes.words} if classes else None,
         templates={attribute: templates.words} if templates else None,
