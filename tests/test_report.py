@@ -688,7 +688,7 @@ def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     section = _section(text, "shape")
     first, second = re.findall(r"<thead>.*?</tbody>", section)[0].split("</thead>")
     assert re.findall(r"<th [^>]*>", first) == ['<th scope="col">', '<th scope="col" class="count">']
-    assert re.findall(r"<td[^>]*>", second) == ["<td>", '<td class="count">'] * 2
+    assert re.findall(r"<td[^>]*>", second) == ['<td class="text">', '<td class="count">'] * 2
     assert '<td class="count"><data value="0.5">0.500</data></td>' in section
     panels = re.findall(r'<div class="scroll" data-hit="([^"]*)" data-metric="([^"]*)"( hidden)?>', section)
     assert panels == [("", "shape", ""), ("", "other", " hidden"), ("shape", "shape", "")]
@@ -780,3 +780,10 @@ def test_a_modality_that_asks_for_itself_is_in_no_mean():
 
 def test_a_line_that_stays_at_1_has_an_axis_from_0():
     assert limits([Series("", [(0, 1.0), (5, 1.0)])]) == (0, 1.1)
+
+
+def test_long_texts_of_a_table_have_room_on_a_phone(tmp_path):
+    table = Table(["a", "b"], [["x" * 25, 1.0], ["y", 1.0]])
+    text, _ = page_of(tmp_path / "x.html", sections=[Section("s", "", [table])])
+    assert '<td class="long">xxx' in text
+    assert '<td class="text">y</td>' in text

@@ -337,6 +337,6 @@ def test_lines_about_what_is_not_measured(media, monkeypatch):
         "robustness of text is not measured: zero-shot asks by prompts, which no corruption changes; "
         "retrieval measures it",
         "robustness: no draw of points changes an answer of touch: its clouds may hold too few to choose",
-        "robustness: no modality is dropped: no trained term joins three modalities",
+        "robustness: no modality is dropped, because no trained term joins three modalities",
         "robustness: typos is not measured, no measured modality has it",
     ]

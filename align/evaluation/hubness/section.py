@@ -61,8 +61,12 @@ def _histogram(pair: tuple[str, str], variants: Mapping[str, Tensor], k: int) ->
     for variant, counts in variants.items():
         inside = [((counts >= low) & (counts < high)).double().mean() for low, high in pairwise(edges)]
         shares[variant or RAW] = [float(share) for share in inside]
-    title = f"Rows of {pair[1]} by the queries of {pair[0]} that list them"
-    return Histogram(title, f"lists of the best {k}", [float(edge) for edge in edges], shares)
+    return Histogram(
+        f"{pair[1]} in lists of {pair[0]}",
+        f"lists of the best {k} that have a row",
+        [float(edge) for edge in edges],
+        shares,
+    )
 
 
 def _gallery(table: Embeddings, counts: Counts, k: int) -> Gallery:
