@@ -25,7 +25,7 @@ def data_folder(name: str) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data():
     """``real_data("mnist")`` is a folder of real data, or skips."""
     return data_folder

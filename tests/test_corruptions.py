@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import data_folder
 
 from align.evaluation.robustness.corruptions import STRENGTHS, corruptions_of, known_corruptions
 from align.evaluation.robustness.corruptions.cloud import Redrawn, turn
@@ -35,22 +34,22 @@ def grows(values):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    folder = data_folder("cifar10")
+def pictures(real_data):
+    folder = real_data("cifar10")
     paths = sorted((folder / "test").rglob("*.jpg"))[::100]
     assert len(paths) >= 8
     return [Image(32).decode(path.read_bytes()) for path in paths]
 
 
 @pytest.fixture(scope="module")
-def sounds():
-    folder = data_folder("fsdd")
+def sounds(real_data):
+    folder = real_data("fsdd")
     return [Audio(8000, 1.0).decode(p.read_bytes()) for p in sorted(folder.rglob("*.wav"))[::300]]
 
 
 @pytest.fixture(scope="module")
-def clouds():
-    folder = data_folder("kaykit")
+def clouds(real_data):
+    folder = real_data("kaykit")
     return [Points(512).decode(path) for path in sorted(folder.rglob("*.obj"))[::50]]
 
 
