@@ -57,6 +57,8 @@ def test_an_evaluation_tells_classes_between_every_two_modalities(tmp_path):
     pairs = [(a, b) for a in ("image", "audio", "text") for b in ("image", "audio", "text") if a != b]
     assert names == {f"class-means/kind/{a}_to_{b}/accuracy" for a, b in pairs}
     assert results.scores["class-means/kind/image_to_audio/accuracy"] > 0.9
+    ((bars,),) = [section.blocks for section in results.sections]
+    assert {bar.column for bar in bars.bars} == {f"{a} → {b}" for a, b in pairs}
     assert results.scores["class-means/kind/image_to_audio/chance"] == pytest.approx(1 / 6)
     assert "class-means/half/image_to_audio/accuracy@5" not in results.scores  # there are two classes
 

@@ -24,7 +24,7 @@ from align.commands.tables import lines, print_tables
 from align.encoders import ImageCNN, Precomputed, TransformerText
 from align.media.recode import Recode
 from align.model import JointModel, Tower
-from align.page.section import Bar, Bars, Curve, Gallery, Matrix, Section, Table
+from align.page.section import Bar, Bars, Curve, Gallery, Histogram, Matrix, Section, Table
 from align.preprocess import Array, Image, Tokens
 from align.values import TermInfo
 
@@ -115,6 +115,22 @@ def test_a_matrix_has_queries_as_rows_and_composed_ones_last():
     assert found.title == "class/retrieval: recall@1 / recall@10 by shared class; rows ask, columns answer"
     assert found.head == ["", "a", "b"]
     assert found.rows == [["a", "", "0.500 / 0.750"], ["b", "0.250", ""], ["a+c", "", "1.000"]]
+
+
+def test_blocks_of_a_section_are_told_apart():
+    blocks = [Table(["a"], [["b"]], title="Pairs"), Gallery(["x"], {}, "CKA of rows"), Table(["a"], [["b"]])]
+    assert [lines("Geometry", block).title for block in blocks] == [
+        "geometry: pairs", "geometry: CKA of rows", "geometry",
+    ]  # fmt: skip
+    curve = Curve("audio: recall@1 of text", "strength", "recall@1", {"noise": [(0, 1.0)]})
+    assert lines("Robustness", curve).title == "audio: recall@1 of text"
+
+
+@pytest.mark.parametrize(
+    ("edges", "says"), [([-0.822351, 0.952708], "-0.822 to 0.953"), ([0.0, 16384.0], "0 to 16,384")]
+)
+def test_the_ends_of_a_histogram_have_few_digits(edges, says):
+    assert lines("x", Histogram("x", "cosine", edges, {"hits": [1.0]})).head == ["group", says]
 
 
 def test_every_block_is_a_table(capsys):

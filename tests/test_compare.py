@@ -117,7 +117,7 @@ def test_notes_name_what_differs_and_what_is_not_tested(tmp_path):
     (found,) = compare([read_evaluated(a), read_evaluated(b)])
     assert [row.score for row in found.differences] == ["x/recall@1"]
     assert found.notes == [
-        "the protocols differ in hit rule: the differences below come from it too",
+        "the protocols differ in hit rule: the differences come from it too",
         "not tested, since they are no means over samples: x/auroc",
         "1 scores are in one of the two alone, such as z/recall@1",
     ]

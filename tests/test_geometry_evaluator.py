@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 import align
 from align.commands import main
+from align.commands.tables import lines
 from align.data import Shards
 from align.evaluation import Geometry, Space, evaluate
 from align.evaluation.geometry import GivenMatrix, read_matrix
@@ -129,6 +130,8 @@ def test_section_has_every_score_once(shards):
     assert {(cell.value, cell.interval) for cell in cells} == {
         (value, found.intervals.get(name)) for name, value in found.scores.items()
     }
+    titles = [lines("Geometry", block).title for block in found.section.blocks]
+    assert len(set(titles)) == len(titles)
     (scatter,) = [block for block in found.section.blocks if isinstance(block, Scatter)]
     assert {m: len(points) for m, points in scatter.groups.items()} == {"audio": 29, "image": 29, "text": 31}
     histograms = [block for block in found.section.blocks if isinstance(block, Histogram)]

@@ -11,6 +11,7 @@ import tiny_space
 import torch
 
 from align.commands import main
+from align.commands.tables import lines
 from align.data import Shards
 from align.evaluation import Hubness, Retrieval, Space
 from align.evaluation.hubness.evaluator import NO_BANK, REPAIRS
@@ -130,6 +131,8 @@ def test_every_score_has_values_and_an_interval(folder):
 def test_the_section_has_every_variant_and_the_hubs(folder):
     found = Hubness(k=4).run(space(folder, draws=20))
     assert found.section is not None
+    titles = [lines("Hubness", block).title for block in found.section.blocks]
+    assert len(set(titles)) == len(titles)
     table = found.section.blocks[0]
     assert isinstance(table, Table)
     assert len(table.rows) == 6 * (1 + len(REPAIRS))

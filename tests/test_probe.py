@@ -112,7 +112,8 @@ def test_the_section_has_tables_and_curves(trained):
     (section,) = trained.sections
     tables = [block for block in section.blocks if isinstance(block, Table)]
     curves = [block for block in section.blocks if isinstance(block, Curve)]
-    assert [table.head[0] for table in tables] == ["Attribute", "Key"]
+    assert [table.title for table in tables] == ["Classes", "Numbers"]
+    assert [table.head[0] for table in tables] == ["attribute", "key"]
     assert tables[0].head[3:] == ["accuracy", "mean per class", "knn@5"]
     assert [curve.title for curve in curves] == [
         f"{name} by {x}" for name in ("half", "kind") for x in ("labels a class", "share of the labels")

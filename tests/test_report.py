@@ -31,9 +31,9 @@ from align.media.cloud import cloud_face
 from align.media.shapes.geometry import normal, scatter
 from align.media.sound import PEAKS
 from align.page.blocks import AnyBlock
-from align.page.chart import ticks
+from align.page.chart import Series, limits, ticks
 from align.page.faces import face
-from align.page.heat import first_metric
+from align.page.heat import arrange_heat, first_metric
 from align.page.section import (
     Bar,
     Bars,
@@ -688,7 +688,7 @@ def test_every_block_is_drawn_by_its_template(tmp_path: Path) -> None:
     section = _section(text, "shape")
     first, second = re.findall(r"<thead>.*?</tbody>", section)[0].split("</thead>")
     assert re.findall(r"<th [^>]*>", first) == ['<th scope="col">', '<th scope="col" class="count">']
-    assert re.findall(r"<td[^>]*>", second) == ["<td>", '<td class="count">'] * 2
+    assert re.findall(r"<td[^>]*>", second) == ['<td class="text">', '<td class="count">'] * 2
     assert '<td class="count"><data value="0.5">0.500</data></td>' in section
     panels = re.findall(r'<div class="scroll" data-hit="([^"]*)" data-metric="([^"]*)"( hidden)?>', section)
     assert panels == [("", "shape", ""), ("", "other", " hidden"), ("shape", "shape", "")]
@@ -761,3 +761,29 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> 
         assert done.stdout.count('class="card sample"') == 2
         panels = re.findall(r'data-hit="[^"]*" data-metric="(\w+[^"]*)"( hidden="")?>', done.stdout)
         assert [metric for metric, hidden in panels if not hidden] == ["recall@10", "shape", "shape", "0"]
+
+
+def test_tables_and_galleries_have_titles(tmp_path):
+    blocks = [Table(["a"], [["b"]], title="Pairs <x>"), Table(["a"], [["b"]]), Samples(["k"], {}, "Hubs")]
+    text = page_of(tmp_path / "x.html", sections=[Section("s", "", blocks)])[0]
+    assert re.findall("<caption>(.*)</caption>", text) == ["Pairs &lt;x&gt;"]
+    assert '<p class="group-title">Hubs</p>' in text
+
+
+def test_a_modality_that_asks_for_itself_is_in_no_mean():
+    cells = {("a", "a"): 1.0, ("a", "b"): 0.5, ("b", "a"): 0.25}
+    (panel,) = arrange_heat([Matrix("", "", "", {"recall@1": cells})], set()).panels
+    assert (panel.mean, [row.mean for row in panel.rows], panel.means) == (0.375, [0.5, 0.25], [0.25, 0.5])
+    (alone,) = arrange_heat([Matrix("", "", "", {"recall@1": {("a", "a"): 1.0}})], set()).panels
+    assert alone.mean == 1
+
+
+def test_a_line_that_stays_at_1_has_an_axis_from_0():
+    assert limits([Series("", [(0, 1.0), (5, 1.0)])]) == (0, 1.1)
+
+
+def test_long_texts_of_a_table_have_room_on_a_phone(tmp_path):
+    table = Table(["a", "b"], [["x" * 25, 1.0], ["y", 1.0]])
+    text, _ = page_of(tmp_path / "x.html", sections=[Section("s", "", [table])])
+    assert '<td class="long">xxx' in text
+    assert '<td class="text">y</td>' in text

@@ -337,6 +337,14 @@ def test_lines_about_what_is_not_measured(media, monkeypatch):
         "robustness of text is not measured: zero-shot asks by prompts, which no corruption changes; "
         "retrieval measures it",
         "robustness: no draw of points changes an answer of touch: its clouds may hold too few to choose",
-        "robustness: no modality is dropped, no trained term joins three modalities",
+        "robustness: no modality is dropped, because no trained term joins three modalities",
         "robustness: typos is not measured, no measured modality has it",
     ]
+
+
+def test_a_recall_has_the_interval_of_retrieval_and_an_accuracy_that_of_wilson():
+    ledger = Ledger()
+    asked = Asked(torch.ones(4), torch.arange(4))
+    for name in ("robustness/image/clean/to_text/recall@1", "robustness/image/clean/zeroshot/shape/accuracy"):
+        ledger.add(name, asked)
+    assert list(ledger.statistics) == ["robustness/image/clean/zeroshot/shape/accuracy"]

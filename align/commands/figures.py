@@ -33,9 +33,8 @@ def list_curve(block: Curve) -> Lines:
         low, high = bands[name].get(x, (None, None))
         return write_measured(lines[name].get(x), None if low is None or high is None else (low, high))
 
-    return Lines(
-        f"{block.title}: {block.y}", [block.x, *lines], [[f"{x:g}", *(cell(n, x) for n in lines)] for x in places], 0
-    )
+    title = block.title if block.y in block.title else f"{block.title}: {block.y}"
+    return Lines(title, [block.x, *lines], [[f"{x:g}", *(cell(n, x) for n in lines)] for x in places], 0)
 
 
 def list_confusions(title: str, block: Confusions) -> Lines:
@@ -57,8 +56,13 @@ def list_histogram(block: Histogram) -> Lines:
     }
     most = max((y for found in shares.values() for y in found), default=0.0) or 1.0
     rows = [[name, "".join(_spark(y / most) for y in found)] for name, found in shares.items()]
-    ends = f"{block.edges[0]:g} to {block.edges[-1]:g}" if len(block.edges) > 1 else "no bins"
+    ends = f"{_write_edge(block.edges[0])} to {_write_edge(block.edges[-1])}" if len(block.edges) > 1 else "no bins"
     return Lines(f"{block.title}: share of each group by {block.x}", ["group", ends], rows, 2)
+
+
+def _write_edge(edge: float) -> str:
+    """Return an end of an axis with three digits, or all those before the point."""
+    return f"{edge:.3g}" if abs(edge) < 1000 else f"{edge:,.0f}"
 
 
 def _spark(height: float) -> str:

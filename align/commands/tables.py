@@ -74,7 +74,17 @@ def lines(title: str, block: Block) -> Lines:
         return list_scatter(block)
     if isinstance(block, Table):
         return _plain_table(title, block)
-    return Lines(title, ["sample", ""], [[key, block.captions.get(key, "")] for key in block.keys], 2)
+    return Lines(
+        _join(title, block.title), ["sample", ""], [[key, block.captions.get(key, "")] for key in block.keys], 2
+    )
+
+
+def _join(section: str, title: str) -> str:
+    """Return the title of a block after that of its section."""
+    if not title:
+        return section
+    first = title if title[1:2].isupper() else title[0].lower() + title[1:]  # "CKA of rows" stays
+    return f"{section}: {first}"
 
 
 def _plain_table(title: str, block: Table) -> Lines:
@@ -82,6 +92,7 @@ def _plain_table(title: str, block: Table) -> Lines:
     from align.page.numbers import write_interval
     from align.page.section import Measured
 
+    title = _join(title, block.title)
     if len(block.head) <= COLUMNS:
         return Lines(title, block.head, [[write_cell(cell) for cell in row] for row in block.rows], block.left)
     rows = []

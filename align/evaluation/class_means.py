@@ -118,7 +118,7 @@ def _section(scores: Scores, found: Mapping[tuple[str, str], Told], around: Inte
         bars.append(
             Bar(
                 attribute,
-                direction,
+                direction.replace("_to_", " → "),
                 scores[prefix + "accuracy"],
                 scores[prefix + "chance"],
                 more,
@@ -128,5 +128,5 @@ def _section(scores: Scores, found: Mapping[tuple[str, str], Told], around: Inte
     return Section(
         "Class means",
         "A row is given the class whose rows of the other modality have the nearest mean. The mark on a bar is chance.",
-        [Bars("Attribute", "accuracy", bars, {}, more=["accuracy@5"])],
+        [Bars("Attribute", "accuracy", bars, {}, "Direction", ["accuracy@5"])],
     )

@@ -126,7 +126,7 @@ def _list_scores(first: Evaluated, other: Evaluated, patterns: Sequence[str]) ->
     if not means:
         raise ValueError(f"{first.name} and {other.name} share no score that is a mean over samples")
     notes = [
-        f"the protocols differ in {rule}: the differences below come from it too"
+        f"the protocols differ in {rule}: the differences come from it too"
         for rule in RULES
         if first.protocol.get(rule) != other.protocol.get(rule)
     ]

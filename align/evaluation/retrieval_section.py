@@ -41,13 +41,19 @@ def retrieval_section(
         same = "graded by attributes" if graded else f"same {label or 'object'}"
         says = "shared attributes" if graded else "shared class" if prefix else hit.split(":")[0]
         matrices.append(Matrix(prefix, same, says, metrics, list(metrics) if graded else recalls, intervals))
-        single = {pair: value for pair, value in metrics.get(f"recall@{k}", {}).items() if "+" not in pair[0]}
+        single = {pair: value for pair, value in metrics.get(f"recall@{k}", {}).items() if _is_between(pair)}
         if prefix in ("", "class/") and single:
             tiles.append(_tile(f"class recall@{k}" if prefix else f"recall@{k}", single, intervals[f"recall@{k}"]))
     note = f"From every modality to every other. Hit: {full_text(hit)}."
     if histograms:
         note += " Histograms: pairs of at most 2,000 rows of each modality."
     return Section("Retrieval", note, [*matrices, *histograms], tiles)
+
+
+def _is_between(pair: tuple[str, str]) -> bool:
+    """Return True for a query of one modality that asks for another one."""
+    query, of = pair
+    return "+" not in query and query != of
 
 
 def _intervals(

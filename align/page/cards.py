@@ -34,9 +34,10 @@ class Card(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The place on the page of a group of cards, by its number."""
+    """The place on the page of a group of cards, by its number. title: words above it."""
 
     number: int
+    title: str = ""
 
 
 @final
@@ -54,10 +55,10 @@ class Cards:
         self.size = 0
         self.groups: list[list[Card]] = []
 
-    def group(self, cards: Iterable[Card]) -> Group:
+    def group(self, cards: Iterable[Card], title: str = "") -> Group:
         """Add a group of cards and return its place."""
         self.groups.append(list(cards))
-        return Group(len(self.groups) - 1)
+        return Group(len(self.groups) - 1, title)
 
     def part(self, name: str, data: bytes, label: str = "", *, show: bool = True) -> Part:
         """Return a member with its face, or with its first bytes where it has no face or ``show`` is False."""

@@ -111,6 +111,8 @@ def limits(series: Sequence[Series]) -> tuple[float, float]:
     if 0 < low < 0.5 * high:
         low = 0.0
     pad = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    if low == high == 1:
+        return 0.0, 1 + pad
     return (low if low == 0 else low - pad), high + pad
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from align.page.section import Interval, Matrix
@@ -23,7 +23,7 @@ class Cell(NamedTuple):
 
 
 class HeatRow(NamedTuple):
-    """A query's row. cells: one for each column, None where nothing was measured."""
+    """A query's row. cells: one for each column, None where nothing was measured. mean: of other modalities."""
 
     query: str
     cells: list[Cell | None]
@@ -31,7 +31,7 @@ class HeatRow(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One heat map. means: of each column. mean: of all values."""
+    """One heat map. means: of each column. mean: of all values. A modality that asks for itself is in no mean."""
 
     hit: str
     metric: str
@@ -94,12 +94,14 @@ def _panel(matrix: Matrix, metric: str, linked: set[tuple[str, str]], shown: boo
         return Cell(to, value, level, (of, to) in linked, intervals.get((of, to)))
 
     rows = [
-        HeatRow(of, [cell(of, to) for to in answers], _mean([v for (a, _), v in cells.items() if a == of]))
+        HeatRow(of, [cell(of, to) for to in answers], _mean({pair: v for pair, v in cells.items() if pair[0] == of}))
         for of in queries
     ]
-    means = [_mean([v for (_, b), v in cells.items() if b == to]) for to in answers]
-    return Panel(matrix.name, metric, shown, answers, rows, means, _mean(list(cells.values())), bool(intervals))
+    means = [_mean({pair: v for pair, v in cells.items() if pair[1] == to}) for to in answers]
+    return Panel(matrix.name, metric, shown, answers, rows, means, _mean(cells), bool(intervals))
 
 
-def _mean(values: list[float]) -> float:
+def _mean(cells: Mapping[tuple[str, str], float]) -> float:
+    """Return the mean of the values between two modalities, or of all where there is none."""
+    values = [value for (query, of), value in cells.items() if query != of] or list(cells.values())
     return sum(values) / len(values)

@@ -22,12 +22,13 @@ class Measured(NamedTuple):
 class Table:
     """Plain rows under a head. A cell is a text, a number, or a number with its interval.
 
-    The first `left` columns are aligned to the left.
+    The first `left` columns are aligned to the left. title: words that tell it from other tables of its section.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str | float | Measured]]
     left: int = 1
+    title: str = ""
 
 
 @final
@@ -146,10 +147,11 @@ class Scatter:
 @final
 @dataclass(frozen=True)
 class Gallery:
-    """Samples to see, hear and turn, by key. captions: key -> a few words."""
+    """Samples to see, hear and turn, by key. captions: key -> a few words. title: a few words above them."""
 
     keys: Sequence[str]
     captions: Mapping[str, str]
+    title: str = ""
 
 
 Block = Table | Bars | Matrix | Curve | Confusions | Histogram | Scatter | Gallery

@@ -139,10 +139,11 @@ def _place_samples(block: Any, samples: Mapping[str, Sample], cards: Cards) -> A
     """Return the block, and a place for cards instead of a Gallery."""
     if not isinstance(block, Samples):
         return block
-    return cards.group(
+    shown = (
         Card(key, "", cards.parts(samples[key]) if key in samples else (), block.captions.get(key, ""))
         for key in block.keys
     )
+    return cards.group(shown, block.title)
 
 
 def _queries(gallery: Gallery | None) -> list[AnyBlock]:

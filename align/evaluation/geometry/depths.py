@@ -34,11 +34,11 @@ def galleries(
         for kind, places in (("prototype", order[:SHOWN]), ("outlier", order[SHOWN:][::-1][:SHOWN])):
             for i in places:
                 told.setdefault(table.ids[int(part.sample[i])], f"{m}: {kind}, depth {float(values[i]):.3f}")
-        out.append(Gallery(list(told), told))
+        out.append(Gallery(list(told), told, f"Prototypes and outliers of {m}"))
         for attribute, names in classes.items():
             member = memberships(table.labels, attribute, list(names))
             if found := _of_classes(table, m, part, member, list(names)):
-                out.append(Gallery(list(found), found))
+                out.append(Gallery(list(found), found, f"Prototypes and outliers of {m} by {attribute}"))
     return out
 
 

@@ -34,8 +34,8 @@ def geometry_section(found: Found, intervals: Intervals, blocks: Sequence[Block]
     if against:
         single[f"knn_against_{against}"] = f"mutual kNN with {against}"
     tables = [
-        _table("modality", "rows", found.counts.get("rows", {}), single, found.scores, intervals),
-        _table("pair", "samples", found.counts.get("samples", {}), PAIR, found.scores, intervals),
+        _table("Modalities", ["modality", "rows"], found.counts.get("rows", {}), single, found.scores, intervals),
+        _table("Pairs", ["pair", "samples"], found.counts.get("samples", {}), PAIR, found.scores, intervals),
     ]
     note = (
         "Rows have unit length. Gap, alignment and CKA compare the samples that have both modalities; "
@@ -45,8 +45,8 @@ def geometry_section(found: Found, intervals: Intervals, blocks: Sequence[Block]
 
 
 def _table(
-    head: str,
-    count: str,
+    title: str,
+    head: list[str],
     counts: Mapping[str, int],
     columns: Mapping[str, str],
     scores: Mapping[str, float],
@@ -60,7 +60,7 @@ def _table(
         if any(key in scores for key in full):
             cells = [Measured(scores[key], intervals.get(key)) if key in scores else "" for key in full]
             rows.append([name, n, *cells])
-    return Table([head, count, *kept.values()], rows) if rows else None
+    return Table([*head, *kept.values()], rows, title=title) if rows else None
 
 
 def _tiles(found: Found, intervals: Intervals) -> list[Tile]:

@@ -49,7 +49,7 @@ def _table(counts: Counts, scores: Scores, intervals: Mapping[str, tuple[float, 
                 for name in names
             ]
             rows.append([f"{query} → {of}", variant or RAW, *cells])
-    return Table(["direction", "scores", *(name.replace("_", " ") for name in names)], rows, left=2)
+    return Table(["direction", "scores", *(name.replace("_", " ") for name in names)], rows, 2, "Repairs")
 
 
 def _histogram(pair: tuple[str, str], variants: Mapping[str, Tensor], k: int) -> Histogram:
@@ -61,8 +61,12 @@ def _histogram(pair: tuple[str, str], variants: Mapping[str, Tensor], k: int) ->
     for variant, counts in variants.items():
         inside = [((counts >= low) & (counts < high)).double().mean() for low, high in pairwise(edges)]
         shares[variant or RAW] = [float(share) for share in inside]
-    title = f"Rows of {pair[1]} by the queries of {pair[0]} that list them"
-    return Histogram(title, f"lists of the best {k}", [float(edge) for edge in edges], shares)
+    return Histogram(
+        f"{pair[1]} in lists of {pair[0]}",
+        f"lists of the best {k} that have a row",
+        [float(edge) for edge in edges],
+        shares,
+    )
 
 
 def _gallery(table: Embeddings, counts: Counts, k: int) -> Gallery:
@@ -79,7 +83,7 @@ def _gallery(table: Embeddings, counts: Counts, k: int) -> Gallery:
         for some in lists:
             if place < len(some) and some[place][0] >= 0 and len(captions) < HUBS:
                 captions.setdefault(table.ids[some[place][0]], some[place][1])
-    return Gallery(list(captions), captions)
+    return Gallery(list(captions), captions, "Hubs")
 
 
 def _tiles(counts: Counts, scores: Scores, intervals: Mapping[str, tuple[float, float]]) -> list[Tile]:

@@ -23,9 +23,9 @@ def build_section(
     blocks: list[Block] = []
     if told:
         names = ["accuracy", "mean_per_class", "map", *sorted({f"knn@{k}" for one in told.values() for k in one.near})]
-        blocks.append(_table("Attribute", list(told), names, scores, around))
+        blocks.append(_table("Classes", "attribute", list(told), names, scores, around))
     if numbers:
-        blocks.append(_table("Key", list(numbers), ["r2", "mae", "spearman"], scores, around))
+        blocks.append(_table("Numbers", "key", list(numbers), ["r2", "mae", "spearman"], scores, around))
     if plan.by and told:
         blocks.append(_folds(told, plan))
     for name in dict.fromkeys(row.name for row in told):
@@ -35,7 +35,7 @@ def build_section(
     return Section("Probes", note, blocks, _tiles(told, scores, around))
 
 
-def _table(kind: str, rows: list[Row], names: list[str], scores: Scores, around: Intervals) -> Table:
+def _table(title: str, kind: str, rows: list[Row], names: list[str], scores: Scores, around: Intervals) -> Table:
     """Return a row for each of ``rows``, and a column for each name that any of them has."""
     names = sorted(names, key=lambda name: (name.partition("@")[0] == "knn", int(name.partition("@")[2] or 0)))
     shown = [name for name in names if any(row.prefix + name in scores for row in rows)]
@@ -53,7 +53,7 @@ def _table(kind: str, rows: list[Row], names: list[str], scores: Scores, around:
         ]
         for row in rows
     ]
-    return Table([kind, "Modality", "From", *(name.replace("_", " ") for name in shown)], cells, left=3)
+    return Table([kind, "modality", "from", *(name.replace("_", " ") for name in shown)], cells, 3, title)
 
 
 def _cell(score: str, scores: Scores, around: Intervals) -> Measured | str:
@@ -66,7 +66,8 @@ def _folds(told: Mapping[Row, Answers], plan: Plan) -> Table:
         if one.logits is None:
             asked = [one.right[one.part == i] for i in range(len(one.fitted))]
             cells.append([row.name, row.modality, row.source, *(float(right.double().mean()) for right in asked)])
-    return Table(["Attribute", "Modality", "From", *plan.by], [c for c in cells if len(c) == 3 + len(plan.by)], left=3)
+    full = [row for row in cells if len(row) == 3 + len(plan.by)]
+    return Table(["attribute", "modality", "from", *plan.by], full, 3, "Accuracy by fold")
 
 
 def _curves(name: str, told: Mapping[Row, Answers]) -> list[Curve]:

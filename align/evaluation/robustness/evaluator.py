@@ -137,7 +137,7 @@ class Robustness:
         """Return lines about what was asked for and that no modality has."""
         lines = {
             "sampling": "" if clouds else "no points are drawn anew, no modality is a point cloud",
-            "dropped": "" if dropped else "no modality is dropped, no trained term joins three modalities",
+            "dropped": "" if dropped else "no modality is dropped, because no trained term joins three modalities",
         }
         found = {
             name: lines.get(name, "" if name in had else f"{name} is not measured, no measured modality has it")

@@ -41,8 +41,8 @@ class Ledger:
         self.zero: list[str] = []  # scores without a share kept, since the clean one is 0
 
     def add(self, name: str, asked: Asked) -> None:
-        """Add the share of queries that are right."""
-        self._add(name, asked.right, asked.sample, proportion)
+        """Add the share of queries that are right. The interval of a recall is that of retrieval: the bootstrap's."""
+        self._add(name, asked.right, asked.sample, proportion if name.endswith("/accuracy") else None)
 
     def add_spread(self, prefix: str, measure: str, all_: Sequence[Asked]) -> None:
         """Add the mean, the lowest and the highest of several measurements of the same queries."""

@@ -40,7 +40,7 @@ def robustness_section(
                 curves.append(Curve(f"{m}: {_words(measure)}", "strength", measure.rpartition("/")[2], lines, bands))
     blocks = [*curves]
     if rows:
-        blocks.append(Table(["modality", "corruption", "measure", "clean", "mean", "retained"], rows, left=3))
+        blocks.append(Table(["modality", "corruption", "measure", "clean", "mean", "retained"], rows, 3, "Damages"))
     spread: list[list[str | float | Measured]] = []
     for m in used:
         for case in ("sampling", "up_axes"):
@@ -50,14 +50,16 @@ def robustness_section(
                     [m, {"sampling": "sampling seeds", "up_axes": "both up axes"}[case], _words(measure), *ends]
                 )
     if spread:
-        blocks.append(Table(["modality", "over", "measure", "mean", "lowest", "highest"], spread, left=3))
+        blocks.append(Table(["modality", "over", "measure", "mean", "lowest", "highest"], spread, 3, "Draws and axes"))
     gone: list[list[str | float | Measured]] = []
     for query, missing, measure in _list_dropped(scores):
         prefix = f"robustness/{query}"
         ends = [cell(f"{prefix}/whole/{measure}"), cell(f"{prefix}/without_{missing}/{measure}")]
         gone.append([query, missing, _words(measure), *ends, cell(f"{prefix}/without_{missing}/retained/{measure}")])
     if gone:
-        blocks.append(Table(["query", "without", "measure", "whole", "without it", "retained"], gone, left=3))
+        blocks.append(
+            Table(["query", "without", "measure", "whole", "without it", "retained"], gone, 3, "A missing modality")
+        )
     note = "One modality is damaged at a time, and its rows ask. Strength 0 is clean. Retained is the mean over clean."
     return Section("Robustness", note, blocks)
 

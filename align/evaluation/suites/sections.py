@@ -82,7 +82,7 @@ def _list_left(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
                 about = row.left[one.name]
                 found.setdefault((name, about["why"], about["get"]), []).append(one.title)
     body = [[", ".join(titles), *about] for about, titles in found.items()]
-    return Table(["left out", "model", "why", "how to get it"], body, left=4)
+    return Table(["left out", "model", "why", "how to get it"], body, 4, "Sets without a number")
 
 
 def _list_scores(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
@@ -93,7 +93,7 @@ def _list_scores(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
             cells = [_find_cell(row, one, score) for row in rows.values()]
             if any(cells):
                 body.append([one.title, score.replace("{attribute}", one.attribute), *cells])
-    return Table(["set", "score", *rows], body, left=2)
+    return Table(["set", "score", *rows], body, 2, "All scores")
 
 
 def _list_published(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
@@ -104,4 +104,4 @@ def _list_published(sets: Sequence[EvalSet], rows: Mapping[str, Row]) -> Table:
             for score, value in published.scores.items():
                 name = score.replace("{attribute}", one.attribute)
                 body.append([one.title, name, published.model, same, published.source, float(value)])
-    return Table(["set", "score", "model", "protocol", "source", "published"], body, left=5)
+    return Table(["set", "score", "model", "protocol", "source", "published"], body, 5, "Published numbers")
