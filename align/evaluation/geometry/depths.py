@@ -18,7 +18,9 @@ CLASSES = 4  # prototypes, one a class, and outliers, of an attribute
 EQUAL = 1e-9  # difference of two depths up to which their rows are taken as equal
 
 
-def galleries(table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str, Mapping[str, object]]) -> list[Gallery]:
+def galleries(
+    table: Embeddings, parts: Mapping[str, Part], classes: Mapping[str, Mapping[str, object]]
+) -> list[Gallery]:
     """Return for each modality the samples of the deepest and the least deep rows, and for each attribute of it the
     deepest row of the first classes, and the rows that are least deep in their class.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from align.evaluation.probe.answers import Answers
 from align.evaluation.probe.ridge import Predicted
-from align.evaluation.probe.statistics import r_squared, mean_average_precision, mean_per_class, spearman
+from align.evaluation.probe.statistics import mean_average_precision, mean_per_class, r_squared, spearman
 from align.evaluation.samples import proportion
 from align.metrics.intervals import Statistic
 
