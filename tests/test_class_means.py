@@ -69,7 +69,9 @@ def test_a_constant_space_tells_no_class(tmp_path):
     for tower in flat.towers.values():
         tower.head = Constant()
     results = align.evaluate(flat, shards, with_=["class-means"])
-    assert {v for name, v in results.scores.items() if name.endswith("/accuracy")} == {0.0}
+    assert {v for name, v in results.scores.items() if not name.endswith("/chance")} == {0.0}
+    assert all(not values.any() for values, _ in results.samples.values())
+    assert {low for low, _ in results.intervals.values()} == {0.0}
 
 
 class Constant(torch.nn.Module):

@@ -81,6 +81,12 @@ def test_pairs_are_found_by_key_whatever_the_order(tmp_path):
     assert found.notes == ["3 samples at least are in both, of 4"]
 
 
+def test_a_score_that_few_samples_have_is_no_sample_left_out(tmp_path):
+    asked = {"x/recall@1": queries([1, 0, 1], [0, 1, 2]), "y/recall@1": queries([1], [2])}
+    runs = [read_evaluated(write(tmp_path / name, asked, ["p", "q", "r"])) for name in "ab"]
+    assert compare(runs)[0].notes == []
+
+
 def test_captions_of_a_sample_flip_together(tmp_path):
     """Five captions of each of six images, all better by .2: six coins, not thirty."""
     sample = torch.arange(6).repeat_interleave(5)

@@ -357,6 +357,13 @@ def test_constant_spaces(value):
         assert one.values.isfinite().all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_rows_have_equal_dissimilarities_though_their_cosines_differ_in_the_last_bit(seed):
+    x = F.normalize(cloud(1, 8, seed).double(), dim=1).expand(30, 8).contiguous()
+    assert not dissimilarities(x).any()
+    assert rsa(dissimilarities(x), dissimilarities(x)).value == 0
+
+
 def test_plane_is_that_of_the_singular_vectors():
     x, y = cloud(30, 6, 1), cloud(25, 6, 2)
     rows = np.array(unit(x) + unit(y))

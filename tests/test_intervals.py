@@ -148,6 +148,8 @@ def test_every_score_of_the_first_evaluators_has_an_interval_around_it(tmp_path)
     assert stored.ids == results.embeddings.ids
     for name in stored.means:
         assert float(stored.values[name][0].double().mean()) == pytest.approx(results.scores[name], abs=1e-6)
+    assert results.protocol["without intervals"] == ["chance"]
+    assert {name.rpartition("/")[2] for name in results.scores.keys() - results.intervals.keys()} == {"chance"}
     assert json.loads(path.read_text())["protocol"]["intervals"] == (
         "95%, bootstrap over samples, 200 draws; accuracies: Wilson"
     )

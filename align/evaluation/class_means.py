@@ -82,7 +82,7 @@ class ClassMeans:
                 if k == 1 or k < told.classes:
                     name = prefix + ("accuracy" if k == 1 else f"accuracy@{k}")
                     scores[name] = recall_at(told.rank, k)
-                    samples[name] = ((told.rank <= k).float(), told.sample)
+                    samples[name] = (((told.rank > 0) & (told.rank <= k)).float(), told.sample)
             scores[prefix + "chance"] = told.chance
         note = [] if found else ["class means are not measured: they need rows of two modalities with labels"]
         facts = {"class means": "cosine; the query's own sample is left out of the means"} if found else {"notes": note}

@@ -144,10 +144,13 @@ def _list_scores(first: Evaluated, other: Evaluated, patterns: Sequence[str]) ->
 
 
 def _count_pairs(first: Evaluated, other: Evaluated, rows: Sequence[Difference]) -> list[str]:
-    most = max(len({*_keys(one.samples)}) for one in (first, other))
-    fewest = min(row.samples for row in rows)
-    asked = max(len(one.samples.values[row.score][1].unique()) for row in rows for one in (first, other))
-    return [f"{fewest:,} samples at least are in both, of {min(most, asked):,}"] if fewest < asked else []
+    """Return a line on the score of whose samples the smallest share is in both, where one is not in both."""
+    found = []
+    for row in rows:
+        asked = max(len(one.samples.values[row.score][1].unique()) for one in (first, other))
+        found.append((row.samples / asked, row.samples, asked))
+    share, fewest, asked = min(found)
+    return [f"{fewest:,} samples at least are in both, of {asked:,}"] if share < 1 else []
 
 
 def _keys(stored: Stored) -> list[tuple[str, int]]:

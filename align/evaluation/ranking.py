@@ -145,7 +145,7 @@ def rank_queries(
             for metric, value in metrics.measure(some, levels, skip).items():
                 found.setdefault(metric, []).append(value)
             listed = c if skip is None else c - skip.sum(dim=1)
-            chance += float((right / listed).double().sum())
+            chance += float((right.double() / listed).sum())
             kept.append(at[has])
     row = torch.cat(kept) if kept else asks[:0]
     return Ranked({metric: torch.cat(parts) for metric, parts in found.items()}, row, chance / max(1, len(row)))

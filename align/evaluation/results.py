@@ -146,6 +146,7 @@ def evaluate(
         }
         around |= space.intervals(missing, one.statistics) | {k: v for k, v in one.intervals.items() if k in scores}
     if draws:
+        about["without intervals"] = sorted({name.rpartition("/")[2] for name in scores if name not in around})
         about["intervals"] = f"{LEVEL:.0%}, bootstrap over samples, {draws:,} draws; accuracies: Wilson"
     about["notes"] = list(dict.fromkeys(notes))
     if not scores:

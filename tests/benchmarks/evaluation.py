@@ -66,6 +66,7 @@ def space_of(tables: dict[str, torch.Tensor]):
     space.model = JointModel({m: Tower(Array((4,)), Precomputed(4)) for m in tables}, dim=dim).eval()
     space.shards, space.train, space.distractors = None, None, None  # pyright: ignore[reportAttributeAccessIssue]
     space.classes, space.known, space.templates = {"label": {c: c for c in NAMES}}, {"label": NAMES}, {"label": ["{}"]}
+    space.descriptions, space._plain, space._together = {}, None, False
     space.ks, space.seed, space.draws, space.progress = (1, 5, 10), 0, 1000, None
     space.bad, space.labels, space._hit = {}, {"test": labels}, HitRule("sample", by_sample())
     space._tables, space._changes = {("embedding", "test"): table}, {}

@@ -76,7 +76,8 @@ def _about(found: Found, results: Results, classes: Words | None, templates: Wor
         words |= {"classes": len(classes.words), "classes from": classes.source}
     if templates is not None:
         words |= {"templates": len(templates.words), "templates from": templates.source}
-    names = ("shards", "samples", "rows", "hit rule", "tie rule", "seed", "max bad", "bad", "intervals", "notes")
+    names = ("shards", "samples", "rows", "hit rule", "tie rule", "seed", "max bad", "bad", "notes")
+    names += ("intervals", "without intervals")
     return {
         "evaluators": list(of.evaluators),
         **words,

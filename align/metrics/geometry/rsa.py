@@ -29,7 +29,7 @@ class Ranked(NamedTuple):
 
 def dissimilarities(rows: Tensor) -> Tensor:
     """Return 1 - cosine (n, n) of rows of unit length (n, D). Equal rows have equal values, compared in float32."""
-    return (1 - rows.double() @ rows.double().T).float().fill_diagonal_(0)
+    return (1 - (rows.double() @ rows.double().T).float()).fill_diagonal_(0)  # near 0 a float32 still tells 1e-16
 
 
 def rsa(x: Tensor, y: Tensor) -> Estimate:
