@@ -271,6 +271,7 @@ def test_the_index_finds_what_the_evaluation_measured(place):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["--no-correction"], "--correct stores a correction, --no-correction leaves it out"),
         (["a bbb"], "--correct asks with the samples of its shards; leave the query out"),
         (["--correction", "qb_norm"], "qb_norm"),
         (["--by", "points"], "the shards of the bank have no row of points"),
@@ -286,3 +287,9 @@ def test_what_a_correction_refuses(place, capsys, options, says):
 
 def test_names():
     assert name_shift("text", "image", "objective") == NAME
+
+
+def test_a_method_without_a_correction_is_refused(place, capsys):
+    code, _, err = run(capsys, "search", place / "m", "a bbb", "--of", "image", "--correction", "sinkhorn", *trust)
+    assert code == 2
+    assert "--correction sinkhorn is of --correct SHARDS" in err

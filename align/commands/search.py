@@ -119,8 +119,12 @@ def _list_asked(
     elif hubs.correct is not None:
         if asked or parts.like is not None or parts.words is not None:
             raise Refused("--correct asks with the samples of its shards; leave the query out", code=2)
+        if hubs.no_correction:
+            raise Refused("--correct stores a correction, --no-correction leaves it out; name one of them", code=2)
     elif not asked and parts.like is None and parts.words is None:
         raise Refused('nothing to search by; give a text ("a red cone") or a file (--image x.png)', code=2)
+    if hubs.correct is None and hubs.correction != "nnn":
+        raise Refused(f"--correction {hubs.correction} is of --correct SHARDS; searches use the stored one", code=2)
     if parts.like is not None and asked:
         raise Refused("--like asks with the rows of a sample; leave the other parts out", code=2)
     if parts.hybrid and not any(m == "text" and weight > 0 for m, _, weight in asked) and parts.words is None:
