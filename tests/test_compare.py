@@ -55,6 +55,14 @@ def test_holm_is_statsmodels_by_hand():
     assert holm([]) == []
 
 
+def test_random_flips_count_both_sides_and_the_data_themselves():
+    x = torch.linspace(-1, 1.4, 12).double()
+    exact, drawn = (sign_flip(x, draws=draws, generator=generator("s")) for draws in (4096, 4095))
+    assert exact > 0.2
+    assert drawn == pytest.approx(exact, abs=0.03)
+    assert sign_flip(torch.linspace(1, 2, 40), draws=99, generator=generator("s")) == 1 / 100
+
+
 def test_no_difference_is_no_evidence():
     assert sign_flip(torch.zeros(9), generator=generator("s")) == 1.0
 

@@ -14,10 +14,13 @@ from align.commands import main
 from align.commands.tables import lines
 from align.data import Shards
 from align.evaluation import Hubness, Retrieval, Space
+from align.evaluation.hits import by_sample
+from align.evaluation.hubness.direction import measure
 from align.evaluation.hubness.evaluator import NO_BANK, REPAIRS
 from align.metrics import hub_bound
 from align.page.section import Gallery, Histogram, Measured, Table
 from align.scoring import score
+from align.values import Embeddings, Rows
 
 CHEAP = ("nnn", "qb_norm")
 
@@ -240,3 +243,11 @@ def test_the_command(folder, tmp_path, capsys):
     assert about["directions"]["image_to_text"]["nnn"] == {"k": 20, "alpha": 0.75, "bank": 39}
     assert main([*command, "--repairs", "nnm"]) == 2
     assert "no repair 'nnm'" in capsys.readouterr().err
+
+
+def test_a_hard_negative_asks_nothing_and_so_lists_nothing():
+    rows = {"image": Rows(torch.eye(3), torch.tensor([0, 1, -1])), "text": Rows(torch.eye(3), torch.arange(3))}
+    table = Embeddings(rows, ["a", "b", "c"], torch.arange(3), [None] * 3)
+    found = measure(table, "image", "text", [(slice(0, 3), torch.eye(3))], by_sample(), {}, 1)
+    assert found[""].counts.tolist() == [1, 1, 0]
+    assert found[""].row.tolist() == [0, 1]

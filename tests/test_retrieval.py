@@ -17,7 +17,7 @@ from align.evaluation.blocks import score_blocks
 from align.evaluation.directions import directions
 from align.evaluation.hits import by_caption, by_group, by_label, by_sample
 from align.evaluation.labels import memberships
-from align.evaluation.ranking import GradedMetrics, HitMetrics, Ranked
+from align.evaluation.ranking import Asked, GradedMetrics, HitMetrics, Ranked, rank_queries
 from align.evaluation.retrieval import retrieval_shards
 from align.evaluation.spread import spread
 from align.page.section import Matrix
@@ -290,3 +290,9 @@ def test_histograms_are_shares_of_hits_and_others(space):
 def test_a_query_without_a_hit_has_no_score():
     s = torch.arange(3)
     assert retrieval({"a": random(3)}, random(3), s, s + 9, by_sample(), of="b") == {}
+
+
+def test_a_row_of_unknown_content_is_not_its_match_either():
+    rows, sample, unknown = torch.eye(4), torch.arange(4), torch.full((4,), -1)
+    asked = Asked({"image": rows}, {"image": sample}, sample, "image", [rows], sample, unknown)
+    assert not len(rank_queries(asked, HitMetrics(by_sample(), (1,), 10, precision=True), how="cosine").row)
