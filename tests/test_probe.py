@@ -14,6 +14,10 @@ import align
 from align.commands import main
 from align.data import Shards
 from align.evaluation import Probe, Space, evaluate
+from align.evaluation.probe import choose
+from align.evaluation.probe.choose import COSTS, Trials, fit
+from align.evaluation.probe.design import Design
+from align.evaluation.probe.plan import make_plan
 from align.page.section import Curve, Table
 from align.values import Features
 
@@ -29,6 +33,12 @@ def world(seed, n=24, change=lambda i, about: None, noise=0.4):
         change(i, about)
         made[f"{seed}-{key}"] = {**members, "json": json.dumps(about).encode()}
     return made
+
+
+@pytest.fixture(autouse=True)
+def few_costs(monkeypatch):
+    """Probes choose among every third value of C."""
+    monkeypatch.setattr(choose, "COSTS", COSTS[::3])
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +251,10 @@ def test_folds_that_share_a_group_are_refused(tmp_path, key):
     asked = Probe(folds="shards", group=key if key == "cut" else "auto")
     said = refusal(asked, tmp_path, "fold*")
     assert said.startswith(f"the folds share a {key}: 7 is in fold1 (sample 0-0000) and in fold2 (sample 1-0000)")
-    assert (
-        Probe(folds="shards", group="none", of=["head"], shots=(), shares=())
-        .run(Space(tiny_space.model(), opened(tmp_path, "fold*"), draws=0))
-        .scores
-    )
+    if key == "cut":
+        plan = make_plan(Space(tiny_space.model(), opened(tmp_path, "fold*"), draws=0), "shards", "none")
+        assert plan.key == ""
+        assert len(plan.parts) == 3
 
 
 def test_training_rows_that_share_a_recording_with_the_test_rows_are_refused(tmp_path):
@@ -261,8 +270,7 @@ def test_a_group_that_is_the_label_is_none(tmp_path):
         made = world(seed, change=lambda i, a: a.update(group=a["label"]["kind"]) if "label" in a else None)
         tiny_space.write_tar(tmp_path / f"{split}-000000.tar", made)
     space = Space(tiny_space.model(), opened(tmp_path, "test-*"), train=opened(tmp_path, "train-*"), draws=0)
-    found = Probe(of=["head"], shots=(), shares=()).run(space)
-    assert found.protocol["probe"]["groups"] == "none"
+    assert make_plan(space, None, "auto").key == ""
 
 
 def test_odd_settings():
@@ -300,3 +308,21 @@ def test_the_command(folder, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("align: the probe has no training shards: --train SHARDS")
     assert main(["evaluate", *given, "--shots", "one"]) == 2
     assert "--shots is numbers separated by commas, as in 1,2,4, not 'one'" in capsys.readouterr().err
+
+
+@pytest.mark.sweep
+def test_the_accuracy_on_pictures_is_scikit_learns(monkeypatch):
+    """The pixels of the handwritten digits that scikit-learn carries, with all 45 values of C."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    monkeypatch.setattr(choose, "COSTS", COSTS)
+    x, y = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
+    x = x.float()
+    learns, asked = torch.arange(1200), torch.arange(1200, len(x))
+    trials = Trials(torch.ones(1, 1200).bool(), (torch.arange(1200) % 5)[None], 5)
+    (ours,) = fit(Design(x, learns), y[learns], 10, trials)
+    unit = F.normalize(x.double(), dim=1).numpy()
+    theirs = LogisticRegression(C=ours.cost, tol=1e-8, max_iter=5000).fit(unit[:1200], y[:1200].numpy())
+    told = ours.logits(x, asked, True).argmax(dim=1)
+    assert float((told == y[asked]).double().mean()) == pytest.approx(theirs.score(unit[1200:], y[1200:]), abs=1e-3)

@@ -102,6 +102,14 @@ def test_of_equal_costs_the_smallest_counts(monkeypatch, together):
         assert one.cost == costs[0]
 
 
+def test_a_class_without_a_row_takes_no_part_in_the_softmax(world):
+    """Where all logits are 0, the loss of a row is the logarithm of the number of the classes that have one."""
+    x, y = world
+    weight = torch.stack([torch.ones(N), (y != 3).float()])
+    _, found = Logistic(Design(x, torch.arange(N)), y, weight, C).solve(torch.ones(2).double(), steps=0)
+    assert found.value.tolist() == pytest.approx([float(np.log(4)), float(np.log(3))])
+
+
 @pytest.mark.parametrize("folds", [0, 3])
 def test_a_class_without_a_row_is_never_the_answer(world, folds):
     """The rows of the class 3 are not drawn. Where the others' logits are low, its logit of 0 would be the highest."""

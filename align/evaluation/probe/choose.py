@@ -16,7 +16,7 @@ COSTS = (10 ** torch.linspace(-6, 5, 45, dtype=torch.float64)).tolist()
 """The 45 values of C of DINOv2 (Oquab et al. 2023, arXiv:2304.07193, evaluation by logistic regression)."""
 FEW = COSTS[:37:4]  # values that few labels choose among: 10^-6 to 10^3, one a decade
 BLOCK = 1 << 22  # logits of a block
-CHOOSING = 100  # steps of a fit by which C is chosen, at most
+CHOOSING, COARSE = 100, 1e-6  # of a fit by which C is chosen: steps at most, and the fall in WINDOW steps that ends it
 AHEAD = 8  # values of C (two decades), at most, that are fitted before they are judged
 TOGETHER = 1 << 21  # numbers of the values of C that are fitted at the same time, each from the last solution before
 
@@ -99,7 +99,7 @@ def _choose(design: Design, target: Tensor, classes: int, trials: Trials) -> tup
         weight = (some.drawn[:, None] & ~left).flatten(0, 1)  # (t * F, n)
         inner = Logistic(design, target, weight.repeat(len(values), 1), classes)
         begin = solved[at].flatten(0, 1).repeat(len(values), 1, 1)
-        found, _ = inner.solve(values.repeat_interleave(len(weight)), begin, CHOOSING)
+        found, _ = inner.solve(values.repeat_interleave(len(weight)), begin, CHOOSING, COARSE)
         found = found.view(len(values), len(at), folds, -1, classes)
         solved[at] = found[-1]
         for value, judged, one in zip(values, _judge(inner, found, target, some), found, strict=True):

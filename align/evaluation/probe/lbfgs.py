@@ -10,7 +10,7 @@ from torch import Tensor
 
 HISTORY, CELLS = 20, 16 << 20  # steps remembered, and the numbers that they may take
 STEPS, HALVINGS, ENOUGH = 1000, 30, 1e-4
-WINDOW, FALL = 10, 1e-6  # a value that falls by less in so many steps is at its end
+WINDOW, FALL = 10, 1e-9  # a value that falls by less in so many steps is at its end
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (p, q), numbers (p,) of their problems) -> (values (p,), gradients (p, q))."""
@@ -33,11 +33,13 @@ class Pair(NamedTuple):
     inverse: Tensor
 
 
-def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: int = STEPS) -> Minimum:
+def minimise(
+    objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: int = STEPS, fall: float = FALL
+) -> Minimum:
     """Minimise P convex functions from the points x (P, q) (Liu and Nocedal 1989, doi:10.1007/BF01589116).
 
     A step is shortened until the value falls by Armijo's rule. A problem ends where its gradient has a norm of at most
-    ``tolerance``, where WINDOW steps make its value smaller by less than FALL, where no step makes it smaller, or
+    ``tolerance``, where WINDOW steps make its value smaller by less than ``fall``, where no step makes it smaller, or
     after ``steps`` steps.
     """
     at = torch.arange(len(x))  # problems that go on: all below but the answers has a row for each of these
@@ -51,7 +53,7 @@ def minimise(objective: Objective, x: Tensor, tolerance: float = 1e-6, steps: in
         met = gradient.norm(dim=1) <= tolerance
         goes = goes & ~met
         if number % WINDOW == 0 and number:
-            goes &= (before - value) > FALL
+            goes &= (before - value) > fall
             before = value.clone()
         if number == steps:
             goes[:] = False

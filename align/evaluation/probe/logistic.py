@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.evaluation.probe.design import Design
-from align.evaluation.probe.lbfgs import STEPS, Minimum, minimise
+from align.evaluation.probe.lbfgs import FALL, STEPS, Minimum, minimise
 
 
 @final
@@ -38,7 +38,9 @@ class Logistic:
             self.absent = held.index_add_(1, target, self.weight.T) <= 0
         self.curvature = 0.25 if self.several else 1 / max(2, classes)  # of the loss where all is equally likely
 
-    def solve(self, cost: Tensor, start: Tensor | None = None, steps: int = STEPS) -> tuple[Tensor, Minimum]:
+    def solve(
+        self, cost: Tensor, start: Tensor | None = None, steps: int = STEPS, fall: float = FALL
+    ) -> tuple[Tensor, Minimum]:
         """Return the solutions (P, r + 1, c) for C = cost (P,), the intercepts last. start: where to begin, or 0."""
         r, total = len(self.design.variance), self.total
         penalty = 1 / (cost * total)  # (P,)
@@ -54,7 +56,7 @@ class Logistic:
             gradient[:, :r] += slopes
             return value, (gradient * scale[number]).flatten(1)
 
-        found = minimise(objective, (begin / scale).flatten(1), steps=steps)
+        found = minimise(objective, (begin / scale).flatten(1), steps=steps, fall=fall)
         return found.x.view(len(total), r + 1, self.classes) * scale, found
 
     def logits(self, w: Tensor, number: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.evaluation.notes import some
-from align.evaluation.probe.choose import CHOOSING, FEW
+from align.evaluation.probe.choose import CHOOSING, COARSE, FEW
 from align.evaluation.probe.folds import INNER, MANY
 from align.evaluation.probe.lbfgs import FALL, STEPS, WINDOW
 
@@ -51,7 +51,7 @@ def describe(
         "rows": "scaled to the length 1" if rows == "unit" else "as they are",
         "logistic regression": "softmax, L2 penalty on all but the intercept, float64, L-BFGS until the gradient's "
         f"norm in preconditioned coordinates is 1e-6 or {WINDOW} steps gain less than {FALL:g} nats a row, "
-        f"{STEPS} steps at most, {CHOOSING} while C is chosen",
+        f"{STEPS} steps at most; {COARSE:g} nats and {CHOOSING} steps while C is chosen",
         "C": "10^-6 to 10^5, 45 values, each fit from the solution of a smaller one",
         "C chosen on": f"{chosen}; by accuracy, of equals the smallest; stratified, seeded, never the test rows",
         "C of few labels": f"10^-6 to 10^3, {len(FEW)} values, on {INNER} folds of the labels drawn, as many as a "
