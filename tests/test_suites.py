@@ -351,7 +351,7 @@ def test_a_model_without_the_towers_is_one_line(run):
 def test_prompts_are_embedded_in_parts(monkeypatch):
     names, texts = [f"{a}{b}" for a in "bcdef" for b in "bcd"], ["a {}", "the {} g", "{}"]
     whole = class_prompts(model(), names, texts)
-    monkeypatch.setattr(prompts, "most_prompts", 7)
+    monkeypatch.setattr(prompts, "BLOCK", 7)
     assert torch.equal(class_prompts(model(), names, texts), whole)
     rows = [model().embed(text=[text.replace("{}", name) for text in texts])["text"].mean(dim=0) for name in names]
     assert torch.allclose(whole, torch.nn.functional.normalize(torch.stack(rows), dim=1), atol=1e-6)
