@@ -259,6 +259,13 @@ def test_options_and_distractors_of_the_command(space, tmp_path):
         in (found.protocol["notes"])
     )
     assert "distractors" not in plain.protocol["retrieval"]
+    said = set(space.table()["text"].content.tolist())
+    equal = sum(one in said for one in with_more.table(split="distractors")["text"].content.tolist())
+    assert equal
+    assert (
+        f"{equal} distractors of text equal an answer: they tie with it, and a tie never helps; --hit caption takes equal "
+        "texts as one answer" in found.protocol["notes"]
+    )
     assert "class/kind/image_to_image/ndcg@3" in plain.scores
     assert plain.scores["class/kind/image_to_image/map"] > 0.5
     assert found.scores["image_to_text/chance"] < plain.scores["image_to_text/chance"]

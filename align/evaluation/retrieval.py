@@ -136,12 +136,27 @@ class Retrieval:
             more["distractors"] = counts
             says = ", ".join(f"{n:,} of {m}" for m, n in counts.items()) or "none of the modalities here"
             notes.append(f"retrieval has distractors, which are candidates and ask nothing: {says}")
+            notes += [
+                f"{n:,} distractors of {m} equal an answer: they tie with it, and a tie never helps"
+                + ("; --hit caption takes equal texts as one answer" if m == self.text else "")
+                for m, n in _equal_distractors(table, distractors).items()
+            ]
         if self.intra:
             notes.append(
                 "a modality that asks for itself is measured by cosines that a loss between modalities did not train "
                 "(Mistretta et al. 2025, arXiv 2502.04263)"
             )
         return more, notes
+
+
+def _equal_distractors(table: Embeddings, distractors: Embeddings) -> dict[str, int]:
+    """Return modality -> number of distractors whose content is that of a row of the table."""
+    found = {}
+    for m, rows in table.items():
+        more = distractors.get(m)
+        if more is not None and more.content is not None and rows.content is not None:
+            found[m] = int(torch.isin(more.content, rows.content).sum())
+    return {m: n for m, n in found.items() if n}
 
 
 def _with_distractors(rule: Rule | Captions, table: Embeddings, distractors: Embeddings | None) -> Rule | Captions:
