@@ -263,8 +263,8 @@ def test_options_and_distractors_of_the_command(space, tmp_path):
     equal = sum(one in said for one in with_more.table(split="distractors")["text"].content.tolist())
     assert equal
     assert (
-        f"{equal} distractors of text equal an answer: they tie with it, and a tie never helps; --hit caption takes equal "
-        "texts as one answer" in found.protocol["notes"]
+        f"{equal} distractors of text equal an answer: they tie with it, and a tie never helps; --hit caption "
+        "takes equal texts as one answer" in found.protocol["notes"]
     )
     assert "class/kind/image_to_image/ndcg@3" in plain.scores
     assert plain.scores["class/kind/image_to_image/map"] > 0.5
