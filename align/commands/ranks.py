@@ -68,9 +68,10 @@ def _join(rank: int, world: int) -> None:
     if "RANK" not in os.environ:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        slurm = SLURMEnvironment()
-        os.environ.setdefault("MASTER_ADDR", slurm.main_address)
-        os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST", "127.0.0.1")
+        job = "".join(c for c in os.environ.get("SLURM_JOB_ID", "0") if c.isdigit())
+        os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes))
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(job[-4:] or 0)))  # as Lightning chooses it
         os.environ.setdefault("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
     dist.init_process_group("gloo", rank=rank, world_size=world, timeout=WAIT)
 
