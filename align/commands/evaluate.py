@@ -53,11 +53,15 @@ def evaluate(
     suites: Suites,
     weights: Weights,
 ) -> int:
-    """Measure a model on shards: zero-shot classification and retrieval
+    """Measure a model on shards, or on suites of public sets
 
-    Zero-shot classification is measured for every attribute of the labels and every modality. Retrieval is measured for
-    every ordered pair of modalities, by sample or group, and by label. The command prints tables, and writes
-    results.json with the protocol, and report.html.
+    --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and every modality.
+    retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
+    by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
+    space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos.
+
+    The command prints tables. It writes results.json with the protocol and an interval for each score,
+    samples.safetensors with the values of single queries (see align compare), and report.html.
 
     torchrun --nproc-per-node N -m align evaluate …, or srun, shares the embedding among N processes. The numbers are
     those of one process.
