@@ -55,7 +55,7 @@ def evaluate(
 ) -> int:
     """Measure a model on shards, or on suites of public sets
 
-    --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and every modality.
+    --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and modality.
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
     space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos.
