@@ -279,6 +279,9 @@ def test_intervals_on_a_terminal() -> None:
     assert [list(row) for row in alone.rows] == [["a", "", "0.500 [0.40, 0.60]"], ["b", "0.250", ""]]
     two = lines("T", Matrix("", "h", "r", {"mrr": values, "map": values}, intervals=ends))
     assert [list(row) for row in two.rows] == [["a", "", "0.500 / 0.500"], ["b", "0.250 / 0.250", ""]]
+    five = {name: [(0, 0.5)] for name in "abcde"}
+    wide = list_curve(Curve("c", "x", "y", five, {"a": [(0, 0.4, 0.6)]}))
+    assert wide.rows == [["0", *["0.500"] * 5]]  # the bands of many lines are on the page alone
     curve = list_curve(Curve("c", "x", "y", {"a": [(0, 0.5), (1, 0.25)]}, {"a": [(0, 0.4, 0.6)]}))
     assert [list(row) for row in curve.rows] == [["0", "0.500 [0.40, 0.60]"], ["1", "0.250"]]
 

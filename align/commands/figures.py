@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SPARKS = "▁▂▃▄▅▆▇█"
 LISTED = 10  # confusions of a table
+WIDE = 4  # lines of a curve at most that have their bands on a terminal
 BINS = 60  # characters of a histogram
 
 
@@ -24,9 +25,10 @@ class Lines(NamedTuple):
 
 
 def list_curve(block: Curve) -> Lines:
-    """Return a row for each x, with the y of each line there and the ends of its band."""
+    """Return a row for each x, with the y of each line there and, of up to ``WIDE`` lines, the ends of its band."""
     lines = {name: dict(points) for name, points in block.lines.items()}
-    bands = {name: {x: ends for x, *ends in block.bands.get(name, ())} for name in lines}
+    drawn = block.bands if len(lines) <= WIDE else {}
+    bands = {name: {x: ends for x, *ends in drawn.get(name, ())} for name in lines}
     places = sorted({x for points in lines.values() for x in points})
 
     def cell(name: str, x: float) -> str:

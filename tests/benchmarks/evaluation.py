@@ -4,7 +4,8 @@
     PYTHONPATH=. python tests/benchmarks/evaluation.py --sizes 12500,25000 --with direction,retrieval,hubness
 
 "direction" is one direction of retrieval, image to text by sample: recall@k, median rank, MRR, mAP, nDCG@10 and their
-intervals of 1,000 draws. A name of an evaluator runs all of it, with 100 classes. Each measurement is a process of its
+intervals of 1,000 draws. A name of an evaluator runs all of it, with 100 classes
+(zeroshot needs a tower of texts, which this has not). Each measurement is a process of its
 own. Memory is the peak of the resident set beside the embeddings and the loaded libraries.
 """
 
