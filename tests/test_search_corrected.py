@@ -245,6 +245,18 @@ def test_a_search_says_that_it_is_corrected(place, capsys):
     assert "hubs: text_to_image/objective is corrected by nnn, with 61 queries" in out
 
 
+def test_a_bank_of_the_index_itself_is_marked(place, capsys, tmp_path):
+    built = run(capsys, "index", "build", place / "m", place / "test.tar", "--out", tmp_path / "i", *trust)
+    assert built[0] == 0
+    command = ["search", tmp_path / "i", "--of", "image", "--correct", place / "test.tar", *trust]
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert "corrected by nnn-transductive" in out
+    assert "40 samples of the bank are in the index, which a transductive correction has seen" in out
+    out = run(capsys, "search", tmp_path / "i", "a bbb", "--of", "image", *trust)[1]
+    assert "scores are corrected for hubs by nnn-transductive, with a bank of 41 queries" in out
+
+
 def test_the_index_finds_what_the_evaluation_measured(place):
     """Recall of the corrected index is hubness's, for the same queries and rows, and other than without."""
     shards = Shards(str(place / "test.tar"), shuffle=False)

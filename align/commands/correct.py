@@ -10,6 +10,9 @@ from align.commands.search_groups import Correcting
 if TYPE_CHECKING:
     from align.scoring import How
     from align.search import Searcher
+    from align.search.local import LocalIndex
+
+BLOCK = 1 << 14  # samples whose keys are read at a time
 
 
 def correct(searcher: Searcher, of: str, asked: Correcting, by: str | None, how: How | None, *, json: bool) -> None:
@@ -47,12 +50,25 @@ def correct(searcher: Searcher, of: str, asked: Correcting, by: str | None, how:
             made[name_shift(query, of, rule)] = found
         shards_named = split(asked.correct)
         facts = {name: {**one.facts, "shards": shards_named} for name, one in made.items()}
+        if shared := _count_shared(index, table.ids):
+            for some in facts.values():
+                some |= {"method": f"{some['method']}-transductive", "samples of the index": shared}
         with index.change() as change:
             for name, one in made.items():
-                change.correct(name, one.shift, facts[name])
+                change.correct(name, one.shift._replace(method=facts[name]["method"]), facts[name])
     if json:
         print(json_text(facts, 2))
         return
     for name, some in facts.items():
         print(f"{name}: {some['rows']:,} rows of {of} corrected by {some['method']}, with {some['bank']:,} queries")
+    if shared:
+        print(f"{shared:,} samples of the bank are in the index, which a transductive correction has seen")
     print("stored in the index; searches use it, and --no-correction leaves it out")
+
+
+def _count_shared(index: LocalIndex, ids: list[str]) -> int:
+    """Return the number of keys that the index has."""
+    bank, found = set(ids), 0
+    for part in index.numbers().split(BLOCK):
+        found += sum(item.key in bank for item in index.items(part.tolist()))
+    return found
