@@ -304,8 +304,8 @@ def test_the_command(folder, tmp_path, capsys):
         "3 folds, each told by a probe on the others: fold1, fold2, fold3"
     )
     capsys.readouterr()
-    assert main(["evaluate", *given]) == 1
-    assert capsys.readouterr().err.startswith("align: the probe has no training shards: --train SHARDS")
+    assert main(["evaluate", *given]) == 2
+    assert capsys.readouterr().err.startswith("align: --with: the probe has no training shards: --train SHARDS")
     assert main(["evaluate", *given, "--shots", "one"]) == 2
     assert "--shots is numbers separated by commas, as in 1,2,4, not 'one'" in capsys.readouterr().err
 

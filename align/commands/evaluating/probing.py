@@ -38,6 +38,12 @@ class Probing:
     probe_seeds: int = 3
     targets: str = ""
 
+    def check(self, *, trains: bool) -> None:
+        """Raise ValueError unless there are rows to learn from: training shards or folds."""
+        from align.evaluation.probe.plan import check_source
+
+        check_source(self.folds, trains=trains)
+
     def evaluator(self) -> Evaluator:
         """Return the evaluator with these options. Raises ValueError for a list that is none of numbers."""
         from align.commands.named import split

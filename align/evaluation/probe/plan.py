@@ -44,13 +44,7 @@ def make_plan(space: Space, folds: str | None, group: str) -> Plan:
 
     Raises ValueError for neither, for both, and where a group is on both sides.
     """
-    if folds is None and space.train is None:
-        raise ValueError(
-            "the probe has no training shards: --train SHARDS, or --folds shards where the shards are those of folds "
-            "(fold1-000000.tar, …), or --folds KEY for a key of the json"
-        )
-    if folds is not None and space.train is not None:
-        raise ValueError("the probe learns from --train or from --folds, not from both; leave one of them out")
+    check_source(folds, trains=space.train is not None)
     if folds is not None:
         return _of_folds(space, find_folds(space, folds), group)
     refuse_overlap(space, "train", "the probe would know its answers", "or --folds for folds of one set")
@@ -60,6 +54,17 @@ def make_plan(space: Space, folds: str | None, group: str) -> Plan:
     check_apart(["train", "test"], sides, groups.key, "training and the test shards")
     everyone = {split: torch.ones(table.size, dtype=torch.bool) for split, table in tables.items()}
     return Plan("train", [Part("test", everyone["train"], everyone["test"], None)], groups.of["train"], groups.key, [])
+
+
+def check_source(folds: str | None, *, trains: bool) -> None:
+    """Raise ValueError unless a probe learns from training shards (``trains``) or from folds, and not from both."""
+    if folds is None and not trains:
+        raise ValueError(
+            "the probe has no training shards: --train SHARDS, or --folds shards where the shards are those of folds "
+            "(fold1-000000.tar, …), or --folds KEY for a key of the json"
+        )
+    if folds is not None and trains:
+        raise ValueError("the probe learns from --train or from --folds, not from both; leave one of them out")
 
 
 def _of_folds(space: Space, found: Folds, group: str) -> Plan:
