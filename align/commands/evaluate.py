@@ -130,9 +130,9 @@ def evaluate(
         check_evaluators(dict(zip(names, groups, strict=True)), split(with_))
         other = replace(weights, checkpoint="best").load
         makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
+        evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, other)})
         if "probe" in split(with_):  # before hours of embedding
             probing.check(trains=train is not None)
-        evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, other)})
     except ValueError as error:
         raise Refused(f"--with: {error}", code=2) from None
     classes = None if protocol.classes is None else read_classes(protocol.classes)
