@@ -71,7 +71,7 @@ class Rude:
         torch.manual_seed(random.randrange(9) + np.random.randint(9))
         torch.rand(3)
         assert not any(module.training for module in space.model.modules())
-        space.altered({}).table()
+        space.of_model(space.model).table()  # embeds anew
         return Findings({"total": total_of(space.model)})
 
 

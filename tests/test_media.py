@@ -36,6 +36,11 @@ page = root.parent / "docs" / "new-modality.md"
 SUFFIXES = {suffix for medium in MEDIA for suffix in (*medium.suffixes, *medium.files)}
 HOLDERS = {
     "data/names.py",  # the default mapping of members that name no modality, and the suffix of captions
+    "data/meta.py",  # CLIP_benchmark's labels of several classes, which are no member of a modality
+    "data/places/benchmark.py",  # the files of CLIP_benchmark's layout
+    "evaluation/suites/finding.py",  # one of them
+    "evaluation/geometry/matrix.py",  # a matrix that the user names
+    "evaluation/robustness/corruptions/picture.py",  # the name of a corruption
     "search/export.py",  # NumPy's own files, which are no members
     "quickstart/write.py",  # a recipe: it writes a world of its own
     "commands/quickstart.py",  # its message names the files that the recipe wrote
