@@ -55,22 +55,23 @@ def measure(
     if isinstance(same, Captions):
         asks, answers, same = same.between([query], asking, of, answers)
     variants: dict[str, Correction | None] = {"": None, **corrections}
-    rank: dict[str, list[Tensor]] = {name: [] for name in variants}
+    # Written in place: small tensors that stay would pin the heap between the large ones of the blocks.
+    rank = {name: torch.zeros(len(asking), dtype=torch.long) for name in variants}
     counts = {name: torch.zeros(len(answers), dtype=torch.long) for name in variants}
-    row: list[Tensor] = []
+    found = torch.zeros(len(asking), dtype=torch.bool)  # queries with a hit
     for block, scores in blocks:
-        places = torch.arange(block.start, block.stop)
-        kept = asking[places] >= 0
-        places, scores = places[kept], scores[kept]
+        kept = asking[block] >= 0
+        if not bool(kept.all()):
+            scores = scores[kept]
+        places = torch.arange(block.start, block.stop)[kept]
         hit = same(asks[places], answers)
         has = hit.any(dim=1)
-        row.append(asking[places[has]])
+        found[places] = has
         for name, correction in variants.items():
             now = scores if correction is None else correct(scores, correction)
             counts[name] += count_occurrences(find_nearest(now, k), len(answers))
-            rank[name].append(ranks(now[has], hit[has]))
-    rows = torch.cat(row)
-    return {name: Measured(torch.cat(rank[name]), rows, counts[name]) for name in variants}
+            rank[name][places] = torch.where(has, ranks(now, hit), 0)
+    return {name: Measured(rank[name][found], asking[found], counts[name]) for name in variants}
 
 
 def score_variant(one: Measured, owner: Tensor, prefix: str, ks: Sequence[int]) -> tuple[Scores, Samples, Statistics]:
