@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_section_has_every_score_once(shards):
     for one in histograms:
         assert len(one.edges) == 41
         assert [sum(shares) for shares in one.shares.values()] == pytest.approx([1, 1])
-        middles = [(a + b) / 2 for a, b in zip(one.edges, one.edges[1:], strict=False)]
+        middles = [(a + b) / 2 for a, b in pairwise(one.edges)]
         mean = sum(m * s for m, s in zip(middles, one.shares["matching pairs"], strict=True))
         others = sum(m * s for m, s in zip(middles, one.shares["other pairs"], strict=True))
         assert others < mean - 0.3

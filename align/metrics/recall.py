@@ -23,8 +23,9 @@ def ranks(scores: Tensor, hits: Tensor, skip: Tensor | None = None) -> Tensor:
     """
     parts = []
     rows = max(1, CHUNK // max(1, scores.shape[1]))
-    left_out = [None] * len(scores) if skip is None else skip.split(rows)
-    for (score, hit), out in zip(chunks(scores, hits), left_out, strict=False):
+    pieces = -(-len(scores) // rows)
+    left_out = [None] * pieces if skip is None else skip.split(rows)[:pieces]
+    for (score, hit), out in zip(chunks(scores, hits), left_out, strict=True):
         if not score.shape[1]:
             parts.append(torch.zeros(len(score), dtype=torch.int64, device=scores.device))
             continue

@@ -31,21 +31,22 @@ def write_shift(connection: sqlite3.Connection, name: str, shift: Shift | None) 
 
 def read_shift(connection: sqlite3.Connection, name: str) -> Shift:
     """Return a correction. Raises KeyError where there is none, ValueError where it is damaged."""
-    samples, shifts, method, marks = [], [], "", []
+    samples, shifts, methods, marks = [], [], [], []
     if _has_table(connection):
         sql = "SELECT method, sample, shift, sum FROM shifts WHERE name = ? ORDER BY part"
-        for method, numbers, values, total in connection.execute(sql, (name,)):  # noqa: B007
+        for method, numbers, values, total in connection.execute(sql, (name,)):
             if total != _sum(name, numbers, values) or len(numbers) != 2 * len(values):
                 raise ValueError(
                     f"the correction {name} of the index is damaged: its checksum differs; make it anew with: "
                     "align search INDEX --correct SHARDS"
                 )
+            methods.append(method)
             marks.append(total.hex())
             samples.append(torch.from_numpy(np.frombuffer(numbers, "<i8").astype(np.int64)))
             shifts.append(torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32)))
     if not samples:
         raise KeyError(f"the index keeps no correction {name}")
-    return Shift(torch.cat(samples), torch.cat(shifts), method, " ".join(marks))
+    return Shift(torch.cat(samples), torch.cat(shifts), methods[0], " ".join(marks))
 
 
 def check_shifts(connection: sqlite3.Connection, names: list[str]) -> list[str]:
