@@ -57,11 +57,15 @@ def make_parser() -> Any:
     import lightning as L
     from jsonargparse import ArgumentParser
 
+    from align.diagnostics import Diagnose
     from align.lit import AlignData, Checkpoints
+    from align.lit.early_stopping import EarlyStopping
     from align.lit.evaluating import Validate
+    from align.lit.guard import Guard
     from align.lit.negatives import Schedule
     from align.lit.stages import Stages
     from align.model import JointModel
+    from align.model.compute import Compute
     from align.objective import Objective
     from align.optim import Optim
     from align.tuning import Tuning
@@ -94,6 +98,10 @@ def make_parser() -> Any:
     parser.add_class_arguments(Optim, "optim")
     parser.add_class_arguments(Tuning, "tuning")
     parser.add_class_arguments(Checkpoints, "checkpoint")
+    parser.add_class_arguments(Compute, "compute")
+    parser.add_class_arguments(Guard, "guard")
+    parser.add_class_arguments(Diagnose, "diagnose")
+    parser.add_argument("--early_stopping", type=EarlyStopping | None, help="{patience: 5, min_delta: 0.0}")
     parser.add_class_arguments(L.Trainer, "trainer", skip=OURS, instantiate=False)
     parser.set_defaults({"trainer.logger": True})
     parser.link_arguments("model.dim", "objective.dim")

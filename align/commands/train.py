@@ -110,6 +110,10 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
             start=made.start,
             fork=made.fork,
             config=config,
+            compute=made.compute,
+            guard=made.guard,
+            diagnose=made.diagnose,
+            early_stopping=made.early_stopping,
         )
     except TooManyBad as error:
         if rank() == 0:

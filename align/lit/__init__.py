@@ -4,7 +4,7 @@ from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.fit import fit
 from align.lit.module import AlignModule
-from align.lit.stage_fit import Fitted
+from align.lit.plan import Fitted
 
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
@@ -16,10 +16,12 @@ FLOORS = (
     (
         "banks",
         "checkpoints",
+        "early_stopping",
         "ending",
         "evaluating",
         "forgetting",
         "frozen",
+        "guard",
         "log",
         "negatives",
         "progress",
@@ -30,8 +32,9 @@ FLOORS = (
         "trainer",
     ),
     ("begin", "evaluations", "forks", "trained"),
+    ("plan",),
     ("stage_fit",),
     ("fit",),
 )
-"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, a stage, and
-the run."""
+"""Files of this room, the lowest first: measures and sources, the step and its data, loaders, callbacks, the plan, a
+stage, and the run."""

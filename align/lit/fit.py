@@ -9,25 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from align.checkpoint import read_heads
+from align.diagnostics import Diagnose
 from align.files import atomic_write
 from align.grad_cache import check_chunk
 from align.lit.begin import print_lines, take_start
 from align.lit.centroids import fill_centroids
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
+from align.lit.early_stopping import EarlyStopping
 from align.lit.ending import clear
 from align.lit.evaluating import Measure, Validate, pick_evaluators
 from align.lit.fitted_on import describe_refits, note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
+from align.lit.guard import Guard
 from align.lit.negatives import Schedule, check
 from align.lit.opened import check_towers
+from align.lit.plan import Fitted, Plan, owes
 from align.lit.recalls import columns
 from align.lit.resume import Earlier, find
-from align.lit.stage_fit import Fitted, Plan, fit_stage, owes
+from align.lit.stage_fit import fit_stage
 from align.lit.stages import Stages, check_stages, list_spans, weights_by_step
 from align.lit.trained import check_parts
 from align.lit.trainer import count_steps
 from align.model import JointModel
+from align.model.compute import Compute
 from align.objective import Objective
 from align.optim import Optim
 from align.tuning import Tuning
@@ -52,6 +57,10 @@ def fit(
     start: str | None = None,
     fork: str | None = None,
     config: str | None = None,
+    compute: Compute | None = None,
+    guard: Guard | None = None,
+    diagnose: Diagnose | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> Fitted:
     """Train into the folder `run`, or continue the run that is there.
 
@@ -77,6 +86,10 @@ def fit(
         start: a model whose weights the run begins with. A run that is there already goes on as it is.
         config: text of ``RUN/config.yaml``, which is written after all checks.
         fork: a run, or a checkpoint of one, that this run goes on from in a new folder. See ``align.lit.forks``.
+        compute: compiled towers, activation checkpointing, channels-last. Default: none of them.
+        guard: what becomes of steps that fail. Default: `Guard()`.
+        diagnose: measures and alarms while the run trains. Default: `Diagnose()`.
+        early_stopping: an end before the last step. None: the run takes all of its steps.
 
     Raises ValueError or FileNotFoundError, before the first step, where data, model and objective do not fit, and
     TooManyBad over the budget, on all ranks in the same step.
@@ -136,6 +149,10 @@ def fit(
         every=(validate or {}).get("every_steps") or options["val_check_interval"],
         known=known,
         first=earlier,
+        compute=compute or Compute(),
+        guard=guard or Guard(),
+        diagnose=diagnose or Diagnose(),
+        early_stopping=early_stopping,
     )
     return _fit_stages(plan, earlier)
 

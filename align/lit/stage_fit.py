@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any
 
 import torch
 
@@ -16,17 +13,16 @@ from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
-from align.lit.checkpoints import Checkpoints, Saver
+from align.lit.checkpoints import Saver
 from align.lit.ending import has_model, write_model_folder
-from align.lit.evaluating import Measure
 from align.lit.evaluations import Evaluations
 from align.lit.forgetting import Forgetting
 from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
 from align.lit.module import AlignModule
-from align.lit.negatives import Schedule, Scheduled
-from align.lit.opened import Opened
+from align.lit.negatives import Scheduled
+from align.lit.plan import Fitted, Plan, owes
 from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
@@ -35,73 +31,8 @@ from align.lit.signals import Interrupted, Stop
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
 from align.lit.trainer import make_trainer, silence
-from align.model import JointModel
 from align.model.origin import describe_parts
-from align.objective import Objective
-from align.optim import Optim
 from align.seeds import derive
-from align.tuning import Tuning
-
-
-@final
-@dataclass(frozen=True)
-class Plan:
-    """Settings that all stages of a run share. steps: of the run. planned: of the learning rate's schedule.
-
-    measure: the measurement of ``validate``, made every `every` steps. None: no evaluator runs. first: the checkpoint
-    that this process goes on from.
-    """
-
-    model: JointModel
-    objective: Objective
-    opened: Opened
-    run: Path
-    optim: Optim
-    options: Mapping[str, Any]
-    checkpoint: Checkpoints
-    negatives: Schedule
-    tuning: Tuning | None
-    chunk: int | dict[str, int] | None
-    spans: Sequence[Span]
-    seed: int
-    steps: int
-    planned: int
-    workers: int
-    keep: int
-    validates: bool
-    measure: Measure | None
-    every: int
-    known: Sequence[str]
-    first: Earlier
-
-    @property
-    def in_stages(self) -> bool:
-        return bool(self.spans[0].name)
-
-
-class Fitted(NamedTuple):
-    """End of a run, or of a stage.
-
-    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process.
-    """
-
-    step: int
-    signal: int
-    bad: dict[str, int]
-    rank: int = 0
-
-
-def owes(plan: Plan, span: Span, earlier: Earlier) -> tuple[bool, bool]:
-    """Return two bools: a validation, and an evaluation, is due before the first step of a stage's fit."""
-    begins = not earlier.step
-    validation = plan.validates and (
-        (begins and plan.in_stages) or earlier.owes("validated", plan.options["val_check_interval"], span.end)
-    )
-    unknown = plan.checkpoint.monitor not in plan.known  # the evaluators have not said their names yet
-    evaluation = plan.measure is not None and (
-        begins or earlier.owes("evaluated", plan.every, span.end) or (unknown and earlier is plan.first)
-    )
-    return validation, evaluation
 
 
 def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
