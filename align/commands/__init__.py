@@ -48,6 +48,7 @@ FLOORS = (
         "sweep",
         "zeroshot",
     ),
+    ("compare_runs",),
     ("compare", "embed", "index_export", "index_show", "start_towers"),
     ("train",),
     ("quickstart",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,10 @@ def compare(
     out: str | None = None,
     draws: int = 1000,
     flips: int = 10_000,
+    by_seed: bool = False,
     json: bool = False,
 ) -> None:
-    """Compare the results of two or more evaluations, sample by sample
+    """Compare two or more runs: results sample by sample, curves, or configs over several seeds
 
     The first folder is compared with each of the others, on the samples that both have, by key. A difference has an
     interval of 95 % (bootstrap over samples) and a p-value (sign flips of the samples' differences). Holm's method
@@ -34,12 +34,20 @@ def compare(
 
     Choose few scores before you look: the correction grows with their number.
 
+    The page has the curves of the folders that are runs. Where none of them was evaluated, the last values of training
+    and validation are printed, without a test.
+
+    With --by-seed the runs are grouped by config and paired by their seed. A difference is then a mean over seeds, with
+    Student's interval and the p-value of a paired t-test. Its scores are those of results.json, or of the validation of
+    the best checkpoint.
+
     Args:
-        runs: folders with the results.json and samples.safetensors of align evaluate
+        runs: folders with the results.json and samples.safetensors of align evaluate, or run folders
         scores: the scores to compare, patterns separated by commas, such as '*/recall@1,zeroshot/*'. Default: all that
             are means over samples
         out: a folder for compare.json and compare.html
         draws: of the bootstrap
+        by_seed: pair runs of several configs by their seed
         flips: of signs. Scores of samples that are right or wrong are tested exactly, without flips
         json: print the comparison as JSON instead of tables
     """
@@ -51,6 +59,14 @@ def compare(
         raise Refused(f"align compare takes two folders or more; got {len(runs)}", code=2)
     if draws < 1 or flips < 1:
         raise Refused(f"--draws and --flips are at least 1; got {draws} and {flips}", code=2)
+    if by_seed:
+        from align.commands.compare_runs import compare_by_seed
+
+        return compare_by_seed(runs, split(scores), out, json)
+    if not any((Path(run) / "results.json").is_file() for run in runs):
+        from align.commands.compare_runs import compare_curves
+
+        return compare_curves(runs, out, json)
     found = compare_runs([read_evaluated(run) for run in runs], scores=split(scores), draws=draws, flips=flips)
     plain = [_plain(one) for one in found]
     sections = [_section(one) for one in found]
@@ -71,6 +87,7 @@ def _plain(one: Comparison) -> dict[str, Any]:
 
 
 def _section(one: Comparison) -> Section:
+    from align.commands.figures import write_probability
     from align.page.section import Measured, Section, Table
 
     rows = []
@@ -78,7 +95,15 @@ def _section(one: Comparison) -> Section:
         better = one.names[row.difference > 0] if row.corrected < LEVEL and row.difference else "–"
         change = Measured(row.difference, row.interval)
         rows.append(
-            [row.score, row.first, row.second, change, _probability(row.p), _probability(row.corrected), better]
+            [
+                row.score,
+                row.first,
+                row.second,
+                change,
+                write_probability(row.p),
+                write_probability(row.corrected),
+                better,
+            ]
         )
     first, second = one.names
     head = ["score", first, second, "difference", "p", "p, Holm", "better"]
@@ -86,22 +111,10 @@ def _section(one: Comparison) -> Section:
     return Section(f"{second} against {first}", note, [Table(head, rows)])
 
 
-def _probability(p: float) -> str:
-    digits = 3 if p >= 0.001 else 1 - math.floor(math.log10(p))
-    return f"{p:.{digits}f}"
-
-
 def _write(folder: Path, plain: list[dict[str, Any]], sections: list[Section], found: list[Comparison]) -> None:
-    import sys
+    from align.commands.compare_runs import write_comparison
+    from align.report.side_by_side import read_curves, state_curves
 
-    from align.commands.evaluate import command_line
-    from align.files import write_json
-    from align.report import write_report
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "compare.json", plain)
     notes = list(dict.fromkeys(note for one in found for note in one.notes))
-    page = folder / "compare.html"
-    about = {"command": command_line(), "notes": notes}
-    write_report(page, title="Comparison", scores={}, protocol=about, sections=sections)
-    print("wrote", folder / "compare.json", page, file=sys.stderr)
+    names = list(dict.fromkeys(name for one in found for name in one.names))
+    write_comparison(folder, plain, [*sections, *state_curves(read_curves(names))], notes)

@@ -93,3 +93,9 @@ def write_cell(value: str | float | Measured | None) -> str:
     if isinstance(value, tuple):
         return write_measured(*value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def write_probability(p: float) -> str:
+    """Return a p-value with three digits behind the point, or the first one that is not 0."""
+    digits = 3 if p >= 0.001 else 1 - math.floor(math.log10(p)) if p > 0 else 3
+    return f"{p:.{digits}f}"

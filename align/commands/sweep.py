@@ -83,8 +83,7 @@ def _read_settings(
     parser = make_parser()
     check_config(parser, config)
     ends = {
-        key: values.values if isinstance(values, Choice) else (values.low, values.high)
-        for key, values in space.items()
+        key: values.values if isinstance(values, Choice) else (values.low, values.high) for key, values in space.items()
     }
     monitors = []
     for i in range(max(map(len, ends.values()))):  # each value is in one of these command lines

@@ -45,6 +45,6 @@ FLOORS = (
     ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),
     ("robustness",),
-    ("compare", "results"),
+    ("by_seed", "compare", "results"),
     ("suites",),
 )

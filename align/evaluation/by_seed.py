@@ -88,7 +88,9 @@ def _read_scores(run: Path) -> dict[str, float]:
             ]
     measured = [row for row in rows if len(row) > 1]
     if not measured:
-        raise FileNotFoundError(f"{run} has neither results.json nor a validation; align evaluate {run} SHARDS makes one")
+        raise FileNotFoundError(
+            f"{run} has neither results.json nor a validation; align evaluate {run} SHARDS makes one"
+        )
     index = run / "checkpoints" / "index.json"
     best = str((read_json(index) if index.is_file() else {}).get("best") or "")
     at = [row for row in measured if best and row["step"] == int(best[5:])]

@@ -78,11 +78,14 @@ def rank(trials: Sequence[Trial], mode: str) -> list[Trial]:
 
 
 def list_trials(ranked: Sequence[Trial], score: str) -> Table:
-    """Return trials as rows, with a column for each key."""
+    """Return trials as rows, with a column for each key whose value varies."""
     keys = list(dict.fromkeys(key for trial in ranked for key in trial.values))
+    keys = [key for key in keys if len({trial.values.get(key) for trial in ranked}) > 1]
     rows: list[list[str]] = []
     for trial in ranked:
         value = "–" if trial.value is None else f"{trial.value:.4f}"
         step = "–" if trial.step is None else str(trial.step)
-        rows.append([trial.name, *(trial.values.get(key, "") for key in keys), value, step, trial.reason or trial.state])
+        rows.append(
+            [trial.name, *(trial.values.get(key, "") for key in keys), value, step, trial.reason or trial.state]
+        )
     return Table(["trial", *keys, score, "at step", "end"], rows, left=1 + len(keys))
