@@ -62,11 +62,13 @@ def compare(
     if by_seed:
         from align.commands.compare_runs import compare_by_seed
 
-        return compare_by_seed(runs, split(scores), out, json)
+        compare_by_seed(runs, split(scores), out, json)
+        return
     if not any((Path(run) / "results.json").is_file() for run in runs):
         from align.commands.compare_runs import compare_curves
 
-        return compare_curves(runs, out, json)
+        compare_curves(runs, out, json)
+        return
     found = compare_runs([read_evaluated(run) for run in runs], scores=split(scores), draws=draws, flips=flips)
     plain = [_plain(one) for one in found]
     sections = [_section(one) for one in found]

@@ -10,7 +10,7 @@ from align.commands.errors import Refused
 def report(run: str, /, *, out: str | None = None) -> None:
     """Write one page about a run: curves, diagnostics, alarms, checkpoints, data, config
 
-    It reads files alone, so it works while the run trains. RUN/report.html, which align evaluate writes, stays as it is.
+    It reads files alone, so it works while the run trains. RUN/report.html of align evaluate stays as it is.
 
     Args:
         run: the folder of a training run

@@ -40,7 +40,7 @@ class SeedDifference(NamedTuple):
     """One score of two configs, on the seeds that both have.
 
     first, second: its mean. spreads: its standard deviations over seeds, NaN for one seed. interval: of the mean
-    difference, by Student's t over the pairs. p: of the paired t-test. corrected: by Holm's method over all differences.
+    difference, by Student's t over the pairs. p: of the paired t-test. corrected: by Holm's method over all of them.
     """
 
     score: str

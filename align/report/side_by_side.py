@@ -27,8 +27,8 @@ def state_curves(
 ) -> list[Section]:
     """Return a section with a curve for each shared column, [] where there is none.
 
-    groups: name -> its runs. Each is then one line, their mean, in a band from the lowest to the highest of them, at the
-    steps that all of them have. Without groups each run is a line.
+    groups: name -> its runs. Each is then one line, their mean, in a band from the lowest to the highest, at the steps
+    that all of them have. Without groups each run is a line.
     """
     blocks = []
     for column in list_shared(runs):
