@@ -7,13 +7,13 @@ from pathlib import Path
 from align.commands.errors import Refused
 
 
-def report(run: str, /, *, out: str | None = None) -> None:
+def report(folder: str, /, *, out: str | None = None) -> None:
     """Write one page about a run: curves, diagnostics, alarms, checkpoints, data, config
 
     It reads files alone, so it works while the run trains. RUN/report.html of align evaluate stays as it is.
 
     Args:
-        run: the folder of a training run
+        folder: the folder of a training run
         out: the page to write, or a folder for it. Default: RUN/run.html
     """
     import sys
@@ -23,15 +23,15 @@ def report(run: str, /, *, out: str | None = None) -> None:
     from align.report.run import NAME, read_facts, write_run
     from align.report.run_facts import read_config
 
-    folder = Path(run)
-    if not folder.is_dir():
-        raise Refused(f"no folder {run}; align report takes the folder of a run, which align train --run DIR makes")
+    run = Path(folder)
+    if not run.is_dir():
+        raise Refused(f"no folder {folder}; align report takes the folder of a run, which align train --run DIR makes")
     path = None if out is None else Path(out)
     if path is not None and (path.is_dir() or not path.suffix):
         path = path / NAME
-    written = write_run(folder, path)
-    for name, value in read_facts(folder, read(folder / "metrics.csv"), read_config(folder)).items():
+    written = write_run(run, path)
+    for name, value in read_facts(run, read(run / "metrics.csv"), read_config(run)).items():
         print(f"{name}: {value}")
-    if not read_index(folder):
+    if not read_index(run):
         print("checkpoints: none yet")
     print("wrote", written, file=sys.stderr)

@@ -40,7 +40,7 @@ def sweep(
     larger --trials adds trials.
 
     Values of a key: A,B,C for choices, LOW..HIGH for a range, LOW..HIGH:log for equal steps for equal factors. A range
-    between whole numbers has whole numbers alone. One value is the same in all trials.
+    between whole numbers has whole numbers alone, 0.0..1.0 has fractions. One value is the same in all trials.
 
     Args:
         config: the YAML file of a training run
@@ -87,7 +87,7 @@ def _read_settings(
     }
     monitors = []
     for i in range(max(map(len, ends.values()))):  # each value is in one of these command lines
-        args = [f"--{key}={write_value(_whole(values[min(i, len(values) - 1)]))}" for key, values in ends.items()]
+        args = [f"--{key}={write_value(_as_whole(values[min(i, len(values) - 1)]))}" for key, values in ends.items()]
         check_options(parser, args)
         monitors.append(parse_args(parser, ["--config", config, *args]).checkpoint)
     if score is None and len({(m.monitor, m.mode) for m in monitors}) > 1:
@@ -99,7 +99,7 @@ def _read_settings(
     return Settings(Path(config).read_text(encoding="utf-8"), space, chosen, mode, sampler, seed, prune)
 
 
-def _whole(value: Any) -> Any:
+def _as_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
 
 
@@ -184,10 +184,10 @@ def _show(study: Study) -> None:
     )
     print("wrote", study.folder / "sweep.json", page, file=sys.stderr)
     if study.best is not None:
-        print(f"best: {study.folder / study.best.run}; next: align evaluate {_quoted(study)} SHARDS")
+        print(f"best: {study.folder / study.best.run}; next: align evaluate {_quote(study)} SHARDS")
 
 
-def _quoted(study: Study) -> str:
+def _quote(study: Study) -> str:
     return shlex.quote(str(study.folder / (study.best.run if study.best else "")))
 
 

@@ -124,8 +124,12 @@ def _config(config: Mapping[str, Any]) -> list[AnyBlock]:
         if isinstance(kept, dict) and kept:
             text = {key: v if isinstance(v, str | int | float) else _yaml(v) for key, v in kept.items()}
             out.append(Fold(str(name), [Entries(text)]))
-    plain = {k: v for k, v in config.items() if not isinstance(v, dict | list) and v is not None}
+    plain = {k: v for k, v in config.items() if k not in _LINE and not isinstance(v, dict | list) and v is not None}
     return [*([Entries(plain)] if plain else []), *out]
+
+
+_LINE = ("run", "fresh", "dry_run", "config")
+"""Options of the command line that say nothing about the run."""
 
 
 def _without_none(value: Any) -> Any:

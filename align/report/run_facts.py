@@ -76,7 +76,7 @@ def list_checkpoints(run: Path) -> Table:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         marks = [word for word in ("best", "last") if known.get(word) == folder.name]
         shown = f"{value:.4f}" if isinstance(value, float) else "–"
-        rows.append([str(about["step"]), shown, f"{size / 2**20:.1f}", ", ".join(marks)])
+        rows.append([str(about["step"]), shown, f"{size / 2**20:.2f}", ", ".join(marks)])
     return Table(["step", monitor, "MiB", ""], rows, left=0)
 
 

@@ -46,7 +46,7 @@ def state_curves(
             short = {name: thin(points) for name, points in lines.items()}
             kept = {name: {x for x, _ in points} for name, points in short.items()}
             cut = {name: [band for band in found if band[0] in kept[name]] for name, found in bands.items()}
-            blocks.append(Curve(column, "step", column, short, cut))
+            blocks.append(Curve(column, "step", "", short, cut))
     note = "The lines are smoothed training losses, and values of validation as they were measured."
     if groups is not None:
         note += " A line is the mean over seeds, its band goes from the lowest to the highest."

@@ -50,6 +50,7 @@ PARTS: Mapping[str, tuple[str, str]] = {  # package -> the module and the attrib
     "av": ("av", "open"),
     "peft": ("peft", "LoraConfig"),
     "ray": ("ray", "init"),
+    "optuna": ("optuna", "create_study"),
     "faiss-cpu": ("faiss", "IndexFlatIP"),
     "starlette": ("starlette.applications", "Starlette"),
     "uvicorn": ("uvicorn", "Server"),
