@@ -15,7 +15,9 @@ import align
 from align.checkpoint.assets import find_assets, write_assets
 from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
+from align.checkpoint.run import describe_others
 from align.checkpoint.source import locate
+from align.checkpoint.sums import SUMS, find_damage
 from align.distributed import exchange, rank
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, sha256, write_json
@@ -104,6 +106,9 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     from safetensors import SafetensorError
 
     path = locate(folder, checkpoint)
+    summed = (path / SUMS).is_file()
+    if summed and (line := find_damage(path, training=False)):
+        raise ValueError(f"{line}; {describe_others(path)}")
     about = _json(path / "model.json")
     if about.get("schema", 0) > schema:
         raise ValueError(
@@ -120,8 +125,10 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path / 'config.yaml'} describes no model ({reason})") from error
     weights_file = path / "model.safetensors"
-    if about.get("sha256") not in (None, sha256(weights_file)):
-        raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
+    if not summed and about.get("sha256") not in (None, sha256(weights_file)):
+        raise ValueError(
+            f"{weights_file} is damaged: its SHA-256 is not the one in model.json; {describe_others(path)}"
+        )
     try:
         state = read_tensors(weights_file)
     except SafetensorError as error:

@@ -14,13 +14,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 from uuid import uuid4
 
 BEAT = 5.0
 """Seconds between two signs of life."""
 LEASE = 60.0
 """Seconds without a sign of life after which a claim is abandoned."""
+
+
+class Claim(NamedTuple):
+    """A claim that is there. here: it was made on this machine. beats: signs of life of its owner so far."""
+
+    here: bool
+    beats: int
+
+
+_files: set[int] = set()  # of the claims that this process has
+
+
+def _forget() -> None:
+    """Close the claims of the parent in a forked child, as a data worker: a lock ends with the process that took it."""
+    while _files:
+        with suppress(OSError):
+            os.close(_files.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 @final
@@ -35,6 +56,7 @@ class Claims:
     def __init__(self, folder: Path, *, beat: float = BEAT, lease: float = LEASE):
         self.folder, self.beat, self.lease = folder, beat, lease
         self._seen: dict[str, tuple[bytes, float]] = {}  # name -> its content, and the time since which it stands
+        self._ours: dict[str, int] = {}  # name -> its file
 
     @contextmanager
     def hold(self, name: str) -> Iterator[bool]:
@@ -47,6 +69,8 @@ class Claims:
         if file is None:
             yield False
             return
+        _files.add(file)
+        self._ours[name] = file
         ended = threading.Event()
         beats = threading.Thread(target=_beat, args=(file, self.beat, ended), daemon=True)
         beats.start()
@@ -55,10 +79,29 @@ class Claims:
         finally:
             ended.set()
             beats.join()
-            with suppress(OSError):
-                if os.path.samestat(os.fstat(file), path.stat()):
+            if self.has(name):
+                with suppress(OSError):
                     path.unlink()
-            os.close(file)
+            del self._ours[name]
+            if file in _files:  # not in a forked child
+                _files.discard(file)
+                os.close(file)
+
+    def has(self, name: str) -> bool:
+        """Return True while this process has the claim. Another one may have taken it over."""
+        try:
+            return os.path.samestat(os.fstat(self._ours[name]), (self.folder / f"{name}.claim").stat())
+        except (OSError, KeyError):
+            return False
+
+    def read(self, name: str) -> Claim | None:
+        """Return the claim of another process, None where it is not there."""
+        path = self.folder / f"{name}.claim"
+        try:
+            content = path.read_bytes()
+            return Claim(_machine(path) == content[33:-14], int(content[-13:]))
+        except (OSError, ValueError):
+            return None
 
     @contextmanager
     def wait(self, name: str, poll: float = 1.0) -> Iterator[None]:

@@ -28,6 +28,7 @@ FLOORS = (
         "quarantine",
         "repeats",
         "resume",
+        "run_lock",
         "signals",
         "trainer",
     ),

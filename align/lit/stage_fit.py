@@ -27,6 +27,7 @@ from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume
+from align.lit.run_lock import check_lock
 from align.lit.signals import Interrupted, Stop
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
@@ -63,10 +64,13 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         numbers=bool(banks.found),
     )
     known = objective.columns if plan.in_stages else ()
-    log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
+    log, progress = (
+        Log(run, module, loaders, known=known, patient=plan.checkpoint.on_error == "warn"),
+        Progress(module, loaders),
+    )
     quarantine = Quarantine(run, module, opened.ledger)
     stage = {"stage": span.name} if plan.in_stages else {}
-    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
+    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, lambda: check_lock(run))
     stop = Stop(saver.save)
     new_data = earlier is plan.first or span.stage.sources is not None
     callbacks = [
