@@ -32,4 +32,7 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Schema -> the function that makes a state of it one of the next schema. Schema 2 has the state of 3, without sums beside it."""
+"""Schema -> the function that makes a state of it one of the next schema.
+
+Schema 2 has the state of 3, without sums beside it.
+"""

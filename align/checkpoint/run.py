@@ -1,7 +1,7 @@
 """Index of a run's checkpoints: the last, the best, and those that are gone or damaged.
 
-RUN/checkpoints/index.json       {"last": name, "best": name, "monitor": ..., "value": ..., "damaged": [names], "sha256"}
-RUN/checkpoints/step-00000100/   a model folder (see folder.py), with the training state in it (see training.py)
+RUN/checkpoints/index.json      {"last", "best", "monitor", "value", "damaged": [names], "sha256": of the rest}
+RUN/checkpoints/step-00000100/  a model folder (see folder.py), with the training state in it (see training.py)
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None
 
 
 def _list_left(folder: Path) -> list[tuple[Path, str, str]]:
-    """Return (path, final name, ending) of the temporary files and folders of ``atomic_write`` and ``atomic_folder``."""
+    """Return (path, final name, ending) of the temporary names that ``atomic_write`` and ``atomic_folder`` make."""
     try:
         found = sorted(folder.iterdir())
     except OSError:

@@ -24,7 +24,8 @@ from align.files import read_json, write_json
 from align.files.claims import Claims
 from align.files.swap import remove_leftovers
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 NAME, NOTE = "train", "train.json"
 WRITTEN = ("bad.json", "bad.jsonl", "bad-shards.json", "config.yaml", "fork.json", "metrics.csv", "model", "train.json")
 """Names in a run folder that a run writes whole or not at all."""
