@@ -19,6 +19,7 @@ from align.checkpoint.run import describe_others
 from align.checkpoint.source import locate
 from align.checkpoint.sums import SUMS, find_damage
 from align.distributed import exchange, rank
+from align.encoders.weight_values import check_finite
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, sha256, write_json
 from align.files.confined import confine
@@ -101,7 +102,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
-    newer schema, or names a class that is not allowed, a file outside of it or a model on the hub.
+    newer schema, holds NaN, or names a class that is not allowed, a file outside of it or a model on the hub.
     """
     from safetensors import SafetensorError
 
@@ -139,6 +140,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         raise ValueError(
             f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}"
         ) from error
+    check_finite(model, str(weights_file))
     if "sha256" in about and all(x.dtype == state[name].dtype for name, x in weights(model).items()):
         remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
     for part, origin in about.get("parts", {}).items():

@@ -15,6 +15,7 @@ FLOORS = (
     ("fitted_on", "whole"),
     (
         "banks",
+        "changes",
         "checkpoints",
         "early_stopping",
         "ending",
