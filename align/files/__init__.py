@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from align.files.swap import swap
+from align.files.swapping import swap
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a disk without room."""
@@ -52,7 +52,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a work folder beside ``path`` that replaces it when the block ends without an error.
 
     The content is then complete and on the disk. A folder that stood there comes back where the exchange fails (see
-    ``align.files.swap`` for a kill). Where ``path`` is a link, the folder behind it is replaced.
+    ``align.files.swapping`` for a kill). Where ``path`` is a link, the folder behind it is replaced.
     """
     path = Path(path)
     path = path.resolve() if path.is_symlink() else path

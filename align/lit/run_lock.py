@@ -22,7 +22,7 @@ from align.checkpoint.room import making_room
 from align.distributed import rank
 from align.files import read_json, write_json
 from align.files.claims import Claims
-from align.files.swap import remove_leftovers
+from align.files.swapping import remove_leftovers
 
 P = ParamSpec("P")
 T = TypeVar("T")
