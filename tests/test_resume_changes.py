@@ -45,7 +45,8 @@ def said(**changes) -> list[str]:
         (
             {"seed": 1, "data__workers": 2},
             [
-                "seed was 0, is 1: the order of samples, augmentation and dropout follow from another seed from here on",
+                "seed was 0, is 1: the order of samples, augmentation and dropout follow from another seed from here "
+                "on",
                 "data.workers was 0, is 2: no number changes",
             ],
         ),

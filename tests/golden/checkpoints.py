@@ -2,9 +2,10 @@
 
     PYTHONPATH=CHECKOUT python tests/golden/checkpoints.py OUT
 
-CHECKOUT: a tree of align with that schema, outside of this repository. OUT: ``tests/golden/checkpoints/schema-N``. It gets the
-run's checkpoints, metrics.csv and config.yaml, and expected.json: the losses of 8 steps without a stop, and embeddings.
-Schema 1 was written by commit 89fee60, schema 2 by 2b853ce. Shards and config are those of `prepare`, which the test uses too.
+CHECKOUT: a tree of align with that schema, outside of this repository. OUT: ``tests/golden/checkpoints/schema-N``. It
+gets the run's checkpoints, metrics.csv and config.yaml, and expected.json: the losses of 8 steps without a stop, and
+embeddings. Schema 1 was written by commit 89fee60, schema 2 by 2b853ce. Shards and config are those of `prepare`, which
+the test uses too.
 """
 
 from __future__ import annotations
