@@ -35,10 +35,8 @@ def save(run, step, value, keep=9, **more):
     model, objective = made(step)
     state = {"step": step, "monitor": "val/loss", "mode": "min", "value": value} | more
     known = read_index(run)
-    better = known.get("value") is None or value < known["value"]
-    return save_training(
-        run, model, objective, AdamW().build(model, objective), state, keep=keep, better=better if value else None
-    )
+    better = value is not None and (known.get("value") is None or value < known["value"])
+    return save_training(run, model, objective, AdamW().build(model, objective), state, keep=keep, better=better)
 
 
 def flip(path, at=-3):
@@ -74,12 +72,15 @@ def test_several_damaged_ones(run):
     for step in (4, 6):
         flip(run / f"checkpoints/step-0000000{step}/training/state.json")
     known, lines = drop_lost(run)
-    assert (known["last"], "best" in known) == ("step-00000002", False)
-    assert "its best checkpoint, step-00000004, is damaged" not in lines[0]
-    assert len(lines) == 3
+    assert (known["last"], known["best"]) == ("step-00000002", "step-00000004")  # whose model is good
+    assert len(lines) == 2
     assert lines[1].endswith("it goes on from step-00000002")
-    flip(run / "checkpoints/step-00000002/model.json")
-    with pytest.raises(ValueError, match=r"step-00000002/model.json is .*no good checkpoint is left; --fresh starts"):
+    (run / "checkpoints/index.json").write_text(json.dumps(known))
+    save(run, 3, None, keep=1)
+    assert steps(run) == ["step-00000003", "step-00000004"]
+    shutil.rmtree(run / "checkpoints/step-00000003")
+    flip(run / "checkpoints/step-00000004/model.json")
+    with pytest.raises(ValueError, match=r"step-00000004/model.json is .*no good checkpoint is left; --fresh starts"):
         drop_lost(run)
 
 

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import run_script
+from written import environment
 
 from align.files.claims import Claims
 from align.lit import run_lock
 from align.lit.run_lock import check_lock, describe_age, lock_run
 
-HOLDER = """
+KILLED = """
+import json
 import os
+import signal
 import sys
 import time
+import warnings
 from pathlib import Path
+
 from align.lit.run_lock import lock_run
 
-with lock_run(Path(sys.argv[1])):
-    worker = os.fork()  # a data worker has the files of its parent
-    if not worker:
-        time.sleep(60)
-        os._exit(0)
-    print(worker, flush=True)
-    time.sleep(60)
+warnings.simplefilter("ignore")  # of forks beside threads
+run = Path(sys.argv[1])
+read, write = os.pipe()
+holder = os.fork()
+if not holder:
+    with lock_run(run):
+        worker = os.fork()  # a data worker has the files of its parent
+        if worker:
+            os.write(write, b"%d" % worker)
+        time.sleep(600)
+worker = int(os.read(read, 20))
+said = ""
+try:
+    with lock_run(run):
+        pass
+except ValueError as error:
+    said = str(error)
+os.kill(holder, signal.SIGKILL)
+os.waitpid(holder, 0)
+os.kill(worker, 0)
+with lock_run(run):
+    after = json.loads((run / "train.json").read_text())["pid"]
+os.kill(worker, signal.SIGKILL)
+print(json.dumps([f"by pid {holder} on host" in said, after == os.getpid()]))
 """
 
 
@@ -55,20 +74,9 @@ def test_a_second_run_is_refused_with_host_pid_and_age(tmp_path):
 
 
 def test_a_killed_run_keeps_nobody_out_though_its_worker_lives(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    worker = int(process.stdout.readline())
-    try:
-        with pytest.raises(ValueError, match=f"by pid {process.pid} on host"), lock_run(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-        os.kill(worker, 0)
-        with lock_run(tmp_path):
-            assert json.loads((tmp_path / "train.json").read_text())["pid"] == os.getpid()
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        process.kill()
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = run_script(tmp_path / "killed.py", str(tmp_path / "run"), env=environment())
+    assert done.stdout == "[true, true]\n", done.stderr
 
 
 def test_another_hosts_run_is_refused_once_it_moves_and_taken_over_where_it_does_not(tmp_path, quick, capsys):

@@ -32,7 +32,8 @@ def write_index(run: Path, known: Mapping[str, Any]) -> None:
 def point(run: Path, folder: Path, state: Mapping[str, Any], keep: int, better: bool | None) -> None:
     """Point the index at a checkpoint, and remove those that need not stay.
 
-    ``keep`` counts good ones up to this step. Damaged ones go with the next good one.
+    ``keep`` counts good ones up to this step. Damaged ones go with the next good one, but for a best one whose model is
+    good.
     """
     known = read_index(run) | {"last": folder.name}
     if better:
@@ -43,7 +44,9 @@ def point(run: Path, folder: Path, state: Mapping[str, Any], keep: int, better: 
     good = [path for path in found if path.name <= folder.name and path.name not in damaged]
     stay = {path.name for path in good[-max(1, keep) :]} | {known.get("best"), known["last"]}
     for path in found:
-        if path.name in damaged or (path.name <= folder.name and path.name not in stay):
+        if (path.name in damaged and path.name != known.get("best")) or (
+            path.name <= folder.name and path.name not in stay
+        ):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,7 +9,8 @@ has two entries, and both contents are good: a process may be killed between the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def find_damage(folder: Path, *, training: bool = True) -> str | None:
             if line:
                 return line
     return None
+
+
+@contextmanager
+def refuse_damage() -> Iterator[None]:
+    """Raise ValueError in place of safetensors' own error, which a file has whose sums were made to fit it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"a file of the checkpoint is damaged: {error}; --fresh starts over") from error
 
 
 def _compare(folder: Path, name: str, entries: Iterable[Mapping[str, Any]]) -> str | None:

@@ -21,7 +21,7 @@ from align.checkpoint.migrate import migrate
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.room import count_bytes, making_room
 from align.checkpoint.run import point
-from align.checkpoint.sums import replace_json, schema, write_sums
+from align.checkpoint.sums import refuse_damage, replace_json, schema, write_sums
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, put, unwrap, weights
@@ -80,6 +80,7 @@ def save_state(run: Path, state: dict[str, Any], *, keep: int = 2, better: bool 
         replace_json(folder, "training/state.json", {"schema": schema, **state})
 
 
+@refuse_damage()
 def load_training(
     folder: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
