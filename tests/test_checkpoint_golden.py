@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from golden import checkpoints
 
 from align.checkpoint import find_damage, read_state
 from align.commands import main
-
-sys.path.insert(0, str(Path(__file__).parent / "golden"))
-import checkpoints
 
 golden = Path(__file__).parent / "golden" / "checkpoints"
 schemas = sorted(golden.glob("schema-*"))

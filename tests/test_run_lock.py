@@ -103,6 +103,22 @@ def test_another_hosts_run_is_refused_once_it_moves_and_taken_over_where_it_does
             pass
 
 
+def test_where_files_cannot_be_locked_a_dead_run_is_waited_for(tmp_path, quick, monkeypatch):
+    import fcntl
+
+    from align.files import claims
+
+    monkeypatch.setattr(fcntl, "flock", lambda *a: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    with lock_run(tmp_path):
+        content = (tmp_path / "train.claim").read_bytes()
+        with pytest.raises(ValueError, match="is being trained"), lock_run(tmp_path):
+            pass
+    (tmp_path / "train.claim").write_bytes(content)  # as a killed process leaves it
+    assert claims.Claims(tmp_path).read("train") == (False, int(content[-13:]))
+    with lock_run(tmp_path):
+        assert (tmp_path / "train.json").exists()
+
+
 def test_a_run_that_was_taken_over_writes_no_more(tmp_path):
     with lock_run(tmp_path):
         claim = tmp_path / "train.claim"

@@ -42,11 +42,11 @@ def point(run: Path, folder: Path, state: Mapping[str, Any], keep: int, better: 
     write_index(run, known)
     found = sorted((run / "checkpoints").glob("step-*"))
     good = [path for path in found if path.name <= folder.name and path.name not in damaged]
-    stay = {path.name for path in good[-max(1, keep) :]} | {known.get("best"), known["last"]}
+    best = known.get("best")
+    stay = {path.name for path in good[-max(1, keep) :]} | {best, folder.name}
     for path in found:
-        if (path.name in damaged and path.name != known.get("best")) or (
-            path.name <= folder.name and path.name not in stay
-        ):
+        old = path.name <= folder.name and path.name not in stay
+        if old or (path.name in damaged and path.name != best):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ LEASE = 60.0
 
 
 class Claim(NamedTuple):
-    """A claim that is there. here: it was made on this machine. beats: signs of life of its owner so far."""
+    """A claim that is there. here: a process of this machine holds its lock. beats: signs of life so far."""
 
     here: bool
     beats: int
@@ -99,7 +99,8 @@ class Claims:
         path = self.folder / f"{name}.claim"
         try:
             content = path.read_bytes()
-            return Claim(_machine(path) == content[33:-14], int(content[-13:]))
+            here = _machine(path) == content[33:-14] and _is_locked(path) is True
+            return Claim(here, int(content[-13:]))
         except (OSError, ValueError):
             return None
 
@@ -124,7 +125,7 @@ class Claims:
         if known != content:
             since = now
         self._seen[path.name] = (content, since)
-        return now - since > self.lease or (_machine(path) == content[33:-14] and _is_unlocked(path))
+        return now - since > self.lease or (_machine(path) == content[33:-14] and _is_locked(path) is False)
 
     def _take_over(self, path: Path) -> int | None:
         """Take an abandoned claim over and return its file. None: another process was faster."""
@@ -187,19 +188,21 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _is_unlocked(path: Path) -> bool:
-    """Return True where no process of this machine holds the claim's lock."""
+def _is_locked(path: Path) -> bool | None:
+    """Return True where a process of this machine holds the claim's lock. None: files cannot be locked here."""
     try:
         import fcntl
 
         file = os.open(path, os.O_RDWR)
     except (ImportError, OSError):
-        return False
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
+    except BlockingIOError:
         return True
+    except OSError:
+        return None
+    else:
+        return False
     finally:
         os.close(file)

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -43,7 +44,9 @@ def embed(folder: Path) -> dict[str, list]:
     import align
 
     model = align.load(folder)
-    given = {m: [torch.arange(6.0).double().cos() * (i + 1) for i in range(2)] for m in model.modalities}
+    given: dict[str, Any] = {
+        m: [torch.arange(6.0).double().cos() * (i + 1) for i in range(2)] for m in model.modalities
+    }
     return {m: x.tolist() for m, x in model.embed(**given).items()}
 
 
