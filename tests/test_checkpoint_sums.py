@@ -68,6 +68,13 @@ def test_damage_in_the_last_checkpoint_costs_that_checkpoint(run, name):
     assert lines[0].endswith("; it goes on from step-00000004")
 
 
+def test_a_cut_of_one_byte_of_the_sums(run):
+    """JSON without its last line end is JSON too."""
+    path = run / "checkpoints/step-00000006/training/sums.json"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert find_damage(path.parents[1]) == f"{path} is damaged"
+
+
 def test_several_damaged_ones(run):
     for step in (4, 6):
         flip(run / f"checkpoints/step-0000000{step}/training/state.json")
