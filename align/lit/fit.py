@@ -27,7 +27,7 @@ from align.lit.opened import check_towers
 from align.lit.plan import Fitted, Plan, owes
 from align.lit.recalls import columns
 from align.lit.resume import Earlier, find
-from align.lit.run_lock import locked
+from align.lit.run_lock import lock_fit
 from align.lit.stage_fit import fit_stage
 from align.lit.stages import Stages, check_stages, list_spans, weights_by_step
 from align.lit.trained import check_parts
@@ -39,7 +39,7 @@ from align.optim import Optim
 from align.tuning import Tuning
 
 
-@locked
+@lock_fit
 def fit(
     model: JointModel,
     objective: Objective,

@@ -32,7 +32,7 @@ WRITTEN = ("bad.json", "bad.jsonl", "bad-shards.json", "config.yaml", "fork.json
 _held: dict[Path, Claims] = {}  # run folder -> the claims with its lock
 
 
-def locked(fit: Callable[P, T]) -> Callable[P, T]:
+def lock_fit(fit: Callable[P, T]) -> Callable[P, T]:
     """Return `fit` under the lock of its argument ``run``."""
 
     @wraps(fit)
