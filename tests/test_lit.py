@@ -63,7 +63,7 @@ def test_a_run_folder_holds_folders_of_safetensors_and_json(straight):
     state = json.loads(
         (straight / "checkpoints" / read_index(straight)["last"] / "training" / "state.json").read_text()
     )
-    assert (state["schema"], state["step"]) == (2, 10)
+    assert (state["schema"], state["step"]) == (3, 10)
 
 
 def test_metrics_have_a_row_per_step_step_and_loss_first(straight):

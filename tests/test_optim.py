@@ -138,8 +138,8 @@ def test_the_state_of_schema_1_comes_back_whole():
 
 def test_a_newer_schema_is_refused(tmp_path):
     model, objective = made()
-    folder = save_training(tmp_path, model, objective, AdamW().build(model, objective), {"step": 1, "schema": 3})
-    with pytest.raises(ValueError, match=r"step-00000001 has schema 3; this align .* reads up to 2: upgrade align"):
+    folder = save_training(tmp_path, model, objective, AdamW().build(model, objective), {"step": 1, "schema": 4})
+    with pytest.raises(ValueError, match=r"step-00000001 has schema 4; this align .* reads up to 3: upgrade align"):
         read_state(folder)
 
 

@@ -2,19 +2,23 @@
 
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, list_files, load, load_tower, read_heads, read_parts, save, transcript
-from align.checkpoint.run import drop_lost, find_checkpoint, read_index
+from align.checkpoint.room import Unsaved
+from align.checkpoint.run import drop_lost, find_checkpoint, read_index, write_index
 from align.checkpoint.source import locate
 from align.checkpoint.start import start_from
+from align.checkpoint.sums import find_damage
 from align.checkpoint.towers import describe_towers
 from align.checkpoint.training import load_training, read_state, save_state, save_training
 
 __all__ = [
+    "Unsaved",
     "build",
     "build_model",
     "describe",
     "describe_towers",
     "drop_lost",
     "find_checkpoint",
+    "find_damage",
     "list_files",
     "load",
     "load_tower",
@@ -29,4 +33,5 @@ __all__ = [
     "save_training",
     "start_from",
     "transcript",
+    "write_index",
 ]

@@ -15,8 +15,11 @@ import align
 from align.checkpoint.assets import find_assets, write_assets
 from align.checkpoint.describe import build, describe
 from align.checkpoint.fingerprint import remember
+from align.checkpoint.run import describe_others
 from align.checkpoint.source import locate
+from align.checkpoint.sums import SUMS, find_damage
 from align.distributed import exchange, rank
+from align.encoders.weight_values import check_finite
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, sha256, write_json
 from align.files.confined import confine
@@ -99,11 +102,14 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
-    newer schema, or names a class that is not allowed, a file outside of it or a model on the hub.
+    newer schema, holds NaN, or names a class that is not allowed, a file outside of it or a model on the hub.
     """
     from safetensors import SafetensorError
 
     path = locate(folder, checkpoint)
+    summed = (path / SUMS).is_file()
+    if summed and (line := find_damage(path, training=False)):
+        raise ValueError(f"{line}; {describe_others(path)}")
     about = _json(path / "model.json")
     if about.get("schema", 0) > schema:
         raise ValueError(
@@ -120,8 +126,10 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path / 'config.yaml'} describes no model ({reason})") from error
     weights_file = path / "model.safetensors"
-    if about.get("sha256") not in (None, sha256(weights_file)):
-        raise ValueError(f"{weights_file} is damaged: its SHA-256 is not the one in model.json; copy it again")
+    if not summed and about.get("sha256") not in (None, sha256(weights_file)):
+        raise ValueError(
+            f"{weights_file} is damaged: its SHA-256 is not the one in model.json; {describe_others(path)}"
+        )
     try:
         state = read_tensors(weights_file)
     except SafetensorError as error:
@@ -132,6 +140,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
         raise ValueError(
             f"{weights_file} does not fit its config.yaml: {' '.join(str(error).split())[:300]}"
         ) from error
+    check_finite(model, str(weights_file))
     if "sha256" in about and all(x.dtype == state[name].dtype for name, x in weights(model).items()):
         remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
     for part, origin in about.get("parts", {}).items():

@@ -1,7 +1,7 @@
 """Checkpoints of a run: the model folder, and beside its weights all that a run needs to resume.
 
 RUN/checkpoints/step-00000100/training/  objective.safetensors, optimizer.safetensors, optimizer.json, state.json,
-                                         adapters.safetensors where there are any
+                                         adapters.safetensors where there are any, sums.json (see sums.py)
 
 The model has the weights that are good for evaluation. Where others train, as under a schedule-free optimiser, those
 are in parameters.safetensors.
@@ -9,25 +9,24 @@ are in parameters.safetensors.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-import align
 from align.checkpoint.adapters import read_adapters, write_adapters
 from align.checkpoint.folder import write_model
+from align.checkpoint.migrate import migrate
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
-from align.checkpoint.run import read_index
+from align.checkpoint.room import count_bytes, making_room
+from align.checkpoint.run import point
+from align.checkpoint.sums import refuse_damage, replace_json, schema, write_sums
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, read_json, write_json
 from align.model.inside import model_inside, put, unwrap, weights
 from align.objective import Objective
 from align.optim import evaluating, named_parameters
-
-schema = 2  # 1: the optimiser's state was AdamW's tensors alone
 
 
 def save_training(
@@ -42,6 +41,9 @@ def save_training(
 ) -> Path:
     """Write RUN/checkpoints/step-N, where N is ``state["step"]``, then point the index at it.
 
+    After an error, and after a kill at any time, the checkpoints that were there are as they were. An OSError names the
+    folder and the bytes that the checkpoint needs.
+
     Args:
         model: a JointModel, or a wrapper around one. Raises ValueError for sharded weights.
         objective: an Objective, or a wrapper around one.
@@ -49,7 +51,7 @@ def save_training(
         keep: number of the newest that stay, beside the best.
     """
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
-    with atomic_folder(folder) as work:
+    with making_room(folder, count_bytes(model, objective, optimizer)), atomic_folder(folder) as work:
         training, named = work / "training", named_parameters(model, objective)
         training.mkdir()
         with evaluating(optimizer) as trained:
@@ -64,29 +66,21 @@ def save_training(
             write_tensors(tensors, training / "parameters.safetensors")
         write_optimizer(optimizer, named, training)
         write_json(training / "state.json", {"schema": schema, **state})
-    _point(run, folder, state, keep, better)
+        write_sums(work, {"model.safetensors": read_json(work / "model.json")["sha256"]})
+    with making_room(folder):
+        point(run, folder, state, keep, better)
     return folder
 
 
 def save_state(run: Path, state: dict[str, Any], *, keep: int = 2, better: bool | None = None) -> None:
     """Give RUN/checkpoints/step-N, which is there, another state. Its weights and optimiser stay."""
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
-    _point(run, folder, state, keep, better)  # first: a kill in between leaves the validation due, not forgotten
-    write_json(folder / "training" / "state.json", {"schema": schema, **state})
+    with making_room(folder):
+        point(run, folder, state, keep, better)  # first: a kill in between leaves the validation due, not forgotten
+        replace_json(folder, "training/state.json", {"schema": schema, **state})
 
 
-def _point(run: Path, folder: Path, state: dict[str, Any], keep: int, better: bool | None) -> None:
-    """Point the index at a checkpoint, and remove those that need not stay."""
-    known = read_index(run) | {"last": folder.name}
-    if better:
-        known |= {"best": folder.name, "monitor": state.get("monitor"), "value": state.get("value")}
-    write_json(run / "checkpoints" / "index.json", known)
-    newest = sorted((run / "checkpoints").glob("step-*"))[-max(1, keep) :]
-    for old in (run / "checkpoints").glob("step-*"):
-        if old not in newest and old.name not in (known.get("best"), known["last"]):
-            shutil.rmtree(old, ignore_errors=True)
-
-
+@refuse_damage()
 def load_training(
     folder: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
@@ -118,9 +112,4 @@ def load_training(
 
 def read_state(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's ``training/state.json``. Raises ValueError for one that a newer align has written."""
-    state = read_json(folder / "training" / "state.json")
-    if state.get("schema", 0) > schema:
-        raise ValueError(
-            f"{folder} has schema {state['schema']}; this align {align.__version__} reads up to {schema}: upgrade align"
-        )
-    return state
+    return migrate(read_json(folder / "training" / "state.json"), folder)

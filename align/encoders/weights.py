@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -51,14 +52,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file. Raises OSError in one line where it cannot be written, as on a full disk."""
+    """Write a safetensors file. Raises OSError in one line, with its number, where it cannot be written."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         save_file(dict(tensors), path)
     except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {str(error).rpartition('I/O error: ')[2]}") from error
+        said = str(error).rpartition("I/O error: ")[2]
+        number = re.search(r"\(os error (\d+)\)", said)
+        failed = OSError(f"{path} cannot be written: {said}")
+        failed.errno = int(number[1]) if number else None
+        raise failed from error
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+from align.files.swapping import swap
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a disk without room."""
 
@@ -49,8 +51,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a work folder beside ``path`` that replaces it when the block ends without an error.
 
-    The content is then complete and on the disk. A folder that stood there comes back where the exchange fails. Where
-    ``path`` is a link, the folder behind it is replaced.
+    The content is then complete and on the disk. A folder that stood there comes back where the exchange fails (see
+    ``align.files.swapping`` for a kill). Where ``path`` is a link, the folder behind it is replaced.
     """
     path = Path(path)
     path = path.resolve() if path.is_symlink() else path
@@ -64,18 +66,28 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as f:
                     os.fsync(f.fileno())
-        if path.exists():
-            path.rename(old)
-        try:
-            work.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+            elif file.is_dir():
+                sync_folder(file)
+        sync_folder(work)
+        swap(work, path, old)
         sync_folder(path.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():  # else the old folder is the only one that is left
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def whole_or_not(path: str | Path) -> Iterator[None]:
+    """Let the block append to a file. After an error the file ends where it ended before, or is not there."""
+    path = Path(path)
+    size = path.stat().st_size if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink() if size is None else os.truncate(path, size)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,13 +14,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 from uuid import uuid4
 
 BEAT = 5.0
 """Seconds between two signs of life."""
 LEASE = 60.0
 """Seconds without a sign of life after which a claim is abandoned."""
+
+
+class Claim(NamedTuple):
+    """A claim that is there. here: a process of this machine holds its lock. beats: signs of life so far."""
+
+    here: bool
+    beats: int
+
+
+_files: set[int] = set()  # of the claims that this process has
+
+
+def _forget() -> None:
+    """Close the claims of the parent in a forked child, as a data worker: a lock ends with the process that took it."""
+    while _files:
+        with suppress(OSError):
+            os.close(_files.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 @final
@@ -35,6 +56,7 @@ class Claims:
     def __init__(self, folder: Path, *, beat: float = BEAT, lease: float = LEASE):
         self.folder, self.beat, self.lease = folder, beat, lease
         self._seen: dict[str, tuple[bytes, float]] = {}  # name -> its content, and the time since which it stands
+        self._ours: dict[str, int] = {}  # name -> its file
 
     @contextmanager
     def hold(self, name: str) -> Iterator[bool]:
@@ -47,6 +69,8 @@ class Claims:
         if file is None:
             yield False
             return
+        _files.add(file)
+        self._ours[name] = file
         ended = threading.Event()
         beats = threading.Thread(target=_beat, args=(file, self.beat, ended), daemon=True)
         beats.start()
@@ -55,10 +79,30 @@ class Claims:
         finally:
             ended.set()
             beats.join()
-            with suppress(OSError):
-                if os.path.samestat(os.fstat(file), path.stat()):
+            if self.has(name):
+                with suppress(OSError):
                     path.unlink()
-            os.close(file)
+            del self._ours[name]
+            if file in _files:  # not in a forked child
+                _files.discard(file)
+                os.close(file)
+
+    def has(self, name: str) -> bool:
+        """Return True while this process has the claim. Another one may have taken it over."""
+        try:
+            return os.path.samestat(os.fstat(self._ours[name]), (self.folder / f"{name}.claim").stat())
+        except (OSError, KeyError):
+            return False
+
+    def read(self, name: str) -> Claim | None:
+        """Return the claim of another process, None where it is not there."""
+        path = self.folder / f"{name}.claim"
+        try:
+            content = path.read_bytes()
+            here = _machine(path) == content[33:-14] and _is_locked(path) is True
+            return Claim(here, int(content[-13:]))
+        except (OSError, ValueError):
+            return None
 
     @contextmanager
     def wait(self, name: str, poll: float = 1.0) -> Iterator[None]:
@@ -81,7 +125,7 @@ class Claims:
         if known != content:
             since = now
         self._seen[path.name] = (content, since)
-        return now - since > self.lease or (_machine(path) == content[33:-14] and _is_unlocked(path))
+        return now - since > self.lease or (_machine(path) == content[33:-14] and _is_locked(path) is False)
 
     def _take_over(self, path: Path) -> int | None:
         """Take an abandoned claim over and return its file. None: another process was faster."""
@@ -144,19 +188,21 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _is_unlocked(path: Path) -> bool:
-    """Return True where no process of this machine holds the claim's lock."""
+def _is_locked(path: Path) -> bool | None:
+    """Return True where a process of this machine holds the claim's lock. None: files cannot be locked here."""
     try:
         import fcntl
 
         file = os.open(path, os.O_RDWR)
     except (ImportError, OSError):
-        return False
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
+    except BlockingIOError:
         return True
+    except OSError:
+        return None
+    else:
+        return False
     finally:
         os.close(file)

@@ -15,6 +15,7 @@ FLOORS = (
     ("fitted_on", "whole"),
     (
         "banks",
+        "changes",
         "checkpoints",
         "early_stopping",
         "ending",
@@ -28,6 +29,7 @@ FLOORS = (
         "quarantine",
         "repeats",
         "resume",
+        "run_lock",
         "signals",
         "trainer",
     ),

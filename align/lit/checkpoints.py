@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import lightning as L
 import torch
 
 import align
-from align.checkpoint import read_index, save_state, save_training
+from align.checkpoint import Unsaved, read_index, save_state, save_training
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
 
@@ -31,6 +32,8 @@ class Checkpoints:
         monitor: the value that tells the best checkpoint, a validation column of metrics.csv, or a score of an
             evaluator of ``validate``.
         mode: "min" where a smaller value is better, "max" where a larger one is.
+        on_error: where a checkpoint cannot be written, as on a full disk: "stop" ends the run in one line, "warn"
+            prints the line and tries again at the next time. The last checkpoint of a run must be written.
     """
 
     every_steps: int | None = None
@@ -38,6 +41,7 @@ class Checkpoints:
     keep: int = 2
     monitor: str = "val/loss"
     mode: Literal["min", "max"] = "min"
+    on_error: Literal["stop", "warn"] = "stop"
 
     def __post_init__(self) -> None:
         if self.keep < 1 or (self.every_steps is not None and self.every_steps < 1):
@@ -63,6 +67,7 @@ class Saver(L.Callback):
         flush: writes the rows of metrics.csv that still wait. Rows of a saved step are on disk before the step is.
         state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
         more: entries of the state of every checkpoint, such as the name of the stage.
+        check: raises an error where this process may no longer write into the run folder.
     """
 
     def __init__(
@@ -74,8 +79,9 @@ class Saver(L.Callback):
         flush: Callable[[L.Trainer], None],
         state: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
+        check: Callable[[], None] = lambda: None,
     ):
-        self.more = more or {}
+        self.more, self.check = more or {}, check
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1
@@ -90,7 +96,7 @@ class Saver(L.Callback):
     ) -> None:
         due = self.when.every_steps is not None and self.module.step % self.when.every_steps == 0
         if due or time.monotonic() - self._clock > 60 * self.when.every_minutes:
-            self.save(trainer)
+            self.save(trainer, must=False)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._account = self.data.account()  # a validation that is cut short is made again, and counted then
@@ -114,24 +120,37 @@ class Saver(L.Callback):
         if not self.module.step:
             return
         if self.when.monitor not in values:
-            self._write(trainer)
+            self._write(trainer, must=False)
             return
         value, known = values[self.when.monitor], read_index(self.run)
         best = known.get("value") if known.get("monitor") == self.when.monitor else None  # another's value is no match
         better = best is None or (value < best if self.when.mode == "min" else value > best)
         better = better and not math.isnan(value)
         self._value = (self.module.step, value)
-        self._write(trainer, better=better)
+        self._write(trainer, better=better, must=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.save(trainer)
 
-    def save(self, trainer: L.Trainer) -> None:
-        """Save this step, if it is not saved. Every rank calls it and the first one writes."""
-        if self._saved != self.module.step:
-            self._write(trainer)
+    def save(self, trainer: L.Trainer, *, must: bool = True) -> None:
+        """Save this step, if it is not saved. Every rank calls it and the first one writes.
 
-    def _write(self, trainer: L.Trainer, *, better: bool | None = None) -> None:
+        must: raise Unsaved where that fails, whatever ``on_error`` says.
+        """
+        if self._saved != self.module.step:
+            self._write(trainer, must=must)
+
+    def _write(self, trainer: L.Trainer, *, better: bool | None = None, must: bool = True) -> None:
+        try:
+            self._put(trainer, better)
+        except Unsaved as error:
+            if must or self.when.on_error == "stop":
+                raise
+            print(f"step {self.module.step} is not saved: {error}", file=sys.stderr, flush=True)
+            self._clock = time.monotonic()
+
+    def _put(self, trainer: L.Trainer, better: bool | None) -> None:
+        self.check()
         self.flush(trainer)
         self.module.end_evaluation()  # where a signal came in the middle of a validation
         if trainer.is_global_zero:
@@ -147,6 +166,7 @@ class Saver(L.Callback):
                 "data": data.standing.state(module.step),
                 "bad": self._account or data.account(),
                 "monitor": self.when.monitor,
+                "mode": self.when.mode,
                 "value": self._value[1] if self._value[0] == module.step else None,
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
             }

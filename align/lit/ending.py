@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align.checkpoint import find_checkpoint, list_files, read_index
+from align.checkpoint import find_checkpoint, find_damage, list_files, read_index
 from align.checkpoint.source import completes
 from align.files import atomic_folder, read_json
 from align.lit.whole import write_whole
@@ -26,6 +26,8 @@ def has_model(run: Path, known: Mapping[str, Any]) -> bool:
 def write_model_folder(run: Path) -> None:
     """Write RUN/model: the best checkpoint (the last, where nothing was monitored) without its training state."""
     best = find_checkpoint(run, "best")
+    if line := find_damage(best, training=False):
+        raise ValueError(f"{line}; the same command goes on without that checkpoint")
     with atomic_folder(run / "model") as work:
         write_whole(best, work, run)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from align.checkpoint import read_heads
 from align.diagnostics import Diagnose
-from align.files import atomic_write
 from align.grad_cache import check_chunk
 from align.lit.begin import print_lines, take_start
 from align.lit.centroids import fill_centroids
+from align.lit.changes import read_changes
 from align.lit.checkpoints import Checkpoints
 from align.lit.data import AlignData
 from align.lit.early_stopping import EarlyStopping
@@ -27,6 +27,7 @@ from align.lit.opened import check_towers
 from align.lit.plan import Fitted, Plan, owes
 from align.lit.recalls import columns
 from align.lit.resume import Earlier, find
+from align.lit.run_lock import lock_fit
 from align.lit.stage_fit import fit_stage
 from align.lit.stages import Stages, check_stages, list_spans, weights_by_step
 from align.lit.trained import check_parts
@@ -38,6 +39,7 @@ from align.optim import Optim
 from align.tuning import Tuning
 
 
+@lock_fit
 def fit(
     model: JointModel,
     objective: Objective,
@@ -122,9 +124,6 @@ def fit(
     if fresh:
         clear(run)
     run.mkdir(parents=True, exist_ok=True)
-    if config is not None:
-        with atomic_write(run / "config.yaml") as f:
-            f.write(config.encode())
     if forked is not None:
         earlier = copy_run(forked, run)
     plan = Plan(
@@ -149,6 +148,8 @@ def fit(
         every=(validate or {}).get("every_steps") or options["val_check_interval"],
         known=known,
         first=earlier,
+        config=config,
+        changes=read_changes(forked.run if forked else run, config) if earlier.folder is not None else [],
         compute=compute or Compute(),
         guard=guard or Guard(),
         diagnose=diagnose or Diagnose(),

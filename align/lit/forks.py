@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from align.checkpoint import find_checkpoint, read_index, read_state
+from align.checkpoint import find_checkpoint, find_damage, read_index, read_state, write_index
 from align.distributed import rank
 from align.encoders.weights import read_tensors
 from align.files import atomic_folder, atomic_write, read_json, write_json
@@ -70,6 +70,8 @@ def _check_same(fork: str, source: Path, step: str, run: Path) -> None:
 def read_source(fork: Fork, model: nn.Module, objective: nn.Module) -> Earlier:
     """Return the forked checkpoint as the last one of a run. Raises ValueError where it is of another model."""
     folder = find_checkpoint(fork.run, str(fork.step))
+    if line := find_damage(folder):
+        raise ValueError(f"--fork: {line}; name another step of {fork.run}")
     for kind, module, name in (("model", model, "model"), ("objective", objective, "training/objective")):
         theirs = {key: x.shape for key, x in read_tensors(folder / f"{name}.safetensors").items()}
         ours = {key: x.shape for key, x in weights(module).items()}
@@ -108,7 +110,7 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
                 f.write((fork.run / name).read_bytes())
     keep_until(run / "metrics.csv", fork.step)
     write_json(run / "fork.json", {"run": str(fork.run), "step": fork.step})
-    write_json(run / "checkpoints" / "index.json", known)
+    write_index(run, known)
     return find(run, fresh=False)
 
 

@@ -9,13 +9,16 @@ import csv
 import io
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from align.files import atomic_write
+from align.checkpoint import Unsaved
+from align.checkpoint.room import making_room
+from align.files import atomic_write, whole_or_not
 from align.lit.loaders import Loaders
 from align.lit.module import AlignModule
 
@@ -31,11 +34,21 @@ class Log(L.Callback):
     columns. A row of step 0 has the scores of the weights that the run starts with, where those are measured.
 
     known: further columns that the file has from its first row on.
+    patient: rows that cannot be written, as on a full disk, wait for the next time.
     """
 
-    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20, known: Sequence[str] = ()):
+    def __init__(
+        self,
+        run: Path,
+        module: AlignModule,
+        loaders: Loaders,
+        *,
+        block: int = 20,
+        known: Sequence[str] = (),
+        patient: bool = False,
+    ):
         self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
-        self.known = known
+        self.known, self.patient = known, patient
         self.pending: list[dict[str, Any]] = []
         self.columns: list[str] = []  # empty until the first rows are written
         self._before: list[str] = []  # columns of the file that a resumed run finds
@@ -64,7 +77,8 @@ class Log(L.Callback):
         self._clock, self._waited = now, waited
         self.pending.append(row)
         if len(self.pending) >= self.block:
-            self.flush(trainer)
+            with suppress(*([Unsaved] if self.patient else [])):
+                self.flush(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
@@ -91,30 +105,40 @@ class Log(L.Callback):
                 logger.log_metrics(dict(values), step=self.module.step)
 
     def flush(self, trainer: L.Trainer) -> None:
-        """Write the rows that wait."""
+        """Write the rows that wait. Raises Unsaved where they cannot be written; they wait on then."""
         rows, self.pending = self.pending, []
         if not rows or not trainer.is_global_zero:
             return
         rows = [{k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()} for row in rows]
+        try:
+            with making_room(self.path):
+                self._append(rows)
+        except Unsaved:
+            self.pending = rows
+            raise
+        for logger in trainer.loggers:
+            for row in rows:
+                values = {k: v for k, v in row.items() if k != "step" and v is not None}
+                logger.log_metrics(values, step=int(row["step"]))
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows at the end of the file."""
         names = self.columns or self._name_columns(rows)
         names = list(dict.fromkeys([*names, *(name for row in rows for name in row)]))
         if (self.columns or self._before) not in ([], names):
             _widen(self.path, names)
         self.columns = names
         new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as f:
+        with whole_or_not(self.path), self.path.open("a", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, self.columns, extrasaction="ignore", lineterminator="\n")
             if new:
                 writer.writeheader()
             text = [{k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
             writer.writerows(text[:-1])
             f.flush()
-            self._last = (f.seek(0, 2), rows[-1])
+            offset = f.seek(0, 2)
             writer.writerow(text[-1])
-        for logger in trainer.loggers:
-            for row in rows:
-                values = {k: v for k, v in row.items() if k != "step" and v is not None}
-                logger.log_metrics(values, step=int(row["step"]))
+        self._last = (offset, dict(rows[-1]))
 
     def _name_columns(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the columns of a file whose first rows of this process are these."""

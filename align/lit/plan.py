@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from align.diagnostics import Diagnose
+from align.lit.changes import Change
 from align.lit.checkpoints import Checkpoints
 from align.lit.early_stopping import EarlyStopping
 from align.lit.evaluating import Measure
@@ -27,6 +28,8 @@ from align.tuning import Tuning
 @dataclass(frozen=True)
 class Plan:
     """Settings that all stages of a run share. steps: of the run. planned: of the learning rate's schedule.
+
+    config: text of RUN/config.yaml. changes: of it since the last start.
 
     measure: the measurement of ``validate``, made every `every` steps. None: no evaluator runs. first: the checkpoint
     that this process goes on from.
@@ -53,6 +56,8 @@ class Plan:
     every: int
     known: Sequence[str]
     first: Earlier
+    config: str | None
+    changes: Sequence[Change]
     compute: Compute
     guard: Guard
     diagnose: Diagnose

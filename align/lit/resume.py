@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
-from align.checkpoint import drop_lost, load_training, read_state
-from align.files import write_json
+from align.checkpoint import drop_lost, load_training, read_state, write_index
+from align.distributed import exchange
 from align.lit.module import AlignModule
 from align.optim import Optim
 
 
 class Earlier(NamedTuple):
-    """The last checkpoint of a run.
+    """The last good checkpoint of a run.
 
     folder: None where the run begins. state: its ``training/state.json``. known: the run's index, without the
-    checkpoints that someone has removed. gone: a line for each of those.
+    checkpoints that are gone or damaged. gone: a line for each of those.
     """
 
     folder: Path | None
@@ -75,11 +75,11 @@ class Earlier(NamedTuple):
         return lines
 
     def forget(self, run: Path) -> None:
-        """Write the index without the checkpoints that are gone, and print a line for each of those."""
+        """Write the index without the checkpoints that are lost, and print a line for each of those."""
         for line in self.gone:
             print(line, file=sys.stderr)
         if self.gone:
-            write_json(run / "checkpoints" / "index.json", dict(self.known))
+            write_index(run, self.known)
 
     def describe_end(self, run: Path, steps: int) -> str:
         """Return the line for a run that is to have so many steps and has them."""
@@ -92,7 +92,7 @@ class Earlier(NamedTuple):
 
 
 def find(run: Path, *, fresh: bool) -> Earlier:
-    """Return the last checkpoint in a run folder. Without one, or with ``fresh``, the run is at step 0."""
+    """Return the last good checkpoint in a run folder. Without one, or with ``fresh``, the run is at step 0."""
     known, gone = ({}, []) if fresh else drop_lost(run)
     if not known:
         return Earlier(None, {"step": 0})
@@ -111,6 +111,7 @@ class Resume(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module
+        self._agree()
         if self.folder is None:
             return
         state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
@@ -122,6 +123,15 @@ class Resume(L.Callback):
             setattr(loop.batch_progress.total, count, module.step)
         if trainer.is_global_zero and not self.quiet:
             print(f"continuing at step {module.step}", file=sys.stderr, flush=True)
+
+    def _agree(self) -> None:
+        """Raise ValueError where the ranks have found other checkpoints, as on disks of their own."""
+        found = [name.decode() for name in exchange((self.folder.name if self.folder else "none").encode())]
+        if len(set(found)) > 1:
+            raise ValueError(
+                f"the ranks have found different checkpoints: {', '.join(found)}; the run folder must be one that all "
+                "of them see"
+            )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

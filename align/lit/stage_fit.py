@@ -13,6 +13,7 @@ from align.data.loader import check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
+from align.lit.changes import NoteConfig, describe
 from align.lit.checkpoints import Saver
 from align.lit.ending import has_model, write_model_folder
 from align.lit.evaluations import Evaluations
@@ -27,6 +28,7 @@ from align.lit.progress import Progress
 from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume
+from align.lit.run_lock import check_lock
 from align.lit.signals import Interrupted, Stop
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
@@ -63,14 +65,18 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         numbers=bool(banks.found),
     )
     known = objective.columns if plan.in_stages else ()
-    log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
+    log, progress = (
+        Log(run, module, loaders, known=known, patient=plan.checkpoint.on_error == "warn"),
+        Progress(module, loaders),
+    )
     quarantine = Quarantine(run, module, opened.ledger)
     stage = {"stage": span.name} if plan.in_stages else {}
-    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
+    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, lambda: check_lock(run))
     stop = Stop(saver.save)
     new_data = earlier is plan.first or span.stage.sources is not None
     callbacks = [
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
+        *([_note_config(plan)] if earlier is plan.first else []),
         *([] if applied is None else [Frozen(applied)]),
         banks,
         *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
@@ -121,11 +127,19 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
 def _print_begin(plan: Plan) -> None:
     earlier, run = plan.first, plan.run
     earlier.forget(run)
-    for line in earlier.list_changes(run, plan.opened.order, plan.optim, plan.steps):
+    said = {change.key for change in plan.changes}
+    order = {key: value for key, value in plan.opened.order.items() if key not in said}
+    for line in earlier.list_changes(run, order, plan.optim, plan.steps):
         print(line, file=sys.stderr)
     if not earlier.step:
         for line in describe_parts(read_parts(plan.model)):
             print(line, file=sys.stderr)
+
+
+def _note_config(plan: Plan) -> NoteConfig:
+    """Return the callback that prints the changes of the config and keeps the new one."""
+    rate = plan.optim.at(plan.first.step, plan.planned)
+    return NoteConfig(plan.run, plan.config, [describe(change, plan.steps, rate) for change in plan.changes])
 
 
 def _end(plan: Plan, quarantine: Quarantine, trainer: Any) -> None:
