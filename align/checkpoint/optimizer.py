@@ -34,9 +34,7 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
     write_json(folder / "optimizer.json", about)
 
 
-def pack_optimizer(
-    optimizer: Optimizer, named: Mapping[str, nn.Parameter]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def pack_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the state of an optimiser as JSON and tensors by name. Raises ValueError as `write_optimizer` does."""
     names, state = _names(optimizer, named), optimizer.state_dict()
     state |= {
