@@ -25,6 +25,7 @@ from align.checkpoint import load_training, read_index, save_training
 from align.checkpoint.shards import write_shards
 from align.distributed import rank, world
 from align.lit.sharding import check_shared, make_strategy, spread
+from align.lit.stages import Stage
 from align.model.inside import in_shards
 from align.model.sharding import gather_weights, list_blocks, shard_model
 from align.optim import named_parameters
@@ -118,7 +119,9 @@ def case_two_modes() -> list[Any]:
     right = all(torch.equal(after[k], x) and torch.equal(saved[k], -x) for k, x in before.items())
     momenta = [
         bool((a == b).all() if not in_shards(a) else (a.to_local() == b.to_local()).all())
-        for p, q in zip(named_parameters(model, objective).values(), named_parameters(again, other).values())
+        for p, q in zip(
+            named_parameters(model, objective).values(), named_parameters(again, other).values(), strict=True
+        )
         for a, b in [(optimizer.state[p]["momentum_buffer"], fresh.state[q]["momentum_buffer"])]
     ]
     return [right, all(momenta), len(momenta), state["step"]]
@@ -182,7 +185,9 @@ def case_norms() -> list[float]:
     expected = float(alone.grad)
     norm = clip_gradients(named.values(), 1.0)
     sizes = [p.numel() for p in named.values()]
-    squares = sum(n * (i + 1) ** 2 for i, (n, p) in enumerate(zip(sizes, named.values())) if p is not alone)
+    squares = sum(
+        n * (i + 1) ** 2 for i, (n, p) in enumerate(zip(sizes, named.values(), strict=True)) if p is not alone
+    )
     left = clip_gradients(named.values(), float("inf"))
     return [expected, float(norm), (squares + expected**2) ** 0.5, float(left)]
 
@@ -374,7 +379,7 @@ def test_strategies_of_a_config():
     ("options", "said"),
     [
         ({"chunk": 4}, "chunk and trainer.strategy fsdp2 do not go together"),
-        ({"stages": {"a": align.lit.stages.Stage(steps=4)}}, "stages and trainer.strategy fsdp2"),
+        ({"stages": {"a": Stage(until=4)}}, "stages and trainer.strategy fsdp2"),
         ({"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
                                    "init_args": {"data_parallel_size": 3}}}}, "data_parallel_size is 3, but 2 ranks"),
     ],

@@ -82,7 +82,7 @@ class AlignModule(L.LightningModule):
         return self.factor * self.optim.at(step, self.planned)
 
     def configure_model(self) -> None:
-        """Shard the weights where the strategy does. Lightning calls it on every rank, before the optimiser is built."""
+        """Shard the weights where the strategy does, on every rank, before the optimiser is built."""
         self.empty = split(self.trainer, self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""Requeue of a SLURM job whose time is nearly over: SLURM signals it, the run saves and leaves, and the job waits again.
+"""Requeue of a SLURM job whose time is nearly over: at SLURM's signal the run saves and leaves, and the job waits.
 
 The job asks for the signal: ``#SBATCH --signal=USR1@120 --requeue`` (see configs/cluster/slurm.sh). Lightning has a
 handler for it too, which would write a checkpoint of its own with pickle, so the run's takes its place.

@@ -1,4 +1,4 @@
-"""FSDP2 in a run: Lightning's ModelParallelStrategy, the settings that go with it, and one folder that all ranks see."""
+"""FSDP2 in a run: Lightning's ModelParallelStrategy, the settings that go with it, one folder that all ranks see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SLURM's SIGUSR1: all ranks finish the step, save and stop in the same step. A second signal stops at once."""
+"""SIGINT, SIGTERM and SLURM's SIGUSR1: all ranks finish the step, save and stop in the same step.
+
+A second signal stops at once.
+"""
 
 from __future__ import annotations
 
