@@ -89,7 +89,7 @@ class Flips(torch.optim.SGD):
                 p.neg_()
 
 
-def sharded(momentum: float = 0.9) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+def sharded(momentum: float = 0.9) -> tuple[Any, nn.Module, torch.optim.Optimizer]:
     from torch.distributed.device_mesh import init_device_mesh
 
     model, objective = make()
@@ -150,7 +150,7 @@ def case_a_rank_fails() -> list[Any]:
     fill(model, optimizer)
     before = sorted(path.name for path in (RUNS / "flips").rglob("*"))
     found: list[Any] = []
-    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
     full = OSError(errno.ENOSPC, "No space left on device")
     for number, where in (
@@ -294,7 +294,7 @@ def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
 def test_align_load_reads_a_sharded_run(ranks):
     model = align.load(RUNS / "fsdp2 to fsdp2", allow=("tiny", "sharded_runs"))
     straight = align.load(RUNS / "straight", allow=("tiny", "sharded_runs"))
-    inputs = {m: [np.linspace(-1, 1, 6)] for m in model.modalities}
+    inputs: dict[str, Any] = {m: [np.linspace(-1, 1, 6)] for m in model.modalities}
     expected = straight.embed(**inputs)
     for m, x in model.embed(**inputs).items():
         torch.testing.assert_close(x, expected[m])

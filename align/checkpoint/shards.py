@@ -31,8 +31,9 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Raises OSError on every rank where one cannot write, TypeError for a value that is no sharded tensor.
     """
-    from torch.distributed.checkpoint import HuggingFaceStorageWriter, save
+    from torch.distributed.checkpoint import save
     from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
     for name, x in tensors.items():
         if not in_shards(x):
@@ -52,7 +53,7 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
 def read_stated(folder: Path) -> dict[str, Stated]:
     """Return the tensors of the safetensors files in a folder, those in shards as one, without their values."""
-    from torch.distributed.checkpoint import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     found: dict[str, Any] = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: Stated(tuple(one.size), one.properties.dtype) for name, one in found.items()}
@@ -63,7 +64,8 @@ def read_into(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Every rank may call it by itself. Raises KeyError or RuntimeError for a name that no file has.
     """
-    from torch.distributed.checkpoint import HuggingFaceStorageReader, load
+    from torch.distributed.checkpoint import load
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     if not tensors:
         return
