@@ -83,6 +83,7 @@ def go(
 
 
 def rows(run: Path) -> list[list[float]]:
-    """Return step, loss, norm of the gradient and loss of validation (0 where there is none) of each row."""
+    """Return step, loss, norm of the gradient and loss of validation (0 where there is none) of each step's row."""
+    columns = ("step", "loss", "grad_norm", "val/loss")
     with (run / "metrics.csv").open(newline="") as f:
-        return [[float(r[c] or 0) for c in ("step", "loss", "grad_norm", "val/loss")] for r in csv.DictReader(f)]
+        return [[float(row[c] or 0) for c in columns] for row in csv.DictReader(f) if row["step"] != "0"]

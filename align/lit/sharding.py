@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from importlib import import_module
@@ -33,8 +34,8 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
 
     given: a name that Lightning knows, ``fsdp2``, or ``{"class_path": …, "init_args": {…}}``.
 
-    Raises ValueError for a description that names no strategy, for tensor parallelism, and for a precision that
-    Lightning does not shard.
+    Raises ValueError for a description that names no strategy, for tensor parallelism, for a precision that Lightning
+    does not shard, and for shards on another system than Linux.
     """
     if given == SHORT:
         given = ModelParallelStrategy(data_parallel_size="auto", tensor_parallel_size="auto")
@@ -48,6 +49,8 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
                 f"trainer.strategy {path}: {error}; take ddp, {SHORT} or a class of Lightning's"
             ) from error
     if isinstance(given, ModelParallelStrategy):
+        if not sys.platform.startswith("linux"):
+            raise ValueError(f"trainer.strategy {SHORT} runs on Linux only; take ddp here")
         if given._tensor_parallel_size not in ("auto", 1):
             size = given._tensor_parallel_size
             raise ValueError(f"trainer.strategy: tensor_parallel_size is {size}, but no tower splits a product; take 1")
