@@ -7,19 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from align.model.inside import in_shards
+
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Return a value as JSON, in which a tensor is ``{"$tensor": its name}``, and put the tensors into `tensors`.
 
     A tensor in another layout, as the eigenvectors of SOAP by columns, has its ``stride`` there too: the last bit of a
-    product depends on it.
+    product depends on it. One that FSDP2 has sharded stays in shards.
 
     name: of the value, under which its tensors are named ``name/key/key``. Raises ValueError for anything but tensors,
     numbers, strings, None, lists, tuples and dicts of them.
     """
-    if type(value) in (Tensor, nn.Parameter):
+    if type(value) in (Tensor, nn.Parameter) or in_shards(value):
         while name in tensors:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
+        if in_shards(value):
+            tensors[name] = value.detach()
+            return {"$tensor": name}
         tensors[name] = value.detach().cpu().contiguous().clone()  # safetensors refuses memory that two share
         if value.is_contiguous() or 0 in value.stride():  # 0: an expanded tensor, whose rows share their memory
             return {"$tensor": name}

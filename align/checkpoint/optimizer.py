@@ -29,6 +29,13 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
 
     named: all parameters by name. Raises ValueError for a state that `pack` cannot write.
     """
+    about, tensors = pack_optimizer(optimizer, named)
+    write_tensors(tensors, folder / "optimizer.safetensors")
+    write_json(folder / "optimizer.json", about)
+
+
+def pack_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the state of an optimiser as JSON and tensors by name. Raises ValueError as `write_optimizer` does."""
     names, state = _names(optimizer, named), optimizer.state_dict()
     state |= {
         "state": {names.get(key, key): value for key, value in state["state"].items()},
@@ -36,8 +43,7 @@ def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], fol
     }
     tensors: dict[str, Tensor] = {}
     about = {key: pack(value, "" if key == "state" else key, tensors) for key, value in state.items()}
-    write_tensors(tensors, folder / "optimizer.safetensors")
-    write_json(folder / "optimizer.json", {"optimizer": import_path(optimizer)} | about)
+    return {"optimizer": import_path(optimizer)} | about, tensors
 
 
 def read_optimizer(
@@ -46,16 +52,18 @@ def read_optimizer(
     folder: Path,
     dtypes: Mapping[str, torch.dtype],
     anew: Collection[str] = (),
+    tensors: dict[str, Tensor] | None = None,
 ) -> None:
     """Put the state of a folder into an optimiser that has just been built.
 
     A group's values are the checkpoint's, counters of schedule-free optimisers among them, but for those that the
     config has changed since. A parameter that is frozen now loses its state, and one that was frozen then has none yet.
 
-    dtypes: of all parameters in the checkpoint, by name. anew: parameters that begin without a state.
+    dtypes: of all parameters in the checkpoint, by name. anew: parameters that begin without a state. tensors: of the
+    folder. Default: those of its optimizer.safetensors.
     Raises ValueError where another optimiser has written it.
     """
-    tensors = read_tensors(folder / "optimizer.safetensors")
+    tensors = read_tensors(folder / "optimizer.safetensors") if tensors is None else tensors
     if (folder / "optimizer.json").is_file():
         saved = unpack(read_json(folder / "optimizer.json"), tensors)
     else:

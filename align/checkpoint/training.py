@@ -21,10 +21,13 @@ from align.checkpoint.migrate import migrate
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.room import count_bytes, making_room
 from align.checkpoint.run import point
+from align.checkpoint.sharded import put_sharded, read_states, write_sharded
 from align.checkpoint.sums import refuse_damage, replace_json, schema, write_sums
+from align.checkpoint.together import together
+from align.distributed import rank
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, read_json, write_json
-from align.model.inside import model_inside, put, unwrap, weights
+from align.model.inside import is_sharded, model_inside, put, unwrap, weights
 from align.objective import Objective
 from align.optim import evaluating, named_parameters
 
@@ -45,12 +48,19 @@ def save_training(
     folder and the bytes that the checkpoint needs.
 
     Args:
-        model: a JointModel, or a wrapper around one. Raises ValueError for sharded weights.
+        model: a JointModel, or a wrapper around one. All ranks call it where FSDP2 has sharded the weights.
         objective: an Objective, or a wrapper around one.
         better: true where this is the best so far, None where nothing is monitored.
         keep: number of the newest that stay, beside the best.
     """
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
+    if is_sharded(model):
+        with making_room(folder):
+            write_sharded(folder, model, objective, optimizer, {"schema": schema, **state})
+            with together():
+                if rank() == 0:
+                    point(run, folder, state, keep, better)
+        return folder
     with making_room(folder, count_bytes(model, objective, optimizer)), atomic_folder(folder) as work:
         training, named = work / "training", named_parameters(model, objective)
         training.mkdir()
@@ -89,11 +99,16 @@ def load_training(
     Raises ValueError where the checkpoint belongs to another model, objective or optimiser, or to a newer align.
     """
     state, training = read_state(folder), folder / "training"
-    kept = {"model": read_tensors(folder / "model.safetensors")}
-    kept["objective"] = read_tensors(training / "objective.safetensors")
+    kept = read_tensors(training / "objective.safetensors")
+    dtypes = {f"objective.{name}": x.dtype for name, x in kept.items()}
     try:
-        put(model_inside(model), kept["model"])
-        put(objective, kept["objective"])
+        if is_sharded(model):
+            found = put_sharded(model, folder)
+        else:
+            whole = read_tensors(folder / "model.safetensors")
+            found = {name: x.dtype for name, x in whole.items()}
+            put(model_inside(model), whole)
+        put(objective, kept)
     except RuntimeError as error:
         raise ValueError(
             f"{folder} was trained with another model or objective than this config's; "
@@ -101,12 +116,12 @@ def load_training(
         ) from error
     adapted, anew = read_adapters(model_inside(model), training)
     named = named_parameters(model, objective)
-    if (training / "parameters.safetensors").is_file():
-        for name, values in read_tensors(training / "parameters.safetensors").items():
-            if name in named and name not in anew and named[name].requires_grad:  # a frozen one stays as evaluated
-                named[name].data.copy_(values)
-    dtypes = {f"{of}.{name}": x.dtype for of, tensors in kept.items() for name, x in tensors.items()} | adapted
-    read_optimizer(optimizer, named, training, dtypes, anew)
+    trained, states = read_states(training, named)
+    for name, values in trained.items():
+        if name in named and name not in anew and named[name].requires_grad:  # a frozen one stays as evaluated
+            named[name].data.copy_(values)
+    dtypes |= {f"model.{name}": dtype for name, dtype in found.items()} | adapted
+    read_optimizer(optimizer, named, training, dtypes, anew, states)
     return state
 
 

@@ -18,6 +18,7 @@ import align
 from align.checkpoint import Unsaved, read_index, save_state, save_training
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
+from align.model.inside import is_sharded
 
 
 @final
@@ -153,7 +154,7 @@ class Saver(L.Callback):
         self.check()
         self.flush(trainer)
         self.module.end_evaluation()  # where a signal came in the middle of a validation
-        if trainer.is_global_zero:
+        if trainer.is_global_zero or is_sharded(self.module.model):
             module, data, keep = self.module, self.data, self.when.keep
             state = {
                 "step": module.step,
@@ -171,7 +172,8 @@ class Saver(L.Callback):
                 "versions": {"align": align.__version__, "torch": torch.__version__, "lightning": L.__version__},
             }
             if self._saved == module.step:  # a validation changes no weight
-                save_state(self.run, state, keep=keep, better=better)
+                if trainer.is_global_zero:
+                    save_state(self.run, state, keep=keep, better=better)
             else:
                 parts = module.model, module.objective, trainer.optimizers[0]
                 save_training(self.run, *parts, state, keep=keep, better=better)

@@ -22,6 +22,7 @@ from align.evaluation.results import run_evaluator
 from align.evaluation.space import Space
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
+from align.lit.sharding import gather_model
 from align.model import JointModel
 from align.model.eval_view import view_in_eval
 from align.optim import evaluating
@@ -133,9 +134,10 @@ def measure_on_first(trainer: L.Trainer, module: AlignModule, measure: Measure, 
         if stops():
             raise Abandoned
 
+    whole = gather_model(trainer, module.model, *module.empty) if module.empty else None
     if trainer.is_global_zero:
         try:
-            with _aside(trainer, module) as model:
+            with _aside(trainer, module, whole) as model:
                 news["scores"] = measure(model, look)
         except Abandoned:
             news["scores"] = {}
@@ -150,14 +152,18 @@ def measure_on_first(trainer: L.Trainer, module: AlignModule, measure: Measure, 
 
 
 @contextmanager
-def _aside(trainer: L.Trainer, module: AlignModule) -> Iterator[JointModel]:
-    """Yield the model as it would be saved, and put every random state back after the block."""
+def _aside(trainer: L.Trainer, module: AlignModule, whole: JointModel | None = None) -> Iterator[JointModel]:
+    """Yield the model as it would be saved, and put every random state back after the block.
+
+    whole: a copy of a model whose weights are sharded.
+    """
     draws, numbers = random.getstate(), np.random.get_state()
     devices = [module.device] if module.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices), evaluating(trainer.optimizers[0]):
             module.model.terms = module.objective.infos()
-            model = view_in_eval(module.model)
+            model = view_in_eval(module.model) if whole is None else whole
+            model.terms = module.model.terms
             if any(p.is_floating_point() and p.dtype != torch.float32 for p in model.parameters()):
                 model = copy.deepcopy(model).float()
             yield model

@@ -26,6 +26,7 @@ from align.lit.negatives import Schedule, check
 from align.lit.opened import check_towers
 from align.lit.plan import Fitted, Plan, owes
 from align.lit.recalls import columns
+from align.lit.requeue import requeue
 from align.lit.resume import Earlier, find
 from align.lit.run_lock import lock_fit
 from align.lit.stage_fit import fit_stage
@@ -155,7 +156,10 @@ def fit(
         diagnose=diagnose or Diagnose(),
         early_stopping=early_stopping,
     )
-    return _fit_stages(plan, earlier)
+    fitted = _fit_stages(plan, earlier)
+    if not fitted.rank:
+        requeue(fitted.signal, fitted.step)
+    return fitted
 
 
 def _fit_stages(plan: Plan, earlier: Earlier) -> Fitted:

@@ -14,9 +14,12 @@ from torch import Tensor
 from align.grad_cache import Chunks
 from align.lit import by_source
 from align.lit.recalls import columns, recalls
+from align.lit.sharding import split
 from align.model import JointModel
+from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
+from align.optim.clipping import average_whole, clip_gradients
 from align.seeds import derive, generator
 from align.values import Batch, Embeddings
 
@@ -61,6 +64,7 @@ class AlignModule(L.LightningModule):
         self.terms, self.factor = terms, factor
         self.between = model.modalities if pairs else []  # modalities whose pairs are all validated
         self._run = None if chunk is None else Chunks(chunk, model.modalities)
+        self.empty: tuple[JointModel, ...] = ()  # outline of a model that is sharded, in a tuple: it is no part of this
         self.step = 0  # positions / data.batch; ours, not Lightning's
         self.values: dict[str, Tensor] = {}  # of the last step, on the device
         self.validation: dict[str, float] = {}  # of the last validation
@@ -76,6 +80,10 @@ class AlignModule(L.LightningModule):
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, of the parameters in no group."""
         return self.factor * self.optim.at(step, self.planned)
+
+    def configure_model(self) -> None:
+        """Shard the weights where the strategy does, on every rank, before the optimiser is built."""
+        self.empty = split(self.trainer, self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optim.build(self.model, self.objective)
@@ -104,7 +112,9 @@ class AlignModule(L.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         largest = self.optim.clip or float("inf")
-        self.values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
+        if self.empty:
+            average_whole(self.parameters())  # DDP would: temperatures are whole on every rank
+        self.values["grad_norm"] = clip_gradients(self.parameters(), largest)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.values = {}
@@ -118,6 +128,8 @@ class AlignModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._embeddings, self._losses = [], []
         self.objective.weigh(None)
+        if self.empty:
+            share_buffers(self.model)
         for optimizer in self.trainer.optimizers:  # none where a trainer only validates
             self._evaluation.enter_context(evaluating(optimizer))
 

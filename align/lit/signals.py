@@ -1,7 +1,11 @@
-"""SIGINT and SIGTERM: all ranks finish the step, save and stop in the same step. A second signal stops at once."""
+"""SIGINT, SIGTERM and SLURM's SIGUSR1: all ranks finish the step, save and stop in the same step.
+
+A second signal stops at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from typing import Any
 import lightning as L
 
 from align.distributed import exchange
+from align.lit.requeue import list_signals
 
 
 class Stop(L.Callback):
@@ -31,8 +36,8 @@ class Stop(L.Callback):
         self.install()  # Lightning has put a handler before ours
 
     def install(self) -> None:
-        """Handle the two signals from now on. Only the main thread can."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Handle the signals from now on. Only the main thread can."""
+        for number in (signal.SIGINT, signal.SIGTERM, *list_signals(os.environ)):
             try:
                 self._before.setdefault(number, signal.signal(number, self._receive))
             except ValueError:  # not the main thread: the program around this run handles signals

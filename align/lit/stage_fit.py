@@ -29,6 +29,7 @@ from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume
 from align.lit.run_lock import check_lock
+from align.lit.sharding import SharedFolder, check_sharding
 from align.lit.signals import Interrupted, Stop
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
@@ -75,6 +76,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     stop = Stop(saver.save)
     new_data = earlier is plan.first or span.stage.sources is not None
     callbacks = [
+        SharedFolder(run),
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
         *([_note_config(plan)] if earlier is plan.first else []),
         *([] if applied is None else [Frozen(applied)]),
@@ -93,6 +95,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if earlier.step >= span.end:
         options["limit_train_batches"] = 0
     trainer = make_trainer(options, run, steps=span.end, validates=plan.validates, callbacks=callbacks)
+    check_sharding(plan, trainer)
     if earlier.step >= plan.steps and not (validation or evaluation):
         _end(plan, quarantine, trainer)
         return Fitted(earlier.step, 0, {}, trainer.global_rank)

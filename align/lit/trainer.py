@@ -13,6 +13,8 @@ from typing import Any
 
 import lightning as L
 
+from align.lit.sharding import make_strategy, spread
+
 NOISE = (
     ".*LeafSpec.*",  # Lightning 2.6 uses what torch 2.11 and later deprecate
     ".*does not have many workers.*",
@@ -57,6 +59,8 @@ def make_trainer(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = {k: v for k, v in options.items() if v is not None}
     options.setdefault("precision", "32-true")  # never what a machine is fastest in: scores would depend on it
+    if "strategy" in options:
+        options["strategy"] = make_strategy(options["strategy"], options["precision"])
     if options.pop("logger", True):
         from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -77,7 +81,9 @@ def make_trainer(
     }
     if not validates:
         options["limit_val_batches"] = 0
-    return L.Trainer(**options)
+    trainer = L.Trainer(**options)
+    spread(trainer)
+    return trainer
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def weights(module: nn.Module, *, gather: bool = False) -> dict[str, Tensor]:
         raise ValueError("FSDP has sharded the weights, no rank has them whole; align.save on all ranks gathers them")
     plain = plain_name(module)
     state: dict[str, Any] = merge_weights(module.state_dict(), module)
-    return {plain(k): x.detach().full_tensor() if _in_shards(x) else x.detach() for k, x in state.items()}
+    return {plain(k): x.detach().full_tensor() if in_shards(x) else x.detach() for k, x in state.items()}
 
 
 def put(module: nn.Module, state: dict[str, Tensor]) -> None:
@@ -77,10 +77,11 @@ def put(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 def is_sharded(module: nn.Module) -> bool:
     """Return True where FSDP2 has sharded a parameter."""
-    return any(_in_shards(p) for p in module.parameters())
+    return any(in_shards(p) for p in module.parameters())
 
 
-def _in_shards(x: Any) -> bool:
+def in_shards(x: Any) -> bool:
+    """Return True for a tensor that FSDP2 has sharded."""
     return type(x).__name__ == "DTensor"  # whose import takes seconds
 
 

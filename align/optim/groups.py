@@ -9,7 +9,7 @@ from typing import Any, final
 
 from torch import nn
 
-from align.model.inside import model_inside, plain_name
+from align.model.inside import in_shards, model_inside, plain_name
 from align.optim.schedules import Schedule
 
 
@@ -65,12 +65,14 @@ def parameter_groups(
     Raises ValueError for a pattern that no parameter matches first.
     """
     rates = rates or {}
-    made: dict[tuple[str | None, float, float], dict[str, Any]] = {
-        (pattern, decay, rate): {"params": [], "param_names": [], "weight_decay": decay, "pattern": pattern}
+    kinds = sorted({in_shards(p) for p in parameters.values()})
+    made: dict[tuple[str | None, float, float, bool], dict[str, Any]] = {
+        (pattern, decay, rate, sharded): {"params": [], "param_names": [], "weight_decay": decay, "pattern": pattern}
         | ({} if rate == 1 else {"lr_factor": rate})
         for pattern in (None, *groups)
         for rate in sorted({1.0, *rates.values()}, reverse=True)
         for decay in _decays(groups.get(pattern or ""), weight_decay)
+        for sharded in kinds  # no optimiser takes tensors of both kinds in one group
     }
     matched = set()
     for name, p in parameters.items():
@@ -78,7 +80,7 @@ def parameter_groups(
         matched.add(pattern)
         if p.requires_grad:
             decays = _decays(groups.get(pattern or ""), weight_decay)
-            group = made[pattern, decays[0 if p.ndim >= 2 else -1], rates.get(name, 1.0)]
+            group = made[pattern, decays[0 if p.ndim >= 2 else -1], rates.get(name, 1.0), in_shards(p)]
             group["params"].append(p)
             group["param_names"].append(name)
     for pattern in groups:
