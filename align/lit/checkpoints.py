@@ -17,6 +17,7 @@ import align
 from align.checkpoint import read_index, save_state, save_training
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
+from align.lit.precision import read_scale
 
 
 @final
@@ -143,6 +144,7 @@ class Saver(L.Callback):
                 "validated": self._validated == module.step,
                 "evaluated": self._evaluated == module.step,
                 **self.more,
+                **read_scale(trainer),
                 "order": data.order,
                 "data": data.standing.state(module.step),
                 "bad": self._account or data.account(),

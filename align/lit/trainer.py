@@ -13,6 +13,8 @@ from typing import Any
 
 import lightning as L
 
+from align.lit.precision import choose_precision
+
 NOISE = (
     ".*LeafSpec.*",  # Lightning 2.6 uses what torch 2.11 and later deprecate
     ".*does not have many workers.*",
@@ -77,7 +79,7 @@ def make_trainer(
     }
     if not validates:
         options["limit_val_batches"] = 0
-    return L.Trainer(**options)
+    return L.Trainer(**choose_precision(options))
 
 
 @contextmanager
