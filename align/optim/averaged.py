@@ -105,6 +105,14 @@ class Average:
                         p.copy_(optimizer.state[p][KEY])
 
 
+def drop_average(state: dict[str, Any]) -> None:
+    """Take the average out of an optimiser's ``state_dict``, in place, for a run that has none."""
+    for values in state["state"].values():
+        values.pop(KEY, None)
+    for group in state["param_groups"]:
+        group.pop(STEPS, None)
+
+
 def _list_leaves(optimizer: Optimizer) -> Iterator[Optimizer]:
     """Yield the optimisers inside a Joined, or the optimiser itself."""
     if isinstance(optimizer, Joined):

@@ -151,15 +151,6 @@ class Optim:
         scaled.lr, scaled.lr_batch = self.lr * scale_rate(batch, self.lr_batch, self.lr_rule), None
         return scaled
 
-    def describe_rate(self, batch: int) -> str | None:
-        """Return a line about the rate of a batch. None: it is `lr`."""
-        if self.lr_batch is None:
-            return None
-        return (
-            f"the learning rate {self.lr:.3g} is stated for a batch of {self.lr_batch:,}; "
-            f"a batch of {batch:,} has {self.for_batch(batch).lr:.3g} (optim.lr_rule {self.lr_rule})"
-        )
-
     def _refuse_second_values(self, optimizer: Optimizer) -> None:
         """Raise ValueError where the optimiser has a rate or decay among its arguments, which those of groups hide."""
         for part in optimizer.parts if isinstance(optimizer, Joined) else ():

@@ -34,7 +34,7 @@ def in_float32(call: Callable[P, T], kind: str) -> Callable[P, T]:
 
     kind: of the device, such as "cpu". Outside of half precision the function itself is returned.
     """
-    cast, half = torch.is_autocast_enabled(kind), torch.get_default_dtype() in HALF
+    cast, half = kind != "meta" and torch.is_autocast_enabled(kind), torch.get_default_dtype() in HALF
     if not cast and not half:
         return call
 
