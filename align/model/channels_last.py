@@ -15,9 +15,10 @@ def has_pictures(encoder: nn.Module) -> bool:
 
 
 def put_channels_last(encoder: nn.Module) -> Callable[[], None]:
-    """Put the weights of an encoder, and its pictures (n, C, H, W), into NHWC order, and return the function that undoes it.
+    """Put an encoder's weights, and its pictures (n, C, H, W), into NHWC order.
 
-    Shapes, names and values stay the same. A checkpoint holds the weights in the order of their shape.
+    Returns the function that undoes it. Shapes, names and values stay the same. A checkpoint holds the weights in the
+    order of their shape.
     """
     encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     handle = encoder.register_forward_pre_hook(lambda module, args: (_order(args[0]), *args[1:]))

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 def has_blocks(encoder: nn.Module) -> bool:
     """Return True where ``checkpoint_blocks`` finds something to do."""
-    told = (getattr(module, "supports_gradient_checkpointing", False) for module in encoder.modules())
-    return bool(getattr(encoder, "checkpointing", False)) or any(told) or any(True for _ in find_blocks(encoder))
+    told = any(_can_be_told(module) for module in encoder.modules())
+    return told or bool(getattr(encoder, "checkpointing", False)) or any(True for _ in find_blocks(encoder))
 
 
 def checkpoint_blocks(encoder: nn.Module) -> Callable[[], None]:
@@ -25,9 +25,7 @@ def checkpoint_blocks(encoder: nn.Module) -> Callable[[], None]:
     stay the same to the bit. Models of Hugging Face are told to do so themselves. In others a block is a part of the
     largest stacks: lists of two or more modules of one class. (Chen et al. 2016, arXiv:1604.06174, section 4.1.)
     """
-    undone = [
-        _tell(module) for module in encoder.modules() if getattr(module, "supports_gradient_checkpointing", False)
-    ]
+    undone = [_tell(module) for module in encoder.modules() if _can_be_told(module)]
     if not undone:
         if getattr(encoder, "checkpointing", False):  # it does so by itself
             return lambda: None
@@ -75,6 +73,10 @@ def _wrap(block: nn.Module) -> Callable[[], None]:
         del block.forward
 
     return undo
+
+
+def _can_be_told(module: nn.Module) -> bool:
+    return bool(getattr(module, "supports_gradient_checkpointing", False))
 
 
 def _tell(model: Any) -> Callable[[], None]:

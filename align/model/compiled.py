@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from align.values import Features, Values
+from align.values import Values
 
 FEWEST = 2  # torch makes a graph of its own for 0 rows and for 1 row
 
@@ -21,7 +21,7 @@ def compile_encoder(encoder: nn.Module, backend: str) -> Callable[[], None]:
     """
     whole = torch.compile(encoder._call_impl, backend=backend)
 
-    def call(values: Values, *args: Any, **kwargs: Any) -> Features:
+    def call(values: Values, *args: Any, **kwargs: Any) -> Any:
         parts = list(values.values()) if isinstance(values, dict) else [values]
         if parts[0].shape[0] < FEWEST:
             return encoder._call_impl(values, *args, **kwargs)

@@ -90,7 +90,8 @@ class Average:
                 averages.append(state[KEY])
                 values.append(value)
         if averages:
-            torch._foreach_lerp_(averages, values, 1 - self.settings.decay_of(max(1, update)))
+            d = self.settings.decay_of(max(1, update))
+            torch._foreach_lerp_(averages, values, 1 - d)  # pyright: ignore[reportPrivateImportUsage]
 
     def train(self) -> None:
         """Do nothing: the values that train come back with `align.optim.evaluating`."""

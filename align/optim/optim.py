@@ -62,11 +62,11 @@ class Optim:
         schedule: import path of a function (step, steps) that returns the learning rate as a fraction of `lr`, or of a
             class of such. Here: align.optim.Cosine and Linear, with warmup and final, and Constant, with warmup.
             Default: Cosine with `warmup` and `final`.
-        lr_batch: the batch that `lr` is stated for. With `data.batch` twice as large, the rate is twice `lr`. Default: `lr`
-            is the rate of any batch.
+        lr_batch: the batch that `lr` is stated for. With `data.batch` twice as large, the rate is twice `lr`.
+            Default: `lr` is the rate of any batch.
         lr_rule: "linear", the rate grows as the batch, or "sqrt", as its root, which suits Adam.
-        ema: {decay: 0.999, every: 1, warmup: 10}, an exponential moving average of the weights. Models are validated and
-            saved with it. Default: none.
+        ema: {decay: 0.999, every: 1, warmup: 10}, an exponential moving average of the weights. Models are validated
+            and saved with it. Default: none.
         groups: {pattern: {lr: factor, weight_decay: 0.1, schedule: align.optim.Constant}}, each of the three optional.
             The first pattern that a parameter's name matches counts. Names are model.towers.image.head.weight or
             objective.losses.clip.log_scale, and ``*`` is anything.
@@ -106,7 +106,8 @@ class Optim:
             )
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
         self.warmup, self.final, self.clip, self.replan = warmup, final, clip, replan
-        self.lr_batch, self.lr_rule, self.ema = lr_batch, lr_rule, ema
+        self.lr_rule: Rule = lr_rule
+        self.lr_batch, self.ema = lr_batch, ema
         self.optimizer: Factory = optimizer or partial(fused_adamw, lr=lr, betas=betas, eps=eps)
         self.schedule: Schedule = schedule or Cosine(warmup, final)
         self.groups: Mapping[str, Group] = groups or {}
