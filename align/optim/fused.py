@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -13,11 +14,20 @@ def fused_adamw(groups: list[dict], **options: Any) -> torch.optim.AdamW:
 
     The state is the same, so a run may go on elsewhere. The two round differently.
     """
+    kinds = sorted({(p.device.type, str(p.dtype).removeprefix("torch.")) for g in groups for p in g["params"]})
+    lacking = [f"{dtype} on {device}" for device, dtype in kinds if not has_kernel(device, dtype)]
+    if lacking:
+        print(f"torch has no fused AdamW for {', '.join(lacking)}; it takes its steps in a loop", file=sys.stderr)
+    return torch.optim.AdamW(groups, fused=not lacking, **options)
+
+
+@functools.cache
+def has_kernel(device: str, dtype: str) -> bool:
+    """Return True where a fused step of one number works."""
+    p = torch.nn.Parameter(torch.zeros(1, dtype=getattr(torch, dtype), device=device), requires_grad=False)
+    p.grad = torch.zeros_like(p)
     try:
-        return torch.optim.AdamW([{**group} for group in groups], fused=True, **options)
-    except RuntimeError as error:
-        if "fused" not in str(error):
-            raise
-        places = sorted({f"{p.dtype} on {p.device.type}".removeprefix("torch.") for g in groups for p in g["params"]})
-        print(f"torch has no fused AdamW for {', '.join(places)}; it takes its steps in a loop", file=sys.stderr)
-    return torch.optim.AdamW(groups, foreach=None, **options)
+        torch.optim.AdamW([p], lr=0.0, fused=True).step()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+    return True
