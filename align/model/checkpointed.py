@@ -59,20 +59,20 @@ def _computes(member: nn.Module) -> bool:
 
 
 def _wrap(block: nn.Module) -> Callable[[], None]:
-    forward = block.forward
-
-    @functools.wraps(forward)
-    def again(*args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=_same_default, **kwargs)
-
-    block.forward = again
+    # a partial, not a closure: copies of the model and its views in evaluation mode put their own block into it
+    block.forward = functools.partial(_run, block.forward)
 
     def undo() -> None:
         del block.forward
 
     return undo
+
+
+def _run(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return ``forward(*args, **kwargs)``, which keeps its arguments alone where there are gradients."""
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=_same_default, **kwargs)
 
 
 def _can_be_told(module: nn.Module) -> bool:

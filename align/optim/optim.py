@@ -104,6 +104,7 @@ class Optim:
             raise ValueError(
                 "optim.warmup and optim.final are the default schedule's; give another its own: optim.schedule.warmup"
             )
+        self._stated = lr  # where lr is that of another batch
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
         self.warmup, self.final, self.clip, self.replan = warmup, final, clip, replan
         self.lr_rule: Rule = lr_rule
@@ -157,7 +158,7 @@ class Optim:
         for part in optimizer.parts if isinstance(optimizer, Joined) else ():
             self._refuse_second_values(part)
         arguments = inspect.signature(type(optimizer).__init__).parameters
-        for key, here in (("lr", self.lr), ("weight_decay", self.weight_decay)):
+        for key, here in (("lr", self._stated), ("weight_decay", self.weight_decay)):
             given = optimizer.defaults.get(key)
             if key in arguments and given not in (None, here, arguments[key].default):
                 raise ValueError(
