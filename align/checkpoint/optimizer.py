@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from align.checkpoint.layout import lay_out
 from align.checkpoint.nested import pack, unpack
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import read_json, write_json
 from align.optim import Joined
+from align.optim.averaged import drop_average
 
 
 def write_optimizer(optimizer: Optimizer, named: Mapping[str, nn.Parameter], folder: Path) -> None:
@@ -83,10 +85,14 @@ def read_optimizer(
         _merge(group, next((of[names[i]] for i in group["params"] if names[i] in of), {}))
         for group in optimizer.state_dict()["param_groups"]
     ]
+    if not hasattr(optimizer, "weight_average"):
+        drop_average(saved)
     optimizer.load_state_dict(saved)
     for i, values in optimizer.state_dict()["state"].items():  # torch casts all of a state to its parameter's dtype
         if i in names and named[names[i]].dtype == dtypes.get(names[i]):
             values |= {key: _uncast(value, saved["state"][i][key]) for key, value in values.items()}
+        if i in names:
+            values |= {key: lay_out(value, named[names[i]]) for key, value in values.items()}
 
 
 def import_path(optimizer: Optimizer) -> str:

@@ -9,7 +9,7 @@ from align.lit.plan import Fitted
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "centroids", "recalls", "requeue", "sharding", "sources", "stages", "standing"),
+    ("by_source", "centroids", "precision", "recalls", "requeue", "sharding", "sources", "stages", "standing"),
     ("module", "opened", "parts", "source_keys"),
     ("data", "loaders"),
     ("fitted_on", "whole"),

@@ -12,6 +12,7 @@ from align.checkpoint import start_from
 from align.lit.resume import Earlier
 from align.model import JointModel
 from align.objective import Objective
+from align.optim import Optim
 
 
 def take_start(
@@ -31,6 +32,18 @@ def take_start(
         taken, lines = start_from(model, objective, start)
     print_lines(lines)
     return taken
+
+
+def scale_optim(optim: Optim, batch: int) -> Optim:
+    """Return the settings with the learning rate of this batch, and print a line where that is another rate."""
+    scaled = optim.for_batch(batch)
+    if optim.lr_batch is not None:
+        lines = [
+            f"the learning rate {optim.lr:.3g} is stated for a batch of {optim.lr_batch:,}; "
+            f"a batch of {batch:,} has {scaled.lr:.3g} (optim.lr_rule {optim.lr_rule})"
+        ]
+        print_lines(lines)
+    return scaled
 
 
 @rank_zero_only

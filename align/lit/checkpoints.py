@@ -18,6 +18,7 @@ import align
 from align.checkpoint import Unsaved, read_index, save_state, save_training
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
+from align.lit.precision import read_scale
 from align.model.inside import is_sharded
 
 
@@ -163,6 +164,7 @@ class Saver(L.Callback):
                 "validated": self._validated == module.step,
                 "evaluated": self._evaluated == module.step,
                 **self.more,
+                **read_scale(trainer),
                 "order": data.order,
                 "data": data.standing.state(module.step),
                 "bad": self._account or data.account(),

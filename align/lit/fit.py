@@ -11,7 +11,7 @@ from typing import Any
 from align.checkpoint import read_heads
 from align.diagnostics import Diagnose
 from align.grad_cache import check_chunk
-from align.lit.begin import print_lines, take_start
+from align.lit.begin import print_lines, scale_optim, take_start
 from align.lit.centroids import fill_centroids
 from align.lit.changes import read_changes
 from align.lit.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ from align.lit.stages import Stages, check_stages, list_spans, weights_by_step
 from align.lit.trained import check_parts
 from align.lit.trainer import count_steps
 from align.model import JointModel
-from align.model.compute import Compute
+from align.model.compute import Compute, computing
 from align.objective import Objective
 from align.optim import Optim
 from align.tuning import Tuning
@@ -98,6 +98,8 @@ def fit(
     TooManyBad over the budget, on all ranks in the same step.
     """
     run, optim, checkpoint, options = Path(run), optim or Optim(), checkpoint or Checkpoints(), dict(trainer or {})
+    optim = scale_optim(optim, data.batch)
+    (compute or Compute()).check(model)
     check_begin(fresh=fresh, start=None, fork=fork)  # a config may have a start, whose weights a fork does not read
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
@@ -156,7 +158,8 @@ def fit(
         diagnose=diagnose or Diagnose(),
         early_stopping=early_stopping,
     )
-    fitted = _fit_stages(plan, earlier)
+    with computing(model, plan.compute):
+        fitted = _fit_stages(plan, earlier)
     if not fitted.rank:
         requeue(fitted.signal, fitted.step)
     return fitted

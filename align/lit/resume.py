@@ -12,6 +12,7 @@ import lightning as L
 from align.checkpoint import drop_lost, load_training, read_state, write_index
 from align.distributed import exchange
 from align.lit.module import AlignModule
+from align.lit.precision import restore_scale
 from align.optim import Optim
 
 
@@ -115,6 +116,7 @@ class Resume(L.Callback):
         if self.folder is None:
             return
         state = load_training(self.folder, module.model, module.objective, trainer.optimizers[0])
+        restore_scale(trainer, state)
         module.step = state["step"]
         loop = trainer.fit_loop.epoch_loop
         loop.automatic_optimization.optim_progress.optimizer.step.total.ready = module.step

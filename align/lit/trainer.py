@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 
+from align.lit.precision import choose_precision
 from align.lit.sharding import make_strategy, spread
 
 NOISE = (
@@ -81,7 +82,7 @@ def make_trainer(
     }
     if not validates:
         options["limit_val_batches"] = 0
-    trainer = L.Trainer(**options)
+    trainer = L.Trainer(**choose_precision(options))
     spread(trainer)
     return trainer
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from align.heads import Linear
+from align.losses.kernels.float32 import in_float32
 from align.model.origin import bit_sums, current_origin
 from align.preprocess.base import Preprocess
 from align.preprocess.wanted import build_wanted, differences
@@ -125,8 +126,9 @@ class Tower(nn.Module):
 
         The generator is for the augmentation on the device, and counts in training mode only.
         """
-        n = (next(iter(values.values())) if isinstance(values, dict) else values).shape[0]
-        values = self.preprocess.device(values, generator if self.training else None)
+        first = next(iter(values.values())) if isinstance(values, dict) else values
+        n, front_end = first.shape[0], in_float32(self.preprocess.device, first.device.type)
+        values = front_end(values, generator if self.training else None)
         return _average(self.encoder(_cast(values, self.dtype)), n)
 
     def forward(self, values: Values, *, generator: torch.Generator | None = None, tokens: bool = False) -> Any:

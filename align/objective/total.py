@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from align.distributed import merge, rank, world
 from align.losses import Bank, Window
 from align.losses.adopt import as_loss
+from align.losses.kernels.float32 import keep_default_float32
 from align.losses.kernels.rule import Rule
 from align.losses.kinds import KINDS
 from align.losses.loss import Given, Loss, apply, has_complete, number
@@ -64,6 +65,7 @@ class Objective(nn.Module):
         for name in terms:
             self._loss(name).start(dim, len(self.contrasts[name][0].modalities), batch)
 
+    @keep_default_float32
     def forward(
         self, embeddings: Embeddings, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Optimisers, parameter groups and schedules of the learning rate. One of the user's own is an import path."""
 
+from align.optim.averaged import Average, Ema
 from align.optim.groups import Group, named_parameters
 from align.optim.joined import Joined
 from align.optim.modes import TwoModes, evaluating, find_two_modes
@@ -8,8 +9,10 @@ from align.optim.schedules import Constant, Cosine, Linear, Schedule
 
 __all__ = [
     "AdamW",
+    "Average",
     "Constant",
     "Cosine",
+    "Ema",
     "Group",
     "Joined",
     "Linear",

@@ -25,10 +25,11 @@ class TwoModes(Protocol):
 
 
 def find_two_modes(optimizer: Optimizer) -> list[TwoModes]:
-    """Return the optimisers with two modes: this one, those inside a Joined, or none."""
+    """Return the optimisers with two modes: this one, those inside a Joined, or none. An average of weights is one."""
+    averaged: list[TwoModes] = [average] if (average := getattr(optimizer, "weight_average", None)) is not None else []
     if isinstance(optimizer, Joined):
-        return [inside for part in optimizer.parts for inside in find_two_modes(part)]
-    return [optimizer] if isinstance(optimizer, TwoModes) else []
+        return [inside for part in optimizer.parts for inside in find_two_modes(part)] + averaged
+    return [optimizer, *averaged] if isinstance(optimizer, TwoModes) else averaged
 
 
 @contextmanager

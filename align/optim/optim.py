@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping
@@ -13,9 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from align.model.inside import model_inside
+from align.optim.averaged import Average, Ema
+from align.optim.fused import fused_adamw
 from align.optim.groups import Group, named_parameters, parameter_groups
 from align.optim.joined import Factory, Joined
 from align.optim.modes import find_two_modes
+from align.optim.rates import Rule, scale_rate
 from align.optim.schedules import Cosine, Schedule, WarmUp
 
 _BETAS, _EPS, _COSINE = (0.9, 0.98), 1e-8, Cosine()
@@ -58,6 +62,11 @@ class Optim:
         schedule: import path of a function (step, steps) that returns the learning rate as a fraction of `lr`, or of a
             class of such. Here: align.optim.Cosine and Linear, with warmup and final, and Constant, with warmup.
             Default: Cosine with `warmup` and `final`.
+        lr_batch: the batch that `lr` is stated for. With `data.batch` twice as large, the rate is twice `lr`.
+            Default: `lr` is the rate of any batch.
+        lr_rule: "linear", the rate grows as the batch, or "sqrt", as its root, which suits Adam.
+        ema: {decay: 0.999, every: 1, warmup: 10}, an exponential moving average of the weights. Models are validated
+            and saved with it. Default: none.
         groups: {pattern: {lr: factor, weight_decay: 0.1, schedule: align.optim.Constant}}, each of the three optional.
             The first pattern that a parameter's name matches counts. Names are model.towers.image.head.weight or
             objective.losses.clip.log_scale, and ``*`` is anything.
@@ -79,7 +88,12 @@ class Optim:
         optimizer: Factory | None = None,
         schedule: Schedule | None = None,
         groups: dict[str, Group] | None = None,
+        lr_batch: int | None = None,
+        lr_rule: Rule = "linear",
+        ema: Ema | None = None,
     ):
+        if lr_batch is not None and lr_batch < 1:
+            raise ValueError(f"optim.lr_batch is a number of samples, at least 1; got {lr_batch}")
         if lr <= 0 or warmup < 0 or clip < 0:
             raise ValueError(
                 f"lr must be above 0, warmup and clip at least 0; got lr={lr}, warmup={warmup}, clip={clip}"
@@ -90,9 +104,12 @@ class Optim:
             raise ValueError(
                 "optim.warmup and optim.final are the default schedule's; give another its own: optim.schedule.warmup"
             )
+        self._stated = lr  # where lr is that of another batch
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
         self.warmup, self.final, self.clip, self.replan = warmup, final, clip, replan
-        self.optimizer: Factory = optimizer or partial(torch.optim.AdamW, lr=lr, betas=betas, eps=eps, fused=True)
+        self.lr_rule: Rule = lr_rule
+        self.lr_batch, self.ema = lr_batch, ema
+        self.optimizer: Factory = optimizer or partial(fused_adamw, lr=lr, betas=betas, eps=eps)
         self.schedule: Schedule = schedule or Cosine(warmup, final)
         self.groups: Mapping[str, Group] = groups or {}
 
@@ -118,16 +135,30 @@ class Optim:
         for group in optimizer.param_groups:
             names = set(group) - {"params", "param_names", "pattern"}
             group["initial"] = {k: group[k] for k in sorted(names) if not isinstance(group[k], torch.Tensor)}
-        for inside in find_two_modes(optimizer):
+        modes = find_two_modes(optimizer)
+        for inside in modes:
             inside.train()
+        if self.ema is not None:
+            if modes:
+                name = type(modes[0]).__name__
+                raise ValueError(f"optim.ema: {name} averages the weights already; leave one of the two out")
+            Average(optimizer, self.ema)
         return optimizer
+
+    def for_batch(self, batch: int) -> Optim:
+        """Return these settings with the learning rate of a batch of so many samples, see ``lr_batch``."""
+        if self.lr_batch is None:
+            return self
+        scaled = copy.copy(self)
+        scaled.lr, scaled.lr_batch = self.lr * scale_rate(batch, self.lr_batch, self.lr_rule), None
+        return scaled
 
     def _refuse_second_values(self, optimizer: Optimizer) -> None:
         """Raise ValueError where the optimiser has a rate or decay among its arguments, which those of groups hide."""
         for part in optimizer.parts if isinstance(optimizer, Joined) else ():
             self._refuse_second_values(part)
         arguments = inspect.signature(type(optimizer).__init__).parameters
-        for key, here in (("lr", self.lr), ("weight_decay", self.weight_decay)):
+        for key, here in (("lr", self._stated), ("weight_decay", self.weight_decay)):
             given = optimizer.defaults.get(key)
             if key in arguments and given not in (None, here, arguments[key].default):
                 raise ValueError(
@@ -165,7 +196,11 @@ class Optim:
     def set_rates(self, optimizer: Optimizer, step: int, steps: int, *, factor: float = 1.0) -> None:
         """Give each group of an optimiser that `build` made its learning rate of a step, times a factor."""
         for group in optimizer.param_groups:
-            group["lr"] = factor * self.at(step, steps, group["pattern"]) * group.get("lr_factor", 1.0)
+            rate = factor * self.at(step, steps, group["pattern"]) * group.get("lr_factor", 1.0)
+            if isinstance(group["lr"], torch.Tensor):  # torchao's optimisers read it from the tensor that they made
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
 
 AdamW = Optim  # its name while it knew no other optimiser: AdamW(lr=..., betas=...) goes on to work

@@ -48,6 +48,7 @@ PARTS: Mapping[str, tuple[str, str]] = {  # package -> the module and the attrib
     "sentencepiece": ("sentencepiece", "SentencePieceProcessor"),
     "protobuf": ("google.protobuf.message", "Message"),
     "av": ("av", "open"),
+    "torchao": ("torchao.optim", "AdamW8bit"),
     "peft": ("peft", "LoraConfig"),
     "ray": ("ray", "init"),
     "optuna": ("optuna", "create_study"),
