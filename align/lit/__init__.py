@@ -9,7 +9,7 @@ from align.lit.plan import Fitted
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "centroids", "recalls", "sources", "stages", "standing"),
+    ("by_source", "centroids", "finite", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "parts", "source_keys"),
     ("data", "loaders"),
     ("fitted_on", "whole"),
@@ -31,6 +31,7 @@ FLOORS = (
         "signals",
         "trainer",
     ),
+    ("skipped",),
     ("begin", "evaluations", "forks", "trained"),
     ("plan",),
     ("stage_fit",),

@@ -75,7 +75,7 @@ class Saver(L.Callback):
         state: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
     ):
-        self.more = more or {}
+        self.more = {} if more is None else more
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1

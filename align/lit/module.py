@@ -13,6 +13,7 @@ from torch import Tensor
 
 from align.grad_cache import Chunks
 from align.lit import by_source
+from align.lit.finite import Finite, Skip
 from align.lit.recalls import columns, recalls
 from align.model import JointModel
 from align.objective import Objective
@@ -67,6 +68,7 @@ class AlignModule(L.LightningModule):
         self._embeddings: list[Embeddings] = []
         self._losses: list[tuple[Tensor, int]] = []
         self._evaluation = ExitStack()  # open in a validation
+        self.finite = Finite(model, objective)
 
     @property
     def columns(self) -> list[str]:
@@ -86,9 +88,11 @@ class AlignModule(L.LightningModule):
         torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.finite.begin(batch)
         place = {"device": self.device}
         generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
         embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens, run=self._run)
+        self.finite.note(embeddings)
         loss, values = self.objective(embeddings, generator=self._draw())
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
@@ -104,15 +108,21 @@ class AlignModule(L.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         largest = self.optim.clip or float("inf")
-        self.values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
+        self.values["grad_norm"] = self.finite.clip(self, self.values, largest)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.values = {}
-        super().optimizer_step(*args, **kwargs)
+        try:
+            super().optimizer_step(*args, **kwargs)
+        except Skip:  # out of the closure, before the optimiser has changed anything
+            self.finite.undo(self.trainer)
+            self.values["skipped"] = torch.ones(())
+        self.finite.end()
         if not self.values:  # the closure is the training step
             name = type(self.trainer.optimizers[0]).__name__
             raise ValueError(f"optim.optimizer: {name}.step(closure) does not call the closure, which trains")
-        self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
+        if not self.finite.found:
+            self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
         self.step += 1
 
     def on_validation_epoch_start(self) -> None:

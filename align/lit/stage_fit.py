@@ -28,6 +28,7 @@ from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume
 from align.lit.signals import Interrupted, Stop
+from align.lit.skipped import Skipped
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
 from align.lit.trainer import make_trainer, silence
@@ -65,7 +66,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     known = objective.columns if plan.in_stages else ()
     log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
-    stage = {"stage": span.name} if plan.in_stages else {}
+    stage: dict[str, Any] = {"stage": span.name} if plan.in_stages else {}
     saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
     stop = Stop(saver.save)
     new_data = earlier is plan.first or span.stage.sources is not None
@@ -77,6 +78,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         Scheduled(plan.negatives, module),
         quarantine,
         log,
+        Skipped(plan.guard, run, module, log.flush, earlier.state, stage),
         *([Forgetting(run, module, span)] if plan.in_stages else []),
     ]
     if plan.measure is not None:
