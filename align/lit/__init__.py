@@ -9,7 +9,7 @@ from align.lit.plan import Fitted
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "centroids", "finite", "recalls", "sources", "stages", "standing"),
+    ("by_source", "centroids", "finite", "guard", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "parts", "source_keys"),
     ("data", "loaders"),
     ("fitted_on", "whole"),
@@ -21,7 +21,7 @@ FLOORS = (
         "evaluating",
         "forgetting",
         "frozen",
-        "guard",
+        "heartbeat",
         "log",
         "negatives",
         "progress",
@@ -31,7 +31,7 @@ FLOORS = (
         "signals",
         "trainer",
     ),
-    ("skipped",),
+    ("skipped", "watch"),
     ("begin", "evaluations", "forks", "trained"),
     ("plan",),
     ("stage_fit",),

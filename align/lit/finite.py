@@ -92,9 +92,7 @@ class Finite:
         """Let the values of the step go."""
         self._batch, self._embeddings, self._queues, self._statistics = None, {}, [], []
 
-    def _describe(
-        self, values: Mapping[str, Tensor], numbers: dict[str, Any], gradients: list[str]
-    ) -> dict[str, Any]:
+    def _describe(self, values: Mapping[str, Tensor], numbers: dict[str, Any], gradients: list[str]) -> dict[str, Any]:
         """Return this rank's entry: what is not finite, and the keys of its samples by modality.
 
         Where no row is to blame, ``keys`` has every sample of the rank's batch.

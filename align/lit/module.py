@@ -122,7 +122,7 @@ class AlignModule(L.LightningModule):
             name = type(self.trainer.optimizers[0]).__name__
             raise ValueError(f"optim.optimizer: {name}.step(closure) does not call the closure, which trains")
         if not self.finite.found:
-            self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
+            self.objective.clamp_()  # after the step: a parameter that the forward pass clamps has no gradient
         self.step += 1
 
     def on_validation_epoch_start(self) -> None:

@@ -62,7 +62,9 @@ class Skipped(L.Callback):
             self._rows = []
             return
         self.kept["skips"] = self.kept.get("skips", 0) + 1
-        text = ", ".join(f"rank {each['rank']}: {describe(each)}" if len(found) > 1 else describe(each) for each in found)
+        text = ", ".join(
+            f"rank {each['rank']}: {describe(each)}" if len(found) > 1 else describe(each) for each in found
+        )
         self._rows.append(f"  {step:>8}  {text}")
         if trainer.is_global_zero:
             with self.path.open("a", encoding="utf-8") as f:

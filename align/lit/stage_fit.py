@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from typing import Any
 
 import torch
 
 from align.checkpoint import read_parts
-from align.data.loader import check_batch
+from align.data.loader import Stopped, check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
@@ -32,6 +33,7 @@ from align.lit.skipped import Skipped
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
 from align.lit.trainer import make_trainer, silence
+from align.lit.watch import Watch, explaining
 from align.model.origin import describe_parts
 from align.seeds import derive
 
@@ -62,6 +64,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         steps=span.end,
         keep=plan.keep,
         numbers=bool(banks.found),
+        guard=plan.guard,
     )
     known = objective.columns if plan.in_stages else ()
     log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
@@ -69,8 +72,11 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     stage: dict[str, Any] = {"stage": span.name} if plan.in_stages else {}
     saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
     stop = Stop(saver.save)
+    loaders.stops = partial(getattr, stop, "asked")
     new_data = earlier is plan.first or span.stage.sources is not None
+    watch = Watch(plan.guard, module)
     callbacks = [
+        watch,
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
         *([] if applied is None else [Frozen(applied)]),
         banks,
@@ -97,10 +103,10 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         if trainer.is_global_zero:
             _print_begin(plan)
     torch.manual_seed(derive(plan.seed, "start"))
-    with silence():
+    with silence(), explaining(module):
         try:
             trainer.fit(module, datamodule=loaders)
-        except Interrupted:
+        except (Interrupted, Stopped):
             pass
         finally:
             stop.restore()
@@ -114,6 +120,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         exchange(b"")  # no rank reads the stage's checkpoint before it is there
     elif trainer.is_global_zero and not stop.received:
         write_model_folder(run)
+    watch.close()
     fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank)
     del trainer, module, loaders, callbacks, saver, log, progress, stop, quarantine
     gc.collect()  # DDP of this stage hangs on the gradients until it is gone
