@@ -6,6 +6,7 @@ import copy
 import logging
 import mmap
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from align.data.shards import Shards
 log = logging.getLogger("align.data")
 
 PERIOD = 1  # seconds between two looks at workers that bring nothing
+PATIENCE = 2.0  # seconds that workers have at the end, for the piece that they are at
 
 
 class WorkerLost(ValueError):
@@ -96,25 +98,30 @@ class Workers:
         if running is None:
             return
         if all(worker.is_alive() for worker in running._workers):
+            late = threading.Timer(PATIENCE, _kill, [running._workers])
+            late.start()
             running._shutdown_workers()  # now: at the program's end torch would complain
+            late.cancel()
         else:
             _discard(running)
 
     def _start(self, pieces: Pieces) -> None:
-        self._loader = DataLoader(
-            pieces,
-            batch_size=None,
-            num_workers=self.number,
-            persistent_workers=True,
-            collate_fn=pack,
-            worker_init_fn=start_worker,
-            timeout=PERIOD,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # the user chose the number
+            self._loader = DataLoader(
+                pieces,
+                batch_size=None,
+                num_workers=self.number,
+                persistent_workers=True,
+                collate_fn=pack,
+                worker_init_fn=start_worker,
+                timeout=PERIOD,
+            )
         self._iterate()
 
     def _iterate(self) -> None:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # the user chose the number
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")
             warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")  # Python 3.12, of every fork
             assert self._loader is not None  # the callers have made it
             self._running = iter(self._loader)
@@ -192,10 +199,14 @@ def _describe_end(worker: Any) -> str:
 def _discard(running: Any) -> None:
     """End the workers of a DataLoader's iterator at once. Its own end waits for locks that a dead worker may hold."""
     running._shutdown = True
-    for worker in running._workers:
-        worker.kill()
+    _kill(running._workers)
     for worker in running._workers:
         worker.join()
     for queue in (*running._index_queues, running._worker_result_queue):
         queue.cancel_join_thread()
         queue.close()
+
+
+def _kill(workers: list[Any]) -> None:
+    for worker in workers:
+        worker.kill()

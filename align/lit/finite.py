@@ -16,7 +16,14 @@ from align.values import Batch, Embeddings
 
 
 class Skip(Exception):
-    """End of an optimiser's step before it changes anything. It is raised in the closure, after the gradients."""
+    """End of an optimiser's step before it changes anything. It is raised in the closure, after the gradients.
+
+    norm: of all gradients, a 0-d tensor.
+    """
+
+    def __init__(self, norm: Tensor):
+        super().__init__()
+        self.norm = norm
 
 
 @final
@@ -69,9 +76,10 @@ class Finite:
         if gradients or not math.isfinite(loss):
             line = self._describe(values, {"loss": repr(loss), "grad_norm": repr(size)}, gradients)
         news = exchange(json.dumps(line).encode() if line else b"")
-        self.found = [{"rank": rank, **json.loads(said)} for rank, said in enumerate(news) if said]
+        found = [{"rank": rank, **json.loads(said)} for rank, said in enumerate(news) if said]
+        self.found = [each for each in found if each["modalities"]] or found  # one rank's rows spoil all ranks' losses
         if self.found:
-            raise Skip
+            raise Skip(norm.detach())
         if math.isfinite(largest):
             nn.utils.clip_grads_with_norm_(parameters, largest, norm)
         return norm.detach()

@@ -114,9 +114,9 @@ class AlignModule(L.LightningModule):
         self.values = {}
         try:
             super().optimizer_step(*args, **kwargs)
-        except Skip:  # out of the closure, before the optimiser has changed anything
+        except Skip as skip:  # out of the closure, before the optimiser has changed anything
             self.finite.undo(self.trainer)
-            self.values["skipped"] = torch.ones(())
+            self.values |= {"grad_norm": skip.norm, "skipped": torch.ones(())}
         self.finite.end()
         if not self.values:  # the closure is the training step
             name = type(self.trainer.optimizers[0]).__name__
