@@ -147,15 +147,16 @@ def test_a_step_that_is_not_finite_changes_nothing(shards, tmp_path, capsys, kin
 
 def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path):
     """Killed after two skipped steps in a row, and between them: the number in a row is in the checkpoint."""
+    each = Checkpoints(every_steps=1, keep=9)
     go(shards, tmp_path / "one", Poison(3, 4), steps=7)
     for at in (3, 6):
         with pytest.raises(Cut):
-            go(shards, tmp_path / "two", Poison(3, 4), Kill(at), steps=7, checkpoint=Checkpoints(every_steps=1, keep=9))
-    go(shards, tmp_path / "two", Poison(3, 4), steps=7)
+            go(shards, tmp_path / "two", Poison(3, 4), Kill(at), steps=7, checkpoint=each)
+    go(shards, tmp_path / "two", Poison(3, 4), steps=7, checkpoint=each)
     assert exact(tmp_path / "two") == exact(tmp_path / "one")
     assert skipped(tmp_path / "two") == skipped(tmp_path / "one")
-    states = [tmp_path / f"two/checkpoints/step-0000000{n}/training/state.json" for n in range(1, 7) if n not in (3, 6)]
-    assert [json.loads(path.read_text()).get("skips") for path in states] == [None, None, 2, None]
+    states = [tmp_path / f"two/checkpoints/step-0000000{n}/training/state.json" for n in range(1, 8)]
+    assert [json.loads(path.read_text()).get("skips") for path in states] == [None, None, 1, 2, None, None, None]
     header = next(csv.reader((tmp_path / "two/metrics.csv").open()))
     assert header == next(csv.reader((tmp_path / "one/metrics.csv").open()))
 
@@ -232,14 +233,14 @@ def test_running_statistics_and_queues_come_back():
     objective = Objective({"t": Term(layer, ["a", "b"])}, dim=4, batch=4, modalities=["a", "b"])
     queue = next(part for part in objective.modules() if isinstance(part, MemoryQueue))
     x = torch.randn(4, 4)
-    queue(x, x + 1)
+    queue([x, x + 1], [torch.arange(4)] * 2)
     model(x)
     before = {k: v.clone() for k, v in [*model.state_dict().items(), *objective.state_dict().items()]}
     assert any(k.startswith("losses.t.rows/") for k in before)
     check = Finite(model, objective)
     check.begin(batch_of(4))
     model(x * 9)
-    queue(x * 2, x)
+    queue([x * 2, x], [torch.arange(4)] * 2)
     assert any(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert any(v.shape != before[k].shape for k, v in objective.state_dict().items())
     check.undo(module_of(model).trainer)
@@ -375,7 +376,7 @@ def together(*calls: Any) -> list[Any]:
 
 def test_ranks_connect_and_strangers_do_not(monkeypatch):
     def stranger(rank: int, exchange: Any) -> None:
-        exchange(b"")
+        exchange(b"here")
         address = json.loads(exchange(b"")[0])
         for text in (b"wrong 2\n", b"x" * 200, b""):
             with socket.create_connection((address["hosts"][0], address["port"])) as peer:
