@@ -1,7 +1,8 @@
 """Runs of `align train` in forked processes, with a fault at a chosen place: ``run_jobs(folder, [job, ...])``.
 
-A job is a dict. args: of the command. world: ranks, started as torchrun starts them. faults: a list of
-``[place, at, rank, action]``. A place is a method of ``AlignModule`` (``training_step``, ``optimizer_step``,
+A job is a dict. run: its folder. args: further words of the command, or None for a run by ``align.lit.fit`` with the
+model of ``tiny``, which costs a tenth of the time. workers, stages and guard are for the latter. world: ranks, started
+as torchrun starts them. faults: a list of ``[place, at, rank, action]``. A place is a method of ``AlignModule`` (``training_step``, ``optimizer_step``,
 ``validation_step``), where ``at`` is the step that was finished last, or ``read``: a data worker at a position.
 An action is a signal that the process sends itself, ``raise``, ``memory``, ``sleep``, or ``nan`` (one row of one
 modality of the batch). A fault of a worker happens ``times`` times, by default once.
@@ -32,7 +33,8 @@ def run_jobs(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     script = folder / "killed_runs.py"
     shutil.copy(__file__, script)
-    (folder / "jobs.json").write_text(json.dumps(jobs))
+    tests = str(Path(__file__).parent)
+    (folder / "jobs.json").write_text(json.dumps([{**job, "tests": tests} for job in jobs]))
     done = run_script(script, "jobs.json", env=environment())
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "results.json").read_text())
@@ -49,13 +51,12 @@ def read_steps(run: Path, rank: int = 0) -> dict[int, str]:
 
 def _start(job: dict[str, Any]) -> dict[str, Any]:
     world, faults = job.get("world", 1), job.get("faults", [])
-    env, args = {}, ["train", *job["args"]]
+    env = {}
     if world > 1:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "GROUP_RANK": "0"}
         env |= {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(world)}
-        args += ["--trainer.devices", str(world), "--trainer.strategy", "ddp"]
     Path("acted").unlink(missing_ok=True)
     children = {}
     for rank in range(world):
@@ -64,7 +65,7 @@ def _start(job: dict[str, Any]) -> dict[str, Any]:
             os.setpgid(0, 0)
             code = 70
             try:
-                code = _rank(rank, args, {**env, "RANK": str(rank), "LOCAL_RANK": str(rank)} if env else {}, faults)
+                code = _rank(rank, job, {**env, "RANK": str(rank), "LOCAL_RANK": str(rank)} if env else {}, faults)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -102,7 +103,7 @@ def _wait(children: dict[int, int], world: int, timeout: float) -> dict[str, Any
     return {"codes": codes, "seconds": [end - acted for end in ends], "err": err}
 
 
-def _rank(rank: int, args: list[str], env: dict[str, str], faults: list[Any]) -> int:
+def _rank(rank: int, job: dict[str, Any], env: dict[str, str], faults: list[Any]) -> int:
     import warnings
 
     from align.commands import main
@@ -111,9 +112,37 @@ def _rank(rank: int, args: list[str], env: dict[str, str], faults: list[Any]) ->
     for number, name in ((1, f"out-{rank}"), (2, f"err-{rank}")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(env)
-    run = args[args.index("--run") + 1]
-    _patch(rank, f"{run}.log-{rank}", [fault for fault in faults if fault[2] == rank])
-    return main(args)
+    _patch(rank, f"{job['run']}.log-{rank}", [fault for fault in faults if fault[2] == rank])
+    if job["args"] is None:
+        return _fit(job)
+    two = ["--trainer.devices", str(job["world"]), "--trainer.strategy", "ddp"] if env else []
+    return main(["train", *job["args"], *two, "--run", job["run"]])
+
+
+def _fit(job: dict[str, Any]) -> int:
+    from tiny import made
+
+    from align.commands.errors import explain
+    from align.lit import AlignData, Checkpoints, fit
+    from align.lit.guard import Guard
+    from align.lit.stages import Stage
+    from align.optim import AdamW
+
+    model, objective = made(dropout=0.2)
+    trainer = {"accelerator": "cpu", "precision": "64-true", "logger": False, "max_steps": 10, "val_check_interval": 4}
+    trainer |= {"devices": job["world"], "strategy": "ddp"} if job["world"] > 1 else {}
+    stages = {"first": Stage(until=5, lr=0.5), "second": Stage()} if job["stages"] else None
+    data = AlignData("train-*.tar", "test-*.tar", batch=12, workers=job["workers"], max_bad=1)
+    more = {"checkpoint": Checkpoints(every_steps=3), "guard": Guard(**job["guard"]), "stages": stages}
+    try:
+        fitted = fit(model, objective, data, job["run"], optim=AdamW(lr=0.01), trainer=trainer, **more)
+    except Exception as error:
+        line, code = explain(error)
+        if line is None:
+            raise
+        print(f"align: {line}", file=sys.stderr)
+        return code
+    return 128 + fitted.signal if fitted.signal else 0
 
 
 def _patch(rank: int, log: str, faults: list[Any]) -> None:
@@ -182,7 +211,11 @@ def _act(action: Any, batch: Any, more: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    import align.lit  # noqa: F401  all ranks and runs share its import
-
     jobs = json.loads(Path(sys.argv[1]).read_text())
+    sys.path.append(jobs[0]["tests"])
+    import tiny  # noqa: F401  all ranks and runs share these imports
+
+    import align.lit  # noqa: F401
+    import align.optim  # noqa: F401
+
     Path("results.json").write_text(json.dumps([_start(job) for job in jobs]))

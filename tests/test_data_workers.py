@@ -122,7 +122,7 @@ def test_a_stop_while_workers_bring_nothing(pattern, fail):
         return list(found)
 
     got: list = []
-    loader = load(pattern, stops=lambda: bool(shared), share=share)
+    loader = load(pattern, stops=lambda: True, share=share)
     with pytest.raises(Stopped):
         got.extend(loader)
         pytest.fail("the pass ended")

@@ -98,12 +98,14 @@ class Workers:
         if running is None:
             return
         if all(worker.is_alive() for worker in running._workers):
-            late = threading.Timer(PATIENCE, _kill, [running._workers])
-            late.start()
-            running._shutdown_workers()  # now: at the program's end torch would complain
-            late.cancel()
-        else:
-            _discard(running)
+            ending = threading.Thread(target=running._shutdown_workers, daemon=True)
+            ending.start()
+            ending.join(PATIENCE)
+            if not ending.is_alive():
+                return
+            _kill(running._workers)
+            ending.join(PATIENCE)  # a stopped worker may have held a lock that this thread waits for
+        _discard(running)
 
     def _start(self, pieces: Pieces) -> None:
         with warnings.catch_warnings():
