@@ -2,10 +2,12 @@
 
 A job is a dict. run: its folder. args: further words of the command, or None for a run by ``align.lit.fit`` with the
 model of ``tiny``, which costs a tenth of the time. workers, stages and guard are for the latter. world: ranks, started
-as torchrun starts them. faults: a list of ``[place, at, rank, action]``. A place is a method of ``AlignModule`` (``training_step``, ``optimizer_step``,
-``validation_step``), where ``at`` is the step that was finished last, or ``read``: a data worker at a position.
-An action is a signal that the process sends itself, ``raise``, ``memory``, ``sleep``, or ``nan`` (one row of one
-modality of the batch). A fault of a worker happens ``times`` times, by default once.
+as torchrun starts them. faults: a list of ``[place, at, rank, action]``.
+
+A place is a method of ``AlignModule`` (``training_step``, ``optimizer_step``, ``validation_step``), where ``at`` is the
+step that was finished last, or ``read``: a data worker at a position. An action is a signal that the process sends
+itself, ``raise``, ``memory``, ``sleep``, ``nan`` (one row of one modality of the batch), or [a signal to the main
+process, seconds]. A fault of a worker happens as often as a fifth entry says, by default once.
 
 A result has the exit code of each rank (``codes``), their ``seconds`` since the fault, and what they printed (``err``).
 ``RUN.log-RANK`` gets a line for each step that was taken: step, SHA-256 of its keys, bits of loss and gradient norm.
@@ -215,7 +217,7 @@ if __name__ == "__main__":
     sys.path.append(jobs[0]["tests"])
     import tiny  # noqa: F401  all ranks and runs share these imports
 
-    import align.lit  # noqa: F401
+    import align.lit
     import align.optim  # noqa: F401
 
     Path("results.json").write_text(json.dumps([_start(job) for job in jobs]))

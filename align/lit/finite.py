@@ -57,7 +57,8 @@ class Finite:
 
     def note(self, embeddings: Embeddings) -> None:
         """Note the embeddings of the step, which tell the rows that a line names."""
-        self._embeddings = {m: (rows.values.detach(), rows.sample) for m, rows in embeddings.items()}
+        values: dict[str, Any] = {m: rows.values for m, rows in embeddings.items()}
+        self._embeddings = {m: (x.detach(), embeddings[m].sample) for m, x in values.items()}
 
     def clip(self, module: Any, values: Mapping[str, Tensor], largest: float) -> Tensor:
         """Return the norm of all gradients, a 0-d tensor, and scale them down to norm ``largest`` at most.
