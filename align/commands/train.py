@@ -86,6 +86,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
     from align.distributed import rank
     from align.files import read_json
     from align.lit import fit
+    from align.lit.skipped import TooManySkipped
 
     leave_a_core()
 
@@ -119,6 +120,10 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
         if rank() == 0:
             raise over(error, "--data.max_bad") from error
         return 0  # all ranks stop in this step; a failure here may get the first one killed before it says why
+    except TooManySkipped:
+        if rank() == 0:
+            raise
+        return 0
     if fitted.rank:  # only the first rank prints
         return 0
     faults = {reason: n for reason, n in fitted.bad.items() if is_fault(reason)}

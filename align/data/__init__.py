@@ -27,6 +27,7 @@ FLOORS = (
     ("opening",),
     ("collate", "kept"),
     ("pieces",),
+    ("workers",),
     ("loader",),
 )
 """Files and rooms of this folder, the lowest first: each imports lower floors only."""

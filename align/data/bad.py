@@ -21,6 +21,9 @@ AGAIN = "pipeline/began-again"
 FAILED = "reader/failed"
 """An error that ends reading on one rank, on its way to all others; its text is the key."""
 
+ASKED = "reader/stopped"
+"""A stop that one rank was asked for while it waited for data, on its way to all others."""
+
 
 class Bad(NamedTuple):
     """One member or sample that could not be used: reason, shard, key, member and position."""

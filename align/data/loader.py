@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
-from torch.utils.data import DataLoader
 
-from align.data.bad import FAILED, Bad, Budget
+from align.data.bad import ASKED, FAILED, Bad, Budget
 from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
 from align.data.mixing.direct import is_direct
 from align.data.mixing.sources import Sources
-from align.data.packing import pack, unpack
-from align.data.pieces import Piece, Pieces, start_worker
+from align.data.pieces import Piece, Pieces
 from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
+from align.data.workers import Workers
 from align.values import Batch
 
 if TYPE_CHECKING:
     from align.preprocess import Preprocess
+
+
+class Stopped(Exception):
+    """End of a pass because ``stops`` said so while the workers brought nothing, on all ranks in the same step."""
 
 
 @final
@@ -54,6 +56,9 @@ class Loader:
             The batches are the same to the bit. 0 keeps none.
         numbers: give each batch the ``number`` of its samples in the set, as a bank of negatives asks.
         marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
+        restarts: data workers that end are started anew so many times for one step, see ``Workers``.
+        seconds: data workers that bring nothing for so long count as ended. 0: they may take any time.
+        stops: asked while the workers bring nothing. Where it returns True, ``Stopped`` is raised.
         stride: a pass reads the steps start_step, start_step + stride, …: ``steps`` of them. A rank that reads whole
             batches by itself gives its number as start_step and the number of ranks here, and leaves rank and world.
 
@@ -84,6 +89,9 @@ class Loader:
         numbers: bool = False,
         marks: bool = False,
         stride: int = 1,
+        restarts: int = 3,
+        seconds: float = 600.0,
+        stops: Callable[[], bool] | None = None,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -131,7 +139,8 @@ class Loader:
         )
         self._numbers = numbers
         self._pin = pin_memory and torch.cuda.is_available()
-        self._loader: DataLoader[Any] | None = None
+        self._workers = Workers(self._pieces, workers, restarts=restarts, seconds=seconds) if workers else None
+        self._stops = stops
         self._counts: Counter[str] = Counter()
         self._share, self._budget = share, budget
         self.ledger = Ledger() if ledger is None else ledger
@@ -150,7 +159,9 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         total = 0 if self.train else len(self.shards)
         budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost, total=total)
-        parts = self._parts()
+        parts = iter(self._pieces) if self._workers is None else None
+        if self._workers is not None:
+            self._workers.begin()
         step = self.start_step
         while self.steps is None or step < self.start_step + self.steps * self.stride:
             begin = time.perf_counter()
@@ -168,6 +179,8 @@ class Loader:
                 bad, seen = self._share(bad), min(self.batch, len(self.shards) - within * self.batch)
                 if failed := next((b for b in bad if b.reason == FAILED), None):
                     raise ValueError(failed.key)
+                if any(b.reason == ASKED for b in bad):
+                    raise Stopped
             for b in bad:
                 self._counts[b.reason] += 1
                 self.shards.count(b.reason, where=b.where)
@@ -180,10 +193,8 @@ class Loader:
 
     def close(self) -> None:
         """End the workers. Iterating again starts new ones."""
-        running = getattr(self._loader, "_iterator", None)
-        self._loader = None
-        if running is not None:  # now, not when the last reference goes: at the program's end torch would complain
-            running._shutdown_workers()
+        if self._workers is not None:
+            self._workers.close()
 
     def _keep(self, budget: int) -> Kept | None:
         """Return the memory for decoded samples, or None where no sample would be read twice."""
@@ -197,40 +208,32 @@ class Loader:
             Kept(budget, numbers, workers=self.workers, quiet=self._rank > 0) if budget and numbers and again else None
         )
 
-    def _next(self, parts: Iterator[Piece | Exception], step: int) -> list[Piece]:
-        """Return the workers' pieces of a step. A reader's error is raised here and on the ranks that would wait."""
-        found: list[Piece] = []
+    def _next(self, parts: Iterator[Piece | Exception] | None, step: int) -> list[Piece]:
+        """Return the pieces of a step. An error, or a stop, is raised here and on the ranks that would wait.
+
+        parts: those of this process, where it has no workers.
+        """
         try:
-            for part in [next(parts) for _ in range(max(1, self.workers))]:
-                if isinstance(part, Exception):
-                    raise part
-                found.append(part)
+            if self._workers is not None:
+                return self._workers.read(step, self._look)
+            part = next(parts or iter(()))
+            if isinstance(part, Exception):
+                raise part
+            return [part]
         except StopIteration:
             raise RuntimeError(f"a data worker ended before step {step}") from None
         except (OSError, ValueError) as error:
             if self._share is not None:
                 self._share([Bad(FAILED, self.shards.name, str(error))])
             raise
-        return found
+        except Stopped:
+            if self._share is not None:
+                self._share([Bad(ASKED)])
+            raise
 
-    def _parts(self) -> Iterator[Piece | Exception]:
-        if self.workers == 0:
-            return iter(self._pieces)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # the user chose the number
-            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")  # Python 3.12, of every fork
-            loader = self._loader
-            if loader is None:
-                self._pieces.ready()
-                loader = self._loader = DataLoader(
-                    self._pieces,
-                    batch_size=None,
-                    num_workers=self.workers,
-                    persistent_workers=True,
-                    collate_fn=pack,
-                    worker_init_fn=start_worker,
-                )
-            return map(unpack, loader)
+    def _look(self) -> None:
+        if self._stops is not None and self._stops():
+            raise Stopped
 
 
 def check_batch(batch: int, world: int) -> None:

@@ -9,6 +9,7 @@ from traceback import format_exception
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -52,6 +53,7 @@ class Pieces(IterableDataset[Piece | Exception]):
         self.per_epoch, self.decodings, self.kept, self.stride = per_epoch, decodings, kept, stride
         self._usual = Decoding(shards.members, preprocess)
         self.direct = is_direct(shards, preprocess)
+        self.notes: np.ndarray | None = None  # (workers, 2) of each worker: the position it reads + 1, and its epoch
 
     def ready(self) -> None:
         """Load, before the fork, everything that each worker would load by itself."""
@@ -82,8 +84,12 @@ class Pieces(IterableDataset[Piece | Exception]):
         readers = self.world * workers
         positions = range(first + (self.rank + self.world * worker - first) % readers, end, readers)
         if self.direct:
+            self._note(worker, first, epoch)
             return read_direct(self.shards, positions, epoch, self.preprocess)
-        read = [self._read(p, epoch, readers) for p in positions]
+        read = []
+        for p in positions:
+            self._note(worker, p, epoch)
+            read.append(self._read(p, epoch, readers))
         unread = [bad._replace(position=p) for p, (_, some) in zip(positions, read, strict=True) for bad in some]
         part, bad = piece(
             [sample for sample, _ in read],
@@ -96,6 +102,11 @@ class Pieces(IterableDataset[Piece | Exception]):
             decodings=self.decodings,
         )
         return part, unread + bad
+
+    def _note(self, worker: int, position: int, epoch: int) -> None:
+        """Note the position that this worker reads, for the message of its end."""
+        if self.notes is not None:
+            self.notes[worker] = position + 1, epoch
 
     def _read(self, position: int, epoch: int, readers: int) -> tuple[Sample | Opening, Sequence[Bad]]:
         """Return the sample at a position, opened where it is kept, and the faults of its reading."""

@@ -9,7 +9,19 @@ from align.lit.plan import Fitted
 __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 
 FLOORS = (
-    ("by_source", "centroids", "precision", "recalls", "requeue", "sharding", "sources", "stages", "standing"),
+    (
+        "by_source",
+        "centroids",
+        "finite",
+        "guard",
+        "precision",
+        "recalls",
+        "requeue",
+        "sharding",
+        "sources",
+        "stages",
+        "standing",
+    ),
     ("module", "opened", "parts", "source_keys"),
     ("data", "loaders"),
     ("fitted_on", "whole"),
@@ -22,7 +34,7 @@ FLOORS = (
         "evaluating",
         "forgetting",
         "frozen",
-        "guard",
+        "heartbeat",
         "log",
         "negatives",
         "progress",
@@ -33,6 +45,7 @@ FLOORS = (
         "signals",
         "trainer",
     ),
+    ("skipped", "watch"),
     ("begin", "evaluations", "forks", "trained"),
     ("plan",),
     ("stage_fit",),

@@ -83,7 +83,7 @@ class Saver(L.Callback):
         more: Mapping[str, Any] | None = None,
         check: Callable[[], None] = lambda: None,
     ):
-        self.more, self.check = more or {}, check
+        self.more, self.check = {} if more is None else more, check
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1

@@ -36,5 +36,13 @@ def clear(run: Path) -> None:
     """Remove all that an earlier run has left in its folder."""
     for name in ("checkpoints", "tensorboard", "model"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.csv", "bad.jsonl", "bad.json", "bad-shards.json", "stages.json", "fork.json"):
+    for name in (
+        "metrics.csv",
+        "bad.jsonl",
+        "bad.json",
+        "bad-shards.json",
+        "skipped.jsonl",
+        "stages.json",
+        "fork.json",
+    ):
         (run / name).unlink(missing_ok=True)

@@ -104,7 +104,12 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
     for name in {known["last"], known.get("best", known["last"])}:
         with atomic_folder(run / "checkpoints" / name) as work:
             shutil.copytree(fork.run / "checkpoints" / name, work, dirs_exist_ok=True)
-    for name in ("metrics.csv", "bad.jsonl", "stages.json"):  # a run cuts them at its step when it goes on
+    for name in (
+        "metrics.csv",
+        "bad.jsonl",
+        "skipped.jsonl",
+        "stages.json",
+    ):  # a run cuts them at its step when it goes on
         if (fork.run / name).is_file():
             with atomic_write(run / name) as f:
                 f.write((fork.run / name).read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import lightning as L
@@ -9,6 +10,7 @@ import lightning as L
 from align.data import Concat, Loader, Mixture
 from align.data.ledger import everyones
 from align.data.mixing.sources import Part
+from align.lit.guard import Guard
 from align.lit.opened import Opened
 
 
@@ -23,12 +25,26 @@ class Loaders(L.LightningDataModule):
         steps: the steps of the whole run.
         keep: bytes for decoded training samples.
         numbers: give training batches the numbers of their samples.
+        guard: bounds of the patience with data workers. Default: `Guard()`.
+
+    ``stops`` is asked while data workers bring nothing: where it returns True, the pass ends with
+    ``align.data.loader.Stopped``.
     """
 
     def __init__(
-        self, data: Opened, *, workers: int, start_step: int, steps: int, keep: int = 0, numbers: bool = False
+        self,
+        data: Opened,
+        *,
+        workers: int,
+        start_step: int,
+        steps: int,
+        keep: int = 0,
+        numbers: bool = False,
+        guard: Guard | None = None,
     ):
         super().__init__()
+        self.guard = guard or Guard()
+        self.stops: Callable[[], bool] = lambda: False
         self.keep, self.numbers = keep, numbers
         self.data, self.workers, self.start_step, self.steps = data, workers, start_step, steps
         self._train: Loader | None = None
@@ -73,4 +89,7 @@ class Loaders(L.LightningDataModule):
             ledger=data.ledger,
             keep=self.keep,
             numbers=train and self.numbers,
+            restarts=self.guard.restarts,
+            seconds=self.guard.data_seconds,
+            stops=lambda: self.stops(),
         )

@@ -28,6 +28,7 @@ class Log(L.Callback):
 
     Columns: step, loss, each term with its scale and, where it has several pairs, each pair, grad_norm, lr,
     samples_per_second, wait (the share of time spent waiting for data) and bad (bad members so far, of all ranks).
+    A run with a skipped step (see `align.lit.skipped`) gets the column skipped, last, with a 1 in those rows.
     Named sources add source/NAME/samples and source/NAME/epoch so far, and source/NAME/loss, in which only its samples
     are anchors (in mixed batches every ``data.mix.losses_every`` steps). The columns of the validation come last. A
     value that a step does not have is empty. A run that goes on with more to log (a source, a validation) gets more
@@ -145,7 +146,7 @@ class Log(L.Callback):
         data = self.loaders.data
         losses = [f"source/{name}/loss" for name in data.standing.logged]
         validated = [] if data.val is None else self.module.columns
-        trained = next((row for row in rows if "loss" in row), {})
+        trained = next(([name for name in row if name != "skipped"] for row in rows if "loss" in row), [])
         return [*self._before, "step", "loss", *trained, *self.known, *losses, *validated]
 
 

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from align.grad_cache import Chunks
 from align.lit import by_source
+from align.lit.finite import Finite, Skip
 from align.lit.recalls import columns, recalls
 from align.lit.sharding import split
 from align.model import JointModel
 from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
-from align.optim.clipping import average_whole, clip_gradients
+from align.optim.clipping import average_whole
 from align.seeds import derive, generator
 from align.values import Batch, Embeddings
 
@@ -71,6 +72,7 @@ class AlignModule(L.LightningModule):
         self._embeddings: list[Embeddings] = []
         self._losses: list[tuple[Tensor, int]] = []
         self._evaluation = ExitStack()  # open in a validation
+        self.finite = Finite(model, objective)
 
     @property
     def columns(self) -> list[str]:
@@ -94,9 +96,11 @@ class AlignModule(L.LightningModule):
         torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.finite.begin(batch)
         place = {"device": self.device}
         generators = {m: generator(self.seed, self.step, m, self.global_rank, **place) for m in self.model.modalities}
         embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens, run=self._run)
+        self.finite.note(embeddings)
         loss, values = self.objective(embeddings, generator=self._draw())
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
@@ -114,15 +118,21 @@ class AlignModule(L.LightningModule):
         largest = self.optim.clip or float("inf")
         if self.empty:
             average_whole(self.parameters())  # DDP would: temperatures are whole on every rank
-        self.values["grad_norm"] = clip_gradients(self.parameters(), largest)
+        self.values["grad_norm"] = self.finite.clip(self, self.values, largest)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.values = {}
-        super().optimizer_step(*args, **kwargs)
+        try:
+            super().optimizer_step(*args, **kwargs)
+        except Skip as skip:  # out of the closure, before the optimiser has changed anything
+            self.finite.undo(self.trainer)
+            self.values |= {"grad_norm": skip.norm, "skipped": torch.ones(())}
+        self.finite.end()
         if not self.values:  # the closure is the training step
             name = type(self.trainer.optimizers[0]).__name__
             raise ValueError(f"optim.optimizer: {name}.step(closure) does not call the closure, which trains")
-        self.objective.clamp_()  # after the step, never in the forward pass: a clamped parameter has no gradient there
+        if not self.finite.found:
+            self.objective.clamp_()  # after the step: a parameter that the forward pass clamps has no gradient
         self.step += 1
 
     def on_validation_epoch_start(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 
+from align.data.loader import Stopped
 from align.distributed import exchange
 from align.lit.requeue import list_signals
 
@@ -89,6 +90,10 @@ class Stop(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         self.stop_now(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Stopped) and self._agree():  # between two steps, or in a validation
+            self.save(trainer)
 
 
 class Interrupted(Exception):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from typing import Any
 
 import torch
 
 from align.checkpoint import read_parts
-from align.data.loader import check_batch
+from align.data.loader import Stopped, check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
@@ -31,9 +32,11 @@ from align.lit.resume import Earlier, MakeUp, Resume
 from align.lit.run_lock import check_lock
 from align.lit.sharding import SharedFolder, check_sharding
 from align.lit.signals import Interrupted, Stop
+from align.lit.skipped import Skipped
 from align.lit.stages import Span
 from align.lit.trained import apply_stage, weights_in
 from align.lit.trainer import make_trainer, silence
+from align.lit.watch import Watch, explaining
 from align.model.origin import describe_parts
 from align.seeds import derive
 
@@ -64,6 +67,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         steps=span.end,
         keep=plan.keep,
         numbers=bool(banks.found),
+        guard=plan.guard,
     )
     known = objective.columns if plan.in_stages else ()
     log, progress = (
@@ -71,11 +75,14 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         Progress(module, loaders),
     )
     quarantine = Quarantine(run, module, opened.ledger)
-    stage = {"stage": span.name} if plan.in_stages else {}
+    stage: dict[str, Any] = {"stage": span.name} if plan.in_stages else {}
     saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, lambda: check_lock(run))
     stop = Stop(saver.save)
+    loaders.stops = partial(getattr, stop, "asked")
     new_data = earlier is plan.first or span.stage.sources is not None
+    watch = Watch(plan.guard, module)
     callbacks = [
+        watch,
         SharedFolder(run),
         Resume(earlier.folder, module, span.end, quiet=earlier is not plan.first),
         *([_note_config(plan)] if earlier is plan.first else []),
@@ -85,6 +92,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         Scheduled(plan.negatives, module),
         quarantine,
         log,
+        Skipped(plan.guard, run, module, log.flush, earlier.state, stage),
         *([Forgetting(run, module, span)] if plan.in_stages else []),
     ]
     if plan.measure is not None:
@@ -104,10 +112,10 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         if trainer.is_global_zero:
             _print_begin(plan)
     torch.manual_seed(derive(plan.seed, "start"))
-    with silence():
+    with silence(), explaining(module):
         try:
             trainer.fit(module, datamodule=loaders)
-        except Interrupted:
+        except (Interrupted, Stopped):
             pass
         finally:
             stop.restore()
@@ -121,6 +129,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         exchange(b"")  # no rank reads the stage's checkpoint before it is there
     elif trainer.is_global_zero and not stop.received:
         write_model_folder(run)
+    watch.close()
     fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank)
     del trainer, module, loaders, callbacks, saver, log, progress, stop, quarantine
     gc.collect()  # DDP of this stage hangs on the gradients until it is gone

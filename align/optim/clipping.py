@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,22 +12,34 @@ from torch import Tensor, nn
 from align.model.inside import in_shards
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
-    """Scale the gradients so that their norm is at most ``largest``, and return the norm before, on every rank.
+def measure_norm(gradients: Iterable[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """Return the norm of all gradients, a 0-d tensor, equal on every rank. A norm over shards is that of the whole.
 
-    A norm over shards is that of the whole gradient. Pascanu et al. 2013 (arXiv:1211.5063, algorithm 1).
+    dtype: the norm is taken in it. Default: that of the gradients.
+    """
+    gradients = list(gradients)
+    if dtype is not None:
+        return torch.linalg.vector_norm(torch.stack([_whole(torch.linalg.vector_norm(g, dtype=dtype)) for g in gradients]))
+    kinds = [[g for g in gradients if in_shards(g) is sharded] for sharded in (True, False)]
+    norms = [_whole(torch.nn.utils.get_total_norm(some)) for some in kinds if some or not gradients]
+    return norms[0] if len(norms) == 1 or not gradients else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float, norm: Tensor) -> None:
+    """Scale the gradients so that their norm, which is `norm` now, is at most ``largest``.
+
+    Pascanu et al. 2013 (arXiv:1211.5063, algorithm 1).
     """
     parameters = [p for p in parameters if p.grad is not None]
-    sharded = [p for p in parameters if in_shards(p)]
-    if not sharded:
-        return torch.nn.utils.clip_grad_norm_(parameters, largest).detach()
-    kinds = [sharded, [p for p in parameters if not in_shards(p)]]
-    norms = [torch.nn.utils.get_total_norm([p.grad for p in some if p.grad is not None]) for some in kinds if some]
-    whole = [norm.full_tensor() if in_shards(norm) else norm for norm in norms]  # pyright: ignore[reportAttributeAccessIssue]
-    norm = torch.linalg.vector_norm(torch.stack(whole))
-    for some in filter(None, kinds):
-        torch.nn.utils.clip_grads_with_norm_(some, largest, norm)
-    return norm.detach()
+    for sharded in (True, False):
+        some = [p for p in parameters if in_shards(p) is sharded]
+        if some:
+            torch.nn.utils.clip_grads_with_norm_(some, largest, norm)
+
+
+def _whole(x: Any) -> Tensor:
+    """Return the value of a reduction over all ranks, where a gradient is sharded."""
+    return x.full_tensor() if in_shards(x) else x
 
 
 def average_whole(parameters: Iterable[nn.Parameter]) -> None:

@@ -219,7 +219,7 @@ def soak(folder: Path, samples: int, workers: int, epochs: int) -> tuple[float, 
     for step, _ in enumerate(loader):
         if step % (samples // 2000) == 0 and step * 100 >= samples // 5:
             gc.collect()
-            pids = [str(p.pid) for p in loader._loader._iterator._workers] if workers else []
+            pids = [str(p.pid) for p in loader._workers._running._workers] if workers else []
             seen.append(step / 100.0)  # in 10,000 samples
             readings.append(sum(map(resident, ["self", *pids])))
     loader.close()

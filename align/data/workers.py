@@ -1,0 +1,214 @@
+"""Data workers of a Loader: where one dies or hangs, all are started anew at the same step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import mmap
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+from align.data.mixing.sources import Sources
+from align.data.packing import pack, unpack
+from align.data.pieces import Piece, Pieces, start_worker
+from align.data.reading import Reading
+from align.data.shards import Shards
+
+log = logging.getLogger("align.data")
+
+PERIOD = 1  # seconds between two looks at workers that bring nothing
+PATIENCE = 2.0  # seconds that workers have at the end, for the piece that they are at
+
+
+class WorkerLost(ValueError):
+    """A data worker that ended so often in one step that the run stops. The message names the shard that it read."""
+
+
+@final
+class Workers:
+    """Processes that read and decode a rank's pieces.
+
+    The order of samples is a function of the position. So new workers go on at the step that the consumer waits for,
+    and bring the same batches to the bit. Pieces that were read ahead are read again.
+
+    Args:
+        pieces: the pieces of a whole pass.
+        number: processes, at least 1.
+        restarts: restarts for one step. More raise WorkerLost.
+        seconds: workers that bring nothing for so long count as ended. 0: they may take any time.
+    """
+
+    def __init__(self, pieces: Pieces, number: int, *, restarts: int, seconds: float):
+        self.pieces, self.number, self.restarts, self.seconds = pieces, number, restarts, seconds
+        pieces.notes = np.frombuffer(mmap.mmap(-1, 16 * number), dtype=np.int64).reshape(number, 2)
+        self._loader: DataLoader[Any] | None = None
+        self._running: Any = None
+        self._moved = False  # the workers began in the middle of the pass
+        self._failures = (-1, 0)  # the step of the last failure, and how many it had
+
+    def begin(self) -> None:
+        """Begin a pass, with the workers that are there."""
+        if self._moved:
+            self.close()
+        if self._loader is None:
+            self.pieces.ready()
+            self._start(self.pieces)
+        else:
+            self._iterate()
+
+    def read(self, step: int, look: Callable[[], None]) -> list[Piece]:
+        """Return the pieces of a step, in the order of the workers.
+
+        look: called every second in which they bring nothing. It may raise. Raises the error of a reader, WorkerLost,
+        and StopIteration at the end.
+        """
+        found: list[Piece] = []
+        waited = 0
+        while len(found) < self.number:
+            try:
+                piece = unpack(next(self._running))
+            except (RuntimeError, OSError, EOFError) as error:
+                waited += PERIOD * (str(error) == f"DataLoader timed out after {PERIOD} seconds")
+                reason = self._find_end(len(found), waited, error)
+                if reason is None:
+                    look()
+                    continue
+                self._restart(step, *reason)
+                found, waited = [], 0
+                continue
+            if isinstance(piece, Exception):
+                raise piece
+            found.append(piece)
+            waited = 0
+        return found
+
+    def close(self) -> None:
+        """End the workers. A pass begins new ones."""
+        running = getattr(self._loader, "_iterator", None)
+        self._loader = self._running = None
+        self._moved = False
+        if running is None:
+            return
+        if all(worker.is_alive() for worker in running._workers):
+            ending = threading.Thread(target=running._shutdown_workers, daemon=True)
+            ending.start()
+            ending.join(PATIENCE)
+            if not ending.is_alive():
+                return
+            _kill(running._workers)
+            ending.join(PATIENCE)  # a stopped worker may have held a lock that this thread waits for
+        _discard(running)
+
+    def _start(self, pieces: Pieces) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # the user chose the number
+            self._loader = DataLoader(
+                pieces,
+                batch_size=None,
+                num_workers=self.number,
+                persistent_workers=True,
+                collate_fn=pack,
+                worker_init_fn=start_worker,
+                timeout=PERIOD,
+            )
+        self._iterate()
+
+    def _iterate(self) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*")  # Python 3.12, of every fork
+            assert self._loader is not None  # the callers have made it
+            self._running = iter(self._loader)
+        if self._running._worker_pids_set:  # torch would raise a worker's death anywhere, in the middle of a step
+            signal_handling._remove_worker_pids(id(self._running))
+            self._running._worker_pids_set = False
+
+    def _find_end(self, awaited: int, waited: float, error: Exception) -> tuple[int, str] | None:
+        """Return a worker that has ended, and how. None: all work, and are slow. Raises the error of a reader."""
+        timed_out = waited > 0
+        for _ in range(1 if timed_out else 20):  # a process ends a moment after its connections
+            for number, worker in enumerate(self._running._workers):
+                if not worker.is_alive():
+                    return number, _describe_end(worker)
+            if not timed_out:
+                time.sleep(0.05)
+        if not timed_out:
+            raise error
+        if self.seconds and waited >= self.seconds:
+            pid = self._running._workers[awaited].pid
+            return awaited, f"data worker {awaited} (pid {pid}) has brought nothing for {self.seconds:g} s"
+        return None
+
+    def _restart(self, step: int, worker: int, reason: str) -> None:
+        """Start all workers anew at a step. Raises WorkerLost where that was done too often."""
+        place = self._name_place(worker)
+        last, n = self._failures
+        self._failures = step, n = (step, n + 1 if last == step else 1)
+        running = getattr(self._loader, "_iterator", None)
+        self._loader = self._running = None
+        _discard(running)
+        shards = self.pieces.shards
+        if shards.pipelines:
+            raise WorkerLost(
+                f"{reason} while it read {place}; {', '.join(shards.pipelines)} cannot go on in its order with a new "
+                "worker: the same command goes on from the last checkpoint"
+            )
+        if n > self.restarts:
+            raise WorkerLost(
+                f"{reason} while it read {place}, {n} times in step {step + 1}: look at that sample (align shards "
+                "check), at the memory of the machine, and at guard.data_seconds"
+            )
+        again = f"the workers start anew at step {step + 1} ({n} of {self.restarts})"
+        log.warning("%s while it read %s; %s", reason, place, again)
+        pieces = copy.copy(self.pieces)
+        if pieces.steps is not None:
+            pieces.steps -= (step - pieces.start_step) // pieces.stride
+        pieces.start_step, self._moved = step, True
+        self._start(pieces)
+
+    def _name_place(self, worker: int) -> str:
+        """Return the shard and the key of the sample that a worker was reading."""
+        assert self.pieces.notes is not None  # set by __init__
+        position, epoch = self.pieces.notes[worker].tolist()
+        return name_place(self.pieces.shards, position - 1, epoch) if position else self.pieces.shards.name
+
+
+def name_place(shards: Reading, position: int, epoch: int) -> str:
+    """Return the shard and the key at a position, without reading anything."""
+    if isinstance(shards, Sources):
+        turn = shards.turn(position, epoch)
+        return name_place(shards.sources[turn.source], turn.position, turn.epoch)
+    if isinstance(shards, Shards):
+        shard, i = shards.find(shards.number(position, epoch))
+        return f"{shards.urls[shard]}: {shards.indexes[shard].keys[i]}"
+    return f"position {position} of {shards.name}"
+
+
+def _describe_end(worker: Any) -> str:
+    code = worker.exitcode or 0
+    end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"a data worker (pid {worker.pid}) {end}"
+
+
+def _discard(running: Any) -> None:
+    """End the workers of a DataLoader's iterator at once. Its own end waits for locks that a dead worker may hold."""
+    running._shutdown = True
+    _kill(running._workers)
+    for worker in running._workers:
+        worker.join()
+    for queue in (*running._index_queues, running._worker_result_queue):
+        queue.cancel_join_thread()
+        queue.close()
+
+
+def _kill(workers: list[Any]) -> None:
+    for worker in workers:
+        worker.kill()
