@@ -85,11 +85,10 @@ def histograms(table: Table) -> dict[str, tuple[list[int], list[int]]]:
 
 
 def effective_rank(values: Tensor) -> float:
-    """Return exp(H) of the singular values s of the rows (n, D) at unit length, H the entropy of s / sum(s) (Roy and Vetterli 2007,
-    equation 3).
+    """Return exp(H) of the singular values s of rows (n, D) at unit length, H the entropy of s / sum(s).
 
-    The value of `align.metrics.geometry.effective_rank`, from the smaller one of the two Gram matrices: a slice has
-    fewer rows than a wide space has dimensions.
+    It is equation 3 of Roy and Vetterli (2007), the value of `align.metrics.geometry.effective_rank`. It comes from the
+    smaller one of the two Gram matrices: a slice has fewer rows than a wide space has dimensions.
     """
     x = F.normalize(values.double(), dim=1)
     spectrum = torch.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x)

@@ -14,10 +14,10 @@ from align.values import Embeddings
 
 
 class Side(NamedTuple):
-    """Rows of one modality. values: (n, D) float32 on the CPU, as the model gives them. sample: (n,) number in the slice.
+    """Rows of one modality. values: (n, D) float32 on the CPU, as the model gives them.
 
-    key: (n,) equal for rows that are hits of each other: of one group, or of one sample without a group.
-    first: (S,) the first row of each of the slice's samples, -1 for none.
+    sample: (n,) number in the slice. key: (n,) equal for rows that are hits of each other: of one group, or of one
+    sample without a group. first: (S,) the first row of each of the slice's samples, -1 for none.
     """
 
     values: Tensor

@@ -11,13 +11,15 @@ __all__ = ["AlignData", "AlignModule", "Checkpoints", "Fitted", "fit"]
 FLOORS = (
     ("by_source", "centroids", "recalls", "sources", "stages", "standing"),
     ("module", "opened", "parts", "source_keys"),
-    ("data", "loaders"),
+    ("data", "loaders", "loggers", "pace"),
     ("fitted_on", "whole"),
     (
         "banks",
         "checkpoints",
         "early_stopping",
         "ending",
+        "environment",
+        "gradients",
         "evaluating",
         "forgetting",
         "frozen",
@@ -31,8 +33,9 @@ FLOORS = (
         "signals",
         "trainer",
     ),
-    ("begin", "evaluations", "forks", "trained"),
+    ("begin", "diagnosing", "evaluations", "forks", "trained", "watching"),
     ("plan",),
+    ("diagnose",),
     ("stage_fit",),
     ("fit",),
 )

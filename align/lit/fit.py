@@ -10,6 +10,7 @@ from typing import Any
 
 from align.checkpoint import read_heads
 from align.diagnostics import Diagnose
+from align.diagnostics.slice import SliceReader
 from align.files import atomic_write
 from align.grad_cache import check_chunk
 from align.lit.begin import print_lines, take_start
@@ -22,6 +23,7 @@ from align.lit.evaluating import Measure, Validate, pick_evaluators
 from align.lit.fitted_on import describe_refits, note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
 from align.lit.guard import Guard
+from align.lit.loggers import check_loggers, close_loggers, make_loggers
 from align.lit.negatives import Schedule, check
 from align.lit.opened import check_towers
 from align.lit.plan import Fitted, Plan, owes
@@ -98,6 +100,7 @@ def fit(
     check_begin(fresh=fresh, start=None, fork=fork)  # a config may have a start, whose weights a fork does not read
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
+    check_loggers(options.get("logger", True))
     sources = data.train if isinstance(data.train, dict) else ()
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
     evaluators = pick_evaluators(validate)
@@ -127,6 +130,7 @@ def fit(
             f.write(config.encode())
     if forked is not None:
         earlier = copy_run(forked, run)
+    options["logger"] = make_loggers(options.get("logger", True), run, earlier.step)
     plan = Plan(
         model=model,
         objective=objective,
@@ -152,9 +156,13 @@ def fit(
         compute=compute or Compute(),
         guard=guard or Guard(),
         diagnose=diagnose or Diagnose(),
+        slices=SliceReader(opened.train, opened.val, opened.preprocess, data.batch, (diagnose or Diagnose()).rows),
         early_stopping=early_stopping,
     )
-    return _fit_stages(plan, earlier)
+    try:
+        return _fit_stages(plan, earlier)
+    finally:
+        close_loggers(options["logger"])
 
 
 def _fit_stages(plan: Plan, earlier: Earlier) -> Fitted:

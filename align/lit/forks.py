@@ -12,6 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from align.checkpoint import find_checkpoint, read_index, read_state
+from align.diagnostics.read import ALARMS, MEASURES
 from align.distributed import rank
 from align.encoders.weights import read_tensors
 from align.files import atomic_folder, atomic_write, read_json, write_json
@@ -102,7 +103,13 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
     for name in {known["last"], known.get("best", known["last"])}:
         with atomic_folder(run / "checkpoints" / name) as work:
             shutil.copytree(fork.run / "checkpoints" / name, work, dirs_exist_ok=True)
-    for name in ("metrics.csv", "bad.jsonl", "stages.json"):  # a run cuts them at its step when it goes on
+    for name in (
+        "metrics.csv",
+        "bad.jsonl",
+        "stages.json",
+        MEASURES,
+        ALARMS,
+    ):  # a run cuts them at its step when it goes on
         if (fork.run / name).is_file():
             with atomic_write(run / name) as f:
                 f.write((fork.run / name).read_bytes())

@@ -17,11 +17,12 @@ import torch
 
 from align.files import atomic_write
 from align.lit.loaders import Loaders
+from align.lit.loggers import Sent
 from align.lit.module import AlignModule
 
 
 class Log(L.Callback):
-    """Writer of metrics.csv, and of TensorBoard's files where the trainer has that logger.
+    """Writer of metrics.csv, whose rows go to the trainer's loggers too.
 
     Columns: step, loss, each term with its scale and, where it has several pairs, each pair, grad_norm, lr,
     samples_per_second, wait (the share of time spent waiting for data) and bad (bad members so far, of all ranks).
@@ -30,12 +31,21 @@ class Log(L.Callback):
     value that a step does not have is empty. A run that goes on with more to log (a source, a validation) gets more
     columns. A row of step 0 has the scores of the weights that the run starts with, where those are measured.
 
-    known: further columns that the file has from its first row on.
+    sent: sender to the loggers. known: further columns that the file has from its first row on.
     """
 
-    def __init__(self, run: Path, module: AlignModule, loaders: Loaders, *, block: int = 20, known: Sequence[str] = ()):
+    def __init__(
+        self,
+        run: Path,
+        module: AlignModule,
+        loaders: Loaders,
+        sent: Sent,
+        *,
+        block: int = 20,
+        known: Sequence[str] = (),
+    ):
         self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
-        self.known = known
+        self.known, self.sent = known, sent
         self.pending: list[dict[str, Any]] = []
         self.columns: list[str] = []  # empty until the first rows are written
         self._before: list[str] = []  # columns of the file that a resumed run finds
@@ -87,8 +97,7 @@ class Log(L.Callback):
             self.pending[-1] |= values
         elif trainer.is_global_zero:  # the row is from before a stop
             self._before = _amend(self.path, self.module.step, values)
-            for logger in trainer.loggers:
-                logger.log_metrics(dict(values), step=self.module.step)
+            self.sent.send(trainer, [{"step": self.module.step, **values}])
 
     def flush(self, trainer: L.Trainer) -> None:
         """Write the rows that wait."""
@@ -111,10 +120,7 @@ class Log(L.Callback):
             f.flush()
             self._last = (f.seek(0, 2), rows[-1])
             writer.writerow(text[-1])
-        for logger in trainer.loggers:
-            for row in rows:
-                values = {k: v for k, v in row.items() if k != "step" and v is not None}
-                logger.log_metrics(values, step=int(row["step"]))
+        self.sent.send(trainer, rows)
 
     def _name_columns(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the columns of a file whose first rows of this process are these."""

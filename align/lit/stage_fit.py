@@ -14,12 +14,15 @@ from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
 from align.lit.checkpoints import Saver
+from align.lit.diagnose import list_diagnostics
 from align.lit.ending import has_model, write_model_folder
+from align.lit.environment import Environment
 from align.lit.evaluations import Evaluations
 from align.lit.forgetting import Forgetting
 from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
+from align.lit.loggers import Sent
 from align.lit.module import AlignModule
 from align.lit.negatives import Scheduled
 from align.lit.plan import Fitted, Plan, owes
@@ -63,7 +66,8 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         numbers=bool(banks.found),
     )
     known = objective.columns if plan.in_stages else ()
-    log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
+    sent = Sent(run)
+    log, progress = Log(run, module, loaders, sent, known=known), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     stage = {"stage": span.name} if plan.in_stages else {}
     saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
@@ -76,9 +80,12 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
         Scheduled(plan.negatives, module),
         quarantine,
+        *([Environment(run, module)] if earlier is plan.first else []),
+        sent,
         log,
         *([Forgetting(run, module, span)] if plan.in_stages else []),
     ]
+    callbacks += list_diagnostics(plan, span.end, module, loaders, log, progress)
     if plan.measure is not None:
         given = {"every": plan.every, "end": span.end, "due": evaluation}
         callbacks.append(Evaluations(plan.measure, module, log, saver, progress, stop, **given))
@@ -86,7 +93,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     options = dict(plan.options)
     if earlier.step >= span.end:
         options["limit_train_batches"] = 0
-    trainer = make_trainer(options, run, steps=span.end, validates=plan.validates, callbacks=callbacks)
+    trainer = make_trainer(options, steps=span.end, validates=plan.validates, callbacks=callbacks)
     if earlier.step >= plan.steps and not (validation or evaluation):
         _end(plan, quarantine, trainer)
         return Fitted(earlier.step, 0, {}, trainer.global_rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -32,8 +33,13 @@ class GrowingMemory:
         self.keep = keep
         self.start: dict[str, tuple[int, int]] = {}  # the first step that counts, and the bytes then
         self.window: dict[str, deque[int]] = {}
+        self.full = False
 
     def look(self, glance: Glance) -> Iterator[Alarm]:
+        if glance.full and not self.full:  # no sample is kept from now on
+            self.full = True
+            self.start.clear()
+            self.window.clear()
         for kind, used in glance.memory.items():
             first, before = self.start.setdefault(kind, (glance.step + WARM, used))
             if glance.step < first:
@@ -61,29 +67,24 @@ def is_steady(window: deque[int]) -> bool:
     values = list(window)
     size = len(values) // 4
     quarters = [values[i * size : (i + 1) * size] for i in range(4)]
-    return all(max(a) < min(b) for a, b in zip(quarters, quarters[1:], strict=False))
+    return all(max(a) < min(b) for a, b in pairwise(quarters))
 
 
 def count_used() -> int | None:
-    """Return the resident bytes of this process and of its children, which read data. None: not on Linux."""
-    page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    """Return the resident bytes of this process and of its children, which read data. None: not on Linux.
+
+    Pages of mapped files do not count.
+    """
     try:
         children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
-        return page * sum(_resident(number) - _shared(number) for number in children) + page * _resident("self")
+        return os.sysconf("SC_PAGE_SIZE") * sum(_count_pages(number) for number in ("self", *children))
     except (OSError, ValueError, IndexError):
         return None
 
 
-def _resident(process: str) -> int:
-    return _read(process)[1]
-
-
-def _shared(process: str) -> int:
-    return _read(process)[2]
-
-
-def _read(process: str) -> list[int]:
+def _count_pages(process: str) -> int:
     try:
-        return [int(part) for part in Path("/proc", process, "statm").read_text().split()]
-    except FileNotFoundError:  # it has ended
-        return [0, 0, 0]
+        found = Path("/proc", process, "statm").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return 0
+    return int(found[1]) - int(found[2])  # resident, and those of them that are shared

@@ -13,6 +13,7 @@ from align.diagnostics.watch.glance import Glance, Term
 GLANCES = 11  # the first one and 100 steps more
 NEAR = 0.02  # share of the logarithm within which the mean of the losses lies
 WIDE = 0.05  # and each of them
+MOVED = 0.01  # share by which the second half differs from the first in a loss that only passes by
 WARM = 0.5  # share of the peak learning rate above which a loss ought to move
 
 
@@ -35,8 +36,7 @@ class StuckLoss:
             chance = nearest_chance(term)
             off = self.off.setdefault(name, deque(maxlen=GLANCES))
             off.append(term.loss / chance - 1)
-            near = abs(sum(off) / len(off)) <= NEAR and max(map(abs, off)) <= WIDE
-            if len(off) == GLANCES and near:
+            if len(off) == GLANCES and sits(list(off)):
                 n = round(sum(term.candidates) / len(term.candidates))
                 yield Alarm(
                     glance.step,
@@ -46,6 +46,13 @@ class StuckLoss:
                     f"candidates that all score the same (scale {term.scale:.3g})",
                     advise(term),
                 )
+
+
+def sits(off: list[float]) -> bool:
+    """Return True for losses that stay at the logarithm. off: by glance, loss / logarithm - 1."""
+    half = len(off) // 2
+    moved = sum(off[-half:]) / half - sum(off[:half]) / half
+    return abs(sum(off) / len(off)) <= NEAR and max(map(abs, off)) <= WIDE and abs(moved) <= MOVED
 
 
 def nearest_chance(term: Term) -> float:
