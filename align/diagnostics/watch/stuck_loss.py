@@ -14,7 +14,7 @@ GLANCES = 11  # the first one and 100 steps more
 NEAR = 0.02  # share of the logarithm within which the mean of the losses lies
 WIDE = 0.05  # and each of them
 MOVED = 0.01  # share by which the second half differs from the first in a loss that only passes by
-WARM = 0.5  # share of the peak learning rate above which a loss ought to move
+WARM = 0.5  # share of the peak learning rate at which the warm-up is over
 
 
 @final
@@ -27,10 +27,12 @@ class StuckLoss:
 
     def __init__(self) -> None:
         self.off: dict[str, deque[float]] = {}
+        self.warm = False
 
     def look(self, glance: Glance) -> Iterator[Alarm]:
+        self.warm = self.warm or glance.rate >= WARM
         for name, term in glance.terms.items():
-            if not term.flat or min(term.candidates, default=0) < 4 or glance.rate < WARM:
+            if not term.flat or min(term.candidates, default=0) < 4 or not self.warm:
                 self.off.pop(name, None)
                 continue
             chance = nearest_chance(term)
