@@ -80,7 +80,8 @@ def test_the_bar_is_one_line_of_the_terminal(width):
     shown = [line for line in lines if "loss 12.3456" in line]
     assert shown
     assert "999999/1000000" in shown[-1]
-    assert ("2 d 4 h left" in shown[-1]) == (width >= 80)
+    assert "2 d 4 h left" in shown[-1]
+    assert ("samples/s" in shown[-1]) == (width >= 80)
     assert ("triples 2.345" in shown[-1]) == (width == 200)
 
 

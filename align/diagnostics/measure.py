@@ -68,7 +68,7 @@ def list_scores(modalities: Sequence[str], trained: set[frozenset[str]], labels:
     return found + [f"{kind}/{m}" for m in modalities for kind in ("uniformity", "effective_rank")]
 
 
-def histograms(table: Table) -> dict[str, tuple[list[int], list[int]]]:
+def count_cosines(table: Table) -> dict[str, tuple[list[int], list[int]]]:
     """Return ``A+B`` -> the counts of cosines of positives, and of negatives, in ``BINS`` bins from -1 to 1.
 
     A positive is a row of A with a row of B of one sample, a negative with one of another sample and group.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from align.diagnostics.lines import append_line, keep_until
-from align.diagnostics.measure import BINS, HIGH, LOW, histograms, measure
+from align.diagnostics.measure import BINS, HIGH, LOW, count_cosines, measure
 from align.diagnostics.read import MEASURES
 from align.diagnostics.slice import Slice, SliceReader
 from align.diagnostics.table import Table, make_table
@@ -86,7 +86,7 @@ class Diagnosing(L.Callback):
                 reason = "a pipeline is read in its order alone" if not self.slices.size else "there are fewer samples"
                 print(f"diagnose: no slice is measured, because {reason}", file=sys.stderr, flush=True)
             return
-        with aside(trainer, self.module):
+        with set_aside(trainer, self.module):
             batches = [self._embed(trainer, batch) for batch in part.parts]
         table = make_table(batches, part, self._gather_labels(part))
         if trainer.is_global_zero:
@@ -120,7 +120,7 @@ class Diagnosing(L.Callback):
             "step": step,
             "scores": {**scores, **scales},
             "bins": [LOW, HIGH, BINS],
-            "histograms": histograms(table),
+            "histograms": count_cosines(table),
             "slice": {"of": part.of, "samples": part.size},
             "trained": sorted("+".join(sorted(pair)) for pair in trained),
             "seconds": round(time.perf_counter() - begin, 4),
@@ -140,7 +140,7 @@ def list_trained(objective: Objective) -> set[frozenset[str]]:
 
 
 @contextmanager
-def aside(trainer: L.Trainer, module: AlignModule) -> Iterator[None]:
+def set_aside(trainer: L.Trainer, module: AlignModule) -> Iterator[None]:
     """Put the model into evaluation mode, with the weights that would be saved, and every random state back after."""
     draws, numbers = random.getstate(), np.random.get_state()
     devices = [module.device] if module.device.type == "cuda" else []
