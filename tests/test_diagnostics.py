@@ -23,7 +23,15 @@ from align.diagnostics import measure as measuring
 from align.diagnostics import slice as slicing
 from align.diagnostics.environment import list_changes, note_start, read_git
 from align.diagnostics.lines import append_line, keep_until
-from align.diagnostics.measure import BINS, count_false, effective_rank, histograms, list_scores, measure, share_label
+from align.diagnostics.measure import (
+    BINS,
+    count_cosines,
+    count_false,
+    effective_rank,
+    list_scores,
+    measure,
+    share_label,
+)
 from align.diagnostics.slice import SliceReader
 from align.diagnostics.table import Side, Table
 from align.lit import AlignData, Checkpoints, fit
@@ -141,12 +149,12 @@ def test_histograms_count_every_pair_one_time(table):
         for j, y in enumerate(b.values):
             place = min(BINS - 1, int((float(F.cosine_similarity(x, y, dim=0)) + 1) / 2 * BINS))
             (positives if a.sample[i] == b.sample[j] else negatives)[place] += 1
-    assert histograms(table) == {"image+text": (positives, negatives)}
+    assert count_cosines(table) == {"image+text": (positives, negatives)}
 
 
 def test_rows_of_one_group_are_neither_positives_nor_negatives():
     side = make_side(torch.eye(3), [0, 1, 2], [7, 7, 3])
-    ((positives, negatives),) = histograms(Table({"a": side, "b": side}, [])).values()
+    ((positives, negatives),) = count_cosines(Table({"a": side, "b": side}, [])).values()
     assert (sum(positives), sum(negatives)) == (3, 4)
 
 

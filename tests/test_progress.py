@@ -11,7 +11,7 @@ import tiny
 
 from align.lit import AlignData, fit
 from align.lit.pace import Mark, Pace, choose_pause, write_time
-from align.lit.progress import Part, fit_parts, room, start_bar
+from align.lit.progress import Part, count_room, fit_parts, start_bar
 from align.optim import AdamW
 
 LINE = r"step 20/20  loss \d+\.\d{4}  \([a-z]+ \d+\.\d{3}, [a-z]+ \d+\.\d{3}\)  [\d,]+ samples/s  \d+% waiting for data"
@@ -71,7 +71,7 @@ def test_the_bar_is_one_line_of_the_terminal(width):
         Part(1, "2 d 4 h left"),
     ]
     bar, task = start_bar(console, 0, 1_000_000)
-    bar.update(task, completed=999_999, text=fit_parts(parts, room(width, 1_000_000)))
+    bar.update(task, completed=999_999, text=fit_parts(parts, count_room(width, 1_000_000)))
     bar.refresh()
     bar.stop()
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())

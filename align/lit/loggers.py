@@ -33,6 +33,8 @@ FILE = "loggers.json"
 def check_loggers(asked: Loggers | Logger | Sequence[Any]) -> None:
     """Raise ValueError for an unknown logger, with the nearest right name, and for one whose package is missing."""
     for one in _as_list(asked):
+        if isinstance(one, Mapping):
+            _find_class(one)
         if not isinstance(one, str):
             continue
         if one not in NAMES:
@@ -162,16 +164,24 @@ def _as_list(asked: Any) -> list[Any]:
 
 
 def _construct(asked: Mapping[str, Any]) -> Logger:
-    """Return the logger of a class path. Raises ValueError where there is none, or where it takes other arguments."""
+    """Return the logger of a class path. Raises ValueError where it takes other arguments."""
+    try:
+        return _find_class(asked)(**asked.get("init_args", {}))
+    except (ImportError, TypeError) as error:
+        raise ValueError(f"trainer.logger {asked['class_path']!r}: {error}") from error
+
+
+def _find_class(asked: Mapping[str, Any]) -> type[Logger]:
+    """Return the class of a class path. Raises ValueError where there is no such class, and where it is no logger."""
     path = str(asked.get("class_path", ""))
     module, _, name = path.rpartition(".")
     try:
-        made = getattr(import_module(module), name)(**asked.get("init_args", {}))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"trainer.logger {path!r}: {error}") from error
-    if not isinstance(made, Logger):
+    if not (isinstance(found, type) and issubclass(found, Logger)):
         raise ValueError(f"trainer.logger {path!r} is no lightning.pytorch.loggers.Logger")
-    return made
+    return found
 
 
 def _make_wandb(run: Path, number: str) -> WandbLogger:

@@ -52,7 +52,9 @@ class Progress(L.Callback):
         if self.bar is not None:
             self.bar.update(self._task, completed=module.step)
             if now - self._said > 0.5 or last:
-                self.bar.update(self._task, text=fit_parts(self._parts(), room(self.bar.console.width, module.steps)))
+                self.bar.update(
+                    self._task, text=fit_parts(self._parts(), count_room(self.bar.console.width, module.steps))
+                )
                 self._said = now
         elif last or tenth or now - self._said > choose_pause(now - self._start):
             parts = "  ".join(part.text for part in self._parts())
@@ -115,7 +117,7 @@ def start_bar(console: Any, step: int, steps: int) -> tuple[Any, Any]:
     return bar, bar.add_task("", total=steps, completed=step, text="")
 
 
-def room(width: int, steps: int) -> int:
+def count_room(width: int, steps: int) -> int:
     """Return the columns of a terminal that are left beside the bar and the counts of steps."""
     return width - BAR - 2 * len(str(steps)) - 4  # a slash, two spaces, and the last column stays free
 

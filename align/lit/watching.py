@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -89,8 +90,7 @@ class Watching(L.Callback):
         norms = self.gradients.norms if self.gradients.step == step else {}
         kept = {("spread", m): x for m, x in spread.items()} | {("gradient", m): x for m, x in norms.items()}
         kept |= {("value", name): x for name, x in module.values.items()}
-        numbers = torch.stack([x.detach().float().reshape(()) for x in kept.values()]).tolist()  # one wait for a GPU
-        found = dict(zip(kept, numbers, strict=True))
+        found = dict(zip(kept, read_numbers([*kept.values()]), strict=True))
         standing = data.standing.columns(step)
         epochs = {name.split("/")[1]: epoch for name, epoch in standing.items() if name.endswith("/epoch")}
         peak = module.factor * module.optim.lr
@@ -131,6 +131,12 @@ class Watching(L.Callback):
                     inner is not None and inner.log_scale.requires_grad,
                 )
         return found
+
+
+def read_numbers(values: Sequence[Tensor]) -> list[float]:
+    """Return the numbers in 0-d tensors, with one wait for a GPU."""
+    place = next((x.device for x in values if x.device.type != "cpu"), torch.device("cpu"))
+    return torch.stack([x.detach().float().reshape(()).to(place) for x in values]).tolist() if values else []
 
 
 def is_due(step: int) -> bool:

@@ -38,7 +38,7 @@ class StuckLoss:
             chance = nearest_chance(term)
             off = self.off.setdefault(name, deque(maxlen=GLANCES))
             off.append(term.loss / chance - 1)
-            if len(off) == GLANCES and sits(list(off)):
+            if len(off) == GLANCES and is_stuck(list(off)):
                 n = round(sum(term.candidates) / len(term.candidates))
                 yield Alarm(
                     glance.step,
@@ -50,7 +50,7 @@ class StuckLoss:
                 )
 
 
-def sits(off: list[float]) -> bool:
+def is_stuck(off: list[float]) -> bool:
     """Return True for losses that stay at the logarithm. off: by glance, loss / logarithm - 1."""
     half = len(off) // 2
     moved = sum(off[-half:]) / half - sum(off[:half]) / half
