@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from align import Features, JointModel, Objective, Term, Tower
-from align.diagnostics import read_alarms
+from align.diagnostics import read_alarms, read_measures
 from align.diagnostics.watch import Alarms, Glance
 from align.diagnostics.watch import Term as Seen
 from align.lit import AlignData, fit
@@ -264,3 +266,37 @@ def test_no_alarm_is_raised_where_none_is_asked_for(shards, tmp_path):
     loss = InfoNCE(start_scale=4.0, max_scale=4.0)
     assert train(shards, tmp_path, 70, loss=loss, diagnose=Diagnose(alarms=False)) == []
     assert json.loads((tmp_path / "diagnostics.jsonl").read_text().splitlines()[0])["step"] == 0
+
+
+# --- healthy runs on real data, and on the quickstart's world
+
+
+@pytest.mark.sweep
+def test_the_digits_raise_no_alarm(real_data, tmp_path):
+    from written import environment, root
+
+    from align.commands import main
+
+    for name in ("mnist", "fsdd"):
+        real_data(name)
+    recipe = [sys.executable, str(root / "datasets/digits.py"), str(tmp_path / "shards"), "--train", "4000"]
+    subprocess.run([*recipe, "--test", "300"], check=True, env=environment(), cwd=tmp_path)
+    options = ["--config", str(root / "configs/digits.yaml"), "--run", str(tmp_path / "run"), "--data.batch", "64"]
+    options += [
+        f"--data.{name}={tmp_path}/shards/{split}-*.tar" for name, split in (("train", "train"), ("val", "test"))
+    ]
+    options += ["--trainer.max_epochs", "-1", "--trainer.max_steps", "200", "--data.workers", "0"]
+    assert main(["train", *options, "--trainer.val_check_interval", "100", "--trainer.logger", "false"]) == 0
+    assert read_alarms(tmp_path / "run") == []
+    last = read_measures(tmp_path / "run")[-1]
+    assert last.scores["trained/image_to_points/recall@1"] > 0.4
+
+
+@pytest.mark.sweep
+def test_the_quickstart_raises_no_alarm(tmp_path):
+    from align.commands import main
+
+    small = ["--objects", "800", "--test", "60", "--steps", "200", "--workers", "0"]
+    assert main(["quickstart", str(tmp_path / "run"), *small]) == 0
+    assert read_alarms(tmp_path / "run") == []
+    assert len(read_measures(tmp_path / "run")) > 1
