@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from align import Features, JointModel, Objective, Term, Tower
-from align.diagnostics import read_alarms, read_measures
-from align.diagnostics.watch import Alarms, Glance
+from align.diagnostics import Diagnose, read_alarms, read_measures
+from align.diagnostics.watch import Alarms, Glance, clamped, memory
 from align.diagnostics.watch import Term as Seen
 from align.lit import AlignData, fit
 from align.lit.sources import Source
@@ -105,26 +105,26 @@ def test_an_exhausted_source_is_seen_in_its_eleventh_epoch():
 
 
 def test_growing_memory_is_steady_growth_past_the_warm_up():
-    def memory(used: Any) -> list[Glance]:
+    def rise(used: Any) -> list[Glance]:
         return [Glance(step, memory={"memory": int(used(step) * 2**20)}) for step in range(10, 1000, 10)]
 
-    (alarm,) = raised(memory(lambda step: 500 + step / 4))
+    (alarm,) = raised(rise(lambda step: 500 + step / 4))
     assert alarm[1:] == ("growing-memory", "memory")
     assert alarm[0] <= 400
-    assert raised(memory(lambda step: 500 + step / 40)) == []  # 6 MiB in the window
-    assert raised(memory(lambda step: 500 + (2000 if step > 300 else 0))) == []  # a jump
-    assert raised(memory(lambda step: 500 + 200 * (step % 100 > 50))) == []  # a saw-tooth
-    assert raised(memory(lambda step: 500 + min(step, 100) * 9)) == []  # a warm-up
+    assert raised(rise(lambda step: 500 + step / 40)) == []  # 6 MiB in the window
+    assert raised(rise(lambda step: 500 + (2000 if step > 300 else 0))) == []  # a jump
+    assert raised(rise(lambda step: 500 + 200 * (step % 100 > 50))) == []  # a saw-tooth
+    assert raised(rise(lambda step: 500 + min(step, 100) * 9)) == []  # a warm-up
 
 
 def test_memory_for_decoded_samples_is_no_leak():
-    def memory(mib: float) -> list[Glance]:
+    def fill(mib: float) -> list[Glance]:
         rises = [(step, 500 + mib * min(step, 500) / 500) for step in range(10, 1000, 10)]
         return [Glance(step, memory={"memory": int(x * 2**20)}, full=step > 500) for step, x in rises]
 
-    assert raised(memory(400), keep=512 << 20) == []
-    assert raised(memory(400)) != []
-    assert raised(memory(800), keep=512 << 20) != []
+    assert raised(fill(400), keep=512 << 20) == []
+    assert raised(fill(400)) != []
+    assert raised(fill(800), keep=512 << 20) != []
 
 
 def test_a_cause_of_an_earlier_start_is_not_said_again():
@@ -138,24 +138,13 @@ def test_a_cause_of_an_earlier_start_is_not_said_again():
 
 
 class Leaking(L.Callback):
-    """A callback that keeps half a MiB of every step."""
+    """A callback that keeps a MiB of every step."""
 
     def __init__(self):
         self.kept = []
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self.kept.append(bytearray(b"x" * (1 << 19)))
-
-
-class Cut(nn.Module):
-    """An encoder whose rows come without their gradient."""
-
-    def __init__(self, width: int = 6):
-        super().__init__()
-        self.width, self.net = width, nn.Linear(6, width)
-
-    def forward(self, values: torch.Tensor) -> Features:
-        return Features(self.net(values).detach())
+        self.kept.append(bytearray(b"x" * (1 << 20)))
 
 
 class Detached(nn.Module):
@@ -180,7 +169,7 @@ class Together(InfoNCE):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    tiny.write(folder / "all", "train", 96, missing=0)
+    tiny.write(folder / "all", "train", 144, missing=0)
     tiny.write(folder / "all", "test", 48, missing=0)
     return tiny.write(folder / "few", "train", 12, missing=0).parent
 
@@ -240,31 +229,33 @@ def test_a_scale_at_its_limit_is_named(shards, tmp_path):
 
 def test_a_source_that_is_repeated_is_named(shards, tmp_path):
     sources = {
-        "few": Source(str(shards / "few/train-*.tar"), weight=9.0),
+        "few": Source(str(shards / "few/train-*.tar"), weight=1.0),
         "all": Source(str(shards / "all/train-*.tar"), weight=1.0),
     }
     assert ("exhausted-source", "few") in train(shards, tmp_path, 20, train=sources)
     assert train(shards, tmp_path / "even", 20, train={k: Source(v.urls) for k, v in sources.items()}) == []
 
 
-def test_a_run_that_keeps_memory_says_so(shards, tmp_path):
-    found = train(shards, tmp_path, 420, trainer={"callbacks": [Leaking()]})
+def test_a_run_that_keeps_memory_says_so(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "WARM", 20)
+    monkeypatch.setattr(memory, "GLANCES", 8)
+    found = train(shards, tmp_path, 110, trainer={"callbacks": [Leaking()]})
     assert ("growing-memory", "memory") in found
 
 
-def test_a_resumed_run_says_a_cause_one_time(shards, tmp_path, capsys):
+def test_a_resumed_run_says_a_cause_one_time(shards, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(clamped, "TIMES", 2)
     options = {"loss": InfoNCE(start_scale=4.0, max_scale=4.0), "optim": Optim(lr=0.01, schedule=Constant())}
-    train(shards, tmp_path, 70, **options)
+    train(shards, tmp_path, 20, **options)
     assert "alarm at step" in capsys.readouterr().err
-    assert train(shards, tmp_path, 150, **options) == [("clamped-temperature", "pairs")]
+    assert train(shards, tmp_path, 50, **options) == [("clamped-temperature", "pairs")]
     assert "alarm at step" not in capsys.readouterr().err
 
 
-def test_no_alarm_is_raised_where_none_is_asked_for(shards, tmp_path):
-    from align.diagnostics import Diagnose
-
+def test_no_alarm_is_raised_where_none_is_asked_for(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(clamped, "TIMES", 1)
     loss = InfoNCE(start_scale=4.0, max_scale=4.0)
-    assert train(shards, tmp_path, 70, loss=loss, diagnose=Diagnose(alarms=False)) == []
+    assert train(shards, tmp_path, 20, loss=loss, diagnose=Diagnose(alarms=False)) == []
     assert json.loads((tmp_path / "diagnostics.jsonl").read_text().splitlines()[0])["step"] == 0
 
 

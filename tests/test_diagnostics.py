@@ -237,7 +237,7 @@ def test_a_run_has_its_measures_in_both_files(straight):
     assert {"gradient/image", "scale/pair", "false_negatives/text_to_audio/label"} < last.scores.keys()
     assert last.facts == {"slice": {"of": "val", "samples": 16}, "trained": ["audio+text", "image+text"]}
     assert last.histograms.keys() == {"audio+image", "audio+text", "image+text"}
-    assert float(table[8]["pair/scale"]) == pytest.approx(measures[2].scores["scale/pair"], rel=1e-3)
+    assert float(table[8]["pair/scale"]) == pytest.approx(measures[2].scores["scale/pair"], rel=1e-2)
 
 
 def test_a_run_is_the_same_to_the_bit_without_diagnostics(shards, straight, tmp_path):
