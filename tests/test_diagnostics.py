@@ -184,9 +184,9 @@ def test_a_slice_is_measured_at_one_percent_of_the_training():
     one = Diagnose()
     assert one.choose_steps(validation=1000, batch=256, samples=256) == 1000
     assert (
-        one.choose_steps(validation=20, batch=256, samples=256) == 60
+        one.choose_steps(validation=20, batch=256, samples=256) == 80
     )  # at least 50 samples trained for each measured
-    assert one.choose_steps(validation=4, batch=12, samples=20) == 84
+    assert one.choose_steps(validation=4, batch=12, samples=20) == 136
     assert Diagnose(every_steps=7).choose_steps(20, 256, 256) == 7
     assert Diagnose(every_steps=0).choose_steps(20, 256, 256) == 0
     for wrong in ({"every_steps": -1}, {"rows": 1}):

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-TRAINED = 50
+TRAINED = 80
 """Samples that a run trains between two measurements, for each sample of the slice, where ``every_steps`` is None.
 
-A measurement embeds the slice without gradients, for about a third of a training step's work. So it costs less than 1 %
-of the training between.
+A measurement embeds the slice without gradients, for about a third of a training step's work, and reads its cosines.
+So it costs less than 1 % of the training between (0.5 % on the quickstart, ``tests/benchmarks/diagnostics.py``).
 """
 
 

@@ -6,7 +6,7 @@
 
 The calls of each callback are timed inside one run, in CPU seconds of the process, so other work on the machine does
 not count. The run decodes in the same process (``data.workers 0``). The share of the measures is that of the shortest
-time between two of them that the default allows: 50 samples trained for each sample of the slice. The bar for
+time between two of them that the default allows: 80 samples trained for each sample of the slice. The bar for
 diagnostics with alarms, and that for the log, is 1 %.
 """
 
