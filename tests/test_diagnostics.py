@@ -183,9 +183,7 @@ def test_false_negatives_are_those_of_a_loop(table, monkeypatch):
 def test_a_slice_is_measured_at_one_percent_of_the_training():
     one = Diagnose()
     assert one.choose_steps(validation=1000, batch=256, samples=256) == 1000
-    assert (
-        one.choose_steps(validation=20, batch=256, samples=256) == 80
-    )  # at least 50 samples trained for each measured
+    assert one.choose_steps(validation=20, batch=256, samples=256) == 80  # 80 trained for each measured
     assert one.choose_steps(validation=4, batch=12, samples=20) == 136
     assert Diagnose(every_steps=7).choose_steps(20, 256, 256) == 7
     assert Diagnose(every_steps=0).choose_steps(20, 256, 256) == 0
@@ -256,15 +254,14 @@ def test_a_run_is_the_same_to_the_bit_without_diagnostics(shards, straight, tmp_
 def test_a_killed_run_has_every_measure_one_time(shards, straight, tmp_path):
     asked = {"diagnose": Diagnose(every_steps=4, rows=16), "pair": True}
     with pytest.raises(Cut):
-        train(shards, tmp_path, 10, checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(9)]}, **asked)
+        train(shards, tmp_path, 10, checkpoint=Checkpoints(every_steps=3), trainer={"callbacks": [Kill(8)]}, **asked)
     assert [one.step for one in read_measures(tmp_path)][-1] == 8
     train(shards, tmp_path, 10, **asked)
     mine, theirs = read_measures(tmp_path), read_measures(straight)
     assert [one._replace(seconds=0) for one in mine] == [one._replace(seconds=0) for one in theirs]
     names = {name for name in rows(straight)[0] if name.startswith("diagnose")}
     assert [{k: r[k] for k in names} for r in rows(tmp_path)] == [{k: r[k] for k in names} for r in rows(straight)]
-    starts = read_environments(tmp_path)
-    assert [one["step"] for one in starts] == [0, 6] or [one["step"] for one in starts] == [0, 8]
+    assert [one["step"] for one in read_environments(tmp_path)] == [0, 6]
 
 
 def test_without_validation_the_slice_is_of_the_training_shards(shards, tmp_path):
