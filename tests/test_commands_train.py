@@ -19,6 +19,7 @@ from tiny import write
 from written import environment
 
 from align.commands import main
+from align.diagnostics import read_environments, read_measures
 
 config = {
     "model": {
@@ -308,3 +309,8 @@ def test_two_ranks_train_the_run_of_one_process(folder, start):
         with (folder / run / "metrics.csv").open() as f:
             losses.append([float(row["loss"]) for row in csv.DictReader(f)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    one, two = (read_measures(folder / run) for run in ("one", "two"))
+    assert [(a.step, a.facts, a.histograms) for a in one] == [(b.step, b.facts, b.histograms) for b in two]
+    for a, b in zip(one, two, strict=True):
+        assert a.scores == pytest.approx(b.scores, rel=1e-5)
+    assert [start["world"] for run in ("one", "two") for start in read_environments(folder / run)] == [1, 2]

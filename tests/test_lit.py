@@ -59,7 +59,7 @@ def straight(shards, tmp_path_factory):
 def test_a_run_folder_holds_folders_of_safetensors_and_json(straight):
     names = {path.name for path in straight.rglob("*") if path.is_file()}
     assert {"metrics.csv", "index.json", "model.safetensors", "config.yaml", "state.json", "bad.json"} <= names
-    assert {Path(name).suffix for name in names} <= {".safetensors", ".json", ".yaml", ".csv"}
+    assert {Path(name).suffix for name in names} <= {".safetensors", ".json", ".jsonl", ".yaml", ".csv"}
     state = json.loads(
         (straight / "checkpoints" / read_index(straight)["last"] / "training" / "state.json").read_text()
     )

@@ -62,6 +62,7 @@ def make_parser() -> Any:
     from align.lit.early_stopping import EarlyStopping
     from align.lit.evaluating import Validate
     from align.lit.guard import Guard
+    from align.lit.loggers import Loggers
     from align.lit.negatives import Schedule
     from align.lit.stages import Stages
     from align.model import JointModel
@@ -102,8 +103,14 @@ def make_parser() -> Any:
     parser.add_class_arguments(Guard, "guard")
     parser.add_class_arguments(Diagnose, "diagnose")
     parser.add_argument("--early_stopping", type=EarlyStopping | None, help="{patience: 5, min_delta: 0.0}")
-    parser.add_class_arguments(L.Trainer, "trainer", skip=OURS, instantiate=False)
-    parser.set_defaults({"trainer.logger": True})
+    parser.add_class_arguments(L.Trainer, "trainer", skip={*OURS, "logger"}, instantiate=False)
+    parser.add_argument(
+        "--trainer.logger",
+        type=Loggers,
+        default=True,
+        help="tensorboard (true), wandb, mlflow, {class_path: …, init_args: …}, a list of these, or false. metrics.csv "
+        "is always written",
+    )
     parser.link_arguments("model.dim", "objective.dim")
     parser.link_arguments("model.towers", "objective.modalities", compute_fn=list)
     parser.link_arguments("data.batch", "objective.batch")

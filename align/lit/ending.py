@@ -9,6 +9,7 @@ from typing import Any
 
 from align.checkpoint import find_checkpoint, find_damage, list_files, read_index
 from align.checkpoint.source import completes
+from align.diagnostics.read import ALARMS, ENVIRONMENT, MEASURES
 from align.files import atomic_folder, read_json
 from align.lit.whole import write_whole
 
@@ -34,15 +35,8 @@ def write_model_folder(run: Path) -> None:
 
 def clear(run: Path) -> None:
     """Remove all that an earlier run has left in its folder."""
-    for name in ("checkpoints", "tensorboard", "model"):
+    for name in ("checkpoints", "tensorboard", "wandb", "model"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (
-        "metrics.csv",
-        "bad.jsonl",
-        "bad.json",
-        "bad-shards.json",
-        "skipped.jsonl",
-        "stages.json",
-        "fork.json",
-    ):
+    found = ("metrics.csv", "bad.jsonl", "bad.json", "bad-shards.json", "skipped.jsonl", "stages.json", "fork.json")
+    for name in (*found, MEASURES, ALARMS, ENVIRONMENT, "loggers.json", "mlflow.db"):
         (run / name).unlink(missing_ok=True)

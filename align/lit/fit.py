@@ -10,6 +10,7 @@ from typing import Any
 
 from align.checkpoint import read_heads
 from align.diagnostics import Diagnose
+from align.diagnostics.slice import SliceReader
 from align.grad_cache import check_chunk
 from align.lit.begin import print_lines, scale_optim, take_start
 from align.lit.centroids import fill_centroids
@@ -22,6 +23,7 @@ from align.lit.evaluating import Measure, Validate, pick_evaluators
 from align.lit.fitted_on import describe_refits, note_towers
 from align.lit.forks import check_begin, copy_run, find_fork, read_source
 from align.lit.guard import Guard
+from align.lit.loggers import check_loggers, close_loggers, make_loggers
 from align.lit.negatives import Schedule, check
 from align.lit.opened import check_towers
 from align.lit.plan import Fitted, Plan, owes
@@ -103,6 +105,7 @@ def fit(
     check_begin(fresh=fresh, start=None, fork=fork)  # a config may have a start, whose weights a fork does not read
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
+    check_loggers(options.get("logger", True))
     sources = data.train if isinstance(data.train, dict) else ()
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
     evaluators = pick_evaluators(validate)
@@ -129,6 +132,7 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
     if forked is not None:
         earlier = copy_run(forked, run)
+    options["logger"] = make_loggers(options.get("logger", True), run, earlier.step)
     plan = Plan(
         model=model,
         objective=objective,
@@ -156,10 +160,14 @@ def fit(
         compute=compute or Compute(),
         guard=guard or Guard(),
         diagnose=diagnose or Diagnose(),
+        slices=SliceReader(opened.train, opened.val, opened.preprocess, data.batch, (diagnose or Diagnose()).rows),
         early_stopping=early_stopping,
     )
-    with computing(model, plan.compute):
-        fitted = _fit_stages(plan, earlier)
+    try:
+        with computing(model, plan.compute):
+            fitted = _fit_stages(plan, earlier)
+    finally:
+        close_loggers(options["logger"])
     if not fitted.rank:
         requeue(fitted.signal, fitted.step)
     return fitted

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from align.checkpoint import find_checkpoint, find_damage, read_index, read_state, write_index
+from align.diagnostics.read import ALARMS, MEASURES
 from align.distributed import rank
 from align.encoders.weights import read_tensors
 from align.files import atomic_folder, atomic_write, read_json, write_json
@@ -109,6 +110,8 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
         "bad.jsonl",
         "skipped.jsonl",
         "stages.json",
+        MEASURES,
+        ALARMS,
     ):  # a run cuts them at its step when it goes on
         if (fork.run / name).is_file():
             with atomic_write(run / name) as f:

@@ -20,11 +20,12 @@ from align.checkpoint import Unsaved
 from align.checkpoint.room import making_room
 from align.files import atomic_write, whole_or_not
 from align.lit.loaders import Loaders
+from align.lit.loggers import Sent
 from align.lit.module import AlignModule
 
 
 class Log(L.Callback):
-    """Writer of metrics.csv, and of TensorBoard's files where the trainer has that logger.
+    """Writer of metrics.csv, whose rows go to the trainer's loggers too.
 
     Columns: step, loss, each term with its scale and, where it has several pairs, each pair, grad_norm, lr,
     samples_per_second, wait (the share of time spent waiting for data) and bad (bad members so far, of all ranks).
@@ -34,7 +35,7 @@ class Log(L.Callback):
     value that a step does not have is empty. A run that goes on with more to log (a source, a validation) gets more
     columns. A row of step 0 has the scores of the weights that the run starts with, where those are measured.
 
-    known: further columns that the file has from its first row on.
+    sent: sender to the loggers. known: further columns that the file has from its first row on.
     patient: rows that cannot be written, as on a full disk, wait for the next time.
     """
 
@@ -43,13 +44,14 @@ class Log(L.Callback):
         run: Path,
         module: AlignModule,
         loaders: Loaders,
+        sent: Sent,
         *,
         block: int = 20,
         known: Sequence[str] = (),
         patient: bool = False,
     ):
         self.path, self.module, self.loaders, self.block = run / "metrics.csv", module, loaders, block
-        self.known, self.patient = known, patient
+        self.known, self.patient, self.sent = known, patient, sent
         self.pending: list[dict[str, Any]] = []
         self.columns: list[str] = []  # empty until the first rows are written
         self._before: list[str] = []  # columns of the file that a resumed run finds
@@ -102,8 +104,7 @@ class Log(L.Callback):
             self.pending[-1] |= values
         elif trainer.is_global_zero:  # the row is from before a stop
             self._before = _amend(self.path, self.module.step, values)
-            for logger in trainer.loggers:
-                logger.log_metrics(dict(values), step=self.module.step)
+            self.sent.send(trainer, [{"step": self.module.step, **values}])
 
     def flush(self, trainer: L.Trainer) -> None:
         """Write the rows that wait. Raises Unsaved where they cannot be written; they wait on then."""
@@ -117,10 +118,7 @@ class Log(L.Callback):
         except Unsaved:
             self.pending = rows
             raise
-        for logger in trainer.loggers:
-            for row in rows:
-                values = {k: v for k, v in row.items() if k != "step" and v is not None}
-                logger.log_metrics(values, step=int(row["step"]))
+        self.sent.send(trainer, rows)
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows at the end of the file."""

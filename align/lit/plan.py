@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from align.diagnostics import Diagnose
+from align.diagnostics.slice import SliceReader
 from align.lit.changes import Change
 from align.lit.checkpoints import Checkpoints
 from align.lit.early_stopping import EarlyStopping
@@ -61,6 +62,7 @@ class Plan:
     compute: Compute
     guard: Guard
     diagnose: Diagnose
+    slices: SliceReader
     early_stopping: EarlyStopping | None
 
     @property

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import lightning as L
 
 from align.lit.loaders import Loaders
 from align.lit.module import AlignModule
+from align.lit.pace import Mark, Pace, choose_pause, write_time
+
+BAR = 12  # columns of the bar
 
 
 class Progress(L.Callback):
-    """A bar on stderr where that is a terminal. Elsewhere a line every tenth of the run, or every 15 s."""
+    """A bar on stderr where that is a terminal, in one line of its width, and plain lines elsewhere.
+
+    A plain line comes at every tenth of the run, and in between as often as `choose_pause` says.
+    """
 
     def __init__(self, module: AlignModule, loaders: Loaders):
         self.module, self.loaders = module, loaders
@@ -21,21 +28,17 @@ class Progress(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module
-        self._said, self._start, self._first = time.monotonic(), time.monotonic(), module.step
+        now = time.monotonic()
+        self._said, self._start = now, now
+        self._pace = Pace(Mark(now, module.step, self.loaders.waited))
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        parts = [
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(),
-        ]
-        self.bar = Progress(*parts, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
-        self.bar.start()
-        self._task = self.bar.add_task("", total=module.steps, completed=module.step, text="")
+        self.bar, self._task = start_bar(Console(stderr=True), module.step, module.steps)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._pace = Pace(Mark(time.monotonic(), self.module.step, self.loaders.waited))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -44,23 +47,35 @@ class Progress(L.Callback):
         if not trainer.is_global_zero:
             return
         now, last = time.monotonic(), module.step >= module.steps
+        self._pace.mark(Mark(now, module.step, self.loaders.waited))
         tenth = module.steps // 10 and module.step % max(1, module.steps // 10) == 0
         if self.bar is not None:
             self.bar.update(self._task, completed=module.step)
             if now - self._said > 0.5 or last:
-                self.bar.update(self._task, text=self._text())
+                self.bar.update(
+                    self._task, text=fit_parts(self._parts(), count_room(self.bar.console.width, module.steps))
+                )
                 self._said = now
-        elif last or tenth or now - self._said > 15:
-            print(f"step {module.step}/{module.steps}  {self._text()}", file=sys.stderr, flush=True)
+        elif last or tenth or now - self._said > choose_pause(now - self._start):
+            parts = "  ".join(part.text for part in self._parts())
+            print(f"step {module.step}/{module.steps}  {parts}", file=sys.stderr, flush=True)
             self._said = now
 
-    def _text(self) -> str:
-        module, data = self.module, self.loaders.data
-        seconds = time.monotonic() - self._start
-        speed = (module.step - self._first) * data.batch / max(1e-9, seconds)
-        wait = self.loaders.waited / max(1e-9, seconds)
-        text = f"loss {float(module.values['loss']):.4f}  {speed:,.0f} samples/s  {min(1.0, wait):.0%} waiting for data"
-        return text + _bad(data.ledger.bad, data.ledger.seen)
+    def _parts(self) -> list[Part]:
+        """Return the parts of a line. Those of a low rank stay where a terminal is too narrow for all."""
+        module, data, pace = self.module, self.loaders.data, self._pace
+        weights = module.objective.weights
+        terms = ", ".join(f"{name} {float(module.values[name]):.3f}" for name in weights if name in module.values)
+        left = pace.left(module.steps)
+        parts = [
+            Part(0, f"loss {float(module.values['loss']):.4f}"),
+            Part(4, f"({terms})" if len(weights) > 1 else ""),
+            Part(2, f"{pace.speed * data.batch:,.0f} samples/s"),
+            Part(3, f"{pace.waiting:.0%} waiting for data"),
+            Part(1, f"{write_time(left)} left" if left and module.step < module.steps else ""),
+            Part(5, _bad(data.ledger.bad, data.ledger.seen)),
+        ]
+        return [part for part in parts if part.text]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module
@@ -90,9 +105,46 @@ class Progress(L.Callback):
         self.close()
 
 
+def start_bar(console: Any, step: int, steps: int) -> tuple[Any, Any]:
+    """Return a bar that runs on a terminal, and its task. The bar is short, so that the text has room."""
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="crop"), markup=False)
+    counts = TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True))
+    bar = Progress(BarColumn(bar_width=BAR), counts, text, console=console)
+    bar.start()
+    return bar, bar.add_task("", total=steps, completed=step, text="")
+
+
+def count_room(width: int, steps: int) -> int:
+    """Return the columns of a terminal that are left beside the bar and the counts of steps."""
+    return width - BAR - 2 * len(str(steps)) - 4  # a slash, two spaces, and the last column stays free
+
+
+class Part(NamedTuple):
+    """A part of a line of progress. rank: parts of a high one are left out first."""
+
+    rank: int
+    text: str
+
+
+def fit_parts(parts: Sequence[Part], width: int) -> str:
+    """Return the parts in their order, without those that do not fit into a width.
+
+    >>> fit_parts([Part(0, "loss 1.2"), Part(2, "(a 0.5, b 0.7)"), Part(1, "9 s left")], 20)
+    'loss 1.2  9 s left'
+    """
+    kept: list[Part] = []
+    for part in sorted(parts):
+        if len("  ".join(one.text for one in [*kept, part])) <= width:
+            kept.append(part)
+    return "  ".join(part.text for part in parts if part in kept)
+
+
 def _bad(samples: int, seen: int) -> str:
-    """Return ``  3 bad (0.2%)``: samples with a bad member, of those seen so far. It is empty for none."""
+    """Return ``3 bad (0.2%)``: samples with a bad member, of those seen so far. It is empty for none."""
     if not samples:
         return ""
     share = samples / seen
-    return f"  {samples} bad ({share:.1%})" if share >= 0.001 else f"  {samples} bad (<0.1%)"
+    return f"{samples} bad ({share:.1%})" if share >= 0.001 else f"{samples} bad (<0.1%)"

@@ -16,12 +16,15 @@ from align.distributed import exchange
 from align.lit.banks import Banks
 from align.lit.changes import NoteConfig, describe
 from align.lit.checkpoints import Saver
+from align.lit.diagnose import list_diagnostics
 from align.lit.ending import has_model, write_model_folder
+from align.lit.environment import Environment
 from align.lit.evaluations import Evaluations
 from align.lit.forgetting import Forgetting
 from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
+from align.lit.loggers import Sent
 from align.lit.module import AlignModule
 from align.lit.negatives import Scheduled
 from align.lit.plan import Fitted, Plan, owes
@@ -70,10 +73,9 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         guard=plan.guard,
     )
     known = objective.columns if plan.in_stages else ()
-    log, progress = (
-        Log(run, module, loaders, known=known, patient=plan.checkpoint.on_error == "warn"),
-        Progress(module, loaders),
-    )
+    sent = Sent(run)
+    log = Log(run, module, loaders, sent, known=known, patient=plan.checkpoint.on_error == "warn")
+    progress = Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     stage: dict[str, Any] = {"stage": span.name} if plan.in_stages else {}
     saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, lambda: check_lock(run))
@@ -91,10 +93,13 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         *([Repeats(model, objective, mixed=isinstance(opened.train, Sources))] if new_data else []),
         Scheduled(plan.negatives, module),
         quarantine,
+        *([Environment(run, module)] if earlier is plan.first else []),
+        sent,
         log,
         Skipped(plan.guard, run, module, log.flush, earlier.state, stage),
         *([Forgetting(run, module, span)] if plan.in_stages else []),
     ]
+    callbacks += list_diagnostics(plan, span.end, module, loaders, log, progress)
     if plan.measure is not None:
         given = {"every": plan.every, "end": span.end, "due": evaluation}
         callbacks.append(Evaluations(plan.measure, module, log, saver, progress, stop, **given))
@@ -102,7 +107,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     options = dict(plan.options)
     if earlier.step >= span.end:
         options["limit_train_batches"] = 0
-    trainer = make_trainer(options, run, steps=span.end, validates=plan.validates, callbacks=callbacks)
+    trainer = make_trainer(options, steps=span.end, validates=plan.validates, callbacks=callbacks)
     check_sharding(plan, trainer)
     if earlier.step >= plan.steps and not (validation or evaluation):
         _end(plan, quarantine, trainer)

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -51,9 +50,7 @@ def count_steps(options: dict[str, Any], per_epoch: int) -> int:
     return steps
 
 
-def make_trainer(
-    options: dict[str, Any], run: Path, *, steps: int, validates: bool, callbacks: list[L.Callback]
-) -> L.Trainer:
+def make_trainer(options: dict[str, Any], *, steps: int, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
     """Return Lightning's Trainer with a config's options, for a run that counts steps and logs and saves by itself."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -62,12 +59,7 @@ def make_trainer(
     options.setdefault("precision", "32-true")  # never what a machine is fastest in: scores would depend on it
     if "strategy" in options:
         options["strategy"] = make_strategy(options["strategy"], options["precision"])
-    if options.pop("logger", True):
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        options["logger"] = TensorBoardLogger(run, name="", version="tensorboard")
-    else:
-        options["logger"] = False
+    options["logger"] = options.get("logger") or False
     options |= {
         "max_steps": steps,
         "max_epochs": -1,  # one endless stream: a run counts steps, its loader knows the epochs

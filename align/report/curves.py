@@ -104,7 +104,7 @@ def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
         total.append(Series("validation", thin(columns["val/loss"]), dots=True))
     add("Loss", total, "smoothed over the raw values")
     known, ends = {"loss", "epoch", "bad", *PACE}, tuple(LEARNED.values())
-    terms = [c for c in columns if c not in known and not c.startswith("val/") and not c.endswith(ends)]
+    terms = [c for c in columns if c not in known and not c.startswith(("val/", "diagnose/")) and not c.endswith(ends)]
     shown = [c for c in terms if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
     add("Loss per term", [_training_line(c, columns[c]) for c in shown], "before weighting")
     measured = group_evaluators(columns)

@@ -1,0 +1,214 @@
+"""Loggers of a run beside metrics.csv: TensorBoard, Weights & Biases, MLflow, or any of Lightning's by class path."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, final
+from uuid import uuid4
+
+import lightning as L
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from align.extras import has_part, pip_install
+from align.files import read_json, write_json
+
+Loggers = bool | str | dict[str, Any] | list[str | dict[str, Any]] | None
+"""Values of ``trainer.logger``: false, true (TensorBoard), a name, a class path with its init_args, or a list."""
+
+NAMES = ("tensorboard", "wandb", "mlflow")
+PACKAGES = {"wandb": ("wandb", "init"), "mlflow": ("mlflow.tracking", "MlflowClient")}
+FILE = "loggers.json"
+"""File of a run with the ids of its W&B and MLflow runs, and the last step that they have."""
+
+
+def check_loggers(asked: Loggers | Logger | Sequence[Any]) -> None:
+    """Raise ValueError for an unknown logger, with the nearest right name, and for one whose package is missing."""
+    for one in _as_list(asked):
+        if isinstance(one, Mapping):
+            _find_class(one)
+        if not isinstance(one, str):
+            continue
+        if one not in NAMES:
+            close = get_close_matches(one, NAMES, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"trainer.logger {one!r} is none of {', '.join(NAMES)}, false, or {{class_path: …, init_args: …}}{hint}"
+            )
+        if one in PACKAGES:
+            with _quiet():
+                there = has_part(*PACKAGES[one])
+            if not there:
+                raise ValueError(f"trainer.logger {one} needs a package that is missing: {pip_install('tracking')}")
+
+
+def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) -> list[Logger]:
+    """Return the loggers of a run that goes on from a step.
+
+    TensorBoard's files past this step count no more. W&B and MLflow go on with the run whose id is in
+    ``RUN/loggers.json``. W&B writes to RUN, and MLflow to ``RUN/mlflow.db`` where MLFLOW_TRACKING_URI names no server.
+    """
+    if getattr(rank_zero_only, "rank", 0):  # the first rank alone logs
+        return []
+    ids = read_json(run / FILE) if (run / FILE).is_file() else {}
+    found: list[Logger] = []
+    for one in _as_list(asked):
+        if isinstance(one, Logger):
+            found.append(one)
+        elif isinstance(one, Mapping):
+            found.append(_construct(one))
+        elif one == "wandb":
+            found.append(_make_wandb(run, ids.get("wandb") or uuid4().hex[:8]))
+        elif one == "mlflow":
+            uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
+            with _quiet():
+                found.append(MLFlowLogger("align", run.name, tracking_uri=uri, run_id=ids.get("mlflow")))
+        else:
+            purge = step + 1 if step else None
+            found.append(TensorBoardLogger(run, name="", version="tensorboard", purge_step=purge))
+    return found
+
+
+@final
+class Sent(L.Callback):
+    """Sender of rows to the loggers, each value of a step one time.
+
+    A run that was killed has sent steps past its last checkpoint. It takes them anew, to the same bits, and does not
+    send them anew. So W&B's and MLflow's last step is noted before its values are sent: the values that a kill cuts off
+    are in metrics.csv alone. TensorBoard forgets the steps past the checkpoint by itself.
+    """
+
+    def __init__(self, run: Path):
+        self.path, self.config = run / FILE, run / "config.yaml"
+        self._notes: dict[str, Any] = {}
+        self._last: dict[bool, tuple[int, set[str]]] = {}  # noted in the file -> the last step, and its names
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last = {True: (-1, set()), False: (-1, set())}
+        kept = [one for one in trainer.loggers if is_noted(one)]
+        if not kept or not trainer.is_global_zero:
+            return
+        self._notes = read_json(self.path) if self.path.is_file() else {}
+        self._last[True] = (self._notes.get("step", -1), set(self._notes.get("names", ())))
+        ids = {}
+        for one in kept:
+            try:
+                with _quiet():
+                    ids |= {"wandb": str(one.experiment.id)} if isinstance(one, WandbLogger) else {}
+                    ids |= {"mlflow": str(one.run_id)} if isinstance(one, MLFlowLogger) else {}
+            except Exception as error:
+                raise ValueError(_explain(one, error)) from error
+        if not ids.items() <= self._notes.items():
+            self._notes |= ids
+            write_json(self.path, self._notes)
+            if self.config.is_file():
+                for one in kept:
+                    one.log_hyperparams(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+
+    def send(self, trainer: L.Trainer, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Send rows of metrics.csv, on the first rank. A row that comes again is sent for its new values alone."""
+        for noted in (False, True):
+            to = [one for one in trainer.loggers if is_noted(one) == noted]
+            new = self._take_new(rows, noted) if to else []
+            for step, values in new:
+                for one in to:
+                    one.log_metrics(_rename(values) if isinstance(one, MLFlowLogger) else values, step=step)
+
+    def _take_new(self, rows: Sequence[Mapping[str, Any]], noted: bool) -> list[tuple[int, dict[str, float]]]:
+        """Return the steps and values that were not sent, and note them as sent."""
+        last, names = self._last[noted]
+        found = []
+        for row in rows:
+            step = int(row["step"])
+            if step < last:
+                continue
+            names = names if step == last else set()
+            values = {k: v for k, v in row.items() if k != "step" and v is not None and k not in names}
+            last, names = step, names | values.keys()
+            if values:
+                found.append((step, values))
+        if noted and found:
+            self._notes |= {"step": last, "names": sorted(names)}
+            write_json(self.path, self._notes)
+        self._last[noted] = (last, names)
+        return found
+
+
+def is_noted(logger: Logger) -> bool:
+    """Return True for a logger that cannot take back a step, so that ``RUN/loggers.json`` notes its last one."""
+    return not isinstance(logger, TensorBoardLogger)
+
+
+def close_loggers(loggers: Any) -> None:
+    """End the runs of W&B, so that another run of this process begins its own."""
+    for one in loggers if isinstance(loggers, list) else []:
+        if isinstance(one, WandbLogger) and one._experiment is not None:
+            one._experiment.finish()
+            one._experiment = None
+
+
+def _as_list(asked: Any) -> list[Any]:
+    if asked is False or asked is None:
+        return []
+    if asked is True:
+        return ["tensorboard"]
+    return list(asked) if isinstance(asked, list | tuple) else [asked]
+
+
+def _construct(asked: Mapping[str, Any]) -> Logger:
+    """Return the logger of a class path. Raises ValueError where it takes other arguments."""
+    try:
+        return _find_class(asked)(**asked.get("init_args", {}))
+    except (ImportError, TypeError) as error:
+        raise ValueError(f"trainer.logger {asked['class_path']!r}: {error}") from error
+
+
+def _find_class(asked: Mapping[str, Any]) -> type[Logger]:
+    """Return the class of a class path. Raises ValueError where there is no such class, and where it is no logger."""
+    path = str(asked.get("class_path", ""))
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"trainer.logger {path!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Logger)):
+        raise ValueError(f"trainer.logger {path!r} is no lightning.pytorch.loggers.Logger")
+    return found
+
+
+def _make_wandb(run: Path, number: str) -> WandbLogger:
+    import wandb
+
+    project = os.environ.get("WANDB_PROJECT", "align")
+    settings = wandb.Settings(quiet=True, console="off")  # its console would take stderr from the progress bar
+    return WandbLogger(run.name, run, id=number, project=project, settings=settings)
+
+
+def _rename(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values by names that MLflow takes: ``recall_at_1`` for ``recall@1``, ``a-b`` for ``a+b``."""
+    return {name.replace("@", "_at_").replace("+", "-"): value for name, value in values.items()}
+
+
+def _explain(logger: Logger, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    name = type(logger).__name__.removesuffix("Logger")
+    remedy = "; WANDB_MODE=offline writes to RUN/wandb without an account" if isinstance(logger, WandbLogger) else ""
+    return f"trainer.logger: {name} did not start: {text}{remedy}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the lines that MLflow writes on its first use of a database, and the warnings of its libraries."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
