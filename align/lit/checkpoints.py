@@ -63,6 +63,7 @@ class Saver(L.Callback):
         flush: writes the rows of metrics.csv that still wait. Rows of a saved step are on disk before the step is.
         state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
         more: entries of the state of every checkpoint, such as the name of the stage.
+        judged: gets (step, value) of every measurement of the monitored value, before the step is saved.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Saver(L.Callback):
         flush: Callable[[L.Trainer], None],
         state: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
+        judged: Callable[[int, float], None] | None = None,
     ):
+        self.judged = judged
         self.more = more or {}
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
@@ -121,6 +124,8 @@ class Saver(L.Callback):
         better = best is None or (value < best if self.when.mode == "min" else value > best)
         better = better and not math.isnan(value)
         self._value = (self.module.step, value)
+        if self.judged is not None:
+            self.judged(self.module.step, value)
         self._write(trainer, better=better)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

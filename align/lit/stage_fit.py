@@ -14,6 +14,7 @@ from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
 from align.lit.checkpoints import Saver
+from align.lit.early_stopping import EndEarly, Patience
 from align.lit.ending import has_model, write_model_folder
 from align.lit.evaluations import Evaluations
 from align.lit.forgetting import Forgetting
@@ -66,7 +67,10 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     log, progress = Log(run, module, loaders, known=known), Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     stage = {"stage": span.name} if plan.in_stages else {}
-    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage)
+    patience = Patience(plan.early_stopping, plan.checkpoint.monitor, plan.checkpoint.mode, earlier.state)
+    saver = Saver(
+        plan.checkpoint, run, module, opened, log.flush, earlier.state, stage | patience.entry, patience.count
+    )
     stop = Stop(saver.save)
     new_data = earlier is plan.first or span.stage.sources is not None
     callbacks = [
@@ -82,14 +86,14 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if plan.measure is not None:
         given = {"every": plan.every, "end": span.end, "due": evaluation}
         callbacks.append(Evaluations(plan.measure, module, log, saver, progress, stop, **given))
-    callbacks += [saver, progress, stop, *([MakeUp()] if validation else [])]
+    callbacks += [saver, progress, stop, *([MakeUp()] if validation else []), EndEarly(patience)]
     options = dict(plan.options)
-    if earlier.step >= span.end:
+    if earlier.step >= span.end or patience.ended:
         options["limit_train_batches"] = 0
     trainer = make_trainer(options, run, steps=span.end, validates=plan.validates, callbacks=callbacks)
-    if earlier.step >= plan.steps and not (validation or evaluation):
-        _end(plan, quarantine, trainer)
-        return Fitted(earlier.step, 0, {}, trainer.global_rank)
+    if (earlier.step >= plan.steps or patience.ended) and not (validation or evaluation):
+        _end(plan, quarantine, trainer, patience)
+        return Fitted(earlier.step, 0, {}, trainer.global_rank, patience.ended)
     if earlier is plan.first:
         check_batch(opened.batch, trainer.world_size)  # now: the other ranks are not started yet
         if trainer.is_global_zero:
@@ -108,11 +112,13 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if applied is not None:
         applied.check()
         applied.remove()
-    if span is not plan.spans[-1]:
+    if span is not plan.spans[-1] and not patience.ended:
         exchange(b"")  # no rank reads the stage's checkpoint before it is there
     elif trainer.is_global_zero and not stop.received:
         write_model_folder(run)
-    fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank)
+        if patience.ended:
+            print(f"{run} stops early at step {module.step}: {patience.describe(run)}", file=sys.stderr)
+    fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank, patience.ended)
     del trainer, module, loaders, callbacks, saver, log, progress, stop, quarantine
     gc.collect()  # DDP of this stage hangs on the gradients until it is gone
     return fitted
@@ -128,11 +134,13 @@ def _print_begin(plan: Plan) -> None:
             print(line, file=sys.stderr)
 
 
-def _end(plan: Plan, quarantine: Quarantine, trainer: Any) -> None:
+def _end(plan: Plan, quarantine: Quarantine, trainer: Any, patience: Patience) -> None:
     """Write the model and the counts of a trained run, if a stop left them out or somebody removed them."""
     earlier, run = plan.first, plan.run
     if not trainer.is_global_zero:
         return
+    if patience.ended:
+        print(patience.describe_end(run, earlier.step), file=sys.stderr)
     if "ledger" in earlier.state.get("bad", {}):
         quarantine.count(trainer)
     if not has_model(run, earlier.known):
