@@ -21,7 +21,19 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("dropped", "figures", "named", "out_folder", "process", "progress", "ranks", "shown", "sizes", "stopping"),
+    (
+        "devices",
+        "dropped",
+        "figures",
+        "named",
+        "out_folder",
+        "process",
+        "progress",
+        "ranks",
+        "shown",
+        "sizes",
+        "stopping",
+    ),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
     ("calibrate", "correct", "suite"),

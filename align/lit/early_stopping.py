@@ -103,7 +103,6 @@ class Patience:
         times = f"{waited} measurement{'s' * (waited != 1)}"
         return f"{monitor} was not better{least} in {times} after step {self.counts['best_step']}{more}"
 
-
     def describe_end(self, run: Path, step: int) -> str:
         """Return the line for a run that has ended early and is started again."""
         return (
