@@ -58,7 +58,7 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("compare", "embed", "index_export", "index_show", "start_towers"),
+    ("compare", "embed", "index_export", "index_show", "soup", "start_towers"),
     ("train",),
     ("quickstart",),
     ("demo",),
@@ -93,6 +93,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "bind": "bind:bind",
     "bind average": "bind:average",
     "assemble": "assemble:assemble",
+    "soup": "soup:soup",
     "doctor": "doctor:doctor",
 }
 
