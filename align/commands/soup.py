@@ -81,12 +81,18 @@ def soup(
     from align.soup import average, check_alike, find_ingredients, interpolate
     from align.soup import greedy as cook_greedily
 
-    given = [name for name, one in (("--weights", weights), ("--alpha", alpha), ("--greedy", greedy)) if one]
+    given = [
+        name
+        for name, one in (("--weights", weights), ("--alpha", alpha), ("--greedy", greedy or None))
+        if one is not None
+    ]
     if len(given) > 1:
         raise Refused(f"{given[0]} and {given[1]} both say how the models are averaged; give one of them", code=2)
     alphas = None if alpha is None else _read_numbers("--alpha", alpha)
-    if alphas is not None and any(not 0 <= one <= 1 for one in alphas):
-        raise Refused(f"--alpha is a share of the second model, from 0 to 1; got {alpha}", code=2)
+    if alphas is not None and (not alphas or any(not 0 <= one <= 1 for one in alphas)):
+        raise Refused(f"--alpha is a share of the second model, from 0 to 1; got {alpha or 'nothing'}", code=2)
+    if score and not shards:
+        raise Refused("--score is of the scores on held-out shards; name these with --shards", code=2)
     if not shards and (greedy or (alphas is not None and len(alphas) > 1)):
         raise Refused(f"{given[0]} chooses by a score; name held-out shards with --shards", code=2)
     check_out(Path(out), BESIDE)
@@ -112,7 +118,8 @@ def soup(
     elif measure is not None and alphas is not None:
         cooked = interpolate(names, alphas, measure)
     else:
-        cooked = average(names, shares, measure)
+        stated = {"how": "alpha", "alpha": alphas[0]} if alphas else {}
+        cooked = average(names, shares, measure, **stated)
     facts: dict[str, Any] = {"command": command_line(), **cooked.facts}
     if measure is not None:
         facts |= {"sets": _name_sets(shards), "with": split(with_), "device": str(measure.model.device)}

@@ -67,8 +67,7 @@ def merge_heads(ingredients: Sequence[Ingredient]) -> dict[str, dict[str, Any]]:
         for one in ingredients:
             ours, theirs = (about.get("heads", {}).get(m, {}) for about in (first.about, one.about))
             if any(ours.get(name) != theirs.get(name) for name in ("weights", "preprocess")):
-                raise ValueError(
-                    f"{first.name} and {one.name} have heads of {m} that were fitted on two towers' features"
-                )
+                pair = f"{first.name} and {one.name}"
+                raise ValueError(f"{pair} have heads of {m} that were fitted on the features of two towers")
         merged[m] = first.about["heads"][m]
     return merged

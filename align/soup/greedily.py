@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Trial(NamedTuple):
-    """One trial. model: its place among the models. alone: its score. together: the soup's with it. taken: it came in."""
+    """Trial of a model, by its place. alone: its score. together: the soup's with it. taken: True where it came in."""
 
     model: int
     alone: float
