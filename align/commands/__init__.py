@@ -22,7 +22,6 @@ from align.commands.process import keep_memory, print_any_name
 FLOORS = (
     ("errors",),
     (
-        "devices",
         "dropped",
         "figures",
         "named",
@@ -36,7 +35,7 @@ FLOORS = (
     ),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
-    ("calibrate", "correct", "suite"),
+    ("calibrate", "correct", "devices", "suite"),
     (
         "assemble",
         "bind",

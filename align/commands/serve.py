@@ -112,6 +112,8 @@ def print_address(sock: Any, reason: str, token: str) -> None:
     everywhere = host in ("0.0.0.0", "::")
     shown = "127.0.0.1" if everywhere else f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{port}", flush=True)
+    if not Path("/proc/self/status").exists():  # see align.serve.decoding
+        print("align: decoders have no limit of memory on this system; on Linux they have", file=sys.stderr)
     if reason:
         print(f"align: {reason}", file=sys.stderr)
     if not token and not host.startswith("127.") and host != "::1":
