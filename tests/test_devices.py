@@ -107,9 +107,10 @@ def test_preprocessing_stays_in_float32(place, monkeypatch):
 def test_values_follow_the_model(place):
     model = load(place)
     model.to("meta")
-    moved = model._on_device({"a": torch.zeros(2), "b": torch.zeros(1, dtype=torch.long)})
+    moved: Any = model._on_device({"a": torch.zeros(2), "b": torch.zeros(1, dtype=torch.long)})
     assert {x.device.type for x in moved.values()} == {"meta"}
-    assert model._on_device(torch.zeros(2)).device.type == "meta"
+    alone: Any = model._on_device(torch.zeros(2))
+    assert alone.device.type == "meta"
 
 
 def test_a_cast_model_is_the_model_of_its_file(place, tmp_path):
@@ -214,7 +215,7 @@ def test_mps_gets_no_float64():
     assert torch.float64 in seen[len(seen) // 2 :]
 
 
-def groups(name: str) -> set[type]:
+def groups(name: str) -> set[Any]:
     module, function = commands[name].split(":")
     hints = get_type_hints(getattr(importlib.import_module(f"align.commands.{module}"), function))
     return {hint for hint in hints.values() if is_dataclass(hint)}
@@ -296,7 +297,7 @@ def test_an_index_says_where_its_precision_is_not_the_model_s(place, tmp_path, c
     with LocalIndex.open(out) as index:
         assert index.about["model"]["dtype"] == "bfloat16 and float32"
     assert "made in bfloat16 and float32 and is asked in bfloat16" in run(capsys, *ask, "--dtype", "bfloat16")[1]
-    searcher = open_index(out, allow=TRUST, dtype="bfloat16", device="cpu")
+    searcher: Any = open_index(out, allow=TRUST, dtype="bfloat16", device="cpu")
     assert places.name_dtype(searcher.model) == "bfloat16"
     searcher.index.close()
 

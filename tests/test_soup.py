@@ -17,7 +17,7 @@ from align.checkpoint import save
 from align.commands import main
 from align.files import read_json, sha256, write_json
 from align.soup import check_alike, fill, find_ingredients, write_soup
-from align.soup.curve import Step, along, best_step
+from align.soup.curve import Step, measure_curve, pick_best
 from align.soup.greedily import choose_greedily
 from align.values import TermInfo
 
@@ -251,13 +251,13 @@ def test_the_greedy_soup_is_the_paper_s():
 
 def test_the_curve_takes_the_best_point_and_of_equal_ones_the_middle():
     seen = []
-    steps = along([1, 0, 0.5, 0.5], lambda shares: seen.append(shares) or {"a": {"s": float(shares[0] < 1)}})
+    steps = measure_curve([1, 0, 0.5, 0.5], lambda shares: seen.append(shares) or {"a": {"s": float(shares[0] < 1)}})
     assert seen == [[1, 0], [0.5, 0.5], [0, 1]]
     assert [step.alpha for step in steps] == [0, 0.5, 1]
-    assert best_step(steps, lambda scores: scores["a"]["s"]).alpha == 0.5
-    assert best_step([Step(0, {}), Step(1, {})], lambda scores: 0.0).alpha == 0
+    assert pick_best(steps, lambda scores: scores["a"]["s"]).alpha == 0.5
+    assert pick_best([Step(0, {}), Step(1, {})], lambda scores: 0.0).alpha == 0
     with pytest.raises(ValueError, match="a share of the second model, from 0 to 1; got 2"):
-        along([2], lambda shares: {})
+        measure_curve([2], lambda shares: {})
 
 
 class Gain:

@@ -78,8 +78,7 @@ def soup(
     from align.commands.evaluate import command_line
     from align.commands.named import split
     from align.commands.pairs import mapping
-    from align.soup import average, check_alike, find_ingredients, interpolate
-    from align.soup import greedy as cook_greedily
+    from align.soup import average, check_alike, cook_greedily, find_ingredients, interpolate
 
     given = [
         name

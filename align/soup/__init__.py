@@ -8,7 +8,7 @@ arXiv:2109.01903, section 4).
 from align.soup.fill import fill
 from align.soup.ingredients import Ingredient, check_alike, find_ingredients
 from align.soup.measure import Measure
-from align.soup.recipes import Cooked, average, greedy, interpolate
+from align.soup.recipes import Cooked, average, cook_greedily, interpolate
 from align.soup.write import write_soup
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "Measure",
     "average",
     "check_alike",
+    "cook_greedily",
     "fill",
     "find_ingredients",
-    "greedy",
     "interpolate",
     "write_soup",
 ]

@@ -30,7 +30,7 @@ def each_average(
         for name in names:
             first = files[0].get_tensor(name)
             if not first.is_floating_point():
-                yield name, _whole(name, [file.get_tensor(name) for file in files], ingredients), True
+                yield name, _check_whole(name, [file.get_tensor(name) for file in files], ingredients), True
                 continue
             total, same = torch.zeros(first.shape, dtype=torch.float64), True
             for file, weight in zip(files, weights, strict=True):
@@ -41,7 +41,7 @@ def each_average(
             yield name, first if same else total.to(first.dtype), same
 
 
-def _whole(name: str, tensors: Sequence[Tensor], ingredients: Sequence[Ingredient]) -> Tensor:
+def _check_whole(name: str, tensors: Sequence[Tensor], ingredients: Sequence[Ingredient]) -> Tensor:
     if name.rpartition(".")[2] == COUNTER:
         return torch.stack(list(tensors)).amax(0)
     for x, one in zip(tensors, ingredients, strict=True):

@@ -15,7 +15,7 @@ class Step(NamedTuple):
     scores: Mapping[str, Scores]
 
 
-def along(alphas: Sequence[float], measure: Callable[[Sequence[float]], Mapping[str, Scores]]) -> list[Step]:
+def measure_curve(alphas: Sequence[float], measure: Callable[[Sequence[float]], Mapping[str, Scores]]) -> list[Step]:
     """Return the points of the curve (Wortsman et al. 2022, arXiv:2109.01903, equation 1), in order of alpha.
 
     measure: gives the scores of the average with these two shares. Raises ValueError for no alpha, and for one that is
@@ -28,6 +28,6 @@ def along(alphas: Sequence[float], measure: Callable[[Sequence[float]], Mapping[
     return [Step(alpha, measure([1 - alpha, alpha])) for alpha in sorted(set(alphas))]
 
 
-def best_step(steps: Sequence[Step], value: Callable[[Mapping[str, Scores]], float]) -> Step:
+def pick_best(steps: Sequence[Step], value: Callable[[Mapping[str, Scores]], float]) -> Step:
     """Return the point of the highest value. Of equal ones it is the one nearest to the middle, then the lower."""
     return max(steps, key=lambda step: (value(step.scores), -abs(step.alpha - 0.5), -step.alpha))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from align.page.section import Section
-from align.soup.curve import along, best_step
+from align.soup.curve import measure_curve, pick_best
 from align.soup.greedily import choose_greedily
 from align.soup.measure import Measure
 from align.soup.sections import curve_section, greedy_section, uniform_section
@@ -31,7 +31,7 @@ def average(names: Sequence[str], shares: list[float], measure: Measure | None, 
     return Cooked(shares, plain, uniform_section(names, shares, alone, together))
 
 
-def greedy(names: Sequence[str], measure: Measure) -> Cooked:
+def cook_greedily(names: Sequence[str], measure: Measure) -> Cooked:
     """Take the models that do not lower the score (see ``choose_greedily``)."""
     shares, trials = choose_greedily(len(names), lambda shares: measure.value(measure.scores(shares)))
     rows = [trial._asdict() | {"model": names[trial.model]} for trial in trials]
@@ -41,9 +41,9 @@ def greedy(names: Sequence[str], measure: Measure) -> Cooked:
 
 
 def interpolate(names: Sequence[str], alphas: Sequence[float], measure: Measure) -> Cooked:
-    """Measure the curve between two models (see ``along``), and take the best point of it."""
-    steps = along(alphas, measure.scores)
-    best = best_step(steps, measure.value).alpha
+    """Measure the curve between two models (see ``measure_curve``), and take the best point of it."""
+    steps = measure_curve(alphas, measure.scores)
+    best = pick_best(steps, measure.value).alpha
     curve = [{"alpha": step.alpha, "scores": step.scores} for step in steps]
     facts = {"how": "alpha", "alpha": best, "by": measure.rule, "curve": curve}
     return Cooked([1 - best, best], facts, curve_section(names[0], names[1], steps, best))
