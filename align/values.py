@@ -190,9 +190,12 @@ class Table:
         return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Return the table as ``Tensor.to`` does. A dtype is given only to floating tensors."""
+        """Return the table as ``Tensor.to`` does. A dtype is given only to floating tensors. On mps no tensor is
+        float64, which it lacks."""
+        onto = str(kwargs.get("device", args[0] if args else ""))
 
         def move(x: Tensor) -> Tensor:
+            x = x.float() if x.dtype == torch.float64 and onto.startswith("mps") else x
             if x.is_floating_point():
                 return x.to(*args, **kwargs)
             rest = {k: v for k, v in kwargs.items() if k != "dtype"}

@@ -243,7 +243,7 @@ def test_a_model_folder_is_no_place_for_a_cache(model, shards, tmp_path):
 
 def test_values_that_float16_or_nothing_holds(shards, tmp_path):
     large = tiny.make_model(gain=1e6)
-    with pytest.raises(ValueError, match=r"the image features of sample 'k\d+' reach .* --dtype float32 fits"):
+    with pytest.raises(ValueError, match=r"the image features of sample 'k\d+' reach .* --stored float32 fits"):
         write(large, shards, tmp_path / "c", dtype="float16")
     write(large, shards, tmp_path / "c")
     with pytest.raises(ValueError, match="the image features of sample 'k000' are not finite"):

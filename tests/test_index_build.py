@@ -96,7 +96,7 @@ def test_about_names_model_and_sources(shards, tmp_path):
     build(shards, tmp_path / "i", modalities=["image"])
     with LocalIndex.open(tmp_path / "i") as index:
         about, known = index.about, index.sources()
-    assert about["model"] == {"source": "m", "sha256": fingerprint(MODEL)}
+    assert about["model"] == {"source": "m", "sha256": fingerprint(MODEL), "dtype": "float32"}
     assert about["sources"] == [{"shards": [f"{shards}/test-*.tar"], "options": {"modalities": ["image"]}}]
     assert set(known) == {str(path) for path in shards.glob("*.tar")}
     assert not staging_place(tmp_path / "i").exists()

@@ -14,6 +14,7 @@ import align
 from align.checkpoint import save
 from align.checkpoint.fingerprint import fingerprint
 from align.commands import main
+from align.commands.devices import Placing
 from align.commands.groups import Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
@@ -123,6 +124,7 @@ def test_by_any_modality(place, capsys):
         in_=index,
         json=True,
         calibration=Calibration(),
+        placing=Placing(),
         hubs=Correcting(),
         weights=trusted,
     )

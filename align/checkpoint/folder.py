@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import align
 from align.checkpoint.assets import find_assets, write_assets
+from align.checkpoint.cast import place
 from align.checkpoint.describe import build, describe
-from align.checkpoint.fingerprint import remember
+from align.checkpoint.fingerprint import is_cast, remember
 from align.checkpoint.run import describe_others
 from align.checkpoint.source import locate
 from align.checkpoint.sums import SUMS, find_damage
@@ -26,6 +27,7 @@ from align.files.confined import confine
 from align.model import JointModel, Tower
 from align.model.inside import is_sharded, model_inside, unwrap, weights
 from align.model.naming import naming
+from align.model.place import find_device, find_dtype
 from align.values import FeatureOrigin, Origin, TermInfo
 
 schema = 1
@@ -87,25 +89,37 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
             "sha256": sha256(work / "model.safetensors"),
             "terms": [term._asdict() for term in model.terms],
             **({"assets": assets} if assets else {}),
-            **({"parts": parts} if (parts := read_parts(model, tensors)) else {}),
+            **({"parts": parts} if (parts := _state_parts(model, tensors)) else {}),
             **({"heads": heads} if (heads := read_heads(model)) else {}),
         },
     )
 
 
-def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "best") -> JointModel:
+def load(
+    folder: str | Path,
+    *,
+    allow: Sequence[str] = (),
+    checkpoint: str = "best",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> JointModel:
     """Return a model in evaluation mode, ready for ``model.embed(image=[...], text=[...])``.
 
     Args:
         folder: a model folder, a run folder, or ``owner/name`` on the Hugging Face hub.
         allow: packages beside ``align`` whose classes the model's config may name.
         checkpoint: of a run: "best" (where there is validation, else the last), "last", or a step's number.
+        device: where the model runs: "cpu", "cuda", "cuda:1" or "mps". None: the CPU.
+        dtype: precision of the weights and activations: "float32", "bfloat16" or "float16". None: float32.
+            Preprocessing and the normalisation of the embeddings stay in float32, and ``embed`` gives float32.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it is not a model folder, is damaged, has a
-    newer schema, holds NaN, or names a class that is not allowed, a file outside of it or a model on the hub.
+    newer schema, holds NaN, or names a class that is not allowed, a file outside of it or a model on the hub. Raises
+    ValueError, before a file is read, for a device that this machine has not, and for another precision.
     """
     from safetensors import SafetensorError
 
+    device, dtype = None if device is None else find_device(device), None if dtype is None else find_dtype(dtype)
     path = locate(folder, checkpoint)
     summed = (path / SUMS).is_file()
     if summed and (line := find_damage(path, training=False)):
@@ -143,6 +157,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = (), checkpoint: str = "be
     check_finite(model, str(weights_file))
     if "sha256" in about and all(x.dtype == state[name].dtype for name, x in weights(model).items()):
         remember(model, about["sha256"])  # weights of another dtype were cast: saved again, they are another file
+    place(model, device, dtype)
     for part, origin in about.get("parts", {}).items():
         model.towers[part.removesuffix(".encoder")].mark_origin(Origin(**origin))  # pyright: ignore[reportCallIssue]
     for m, origin in about.get("heads", {}).items():
@@ -203,6 +218,12 @@ def read_parts(model: JointModel, tensors: Mapping[str, Tensor] | None = None) -
         elif tower.fitted_on is not None and (stated := tower.fitted_on.column.get("origin")):
             parts[f"{name}.encoder"] = dict(stated)  # of the encoder that made the cached features
     return parts
+
+
+def _state_parts(model: JointModel, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Return ``read_parts`` for a file. A cast to another precision is a change: the file has other weights."""
+    changed = {"changed": True} if is_cast(model) else {}
+    return {part: {**origin, **changed} for part, origin in read_parts(model, tensors).items()}
 
 
 def read_heads(model: JointModel) -> dict[str, dict[str, Any]]:

@@ -21,10 +21,21 @@ from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
-    ("dropped", "figures", "named", "out_folder", "process", "progress", "ranks", "shown", "sizes", "stopping"),
+    (
+        "dropped",
+        "figures",
+        "named",
+        "out_folder",
+        "process",
+        "progress",
+        "ranks",
+        "shown",
+        "sizes",
+        "stopping",
+    ),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
-    ("calibrate", "correct", "suite"),
+    ("calibrate", "correct", "devices", "suite"),
     (
         "assemble",
         "bind",
@@ -48,7 +59,7 @@ FLOORS = (
         "zeroshot",
     ),
     ("compare_runs",),
-    ("compare", "embed", "index_export", "index_show", "start_towers", "sweep"),
+    ("compare", "embed", "index_export", "index_show", "soup", "start_towers", "sweep"),
     ("train",),
     ("quickstart",),
     ("demo",),
@@ -85,6 +96,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "bind": "bind:bind",
     "bind average": "bind:average",
     "assemble": "assemble:assemble",
+    "soup": "soup:soup",
     "doctor": "doctor:doctor",
 }
 

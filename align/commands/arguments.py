@@ -91,6 +91,8 @@ def _add_option(parser: Any, p: inspect.Parameter, helps: dict[str, str]) -> Non
         given["action"] = "store_true"
     elif words := choices(p.annotation):
         given["choices"] = words
+    elif get_origin(p.annotation) is list:  # given several times
+        given |= {"action": "append", "type": get_args(p.annotation)[0], "metavar": name.upper()}
     else:
         given |= {"type": p.annotation, "metavar": name.upper()}
     parser.add_argument(f"--{name.replace('_', '-')}", **given)

@@ -19,6 +19,7 @@ def demo(run: str = "runs/quickstart", /, *, host: str = "127.0.0.1", port: int 
         workers: processes that decode the world for the training
     """
     from align import load
+    from align.commands.devices import Placing
     from align.commands.groups import Weights
     from align.commands.quickstart import quickstart, update_index
     from align.commands.serve import check_installed, open_socket, serve
@@ -32,7 +33,7 @@ def demo(run: str = "runs/quickstart", /, *, host: str = "127.0.0.1", port: int 
         if code:
             return code
     update_index(folder, load(folder))
-    return serve(run, host=host, port=port, weights=Weights())
+    return serve(run, host=host, port=port, placing=Placing(), weights=Weights())
 
 
 def _is_trained(folder: Path) -> bool:

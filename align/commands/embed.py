@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from align.commands.devices import Computing
 from align.commands.errors import Refused
 from align.commands.groups import Sharing, Weights
 from align.commands.stopping import ending
 
 if TYPE_CHECKING:
-    import torch
-
     from align.embedding.features import Written
 
 
@@ -27,13 +26,14 @@ def embed(
     name: str | None = None,
     features: bool = False,
     tokens: bool = False,
-    dtype: Literal["float16", "float32"] = "float16",
+    stored: Literal["float16", "float32"] | None = None,
     towers: str | None = None,
     members: str = "",
     max_bad: float = 0.001,
     batch: int = 64,
     workers: int = 0,
     sharing: Sharing,
+    placing: Computing,
     weights: Weights,
 ) -> int:
     """Write a cache: the features or the embeddings of shards, from which heads are trained in minutes
@@ -54,7 +54,7 @@ def embed(
         name: the set's name. Default: the model's
         features: write the features of the encoders, on which heads are trained. Default: write embeddings
         tokens: write the tokens of each row too
-        dtype: the stored precision
+        stored: precision of the rows in the cache. Default: float32 with --dtype float32, else float16
         towers: the towers to embed, separated by commas. Default: all that the model and the shards have
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
         max_bad: the largest share of unreadable samples with which the set is finished. 1: any share
@@ -81,7 +81,7 @@ def embed(
         "source": name_model(model, found),
         "features": features,
         "tokens": tokens,
-        "dtype": dtype,
+        "dtype": stored or ("float32" if placing.dtype == "float32" else "float16"),
         "towers": chosen,
         "members": mapping(members),
         "max_bad": max_bad,
@@ -101,11 +101,12 @@ def embed(
             from align.embedding.features.cluster import write_on_ray
 
             given = {"allow": weights.list_allowed(), "address": sharing.ray, "dashboard": sharing.dashboard}
+            given |= {"device": placing.device, "precision": placing.dtype}
             written = write_on_ray(found, shards, cache, settings, progress=say, **given)
         else:
             from align.embedding import write_cache
 
-            loaded = weights.load(model).to(choose_device())
+            loaded = placing.load(weights, model)
             written = write_cache(loaded, shards, cache, begin=find_beginning(os.environ), progress=say, **settings)
     say_bad(written.counts)
     say_written(written, cache, called)
@@ -160,12 +161,3 @@ def find_beginning(environment: Any) -> float:
     except (KeyError, ValueError, ZeroDivisionError):
         pass
     return 0.0
-
-
-def choose_device() -> torch.device:
-    """Return the GPU of this process where there are any, by torchrun's LOCAL_RANK, else the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

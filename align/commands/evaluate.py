@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from align.commands.devices import Placing
 from align.commands.evaluating.altering import Altering
 from align.commands.evaluating.classing import Classing
 from align.commands.evaluating.given import check_evaluators, check_range, list_given
@@ -51,6 +52,7 @@ def evaluate(
     hubs: Hubs,
     altering: Altering,
     suites: Suites,
+    placing: Placing,
     weights: Weights,
 ) -> int:
     """Measure a model on shards, or on suites of public sets
@@ -114,9 +116,18 @@ def evaluate(
         from align.commands.suite import run_suite
 
         settings = {"batch": batch, "workers": workers, "draws": draws, "max_bad": max_bad}
-        return run_suite(model, suites, weights, settings, command_line(), out=out, json=json, page=not no_report)
+        return run_suite(
+            model,
+            suites,
+            partial(placing.load, weights),
+            settings,
+            command_line(),
+            out=out,
+            json=json,
+            page=not no_report,
+        )
     from align.commands.classes import read_classes, read_descriptions, read_templates
-    from align.commands.named import device, split
+    from align.commands.named import split
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
     from align.commands.progress import progress
@@ -128,7 +139,7 @@ def evaluate(
 
     try:
         check_evaluators(dict(zip(names, groups, strict=True)), split(with_))
-        other = replace(weights, checkpoint="best").load
+        other = partial(placing.load, replace(weights, checkpoint="best"))
         makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
         evaluators = pick(split(with_), {**makers, "geometry": partial(shape.evaluator, other)})
         if "probe" in split(with_):  # before hours of embedding
@@ -140,7 +151,7 @@ def evaluate(
     descriptions = None if protocol.descriptions is None else read_descriptions(protocol.descriptions)
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     opened = read([test_split(name) for name in shards])
-    loaded = weights.load(model).to(device())
+    loaded = placing.load(weights, model)
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")

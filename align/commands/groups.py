@@ -14,6 +14,8 @@ from align.commands.named import split
 from align.commands.pairs import pairs, two_numbers
 
 if TYPE_CHECKING:
+    import torch
+
     from align.media.recode import Recode
     from align.model import JointModel
 
@@ -31,11 +33,12 @@ class Weights:
     checkpoint: str = "best"
     allow: str | None = None
 
-    def load(self, model: str) -> JointModel:
+    def load(self, model: str, *, device: torch.device | None = None, dtype: str | None = None) -> JointModel:
         """Load a model folder, a run folder, a model of the hub, or a published one by LAYOUT:SOURCE."""
         from align import load
 
-        return load(self.locate(model), allow=self.list_allowed(), checkpoint=self.checkpoint)
+        more = {"checkpoint": self.checkpoint, "device": device, "dtype": dtype}
+        return load(self.locate(model), allow=self.list_allowed(), **more)
 
     def list_allowed(self) -> list[str]:
         """Return the packages beside align whose classes a config may name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.index_report import say_report
@@ -22,6 +23,7 @@ def add(
     members: str | None = None,
     model: str | None = None,
     embedding: Embedding,
+    placing: Placing,
     weights: Weights,
 ) -> int:
     """Add shards or a folder to an index, or look for changes in its sources
@@ -54,7 +56,7 @@ def add(
     source = model or str(about["model"]["source"])
     with stopping(folder):
         try:
-            loaded = weights.load(source)
+            loaded = placing.load(weights, source)
         except FileNotFoundError as error:
             remedy = "" if model else "; where the index's model is elsewhere now, name it with --model"
             raise FileNotFoundError(f"{error}{remedy}") from None

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.index_report import say_report
@@ -25,6 +26,7 @@ def build(
     members: str = "",
     anew: bool = False,
     embedding: Embedding,
+    placing: Placing,
     weights: Weights,
 ) -> int:
     """Make an index for search, from shards or from a folder of files
@@ -59,7 +61,7 @@ def build(
     folder = Path(out if out is not None else Path(model) / "index")
     kind = kind_of(folder)  # before the model is loaded
     with stopping(folder):
-        loaded = weights.load(model)
+        loaded = placing.load(weights, model)
         if kind == "version 1":
             print(f"{folder} has version 1; it is made anew", file=sys.stderr)
         report = embedding.run(

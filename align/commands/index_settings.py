@@ -42,13 +42,12 @@ class Embedding:
 
     def run(self, make: Callable[[Work], Report]) -> Report:
         """Return the result of a build with these settings, which shows its progress."""
-        from align.commands.named import device
         from align.commands.over import budget
         from align.commands.progress import progress
         from align.search.building import Work
 
         with budget("--max-bad"), progress("embedding") as say:
-            return make(Work(self.batch, self.workers, self.max_bad, self.allow_pipe, device(), say))
+            return make(Work(self.batch, self.workers, self.max_bad, self.allow_pipe, None, say))
 
 
 def read_options(

@@ -1,14 +1,11 @@
-"""Forms of values that several commands share: lists in one option, JSON on the command line, the device."""
+"""Forms of values that several commands share: lists in one option, JSON on the command line, kinds of media."""
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
-
     from align.media import Media
 
 
@@ -95,13 +92,3 @@ def media(paths: str) -> Media:
         return (*MEDIA, *load_media(split(paths), beside=MEDIA))
     except ValueError as error:
         raise Refused(f"--media: {error}", code=2) from None
-
-
-def device() -> torch.device:
-    """Return the first GPU where there is one, of several processes each its own by LOCAL_RANK, else the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    local = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())

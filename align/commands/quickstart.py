@@ -159,10 +159,10 @@ def _examples(folder: Path, shards: Path) -> dict[str, Path]:
 
 
 def _say(folder: Path, scores: dict[str, Any], examples: dict[str, Path], seconds: float) -> None:
-    import resource
+    from align.commands.process import measure_largest
 
-    largest = max(resource.getrusage(of).ru_maxrss for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"\ndone in {seconds:.0f} s; largest process {largest / 1024**2:.1f} GiB")
+    largest = measure_largest()
+    print(f"\ndone in {seconds:.0f} s" + (f"; largest process {largest:.1f} GiB" if largest is not None else ""))
     print("\nzero-shot accuracy on objects never seen:")
     for key in ("shape/image", "shape/points", "material/audio", "color/image"):
         if f"zeroshot/{key}/accuracy" in scores:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.search_groups import Calibration, Correcting, Query
@@ -33,6 +35,7 @@ def search(
     parts: Query,
     calibration: Calibration,
     hubs: Correcting,
+    placing: Placing,
     weights: Weights,
 ) -> None:
     """Search an index by text, image, video, sound, points, or several at once
@@ -67,7 +70,7 @@ def search(
     if not 0 <= near <= 1:
         raise Refused(f"--near is a cosine between 0 and 1, got {near}", code=2)
     least = calibration.least()
-    searcher = _open(index, in_, model, weights)
+    searcher = _open(index, in_, model, weights, placing)
     if calibration.calibrate is not None:
         from align.commands.calibrate import calibrate
 
@@ -132,15 +135,27 @@ def _list_asked(
     return asked
 
 
-def _open(index: str, in_: str | None, model: str | None, weights: Weights) -> Searcher:
-    """Open the index, with the model that is named, or the one that the index names."""
+def _open(index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing) -> Searcher:
+    """Open the index, with the model that is named, or the one that the index names.
+
+    Prints a line on stderr where the index was made in another precision.
+    """
+    from align.search.open import compare_precision
+
+    searcher = _find_index(index, in_, model, weights, placing)
+    if line := compare_precision(searcher.index.about, searcher.model):
+        print(line, file=sys.stderr)
+    return searcher
+
+
+def _find_index(index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing) -> Searcher:
     from align.search.open import find_index, open_index
 
     if in_ is not None:
         if model is not None:
             raise Refused("name the model once: as INDEX or as --model", code=2)
         weights.locate(index)  # an error of the model comes before one of the index
-        return open_index(find_index(in_, index), weights.load(index))
+        return open_index(find_index(in_, index), placing.load(weights, index))
     if not Path(index).exists():
         try:
             weights.locate(index)
@@ -153,7 +168,10 @@ def _open(index: str, in_: str | None, model: str | None, weights: Weights) -> S
     place = find_index(index)
     if model is None and place != Path(index):
         model = index  # a run, whose checkpoint can be chosen
-    return open_index(place, None if model is None else weights.load(model), allow=weights.list_allowed())
+    if model is not None:
+        return open_index(place, placing.load(weights, model))
+    device = placing.find_device()
+    return open_index(place, allow=weights.list_allowed(), device=device, dtype=placing.dtype)
 
 
 def _filter(text: str) -> Any:

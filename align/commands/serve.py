@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 
@@ -20,9 +21,9 @@ def serve(
     token_file: str | None = None,
     allow_host: str | None = None,
     model: str | None = None,
-    device: str | None = None,
     decoders: int = 2,
     up: Literal["y", "z"] | None = None,
+    placing: Placing,
     weights: Weights,
 ) -> int:
     """Serve an index: the search page and the HTTP API
@@ -39,7 +40,6 @@ def serve(
         token_file: a file with the token, which no list of processes shows
         allow_host: names of this server beside its address and localhost, separated by commas
         model: the index's model, where it has moved. Default: as the index says
-        device: where the model runs: cpu, cuda:1, ... Default: the first GPU, else the CPU
         decoders: processes that read the files of visitors
         up: the axis of shapes that stands upright on the page. Default: as the model's points have it
     """
@@ -52,6 +52,7 @@ def serve(
     if decoders < 1:
         raise Refused(f"--decoders must be at least 1, got {decoders}", code=2)
     secret = read_token(token, token_file)
+    device = str(placing.find_device())
     sock = open_socket(host, port)  # before the model is loaded, which takes seconds
     try:
         from align.serve.decoders import prepare
@@ -59,7 +60,7 @@ def serve(
         prepare()  # while the model is loaded
         from align.serve.loading import Place
 
-        chosen = Place(place, model, weights.checkpoint, tuple(split(weights.allow)), device)
+        chosen = Place(place, model, weights.checkpoint, tuple(split(weights.allow)), device, placing.dtype)
         limits = Limits(decoders=decoders)
         loaded = chosen.open(limits)
     except BaseException:
@@ -111,6 +112,8 @@ def print_address(sock: Any, reason: str, token: str) -> None:
     everywhere = host in ("0.0.0.0", "::")
     shown = "127.0.0.1" if everywhere else f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{port}", flush=True)
+    if not Path("/proc/self/status").exists():  # see align.serve.decoding
+        print("align: decoders have no limit of memory on this system; on Linux they have", file=sys.stderr)
     if reason:
         print(f"align: {reason}", file=sys.stderr)
     if not token and not host.startswith("127.") and host != "::1":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from align.commands.devices import Placing
 from align.commands.dropped import print_dropped
 from align.commands.groups import Weights
 from align.commands.sizes import count_text
@@ -138,6 +139,7 @@ def filter_(
     batch: int = 64,
     workers: int = 0,
     media: str = "",
+    placing: Placing,
     weights: Weights,
 ) -> None:
     """Keep the samples that meet a condition
@@ -177,11 +179,10 @@ def filter_(
     from align.data.places.patterns import typeable
 
     def scores(opened: Shards, wanted: Sequence[Pair]) -> dict[Pair, list[float | None]]:
-        from align.commands.named import device
         from align.evaluation.pairs import pair_scores
         from align.scoring import choose
 
-        loaded = weights.load(str(model)).to(device())
+        loaded = placing.load(weights, str(model))
         for pair in wanted:
             if pair.function == "score":
                 print(f"{pair}: by {choose(loaded.terms, [pair.a], pair.b)}")

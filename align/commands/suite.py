@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from align.commands.errors import Refused, explain
 
 if TYPE_CHECKING:
     from align.commands.evaluating.suites import Suites
-    from align.commands.groups import Weights
     from align.evaluation.suites import EvalSet, Found, Row
     from align.model import JointModel
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def run_suite(
     model: str,
     suites: Suites,
-    weights: Weights,
+    load: Callable[[str], JointModel],
     settings: Mapping[str, Any],
     command: str,
     *,
@@ -29,11 +28,10 @@ def run_suite(
 ) -> int:
     """Measure the sets that are there, write a row after each, print the tables, and return the exit code.
 
-    settings: batch, workers, draws and max_bad. Of several ranks all measure, and the first one writes and prints. Ends
-    the command with one line where no set is there, or none fits the model.
+    load: loads the model. settings: batch, workers, draws and max_bad. Of several ranks all measure, and the first one
+    writes and prints. Ends the command with one line where no set is there, or none fits the model.
     """
     from align import __version__
-    from align.commands.named import device
     from align.distributed import rank
     from align.embedding import fingerprint
     from align.evaluation.suites.rows import open_row, read_rows, write_rows
@@ -45,7 +43,7 @@ def run_suite(
         some = f"{sets[0].title}: {sets[0].command(data)}"
         more = f" (docs/recipes.md lists all {len(sets)})" if len(sets) > 1 else ""
         raise Refused(f"nothing of {suites.suite} is in {data}: {'; '.join(list(absent.values())[:3])}. {some}{more}")
-    loaded = weights.load(model).to(device())
+    loaded = load(model)
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
 from align.commands.tables import print_notes
@@ -27,6 +28,7 @@ def zeroshot(
     descriptions: str | None = None,
     json: bool = False,
     top: int = 3,
+    placing: Placing,
     weights: Weights,
 ) -> None:
     """Label files with given class names
@@ -59,7 +61,7 @@ def zeroshot(
     texts = None if descriptions is None else read_descriptions(descriptions)
     if texts and any(isinstance(value, dict) for value in texts.values()):
         raise Refused('--descriptions: files have no attributes; give {"label": ["text", ...]}', code=2)
-    loaded = weights.load(model)
+    loaded = placing.load(weights, model)
     rows, notes = label(loaded, files, modality, cast("dict[str, Word]", words), templates, texts)
     if json:
         _print_json(rows, notes)

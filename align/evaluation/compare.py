@@ -19,7 +19,18 @@ from align.metrics.paired import holm, sign_flip
 from align.seeds import generator
 
 DRAWS = 10_000  # of sign flips
-RULES = ("shards", "classes", "templates", "hit rule", "tie rule", "train", "distractors", "max bad", "version")
+RULES = (
+    "shards",
+    "classes",
+    "templates",
+    "hit rule",
+    "tie rule",
+    "train",
+    "distractors",
+    "max bad",
+    "precision",
+    "version",
+)
 
 
 class Evaluated(NamedTuple):

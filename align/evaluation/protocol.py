@@ -13,6 +13,7 @@ from align.embedding import fingerprint
 from align.evaluation.counts import counts
 from align.evaluation.prompts import Word
 from align.model import JointModel
+from align.model.place import name_dtype
 from align.values import Embeddings
 
 tie_rule = "rank = 1 + strictly better + equal and wrong: ties never help"
@@ -44,11 +45,11 @@ def protocol(
 ) -> dict[str, Any]:
     """Return all that a reader needs to get the numbers again, as plain data.
 
-    version, command, seed (of the shards' order), model (SHA-256 of its weights), precision (of its weights), parts
-    (origin and licence of the published weights in it), shards (name -> samples), classes, templates, hit rule, tie
-    rule, samples, rows (modality -> how many), max bad (the share of bad samples allowed), members (modality -> names
-    in the shards) and bad (reason -> members that were left out). classes: attribute -> label -> its name or
-    names in prompts.
+    version, command, seed (of the shards' order), model (SHA-256 of its stored weights), device, precision (in which
+    the weights ran), parts (origin and licence of the published weights in it), shards (name -> samples),
+    classes, templates, hit rule, tie rule, samples, rows (modality -> how many), max bad (the share of bad samples
+    allowed), members (modality -> names in the shards) and bad (reason -> members that were left out). classes:
+    attribute -> label -> its name or names in prompts.
     The protocol has lists where all labels are their own names.
     """
     return {
@@ -56,7 +57,8 @@ def protocol(
         "command": command,
         "seed": shards.seed,
         "model": fingerprint(model),
-        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "precision": name_dtype(model),
         "parts": read_parts(model),
         "shards": counts(shards),
         "classes": {a: list(m) if all(k == v for k, v in m.items()) else dict(m) for a, m in classes.items()},

@@ -70,6 +70,7 @@ class Saver(L.Callback):
         state: of the checkpoint that the run goes on from, or {"step": 0} where it begins.
         more: entries of the state of every checkpoint, such as the name of the stage.
         check: raises an error where this process may no longer write into the run folder.
+        judged: gets (step, value) of every measurement of the monitored value, before the step is saved.
     """
 
     def __init__(
@@ -82,8 +83,9 @@ class Saver(L.Callback):
         state: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
         check: Callable[[], None] = lambda: None,
+        judged: Callable[[int, float], None] = lambda step, value: None,
     ):
-        self.more, self.check = {} if more is None else more, check
+        self.more, self.check, self.judged = {} if more is None else more, check, judged
         self.when, self.run, self.module, self.data, self.flush = when, run, module, data, flush
         self._saved = state["step"] or -1  # the last step that is on disk
         self._validated = self._saved if state.get("validated", True) else -1
@@ -129,6 +131,7 @@ class Saver(L.Callback):
         better = best is None or (value < best if self.when.mode == "min" else value > best)
         better = better and not math.isnan(value)
         self._value = (self.module.step, value)
+        self.judged(self.module.step, value)
         self._write(trainer, better=better, must=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -126,6 +126,10 @@ def fit(
         known = [*known, *_list_scores(run if forked is None else forked.run, evaluators)]
         if measure is None or not checkpoint.monitor.startswith("val/"):
             checkpoint.check(known)
+    if early_stopping is not None:
+        by_validation = checkpoint.monitor in columns(objective.infos(), model.modalities)
+        validates = opened.val is not None and options.get("limit_val_batches") != 0
+        early_stopping.check(checkpoint.monitor, validates if by_validation else measure is not None)
     check_towers(opened.train, check_parts(spans, tuning, model, objective, optim, steps))
     if fresh:
         clear(run)
@@ -182,7 +186,7 @@ def _fit_stages(plan: Plan, earlier: Earlier) -> Fitted:
         if not last and earlier.step >= span.end and not (earlier.step == span.end and any(owes(plan, span, earlier))):
             continue
         fitted = fit_stage(plan, span, earlier)
-        if last or fitted.signal:
+        if last or fitted.signal or fitted.early:
             return fitted
         earlier = find(plan.run, fresh=False)
     raise RuntimeError("a run has a last stage")

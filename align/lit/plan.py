@@ -73,13 +73,15 @@ class Plan:
 class Fitted(NamedTuple):
     """End of a run, or of a stage.
 
-    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process.
+    step: its last. signal: the number that stopped it, or 0. bad: bad members by reason. rank: of this process. early:
+    it ended by ``early_stopping``.
     """
 
     step: int
     signal: int
     bad: dict[str, int]
     rank: int = 0
+    early: bool = False
 
 
 def owes(plan: Plan, span: Span, earlier: Earlier) -> tuple[bool, bool]:

@@ -17,6 +17,7 @@ from align.lit.banks import Banks
 from align.lit.changes import NoteConfig, describe
 from align.lit.checkpoints import Saver
 from align.lit.diagnose import list_diagnostics
+from align.lit.early_stopping import EndEarly, Patience
 from align.lit.ending import has_model, write_model_folder
 from align.lit.environment import Environment
 from align.lit.evaluations import Evaluations
@@ -78,7 +79,10 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     progress = Progress(module, loaders)
     quarantine = Quarantine(run, module, opened.ledger)
     stage: dict[str, Any] = {"stage": span.name} if plan.in_stages else {}
-    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, lambda: check_lock(run))
+    patience = Patience(plan.early_stopping, plan.checkpoint.monitor, plan.checkpoint.mode, earlier.state)
+    stage |= patience.entry
+    guards = {"check": lambda: check_lock(run), "judged": patience.count}
+    saver = Saver(plan.checkpoint, run, module, opened, log.flush, earlier.state, stage, **guards)
     stop = Stop(saver.save)
     loaders.stops = partial(getattr, stop, "asked")
     new_data = earlier is plan.first or span.stage.sources is not None
@@ -103,15 +107,15 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if plan.measure is not None:
         given = {"every": plan.every, "end": span.end, "due": evaluation}
         callbacks.append(Evaluations(plan.measure, module, log, saver, progress, stop, **given))
-    callbacks += [saver, progress, stop, *([MakeUp()] if validation else [])]
+    callbacks += [saver, progress, stop, *([MakeUp()] if validation else []), EndEarly(patience)]
     options = dict(plan.options)
-    if earlier.step >= span.end:
+    if earlier.step >= span.end or patience.ended:
         options["limit_train_batches"] = 0
     trainer = make_trainer(options, steps=span.end, validates=plan.validates, callbacks=callbacks)
     check_sharding(plan, trainer)
-    if earlier.step >= plan.steps and not (validation or evaluation):
-        _end(plan, quarantine, trainer)
-        return Fitted(earlier.step, 0, {}, trainer.global_rank)
+    if (earlier.step >= plan.steps or patience.ended) and not (validation or evaluation):
+        _end(plan, quarantine, trainer, patience)
+        return Fitted(earlier.step, 0, {}, trainer.global_rank, patience.ended)
     if earlier is plan.first:
         check_batch(opened.batch, trainer.world_size)  # now: the other ranks are not started yet
         if trainer.is_global_zero:
@@ -130,12 +134,14 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if applied is not None:
         applied.check()
         applied.remove()
-    if span is not plan.spans[-1]:
+    if span is not plan.spans[-1] and not patience.ended:
         exchange(b"")  # no rank reads the stage's checkpoint before it is there
     elif trainer.is_global_zero and not stop.received:
         write_model_folder(run)
+        if patience.ended:
+            print(f"{run} stops early at step {module.step}: {patience.describe(run)}", file=sys.stderr)
     watch.close()
-    fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank)
+    fitted = Fitted(module.step, stop.received, opened.ledger.reasons, trainer.global_rank, patience.ended)
     del trainer, module, loaders, callbacks, saver, log, progress, stop, quarantine
     gc.collect()  # DDP of this stage hangs on the gradients until it is gone
     return fitted
@@ -159,11 +165,13 @@ def _note_config(plan: Plan) -> NoteConfig:
     return NoteConfig(plan.run, plan.config, [describe(change, plan.steps, rate) for change in plan.changes])
 
 
-def _end(plan: Plan, quarantine: Quarantine, trainer: Any) -> None:
+def _end(plan: Plan, quarantine: Quarantine, trainer: Any, patience: Patience) -> None:
     """Write the model and the counts of a trained run, if a stop left them out or somebody removed them."""
     earlier, run = plan.first, plan.run
     if not trainer.is_global_zero:
         return
+    if patience.ended:
+        print(patience.describe_end(run, earlier.step), file=sys.stderr)
     if "ledger" in earlier.state.get("bad", {}):
         quarantine.count(trainer)
     if not has_model(run, earlier.known):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from align.model.embed import as_list, collate
 from align.model.eval_view import EvalReader
 from align.model.naming import naming
+from align.model.place import move
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
 from align.values import Batch, Embeddings, Rows, TermInfo, Values
@@ -124,8 +125,8 @@ class JointModel(nn.Module):
 
     def _on_device(self, values: Values) -> Values:
         if isinstance(values, dict):
-            return {name: x.to(self.device) for name, x in values.items()}
-        return values.to(self.device)
+            return {name: move(x, self.device) for name, x in values.items()}
+        return move(values, self.device)
 
     def _unit(self, x: Tensor) -> Tensor:
         """Return unit vectors (..., D). Zero stays zero.

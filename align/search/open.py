@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
+from align.model.place import name_dtype
 from align.search.local import LocalIndex
 from align.search.searcher import Searcher
 
 if TYPE_CHECKING:
+    import torch
+
     from align.model import JointModel
 
 
-def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = ()) -> Searcher:
+def open_index(
+    folder: str | Path,
+    model: Any = None,
+    *,
+    allow: Sequence[str] = (),
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Searcher:
     """Open an index folder for search.
 
         index = align.open_index("idx")
@@ -26,6 +36,7 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
         folder: the index, or a run with one in its folder "index".
         model: a JointModel, or a name that ``align.load`` takes. None loads the model that the index names.
         allow: packages beside ``align`` whose classes the model's config may name.
+        device, dtype: of a model that is loaded here, as ``align.load`` takes them.
 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
     damaged, newer than this align, or of another model.
@@ -34,7 +45,8 @@ def open_index(folder: str | Path, model: Any = None, *, allow: Sequence[str] = 
     index = LocalIndex.open(place)
     try:
         chosen = _model(index.about, place, allow) if model is None else model
-        chosen = load(chosen, allow=allow) if isinstance(chosen, str | Path) else chosen
+        if isinstance(chosen, str | Path):
+            chosen = load(chosen, allow=allow, device=device, dtype=dtype)
         check_model(index.about, place, chosen)
     except BaseException:
         index.close()
@@ -65,6 +77,14 @@ def check_model(about: Any, folder: Path, model: JointModel) -> None:
             f"{folder} was made by another model ({stated[:12]}, this one is {given[:12]}); "
             f"make it anew with: align index build MODEL SHARDS --out {shlex.quote(str(folder))}"
         )
+
+
+def compare_precision(about: Any, model: JointModel) -> str:
+    """Return a line where an index was made in another precision than the model has now, "" where it was not."""
+    made, now = _read_maker(about).get("dtype", "float32"), name_dtype(model)
+    if made == now:
+        return ""
+    return f"the index was made in {made} and is asked in {now}: scores differ in their last digits"
 
 
 def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:

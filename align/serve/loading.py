@@ -14,8 +14,8 @@ from typing import Any, final
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
 from align.checkpoint.source import is_published
-from align.search.open import find_index, open_index
-from align.search.searcher import Searcher
+from align.model.place import find_device
+from align.search.open import compare_precision, find_index, open_index
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
 from align.serve.readers import SEARCHERS
@@ -33,7 +33,7 @@ class Place:
     Args:
         name: the folder of an index, a run, or a model as ``align.load`` takes it.
         model: another name of the index's model. None: as the index says.
-        checkpoint, allow: see ``align.load``. device: None is the first GPU, else the CPU.
+        checkpoint, allow, dtype: see ``align.load``. device: None is the first GPU, else the CPU.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Place:
     checkpoint: str = "best"
     allow: Sequence[str] = ()
     device: str | None = None
+    dtype: str | None = None
 
     def open(self, limits: Limits) -> Loaded:
         """Load it, with its decoders running.
@@ -58,15 +59,14 @@ class Place:
             searcher, sha256 = None, fingerprint(model)
         else:
             named = None if self.model is None else self._load(self.model)
-            searcher = open_index(folder, named, allow=self.allow)
+            place = {"device": find_device(self.device), "dtype": self.dtype}
+            searcher = open_index(folder, named, allow=self.allow, **place)
             model = searcher.model
             source = self.model or _source(searcher.index.about, folder)
             sha256 = fingerprint(model)
-        device = self._choose_device()
-        if str(model.device) != device:
-            model = model.to(device)
-            searcher = None if searcher is None else Searcher(searcher.index, model)
         if searcher is not None:
+            if line := compare_precision(searcher.index.about, model):
+                log.warning("%s", line)
             prepare = getattr(searcher.index, "prepare", None)
             if prepare is not None:
                 prepare(SEARCHERS)
@@ -103,7 +103,8 @@ class Place:
 
     def _load(self, name: str, reason: str = "") -> Any:
         try:
-            return load(locate(name, self.checkpoint), allow=self.allow)
+            place = {"device": find_device(self.device), "dtype": self.dtype}
+            return load(locate(name, self.checkpoint), allow=self.allow, **place)
         except FileNotFoundError as error:
             if reason and Path(name).exists():
                 raise FileNotFoundError(f"{name} is neither an index nor a model: {reason}") from None
@@ -113,13 +114,6 @@ class Place:
                 build = f"align index build MODEL {shlex.quote(name)} --out idx"
                 raise ValueError(f"{name} is neither an index nor a model; to search its files: {build}") from None
             raise
-
-    def _choose_device(self) -> str:
-        import torch
-
-        if self.device is not None:
-            return self.device
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 @final

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from align.commands.process import count_cores
 
 HUB_SECONDS = 6
 WALK_SECONDS = 3  # for the size of a cache folder, which may hold a million files
@@ -47,11 +50,11 @@ def look_at_process() -> dict[str, Any]:
     try:
         shared = shutil.disk_usage("/dev/shm").total
     except OSError:
-        shared = 0
+        shared = 0 if sys.platform == "linux" else LEAST_SHARED  # other systems share memory without that folder
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "libc": f"{library} {version}".strip(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": count_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "memory": memory,
         "shared_memory": shared,

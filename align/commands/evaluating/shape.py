@@ -35,7 +35,6 @@ class Shape:
         from align import load as load_model
         from align.commands.errors import Refused
         from align.commands.evaluating.given import MOST
-        from align.commands.named import device
         from align.evaluation import Geometry
         from align.evaluation.geometry import read_matrix
 
@@ -52,7 +51,7 @@ class Shape:
                 model = (load or load_model)(self.against)
             except (ValueError, OSError) as error:
                 raise Refused(f"--against: {error}") from None
-            more |= {"against": model.to(device()), "against_name": _short(self.against)}
+            more |= {"against": model, "against_name": _short(self.against)}
         return Geometry(k=self.mutual_k, permutations=self.permutations, **more)
 
 

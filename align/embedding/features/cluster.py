@@ -34,6 +34,8 @@ def write_on_ray(
     settings: Mapping[str, Any],
     *,
     allow: Sequence[str] = (),
+    device: str | None = None,
+    precision: str | None = None,
     address: str | None = None,
     dashboard: bool = False,
     tasks: int | None = None,
@@ -44,6 +46,7 @@ def write_on_ray(
     Args:
         model: a model folder, which all machines see under the same path, as the shards and ``out``.
         settings: the other arguments of ``write_cache``.
+        device, precision: of the model, as ``align.load`` takes its device and dtype. None: a GPU where there is one.
         address: of the cluster, as ``ray.init`` takes it. None: one on this machine, which listens on loopback alone.
         dashboard: start Ray's dashboard with it.
         tasks: parts that are handed out at a time. None: as many as the cluster takes at first, and a few more.
@@ -55,6 +58,8 @@ def write_on_ray(
     job = {
         "model": str(model.resolve()),
         "allow": list(allow),
+        "device": device,
+        "precision": precision,
         "shards": [shard if "://" in shard else os.path.abspath(shard) for shard in shards],
         "out": str(out.resolve()),
         "settings": dict(settings),
@@ -91,13 +96,10 @@ def write_on_ray(
 
 
 def _open(job: Mapping[str, Any], progress: Callable[[int, int], None] | None = None) -> Run:
-    import torch
-
     from align.checkpoint import load
+    from align.model.place import find_device
 
-    model = load(job["model"], allow=job["allow"])
-    if torch.cuda.is_available():
-        model = model.to("cuda")
+    model = load(job["model"], allow=job["allow"], device=find_device(job["device"]), dtype=job["precision"])
     return open_run(model, job["shards"], job["out"], progress=progress, **job["settings"])
 
 

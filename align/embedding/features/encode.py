@@ -105,6 +105,6 @@ def _store(x: Tensor, dtype: str, name: str, keys: Sequence[str], owner: Tensor)
         row = int((~fits).nonzero()[0])
         largest, key = float(x[row].abs().max()), keys[int(owner[row])]
         raise ValueError(
-            f"the {name} of sample {key!r} reach {largest:.3g}, too large for {dtype}; --dtype float32 fits"
+            f"the {name} of sample {key!r} reach {largest:.3g}, too large for {dtype}; --stored float32 fits"
         )
     return out.cpu().contiguous()

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from align.checkpoint.describe import describe
+from align.checkpoint.tower_weights import Kind as Kind
+from align.checkpoint.tower_weights import tower_weights as tower_weights
 from align.files import json_text
-from align.model.inside import unwrap, weights
-
-Kind = Literal["features", "embedding"]
-
-
-def tower_weights(tower: Any, kind: Kind = "features") -> str:
-    """Return the SHA-256 of a tower's weights: those of its encoder, and for "embedding" those of its head too.
-
-    It covers the sorted names, the dtypes, the shapes and the bytes. Wrappers around modules change nothing.
-    """
-    tower = unwrap(tower)
-    parts = {"encoder": tower.encoder} | ({"head": tower.head} if kind == "embedding" else {})
-    sums = hashlib.sha256()
-    for part, module in parts.items():
-        for name, x in sorted(weights(module).items()):
-            x = x.detach().cpu().contiguous()
-            sums.update(f"{part}.{name} {x.dtype} {list(x.shape)}\n".encode())
-            sums.update(x.reshape(-1).view(torch.uint8).numpy().data)
-    return sums.hexdigest()
 
 
 def preprocess_hash(preprocess: Any) -> str:

@@ -18,6 +18,7 @@ from align.embedding.features.hashes import preprocess_hash, tower_weights
 from align.files import read_json
 from align.model import JointModel
 from align.model.inside import unwrap
+from align.model.place import name_dtype
 
 PLAN = "plan.json"
 
@@ -75,6 +76,7 @@ def make_plan(
     about = {
         "model": source,
         "sha256": fingerprint(model),
+        "computed": name_dtype(model),
         "columns": {m: describe_column(model, m, want) for m in want.modalities},
         "batch": batch,
         "members": {m: list(names) for m, names in sorted((members or {}).items())},
@@ -177,6 +179,9 @@ def check_same(known: Mapping[str, Any], asked: Mapping[str, Any], where: str, r
         for said, name in (("model sha256", "sha256"), ("batch", "batch"), ("members", "members"))
         if known.get(name) != asked.get(name)
     ]
+    made, now = (about.get("computed", "float32") for about in (known, asked))
+    if made != now:
+        found.append(f"computed in {made}, not {now}")
     new, old = asked["columns"], known["columns"]
     if [*new] != [*old]:
         found.append(f"towers {','.join(old)}, not {','.join(new)}")

@@ -48,7 +48,9 @@ def farthest_points(
         return _choose(planes, nearest, first, count, batched)
     order = _order_of_threads(P).to(xyz.device)
     planes = planes[..., order]
-    skipped = _sum_planes(planes.square()).double() <= 1e-3  # the kernel's 1e-3 is a double too
+    squares = _sum_planes(planes.square())
+    wide = squares.cpu().double() if squares.device.type == "mps" else squares.double()  # mps has no float64
+    skipped = (wide <= 1e-3).to(squares.device)  # the kernel's 1e-3 is a double too
     nearest = torch.where(skipped, -1.0, 1e10).to(kind)
     return order[_choose(planes, nearest, order.argsort()[first], count, batched)]
 

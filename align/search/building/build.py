@@ -11,7 +11,7 @@ from pathlib import Path
 
 from align.data import Shards
 from align.model import JointModel
-from align.search.building.maker import check_maker, describe_maker, staging_key
+from align.search.building.maker import check_maker, describe_maker, join_precisions, staging_key
 from align.search.building.place import kind_of, remove_left
 from align.search.building.report import Report, Work
 from align.search.building.roots import adopt_id, check_root, name_root, root_of
@@ -68,7 +68,8 @@ def build_index(
             check_maker(there.about, maker, out)
             stock = _go_on(stock, there)
             check_root(there.about.get("sources", ()), stock.root, out)
-        return update(model, stock, out, there, staging_key(maker), maker, options, work, embeddings)
+        told = {**maker, "model": {**maker["model"], "dtype": join_precisions(there.about, maker)}} if old else maker
+        return update(model, stock, out, there, staging_key(maker), told, options, work, embeddings)
 
 
 def add_to_index(
@@ -96,7 +97,9 @@ def add_to_index(
         there = read_there(out)
         check_maker(there.about, maker, out)
         stock = _go_on(stock, there)
-        return update(model, stock, out, there, staging_key(maker), {}, options, work)
+        dtype = join_precisions(there.about, maker)
+        told = {} if dtype == maker["model"]["dtype"] else {"model": {**there.about["model"], "dtype": dtype}}
+        return update(model, stock, out, there, staging_key(maker), told, options, work)
 
 
 def check_index(out: Path) -> None:

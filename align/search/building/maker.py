@@ -13,22 +13,31 @@ from align.checkpoint.fingerprint import fingerprint
 from align.files import json_text
 from align.model import JointModel
 from align.model.inside import unwrap
+from align.model.place import name_dtype
 
 
 def describe_maker(model: JointModel, source: str) -> dict[str, Any]:
     """Return the entries of an index's ``about`` that name its model.
 
-    ``model`` has the source and the SHA-256 of the weights, ``preprocess`` the checksum of all towers' preprocessing,
-    ``parts`` the origin and licence of published weights.
+    ``model`` has the source, the SHA-256 of the stored weights, and the precision that they ran in. ``preprocess`` has
+    the checksum of all towers' preprocessing, ``parts`` the origin and licence of published weights.
     """
     parts = read_parts(model)
-    made = {"model": {"source": source, "sha256": fingerprint(model)}, "preprocess": hash_preprocess(model)}
+    about = {"source": source, "sha256": fingerprint(model), "dtype": name_dtype(model)}
+    made = {"model": about, "preprocess": hash_preprocess(model)}
     return {**made, **({"parts": parts} if parts else {})}
 
 
 def staging_key(maker: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts that rows depend on: blocks that were made with others are not used."""
-    return {"schema": 1, "model": maker["model"]["sha256"], "preprocess": maker["preprocess"]}
+    key = {"schema": 1, "model": maker["model"]["sha256"], "preprocess": maker["preprocess"]}
+    return key if maker["model"]["dtype"] == "float32" else {**key, "dtype": maker["model"]["dtype"]}
+
+
+def join_precisions(about: Mapping[str, Any], maker: Mapping[str, Any]) -> str:
+    """Return the precision of an index that gets rows in this one: "float32 and bfloat16" where the two differ."""
+    known, new = str((about.get("model") or {}).get("dtype", "float32")), maker["model"]["dtype"]
+    return known if new in known.split(" and ") else f"{known} and {new}"
 
 
 def hash_preprocess(model: JointModel) -> str:
