@@ -14,8 +14,8 @@ from align.losses.kernels.products import matmul_float32, multiplies_halves, rou
 def multiply(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ bᵀ, (n, m), in float32 at least, differentiable any number of times.
 
-    a: (n, K), b: (m, K). Halves are multiplied as by ``matmul_float32``, forward and backward, and float32 in full. Each
-    gradient is summed in float32 and returned in its input's dtype.
+    a: (n, K), b: (m, K). Halves are multiplied as by ``matmul_float32``, forward and backward, and float32 in full.
+    Each gradient is summed in float32 and returned in its input's dtype.
     """
     if torch.compiler.is_compiling():
         dtype = wide_dtype(a, b)

@@ -28,9 +28,14 @@ def wide_dtype(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
+def has_half_products(device: torch.device) -> bool:
+    """Return True where the device multiplies halves with float32 sums and results: CUDA, not ROCm."""
+    return device.type == "cuda" and torch.version.hip is None
+
+
 def multiplies_halves(x: Tensor) -> bool:
-    """Return True for halves on a device that multiplies them with float32 sums and results: CUDA, not ROCm."""
-    return x.dtype in HALVES and x.is_cuda and torch.version.hip is None
+    """Return True for halves on a device that multiplies them."""
+    return x.dtype in HALVES and has_half_products(x.device)
 
 
 def matmul_float32(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:

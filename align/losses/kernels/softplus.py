@@ -10,13 +10,13 @@ LEVELS = 6
 
 
 def softplus_sum(z: Tensor, room: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return Σ log(1 + exp z), 0-d of ``dtype``. room: memory of z's shape, contiguous, which is overwritten.
+    """Return Σ log(1 + exp z) of numbers (n,), 0-d of ``dtype``. room: memory (n,), which is overwritten.
 
     log(1 + exp z) = max(z, 0) + log(1 + e) with e = exp(-|z|), and Σ log(1 + e) is the log of a product. Two factors
     make one: (1 + x)(1 + y) - 1 = x + y + x·y. Without its 1 a factor near 1 keeps all its digits.
     """
     total = torch.clamp(z, min=0, out=room).sum(dtype=dtype)
-    rest = torch.copysign(z, z.new_full((), -1.0), out=room).exp_().view(-1)
+    rest = torch.copysign(z, z.new_full((), -1.0), out=room).exp_()
     for _ in range(LEVELS):
         half = len(rest) // 2
         x, y, odd = rest[:half], rest[half : 2 * half], rest[2 * half :]

@@ -40,8 +40,8 @@ def log_sums(
     Both are differentiable, once. The sum of a row is over its logits with all tuples of the other modalities. It is
     -inf where no tuple is left.
 
-    xs: M >= 2 tensors (n_m, D) of one dtype, none empty. scale: 0-d, of that dtype, or float32 beside halves. Logits and
-        sums have the scale's dtype. Halves are multiplied as halves where the device can, with float32 sums, and
+    xs: M >= 2 tensors (n_m, D) of one dtype, none empty. scale: 0-d, of that dtype, or float32 beside halves. Logits
+        and sums have the scale's dtype. Halves are multiplied as halves where the device can, with float32 sums, and
         widened a tile at a time where it cannot. Gradients are summed in float32.
     tuples: (C, M) rows.
     anchors: the anchor modalities, all by default.
