@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -325,6 +328,19 @@ def test_reads_on_the_host_do_not_grow_with_the_tiles(gpu, name, kind):
         counts.append(reads.count)
     # The edges of the tiles are one list of numbers, of which each is one call here and none on the host later.
     assert counts[0] == counts[1]
+
+
+@pytest.mark.sweep
+def test_the_benchmark_for_a_gpu_runs_without_one():
+    script = Path(__file__).parent / "benchmarks" / "gpu.py"
+    options = ["--device", "cpu", "--batches", "256", "--steps", "1", "--models", "tiny"]
+    run = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=True)
+    for word in ("no GPU", "infonce | 256", "siglip | 256", "cached, Sentence Transformers", "tiny:", "MFU"):
+        assert word in run.stdout
+    if not torch.cuda.is_available():
+        refused = subprocess.run([sys.executable, script], capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("no GPU")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,7 +15,7 @@ def softplus_sum(z: Tensor, room: Tensor, dtype: torch.dtype) -> Tensor:
     log(1 + exp z) = max(z, 0) + log(1 + e) with e = exp(-|z|), and Σ log(1 + e) is the log of a product. Two factors
     make one: (1 + x)(1 + y) - 1 = x + y + x·y. Without its 1 a factor near 1 keeps all its digits.
     """
-    total = torch.clamp(z, min=0, out=room).sum(dtype=dtype)
+    total = torch.clamp(z, min=0, out=room).sum().to(dtype)  # a strip's sum loses no digit that counts
     rest = torch.copysign(z, z.new_full((), -1.0), out=room).exp_()
     for _ in range(LEVELS):
         half = len(rest) // 2
@@ -24,4 +24,4 @@ def softplus_sum(z: Tensor, room: Tensor, dtype: torch.dtype) -> Tensor:
             total += odd.log1p().sum(dtype=dtype)
         y.addcmul_(x, y)
         rest = x.add_(y)
-    return total + rest.log1p_().sum(dtype=dtype)
+    return total + rest.log1p_().sum().to(dtype)
