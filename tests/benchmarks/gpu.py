@@ -1,6 +1,6 @@
 """The losses and the model on a GPU: time, peak memory, share of the bfloat16 matrix rate, images a second and MFU.
 
-    python tests/benchmarks/gpu.py                                                      # about 8 minutes on an H100
+    python tests/benchmarks/gpu.py                                                     # some minutes on an H100
     python tests/benchmarks/gpu.py --device cpu --batches 256 --steps 1 --models tiny  # no GPU
 
 Losses: forward and backward of bfloat16 rows, D = 512, against open_clip's ClipLoss and SigLipLoss, and against the

@@ -58,4 +58,4 @@ class Full(AbstractContextManager):
 
 def _parts() -> tuple[Any, ...]:
     """Return the settings for products on a GPU and on a CPU."""
-    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,6 +21,7 @@ from align.losses.kernels.softplus import softplus_sum
 
 ROWS = 128
 TILE = 2**20  # entries of a tile, or more so that it has ROWS rows
+WIDTH = 2048
 STRIP = 2**17  # logits whose losses and slopes are taken at once on a CPU: 512 KiB stay in its L2 cache
 
 
@@ -125,7 +126,8 @@ def _place(plan: SigmoidPlan, first: int, last: int, columns: int, count: int) -
 
 
 def tile_of(columns: int, dim: int, device: torch.device) -> tuple[int, int]:
-    """Return the rows and columns of a tile. A CPU's has all columns."""
+    """Return the rows and columns of a tile. A CPU's are as many as make the sums of gradients cheap on both sides."""
     if device.type == "cuda":
         return size_of(columns, dim, device)
-    return max(ROWS, TILE // max(columns, 1)), max(columns, 1)
+    width = min(max(columns, 1), WIDTH)
+    return max(ROWS, TILE // width), width
