@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
 
 import pytest
@@ -28,7 +27,7 @@ from align.losses import (
     Symile,
     Window,
 )
-from align.losses.kernels import dense, slabs
+from align.losses.kernels import dense, sigmoid, slabs
 
 dim = 5
 captions = [0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12]  # the sample of each row of text in the set
@@ -122,9 +121,8 @@ def small_tiles(monkeypatch):
     """Slabs of four rows, and no matrix of all logits."""
     monkeypatch.setattr(dense, "ENTRIES", 0)
     monkeypatch.setattr(slabs, "height_of", lambda *_: 4)
-    module = importlib.import_module("align.losses.siglip")
-    monkeypatch.setattr(module, "ROWS", 3)
-    monkeypatch.setattr(module, "TILE", 1)
+    monkeypatch.setattr(sigmoid, "ROWS", 3)
+    monkeypatch.setattr(sigmoid, "TILE", 1)
 
 
 @pytest.mark.parametrize("tiles", [False, True])

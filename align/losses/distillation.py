@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.multiply import multiply
+from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.temperature import ClipTemperature
 
@@ -55,7 +56,7 @@ def distill(
     if samples is not None and len(samples) != 4:
         raise ValueError(f"distill takes samples of a, b, teacher_a and teacher_b; got {len(samples)}")
     with exact(a):
-        a, b = at_least_float32([a, b])
+        a, b = one_dtype([a, b])
         scale = one_number(scale, a)
         rows = [a, b, teacher_a, teacher_b]
         names = ("a", "b", "teacher_a", "teacher_b")
@@ -63,15 +64,17 @@ def distill(
         of_a, of_teacher_a = counterparts(ids[0], ids[2])
         of_b, of_teacher_b = counterparts(ids[1], ids[3])
         weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
-        t_a, t_b = at_least_float32([teacher_a, teacher_b])
-        zero = nothing(*(x.to(a.dtype) for x in (a, b, scale, t_a, t_b)))
+        t_a, t_b = one_dtype([teacher_a, teacher_b])
+        zero = nothing(*(x.to(scale.dtype) for x in (a, b, scale, t_a, t_b)))
         if not len(of_a) or not len(of_b):
             return zero
         t_a, t_b = t_a.detach(), t_b.detach()
-        student = scale * (a[of_a] @ b[of_b].T)  # (n, n')
-        teacher = one_number(teacher_scale, t_a, "teacher_scale").detach() * (t_a[of_teacher_a] @ t_b[of_teacher_b].T)
-        there = _direction(student, teacher.to(a.dtype), weight_a[of_a])
-        back = _direction(student.T, teacher.T.to(a.dtype), weight_b[of_b])
+        student = scale * multiply(a[of_a], b[of_b])  # (n, n')
+        teacher = one_number(teacher_scale, t_a, "teacher_scale").detach() * multiply(
+            t_a[of_teacher_a], t_b[of_teacher_b]
+        )
+        there = _direction(student, teacher.to(scale.dtype), weight_a[of_a])
+        back = _direction(student.T, teacher.T.to(scale.dtype), weight_b[of_b])
         return (there + back) / 2 + zero
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from align.losses.anchored import Anchored
 from align.losses.kernels.anchors import Anchor, contrast_anchors, root
 from align.losses.kernels.inputs import Scale
+from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact
 
 
@@ -39,7 +40,7 @@ def volumes(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
     It takes M-1 matrix products, and (M-1)² numbers a pair.
     """
     square = (anchors * anchors).sum(-1)[:, None]  # (n, 1)
-    return _volume(square, [anchors @ x.T for x in tuples], _gram(tuples, anchors))
+    return _volume(square, [multiply(anchors, x) for x in tuples], _gram(tuples, anchors))
 
 
 def _gram(xs: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from align.losses.kernels.inputs import (
     row_weights,
     sides,
 )
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.pairing import by_anchor, complete_tuples, log_sum_by_anchor, same, weighted_mean
 from align.losses.kernels.parts import Merge, check_part, detach_others
 from align.losses.kernels.rule import Rule, find_left_out
@@ -57,7 +57,8 @@ def infonce(
     Without sample ids it is CLIP's loss (Radford et al. 2021, arXiv 2103.00020, figure 3). With several positives it is
     supervised contrastive learning's L_out (Khosla et al. 2020, arXiv 2004.11362, equation 2).
 
-    a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
+    a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not. Two sides in bfloat16, or in float16, are
+        multiplied as they are where the device can, with float32 sums. Their gradients come back in that dtype.
     scale: the multiplier, already exponentiated.
     sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 belongs to no sample and is a
         negative for everyone.
@@ -97,7 +98,7 @@ def infonce(
     both_or_neither(group_a, group_b, "group")
     check_part(part, merge, tile)
     with exact(a):
-        a, b = at_least_float32([a, b])
+        a, b = one_dtype([a, b])
         scale = one_number(scale, a)
         samples = [row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")]
         groups = None
@@ -114,7 +115,7 @@ def infonce(
             pairs = complete_tuples(samples)
             alike = None if groups is None and rule is None else Alike(samples, groups, rule)
             sums, logits = log_sums([a, b], scale, pairs, forbid=alike, part=part, merge=merge, tile=tile)
-        total = a.new_zeros(())
+        total = scale.new_zeros(())
         for m, share in enumerate(directions):
             if not share:
                 continue

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, one_number, sides
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.token_pairs import Comparison, check_chunk, check_tokens, compare
 from align.losses.kernels.two_way import Positives, check_positives, match_rows, two_way
 from align.losses.temperature import ClipTemperature
@@ -59,7 +59,7 @@ def late_interaction(
     check_positives(positives)
     check_chunk(chunk)
     with exact(tokens_a):
-        a, b = at_least_float32([tokens_a, tokens_b])
+        a, b = one_dtype([tokens_a, tokens_b])
         scale = one_number(scale, a)
         matches = match_rows(
             a,

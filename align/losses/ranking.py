@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import both_or_neither, check_embeddings, per_row, row_ids, row_weights, sides
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.multiply import multiply
+from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.pairing import same, weighted_mean
 from align.losses.loss import Loss
 
@@ -58,7 +59,7 @@ def hinge(
     _check(margin, negatives, sides)
     both_or_neither(group_a, group_b, "group")
     with exact(a):
-        a, b = at_least_float32([a, b])
+        a, b = one_dtype([a, b])
         positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b"))  # (n_a, n_b)
         negative = ~positive
         if group_a is not None and group_b is not None:
@@ -66,7 +67,7 @@ def hinge(
         weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
         if not positive.numel():
             return nothing(a, b)
-        s = a @ b.T  # (n_a, n_b)
+        s = multiply(a, b)  # (n_a, n_b)
         directions = []
         if sides != "b":
             directions.append(_direction(s, positive, negative, weight_a, margin, negatives))

@@ -20,12 +20,11 @@ from align.losses.kernels.inputs import (
     row_weights,
     sides,
 )
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.pairing import complete_tuples
 from align.losses.kernels.parts import Merge, check_part
 from align.losses.kernels.rule import Rule
-from align.losses.kernels.sigmoid import SigmoidPlan, sigmoid_sum
-from align.losses.kernels.slabs import ROWS, TILE
+from align.losses.kernels.sigmoid import SigmoidPlan, sigmoid_sum, tile_of
 from align.losses.temperature import CLIP_LIMIT, Temperature
 
 START_SCALE = 10.0
@@ -53,7 +52,7 @@ def siglip(
     -Σ_ij logsigmoid(±(s_ij + bias)) / ((n_a + n_b) / 2) with s_ij = scale·<a_i, b_j>. The sign is + for every pair of
     rows of one sample and - for all others, so a batch without a positive still learns from its negatives.
 
-    a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not.
+    a: (n_a, D), b: (n_b, D). Logits are float32 at least, autocast or not. Halves are multiplied as in ``infonce``.
     scale: the multiplier, already exponentiated.
     bias: a number added to the logits.
     sample_a: (n_a,), sample_b: (n_b,) ids. Without ids, row i belongs to sample i. Id -1 is everyone's negative.
@@ -74,7 +73,7 @@ def siglip(
         a, b, sample_a, sample_b, rule = b, a, sample_b, sample_a, rule.swap()
         group_a, group_b, weight_a, weight_b = group_b, group_a, weight_b, weight_a
     with exact(a):
-        a, b = at_least_float32([a, b])
+        a, b = one_dtype([a, b])
         scale, bias = one_number(scale, a), one_number(bias, a, "bias")
         samples = [row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")]
         w_a, w_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
@@ -87,8 +86,8 @@ def siglip(
         total = w_a.sum() + w_b.sum()
         total = torch.where(total == 0, 1, total)
         weights = None if weight_a is None and weight_b is None else (w_a / total, w_b / total)
-        height = max(ROWS, TILE // len(b)) if tile is None else tile
-        plan = SigmoidPlan(complete_tuples(samples), weights, 2 / total, forbid, part, merge, height)
+        height, width = tile_of(len(b), a.shape[1], a.device) if tile is None else (tile, len(b))
+        plan = SigmoidPlan(complete_tuples(samples), weights, 2 / total, forbid, part, merge, height, width)
         return sigmoid_sum(plan, a, b, scale, bias)
 
 

@@ -47,7 +47,9 @@ def symile(
     averaged over the tuples outside the log as in ``infonce``. The loss is the mean over anchors, then over modalities.
     For M = 2, "all" and "partial" are ``infonce``.
 
-    embeddings: M tensors (n_m, D). Logits are float32 at least, autocast or not.
+    embeddings: M tensors (n_m, D). Logits are float32 at least, autocast or not. Where all are bfloat16, they are
+        multiplied as in ``infonce``. A product of several rows has more digits, and is multiplied in two or three parts
+        that sum to it. float16 is so for two modalities only: its range is too small for the parts.
     scale: the multiplier, already exponentiated.
     negatives: an anchor's candidates beside its complete tuples.
         "all": all Π n of the other modalities' tuples, 8·Π_m n_m·D operations, in tiles. From five modalities on it is

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from align.losses.kernels.entropic import Entropic, check_sinkhorn
 from align.losses.kernels.inputs import Scale, one_number, sides
-from align.losses.kernels.numerics import at_least_float32, exact, nothing
+from align.losses.kernels.numerics import at_least_float32, exact, nothing, one_dtype
 from align.losses.kernels.pairing import weighted_mean
 from align.losses.kernels.token_pairs import check_chunk, check_tokens, compare
 from align.losses.kernels.two_way import Matches, Positives, check_positives, match_rows, two_way
@@ -70,7 +70,7 @@ def transport(
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
     _check(negatives, epsilon, steps, positives, chunk)
     with exact(tokens_a):
-        a, b = at_least_float32([tokens_a, tokens_b])
+        a, b = one_dtype([tokens_a, tokens_b])
         scale = one_number(scale, a)
         matches = match_rows(
             a,
@@ -87,6 +87,7 @@ def transport(
         if not matches.positive.numel():
             return nothing(a, b, scale)
         if negatives == "none":
+            a, b = at_least_float32([a, b])
             return _pull_positives(a, b, mask_a, mask_b, matches, epsilon, steps) + nothing(scale)
         (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (n_a, n_b)
         logits = -scale * cost

@@ -11,6 +11,7 @@ from torch import Tensor
 from align.losses.anchored import Anchored
 from align.losses.kernels.anchors import Anchor, contrast_anchors, root
 from align.losses.kernels.inputs import Scale
+from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact
 
 
@@ -36,7 +37,7 @@ def areas(anchors: Tensor, tuples: Sequence[Tensor]) -> Tensor:
     It takes two matrix products, and a few numbers a pair.
     """
     b, c = tuples
-    ab, ac = anchors @ b.T, anchors @ c.T  # (n, C)
+    ab, ac = multiply(anchors, b), multiply(anchors, c)  # (n, C)
     aa, bb, cc, bc = (anchors * anchors).sum(-1)[:, None], (b * b).sum(-1), (c * c).sum(-1), (b * c).sum(-1)
     rounding = 8 * torch.finfo(ab.dtype).eps * (aa + bb + cc).detach()  # of u² and v² as differences
     return _area(aa + bb - 2 * ab, aa + cc - 2 * ac, aa - ab - ac + bc, rounding)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import check_embeddings, per_row, row_ids, row_weights
+from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact, log_sum, nothing
 from align.losses.kernels.pairing import same
 from align.losses.loss import Loss
@@ -84,7 +85,7 @@ def uniformity(
         if not len(x):
             return nothing(x)
         square = (x * x).sum(1)
-        squared = (square[:, None] + square - 2 * x @ x.T).clamp(min=0)  # (n, n)
+        squared = (square[:, None] + square - multiply(2 * x, x)).clamp(min=0)  # (n, n)
         pairs = (weight[:, None] * weight).masked_fill(left_out, 0)
         total = pairs.sum()
         spread = log_sum((pairs.log() - t * squared).flatten()) - torch.where(total > 0, total, 1).log()

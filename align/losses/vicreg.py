@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import check_embeddings, row_weights
+from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact
 from align.losses.loss import Loss
 from align.losses.uniformity import alignment
@@ -46,7 +47,7 @@ def covariance(x: Tensor, *, weight: Tensor | None = None) -> Tensor:
     check_embeddings([x])
     with exact(x):
         centred, share, unbiased = _centre(x, weight)
-        C = (share[:, None] * centred).T @ centred / unbiased  # (D, D)
+        C = multiply((share[:, None] * centred).T, centred.T) / unbiased  # (D, D)
         return (C.square().sum() - C.diagonal().square().sum()) / max(1, x.shape[1])
 
 

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.distributed import gather, rank, world
+from align.losses.kernels.products import has_half_products
 from align.values import Embeddings, Rows
 
 
 class Everyone(NamedTuple):
     """Rows of one modality on all ranks, sorted by global sample id."""
 
-    values: Tensor  # (n, D)
+    values: Tensor  # (n, D), halves under autocast on a GPU
     sample: Tensor  # (n,) global ids: local * world + rank
     group: Tensor | None  # (n,)
     weight: Tensor | None  # (n,)
@@ -44,7 +45,7 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         weight = (
             torch.ones(len(sample), dtype=torch.float64, device=sample.device) if weight is None else weight.double()
         )
-    values, sample, place = gather(rows.values), gather(sample), gather(place)
+    values, sample, place = gather(_halve(rows.values)), gather(sample), gather(place)
     order = place.argsort(stable=True)
     if tokens and rows.tokens is not None and rows.mask is not None and world() > 1:
         rows = rows._replace(**_as_long_as_the_longest(rows.tokens, rows.mask))
@@ -53,9 +54,20 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         sample[order],
         None if group is None else gather(group)[order],
         None if weight is None else gather(weight)[order],
-        gather(rows.tokens)[order] if tokens and rows.tokens is not None else None,
+        gather(_halve(rows.tokens))[order] if tokens and rows.tokens is not None else None,
         gather(rows.mask)[order] if tokens and rows.mask is not None else None,
     )
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Return rows (n, ...) as autocast would give them to a matrix product, where the device multiplies halves.
+
+    The losses then multiply halves with float32 sums, and ranks exchange half the bytes. A CPU has nothing to gain.
+    """
+    kind = x.device.type
+    if x.dtype != torch.float32 or not has_half_products(x.device) or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
 
 
 def _as_long_as_the_longest(tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:

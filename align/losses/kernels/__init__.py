@@ -1,9 +1,10 @@
 """Machinery of the losses: checks, pairing, and sums over all tuples of rows in tiles. No file here is a loss."""
 
 FLOORS = (
-    ("float32", "missing", "numerics", "pairing", "parts"),
-    ("inputs", "rule", "slabs", "token_pairs"),
-    ("candidates", "entropic", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
+    ("float32", "precision", "products", "softplus"),
+    ("missing", "numerics", "pairing", "parts"),
+    ("inputs", "multiply", "rule", "slabs", "token_pairs"),
+    ("candidates", "entropic", "positives", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
     ("anchors", "dense", "tiles"),
     ("tuples",),
 )

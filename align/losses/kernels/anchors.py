@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, one_number, sets
-from align.losses.kernels.numerics import exact, nothing
+from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import complete_tuples, same
 from align.losses.kernels.two_way import Matches, two_way
 
@@ -45,6 +45,7 @@ def contrast_anchors(
     """
     xs, ids, kinds, counts = sets(embeddings, samples, groups, weights)
     check_anchor(anchor, len(xs))
+    xs = at_least_float32(xs)  # a volume is a difference of products, which needs all their digits
     with exact(xs[0]):
         M, scale = len(xs), one_number(scale, xs[0])
         losses = []

@@ -8,7 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from align.losses.kernels.multiply import multiply
+from align.losses.kernels.numerics import at_least_float32
 from align.losses.kernels.pairing import equal, same
+from align.losses.kernels.products import wide_dtype
 from align.losses.kernels.rule import Rule, find_left_out
 from align.losses.kernels.slabs import Slab
 
@@ -41,8 +44,8 @@ class Alike:
 
     def _forbid_pairs(self, logits: Tensor, slab: Slab) -> None:
         """Do the same for two sides with a rule."""
-        near, every = slice(slab.start, slab.stop), slice(None)
-        i, j = (near, every) if slab.u == 0 else (every, near)
+        near, far = slice(slab.start, slab.stop), slab.columns
+        i, j = (near, far) if slab.u == 0 else (far, near)
         positive = same(self.samples[0][i], self.samples[1][j])
         left_out = find_left_out(positive, self.groups, self.rule, i, j)
         if left_out is not None:
@@ -58,7 +61,9 @@ def mean_candidate(
     """
     x, y = embeddings[m], embeddings[1 - m]
     if groups is None:
-        return x @ y.mean(0)
+        mean = y.mean(0, dtype=wide_dtype(y))
+        return x @ mean if x.dtype == mean.dtype else multiply(x, mean[None]).squeeze(1)
+    x, y = at_least_float32([x, y])
     left_out, count = _sum_of_equals(groups[m][:, None], groups[1 - m][:, None], y)
     kept = [torch.stack([groups[o], samples[o]], 1) for o in (m, 1 - m)]
     positive, positives = _sum_of_equals(kept[0], kept[1], y)

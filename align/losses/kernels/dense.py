@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.losses.kernels.numerics import exact, sum_dtype
 from align.losses.kernels.parts import Merge
+from align.losses.kernels.products import BLOCK, HALVES
 from align.losses.kernels.slabs import SAFE, height_of
 from align.losses.kernels.tuple_logits import add_tuple_gradients, logits_of
 
@@ -18,7 +19,12 @@ ENTRIES = 2**16
 
 
 def is_small(a: Tensor, b: Tensor, part: tuple[int, int], merge: Merge | None, tile: int | None) -> bool:
-    """Return True where the logits of two sides are made as one matrix: few, in one part, and no tile was asked for."""
+    """Return True where the logits of two sides are made as one matrix: few, in one part, and no tile was asked for.
+
+    Halves are widened whole there, so they have ``BLOCK`` rows a side at most.
+    """
+    if max(len(a), len(b)) > BLOCK and a.dtype in HALVES:
+        return False
     return len(a) * len(b) <= ENTRIES and part[1] == 1 and merge is None and tile is None
 
 
@@ -29,6 +35,7 @@ def dense_log_sums(
 
     Value and gradient are those of ``log_sums`` to the bit, since the same sums are made in the same order.
 
+    a, b: (n, D) of one dtype. Halves are widened: so few logits are no work for any device.
     left_out: (n_a, n_b) bool, logits that no row sees. A row that sees none has the sum 0, which means nothing.
     """
     if torch.compiler.is_compiling():
@@ -42,6 +49,7 @@ class _LogSums(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, scale: Tensor, pairs: Tensor, left_out: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        halves, (a, b) = (a, b), (x.to(scale.dtype) for x in (a, b))
         ctx.tile = height_of(min(len(a), len(b)), a.shape[1])
         ctx.swapped = len(b) > len(a)  # the longer side has the rows of the matrix, as in a slab
         u, v = (b, a) if ctx.swapped else (a, b)
@@ -65,7 +73,7 @@ class _LogSums(torch.autograd.Function):
             given = logits_of(pairs, scale, [a, b], ctx.tile)
         if left_out is not None:
             logs = [torch.where(x.isinf(), 0, x) for x in logs]
-        ctx.save_for_backward(a, b, scale, pairs, left_out, *logs)
+        ctx.save_for_backward(*halves, scale, pairs, left_out, *logs)
         of_u, of_v = (x.to(scale.dtype) for x in logs)
         return (of_v, of_u, given) if ctx.swapped else (of_u, of_v, given)
 
@@ -78,6 +86,7 @@ class _LogSums(torch.autograd.Function):
                 sums, given = _plain(a, b, scale, pairs, left_out)
                 found = iter(torch.autograd.grad([*sums, given], wanted, grads, create_graph=True, allow_unused=True))
             return (*(next(found) if x.requires_grad else None for x in (a, b, scale)), None, None)
+        kind, (a, b) = a.dtype, (x.to(scale.dtype) for x in (a, b))
         u, v = (b, a) if ctx.swapped else (a, b)
         g_u, g_v = (grads[1], grads[0]) if ctx.swapped else grads[:2]
         with exact(scale):
@@ -103,11 +112,12 @@ class _LogSums(torch.autograd.Function):
             if ctx.swapped:
                 out.reverse()
             add_tuple_gradients(pairs, grads[2], scale, [a, b], out, steep, (0, 1), ctx.tile)
-        return (*out, steep.to(scale.dtype), None, None)
+        return (*(x.to(kind) for x in out), steep.to(scale.dtype), None, None)
 
 
 def _plain(a: Tensor, b: Tensor, scale: Tensor, pairs: Tensor, left_out: Tensor | None) -> tuple[list[Tensor], Tensor]:
     """Return what ``dense_log_sums`` does, as operations that autograd and a compiler know."""
+    a, b = a.to(scale.dtype), b.to(scale.dtype)
     logits, sums = (scale * a) @ b.T, []
     for axis in (1, 0):
         seen = logits

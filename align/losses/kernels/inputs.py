@@ -8,7 +8,8 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from align.losses.kernels.numerics import at_least_float32
+from align.losses.kernels.numerics import one_dtype
+from align.losses.kernels.products import wide_dtype
 
 Scale = float | Tensor
 """The multiplier itself, already exponentiated: a float or a tensor of one element."""
@@ -23,8 +24,11 @@ def check_embeddings(embeddings: Sequence[Tensor]) -> None:
 
 
 def one_number(scale: Scale, like: Tensor, name: str = "scale") -> Tensor:
-    """Return scale as a 0-d tensor in like's dtype and device. Raises ValueError where it is more than one number."""
-    number = torch.as_tensor(scale, dtype=like.dtype, device=like.device)
+    """Return scale as a 0-d tensor on like's device, in float32 or like's wider dtype.
+
+    Raises ValueError where it is more than one number.
+    """
+    number = torch.as_tensor(scale, dtype=wide_dtype(like), device=like.device)
     if number.numel() != 1:
         raise ValueError(f"{name} is one number; got a tensor of shape {tuple(number.shape)}")
     return number.reshape(())
@@ -43,8 +47,9 @@ def per_row(given: Tensor, x: Tensor, name: str) -> Tensor:
 
 
 def row_weights(given: Tensor | None, x: Tensor, name: str) -> Tensor:
-    """Return weights in x's dtype, (n,), all 1 where none are given."""
-    return x.new_ones(len(x)) if given is None else per_row(given, x, name).to(x.dtype)
+    """Return weights in float32 or x's wider dtype, (n,), all 1 where none are given."""
+    dtype = wide_dtype(x)
+    return x.new_ones(len(x), dtype=dtype) if given is None else per_row(given, x, name).to(dtype)
 
 
 def both_or_neither(a: object, b: object, name: str) -> None:
@@ -82,7 +87,7 @@ def sides(samples: Sequence[Tensor], groups: Sequence[Tensor] | None, weights: S
 class Sets(NamedTuple):
     """Rows of M modalities, as a loss over all of them reads them."""
 
-    values: list[Tensor]  # (n_m, D), of one dtype
+    values: list[Tensor]  # (n_m, D), of one dtype, a half where all of them are
     samples: list[Tensor]  # (n_m,)
     groups: list[Tensor] | None  # (n_m,)
     weights: list[Tensor]  # (n_m,)
@@ -102,7 +107,7 @@ def sets(
     for name, given in (("samples", samples), ("groups", groups), ("weights", weights)):
         if given is not None and len(given) != M:
             raise ValueError(f"{name} are given for each of the {M} modalities; got {len(given)}")
-    xs = at_least_float32(embeddings)
+    xs = one_dtype(embeddings)
     return Sets(
         xs,
         [row_ids(samples[m] if samples else None, x, f"samples[{m}]") for m, x in enumerate(xs)],

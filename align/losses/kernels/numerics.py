@@ -9,10 +9,17 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from align.losses.kernels.precision import Full, reduced
+from align.losses.kernels.products import HALVES, wide_dtype
+
 
 def exact(x: Tensor) -> AbstractContextManager:
-    """Return a context without autocast: bfloat16 logits of a scale of 100 are wrong in the second digit."""
-    return torch.autocast(x.device.type, enabled=False)
+    """Return a context without autocast, in which float32 products are full: no TF32, whatever is set outside.
+
+    bfloat16 logits of a scale of 100 are wrong in the second digit, TF32's in the third.
+    """
+    off = torch.autocast(x.device.type, enabled=False)
+    return off if torch.compiler.is_compiling() or not reduced() else Full(off)
 
 
 def refuse_second_derivative() -> None:
@@ -26,8 +33,14 @@ def refuse_second_derivative() -> None:
 
 def at_least_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors in their common dtype, float32 or wider."""
-    dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors], torch.float32)
+    dtype = wide_dtype(*tensors)
     return [x.to(dtype) for x in tensors]
+
+
+def one_dtype(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors in their common dtype: a half where all are of it, else float32 or wider."""
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors])
+    return [*tensors] if dtype in HALVES else at_least_float32(tensors)
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:
@@ -36,8 +49,9 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 
 
 def nothing(*tensors: Tensor) -> Tensor:
-    """Return a zero whose gradient to each tensor is zeros, never None."""
-    return torch.stack([x.reshape(-1)[:0].sum() for x in tensors]).sum()
+    """Return a zero, float32 at least, whose gradient to each tensor is zeros, never None."""
+    dtype = wide_dtype(*tensors)
+    return torch.stack([x.reshape(-1)[:0].sum(dtype=dtype) for x in tensors]).sum()
 
 
 def log_sum(logits: Tensor, dim: int = -1) -> Tensor:

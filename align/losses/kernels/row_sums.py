@@ -14,6 +14,7 @@ from torch import Tensor
 
 from align.losses.kernels.numerics import exact, refuse_second_derivative, sum_dtype
 from align.losses.kernels.parts import Merge, share
+from align.losses.kernels.products import multiplies_halves, multiply_parts, round_slope, split_halves
 from align.losses.kernels.slabs import ROWS, TILE
 
 ForbidRows = Callable[[Tensor, int], None]
@@ -34,7 +35,8 @@ def row_log_sums(
 ) -> Tensor:
     """Return Σ_i weight_i·log( exp beside_i + Σ_k exp(scale·<anchor_i, candidate_k>) ), 0-d, differentiable once.
 
-    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least.
+    anchors: (n, D), candidates: (K, D), scale: 0-d, all of one dtype, float32 at least. Anchors may be halves beside
+        them. bfloat16 ones are multiplied as halves where the device can, by candidates in three parts.
     beside: (n,) a logit that each anchor has beside its candidates'.
     weight: (n,), constant. An anchor of weight 0 is not looked at.
     part, merge, tile: as in ``align.losses.kernels.tiles.log_sums``. A tile is this many anchors.
@@ -49,17 +51,23 @@ class _RowLogSums(torch.autograd.Function):
         ctx: Any, how: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, beside: Tensor, weight: Tensor
     ) -> Tensor:
         forbid, part, merge, height = how
-        wanted = any(ctx.needs_input_grad)
-        of_anchors, of_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
+        wanted, kind = any(ctx.needs_input_grad), scale.dtype
+        half = anchors.dtype if multiplies_halves(anchors) and anchors.dtype == torch.bfloat16 else None
+        parts = [candidates] if half is None else split_halves(candidates, half, 3)
+        of_anchors, of_candidates = (torch.zeros_like(x, dtype=kind) for x in (anchors, candidates))
         of_beside, of_scale = torch.zeros_like(beside), scale.new_zeros((), dtype=sum_dtype(scale))
         total = scale.new_zeros((), dtype=sum_dtype(scale))
         first, last = share(len(anchors), part)
-        room = anchors.new_empty(min(height, max(last - first, 1)), len(candidates))
+        room = scale.new_empty(min(height, max(last - first, 1)), len(candidates))
         with exact(scale):
             for start in range(first, last, height):
                 stop = min(start + height, last)
-                rows, w, other = anchors[start:stop] * scale, weight[start:stop], beside[start:stop]
-                logits = torch.mm(rows, candidates.T, out=room[: stop - start])  # (t, K)
+                rows, w, other = anchors[start:stop], weight[start:stop], beside[start:stop]
+                if half is None:
+                    rows = rows.to(kind) * scale
+                logits = multiply_parts([rows], parts, room[: stop - start])  # (t, K)
+                if half is not None:
+                    logits.mul_(scale)
                 if forbid:
                     forbid(logits, start)
                 top = torch.maximum(logits.amax(1), other)
@@ -73,18 +81,22 @@ class _RowLogSums(torch.autograd.Function):
                     continue
                 factor = torch.where(counts, w / sums, 0)
                 of_beside[start:stop] = factor * extra
-                slope = exps.mul_(factor[:, None])
-                down = slope @ candidates  # (t, D)
-                of_candidates.addmm_(slope.T, rows)
+                slope = round_slope(exps.mul_(factor[:, None]), half)
+                down = slope.times(candidates)  # (t, D)
+                slope.add_transposed(of_candidates, rows)
                 of_scale += (down * anchors[start:stop]).sum()
                 of_anchors[start:stop] = down.mul_(scale)
+            if half is not None:
+                of_candidates.mul_(scale)
             if merge:
                 total = merge(total, "sum")
-        ctx.save_for_backward(of_anchors, of_candidates, of_scale.to(scale.dtype), of_beside)
+        ctx.kinds = (anchors.dtype, candidates.dtype, kind, beside.dtype)
+        ctx.save_for_backward(of_anchors, of_candidates, of_scale.to(kind), of_beside)
         return total.to(scale.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         (grad,) = grads
-        return (None, *(grad * x for x in ctx.saved_tensors), None)
+        found = ((grad * x).to(kind) for x, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True))
+        return (None, *found, None)

@@ -48,7 +48,7 @@ class Sums:
         if m == slab.u:
             self.sums[m][slab.start : slab.stop] += more
         elif m == slab.v:
-            self.sums[m] += more
+            self.sums[m][slab.columns] += more
         else:
             self.sums[m].index_add_(0, slab.rest[m], more.to(self.sums[m].dtype))
 
@@ -58,7 +58,7 @@ class Sums:
         if m == slab.u:
             top[slab.start : slab.stop] = torch.maximum(top[slab.start : slab.stop], seen)
         elif m == slab.v:
-            top = torch.maximum(top, seen)
+            top[slab.columns] = torch.maximum(top[slab.columns], seen)
         else:
             top.scatter_reduce_(0, slab.rest[m], seen, "amax")
         self.sums[m] *= (self.tops[m] - _finite(top)).exp()

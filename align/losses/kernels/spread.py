@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from align.losses.kernels.inputs import check_embeddings
+from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 
 
@@ -23,5 +24,5 @@ def spread(x: Tensor) -> Tensor:
         n = len(x)
         if n < 2:
             return nothing(x)
-        total = (x.T @ x).square().sum() - x.square().sum(1).square().sum()
+        total = multiply(x.T, x.T).square().sum() - x.square().sum(1).square().sum()
         return total / (n * (n - 1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.numerics import exact, refuse_second_derivative
+from align.losses.kernels.products import matmul_float32, multiplies_halves, round_slope, wide_dtype
 
 TILE = 2**22
 """Similarities of tokens in a tile, unless ``chunk`` says otherwise: 16 MiB in float32."""
@@ -43,7 +44,7 @@ def compare(
 
     A row without a real token gets finite numbers that mean nothing.
 
-    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), masks (n, L).
+    tokens_a: (n_a, L_a, D), tokens_b: (n_b, L_b, D), masks (n, L). Halves are multiplied as by ``matmul_float32``.
     chunk: pairs of rows in a tile. None: as many as have ``TILE`` similarities.
 
     Extra memory: a few tiles of chunk·L_a·L_b, gradients as large as the tokens, and the tensors that the comparison
@@ -87,8 +88,8 @@ def _tiles(a: Tensor, b: Tensor, chunk: int | None) -> Iterator[tuple[slice, sli
 
 
 def _similarities(x: Tensor, y: Tensor) -> Tensor:
-    """Return the products of (p, L_a, D) and (q, L_b, D) as (p, L_a, q, L_b)."""
-    return (x.flatten(0, 1) @ y.flatten(0, 1).T).view(*x.shape[:2], *y.shape[:2])
+    """Return the products of (p, L_a, D) and (q, L_b, D) as (p, L_a, q, L_b), in float32 at least."""
+    return matmul_float32(x.flatten(0, 1), y.flatten(0, 1).T).view(*x.shape[:2], *y.shape[:2])
 
 
 class _Compare(torch.autograd.Function):
@@ -96,11 +97,12 @@ class _Compare(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor, comparison: Comparison, chunk: int | None
     ) -> Tensor:
-        out = a.new_zeros(comparison.outputs, len(a), len(b))
+        out = a.new_zeros(comparison.outputs, len(a), len(b), dtype=wide_dtype(a))
         ctx.kept = []
-        for i, j in _tiles(a, b, chunk):
-            out[:, i, j], kept = comparison.value(_similarities(a[i], b[j]), mask_a[i], mask_b[j])
-            ctx.kept.append(kept)
+        with exact(a):
+            for i, j in _tiles(a, b, chunk):
+                out[:, i, j], kept = comparison.value(_similarities(a[i], b[j]), mask_a[i], mask_b[j])
+                ctx.kept.append(kept)
         ctx.save_for_backward(a, b, mask_a, mask_b)
         ctx.comparison, ctx.chunk = comparison, chunk
         return out
@@ -110,12 +112,13 @@ class _Compare(torch.autograd.Function):
         refuse_second_derivative()
         (grad,) = grads  # (K, n_a, n_b)
         a, b, mask_a, mask_b = ctx.saved_tensors
-        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        half = a.dtype if multiplies_halves(a) else None
+        grad_a, grad_b = (torch.zeros_like(x, dtype=wide_dtype(x)) for x in (a, b))
         with exact(a):
             for (i, j), kept in zip(_tiles(a, b, ctx.chunk), ctx.kept, strict=True):
                 sim = _similarities(a[i], b[j])
                 slope = ctx.comparison.slope(sim, mask_a[i], mask_b[j], grad[:, i, j], kept)
-                slope = slope.flatten(2, 3).flatten(0, 1)  # (p · L_a, q · L_b)
-                grad_a[i] += (slope @ b[j].flatten(0, 1)).view_as(a[i])
-                grad_b[j] += (slope.T @ a[i].flatten(0, 1)).view_as(b[j])
-        return grad_a, grad_b, None, None, None, None
+                slope = round_slope(slope.flatten(2, 3).flatten(0, 1), half)  # (p · L_a, q · L_b)
+                grad_a[i] += slope.times(b[j].flatten(0, 1)).view_as(a[i])
+                grad_b[j] += slope.transpose().times(a[i].flatten(0, 1)).view_as(b[j])
+        return grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None, None

@@ -31,14 +31,15 @@ class _TupleLogits(torch.autograd.Function):
         refuse_second_derivative()
         tuples, scale, *xs = ctx.saved_tensors
         with exact(scale):
-            out, steep = [torch.zeros_like(x) for x in xs], scale.new_zeros((), dtype=sum_dtype(scale))
+            out = [torch.zeros_like(x, dtype=scale.dtype) for x in xs]
+            steep = scale.new_zeros((), dtype=sum_dtype(scale))
             add_tuple_gradients(tuples, grads[0], scale, xs, out, steep, (0, 1), ctx.tile)
-        return None, None, steep.to(scale.dtype), *out
+        return None, None, steep.to(scale.dtype), *(x.to(like.dtype) for x, like in zip(out, xs, strict=True))
 
 
 def logits_of(tuples: Tensor, scale: Tensor, xs: Sequence[Tensor], tile: int) -> Tensor:
     """Return the logits (C,) of the given tuples (C, M), ``tile`` at a time, without a graph of their own."""
-    logits = [scale * product([x[t[:, m]] for m, x in enumerate(xs)]).sum(1) for t in tuples.split(tile)]
+    logits = [scale * product(_rows(xs, t, scale)).sum(1) for t in tuples.split(tile)]
     return torch.cat(logits) if logits else scale.new_zeros(0)
 
 
@@ -58,9 +59,14 @@ def add_tuple_gradients(
     """
     start, stop = share(len(tuples), part)
     for picked, g in zip(tuples[start:stop].split(tile), grad[start:stop].split(tile), strict=True):
-        rows = [x[picked[:, m]] for m, x in enumerate(xs)]
+        rows = _rows(xs, picked, scale)
         steep += (g * product(rows).sum(1)).sum()
         for m in range(len(xs)):
             others = product([x for o, x in enumerate(rows) if o != m])
             if (of_m := out[m]) is not None:
                 of_m.index_add_(0, picked[:, m], (g * scale)[:, None] * others)
+
+
+def _rows(xs: Sequence[Tensor], tuples: Tensor, like: Tensor) -> list[Tensor]:
+    """Return each modality's rows (C, D) of the tuples (C, M), in like's dtype."""
+    return [x[tuples[:, m]].to(like.dtype) for m, x in enumerate(xs)]

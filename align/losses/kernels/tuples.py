@@ -54,6 +54,11 @@ class Tuples:
     tile: int | None
 
     @functools.cached_property
+    def wide(self) -> list[Tensor]:
+        """The rows in the scale's dtype, for products of several of them and for the sums of their gradients."""
+        return [x.to(self.scale.dtype) for x in self.embeddings]
+
+    @functools.cached_property
     def complete(self) -> Tensor:
         """The tuples whose rows all belong to one sample, (C, M)."""
         return complete_tuples(self.samples)
@@ -76,7 +81,7 @@ class Tuples:
         """
         others = [o for o in range(len(self.embeddings)) if o != m]
         picked = [row.to(self.scale.device) for row in rows]
-        product = functools.reduce(torch.mul, [self.embeddings[o][r] for o, r in zip(others, picked, strict=True)])
+        product = functools.reduce(torch.mul, [self.wide[o][r] for o, r in zip(others, picked, strict=True)])
 
         def forbid(logits: Tensor, start: int) -> None:
             if published:
@@ -121,7 +126,7 @@ class Tuples:
             rows = complete_tuples([self.samples[k] for k in kept])  # (C', M - 1)
             if not len(rows):
                 continue
-            product = functools.reduce(torch.mul, [self.embeddings[k][rows[:, i]] for i, k in enumerate(kept)])
+            product = functools.reduce(torch.mul, [self.wide[k][rows[:, i]] for i, k in enumerate(kept)])
             groups = None if self.groups is None else [self.groups[k][rows[:, i]] for i, k in enumerate(kept)]
             swapped: Tensor | None = None
             for i, m in enumerate(kept):
@@ -150,5 +155,6 @@ class Tuples:
             part=self.part,
             merge=self.merge,
             tile=self.tile,
+            factors=[len(self.embeddings) - 1, 1],
         )
         return sums[0].clamp(min=torch.finfo(product.dtype).min)  # no row to swap with: -inf would have no gradient

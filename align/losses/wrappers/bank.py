@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from align.losses.kernels.inputs import check_embeddings, per_row
 from align.losses.kernels.numerics import at_least_float32
+from align.losses.kernels.products import HALVES, wide_dtype
 from align.losses.kernels.rule import Rule
 from align.losses.loss import Given, apply
 from align.losses.symile import Symile
@@ -152,7 +153,7 @@ class Bank(Wrapper):
         kept = (~torch.isin(stored.numbers, numbers[side])).nonzero().squeeze(1)  # (R',)
         groups = stored.groups if stored.joined is None else stored.joined
         added = [e[:0] for e in given.embeddings]
-        added[side] = stored.rows[kept].to(torch.promote_types(x.dtype, torch.float32))
+        added[side] = stored.rows[kept].to(x.dtype if x.dtype in HALVES else wide_dtype(x))
         added_groups = [n[:0] for n in numbers]
         added_groups[side] = groups[kept]
         more = with_negatives(given, added, added_groups)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align.losses.kernels.inputs import check_embeddings
-from align.losses.kernels.numerics import at_least_float32
+from align.losses.kernels.numerics import one_dtype
+from align.losses.kernels.products import multiplies_halves, wide_dtype
 from align.losses.loss import Given, Loss, apply
 from align.losses.wrappers.wrapper import Wrapper
 
@@ -93,7 +94,7 @@ class Matryoshka(Wrapper):
         """Return the weighted sum of the prefixes' losses."""
         check_embeddings(given.embeddings)
         self._check(given.embeddings[0].shape[1])
-        xs = at_least_float32(given.embeddings)
+        xs = one_dtype(given.embeddings)
         unit = _are_unit(xs)
         parts = []
         for (size, loss), factor in zip(self._each(), self.weights or [1.0] * len(self.dims), strict=True):
@@ -116,10 +117,16 @@ class Matryoshka(Wrapper):
 
 def _are_unit(xs: Sequence[Tensor]) -> Tensor:
     """Return a 0-d bool on the device: every row has norm 1."""
-    return torch.stack([((x.detach().norm(dim=1) - 1).abs() < 0.01).all() for x in xs]).all()
+    return torch.stack(
+        [((torch.linalg.vector_norm(x.detach(), dim=1, dtype=wide_dtype(x)) - 1).abs() < 0.01).all() for x in xs]
+    ).all()
 
 
 def _prefix(x: Tensor, size: int, unit: Tensor) -> Tensor:
-    """Return the first coordinates of rows (n, D) or tokens (n, L, D), normalised where the rows are unit vectors."""
-    cut = x.to(torch.promote_types(x.dtype, torch.float32))[..., :size]
-    return torch.where(unit, F.normalize(cut, dim=-1, eps=1e-6), cut)
+    """Return the first coordinates of rows (n, D) or tokens (n, L, D), normalised where the rows are unit vectors.
+
+    They are normalised in float32. Halves are returned as halves where the device multiplies halves.
+    """
+    cut = x[..., :size].to(wide_dtype(x))
+    cut = torch.where(unit, F.normalize(cut, dim=-1, eps=1e-6), cut)
+    return cut.to(x.dtype) if multiplies_halves(x) else cut

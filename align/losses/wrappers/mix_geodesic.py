@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align.losses.kernels.inputs import check_embeddings
-from align.losses.kernels.numerics import at_least_float32, exact
+from align.losses.kernels.numerics import at_least_float32, exact, one_dtype
 from align.losses.kernels.pairing import complete_tuples
 from align.losses.loss import Given, apply
 from align.losses.wrappers.memory_queue import MemoryQueue
@@ -102,7 +102,7 @@ class MixGeodesic(Wrapper):
             alike_a, alike_b = group_ids(given.samples, given.groups)
             # Beside b the mixed rows meet a's anchors, so there they carry the groups of a, and beside a those of b.
             both = with_negatives(
-                given._replace(embeddings=[a, b], groups=[alike_a, alike_b]),
+                given._replace(embeddings=one_dtype(given.embeddings), groups=[alike_a, alike_b]),
                 [mixed, mixed],
                 [alike_b[rows_b], alike_a[rows_a]],
             )

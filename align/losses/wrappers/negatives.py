@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.kernels.inputs import row_weights
+from align.losses.kernels.products import HALVES
 from align.losses.loss import Given
 
 
@@ -23,7 +24,7 @@ def with_negatives(
     Weight 0 is for losses that sum over pairs, as SigLIP does. A pair of two added rows then counts nothing, a pair of
     a real and an added row counts the real row's half, and the divisor stays that of the real rows.
 
-    added: M tensors (k_m, D).
+    added: M tensors (k_m, D). They are rounded beside halves, so that the loss multiplies halves.
     added_groups: M tensors (k_m,). They are dropped where the rows have no groups.
     added_tokens: (k_m, L, D) with masks (k_m, L), where the rows have tokens. L may differ from theirs.
     """
@@ -33,7 +34,7 @@ def with_negatives(
     if tokens is not None and added_tokens is not None:
         tokens = [stack_tokens(*pair) for pair in zip(tokens, added_tokens, strict=True)]
     return given._replace(
-        embeddings=[torch.cat([x, more]) for x, more in zip(embeddings, added, strict=True)],
+        embeddings=[torch.cat([x, _fit(more, x)]) for x, more in zip(embeddings, added, strict=True)],
         samples=[torch.cat([ids, ids.new_full((len(more),), -1)]) for ids, more in zip(samples, added, strict=True)],
         groups=None if given.groups is None else [torch.cat(p) for p in zip(given.groups, added_groups, strict=True)],
         weights=[torch.cat([w, w.new_zeros(len(more))]) for w, more in zip(plain, added, strict=True)],
@@ -43,6 +44,10 @@ def with_negatives(
         if given.numbers is None
         else [torch.cat([n, n.new_full((len(more),), -1)]) for n, more in zip(given.numbers, added, strict=True)],
     )
+
+
+def _fit(more: Tensor, x: Tensor) -> Tensor:
+    return more.to(x.dtype) if x.dtype in HALVES else more
 
 
 def stack_tokens(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
