@@ -1,7 +1,9 @@
 """Machinery of the losses: checks, pairing, and sums over all tuples of rows in tiles. No file here is a loss."""
 
 FLOORS = (
-    ("missing", "numerics", "pairing", "parts"),
+    ("missing", "numerics", "parts"),
+    ("merging",),
+    ("pairing",),
     ("inputs", "rule", "slabs", "token_pairs"),
     ("candidates", "entropic", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
     ("anchors", "dense", "tiles"),
