@@ -15,8 +15,20 @@ from torch.func import functional_call
 
 from align import losses
 from align.distributed import rank, world
-from align.losses import AlignUniform, Distill, Gram, Hinge, LateInteraction, Loss, MemoryQueue, Regress, Symile
-from align.losses import Transport, Triangle, VICReg
+from align.losses import (
+    AlignUniform,
+    Distill,
+    Gram,
+    Hinge,
+    LateInteraction,
+    Loss,
+    MemoryQueue,
+    Regress,
+    Symile,
+    Transport,
+    Triangle,
+    VICReg,
+)
 from align.losses.kernels.pairing import counterparts, same
 from align.losses.kinds import KINDS
 from align.losses.wrappers import Wrapper
