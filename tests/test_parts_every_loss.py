@@ -167,7 +167,7 @@ class Model(nn.Module):
             between = {"gram": three, "triangle": three} | teachers
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
-        terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), [["audio", "text"], pair])
+        terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()
 
@@ -182,6 +182,7 @@ class Model(nn.Module):
 def outcome(extras: bool) -> dict[str, Any]:
     """Value, logged values and DDP's mean of the gradients of two steps, so that the queue has rows."""
     model, part, parts = Model(), rank(), world()
+    loss, values = torch.zeros(()), {}
     for step in range(2):
         draw = torch.Generator().manual_seed(7 + step)
         inputs, rows = {}, {}

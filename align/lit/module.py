@@ -17,7 +17,7 @@ from align.lit.recalls import columns, recalls
 from align.model import JointModel
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
-from align.seeds import derive, generator
+from align.seeds import generator, seed_default
 from align.values import Batch, Embeddings
 
 
@@ -83,7 +83,7 @@ class AlignModule(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.objective.weigh(self.terms)
         self.optim.set_rates(self.trainer.optimizers[0], self.step, self.planned, factor=self.factor)
-        torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
+        seed_default(self.seed, self.step, "dropout", self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = {"device": self.device}
