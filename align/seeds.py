@@ -26,7 +26,7 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 def seed_default(*parts: int | str) -> None:
     """Seed the generator that torch draws from by default, and an accelerator's, with ``derive(*parts)``.
 
-    Without an accelerator ``torch.manual_seed`` notes the stack for each kind of device that may come, which takes forty
+    Without an accelerator ``torch.manual_seed`` notes the stack for each kind of device that may come, and takes forty
     times as long.
     """
     seed = derive(*parts)
