@@ -35,20 +35,22 @@ def gather(x: Tensor) -> Tensor:
     return _Gather.apply(x)
 
 
-def merge(x: Tensor, how: Literal["sum", "logsumexp"]) -> Tensor:
-    """Return the sum of x over the ranks, or of its exponentials as a log, elementwise and without gradient.
+def merge(x: Tensor, how: Literal["sum", "logsumexp", "max"]) -> Tensor:
+    """Return the sum of x over the ranks, of its exponentials as a log, or the maximum, elementwise without gradient.
 
     x has the same shape on all ranks. Raises ValueError for another ``how``.
     """
-    if how not in ("sum", "logsumexp"):
-        raise ValueError(f"merge takes 'sum' or 'logsumexp'; got {how!r}")
+    if how not in ("sum", "logsumexp", "max"):
+        raise ValueError(f"merge takes 'sum', 'logsumexp' or 'max'; got {how!r}")
     x = x.detach()
     if world() == 1:
         return x
     if how == "sum":
         return _sum(x)
-    top = x.clone()
+    top = x.contiguous().clone()
     dist.all_reduce(top, dist.ReduceOp.MAX)
+    if how == "max":
+        return top
     base = torch.where(top.isinf(), 0, top)  # -inf everywhere stays -inf, not NaN
     return _sum((x - base).exp()).log() + base
 

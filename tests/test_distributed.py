@@ -116,7 +116,7 @@ def test_one_process_is_the_identity():
 
 
 def test_merge_refuses_another_word():
-    with pytest.raises(ValueError, match=r"merge takes 'sum' or 'logsumexp'; got 'mean'"):
+    with pytest.raises(ValueError, match=r"merge takes 'sum', 'logsumexp' or 'max'; got 'mean'"):
         merge(torch.zeros(1), "mean")  # type: ignore[arg-type]
 
 

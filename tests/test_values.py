@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from unittest import mock
 
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from torch.utils.data import DataLoader, Dataset
 
-from align import BadSample, Batch, Embeddings, Rows
+from align import BadSample, Batch, Embeddings, Rows, seeds
 from align.seeds import derive, generator
 
 
@@ -130,3 +131,12 @@ def test_seeds_are_functions_of_their_names():
     assert derive(0, 1, "image") != derive(0, 11, "mage") != derive(0, 1, "text")
     assert torch.equal(torch.rand(3, generator=generator(1, "a")), torch.rand(3, generator=generator(1, "a")))
     assert derive(0, 7, "image") == 7690065795333606789  # on every machine, for ever
+
+
+def test_the_default_generator_is_seeded_as_manual_seed_would():
+    for accelerator in (True, False):
+        with mock.patch.object(seeds, "_has_accelerator", lambda accelerator=accelerator: accelerator):
+            seeds.seed_default(3, "dropout")
+        drawn = torch.rand(4)
+        torch.manual_seed(derive(3, "dropout"))
+        assert torch.equal(drawn, torch.rand(4))

@@ -21,7 +21,7 @@ from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
 from align.optim.clipping import average_whole
-from align.seeds import derive, generator
+from align.seeds import generator, seed_default
 from align.values import Batch, Embeddings
 
 
@@ -93,7 +93,7 @@ class AlignModule(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.objective.weigh(self.terms)
         self.optim.set_rates(self.trainer.optimizers[0], self.step, self.planned, factor=self.factor)
-        torch.manual_seed(derive(self.seed, self.step, "dropout", self.global_rank))
+        seed_default(self.seed, self.step, "dropout", self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.finite.begin(batch)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
+from align.losses.kernels.merging import log_sum_over_parts, sum_over_parts
 from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import exact, nothing, one_dtype
 from align.losses.kernels.pairing import counterparts, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.temperature import ClipTemperature
 
 
@@ -27,6 +29,8 @@ def distill(
     samples: Sequence[Tensor] | None = None,
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the divergence of the student's similarities between two sets of rows from a teacher's; a 0-d tensor.
 
@@ -47,12 +51,14 @@ def distill(
         of a sample and the teacher's k-th row of it are of one input. Rows without a counterpart are left out, as are
         rows of id -1.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
+    part, merge: as in ``infonce``. A part makes its share of the rows of both matrices.
 
     There are no groups: the teacher says which rows are alike. Where nothing pairs, the loss is zero and so are all
     gradients. Raises ValueError for shapes that do not fit.
     """
     check_embeddings([a, b])
     check_embeddings([teacher_a, teacher_b])
+    check_part(part, merge)
     if samples is not None and len(samples) != 4:
         raise ValueError(f"distill takes samples of a, b, teacher_a and teacher_b; got {len(samples)}")
     with exact(a):
@@ -69,19 +75,29 @@ def distill(
         if not len(of_a) or not len(of_b):
             return zero
         t_a, t_b = t_a.detach(), t_b.detach()
+        of_a, of_teacher_a = (take_share(rows, part) for rows in (of_a, of_teacher_a))
         student = scale * multiply(a[of_a], b[of_b])  # (n, n')
         teacher = one_number(teacher_scale, t_a, "teacher_scale").detach() * multiply(
             t_a[of_teacher_a], t_b[of_teacher_b]
         )
-        there = _direction(student, teacher.to(scale.dtype), weight_a[of_a])
-        back = _direction(student.T, teacher.T.to(scale.dtype), weight_b[of_b])
+        there = _direction(student, teacher.to(scale.dtype), weight_a[of_a], anchors=merge)
+        back = _direction(student.T, teacher.T.to(scale.dtype), weight_b[of_b], candidates=merge)
         return (there + back) / 2 + zero
 
 
-def _direction(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    p = teacher.log_softmax(1)
-    losses = (p.exp() * (p - student.log_softmax(1))).sum(1)
-    return weighted_mean(losses, weight, torch.ones_like(weight, dtype=torch.bool))
+def _direction(
+    student: Tensor, teacher: Tensor, weight: Tensor, anchors: Merge | None = None, candidates: Merge | None = None
+) -> Tensor:
+    """Return the weighted mean of the anchors' divergences. One of the two sides may be shared out."""
+    if candidates is None:
+        p, q, sums = teacher.log_softmax(1), student.log_softmax(1), 0
+    else:
+        p = teacher - log_sum_over_parts(teacher, 1, candidates)[:, None]
+        sums = log_sum_over_parts(student, 1, candidates)
+        q = student - sums.detach()[:, None]
+        sums = sums - sums.detach()  # 0, with the gradient that all p of an anchor, 1 in sum, give it
+    losses = sum_over_parts((p.exp() * (p - q)).sum(1), candidates) + sums
+    return weighted_mean(losses, weight, torch.ones_like(weight, dtype=torch.bool), anchors)
 
 
 @final
@@ -101,6 +117,7 @@ class Distill(ClipTemperature):
 
     kind = "distill"
     takes_unpaired = True
+    in_parts = True
 
     def __init__(
         self,
@@ -122,6 +139,8 @@ class Distill(ClipTemperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of four sets of rows, the student's two and the teacher's two.
 
@@ -139,4 +158,6 @@ class Distill(ClipTemperature):
             samples=samples,
             weight_a=weight_a,
             weight_b=weight_b,
+            part=part,
+            merge=merge,
         )

@@ -14,6 +14,7 @@ from align.losses.kernels.anchors import Anchor, contrast_anchors, root
 from align.losses.kernels.inputs import Scale
 from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact
+from align.losses.kernels.parts import Merge
 
 
 def gram_volume(embeddings: Sequence[Tensor]) -> Tensor:
@@ -99,6 +100,8 @@ def gram(
     samples: Sequence[Tensor] | None = None,
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the contrastive loss of M >= 2 sets of rows over minus the volume that they span; a 0-d tensor.
 
@@ -120,11 +123,22 @@ def gram(
         negative where it can.
     groups: M tensors (n_m,) of ids. An anchor and a tuple of one group (>= 0) are never each other's negatives.
     weights: M tensors (n_m,): how much each anchor counts. A tuple counts the mean of its rows.
+    part, merge: as in ``infonce``. A part measures its share of the anchors, so its matrices are that much smaller.
 
     Where nothing is complete, the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
     """
-    return contrast_anchors(volumes, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+    return contrast_anchors(
+        volumes,
+        embeddings,
+        scale,
+        anchor=anchor,
+        samples=samples,
+        groups=groups,
+        weights=weights,
+        part=part,
+        merge=merge,
+    )
 
 
 @final
@@ -140,6 +154,7 @@ class Gram(Anchored):
 
     kind = "volume"
     takes_unpaired = True
+    in_parts = True
 
     def forward(
         self,
@@ -149,6 +164,17 @@ class Gram(Anchored):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
-        return gram(embeddings, self.scale, anchor=self.anchor, samples=samples, groups=groups, weights=weights)
+        return gram(
+            embeddings,
+            self.scale,
+            anchor=self.anchor,
+            samples=samples,
+            groups=groups,
+            weights=weights,
+            part=part,
+            merge=merge,
+        )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, one_number, sides
 from align.losses.kernels.numerics import exact, nothing, one_dtype
+from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.kernels.token_pairs import Comparison, check_chunk, check_tokens, compare
 from align.losses.kernels.two_way import Positives, check_positives, match_rows, two_way
 from align.losses.temperature import ClipTemperature
@@ -30,6 +31,8 @@ def late_interaction(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
     chunk: int | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the contrastive loss of two sets of rows that are compared token by token (FILIP: Yao et al. 2021, arXiv
     2111.07783, equations 3 to 5); a 0-d tensor.
@@ -44,6 +47,7 @@ def late_interaction(
         masked pairs with nothing: it is no anchor, no positive and no negative.
     sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``.
     chunk: how many pairs of rows are compared at once. None: as many as have 2^22 similarities, 16 MiB.
+    part, merge: as in ``infonce``. A part compares its share of the rows of a with all rows of b.
 
     When to use it: where a caption's words belong to places of an image or moments of a sound, and the order of results
     may cost L_a·L_b products a pair. Pooled embeddings, which search and zero-shot read, learn from it only through the
@@ -58,6 +62,7 @@ def late_interaction(
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
     check_positives(positives)
     check_chunk(chunk)
+    check_part(part, merge)
     with exact(tokens_a):
         a, b = one_dtype([tokens_a, tokens_b])
         scale = one_number(scale, a)
@@ -72,10 +77,13 @@ def late_interaction(
             group_b=group_b,
             weight_a=weight_a,
             weight_b=weight_b,
+            part=part,
+            merge=merge,
         )
-        if not matches.positive.numel():
+        if not len(a) or not len(b):
             return nothing(a, b, scale)
-        there, back = compare(a, b, mask_a, mask_b, _MaxMean(), chunk)  # (n_a, n_b) each
+        a, mask_a = take_share(a, part), take_share(mask_a, part)  # t of the n_a rows
+        there, back = compare(a, b, mask_a, mask_b, _MaxMean(), chunk)  # (t, n_b) each
         return two_way(scale * there, scale * back.T, matches, positives)
 
 
@@ -128,6 +136,7 @@ class LateInteraction(ClipTemperature):
 
     kind = "tokens"
     takes_unpaired = True
+    in_parts = True
     needs_tokens = True
 
     def __init__(
@@ -153,6 +162,8 @@ class LateInteraction(ClipTemperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m).
 
@@ -167,6 +178,8 @@ class LateInteraction(ClipTemperature):
             mask_b=mask_b,
             positives=self.positives,
             chunk=self.chunk,
+            part=part,
+            merge=merge,
             **sides(samples, groups, weights),
         )
         return loss + nothing(*embeddings)

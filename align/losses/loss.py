@@ -30,7 +30,8 @@ class Loss(nn.Module, ABC):
 
     needs_tokens: bool = False
     in_parts: bool = False
-    """Each rank computes a share of the tiles. Otherwise the loss runs whole on every rank."""
+    """Each rank computes a share of the tiles, as of every loss in this folder. A loss of somebody else's that does not
+    say so runs whole on every rank."""
 
     takes_unpaired: bool = False
     """The loss itself gives a zero with zero gradients where no sample has a row of every modality. For another loss

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from align.losses.kernels.inputs import both_or_neither, check_embeddings, per_row, row_ids, row_weights, sides
+from align.losses.kernels.merging import max_over_parts, sum_over_parts
 from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import exact, nothing, one_dtype
-from align.losses.kernels.pairing import same, weighted_mean
+from align.losses.kernels.pairing import complete_tuples, same, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, share, take_share
 from align.losses.loss import Loss
 
 Against = Literal["hardest", "sum"]
@@ -32,6 +34,8 @@ def hinge(
     group_b: Tensor | None = None,
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the triplet ranking loss of two sets of rows (Faghri et al. 2018, VSE++, arXiv 1707.05612, equations 4 to
     6); a 0-d tensor.
@@ -51,6 +55,7 @@ def hinge(
         negative for everyone.
     group_a, group_b: (n,) ids. Rows of one group (>= 0) are never each other's negatives. A positive stays a positive.
     weight_a, weight_b: (n,) how much each anchor counts in its direction's mean.
+    part, merge: as in ``infonce``. A part makes its share of the matrix's rows.
 
     Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
@@ -58,36 +63,65 @@ def hinge(
     check_embeddings([a, b])
     _check(margin, negatives, sides)
     both_or_neither(group_a, group_b, "group")
+    check_part(part, merge)
     with exact(a):
         a, b = one_dtype([a, b])
-        positive = same(row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b"))  # (n_a, n_b)
-        negative = ~positive
+        first, last = share(len(a), part)  # t of the n_a rows
+        ids = [row_ids(sample_a, a, "sample_a"), row_ids(sample_b, b, "sample_b")]
+        negative = ~same(take_share(ids[0], part), ids[1])  # (t, n_b)
         if group_a is not None and group_b is not None:
-            negative = negative & ~same(per_row(group_a, a, "group_a"), per_row(group_b, b, "group_b"))
+            negative = negative & ~same(
+                take_share(per_row(group_a, a, "group_a"), part), per_row(group_b, b, "group_b")
+            )
         weight_a, weight_b = row_weights(weight_a, a, "weight_a"), row_weights(weight_b, b, "weight_b")
-        if not positive.numel():
+        if not len(a) or not len(b):
             return nothing(a, b)
-        s = multiply(a, b)  # (n_a, n_b)
+        pairs = complete_tuples(ids)  # (C, 2): the positives
+        s = multiply(take_share(a, part), b)  # (t, n_b)
+        near = (pairs[:, 0] >= first) & (pairs[:, 0] < last)
+        inside = pairs[near] - pairs.new_tensor([first, 0])  # of this part's rows
+        right = s[inside[:, 0], inside[:, 1]]
         directions = []
         if sides != "b":
-            directions.append(_direction(s, positive, negative, weight_a, margin, negatives))
+            of = inside[:, 0], right
+            directions.append(
+                _direction(s, negative, *of, take_share(weight_a, part), margin, negatives, anchors=merge)
+            )
         if sides != "a":
-            directions.append(_direction(s.T, positive.T, negative.T, weight_b, margin, negatives))
+            of = inside[:, 1], right
+            if merge is not None:  # a row of this part is ranked below positives of other parts too
+                right = (a[pairs[:, 0]] * b[pairs[:, 1]]).sum(1)  # (C,)
+                if negatives == "hardest":  # every part has the whole cost
+                    right = torch.where(near, right, right.detach())
+                of = pairs[:, 1], right
+            directions.append(_direction(s.T, negative.T, *of, weight_b, margin, negatives, candidates=merge))
         return torch.stack(directions).mean()
 
 
 def _direction(
-    s: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, margin: float, negatives: Against
+    s: Tensor,
+    negative: Tensor,
+    anchor: Tensor,
+    right: Tensor,
+    weight: Tensor,
+    margin: float,
+    negatives: Against,
+    *,
+    anchors: Merge | None = None,
+    candidates: Merge | None = None,
 ) -> Tensor:
-    anchor, right = positive.nonzero(as_tuple=True)  # one entry a positive pair
-    count = positive.sum(1)  # (n,)
+    """Return the weighted mean of the anchors' costs. One of the two sides may be shared out.
+
+    s, negative: (n, k). anchor, right: (C,) the anchor and the similarity of each positive pair. weight: (n,).
+    """
     against = s.masked_fill(~negative, -math.inf)
     if negatives == "hardest":
-        costs = (margin - s[anchor, right] + against.amax(1)[anchor]).relu()
+        costs = (margin - right + max_over_parts(against, 1, candidates)[anchor]).relu()
     else:
-        costs = (margin - s[anchor, right][:, None] + against[anchor]).relu().sum(1)
+        costs = sum_over_parts((margin - right[:, None] + against[anchor]).relu().sum(1), candidates)
+    count = anchor.new_zeros(len(s)).index_add(0, anchor, torch.ones_like(anchor))
     losses = s.new_zeros(len(s)).index_add(0, anchor, costs) / count.clamp(min=1)
-    return weighted_mean(losses, weight, count > 0)
+    return weighted_mean(losses, weight, count > 0, anchors)
 
 
 def _check(margin: float, negatives: str, sides: str) -> None:
@@ -111,6 +145,7 @@ class Hinge(Loss):
 
     kind = "pairwise"
     takes_unpaired = True
+    in_parts = True
     negative_kinds = ("hardest", "sum")
 
     def __init__(self, margin: float = 0.2, negatives: Against = "hardest", sides: Sides = "both"):
@@ -128,6 +163,8 @@ class Hinge(Loss):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of two sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise."""
         a, b = embeddings
@@ -137,5 +174,7 @@ class Hinge(Loss):
             margin=self.margin,
             negatives=self.negatives,
             sides=self.sides,
+            part=part,
+            merge=merge,
             **sides(samples, groups, weights),
         )

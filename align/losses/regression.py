@@ -11,6 +11,7 @@ from torch import Tensor
 from align.losses.kernels.inputs import check_embeddings, row_ids, row_weights
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import counterparts, weighted_mean
+from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.loss import Loss
 
 Distance = Literal["cosine", "squared"]
@@ -24,6 +25,8 @@ def regress(
     sample_a: Tensor | None = None,
     sample_teacher: Tensor | None = None,
     weight_a: Tensor | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the mean distance of each row from the teacher's embedding of the same input; a 0-d tensor.
 
@@ -38,22 +41,25 @@ def regress(
     sample_a, sample_teacher: ids. Without ids, row i belongs to sample i. The k-th row of a sample and the teacher's
         k-th row of it are of one input. Rows without a counterpart are left out, as are rows of id -1.
     weight_a: (n,) how much each row counts in the mean.
+    part, merge: as in ``infonce``. A part takes its share of the pairs.
 
     Where nothing pairs, the loss is zero and so are all gradients. Raises ValueError for shapes and options that do not
     fit.
     """
     check_embeddings([a, teacher])
     _check_distance(distance)
+    check_part(part, merge)
     with exact(a):
         a, t = at_least_float32([a, teacher])
         weight = row_weights(weight_a, a, "weight_a")
         of_a, of_teacher = counterparts(row_ids(sample_a, a, "sample_a"), row_ids(sample_teacher, t, "sample_teacher"))
+        of_a, of_teacher = (take_share(rows, part) for rows in (of_a, of_teacher))
         student, target = a[of_a], t.detach()[of_teacher]  # (P, D)
         if distance == "cosine":
             losses = 1 - torch.cosine_similarity(student, target, dim=1)
         else:
             losses = (student - target).square().sum(1)
-        mean = weighted_mean(losses, weight[of_a], torch.ones_like(losses, dtype=torch.bool))
+        mean = weighted_mean(losses, weight[of_a], torch.ones_like(losses, dtype=torch.bool), merge)
         return mean + nothing(a, t)
 
 
@@ -77,6 +83,7 @@ class Regress(Loss):
 
     kind = "regress"
     takes_unpaired = True
+    in_parts = True
 
     def __init__(self, distance: Distance = "cosine"):
         super().__init__()
@@ -91,6 +98,8 @@ class Regress(Loss):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of two sets of rows, the student's and the teacher's.
 
@@ -104,4 +113,6 @@ class Regress(Loss):
             sample_a=sample_a,
             sample_teacher=sample_teacher,
             weight_a=weights[0] if weights else None,
+            part=part,
+            merge=merge,
         )

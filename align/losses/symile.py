@@ -208,7 +208,7 @@ class Symile(Temperature):
             merge=merge,
         )
         return (
-            loss + self.spread * torch.stack([spread(detach_others(x, part)) for x in embeddings]).sum()
+            loss + self.spread * torch.stack([spread(x, part, merge) for x in embeddings]).sum()
             if self.spread
             else loss
         )

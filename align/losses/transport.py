@@ -10,8 +10,10 @@ from torch import Tensor
 
 from align.losses.kernels.entropic import Entropic, check_sinkhorn
 from align.losses.kernels.inputs import Scale, one_number, sides
+from align.losses.kernels.merging import sum_over_parts
 from align.losses.kernels.numerics import at_least_float32, exact, nothing, one_dtype
 from align.losses.kernels.pairing import weighted_mean
+from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.kernels.token_pairs import check_chunk, check_tokens, compare
 from align.losses.kernels.two_way import Matches, Positives, check_positives, match_rows, two_way
 from align.losses.sinkhorn import sinkhorn
@@ -38,6 +40,8 @@ def transport(
     weight_a: Tensor | None = None,
     weight_b: Tensor | None = None,
     chunk: int | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the loss of two sets of rows whose distance is the entropic transport cost of their tokens; a 0-d tensor.
 
@@ -56,6 +60,7 @@ def transport(
     sample_a, sample_b, positives, group_a, group_b, weight_a, weight_b: as in ``infonce``. "none" does not use groups
         and ``positives``.
     chunk: how many pairs of rows "all" compares at once. None: as many as have 2^22 costs, 16 MiB.
+    part, merge: as in ``infonce``. A pair's plan needs no other pair, so a part computes those of its rows of a.
 
     When to use it: as ``late_interaction``, where every token should find a place, not only the best ones. The plan
     shares each token's mass out, so one token cannot serve all others.
@@ -69,6 +74,7 @@ def transport(
     """
     mask_a, mask_b = check_tokens(tokens_a, tokens_b, mask_a, mask_b)
     _check(negatives, epsilon, steps, positives, chunk)
+    check_part(part, merge)
     with exact(tokens_a):
         a, b = one_dtype([tokens_a, tokens_b])
         scale = one_number(scale, a)
@@ -83,13 +89,16 @@ def transport(
             group_b=group_b,
             weight_a=weight_a,
             weight_b=weight_b,
+            part=part,
+            merge=merge,
         )
-        if not matches.positive.numel():
+        if not len(a) or not len(b):
             return nothing(a, b, scale)
+        a, mask_a = take_share(a, part), take_share(mask_a, part)  # t of the n_a rows
         if negatives == "none":
             a, b = at_least_float32([a, b])
             return _pull_positives(a, b, mask_a, mask_b, matches, epsilon, steps) + nothing(scale)
-        (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (n_a, n_b)
+        (cost,) = compare(a, b, mask_a, mask_b, Entropic(epsilon, steps), chunk)  # (t, n_b)
         logits = -scale * cost
         return two_way(logits, logits.T, matches, positives)
 
@@ -109,12 +118,13 @@ def _pull_positives(
     i, j = matches.positive.nonzero(as_tuple=True)  # (P,) the pairs of one sample
     cost, _ = sinkhorn(1 - a[i] @ b[j].mT, mask_a[i], mask_b[j], epsilon=epsilon, steps=steps)  # (P,)
     directions = []
-    for rows, weight, count in (
-        (i, matches.weight_a, matches.positive.sum(1)),
-        (j, matches.weight_b, matches.positive.sum(0)),
+    for rows, weight, count, anchors, pairs in (
+        (i, matches.weight_a, matches.positive.sum(1), matches.merge, None),
+        (j, matches.weight_b, matches.positive.sum(0), None, matches.merge),
     ):
-        means = torch.zeros_like(weight).index_add(0, rows, cost) / count.clamp(min=1)  # (n,)
-        directions.append(weighted_mean(means, weight, count > 0))
+        count = sum_over_parts(count, pairs)
+        total = sum_over_parts(torch.zeros_like(weight).index_add(0, rows, cost), pairs)  # (n,)
+        directions.append(weighted_mean(total / count.clamp(min=1), weight, count > 0, anchors))
     return (directions[0] + directions[1]) / 2
 
 
@@ -145,6 +155,7 @@ class Transport(ClipTemperature):
 
     kind = "tokens"
     takes_unpaired = True
+    in_parts = True
     needs_tokens = True
     negative_kinds = ("all", "none")
 
@@ -175,6 +186,8 @@ class Transport(ClipTemperature):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of two sets of rows: tokens (n_m, L_m, D) with masks (n_m, L_m).
 
@@ -192,6 +205,8 @@ class Transport(ClipTemperature):
             steps=self.steps,
             positives=self.positives,
             chunk=self.chunk,
+            part=part,
+            merge=merge,
             **sides(samples, groups, weights),
         )
         return loss + nothing(*embeddings)

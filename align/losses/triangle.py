@@ -13,6 +13,7 @@ from align.losses.kernels.anchors import Anchor, contrast_anchors, root
 from align.losses.kernels.inputs import Scale
 from align.losses.kernels.multiply import multiply
 from align.losses.kernels.numerics import at_least_float32, exact
+from align.losses.kernels.parts import Merge
 
 
 def triangle_area(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -58,6 +59,8 @@ def triangle(
     samples: Sequence[Tensor] | None = None,
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return the contrastive loss of three sets of rows over minus the area between them; a 0-d tensor.
 
@@ -68,14 +71,24 @@ def triangle(
     a second term). It costs two products (n×D)·(D×n) and a few n×n matrices for each anchor.
 
     embeddings: three tensors (n_m, D), unit vectors. Logits are float32 at least, autocast or not.
-    scale, anchor, samples, groups, weights: as in ``gram``.
+    scale, anchor, samples, groups, weights, part, merge: as in ``gram``.
 
     Where nothing is complete, the loss is zero and so are all gradients. Raises ValueError for shapes and options that
     do not fit.
     """
     if len(embeddings) != 3:
         raise ValueError(f"a triangle has three modalities; got {len(embeddings)}")
-    return contrast_anchors(areas, embeddings, scale, anchor=anchor, samples=samples, groups=groups, weights=weights)
+    return contrast_anchors(
+        areas,
+        embeddings,
+        scale,
+        anchor=anchor,
+        samples=samples,
+        groups=groups,
+        weights=weights,
+        part=part,
+        merge=merge,
+    )
 
 
 @final
@@ -92,6 +105,7 @@ class Triangle(Anchored):
 
     kind = "area"
     takes_unpaired = True
+    in_parts = True
     modalities = 3
 
     def forward(
@@ -102,6 +116,17 @@ class Triangle(Anchored):
         groups: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        merge: Merge | None = None,
     ) -> Tensor:
         """Return the 0-d loss of three sets of rows: embeddings (n_m, D), samples, groups and weights (n_m,)."""
-        return triangle(embeddings, self.scale, anchor=self.anchor, samples=samples, groups=groups, weights=weights)
+        return triangle(
+            embeddings,
+            self.scale,
+            anchor=self.anchor,
+            samples=samples,
+            groups=groups,
+            weights=weights,
+            part=part,
+            merge=merge,
+        )

@@ -19,7 +19,9 @@ def measure_norm(gradients: Iterable[Tensor], dtype: torch.dtype | None = None) 
     """
     gradients = list(gradients)
     if dtype is not None:
-        return torch.linalg.vector_norm(torch.stack([_whole(torch.linalg.vector_norm(g, dtype=dtype)) for g in gradients]))
+        return torch.linalg.vector_norm(
+            torch.stack([_whole(torch.linalg.vector_norm(g, dtype=dtype)) for g in gradients])
+        )
     kinds = [[g for g in gradients if in_shards(g) is sharded] for sharded in (True, False)]
     norms = [_whole(torch.nn.utils.get_total_norm(some)) for some in kinds if some or not gradients]
     return norms[0] if len(norms) == 1 or not gradients else torch.linalg.vector_norm(torch.stack(norms))

@@ -2,7 +2,9 @@
 
 FLOORS = (
     ("float32", "precision", "products", "softplus"),
-    ("missing", "numerics", "pairing", "parts"),
+    ("missing", "numerics", "parts"),
+    ("merging",),
+    ("pairing",),
     ("inputs", "multiply", "rule", "slabs", "token_pairs"),
     ("candidates", "entropic", "positives", "row_sums", "running", "sigmoid", "spread", "tuple_logits", "two_way"),
     ("anchors", "dense", "tiles"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from align.losses.kernels.inputs import Scale, one_number, sets
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import complete_tuples, same
+from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.kernels.two_way import Matches, two_way
 
 Anchor = Literal["all"] | int
@@ -28,6 +29,8 @@ def contrast_anchors(
     samples: Sequence[Tensor] | None = None,
     groups: Sequence[Tensor] | None = None,
     weights: Sequence[Tensor] | None = None,
+    part: tuple[int, int] = (0, 1),
+    merge: Merge | None = None,
 ) -> Tensor:
     """Return ``infonce`` over the logits -scale·measure between anchors and tuples of the others; a 0-d tensor.
 
@@ -40,11 +43,13 @@ def contrast_anchors(
 
     groups: a tuple whose rows are all of the anchor's group (>= 0) is not its negative, nor the other way round.
     weights: an anchor counts by its weight, a tuple by the mean of its rows'.
+    part, merge: as in ``infonce``. A part measures its share of each modality's anchors.
 
     Raises ValueError for shapes and options that do not fit.
     """
     xs, ids, kinds, counts = sets(embeddings, samples, groups, weights)
     check_anchor(anchor, len(xs))
+    check_part(part, merge)
     xs = at_least_float32(xs)  # a volume is a difference of products, which needs all their digits
     with exact(xs[0]):
         M, scale = len(xs), one_number(scale, xs[0])
@@ -58,14 +63,17 @@ def contrast_anchors(
             if not len(xs[m]) or not len(rows[0]):
                 continue
             tuples = [xs[o][row] for o, row in zip(others, rows, strict=True)]
-            positive = same(ids[m], ids[others[0]][rows[0]])  # (n_m, C)
+            positive = same(take_share(ids[m], part), ids[others[0]][rows[0]])  # (t, C)
             alike = torch.zeros_like(positive)
             if kinds:
-                of_group = [same(kinds[m], kinds[o][row]) for o, row in zip(others, rows, strict=True)]
+                of_group = [
+                    same(take_share(kinds[m], part), kinds[o][row]) for o, row in zip(others, rows, strict=True)
+                ]
                 alike = torch.stack(of_group).all(0) & ~positive
             weight = torch.stack([counts[o][row] for o, row in zip(others, rows, strict=True)]).mean(0)
-            logits = -scale * measure(xs[m], tuples)  # (n_m, C)
-            losses.append(two_way(logits, logits.T, Matches(positive, alike, counts[m], weight), "mean"))
+            logits = -scale * measure(take_share(xs[m], part), tuples)  # (t, C)
+            matches = Matches(positive, alike, take_share(counts[m], part), weight, merge)
+            losses.append(two_way(logits, logits.T, matches, "mean"))
         return torch.stack([*losses, nothing(*xs, scale)]).sum() / max(1, len(losses))
 
 

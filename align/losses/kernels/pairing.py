@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from align.losses.kernels.merging import sum_over_parts
+from align.losses.kernels.parts import Merge
+
 
 def equal(a: Tensor, b: Tensor) -> Tensor:
     """Return where two broadcast tensors of ids are equal, as bool. A negative id equals nothing, not even itself."""
@@ -38,9 +41,19 @@ def complete_tuples(samples: Sequence[Tensor]) -> Tensor:
 
 def counterparts(sample: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows (P,) and the teacher's rows (P,): the k-th of a sample with the teacher's k-th of it."""
-    turn, turn_of_teacher = (same(ids, ids).tril(-1).sum(1) for ids in (sample, teacher))
-    rows, rows_of_teacher = (same(sample, teacher) & (turn[:, None] == turn_of_teacher)).nonzero(as_tuple=True)
-    return rows, rows_of_teacher
+    ordered, order = teacher.sort(stable=True)
+    first = torch.searchsorted(ordered, sample)  # (n,) the place of the sample's first row
+    place = first + _turns(sample)
+    there = (place < torch.searchsorted(ordered, sample, right=True)) & (sample >= 0)
+    rows = there.nonzero().squeeze(1)
+    return rows, order[place[rows]]
+
+
+def _turns(ids: Tensor) -> Tensor:
+    """Return how many rows before each one have its id, (n,). It sorts: memory n, no matrix."""
+    ordered, order = ids.sort(stable=True)
+    place = torch.arange(len(ids), device=ids.device) - torch.searchsorted(ordered, ordered)
+    return torch.empty_like(place).index_copy_(0, order, place)
 
 
 def by_anchor(values: Tensor, anchor: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -58,8 +71,11 @@ def log_sum_by_anchor(logits: Tensor, anchor: Tensor, n: int) -> Tensor:
     return total.clamp(min=bounds.tiny).log() + top
 
 
-def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor) -> Tensor:
-    """Return Σ w·l / Σ w over the anchors that were found, all (n,). It is a differentiable zero where none counts."""
+def weighted_mean(losses: Tensor, weights: Tensor, found: Tensor, merge: Merge | None = None) -> Tensor:
+    """Return Σ w·l / Σ w over the anchors that were found, all (n,). It is a differentiable zero where none counts.
+
+    merge: joins the sums, where the anchors are shared out.
+    """
     weights = torch.where(found, weights, 0)
-    total = weights.sum()
-    return (weights * torch.where(found, losses, 0)).sum() / torch.where(total == 0, 1, total)
+    total = sum_over_parts(weights.sum(), merge)
+    return sum_over_parts((weights * torch.where(found, losses, 0)).sum(), merge) / torch.where(total == 0, 1, total)

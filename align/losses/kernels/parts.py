@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Merge = Callable[[Tensor, Literal["sum", "logsumexp"]], Tensor]
+Merge = Callable[[Tensor, Literal["sum", "logsumexp", "max"]], Tensor]
+"""Elementwise sum, log Σ exp or maximum of all parts' tensors, without gradient, as ``align.distributed.merge``."""
 
 
 def share(n: int, part: tuple[int, int]) -> tuple[int, int]:
@@ -19,7 +20,13 @@ def share(n: int, part: tuple[int, int]) -> tuple[int, int]:
     return n * i // of, n * (i + 1) // of
 
 
-def check_part(part: tuple[int, int], merge: Merge | None, tile: int | None) -> None:
+def take_share(x: Tensor, part: tuple[int, int]) -> Tensor:
+    """Return this part's rows of x (n, ...), and x itself where it is the only part."""
+    start, stop = share(len(x), part)
+    return x if part[1] == 1 else x[start:stop]
+
+
+def check_part(part: tuple[int, int], merge: Merge | None, tile: int | None = None) -> None:
     """Raise ValueError for a part that nothing merges, or a tile below one row."""
     share(1, part)
     if part[1] > 1 and merge is None:
