@@ -90,7 +90,7 @@ def hinge(
         if sides != "a":
             of = inside[:, 1], right
             if merge is not None:  # a row of this part is ranked below positives of other parts too
-                right = (a[pairs[:, 0]] * b[pairs[:, 1]]).sum(1)  # (C,)
+                right = (a[pairs[:, 0]].to(s.dtype) * b[pairs[:, 1]].to(s.dtype)).sum(1)  # (C,)
                 if negatives == "hardest":  # every part has the whole cost
                     right = torch.where(near, right, right.detach())
                 of = pairs[:, 1], right
