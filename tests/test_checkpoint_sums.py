@@ -136,6 +136,14 @@ def test_keep_counts_good_ones(run):
     (run / "checkpoints/index.json").write_text(json.dumps(known))
     save(run, 5, None, keep=2)
     assert steps(run) == ["step-00000004", "step-00000005"]
+
+
+def test_a_damaged_one_before_this_step_is_no_good_one(run):
+    flip(run / "checkpoints/step-00000006/model.json")
+    known, _ = drop_lost(run)
+    (run / "checkpoints/index.json").write_text(json.dumps({"last": known["last"], "damaged": known["damaged"]}))
+    save(run, 7, None, keep=2)
+    assert steps(run) == ["step-00000004", "step-00000007"]
     assert "damaged" not in read_index(run)
 
 
