@@ -196,3 +196,15 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(run, monkeypatc
     folder = save(run, 8, None)
     size = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
     assert size < needed < size + (1 << 17)
+
+
+def test_the_bytes_of_an_optimiser_count():
+    model, objective = made()
+    optimizer = AdamW().build(model, objective)
+    before = count_bytes(model, objective, optimizer)
+    parameters = [*model.parameters(), *objective.parameters()]
+    for p in parameters:
+        p.grad = p.detach().clone()
+    optimizer.step()
+    moments = 2 * sum(p.nbytes for p in parameters)
+    assert moments <= count_bytes(model, objective, optimizer) - before < moments + 8 * len(parameters) + 1
