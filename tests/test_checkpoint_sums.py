@@ -108,7 +108,15 @@ def test_a_damaged_best_one_is_said_and_its_model_not_loaded(run):
 def test_a_damaged_index_is_made_anew(run):
     pointer = run / "checkpoints/index.json"
     before = read_index(run)
-    for content in ("{", "[]", "{}", pointer.read_text().replace("step-00000006", "step-00000002"), "\x00" * 99):
+    renamed = pointer.read_text().replace("sha256", "sha25v").replace("step-00000006", "step-00000002")
+    for content in (
+        renamed,
+        "{",
+        "[]",
+        "{}",
+        pointer.read_text().replace("step-00000006", "step-00000002"),
+        "\x00" * 99,
+    ):
         pointer.write_text(content)
         assert read_index(run) == before, content
         known, lines = drop_lost(run)
