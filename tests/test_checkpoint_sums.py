@@ -108,7 +108,15 @@ def test_a_damaged_best_one_is_said_and_its_model_not_loaded(run):
 def test_a_damaged_index_is_made_anew(run):
     pointer = run / "checkpoints/index.json"
     before = read_index(run)
-    for content in ("{", "[]", "{}", pointer.read_text().replace("step-00000006", "step-00000002"), "\x00" * 99):
+    renamed = pointer.read_text().replace("sha256", "sha25v").replace("step-00000006", "step-00000002")
+    for content in (
+        renamed,
+        "{",
+        "[]",
+        "{}",
+        pointer.read_text().replace("step-00000006", "step-00000002"),
+        "\x00" * 99,
+    ):
         pointer.write_text(content)
         assert read_index(run) == before, content
         known, lines = drop_lost(run)
@@ -136,6 +144,14 @@ def test_keep_counts_good_ones(run):
     (run / "checkpoints/index.json").write_text(json.dumps(known))
     save(run, 5, None, keep=2)
     assert steps(run) == ["step-00000004", "step-00000005"]
+
+
+def test_a_damaged_one_before_this_step_is_no_good_one(run):
+    flip(run / "checkpoints/step-00000006/model.json")
+    known, _ = drop_lost(run)
+    (run / "checkpoints/index.json").write_text(json.dumps({"last": known["last"], "damaged": known["damaged"]}))
+    save(run, 7, None, keep=2)
+    assert steps(run) == ["step-00000004", "step-00000007"]
     assert "damaged" not in read_index(run)
 
 
@@ -188,3 +204,15 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(run, monkeypatc
     folder = save(run, 8, None)
     size = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
     assert size < needed < size + (1 << 17)
+
+
+def test_the_bytes_of_an_optimiser_count():
+    model, objective = made()
+    optimizer = AdamW().build(model, objective)
+    before = count_bytes(model, objective, optimizer)
+    parameters = [*model.parameters(), *objective.parameters()]
+    for p in parameters:
+        p.grad = p.detach().clone()
+    optimizer.step()
+    moments = 2 * sum(p.nbytes for p in parameters)
+    assert moments <= count_bytes(model, objective, optimizer) - before < moments + 8 * len(parameters) + 1

@@ -15,6 +15,8 @@ from align.checkpoint.migrate import migrate
 from align.checkpoint.sums import find_damage, sum_json
 from align.files import read_json, write_json
 
+KEYS = {"last", "best", "monitor", "value", "damaged"}
+
 
 def read_index(run: Path) -> dict[str, Any]:
     """Return the content of RUN/checkpoints/index.json, {} where there is none.
@@ -134,7 +136,7 @@ def _read(run: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         known = read_json(path)
         stated = known.pop("sha256", None)  # None: of an older align, or somebody has written it
-        if isinstance(known["last"], str) and stated in (None, sum_json(known)):
+        if isinstance(known["last"], str) and set(known) <= KEYS and stated in (None, sum_json(known)):
             return known, []
     except (ValueError, KeyError, AttributeError, TypeError):
         pass

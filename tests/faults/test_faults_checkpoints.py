@@ -41,8 +41,8 @@ def enter(row, found: dict[str, list], **more) -> None:
 
 
 def test_killed_at_every_call_of_a_save(fault, tmp_path):
-    row = fault("3", "SIGKILL at every third write, fsync and rename of a save", unreadable=0)
-    enter(row, sweep("kill", tmp_path, 3))
+    row = fault("3", "SIGKILL at every sixth write, fsync and rename of a save", unreadable=0)
+    enter(row, sweep("kill", tmp_path, 6))
 
 
 @pytest.mark.sweep
@@ -69,8 +69,8 @@ def test_killed_everywhere(fault, tmp_path, mode, disks):
 
 @pytest.mark.parametrize("error", ["ENOSPC", *(pytest.param(e, marks=pytest.mark.sweep) for e in ("EIO", "EDQUOT"))])
 def test_an_error_at_every_call_of_a_save(fault, tmp_path, error):
-    every = 4 if error == "ENOSPC" else 1
-    row = fault("4", f"{error} at {'every' if every == 1 else 'every fourth'} call of a save", unreadable=0)
+    every = 8 if error == "ENOSPC" else 1
+    row = fault("4", f"{error} at {'every' if every == 1 else 'every eighth'} call of a save", unreadable=0)
     enter(row, sweep(error, tmp_path, every))
 
 
