@@ -348,7 +348,8 @@ def case_three() -> int:
 def test_two_ranks_go_on_as_three(ranks, tmp_path):
     (tmp_path / "ranks").mkdir()
     on_ranks([case_three], tmp_path / "ranks", world=3, seconds=400)
-    np.testing.assert_allclose(rows(RUNS / "fsdp2 to three"), rows(RUNS / "straight"), rtol=1e-11)
+    found, expected = (np.array(rows(RUNS / name))[:, :3] for name in ("fsdp2 to three", "straight"))
+    np.testing.assert_allclose(found, expected, rtol=1e-11)  # not the validation: three ranks cut its batches elsewhere
     assert len([*(last(RUNS / "fsdp2 to three") / "training" / "shards").iterdir()]) == 3
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import lightning as L
@@ -19,9 +19,7 @@ from align.distributed import exchange, rank, world
 from align.model import JointModel
 from align.model.sharding import gather_weights, outline, shard_model
 from align.optim import evaluating
-
-if TYPE_CHECKING:
-    from align.lit.plan import Plan
+from align.tuning import Tuning
 
 SHORT = "fsdp2"
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
@@ -74,14 +72,17 @@ def spread(trainer: L.Trainer) -> None:
         strategy._data_parallel_size, strategy._tensor_parallel_size = trainer.world_size, 1
 
 
-def check_sharding(plan: Plan, trainer: L.Trainer) -> None:
-    """Raise ValueError, in one line, for a setting of a run that does not go with FSDP2."""
+def check_sharding(trainer: L.Trainer, *, chunk: Any, stages: bool, tuning: Tuning | None) -> None:
+    """Raise ValueError, in one line, for a setting of a run that does not go with FSDP2.
+
+    chunk: rows that a tower reads at a time, or None. stages: the run has some.
+    """
     if not isinstance(trainer.strategy, ModelParallelStrategy):
         return
-    lora = plan.tuning is not None and plan.tuning.lora
+    lora = tuning is not None and tuning.lora
     reasons = {
-        "chunk": plan.chunk is not None and "its second pass would gather and free the shards again",
-        "stages": plan.in_stages and "a stage changes which parameters train, after they are split",
+        "chunk": chunk is not None and "its second pass would gather and free the shards again",
+        "stages": stages and "a stage changes which parameters train, after they are split",
         "tuning.lora": lora and "adapters are merged into whole weights when they are saved",
     }
     for key, reason in reasons.items():

@@ -59,13 +59,13 @@ def test_a_rank_that_dies_in_a_save_tears_no_checkpoint(tmp_path, monkeypatch, f
     write(write(SHARDS), "test", 20)
     go(SHARDS, Path("straight"), "")
     with pytest.raises(RuntimeError):
-        on_ranks([case_dies], Path("first"), seconds=200)
+        on_ranks([case_dies], tmp_path / "first", seconds=200)
     names = sorted(path.name for path in (RUN / "checkpoints").glob("step-*"))
     there = names == ["step-00000001"] and read_index(RUN)["last"] == names[0]
     if world == 1:
         go(SHARDS, RUN, "")
     else:
-        on_ranks([case_goes_on], Path("second"), world=world, seconds=200)
+        on_ranks([case_goes_on], tmp_path / "second", world=world, seconds=200)
     table, straight = rows(RUN), rows(Path("straight"))
     row.measured(
         torn_checkpoints=len(names) - 1,
@@ -74,7 +74,7 @@ def test_a_rank_that_dies_in_a_save_tears_no_checkpoint(tmp_path, monkeypatch, f
         losses_equal=all(
             abs(a - b) <= 1e-11 * abs(b)
             for x, y in zip(table, straight, strict=True)
-            for a, b in zip(x, y, strict=True)
+            for a, b in zip(x[:3], y[:3], strict=True)
         ),
     )
     shutil.rmtree(RUN)
