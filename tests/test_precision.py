@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from cut import Cut, Kill
 from test_lit import exact, rows, train
-from tiny import dim, made, write
+from tiny import Dense, dim, made, write
 from tiny_data import wav
 
 from align import Batch, JointModel, Objective, Rows, Term, Tower
@@ -25,7 +25,7 @@ from align.lit import AlignModule, Checkpoints
 from align.lit.precision import Half, Scaled, choose_precision
 from align.losses import InfoNCE
 from align.losses.kernels.float32 import in_float32
-from align.preprocess import Audio, Bytes, Image
+from align.preprocess import Array, Audio, Bytes, Image
 
 NEAR = {"bf16-mixed": 0.02, "16-mixed": 0.005, "bf16-true": 0.05}
 """Largest relative distance of ten losses from float32's. bfloat16's steps are 2^-8 of a number, fp16's 2^-11."""
@@ -235,3 +235,25 @@ def test_a_function_outside_of_half_precision_is_called_itself():
         assert torch.get_default_dtype() == torch.bfloat16
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+class Product(Array):
+    """A front end of a user's: a product, with a table made where it is needed."""
+
+    def device(self, values: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        self.made = values @ torch.full((6, 6), 1 / 3)
+        return self.made
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.bfloat16])
+def test_any_front_end_is_an_island(default):
+    tower = JointModel({"track": Tower(Product((6,)), Dense())}, 4).towers["track"].to(default)
+    values = torch.randn(3, 6)
+    wanted = values @ torch.full((6, 6), 1 / 3)
+    torch.set_default_dtype(default)
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=default == torch.float32):
+            assert tower(values).dtype == torch.bfloat16
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(tower.preprocess.made, wanted)
