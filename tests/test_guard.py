@@ -357,9 +357,9 @@ def together(*calls: Any) -> list[Any]:
     def run(rank: int) -> None:
         def exchange(content: bytes) -> list[bytes]:
             said[rank] = content
-            barrier.wait(20)
+            barrier.wait(60)
             found = list(said)
-            barrier.wait(20)
+            barrier.wait(60)
             return found
 
         out[rank] = calls[rank](rank, exchange)
@@ -368,7 +368,7 @@ def together(*calls: Any) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(90)
     return out
 
 
