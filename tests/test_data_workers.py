@@ -13,7 +13,7 @@ from test_data_collate import equal
 from tiny_data import holed, readers, write
 
 from align.data import Loader, Mixture, Pipeline, Shards
-from align.data.loader import Stopped
+from align.data.loader import StopAsked
 from align.data.pieces import Pieces
 from align.data.workers import WorkerLost, name_place
 
@@ -123,14 +123,14 @@ def test_a_stop_while_workers_bring_nothing(pattern, fail):
 
     got: list = []
     loader = load(pattern, stops=lambda: True, share=share)
-    with pytest.raises(Stopped):
+    with pytest.raises(StopAsked):
         got.extend(loader)
         pytest.fail("the pass ended")
     assert [bad.reason for bad in shared[-1]] == ["reader/stopped"]
     loader.close()
     assert time.monotonic() - begin < 15
     other = load(pattern, workers=0, share=lambda found: shared[-1])  # another rank, which has its data
-    with pytest.raises(Stopped):
+    with pytest.raises(StopAsked):
         next(iter(other))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import socket
@@ -157,8 +156,7 @@ def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path):
     assert skipped(tmp_path / "two") == skipped(tmp_path / "one")
     states = [tmp_path / f"two/checkpoints/step-0000000{n}/training/state.json" for n in range(1, 8)]
     assert [json.loads(path.read_text()).get("skips") for path in states] == [None, None, 1, 2, None, None, None]
-    header = next(csv.reader((tmp_path / "two/metrics.csv").open()))
-    assert header == next(csv.reader((tmp_path / "one/metrics.csv").open()))
+    assert [*rows(tmp_path / "two")[0]] == [*rows(tmp_path / "one")[0]]  # the columns
 
 
 def test_too_many_in_a_row_stop_the_run(shards, tmp_path):
@@ -359,9 +357,9 @@ def together(*calls: Any) -> list[Any]:
     def run(rank: int) -> None:
         def exchange(content: bytes) -> list[bytes]:
             said[rank] = content
-            barrier.wait(20)
+            barrier.wait(60)
             found = list(said)
-            barrier.wait(20)
+            barrier.wait(60)
             return found
 
         out[rank] = calls[rank](rank, exchange)
@@ -370,7 +368,7 @@ def together(*calls: Any) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(90)
     return out
 
 

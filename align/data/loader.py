@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from align.preprocess import Preprocess
 
 
-class Stopped(Exception):
+class StopAsked(Exception):
     """End of a pass because ``stops`` said so while the workers brought nothing, on all ranks in the same step."""
 
 
@@ -58,7 +58,7 @@ class Loader:
         marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
         restarts: data workers that end are started anew so many times for one step, see ``Workers``.
         seconds: data workers that bring nothing for so long count as ended. 0: they may take any time.
-        stops: asked while the workers bring nothing. Where it returns True, ``Stopped`` is raised.
+        stops: asked while the workers bring nothing. Where it returns True, ``StopAsked`` is raised.
         stride: a pass reads the steps start_step, start_step + stride, …: ``steps`` of them. A rank that reads whole
             batches by itself gives its number as start_step and the number of ranks here, and leaves rank and world.
 
@@ -180,7 +180,7 @@ class Loader:
                 if failed := next((b for b in bad if b.reason == FAILED), None):
                     raise ValueError(failed.key)
                 if any(b.reason == ASKED for b in bad):
-                    raise Stopped
+                    raise StopAsked
             for b in bad:
                 self._counts[b.reason] += 1
                 self.shards.count(b.reason, where=b.where)
@@ -226,14 +226,14 @@ class Loader:
             if self._share is not None:
                 self._share([Bad(FAILED, self.shards.name, str(error))])
             raise
-        except Stopped:
+        except StopAsked:
             if self._share is not None:
                 self._share([Bad(ASKED)])
             raise
 
     def _look(self) -> None:
         if self._stops is not None and self._stops():
-            raise Stopped
+            raise StopAsked
 
 
 def check_batch(batch: int, world: int) -> None:

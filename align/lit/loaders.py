@@ -28,7 +28,7 @@ class Loaders(L.LightningDataModule):
         guard: bounds of the patience with data workers. Default: `Guard()`.
 
     ``stops`` is asked while data workers bring nothing: where it returns True, the pass ends with
-    ``align.data.loader.Stopped``.
+    ``align.data.loader.StopAsked``.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Any
 
 import lightning as L
 
-from align.data.loader import Stopped
+from align.data.loader import StopAsked
 from align.distributed import exchange
 from align.lit.requeue import list_signals
 
@@ -92,7 +92,7 @@ class Stop(L.Callback):
         self.stop_now(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Stopped) and self._agree():  # between two steps, or in a validation
+        if isinstance(exception, StopAsked) and self._agree():  # between two steps, or in a validation
             self.save(trainer)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from align.checkpoint import read_parts
-from align.data.loader import Stopped, check_batch
+from align.data.loader import StopAsked, check_batch
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks
@@ -124,7 +124,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     with silence(), explaining(module):
         try:
             trainer.fit(module, datamodule=loaders)
-        except (Interrupted, Stopped):
+        except (Interrupted, StopAsked):
             pass
         finally:
             stop.restore()

@@ -15,7 +15,7 @@ from typing import Any, final
 import lightning as L
 import torch
 
-from align.data.loader import Stopped
+from align.data.loader import StopAsked
 from align.distributed import exchange
 from align.lit.guard import Guard
 from align.lit.heartbeat import Heartbeats, Verdict, connect
@@ -54,7 +54,7 @@ class Watch(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if self._beats is None:
             return
-        if isinstance(exception, (Interrupted, Stopped)) or hasattr(exception, "exit_code"):
+        if isinstance(exception, (Interrupted, StopAsked)) or hasattr(exception, "exit_code"):
             self.close()
             return
         if _comes_from_others(exception):  # the verdict is on its way, and ends this process

@@ -359,3 +359,19 @@ def test_a_run_that_is_never_finite_stops_with_a_table(fault, folder):
     done = run_jobs(folder, jobs)
     text = "4 steps in a row have a loss or a gradient that is not finite; weights and optimiser are those of step 2"
     row.measured(codes=[each["codes"][0] for each in done], tables=sum(text in each["err"][0] for each in done))
+
+
+# row 26, for whole runs
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="counts memory as Linux tells it")
+def test_a_short_soak(fault, tmp_path):
+    """600 steps with 2 workers. ``tests/benchmarks/soak.py`` makes 20,000, with a bar of 1 MiB per 1,000 steps."""
+    from benchmarks.soak import find_slope, soak
+
+    row = fault("26", "600 steps of a run", mib_per_1k_steps=fault.most(10), files=1, threads=1)
+    late = [reading for reading in soak(tmp_path, 600, 2, 20).readings if reading[0] >= 200]
+    files, threads = {reading[2] for reading in late}, {reading[3] for reading in late}
+    row.measured(mib_per_1k_steps=find_slope(late), files=len(files), threads=len(threads))
