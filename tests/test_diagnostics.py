@@ -123,7 +123,7 @@ def test_recall_is_that_of_a_loop(table):
 
 
 def test_geometry_is_that_of_the_metrics(table):
-    found, (x, y) = measure(table, [], BOTH), table.paired("image", "text")
+    found, (x, y) = measure(table, [], BOTH), table.pair_rows("image", "text")
     x, y = F.normalize(x.double(), dim=1), F.normalize(y.double(), dim=1)
     assert len(x) == 6  # samples 3 and 6 lack one of the two
     assert found["gap/image+text"] == pytest.approx(float((x.mean(0) - y.mean(0)).norm()))

@@ -19,13 +19,13 @@ LINE = r"step 20/20  loss \d+\.\d{4}  \([a-z]+ \d+\.\d{3}, [a-z]+ \d+\.\d{3}\)  
 
 def test_speed_is_that_of_the_last_two_minutes():
     pace = Pace(Mark(0.0, 0, 0.0))
-    assert pace.left(100) is None
+    assert pace.count_left(100) is None
     for second in range(1, 601):
         step = second * 10 if second <= 300 else 3000 + (second - 300)
         pace.mark(Mark(float(second), step, second / 4))
     assert pace.speed == pytest.approx(1.0, rel=0.02)
     assert pace.waiting == pytest.approx(0.25)
-    assert pace.left(3400) == pytest.approx(100, rel=0.02)
+    assert pace.count_left(3400) == pytest.approx(100, rel=0.02)
     assert len(pace.marks) < 150
 
 

@@ -46,7 +46,7 @@ def measure(table: Table, infos: Sequence[TermInfo], trained: set[frozenset[str]
         for name, equal in same.items() if joined else ():
             found[f"false_negatives/{a}_to_{b}/{name}"] = count_false(scores, x, y, equal)
     for a, b in combinations(table.sides, 2):
-        x, y = table.paired(a, b)
+        x, y = table.pair_rows(a, b)
         if len(x) > 1:
             found[f"gap/{a}+{b}"] = gap(UnitRows(x), UnitRows(y)).value
             found[f"alignment/{a}+{b}"] = alignment(UnitRows(x), UnitRows(y)).value

@@ -32,7 +32,7 @@ class Table(NamedTuple):
     sides: dict[str, Side]
     labels: Sequence[Any]
 
-    def paired(self, a: str, b: str) -> tuple[Tensor, Tensor]:
+    def pair_rows(self, a: str, b: str) -> tuple[Tensor, Tensor]:
         """Return the first rows (p, D) of two modalities, of the samples that have both."""
         x, y = self.sides[a], self.sides[b]
         both = ((x.first >= 0) & (y.first >= 0)).nonzero().flatten()

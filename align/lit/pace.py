@@ -46,7 +46,7 @@ class Pace:
         """Share of the time in which training waited for data."""
         return min(1.0, (self.now.waited - self.marks[0].waited) / self._seconds)
 
-    def left(self, steps: int) -> float | None:
+    def count_left(self, steps: int) -> float | None:
         """Return the seconds until a step, None before the first one."""
         return (steps - self.now.step) / self.speed if self.speed > 0 else None
 

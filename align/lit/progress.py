@@ -66,7 +66,7 @@ class Progress(L.Callback):
         module, data, pace = self.module, self.loaders.data, self._pace
         weights = module.objective.weights
         terms = ", ".join(f"{name} {float(module.values[name]):.3f}" for name in weights if name in module.values)
-        left = pace.left(module.steps)
+        left = pace.count_left(module.steps)
         parts = [
             Part(0, f"loss {float(module.values['loss']):.4f}"),
             Part(4, f"({terms})" if len(weights) > 1 else ""),
