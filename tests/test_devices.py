@@ -293,7 +293,8 @@ def test_an_index_says_where_its_precision_is_not_the_model_s(place, tmp_path, c
     assert "made in" not in run(capsys, *ask, "--dtype", "bfloat16")[1]
     with ShardWriter(tmp_path / "more", "more") as writer:
         writer.write("new", {"image.npy": tiny.npy(np.ones(6)), "text.txt": b"c 9"})
-    run(capsys, "index", "add", out, tmp_path / "more" / "more-*.tar")
+    said = run(capsys, "index", "add", out, tmp_path / "more" / "more-*.tar")[1]
+    assert f"{out} has rows made in bfloat16; new ones are made in float32" in said
     with LocalIndex.open(out) as index:
         assert index.about["model"]["dtype"] == "bfloat16 and float32"
     assert "made in bfloat16 and float32 and is asked in bfloat16" in run(capsys, *ask, "--dtype", "bfloat16")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,7 @@ def add(
         members: as for align index build. Default: as the index was built
         model: the index's model, where it is elsewhere now. Default: where the index says
     """
+    from align.model.place import name_dtype
     from align.search.building import add_to_index
     from align.search.building.build import check_index
     from align.search.building.roots import find_options, names_of, root_of
@@ -60,6 +62,9 @@ def add(
         except FileNotFoundError as error:
             remedy = "" if model else "; where the index's model is elsewhere now, name it with --model"
             raise FileNotFoundError(f"{error}{remedy}") from None
+        made, now = about["model"].get("dtype", "float32"), name_dtype(loaded)
+        if made != now:
+            print(f"{folder} has rows made in {made}; new ones are made in {now}", file=sys.stderr)
         for one in given:
             stored = dict(find_options(roots, root_of(one)))
             options = read_options([one] if isinstance(one, str) else one, modalities, labels, members, stored)
