@@ -429,3 +429,10 @@ def test_which_products_are_of_halves(gpu):
     )
     assert half_of([fp16, fp16], [1, 1]) == torch.float16
     assert half_of([fp16] * 3, [1] * 3) is half_of([wide, wide], [1, 1]) is None
+
+
+def test_small_slopes_do_not_vanish_in_float16():
+    """A slope of a batch of 65,536 is below float16's smallest number."""
+    slope = products.round_slope(torch.tensor([[1e-8, -4e-8]]), torch.float16)
+    torch.testing.assert_close(slope.times(torch.tensor([[1.0], [2.0]])), torch.tensor([[-7e-8]]), rtol=1e-3, atol=0)
+    assert torch.equal(products.round_slope(torch.zeros(1, 2), torch.float16).values, torch.zeros(1, 2).half())

@@ -5,10 +5,10 @@
 
 Losses: forward and backward of bfloat16 rows, D = 512, against open_clip's ClipLoss and SigLipLoss, and against the
 cached in-batch negatives of Sentence Transformers (CachedMultipleNegativesRankingLoss: rows of logits in chunks). A
-peer that does not fit into memory is printed as "no memory". Share: the products of ours, 4·B²·D for InfoNCE and 3·B²·D for
-SigLIP, by the rate of a large bfloat16 product measured here. MFU: 2 operations a multiply-add and 3 passes, counted by
-torch's FlopCounterMode in one forward pass, by the same rate. Targets: >= 1.4x, >= 45x less, >= 50 %, MFU >= 40 % on
-ViT-B/16.
+peer that does not fit into memory is printed as "no memory". Share: the products of ours, 4·B²·D for InfoNCE and 3·B²·D
+for SigLIP, by the rate of a large bfloat16 product measured here. MFU: 2 operations a multiply-add and 3 passes,
+counted by torch's FlopCounterMode in one forward pass, by the same rate. Targets: >= 1.4x, >= 45x less, >= 50 %, and
+MFU >= 40 % on ViT-B/16.
 """
 
 from __future__ import annotations

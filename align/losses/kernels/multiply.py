@@ -40,8 +40,17 @@ class _Multiply(torch.autograd.Function):
                 of_a, of_b = multiply(grad, b.T).to(a.dtype), multiply(grad.T, a.T).to(b.dtype)
                 return of_a, of_b
             half = a.dtype if a.dtype == b.dtype and multiplies_halves(a) else None
+            if half is None and not (_in_rows(a) and _in_rows(b)):  # in autograd's order, so that bits stay
+                of_a = matmul_float32(grad, b) if _in_rows(a) else matmul_float32(b.T, grad.T).T
+                of_b = matmul_float32(grad.T, a) if _in_rows(b) else matmul_float32(a.T, grad).T
+                return of_a.to(a.dtype), of_b.to(b.dtype)
             if ctx.needs_input_grad[0]:
                 of_a = round_slope(grad, half).times(b).to(a.dtype)
             if ctx.needs_input_grad[1]:
                 of_b = round_slope(grad.T, half).times(a).to(b.dtype)
         return of_a, of_b
+
+
+def _in_rows(x: Tensor) -> bool:
+    """Return False for the transpose of a matrix."""
+    return x.stride() != (1, len(x))
