@@ -133,6 +133,15 @@ def test_a_part_that_nothing_merges_is_refused(name):
         loss(xs, ids, part=(0, 2), **more)
 
 
+def test_a_part_of_a_regression_takes_its_pairs_alone():
+    """Parts that all took every pair would sum to the same mean."""
+    xs, _, ids, _ = given("rows", 2, False)
+    found = in_parts(lambda *x, part, merge: Regress()(x, ids, part=part, merge=merge), xs, 2)
+    touched = torch.stack([grads[0].abs().sum(1) > 0 for _, grads in found])  # (2, n)
+    assert touched.any(1).all()
+    assert not touched.all(0).any()
+
+
 def test_counterparts_by_sorting_are_those_of_the_matrix():
     draw = torch.Generator().manual_seed(3)
     for n, k in ((0, 4), (4, 0), (9, 12), (30, 25), (40, 40)):

@@ -236,15 +236,19 @@ def in_memory(batches: list[Batch]) -> Iterator[None]:
 
 def shares(name: str, shards: str, batches: list[Batch], steps: int) -> list[str]:
     """Return lines of a table: the share of a step that each part of a run takes."""
-    spent = Spent()
-    with in_memory(batches):
-        step, _ = aligned(name, shards, batches, steps, profiler=spent).sums
-    found: dict[str, float] = defaultdict(float)
-    for action, seconds in spent.seconds.items():
-        if action.startswith("[Callback]"):
-            found[action.removeprefix("[Callback]").split(".")[0].split("{")[0]] += seconds / steps
-    rows = {"logging (Log)": found.pop("Log", 0.0), "all other callbacks": sum(found.values())}
-    rows |= {f"of these {part}": seconds for part, seconds in sorted(found.items(), key=lambda item: -item[1])[:4]}
+    rows: dict[str, float] = {}
+    step = 0.0
+    for log, logger in (("csv", False), ("csv, TensorBoard", True)):
+        spent, found = Spent(), defaultdict(float)
+        with in_memory(batches):
+            step, _ = aligned(name, shards, batches, steps, profiler=spent, logger=logger).sums
+        for action, seconds in spent.seconds.items():
+            if action.startswith("[Callback]"):
+                found[action.removeprefix("[Callback]").split(".")[0].split("{")[0]] += seconds / steps
+        rows[f"logging: Log, {log}"] = found.pop("Log", 0.0)
+        if not logger:
+            rows["all other callbacks"] = sum(found.values())
+            rows |= {f"of these {part}": s for part, s in sorted(found.items(), key=lambda item: -item[1])[:4]}
     Timed.seconds = []
     with mock.patch("align.lit.loaders.Loader", Timed):
         aligned(name, shards, batches, max(3, steps // 3), workers=1)
