@@ -262,7 +262,7 @@ def test_tf32_is_off_inside_and_as_it_was_outside(monkeypatch):
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     finally:
         torch.set_float32_matmul_precision(before)
-    assert not precision.reduced()
+    assert not precision.is_reduced()
     infonce(a, b, 5.0).backward()
     assert torch.get_float32_matmul_precision() == before
 

@@ -29,7 +29,7 @@ from align.lit.stages import Stage
 from align.model.inside import in_shards
 from align.model.sharding import gather_weights, list_blocks, shard_model
 from align.optim import named_parameters
-from align.optim.clipping import average_whole, clip_gradients
+from align.optim.clipping import average_whole, clip_gradients, measure_norm
 
 SHARDS, RUNS = Path("shards"), Path("runs")
 
@@ -184,12 +184,13 @@ def case_norms() -> list[float]:
     average_whole(named.values())
     assert alone.grad is not None
     expected = float(alone.grad)
-    norm = clip_gradients(named.values(), 1.0)
+    norm = measure_norm(p.grad for p in named.values())
+    clip_gradients(named.values(), 1.0, norm)
     sizes = [p.numel() for p in named.values()]
     squares = sum(
         n * (i + 1) ** 2 for i, (n, p) in enumerate(zip(sizes, named.values(), strict=True)) if p is not alone
     )
-    left = clip_gradients(named.values(), float("inf"))
+    left = measure_norm(p.grad for p in named.values())
     return [expected, float(norm), (squares + expected**2) ** 0.5, float(left)]
 
 

@@ -35,3 +35,17 @@ __all__ = [
     "transcript",
     "write_index",
 ]
+
+FLOORS = (
+    ("assets", "describe", "layout", "room", "subclasses", "sums", "together", "adapters"),
+    ("migrate", "nested", "shards"),
+    ("optimizer", "run"),
+    ("published", "source"),
+    ("fingerprint", "towers"),
+    ("tower_weights",),
+    ("cast",),
+    ("folder",),
+    ("sharded", "start"),
+    ("training",),
+)
+"""Files of this room, the lowest first: parts of a folder, their sums, the index of a run, a model's folder, a run's."""

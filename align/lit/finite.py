@@ -121,18 +121,18 @@ class Finite:
 
 def describe(found: Mapping[str, Any]) -> str:
     """Return one rank's entry in words: ``loss nan; audio of 0012 and 3 others``."""
-    what = [f"loss {found['loss']}"] if not math.isfinite(float(found["loss"])) else []
+    parts = [f"loss {found['loss']}"] if not math.isfinite(float(found["loss"])) else []
     for modality, keys in found["modalities"].items():
         more = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
-        what.append(f"{modality} of {keys[0]}{more}")
+        parts.append(f"{modality} of {keys[0]}{more}")
     if not found["modalities"] and found["gradients"]:
-        what.append(f"gradient of {', '.join(found['gradients'])}")
-    return "; ".join(what) or f"gradient norm {found['grad_norm']}"
+        parts.append(f"gradient of {', '.join(found['gradients'])}")
+    return "; ".join(parts) or f"gradient norm {found['grad_norm']}"
 
 
 def _list_faulty(gradients: Iterable[tuple[str, Any]]) -> list[str]:
     """Return the parts whose gradients are not finite: ``image.encoder``, ``objective.TERM``."""
-    found = (_name_part(name) for name, grad in gradients if not bool(_whole(grad.isfinite().all())))
+    found = (_name_part(name) for name, grad in gradients if not bool(_join(grad.isfinite().all())))
     return list(dict.fromkeys(found))
 
 
@@ -141,7 +141,7 @@ def _name_part(parameter: str) -> str:
     return ".".join(words[:2])
 
 
-def _whole(x: Any) -> Tensor:
+def _join(x: Any) -> Tensor:
     """Return the value of a reduction on all ranks, where parameters are sharded."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x
 

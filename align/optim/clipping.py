@@ -20,10 +20,10 @@ def measure_norm(gradients: Iterable[Tensor], dtype: torch.dtype | None = None) 
     gradients = list(gradients)
     if dtype is not None:
         return torch.linalg.vector_norm(
-            torch.stack([_whole(torch.linalg.vector_norm(g, dtype=dtype)) for g in gradients])
+            torch.stack([_join(torch.linalg.vector_norm(g, dtype=dtype)) for g in gradients])
         )
     kinds = [[g for g in gradients if in_shards(g) is sharded] for sharded in (True, False)]
-    norms = [_whole(torch.nn.utils.get_total_norm(some)) for some in kinds if some or not gradients]
+    norms = [_join(torch.nn.utils.get_total_norm(some)) for some in kinds if some or not gradients]
     return norms[0] if len(norms) == 1 or not gradients else torch.linalg.vector_norm(torch.stack(norms))
 
 
@@ -39,12 +39,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float, norm: Ten
             torch.nn.utils.clip_grads_with_norm_(some, largest, norm)
 
 
-def _whole(x: Any) -> Tensor:
+def _join(x: Any) -> Tensor:
     """Return the value of a reduction over all ranks, where a gradient is sharded."""
     return x.full_tensor() if in_shards(x) else x
 
 
-def average_whole(parameters: Iterable[nn.Parameter]) -> None:
+def average_join(parameters: Iterable[nn.Parameter]) -> None:
     """Give the gradients of parameters that are whole on each rank their mean over the ranks, as DDP does.
 
     All ranks call it with the same parameters. One that has no gradient on any rank gets none.

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from align.losses.kernels.precision import Full, reduced
+from align.losses.kernels.precision import Full, is_reduced
 from align.losses.kernels.products import HALVES, wide_dtype
 
 
@@ -19,7 +19,7 @@ def exact(x: Tensor) -> AbstractContextManager:
     bfloat16 logits of a scale of 100 are wrong in the second digit, TF32's in the third.
     """
     off = torch.autocast(x.device.type, enabled=False)
-    return off if torch.compiler.is_compiling() or not reduced() else Full(off)
+    return off if torch.compiler.is_compiling() or not is_reduced() else Full(off)
 
 
 def refuse_second_derivative() -> None:

@@ -16,7 +16,7 @@ _inside = 0
 _before: list[tuple[Any, str]] = []
 
 
-def reduced() -> bool:
+def is_reduced() -> bool:
     """Return True where float32 products are of reduced precision here, or are kept full by a context that is open."""
     return _inside > 0 or any(part.fp32_precision in REDUCED for part in _parts())
 
