@@ -139,9 +139,10 @@ def test_a_killed_run_stops_where_the_other_did(shards, stopped, tmp_path, kille
     assert count(tmp_path) == count(stopped[0])
 
 
-def test_the_whole_run_ends_in_its_first_stage(shards, tmp_path):
+def test_the_whole_run_ends_in_its_first_stage(shards, tmp_path, capsys):
     stages = {"first": Stage(until=10), "second": Stage()}
     fitted = go(shards, tmp_path, EarlyStopping(patience=2), stages=stages)
+    assert "is trained" not in capsys.readouterr().err  # no later stage was begun
     assert (fitted.step, fitted.early) == (3, True)
     assert (tmp_path / "model" / "model.json").is_file()
     assert go(shards, tmp_path, EarlyStopping(patience=2), stages=stages).early
