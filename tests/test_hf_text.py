@@ -10,7 +10,7 @@ from fill import fill
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from align.checkpoint.folder import load, save
+from align.checkpoint import load, save
 from align.encoders import HFText
 from align.encoders.hf import sentence_folder
 from align.encoders.latent_attention import LatentAttention

@@ -1,7 +1,7 @@
 """Checkpoints: folders of safetensors and JSON, in and out. No pickle is ever written or read."""
 
 from align.checkpoint.describe import build, describe
-from align.checkpoint.folder import build_model, list_files, load, load_tower, read_heads, read_parts, save, transcript
+from align.checkpoint.folder import build_model, load, load_tower
 from align.checkpoint.room import Unsaved
 from align.checkpoint.run import drop_lost, find_checkpoint, read_index, write_index
 from align.checkpoint.source import locate
@@ -9,6 +9,7 @@ from align.checkpoint.start import start_from
 from align.checkpoint.sums import find_damage
 from align.checkpoint.towers import describe_towers
 from align.checkpoint.training import load_training, read_state, save_state, save_training
+from align.checkpoint.write import list_files, read_heads, read_parts, save, transcript
 
 __all__ = [
     "Unsaved",
@@ -37,15 +38,23 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("assets", "describe", "layout", "room", "subclasses", "sums", "together", "adapters"),
-    ("migrate", "nested", "shards"),
-    ("optimizer", "run"),
-    ("published", "source"),
-    ("fingerprint", "towers"),
-    ("tower_weights",),
-    ("cast",),
-    ("folder",),
-    ("sharded", "start"),
-    ("training",),
+    (
+        "adapters",
+        "assets",
+        "describe",
+        "fingerprint",
+        "layout",
+        "room",
+        "shards",
+        "subclasses",
+        "sums",
+        "together",
+        "tower_weights",
+    ),
+    ("cast", "migrate", "nested", "write"),
+    ("optimizer", "published", "run"),
+    ("sharded", "source"),
+    ("folder", "towers", "training"),
+    ("start",),
 )
-"""Files of this room, the lowest first: parts of a folder, their sums, the index of a run, a model's folder, a run's."""
+"""Files of this room, the lowest first: parts of a folder, its writer, the index of a run, its places, its readers."""

@@ -26,7 +26,7 @@ def import_published(
     Raises ValueError and OSError in one line for a source that does not exist, cannot be reached, is damaged or is of
     another layout, and ValueError for ``video`` where ``with_videos`` raises it.
     """
-    from align.checkpoint.folder import save
+    from align.checkpoint.write import save
 
     model = load_published(layout, source, beside=beside, towers=towers)
     if video is not None:

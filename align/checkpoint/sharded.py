@@ -15,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from align.checkpoint.folder import write_model
 from align.checkpoint.optimizer import pack_optimizer
 from align.checkpoint.shards import FOLDER, read_into, read_split, read_stated, write_shards
 from align.checkpoint.sums import write_sums
 from align.checkpoint.together import shared_folder, together
+from align.checkpoint.write import write_model
 from align.distributed import rank
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import write_json

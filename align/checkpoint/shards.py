@@ -31,7 +31,7 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Raises OSError on every rank where one cannot write, TypeError for a value that is no sharded tensor.
     """
-    from torch.distributed.checkpoint import save
+    from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
@@ -64,7 +64,7 @@ def read_into(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Every rank may call it by itself. Raises KeyError or RuntimeError for a name that no file has.
     """
-    from torch.distributed.checkpoint import load
+    from torch.distributed.checkpoint.state_dict_loader import load
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     if not tensors:

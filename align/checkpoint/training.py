@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from align.checkpoint.adapters import read_adapters, write_adapters
-from align.checkpoint.folder import write_model
 from align.checkpoint.migrate import migrate
 from align.checkpoint.optimizer import read_optimizer, write_optimizer
 from align.checkpoint.room import count_bytes, making_room
@@ -24,6 +23,7 @@ from align.checkpoint.run import point
 from align.checkpoint.sharded import put_sharded, read_states, write_sharded
 from align.checkpoint.sums import refuse_damage, replace_json, schema, write_sums
 from align.checkpoint.together import together
+from align.checkpoint.write import write_model
 from align.distributed import rank
 from align.encoders.weights import read_tensors, write_tensors
 from align.files import atomic_folder, read_json, write_json

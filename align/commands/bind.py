@@ -141,7 +141,7 @@ def average(models: list[str], /, *, out: str, weight: float = 1.0, allow: str |
 
 def _write(out: Path, model: Any, scores: Any, protocol: Any, sections: Any) -> list[str]:
     """Write the model folder with its results, and the page if there are sections, whole or not at all."""
-    from align.checkpoint.folder import write_model
+    from align.checkpoint.write import write_model
     from align.files import atomic_folder, write_json
     from align.report import write_report
 

@@ -74,7 +74,7 @@ def _split(option: str, names: str | None) -> list[str]:
 def _describe(model: JointModel) -> dict[str, Any]:
     """Return towers, terms and parts of a model as plain data."""
     from align.checkpoint.describe import describe
-    from align.checkpoint.folder import read_parts
+    from align.checkpoint.write import read_parts
 
     towers = {
         name: {
@@ -91,7 +91,7 @@ def _print(model: JointModel) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from align.checkpoint.folder import read_parts
+    from align.checkpoint.write import read_parts
     from align.commands.shown import console
 
     table = Table(box=None, pad_edge=False)

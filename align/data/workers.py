@@ -128,7 +128,7 @@ class Workers:
             assert self._loader is not None  # the callers have made it
             self._running = iter(self._loader)
         if self._running._worker_pids_set:  # torch would raise a worker's death anywhere, in the middle of a step
-            signal_handling._remove_worker_pids(id(self._running))
+            signal_handling._remove_worker_pids(id(self._running))  # pyright: ignore[reportPrivateImportUsage]
             self._running._worker_pids_set = False
 
     def _find_end(self, awaited: int, waited: float, error: Exception) -> tuple[int, str] | None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from align.checkpoint import list_files, load
-from align.checkpoint.folder import write_model
+from align.checkpoint.write import write_model
 from align.embedding.assemble import complete, find_heads, load_each
 from align.files import read_json, write_json
 

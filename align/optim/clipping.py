@@ -44,7 +44,7 @@ def _join(x: Any) -> Tensor:
     return x.full_tensor() if in_shards(x) else x
 
 
-def average_join(parameters: Iterable[nn.Parameter]) -> None:
+def average_whole(parameters: Iterable[nn.Parameter]) -> None:
     """Give the gradients of parameters that are whole on each rank their mean over the ranks, as DDP does.
 
     All ranks call it with the same parameters. One that has no gradient on any rank gets none.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.checkpoint.fingerprint import fingerprint
-from align.checkpoint.folder import read_parts
+from align.checkpoint.write import read_parts
 from align.data import Shards
 from align.data.columns.format import BLOCK, FILE, hash_keys, read_cache, schema, work_folder
 from align.embedding.features.encode import Want
