@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,9 @@ def test_wandb_goes_on_offline_with_the_same_run_and_no_step_two_times(shards, t
     number = json.loads((tmp_path / "loggers.json").read_text())["wandb"]
     files = sorted(path.name for path in tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert files == [f"run-{number}.wandb"] * 2
+    end = time.monotonic() + 60  # another process of W&B writes the file
+    while not any(row["trainer/global_step"] == 10 for row in read_wandb(tmp_path)) and time.monotonic() < end:
+        time.sleep(0.2)
     sent = read_wandb(tmp_path)
     times = Counter((row["trainer/global_step"], name) for row in sent for name in row if not name.startswith("_"))
     assert set(times.values()) == {1} | {n for (_, name), n in times.items() if name == "trainer/global_step"}
