@@ -31,9 +31,9 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Raises OSError on every rank where one cannot write, TypeError for a value that is no sharded tensor.
     """
-    from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     for name, x in tensors.items():
         if not in_shards(x):
@@ -64,8 +64,8 @@ def read_into(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Every rank may call it by itself. Raises KeyError or RuntimeError for a name that no file has.
     """
-    from torch.distributed.checkpoint.state_dict_loader import load
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     if not tensors:
         return
