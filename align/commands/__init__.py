@@ -74,6 +74,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "evaluate": "evaluate:evaluate",
     "compare": "compare:compare",
     "report": "report:report",
+    "soup": "soup:soup",
     "zeroshot": "zeroshot:zeroshot",
     "shards build": "shards_build:build",
     "shards check": "shards_check:check",
@@ -96,7 +97,6 @@ commands = {  # name -> module:function, in the order of a first visit
     "bind": "bind:bind",
     "bind average": "bind:average",
     "assemble": "assemble:assemble",
-    "soup": "soup:soup",
     "doctor": "doctor:doctor",
 }
 
