@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -81,7 +82,7 @@ def write(root: Path) -> dict[str, dict[str, Any]]:
     pwned = root.parent / "pwned"
     torch.manual_seed(0)
     model = align.JointModel({m: align.Tower(Array((6,)), Precomputed(6)) for m in ("image", "text")}, 4)
-    good = align.save(model, root.parent / "good")
+    good = align.save(model, root / "good")
     cases: dict[str, dict[str, Any]] = {}
 
     def case(name: str, change: Callable[[Path], None], hub: bool = False) -> None:
@@ -158,7 +159,9 @@ def load(name: str, source: str, size: int) -> None:
 def main(root: Path, hub: str) -> None:
     import align
 
-    align.load(root / "good")  # imports are no growth
+    (root / "empty").mkdir()
+    os.chdir(root / "empty")  # where owner/NAME is no folder
+    align.load("owner/good")  # imports are no growth
     for folder, about in json.loads((root / "cases.json").read_text()).items():
         place = root / "owner" / folder
         size = sum(path.stat().st_size for path in place.iterdir())
