@@ -16,6 +16,8 @@ import torch
 
 import align
 from align.checkpoint import Unsaved, read_index, save_state, save_training
+from align.checkpoint.room import making_room
+from align.checkpoint.together import together
 from align.lit.module import AlignModule
 from align.lit.opened import Opened
 from align.lit.precision import read_scale
@@ -155,10 +157,16 @@ class Saver(L.Callback):
             self._clock = time.monotonic()
 
     def _put(self, trainer: L.Trainer, better: bool | None) -> None:
-        self.check()
-        self.flush(trainer)
+        sharded = is_sharded(self.module.model)
+        if sharded:  # all ranks write, so all learn of the first one's failure before
+            with making_room(self.run / "checkpoints"), together():
+                self.check()
+                self.flush(trainer)
+        else:
+            self.check()
+            self.flush(trainer)
         self.module.end_evaluation()  # where a signal came in the middle of a validation
-        if trainer.is_global_zero or is_sharded(self.module.model):
+        if trainer.is_global_zero or sharded:
             module, data, keep = self.module, self.data, self.when.keep
             state = {
                 "step": module.step,
