@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from align.commands import search as search_command
+from align.commands.devices import Placing
 from align.commands.groups import Weights
 from align.commands.search_groups import Calibration, Correcting, Query
 from align.evaluation import pairs
@@ -195,7 +196,8 @@ def test_search(name, monkeypatch, capsys):
             assert [hit.score for hit in found.hits] == pytest.approx(scores[row, order[row]].tolist(), abs=1e-4)
             assert found.how == how
         asked = Query(with_=",".join(f"{m}=x" for m in names))
-        groups = {"parts": asked, "calibration": Calibration(), "hubs": Correcting(), "weights": Weights()}
+        groups = {"parts": asked, "calibration": Calibration(), "hubs": Correcting()}
+        groups |= {"placing": Placing(), "weights": Weights()}
         search_command.search("i", of=OF, k=N, json=True, **groups)
         said = json.loads(capsys.readouterr().out)
         assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()
