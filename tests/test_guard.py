@@ -147,11 +147,12 @@ def test_a_step_that_is_not_finite_changes_nothing(shards, tmp_path, capsys, kin
         assert f"step 3 is skipped: loss nan; audio of {poison.keys[3]}; all keys are in" in said
 
 
-def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path):
-    """Killed after two skipped steps in a row, and between them: the number in a row is in the checkpoint."""
+@pytest.mark.parametrize("kills", [(3,), pytest.param((3, 6), marks=sweep)])
+def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path, kills):
+    """Killed between two skipped steps in a row, and after them: the number in a row is in the checkpoint."""
     each = Checkpoints(every_steps=1, keep=9)
     go(shards, tmp_path / "one", Poison(3, 4), steps=7)
-    for at in (3, 6):
+    for at in kills:
         with pytest.raises(Cut):
             go(shards, tmp_path / "two", Poison(3, 4), Kill(at), steps=7, checkpoint=each)
     go(shards, tmp_path / "two", Poison(3, 4), steps=7, checkpoint=each)

@@ -180,7 +180,7 @@ def test_kills_twice_early_in_validations_and_between_stages(fault, folder):
 @pytest.mark.timeout(1500)
 def test_signals_stop_runs_within_ten_seconds(fault, folder):
     """In a step, in a validation, while a worker reads for 100 s, and to one rank of two."""
-    row = fault("5", "SIGTERM and SIGINT, at 7 places", seconds=fault.most(10), codes=7, exact=7)
+    row = fault("5", "SIGTERM and SIGINT, at 8 places", seconds=fault.most(10), codes=8, exact=8)
     faults = {
         "step": ([job("p0", ["training_step", 5, 0, "SIGTERM"])], 143),
         "validation": ([job("p1", ["validation_step", 4, 0, "SIGINT"])], 130),
@@ -188,6 +188,7 @@ def test_signals_stop_runs_within_ten_seconds(fault, folder):
         "a worker that reads": ([job("p3", ["read", 61, 0, [15, 100]], workers=1)], 143),
         "one rank": ([job("p4", ["training_step", 5, 1, "SIGTERM"], world=2)], 143),
         "a validation of one rank": ([job("p5", ["validation_step", 8, 1, "SIGINT"], world=2)], 130),
+        "before the first step of one rank": ([job("p7", ["training_step", 0, 1, "SIGTERM"], world=2)], 143),
         "data of one rank": ([job("p6", ["read", 61, 1, [15, 100]], workers=1, world=2)], 143),
     }
     cases = {name: [*jobs, {**jobs[0], "faults": []}] for name, (jobs, _) in faults.items()}
