@@ -48,7 +48,9 @@ class Poison(L.Callback):
         self.digests: dict[int, str] = {}
         self.keys: dict[int, str] = {}
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, AlignModule)
         self.digests[pl_module.step] = digest(trainer, pl_module)
         if pl_module.step + 1 not in self.steps:

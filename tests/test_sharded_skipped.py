@@ -16,7 +16,6 @@ from torch import Tensor
 
 from align.distributed import rank
 from align.lit import AlignModule
-from align.model.inside import in_shards
 from align.optim import Ema, Optim
 
 SHARDS, RUNS = Path("shards"), Path("runs")
@@ -28,11 +27,13 @@ class Poison(L.Callback):
     def __init__(self):
         self.digests: list[str] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, AlignModule)
         optimizer = trainer.optimizers[0]
         found = [*pl_module.parameters(), *(x for state in optimizer.state.values() for x in state.values())]
-        found = [x.to_local() if in_shards(x) else x for x in found if isinstance(x, Tensor)]
+        found = [getattr(x, "_local_tensor", x) for x in found if isinstance(x, Tensor)]
         numbers = repr([group.get("averaged_steps") for group in optimizer.param_groups])
         content = b"".join(x.detach().numpy().tobytes() for x in found) + numbers.encode()
         self.digests.append(hashlib.sha256(content).hexdigest())

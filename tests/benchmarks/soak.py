@@ -57,7 +57,9 @@ class Watch(L.Callback):
         self.every = every
         self.readings: list[Reading] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, AlignModule)
         if pl_module.step % self.every:
             return
