@@ -57,7 +57,13 @@ class Poison(L.Callback):
             return
         if self.gradient:
             parameter = next(pl_module.model.towers["image"].head.parameters())
-            handle = parameter.register_hook(lambda grad: (handle.remove(), grad / 0)[1])
+
+            def spoil(p: torch.Tensor) -> None:
+                assert p.grad is not None
+                p.grad.fill_(float("inf"))
+                handle.remove()
+
+            handle = parameter.register_post_accumulate_grad_hook(spoil)
         else:
             batch[self.modality].values[5, 2] = float("nan")
             self.keys[pl_module.step + 1] = batch.ids[int(batch[self.modality].sample[5])]
