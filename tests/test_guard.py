@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import socket
 import struct
 import threading
@@ -169,6 +170,16 @@ def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path, kills)
     states = [tmp_path / f"two/checkpoints/step-0000000{n}/training/state.json" for n in range(1, 8)]
     assert [json.loads(path.read_text()).get("skips") for path in states] == [None, None, 1, 2, None, None, None]
     assert [*rows(tmp_path / "two")[0]] == [*rows(tmp_path / "one")[0]]  # the columns
+
+
+def test_a_signal_before_the_first_step_waits_for_its_end(shards, tmp_path):
+    class Ask(L.Callback):
+        def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    _, fitted = go(shards, tmp_path, Ask(), steps=3)
+    assert (fitted.signal, fitted.step) == (signal.SIGTERM, 1)
+    assert read_index(tmp_path)["last"] == "step-00000001"
 
 
 def test_too_many_in_a_row_stop_the_run(shards, tmp_path):
