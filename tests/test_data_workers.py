@@ -15,7 +15,7 @@ from tiny_data import holed, readers, write
 from align.data import Loader, Mixture, Pipeline, Shards
 from align.data.loader import StopAsked
 from align.data.pieces import Pieces
-from align.data.workers import WorkerLost, name_place
+from align.data.workers import PATIENCE, WorkerLost, name_place
 
 BATCH, STEPS = 8, 8
 
@@ -127,7 +127,9 @@ def test_a_stop_while_workers_bring_nothing(pattern, fail):
         got.extend(loader)
         pytest.fail("the pass ended")
     assert [bad.reason for bad in shared[-1]] == ["reader/stopped"]
+    closing = time.monotonic()
     loader.close()
+    assert time.monotonic() - closing < PATIENCE  # nobody waits for a worker that brings nothing
     assert time.monotonic() - begin < 15
     other = load(pattern, workers=0, share=lambda found: shared[-1])  # another rank, which has its data
     with pytest.raises(StopAsked):

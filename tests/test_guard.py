@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -25,10 +27,12 @@ from align.commands.errors import explain
 from align.lit import AlignModule, Checkpoints
 from align.lit.finite import Finite, Skip, describe
 from align.lit.guard import Guard
-from align.lit.heartbeat import Heartbeats, Verdict, connect
+from align.lit.heartbeat import Heartbeats, Verdict
+from align.lit.peers import _accept, connect
 from align.lit.skipped import TooManySkipped
+from align.lit.watch import end_observers
 from align.losses import InfoNCE, MemoryQueue
-from align.optim import AdamW, Joined, Optim
+from align.optim import AdamW, Ema, Joined, Optim
 from align.values import Batch, Rows
 
 
@@ -45,14 +49,22 @@ class Poison(L.Callback):
         self.digests: dict[int, str] = {}
         self.keys: dict[int, str] = {}
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, AlignModule)
         self.digests[pl_module.step] = digest(trainer, pl_module)
         if pl_module.step + 1 not in self.steps:
             return
         if self.gradient:
             parameter = next(pl_module.model.towers["image"].head.parameters())
-            handle = parameter.register_hook(lambda grad: (handle.remove(), grad / 0)[1])
+
+            def spoil(p: torch.Tensor) -> None:
+                assert p.grad is not None
+                p.grad.fill_(float("inf"))
+                handle.remove()
+
+            handle = parameter.register_post_accumulate_grad_hook(spoil)
         else:
             batch[self.modality].values[5, 2] = float("nan")
             self.keys[pl_module.step + 1] = batch.ids[int(batch[self.modality].sample[5])]
@@ -72,34 +84,33 @@ def digest(trainer: L.Trainer, module: AlignModule) -> str:
 
 
 def go(shards: Path, run: Path, *callbacks: L.Callback, steps: int = 5, **options: Any):
-    given = {"val": False, "trainer": {"callbacks": list(callbacks)}, **options}
-    return train(shards, run, steps, **given)
+    trainer = {"callbacks": list(callbacks), **options.pop("trainer", {})}
+    return train(shards, run, steps, **{"val": False, **options}, trainer=trainer)
 
 
 def skipped(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
 
 
-OPTIMISERS = {
-    "adamw": AdamW(lr=0.01),
-    "schedule-free": "schedulefree.AdamWScheduleFree",
-    "soap": "pytorch_optimizer.SOAP",
-    "joined": Joined,
-}
-
-
-def optimiser(kind: str) -> Optim:
+def options_of(kind: str) -> dict[str, Any]:
+    """Return the settings of a run by the name of the part of it that a skipped step must not touch."""
     if kind == "joined":
-        return Optim(lr=0.01, optimizer=lambda g: Joined(g, torch.optim.Muon, torch.optim.AdamW))
+        return {"optim": Optim(lr=0.01, optimizer=lambda g: Joined(g, torch.optim.Muon, torch.optim.AdamW))}
     if kind == "schedule-free":
         import schedulefree
 
-        return Optim(lr=0.01, optimizer=schedulefree.AdamWScheduleFree)
+        return {"optim": Optim(lr=0.01, optimizer=schedulefree.AdamWScheduleFree)}
     if kind == "soap":
         import pytorch_optimizer
 
-        return Optim(lr=0.01, optimizer=pytorch_optimizer.SOAP)
-    return AdamW(lr=0.01)
+        return {"optim": Optim(lr=0.01, optimizer=pytorch_optimizer.SOAP)}
+    if kind == "average":
+        return {"optim": Optim(lr=0.01, ema=Ema())}
+    if kind == "chunk":
+        return {"optim": AdamW(lr=0.01), "chunk": 5}
+    if kind == "scaler":
+        return {"optim": Optim(lr=0.01, ema=Ema()), "trainer": {"precision": "16-mixed"}}
+    return {"optim": AdamW(lr=0.01)}
 
 
 sweep = pytest.mark.sweep
@@ -114,11 +125,12 @@ sweep = pytest.mark.sweep
         pytest.param("joined", False, marks=sweep),
         pytest.param("soap", False, marks=sweep),
         pytest.param("schedule-free", True, marks=sweep),
+        *(pytest.param(k, g, marks=sweep) for k in ("average", "chunk", "scaler") for g in (False, True)),
     ],
 )
 def test_a_step_that_is_not_finite_changes_nothing(shards, tmp_path, capsys, kind, gradient):
     poison = Poison(3, gradient=gradient)
-    _, fitted = go(shards, tmp_path, poison, optim=optimiser(kind))
+    _, fitted = go(shards, tmp_path, poison, **options_of(kind))
     assert fitted.step == 5
     seen = poison.digests
     assert seen[2] == seen[3]  # bit for bit
@@ -144,11 +156,12 @@ def test_a_step_that_is_not_finite_changes_nothing(shards, tmp_path, capsys, kin
         assert f"step 3 is skipped: loss nan; audio of {poison.keys[3]}; all keys are in" in said
 
 
-def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path):
-    """Killed after two skipped steps in a row, and between them: the number in a row is in the checkpoint."""
+@pytest.mark.parametrize("kills", [(3,), pytest.param((3, 6), marks=sweep)])
+def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path, kills):
+    """Killed between two skipped steps in a row, and after them: the number in a row is in the checkpoint."""
     each = Checkpoints(every_steps=1, keep=9)
     go(shards, tmp_path / "one", Poison(3, 4), steps=7)
-    for at in (3, 6):
+    for at in kills:
         with pytest.raises(Cut):
             go(shards, tmp_path / "two", Poison(3, 4), Kill(at), steps=7, checkpoint=each)
     go(shards, tmp_path / "two", Poison(3, 4), steps=7, checkpoint=each)
@@ -157,6 +170,16 @@ def test_a_run_with_a_skipped_step_continues_to_the_bit(shards, tmp_path):
     states = [tmp_path / f"two/checkpoints/step-0000000{n}/training/state.json" for n in range(1, 8)]
     assert [json.loads(path.read_text()).get("skips") for path in states] == [None, None, 1, 2, None, None, None]
     assert [*rows(tmp_path / "two")[0]] == [*rows(tmp_path / "one")[0]]  # the columns
+
+
+def test_a_signal_before_the_first_step_waits_for_its_end(shards, tmp_path):
+    class Ask(L.Callback):
+        def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    _, fitted = go(shards, tmp_path, Ask(), steps=3)
+    assert (fitted.signal, fitted.step) == (signal.SIGTERM, 1)
+    assert read_index(tmp_path)["last"] == "step-00000001"
 
 
 def test_too_many_in_a_row_stop_the_run(shards, tmp_path):
@@ -379,6 +402,8 @@ def test_ranks_connect_and_strangers_do_not(monkeypatch):
         for text in (b"wrong 2\n", b"x" * 200, b""):
             with socket.create_connection((address["hosts"][0], address["port"])) as peer:
                 peer.sendall(text)
+                if not text:  # it resets the connection
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         exchange(b"")
 
     def rank_of(rank: int, exchange: Any) -> Any:
@@ -393,11 +418,47 @@ def test_ranks_connect_and_strangers_do_not(monkeypatch):
         peer.close()
 
 
+def test_no_connection_stays_open_where_a_rank_is_missing(monkeypatch):
+    made = []
+
+    def read(peer: socket.socket, token: str) -> int:
+        made.append(peer)
+        if len(made) > 1:
+            raise OSError("no more files")
+        return 1
+
+    monkeypatch.setattr("align.lit.peers._read_rank", read)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        callers = [socket.create_connection(server.getsockname()) for _ in range(2)]
+        with pytest.raises(OSError, match="no more files"):
+            _accept(server, 4, "token")
+    assert made[0].fileno() == -1
+    for peer in (*callers, *made):
+        peer.close()
+
+
 def test_a_rank_that_cannot_connect_leaves_all_unwatched(monkeypatch):
-    monkeypatch.setattr("align.lit.heartbeat._dial", lambda *given: (_ for _ in ()).throw(OSError("no route")))
-    monkeypatch.setattr("align.lit.heartbeat._accept", lambda *given: {})
+    monkeypatch.setattr("align.lit.peers._dial", lambda *given: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr("align.lit.peers._accept", lambda *given: {})
     found = together(*[lambda rank, exchange: connect(rank, 2, exchange)] * 2)
     assert found == [({}, "rank 1 cannot reach rank 0 at 127.0.0.1: no route")] * 2
+
+
+@pytest.mark.parametrize("relieved", [True, False])
+def test_lightning_does_not_kill_a_rank_that_leaves_by_itself(relieved):
+    """Its thread kills the launcher where a rank has an exit code. The second case is Lightning as it is."""
+    from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+
+    killed = []
+    rank: Any = SimpleNamespace(pid=0, returncode=143, poll=lambda: 143, send_signal=lambda number: None)
+    observer = _ChildProcessObserver(0, [rank], sleep_period=0.3)  # pyright: ignore[reportArgumentType]
+    observer._terminate_all = lambda: killed.append(True)
+    observer.start()
+    if relieved:
+        end_observers()
+    observer.join(30)
+    assert not observer.is_alive()
+    assert killed == ([] if relieved else [True])
 
 
 def test_made_models_have_the_names_of_parts():

@@ -79,7 +79,7 @@ class Workers:
                 waited += PERIOD * (str(error) == f"DataLoader timed out after {PERIOD} seconds")
                 reason = self._find_end(len(found), waited, error)
                 if reason is None:
-                    look()
+                    self._look(look)
                     continue
                 self._restart(step, *reason)
                 found, waited = [], 0
@@ -89,6 +89,16 @@ class Workers:
             found.append(piece)
             waited = 0
         return found
+
+    def _look(self, look: Callable[[], None]) -> None:
+        """Look. Where that raises, the workers end at once: they bring nothing, so nobody waits for their pieces."""
+        try:
+            look()
+        except BaseException:
+            running = getattr(self._loader, "_iterator", None)
+            self._loader = self._running = None
+            _discard(running)
+            raise
 
     def close(self) -> None:
         """End the workers. A pass begins new ones."""

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-
 from align.checkpoint import start_from
+from align.lit.first import is_first
 from align.lit.resume import Earlier
 from align.model import JointModel
 from align.objective import Objective
@@ -46,8 +45,7 @@ def scale_optim(optim: Optim, batch: int) -> Optim:
     return scaled
 
 
-@rank_zero_only
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines to stderr, on the first rank alone."""
-    for line in lines:
+    for line in lines if is_first() else ():
         print(line, file=sys.stderr)

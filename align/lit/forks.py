@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from align.checkpoint import find_checkpoint, find_damage, read_index, read_state, write_index
 from align.diagnostics.read import ALARMS, MEASURES
-from align.distributed import rank
 from align.encoders.weights import read_tensors
 from align.files import atomic_folder, atomic_write, read_json, write_json
+from align.lit.first import is_first
 from align.lit.log import keep_until
 from align.lit.resume import Earlier, find
 from align.model.inside import weights
@@ -93,7 +92,7 @@ def copy_run(fork: Fork, run: Path) -> Earlier:
     an interrupted copy is made anew. The first rank copies, and the others wait.
     Raises TimeoutError on a rank that waits for more than ten minutes.
     """
-    if rank() or getattr(rank_zero_only, "rank", 0):  # the second: before Lightning joins the ranks
+    if not is_first():
         begin = time.monotonic()
         while not read_index(run):
             if time.monotonic() - begin > WAIT:

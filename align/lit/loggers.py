@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import lightning as L
 import yaml
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from align.extras import has_part, pip_install
 from align.files import read_json, write_json
+from align.lit.first import is_first
 
 Loggers = bool | str | dict[str, Any] | list[str | dict[str, Any]] | None
 """Values of ``trainer.logger``: false, true (TensorBoard), a name, a class path with its init_args, or a list."""
@@ -56,7 +56,7 @@ def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) 
     TensorBoard's files past this step count no more. W&B and MLflow go on with the run whose id is in
     ``RUN/loggers.json``. W&B writes to RUN, and MLflow to ``RUN/mlflow.db`` where MLFLOW_TRACKING_URI names no server.
     """
-    if getattr(rank_zero_only, "rank", 0):  # the first rank alone logs
+    if not is_first():
         return []
     ids = read_json(run / FILE) if (run / FILE).is_file() else {}
     found: list[Logger] = []

@@ -16,13 +16,11 @@ from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-
 from align.checkpoint.room import making_room
-from align.distributed import rank
 from align.files import read_json, write_json
 from align.files.claims import Claims
 from align.files.swapping import remove_leftovers
+from align.lit.first import is_first
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +49,7 @@ def lock_run(run: Path) -> Iterator[None]:
     trains in the folder. A lock of another host that shows no sign of life is waited for, for up to a minute, and then
     taken over.
     """
-    if rank() or getattr(rank_zero_only, "rank", 0):  # the second: before Lightning joins the ranks
+    if not is_first():
         yield
         return
     claims, new, beats = Claims(run), not run.exists(), None

@@ -30,8 +30,8 @@ class Stop(L.Callback):
         self.received = self._own = 0
         self._before: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.install()
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.install()  # the ranks are joined: while they read a checkpoint, a signal already waits for the first step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.install()  # Lightning has put a handler before ours

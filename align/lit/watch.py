@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from typing import Any, final
 
 import lightning as L
 import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 
 from align.data.loader import StopAsked
 from align.distributed import exchange
 from align.lit.guard import Guard
-from align.lit.heartbeat import Heartbeats, Verdict, connect
+from align.lit.heartbeat import Heartbeats, Verdict
 from align.lit.module import AlignModule
+from align.lit.peers import connect
 from align.lit.signals import Interrupted
 
 GRACE = 3.0  # seconds for this rank's own error, after another rank has told its own
@@ -48,6 +51,7 @@ class Watch(L.Callback):
         peers, reason = connect(trainer.global_rank, trainer.world_size, exchange)
         if peers:
             self._beats = Heartbeats(trainer.global_rank, peers, self.guard.seconds, self._leave)
+            end_observers()
         elif trainer.is_global_zero:
             print(f"no rank is watched, {reason}", file=sys.stderr, flush=True)
 
@@ -85,6 +89,17 @@ class Watch(L.Callback):
         )
         _end_children(self._launched)
         os._exit(1)
+
+
+def end_observers() -> None:
+    """End Lightning's watch over the ranks that it has launched.
+
+    It kills this process within five seconds of the end of a rank with an exit code, those of signals among them. So
+    rank 0 would end without a word about it, or in the middle of closing a logger.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._child_processes = []  # it looks at them once more, finds none, and ends
 
 
 def _end_children(launched: list[subprocess.Popen[bytes]]) -> None:

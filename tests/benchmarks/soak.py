@@ -2,8 +2,9 @@
 
     python tests/benchmarks/soak.py --steps 20000 --workers 4
 
-prints a table, and the slope of resident memory (process and data workers) in MiB per 1,000 steps, by least squares
-after the first tenth. Exit code 1 where it is above 1, or files or threads are not constant.
+prints a table as it goes, and the slopes of resident memory in MiB per 1,000 steps: the process, and its data workers
+together. The first third is warm-up: it holds the first validations and checkpoints, whose buffers stay. A run that is
+stopped by a signal prints its part. Exit code 1 where a slope is above 1, or files, threads or workers change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -28,10 +29,25 @@ from align.lit import AlignData, AlignModule, Checkpoints, fit
 from align.optim import AdamW
 
 
+class Reading(NamedTuple):
+    """State of the process at a step. memory: MiB of the process. children: MiB of its data workers together."""
+
+    step: int
+    memory: float
+    children: float
+    files: int
+    threads: int
+    workers: int
+
+
 def measure_memory(pid: int | str) -> float:
-    """Return MiB that a process holds, and its share of what it holds with others."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
+    """Return MiB of resident memory that is no file's.
+
+    A page that a worker shares with its parent counts in both. So the sum of proportional shares, which grows as their
+    pages are copied one after another, would tell the first write to a page as a leak.
+    """
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return sum(int(status.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
 
 
 class Watch(L.Callback):
@@ -39,17 +55,21 @@ class Watch(L.Callback):
 
     def __init__(self, every: int):
         self.every = every
-        self.readings: list[tuple[int, float, int, int]] = []  # step, MiB, open files, threads
+        self.readings: list[Reading] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, AlignModule)
         if pl_module.step % self.every:
             return
         gc.collect()
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        memory = sum(map(measure_memory, ["self", *children]))
         files, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-        self.readings.append((pl_module.step, memory, files, threads))
+        memory = measure_memory("self"), sum(map(measure_memory, children))
+        self.readings.append(Reading(pl_module.step, *memory, files, threads, len(children)))
+        if pl_module.step % (5 * self.every) == 0:
+            print("{:>6}  {:>8.1f}  {:>11.1f}  {:>5}  {:>7}  {:>7}".format(*self.readings[-1]), flush=True)
 
 
 def soak(folder: Path, steps: int, workers: int, every: int) -> Watch:
@@ -72,12 +92,17 @@ def soak(folder: Path, steps: int, workers: int, every: int) -> Watch:
     return watch
 
 
-def find_slope(readings: list[tuple[int, float, int, int]]) -> float:
-    """Return MiB per 1,000 steps after the first tenth of the steps."""
-    late = [(step / 1000, memory) for step, memory, _, _ in readings if step >= readings[-1][0] / 10]
-    x, y = torch.tensor(late, dtype=torch.float64).T
-    x, y = x - x.mean(), y - y.mean()
-    return float((x * y).sum() / (x * x).sum())
+def find_slopes(readings: list[Reading]) -> tuple[float, float]:
+    """Return MiB per 1,000 steps of the process, and of its workers, by least squares."""
+    x, *columns = torch.tensor([reading[:3] for reading in readings], dtype=torch.float64).T
+    x = (x - x.mean()) / 1000
+    own, children = (float((x * (y - y.mean())).sum() / (x * x).sum()) for y in columns)
+    return own, children
+
+
+def drop_warm_up(readings: list[Reading]) -> list[Reading]:
+    """Return the readings of the later two thirds."""
+    return [reading for reading in readings if reading.step >= readings[-1].step / 3]
 
 
 def main() -> int:
@@ -87,16 +112,17 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.monotonic()
+    print("  step       MiB  workers MiB  files  threads  workers")
     with tempfile.TemporaryDirectory() as folder:
         readings = soak(Path(folder), args.steps, args.workers, max(1, args.steps // 100)).readings
-    print("  step       MiB  files  threads")
-    for step, memory, files, threads in readings[:: max(1, len(readings) // 20)]:
-        print(f"{step:>6}  {memory:>8.1f}  {files:>5}  {threads:>7}")
-    late = [row for row in readings if row[0] >= args.steps / 10]
-    slope, files, threads = find_slope(readings), {row[2] for row in late}, {row[3] for row in late}
-    print(f"{args.steps} steps, {args.workers} workers, {time.monotonic() - begin:.0f} s")
-    print(f"memory {slope:+.3f} MiB per 1,000 steps (<= 1); files {sorted(files)}; threads {sorted(threads)}")
-    return int(slope > 1 or len(files) > 1 or len(threads) > 1)
+    late = drop_warm_up(readings)
+    slopes, counts = find_slopes(late), [sorted({r[i] for r in late}) for i in (3, 4, 5)]
+    print(f"{readings[-1].step} of {args.steps} steps, {args.workers} workers, {time.monotonic() - begin:.0f} s")
+    print(
+        f"memory {slopes[0]:+.3f} MiB per 1,000 steps, workers {slopes[1]:+.3f} (<= 1); "
+        f"files {counts[0]}; threads {counts[1]}; workers {counts[2]}"
+    )
+    return int(max(slopes) > 1 or any(len(found) > 1 for found in counts))
 
 
 if __name__ == "__main__":
