@@ -17,6 +17,7 @@ import torch.distributed as dist
 from ranks import on_ranks
 from safetensors.torch import load_file
 from sharded_runs import CUT, STEPS, go, make, rows
+from test_eight_bit import Momentum
 from tiny import write
 from torch import Tensor, nn
 
@@ -24,11 +25,12 @@ import align
 from align.checkpoint import load_training, read_index, save_training
 from align.checkpoint.shards import write_shards
 from align.distributed import rank, world
+from align.lit.resume import find
 from align.lit.sharding import check_shared, make_strategy, spread
 from align.lit.stages import Stage
 from align.model.inside import in_shards
 from align.model.sharding import gather_weights, list_blocks, shard_model
-from align.optim import named_parameters
+from align.optim import Ema, Joined, Optim, named_parameters
 from align.optim.clipping import average_whole, clip_gradients, measure_norm
 
 SHARDS, RUNS = Path("shards"), Path("runs")
@@ -63,6 +65,19 @@ def case_goes_on() -> int:
     for before in ("one", "ddp", "fsdp2"):
         go(SHARDS, copied(before, f"{before} to fsdp2"), "fsdp2")
     go(SHARDS, copied("fsdp2", "fsdp2 to ddp"), "ddp")
+    return 0
+
+
+class Spoil(L.Callback):
+    """Puts NaN into the texts of rank 1 in the second step."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.step == 1 and rank() == 1:
+            batch["text"].values.fill_(float("nan"))
+
+
+def case_skips() -> int:
+    go(SHARDS, RUNS / "skips", "fsdp2", trainer={"callbacks": [Spoil()]}, optim=Optim(lr=0.01, ema=Ema(0.5)))
     return 0
 
 
@@ -173,6 +188,19 @@ def case_a_rank_fails() -> list[Any]:
     return found
 
 
+def case_a_rank_cannot_describe() -> list[str]:
+    """A class that no checkpoint can describe ends all ranks alike. It is no matter of the disk."""
+    model, objective, optimizer = sharded()
+    fill(model, optimizer)
+    refused = patch("align.checkpoint.sharded.write_model", side_effect=TypeError("no name for it"))
+    try:
+        with refused:
+            save_training(RUNS / "flips", model, objective, optimizer, {"step": 2})
+    except (OSError, ValueError, TypeError) as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
 def case_norms() -> list[float]:
     """The norm and the clipped gradients of shards, and of parameters that are whole, are those of one process."""
     model, objective, _ = sharded()
@@ -184,13 +212,13 @@ def case_norms() -> list[float]:
     average_whole(named.values())
     assert alone.grad is not None
     expected = float(alone.grad)
-    norm = measure_norm(p.grad for p in named.values())
+    norm = measure_norm(p.grad for p in named.values() if p.grad is not None)
     clip_gradients(named.values(), 1.0, norm)
     sizes = [p.numel() for p in named.values()]
     squares = sum(
         n * (i + 1) ** 2 for i, (n, p) in enumerate(zip(sizes, named.values(), strict=True)) if p is not alone
     )
-    left = measure_norm(p.grad for p in named.values())
+    left = measure_norm(p.grad for p in named.values() if p.grad is not None)
     return [expected, float(norm), (squares + expected**2) ** 0.5, float(left)]
 
 
@@ -212,9 +240,11 @@ CASES = [
     case_fsdp2,
     case_goes_on,
     case_two_nodes,
+    case_skips,
     case_two_modes,
     case_odd_checkpoints,
     case_a_rank_fails,
+    case_a_rank_cannot_describe,
     case_norms,
     case_folders,
 ]
@@ -293,6 +323,33 @@ def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
     assert [*load_file(last(RUNS / "fsdp2") / "training" / "optimizer.safetensors")] != []
 
 
+def test_a_step_that_is_not_finite_on_one_rank_changes_no_shard(ranks):
+    """Weights, their average and the optimiser's state. The next step changes all."""
+    first, second, third = (RUNS / "skips" / "checkpoints" / f"step-0000000{step}" for step in (1, 2, 3))
+    files = [path.relative_to(first) for path in first.rglob("*.safetensors")]
+    assert len(files) == 6
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+        if file.parent.name == "shards":
+            assert (second / file).read_bytes() != (third / file).read_bytes()
+    lines = (RUNS / "skips" / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["rank"] for line in lines] == [1]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_flipped_byte_in_the_shard_of_any_rank_costs_one_checkpoint(ranks, tmp_path, number):
+    run = shutil.copytree(RUNS / "fsdp2", tmp_path / "run")
+    newest = last(run)
+    path = sorted((newest / "training" / "shards").iterdir())[number]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    earlier = find(run, fresh=False)
+    assert earlier.folder == newest.with_name(f"step-{CUT - 1:08d}")
+    assert len(earlier.gone) == 1
+    assert f"{path} is damaged" in earlier.gone[0]
+
+
 def test_align_load_reads_a_sharded_run(ranks):
     model = align.load(RUNS / "fsdp2 to fsdp2", allow=("tiny", "sharded_runs"))
     straight = align.load(RUNS / "straight", allow=("tiny", "sharded_runs"))
@@ -324,6 +381,13 @@ def test_where_one_rank_cannot_write_all_say_so_and_nothing_changes(ranks):
         assert said[1::2] == [[]] * 3
         assert all("No space left on device" in line for line in said[::2]), said
         assert "by rank 1" in said[2]
+
+
+def test_an_error_that_is_not_of_the_disk_is_none_on_the_other_ranks_either(ranks):
+    assert ranks["case_a_rank_cannot_describe"] == [
+        ["TypeError", "no name for it"],
+        ["ValueError", "rank 0: no name for it"],
+    ]
 
 
 def test_the_norm_of_shards_is_that_of_one_process(ranks):
@@ -381,11 +445,17 @@ def test_strategies_of_a_config(monkeypatch):
         make_strategy("fsdp2")
 
 
+def two_kinds(groups: list[dict]) -> torch.optim.Optimizer:
+    return Joined(groups, torch.optim.Muon, Momentum)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"chunk": 4}, "chunk and trainer.strategy fsdp2 do not go together"),
         ({"stages": {"a": Stage(until=4)}}, "stages and trainer.strategy fsdp2"),
+        ({"optim": Optim(optimizer=Momentum)}, "optim.optimizer and trainer.strategy fsdp2 .* its state is Coarse"),
+        ({"optim": Optim(optimizer=two_kinds, ema=Ema())}, "optim.optimizer and .* its state is Coarse"),
         ({"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
                                    "init_args": {"data_parallel_size": 3}}}}, "data_parallel_size is 3, but 2 ranks"),
     ],

@@ -6,7 +6,7 @@ import copy
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import lightning as L
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.optim import Optimizer
 
 from align.distributed import exchange, rank, world
 from align.model import JointModel
 from align.model.sharding import gather_weights, outline, shard_model
 from align.optim import evaluating
+from align.optim.trial import find_subclass
 from align.tuning import Tuning
 
 SHORT = "fsdp2"
@@ -72,15 +74,19 @@ def spread(trainer: L.Trainer) -> None:
         strategy._data_parallel_size, strategy._tensor_parallel_size = trainer.world_size, 1
 
 
-def check_sharding(trainer: L.Trainer, *, chunk: Any, stages: bool, tuning: Tuning | None) -> None:
+def check_sharding(
+    trainer: L.Trainer, *, chunk: Any, stages: bool, tuning: Tuning | None, build: Callable[[], Optimizer]
+) -> None:
     """Raise ValueError, in one line, for a setting of a run that does not go with FSDP2.
 
-    chunk: rows that a tower reads at a time, or None. stages: the run has some.
+    chunk: rows that a tower reads at a time, or None. stages: the run has some. build: makes an optimiser of the run.
     """
     if not isinstance(trainer.strategy, ModelParallelStrategy):
         return
     lora = tuning is not None and tuning.lora
+    kind = find_subclass(build())
     reasons = {
+        "optim.optimizer": kind is not None and f"its state is {kind}, whose scales do not split with it",
         "chunk": chunk is not None and "its second pass would gather and free the shards again",
         "stages": stages and "a stage changes which parameters train, after they are split",
         "tuning.lora": lora and "adapters are merged into whole weights when they are saved",
