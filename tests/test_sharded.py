@@ -18,12 +18,14 @@ from ranks import on_ranks
 from safetensors.torch import load_file
 from sharded_runs import CUT, STEPS, go, make, rows
 from test_eight_bit import Momentum
-from tiny import write
+from tiny import dim, write
 from torch import Tensor, nn
 
 import align
+from align import Features, JointModel, Objective, Tower
 from align.checkpoint import load_training, read_index, save_training
 from align.checkpoint.shards import write_shards
+from align.diagnostics import Diagnose
 from align.distributed import rank, world
 from align.lit.resume import find
 from align.lit.sharding import check_shared, make_strategy, spread
@@ -32,6 +34,7 @@ from align.model.inside import in_shards
 from align.model.sharding import gather_weights, list_blocks, shard_model
 from align.optim import Ema, Joined, Optim, named_parameters
 from align.optim.clipping import average_whole, clip_gradients, measure_norm
+from align.preprocess import Array
 
 SHARDS, RUNS = Path("shards"), Path("runs")
 
@@ -79,6 +82,51 @@ class Spoil(L.Callback):
 def case_skips() -> int:
     go(SHARDS, RUNS / "skips", "fsdp2", trainer={"callbacks": [Spoil()]}, optim=Optim(lr=0.01, ema=Ema(0.5)))
     return 0
+
+
+class Normed(nn.Module):
+    """A layer with running statistics, which differ from rank to rank until they are shared."""
+
+    def __init__(self, width: int = 6):
+        super().__init__()
+        self.width = width
+        self.net = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width))
+
+    def forward(self, values: Tensor) -> Features:
+        return Features(self.net(values) if len(values) > 1 else self.net[0](values))
+
+
+def normed() -> tuple[JointModel, Objective]:
+    model, objective = make()
+    return JointModel({m: Tower(Array((6,)), Normed()) for m in model.modalities}, dim).double(), objective
+
+
+def case_normed() -> list[str]:
+    """Returns the diagnostics of a run with running statistics, and of one that was cut and went on."""
+    options: dict[str, Any] = {"made": normed, "diagnose": Diagnose(every_steps=3)}
+    lines = []
+    for name, cut in (("normed", None), ("normed cut", 1)):
+        go(SHARDS, RUNS / name, "fsdp2", cut=cut, **options)
+        go(SHARDS, RUNS / name, "fsdp2", **options)
+        dist.barrier()
+        text = (RUNS / name / "diagnostics.jsonl").read_text()
+        lines.append(str([json.loads(line) | {"seconds": 0} for line in text.splitlines()]))
+    return lines
+
+
+def adafactor_and_more(groups: list[dict]) -> torch.optim.Optimizer:
+    return Joined(groups, torch.optim.Adafactor, torch.optim.AdamW)
+
+
+def case_no_step() -> list[str]:
+    """Optimisers whose step does not go with shards."""
+    said = []
+    for kind in (torch.optim.Adafactor, adafactor_and_more):
+        try:
+            go(SHARDS, RUNS / f"no {kind.__name__}", "fsdp2", optim=Optim(optimizer=kind))
+        except ValueError as error:
+            said.append(str(error))
+    return said
 
 
 def case_two_nodes() -> int:
@@ -241,6 +289,8 @@ CASES = [
     case_goes_on,
     case_two_nodes,
     case_skips,
+    case_normed,
+    case_no_step,
     case_two_modes,
     case_odd_checkpoints,
     case_a_rank_fails,
@@ -323,15 +373,32 @@ def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
     assert [*load_file(last(RUNS / "fsdp2") / "training" / "optimizer.safetensors")] != []
 
 
+def test_diagnostics_of_a_cut_run_with_running_statistics_are_those_of_the_straight_one(ranks):
+    for straight, cut in ranks["case_normed"]:
+        assert straight == cut
+        assert straight.count("'step'") == 3
+
+
+def test_an_optimiser_that_takes_no_step_on_shards_is_refused_in_one_line(ranks):
+    for said in ranks["case_no_step"]:
+        assert len(said) == 2
+        for line in said:
+            assert line.startswith("optim.optimizer: Adafactor takes no step on weights in shards (aten.")
+            assert line.endswith("take trainer.strategy ddp, or another optimiser")
+            assert "\n" not in line
+
+
 def test_a_step_that_is_not_finite_on_one_rank_changes_no_shard(ranks):
     """Weights, their average and the optimiser's state. The next step changes all."""
     first, second, third = (RUNS / "skips" / "checkpoints" / f"step-0000000{step}" for step in (1, 2, 3))
     files = [path.relative_to(first) for path in first.rglob("*.safetensors")]
     assert len(files) == 6
     for file in files:
-        assert (first / file).read_bytes() == (second / file).read_bytes()
+        before, skipped, after = (load_file(folder / file) for folder in (first, second, third))
+        assert before.keys() == skipped.keys()
+        assert all(torch.equal(x, skipped[name]) for name, x in before.items())
         if file.parent.name == "shards":
-            assert (second / file).read_bytes() != (third / file).read_bytes()
+            assert not any(torch.equal(x, after[name]) for name, x in before.items())
     lines = (RUNS / "skips" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line)["rank"] for line in lines] == [1]
 
@@ -345,7 +412,7 @@ def test_a_flipped_byte_in_the_shard_of_any_rank_costs_one_checkpoint(ranks, tmp
     content[-1] ^= 1
     path.write_bytes(content)
     earlier = find(run, fresh=False)
-    assert earlier.folder == newest.with_name(f"step-{CUT - 1:08d}")
+    assert earlier.folder == newest.with_name(f"step-{CUT:08d}")
     assert len(earlier.gone) == 1
     assert f"{path} is damaged" in earlier.gone[0]
 
@@ -440,6 +507,16 @@ def test_strategies_of_a_config(monkeypatch):
         make_strategy("fsdp2", "64-true")
     with pytest.raises(ValueError, match="take ddp, fsdp2 or a class of Lightning's"):
         make_strategy({"class_path": "lightning.pytorch.strategies.Nothing"})
+    ours = "lightning.pytorch.strategies"
+    for given in ("fsdp", "fsdp_cpu_offload", "deepspeed_stage_2", {"class_path": f"{ours}.FSDPStrategy"}):
+        with pytest.raises(ValueError, match=r"keeps weights in a form .* take ddp, or fsdp2 to split them"):
+            make_strategy(given)
+    fork = {"class_path": f"{ours}.DDPStrategy", "init_args": {"start_method": "fork"}}
+    for given in ("ddp_spawn", "ddp_fork", "ddp_notebook", fork):
+        with pytest.raises(ValueError, match=r"as copies of a process .* take ddp, which starts each rank"):
+            make_strategy(given)
+    for given in ("auto", "ddp", "ddp_find_unused_parameters_true", {"class_path": f"{ours}.DDPStrategy"}):
+        make_strategy(given)
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ValueError, match="fsdp2 runs on Linux only; take ddp here"):
         make_strategy("fsdp2")

@@ -34,8 +34,8 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
 
     given: a name that Lightning knows, ``fsdp2``, or ``{"class_path": …, "init_args": {…}}``.
 
-    Raises ValueError for a description that names no strategy, for tensor parallelism, for a precision that Lightning
-    does not shard, and for shards on another system than Linux.
+    Raises ValueError for a description that names no strategy, for one whose weights or ranks a run cannot take, for
+    tensor parallelism, for a precision that Lightning does not shard, and for shards on another system than Linux.
     """
     if given == SHORT:
         given = ModelParallelStrategy(data_parallel_size="auto", tensor_parallel_size="auto")
@@ -48,6 +48,7 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
             raise ValueError(
                 f"trainer.strategy {path}: {error}; take ddp, {SHORT} or a class of Lightning's"
             ) from error
+    _refuse_others(given)
     if isinstance(given, ModelParallelStrategy):
         if not sys.platform.startswith("linux"):
             raise ValueError(f"trainer.strategy {SHORT} runs on Linux only; take ddp here")
@@ -59,6 +60,21 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
                 f"trainer.strategy {SHORT} takes trainer.precision {', '.join(PRECISIONS)}; got {precision}"
             )
     return given
+
+
+def _refuse_others(given: Any) -> None:
+    name = given if isinstance(given, str) else type(given).__name__.removesuffix("Strategy").lower()
+    if name.startswith(("fsdp", "deepspeed")):
+        raise ValueError(
+            f"trainer.strategy {name} keeps weights in a form that no checkpoint of a run has; take ddp, or {SHORT} to "
+            "split them"
+        )
+    start = name if isinstance(given, str) else str(getattr(given, "_start_method", ""))
+    if any(word in start for word in ("spawn", "fork", "notebook")):
+        raise ValueError(
+            f"trainer.strategy {name} starts its ranks as copies of a process in which the run has begun; take ddp, "
+            "which starts each rank by the same command"
+        )
 
 
 def spread(trainer: L.Trainer) -> None:
