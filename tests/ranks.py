@@ -7,6 +7,7 @@ A module-scoped fixture returns ``on_ranks([case_a, case_b], tmp_path_factory.mk
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -25,7 +26,8 @@ def on_ranks(cases: Sequence[Case], folder: Path, world: int = 2, seconds: float
     A case returns what ``torch.save`` takes: tensors, numbers, lists, dicts. folder is empty and on a local disk.
     """
     context = multiprocessing.get_context("forkserver")  # a fork of pytest's own process would inherit torch's threads
-    context.set_forkserver_preload(["torch", "torch.distributed"])
+    more = [name for name in ("lightning.pytorch", "torch._dynamo") if name in sys.modules]  # one import for all ranks
+    context.set_forkserver_preload(["torch", "torch.distributed", *more])
     processes = [context.Process(target=_rank, args=(r, world, list(cases), str(folder))) for r in range(world)]
     for process in processes:
         process.start()

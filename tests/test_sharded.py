@@ -17,19 +17,24 @@ import torch.distributed as dist
 from ranks import on_ranks
 from safetensors.torch import load_file
 from sharded_runs import CUT, STEPS, go, make, rows
-from tiny import write
+from test_eight_bit import Momentum
+from tiny import dim, write
 from torch import Tensor, nn
 
 import align
+from align import Features, JointModel, Objective, Tower
 from align.checkpoint import load_training, read_index, save_training
 from align.checkpoint.shards import write_shards
+from align.diagnostics import Diagnose
 from align.distributed import rank, world
+from align.lit.resume import find
 from align.lit.sharding import check_shared, make_strategy, spread
 from align.lit.stages import Stage
 from align.model.inside import in_shards
 from align.model.sharding import gather_weights, list_blocks, shard_model
-from align.optim import named_parameters
+from align.optim import Ema, Joined, Optim, named_parameters
 from align.optim.clipping import average_whole, clip_gradients, measure_norm
+from align.preprocess import Array
 
 SHARDS, RUNS = Path("shards"), Path("runs")
 
@@ -59,11 +64,67 @@ def case_fsdp2() -> int:
 
 
 def case_goes_on() -> int:
-    """Cut runs of one process, of DDP and of FSDP2 go on sharded, and the last one under DDP too."""
-    for before in ("one", "ddp", "fsdp2"):
+    """Cut runs of one process and of FSDP2 go on sharded, and the last one under DDP too."""
+    for before in ("one", "fsdp2"):
         go(SHARDS, copied(before, f"{before} to fsdp2"), "fsdp2")
     go(SHARDS, copied("fsdp2", "fsdp2 to ddp"), "ddp")
     return 0
+
+
+class Spoil(L.Callback):
+    """Puts NaN into the texts of rank 1 in the second step."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.step == 1 and rank() == 1:
+            batch["text"].values.fill_(float("nan"))
+
+
+def case_skips() -> int:
+    go(SHARDS, RUNS / "skips", "fsdp2", trainer={"callbacks": [Spoil()]}, optim=Optim(lr=0.01, ema=Ema(0.5)))
+    return 0
+
+
+class Normed(nn.Module):
+    """A layer with running statistics, which differ from rank to rank until they are shared."""
+
+    def __init__(self, width: int = 6):
+        super().__init__()
+        self.width = width
+        self.net = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width))
+
+    def forward(self, values: Tensor) -> Features:
+        return Features(self.net(values) if len(values) > 1 else self.net[0](values))
+
+
+def normed() -> tuple[JointModel, Objective]:
+    model, objective = make()
+    return JointModel({m: Tower(Array((6,)), Normed()) for m in model.modalities}, dim).double(), objective
+
+
+def case_normed() -> list[str]:
+    """Returns the diagnostics of a run with running statistics, and of one that was cut and went on."""
+    options: dict[str, Any] = {"made": normed, "diagnose": Diagnose(every_steps=3)}
+    lines = []
+    go(SHARDS, RUNS / "normed cut", "fsdp2", cut=1, **options)
+    for name in ("normed", "normed cut"):
+        go(SHARDS, RUNS / name, "fsdp2", **options)
+        dist.barrier()
+        text = (RUNS / name / "diagnostics.jsonl").read_text()
+        lines.append(str([json.loads(line) | {"seconds": 0} for line in text.splitlines()]))
+    return lines
+
+
+def adafactor_and_more(groups: list[dict]) -> torch.optim.Optimizer:
+    return Joined(groups, torch.optim.Adafactor, torch.optim.AdamW)
+
+
+def case_no_step() -> list[str]:
+    """An optimiser one part of which takes no step on shards."""
+    try:
+        go(SHARDS, RUNS / "no step", "fsdp2", optim=Optim(optimizer=adafactor_and_more))
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def case_two_nodes() -> int:
@@ -173,6 +234,19 @@ def case_a_rank_fails() -> list[Any]:
     return found
 
 
+def case_a_rank_cannot_describe() -> list[str]:
+    """A class that no checkpoint can describe ends all ranks alike. It is no matter of the disk."""
+    model, objective, optimizer = sharded()
+    fill(model, optimizer)
+    refused = patch("align.checkpoint.sharded.write_model", side_effect=TypeError("no name for it"))
+    try:
+        with refused:
+            save_training(RUNS / "flips", model, objective, optimizer, {"step": 2})
+    except (OSError, ValueError, TypeError) as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
 def case_norms() -> list[float]:
     """The norm and the clipped gradients of shards, and of parameters that are whole, are those of one process."""
     model, objective, _ = sharded()
@@ -184,13 +258,13 @@ def case_norms() -> list[float]:
     average_whole(named.values())
     assert alone.grad is not None
     expected = float(alone.grad)
-    norm = measure_norm(p.grad for p in named.values())
+    norm = measure_norm(p.grad for p in named.values() if p.grad is not None)
     clip_gradients(named.values(), 1.0, norm)
     sizes = [p.numel() for p in named.values()]
     squares = sum(
         n * (i + 1) ** 2 for i, (n, p) in enumerate(zip(sizes, named.values(), strict=True)) if p is not alone
     )
-    left = measure_norm(p.grad for p in named.values())
+    left = measure_norm(p.grad for p in named.values() if p.grad is not None)
     return [expected, float(norm), (squares + expected**2) ** 0.5, float(left)]
 
 
@@ -208,13 +282,16 @@ def case_folders() -> list[str]:
 
 
 CASES = [
-    case_ddp,
     case_fsdp2,
     case_goes_on,
     case_two_nodes,
+    case_skips,
+    case_normed,
+    case_no_step,
     case_two_modes,
     case_odd_checkpoints,
     case_a_rank_fails,
+    case_a_rank_cannot_describe,
     case_norms,
     case_folders,
 ]
@@ -235,7 +312,7 @@ def ranks(tmp_path_factory):
         yield found
 
 
-ENDS = ["one to fsdp2", "ddp to fsdp2", "fsdp2 to fsdp2", "fsdp2 to ddp", "fsdp2 to one", "nodes"]
+ENDS = ["one to fsdp2", "fsdp2 to fsdp2", "fsdp2 to ddp", "fsdp2 to one", "nodes"]
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -293,6 +370,50 @@ def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
     assert [*load_file(last(RUNS / "fsdp2") / "training" / "optimizer.safetensors")] != []
 
 
+def test_diagnostics_of_a_cut_run_with_running_statistics_are_those_of_the_straight_one(ranks):
+    for straight, cut in ranks["case_normed"]:
+        assert straight == cut
+        assert straight.count("'step'") == 3
+
+
+def test_an_optimiser_that_takes_no_step_on_shards_is_refused_in_one_line(ranks):
+    for said in ranks["case_no_step"]:
+        assert len(said) == 1
+        for line in said:
+            assert line.startswith("optim.optimizer: Adafactor takes no step on weights in shards (aten.")
+            assert line.endswith("take trainer.strategy ddp, or another optimiser")
+            assert "\n" not in line
+
+
+def test_a_step_that_is_not_finite_on_one_rank_changes_no_shard(ranks):
+    """Weights, their average and the optimiser's state. The next step changes all."""
+    first, second, third = (RUNS / "skips" / "checkpoints" / f"step-0000000{step}" for step in (1, 2, 3))
+    files = [path.relative_to(first) for path in first.rglob("*.safetensors")]
+    assert len(files) == 6
+    for file in files:
+        before, skipped, after = (load_file(folder / file) for folder in (first, second, third))
+        assert before.keys() == skipped.keys()
+        assert all(torch.equal(x, skipped[name]) for name, x in before.items())
+        if file.parent.name == "shards":
+            assert not any(torch.equal(x, after[name]) for name, x in before.items())
+    lines = (RUNS / "skips" / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["rank"] for line in lines] == [1]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_flipped_byte_in_the_shard_of_any_rank_costs_one_checkpoint(ranks, tmp_path, number):
+    run = shutil.copytree(RUNS / "fsdp2", tmp_path / "run")
+    newest = last(run)
+    path = sorted((newest / "training" / "shards").iterdir())[number]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    earlier = find(run, fresh=False)
+    assert earlier.folder == newest.with_name(f"step-{CUT:08d}")
+    assert len(earlier.gone) == 1
+    assert f"{path} is damaged" in earlier.gone[0]
+
+
 def test_align_load_reads_a_sharded_run(ranks):
     model = align.load(RUNS / "fsdp2 to fsdp2", allow=("tiny", "sharded_runs"))
     straight = align.load(RUNS / "straight", allow=("tiny", "sharded_runs"))
@@ -326,6 +447,13 @@ def test_where_one_rank_cannot_write_all_say_so_and_nothing_changes(ranks):
         assert "by rank 1" in said[2]
 
 
+def test_an_error_that_is_not_of_the_disk_is_none_on_the_other_ranks_either(ranks):
+    assert ranks["case_a_rank_cannot_describe"] == [
+        ["TypeError", "no name for it"],
+        ["ValueError", "rank 0: no name for it"],
+    ]
+
+
 def test_the_norm_of_shards_is_that_of_one_process(ranks):
     for mean, norm, expected, left in ranks["case_norms"]:
         assert mean == 1.0  # of 2 on rank 1, and no gradient on rank 0
@@ -338,6 +466,18 @@ def test_ranks_that_share_no_folder_are_refused(ranks):
         assert said[0].startswith("rank 1 on ")
         assert said[0].endswith("give --run a folder that all nodes share")
         assert said[1] == "0"
+
+
+def case_from_ddp() -> int:
+    go(SHARDS, copied("ddp", "ddp to fsdp2"), "fsdp2")
+    return 0
+
+
+@pytest.mark.sweep
+def test_a_cut_run_of_ddp_goes_on_sharded(ranks, tmp_path):
+    (tmp_path / "ranks").mkdir()
+    on_ranks([case_ddp, case_from_ddp], tmp_path / "ranks", seconds=400)
+    np.testing.assert_allclose(rows(RUNS / "ddp to fsdp2"), rows(RUNS / "straight"), rtol=1e-11)
 
 
 def case_three() -> int:
@@ -376,9 +516,23 @@ def test_strategies_of_a_config(monkeypatch):
         make_strategy("fsdp2", "64-true")
     with pytest.raises(ValueError, match="take ddp, fsdp2 or a class of Lightning's"):
         make_strategy({"class_path": "lightning.pytorch.strategies.Nothing"})
+    ours = "lightning.pytorch.strategies"
+    for given in ("fsdp", "fsdp_cpu_offload", "deepspeed_stage_2", {"class_path": f"{ours}.FSDPStrategy"}):
+        with pytest.raises(ValueError, match=r"keeps weights in a form .* take ddp, or fsdp2 to split them"):
+            make_strategy(given)
+    fork = {"class_path": f"{ours}.DDPStrategy", "init_args": {"start_method": "fork"}}
+    for given in ("ddp_spawn", "ddp_fork", "ddp_notebook", fork):
+        with pytest.raises(ValueError, match=r"as copies of a process .* take ddp, which starts each rank"):
+            make_strategy(given)
+    for given in ("auto", "ddp", "ddp_find_unused_parameters_true", {"class_path": f"{ours}.DDPStrategy"}):
+        make_strategy(given)
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ValueError, match="fsdp2 runs on Linux only; take ddp here"):
         make_strategy("fsdp2")
+
+
+def two_kinds(groups: list[dict]) -> torch.optim.Optimizer:
+    return Joined(groups, torch.optim.Muon, Momentum)
 
 
 @pytest.mark.parametrize(
@@ -386,6 +540,8 @@ def test_strategies_of_a_config(monkeypatch):
     [
         ({"chunk": 4}, "chunk and trainer.strategy fsdp2 do not go together"),
         ({"stages": {"a": Stage(until=4)}}, "stages and trainer.strategy fsdp2"),
+        ({"optim": Optim(optimizer=Momentum)}, "optim.optimizer and trainer.strategy fsdp2 .* its state is Coarse"),
+        ({"optim": Optim(optimizer=two_kinds, ema=Ema())}, "optim.optimizer and .* its state is Coarse"),
         ({"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
                                    "init_args": {"data_parallel_size": 3}}}}, "data_parallel_size is 3, but 2 ranks"),
     ],

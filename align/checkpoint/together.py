@@ -12,25 +12,31 @@ from align.files import atomic_folder
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Raise OSError on every rank where one rank raises in the block, in which no rank waits for another."""
+    """Raise an error on every rank where one rank raises in the block, in which no rank waits for another.
+
+    It is an OSError on all where it is one on that rank, and a ValueError on the others where it is another, so that
+    none of them takes it for a full disk.
+    """
     failed: Exception | None = None
     try:
         yield
     except Exception as error:
         failed = error
-    said = exchange(b"" if failed is None else (str(failed) or type(failed).__name__).encode())
+    kind = "disk" if isinstance(failed, OSError) else "other"
+    said = exchange(b"" if failed is None else f"{kind} {str(failed) or type(failed).__name__}".encode())
     if failed is not None:
         raise failed
     for number, text in enumerate(said):
         if text:
-            raise OSError(f"rank {number}: {text.decode()}")
+            kind, _, reason = text.decode().partition(" ")
+            raise (OSError if kind == "disk" else ValueError)(f"rank {number}: {reason}")
 
 
 @contextmanager
 def shared_folder(path: Path) -> Iterator[Path]:
     """Yield a work folder for all ranks, which rank 0 puts in the place of ``path`` when the block has ended on all.
 
-    Where the block fails, the folder that stood there stays. Raises OSError where the block does on any rank.
+    Where the block fails, the folder that stood there stays. Raises as `together` where the block does on any rank.
     """
     with ExitStack() as stack:
         with together():

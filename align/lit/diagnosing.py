@@ -26,6 +26,7 @@ from align.lit.gradients import Gradients
 from align.lit.log import Log
 from align.lit.module import AlignModule
 from align.losses.kinds import KINDS
+from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import evaluating
 from align.values import Embeddings
@@ -141,7 +142,12 @@ def list_trained(objective: Objective) -> set[frozenset[str]]:
 
 @contextmanager
 def set_aside(trainer: L.Trainer, module: AlignModule) -> Iterator[None]:
-    """Put the model into evaluation mode, with the weights that would be saved, and every random state back after."""
+    """Put the model into evaluation mode, with the weights that would be saved, and every random state back after.
+
+    Ranks have the buffers of rank 0, such as running statistics, which are the ones that are saved.
+    """
+    if trainer.world_size > 1:
+        share_buffers(module.model)
     draws, numbers = random.getstate(), np.random.get_state()
     devices = [module.device] if module.device.type == "cuda" else []
     modes = [(part, part.training) for part in module.model.modules()]

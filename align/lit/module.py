@@ -17,10 +17,12 @@ from align.lit.finite import Finite, Skip
 from align.lit.recalls import columns, recalls
 from align.lit.sharding import split
 from align.model import JointModel
+from align.model.inside import in_shards
 from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
 from align.optim.clipping import average_whole
+from align.optim.trial import check_shards
 from align.seeds import generator, seed_default
 from align.values import Batch, Embeddings
 
@@ -88,6 +90,9 @@ class AlignModule(L.LightningModule):
         self.empty = split(self.trainer, self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        shards = [p for p in self.model.parameters() if in_shards(p)]
+        if shards:
+            check_shards(self.optim.build(self.model, self.objective), shards[0])
         return self.optim.build(self.model, self.objective)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

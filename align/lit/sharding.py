@@ -6,7 +6,7 @@ import copy
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import lightning as L
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.optim import Optimizer
 
 from align.distributed import exchange, rank, world
 from align.model import JointModel
 from align.model.sharding import gather_weights, outline, shard_model
 from align.optim import evaluating
+from align.optim.trial import find_subclass
 from align.tuning import Tuning
 
 SHORT = "fsdp2"
@@ -32,8 +34,8 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
 
     given: a name that Lightning knows, ``fsdp2``, or ``{"class_path": …, "init_args": {…}}``.
 
-    Raises ValueError for a description that names no strategy, for tensor parallelism, for a precision that Lightning
-    does not shard, and for shards on another system than Linux.
+    Raises ValueError for a description that names no strategy, for one whose weights or ranks a run cannot take, for
+    tensor parallelism, for a precision that Lightning does not shard, and for shards on another system than Linux.
     """
     if given == SHORT:
         given = ModelParallelStrategy(data_parallel_size="auto", tensor_parallel_size="auto")
@@ -46,6 +48,7 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
             raise ValueError(
                 f"trainer.strategy {path}: {error}; take ddp, {SHORT} or a class of Lightning's"
             ) from error
+    _refuse_others(given)
     if isinstance(given, ModelParallelStrategy):
         if not sys.platform.startswith("linux"):
             raise ValueError(f"trainer.strategy {SHORT} runs on Linux only; take ddp here")
@@ -57,6 +60,21 @@ def make_strategy(given: Any, precision: Any = "32-true") -> Any:
                 f"trainer.strategy {SHORT} takes trainer.precision {', '.join(PRECISIONS)}; got {precision}"
             )
     return given
+
+
+def _refuse_others(given: Any) -> None:
+    name = given if isinstance(given, str) else type(given).__name__.removesuffix("Strategy").lower()
+    if name.startswith(("fsdp", "deepspeed")):
+        raise ValueError(
+            f"trainer.strategy {name} keeps weights in a form that no checkpoint of a run has; take ddp, or {SHORT} to "
+            "split them"
+        )
+    start = name if isinstance(given, str) else str(getattr(given, "_start_method", ""))
+    if any(word in start for word in ("spawn", "fork", "notebook")):
+        raise ValueError(
+            f"trainer.strategy {name} starts its ranks as copies of a process in which the run has begun; take ddp, "
+            "which starts each rank by the same command"
+        )
 
 
 def spread(trainer: L.Trainer) -> None:
@@ -72,15 +90,19 @@ def spread(trainer: L.Trainer) -> None:
         strategy._data_parallel_size, strategy._tensor_parallel_size = trainer.world_size, 1
 
 
-def check_sharding(trainer: L.Trainer, *, chunk: Any, stages: bool, tuning: Tuning | None) -> None:
+def check_sharding(
+    trainer: L.Trainer, *, chunk: Any, stages: bool, tuning: Tuning | None, build: Callable[[], Optimizer]
+) -> None:
     """Raise ValueError, in one line, for a setting of a run that does not go with FSDP2.
 
-    chunk: rows that a tower reads at a time, or None. stages: the run has some.
+    chunk: rows that a tower reads at a time, or None. stages: the run has some. build: makes an optimiser of the run.
     """
     if not isinstance(trainer.strategy, ModelParallelStrategy):
         return
     lora = tuning is not None and tuning.lora
+    kind = find_subclass(build())
     reasons = {
+        "optim.optimizer": kind is not None and f"its state is {kind}, whose scales do not split with it",
         "chunk": chunk is not None and "its second pass would gather and free the shards again",
         "stages": stages and "a stage changes which parameters train, after they are split",
         "tuning.lora": lora and "adapters are merged into whole weights when they are saved",

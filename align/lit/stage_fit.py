@@ -112,7 +112,8 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
     if earlier.step >= span.end or patience.ended:
         options["limit_train_batches"] = 0
     trainer = make_trainer(options, steps=span.end, validates=plan.validates, callbacks=callbacks)
-    check_sharding(trainer, chunk=plan.chunk, stages=plan.in_stages, tuning=plan.tuning)
+    build = partial(plan.optim.build, model, objective)
+    check_sharding(trainer, chunk=plan.chunk, stages=plan.in_stages, tuning=plan.tuning, build=build)
     if (earlier.step >= plan.steps or patience.ended) and not (validation or evaluation):
         _end(plan, quarantine, trainer, patience)
         return Fitted(earlier.step, 0, {}, trainer.global_rank, patience.ended)

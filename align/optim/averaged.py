@@ -60,7 +60,7 @@ class Average:
     """
 
     def __init__(self, optimizer: Optimizer, settings: Ema):
-        self.settings, self._optimizers = settings, list(_list_leaves(optimizer))
+        self.settings, self._optimizers = settings, list(list_leaves(optimizer))
         for group in self.param_groups:
             group.setdefault(STEPS, 0)
         optimizer.register_step_post_hook(lambda *_: self.update())
@@ -114,10 +114,10 @@ def drop_average(state: dict[str, Any]) -> None:
         group.pop(STEPS, None)
 
 
-def _list_leaves(optimizer: Optimizer) -> Iterator[Optimizer]:
+def list_leaves(optimizer: Optimizer) -> Iterator[Optimizer]:
     """Yield the optimisers inside a Joined, or the optimiser itself."""
     if isinstance(optimizer, Joined):
         for part in optimizer.parts:
-            yield from _list_leaves(part)
+            yield from list_leaves(part)
     else:
         yield optimizer
