@@ -72,7 +72,7 @@ def write_sweep(
 
 def rank(trials: Sequence[Trial], mode: str) -> list[Trial]:
     """Return trials by score, the best first: those that ended, then those that were cut short, then failures."""
-    states = {"done": 0, "pruned": 1, "running": 2}
+    states = {"done": 0, "pruned": 1, "stopped": 2}
     sign = 1 if mode == "min" else -1
     return sorted(trials, key=lambda t: (states.get(t.state, 3), t.value is None, sign * (t.value or 0.0)))
 
