@@ -15,6 +15,7 @@ from test_commands_train import config
 from tiny import write
 from written import environment
 
+from align import __version__
 from align.commands import main
 from align.commands.sweep import _show as show
 from align.sweep import Choice, Range, Settings, open_study, read_space
@@ -148,8 +149,11 @@ def test_the_trial_in_which_a_sweep_stopped_is_not_said_to_run(tmp_path, capsys)
     study = open_study(tmp_path, settings(["model.dim=4,8"]))
     study.trials.append(Tried(0, "trial-0000", {"model.dim": 4}))
     show(study)
-    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "stopped"
-    assert "running" not in (tmp_path / "sweep.html").read_text().partition("Trials")[2]
+    heads, row = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert (heads[:2], row[:2], row[-1]) == (["trial", "model.dim"], ["trial-0000", "4"], "stopped")
+    page = (tmp_path / "sweep.html").read_text()
+    assert "running" not in page.partition("Trials")[2]
+    assert f"<span>align {__version__}</span>" in page
 
 
 @pytest.mark.sweep
