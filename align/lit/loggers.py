@@ -218,6 +218,7 @@ def _quiet() -> Iterator[None]:
     """Hide the lines that MLflow writes on its first use of a database, and the warnings of its libraries."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # "not found. Creating it."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
