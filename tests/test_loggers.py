@@ -69,6 +69,23 @@ def test_a_class_path_is_made_with_its_arguments(tmp_path):
     assert make_loggers(False, tmp_path, 0) == []
 
 
+def test_a_logger_that_does_not_start_is_one_line(tmp_path):
+    """Lightning begins a logger's run before any callback, so it has begun by then."""
+    pytest.importorskip("wandb")
+    with (
+        patch("wandb.init", side_effect=RuntimeError("No API key configured. Use\n`wandb login`.")),
+        pytest.raises(ValueError, match=r"^trainer.logger: Wandb did not start: No API key .*`; WANDB_MODE=offline "),
+    ):
+        make_loggers(["tensorboard", "wandb"], tmp_path, 0)
+
+
+def test_options_that_lightning_refuses_are_one_line():
+    from align.lit.trainer import make_trainer
+
+    with pytest.raises(ValueError, match=r"^trainer: `Trainer\(devices='0'\)` value is not a valid input"):
+        make_trainer({"accelerator": "cpu", "devices": "0"}, steps=1, validates=False, callbacks=[])
+
+
 def test_the_command_line_takes_a_name_a_list_a_class_path_or_false():
     from jsonargparse import ArgumentParser
 

@@ -8,8 +8,12 @@ import pytest
 import yaml
 
 from align.commands import main
+from align.page.blocks import Fold
+from align.page.chart import LEFT, RIGHT, Chart, Series, plot
+from align.report.curves import charts, read
 from align.report.measured import group_measures
 from align.report.run import write_run
+from align.report.run_facts import list_checkpoints, list_skipped
 
 
 @pytest.fixture
@@ -126,3 +130,34 @@ def test_out_and_refusals(run, tmp_path, capsys):
     assert "no folder" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == 1
     assert "has no metrics.csv, so it is no run folder" in capsys.readouterr().err
+
+
+def test_columns_of_sources_and_skips_are_no_terms(tmp_path):
+    header = "step,loss,pairs,source/a/samples,source/a/epoch,source/a/loss,skipped\n"
+    (tmp_path / "metrics.csv").write_text(header + "1,2.0,1.0,512,0,1.5,\n2,1.9,0.9,1024,1,1.4,1\n")
+    found = charts(read(tmp_path / "metrics.csv"))
+    drawn = {chart.title: [line.name for line in chart.series] for chart in found if isinstance(chart, Chart)}
+    assert drawn == {"Loss": ["training"], "Loss per term": ["pairs"], "Loss per source": ["a"]}
+    pace = [fold for fold in found if isinstance(fold, Fold)]
+    assert "Epoch of each source" in [block.title for fold in pace for block in fold.blocks]
+
+
+def test_files_that_the_run_is_writing(run):
+    with (run / "metrics.csv").open("a") as file:
+        file.write("6,0.3,0.3,20,1.0,2")  # of 6,0.3,0.3,20,1.0,250,…
+    (run / "skipped.jsonl").write_text('{"step": 3, "rank": 0}\n{"step": 4, "ra')
+    (run / "checkpoints" / "step-00000004" / "training").mkdir(parents=True)  # its files are being removed
+    assert max(x for x, _ in read(run / "metrics.csv")["loss"]) == 5
+    assert list_skipped(run).rows == [["3", "0"]]
+    assert [row[0] for row in list_checkpoints(run).rows] == ["5"]
+    text = write_run(run).read_text()
+    assert ">4</td>" not in text.split("Skipped steps")[1].split("Curves")[0]
+
+
+def test_one_validation_stands_at_its_step(run):
+    """A chart has the axis of the whole run, so a single dot is not drawn on its left edge."""
+    recall = next(c for c in charts(read(run / "metrics.csv")) if isinstance(c, Chart) and "recall" in c.title)
+    drawn = plot(recall)
+    assert drawn.data["x"] == [1.0, 5.0] and drawn.lines[0].dots[0][0] == RIGHT
+    alone = plot(Chart("alone", [Series("a", [(5.0, 1.0)])]))
+    assert alone.lines[0].dots[0][0] == (LEFT + RIGHT) / 2

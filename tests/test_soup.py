@@ -335,7 +335,7 @@ def test_the_command_cooks_greedily_and_uniformly(place, tmp_path, capsys):
         (["a", "b", "--weights", "0.5,x"], 2, "--weights takes numbers with commas"),
         (["a", "b", "--weights", "1", "--greedy"], 2, "--weights and --greedy both say"),
         (["a", "b", "--score", "x"], 2, "--score is of the scores on held-out shards"),
-        (["a"], 1, "a soup has two models at least"),
+        (["a"], 1, "a soup has two models at least; got 1: a"),
         (["a", "nowhere"], 1, "no model folder"),
         (["a", "b", "--shards", "in/test-*.tar", "--with", "zerosho"], 2, "--with: no evaluator"),
         (["a", "b", "--shards", "in/test-*.tar", *SETS, "--score", "nothing"], 1, "give no score nothing"),

@@ -236,6 +236,17 @@ def test_a_trained_tower_stands_in_a_config_by_its_path(command, published, tmp_
     ]
 
 
+def test_a_dry_run_has_the_rate_of_the_batch_and_checks_the_rest(command, capsys):
+    assert main([*command, "--dry-run", "--optim.lr_batch", "2"]) == 0  # data.batch is 8
+    table = capsys.readouterr()
+    assert [line.split()[-1] for line in table.out.splitlines() if line.startswith("objective.clip")] == ["0.0004"]
+    assert "a batch of 8 has 0.0004" in table.err
+    assert main([*command, "--dry-run", "--compute.compile", "[imag]"]) == 1
+    assert "'imag'" in capsys.readouterr().err
+    assert main([*command, "--dry-run", "--trainer.logger", "tensorbord"]) == 1
+    assert "did you mean 'tensorboard'" in capsys.readouterr().err
+
+
 def test_a_dry_run_names_the_model_of_a_loaded_tower(earlier, capsys, tmp_path):
     towers = {m: align.load_tower(earlier, m, allow=["tiny"]) for m in ("image", "text")}
     total = objective(InfoNCE(), "image", "text")

@@ -15,9 +15,12 @@ from test_commands_train import config
 from tiny import write
 from written import environment
 
+from align import __version__
 from align.commands import main
+from align.commands.sweep import _show as show
 from align.sweep import Choice, Range, Settings, open_study, read_space
 from align.sweep.importance import find_importances
+from align.sweep.study import Tried
 from align.sweep.trial import write_arguments, write_value
 
 SPACE = ["optim.lr=1e-4..1e-1:log", "model.dim=4,8", "data.batch=8..16"]
@@ -140,6 +143,17 @@ def test_wrong_keys_and_values_are_refused_before_a_run(folder, capsys):
     assert (code, "--optim.rl" in text, "lr" in text) == (2, True, True)
     assert line("model.dim=4,eight")[0] == 2
     assert line("optim.lr=0.1", "--trials", "0") == (2, "align: --trials is at least 1; got 0")
+
+
+def test_the_trial_in_which_a_sweep_stopped_is_not_said_to_run(tmp_path, capsys):
+    study = open_study(tmp_path, settings(["model.dim=4,8"]))
+    study.trials.append(Tried(0, "trial-0000", {"model.dim": 4}))
+    show(study)
+    heads, row = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert (heads[:2], row[:2], row[-1]) == (["trial", "model.dim"], ["trial-0000", "4"], "stopped")
+    page = (tmp_path / "sweep.html").read_text()
+    assert "running" not in page.partition("Trials")[2]
+    assert f"<span>align {__version__}</span>" in page
 
 
 @pytest.mark.sweep

@@ -15,18 +15,23 @@ WIDTH = 100
 def print_parts(made: Any) -> None:
     """Print a block for each stage of a run, or one where it has none.
 
-    made: the objects of a config. Raises ValueError and ImportError where its ``start`` or ``tuning`` do.
+    made: the objects of a config. Raises ValueError and ImportError where its ``start``, ``tuning``, ``compute`` or
+    ``trainer.logger`` do.
     """
-    from align.lit.begin import take_start
+    from align.lit.begin import scale_optim, take_start
+    from align.lit.loggers import check_loggers
     from align.lit.parts import list_parts
     from align.lit.resume import Earlier
     from align.lit.stages import Span, Stage, check_stages
     from align.lit.trained import apply_stage
     from align.tuning import Tuning, apply
 
-    model, objective, data, optim, seed = made.model, made.objective, made.data, made.optim, made.seed
+    model, objective, data, seed = made.model, made.objective, made.data, made.seed
+    optim = scale_optim(made.optim, data.batch)
     stages: dict[str, Stage] = made.stages or {}
     sources = data.train if isinstance(data.train, dict) else ()
+    made.compute.check(model)
+    check_loggers(made.trainer.logger)
     check_stages(stages, objective, sources, data.mix.weights, made.negatives)
     taken = take_start(model, objective, made.start, None, Earlier(None, {"step": 0}))
     for i, (name, stage) in enumerate(stages.items() if stages else [("", Stage())]):

@@ -191,7 +191,8 @@ def _write(
         plain = {"version": __version__, "model": model["sha256"], **about, "of": model["soup"]["of"], "notes": notes}
         write_json(work / "soup.json", plain)
         if sections:
-            shown = {name: value for name, value in plain.items() if name not in ("curve", "trials", "alone")}
+            words = {"how": "way", "of": "models"}  # as the page calls them
+            shown = {words.get(k, k): v for k, v in plain.items() if k not in ("curve", "trials", "alone")}
             title = f"{out.name}: {about['how']} soup of {len(found)} models"
             page = {"scores": {}, "protocol": shown, "sections": sections, "results": "soup.json"}
             write_report(work / "soup.html", title=title, **page)

@@ -196,4 +196,5 @@ def _trial(trial: Tried) -> Trial:
     from align.sweep.trial import write_value
 
     values = {key: _short(write_value(value)) for key, value in trial.values.items()}
-    return Trial(trial.run, trial.state, trial.value, trial.step, values, trial.reached, trial.reason)
+    state = "stopped" if trial.state == "running" else trial.state  # it goes on with the same command
+    return Trial(trial.run, state, trial.value, trial.step, values, trial.reached, trial.reason)

@@ -55,6 +55,7 @@ def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) 
 
     TensorBoard's files past this step count no more. W&B and MLflow go on with the run whose id is in
     ``RUN/loggers.json``. W&B writes to RUN, and MLflow to ``RUN/mlflow.db`` where MLFLOW_TRACKING_URI names no server.
+    Raises ValueError where one does not start, as W&B without an account.
     """
     if not is_first():
         return []
@@ -74,7 +75,18 @@ def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) 
         else:
             purge = step + 1 if step else None
             found.append(TensorBoardLogger(run, name="", version="tensorboard", purge_step=purge))
+    for one in found:
+        _start(one)
     return found
+
+
+def _start(logger: Logger) -> None:
+    """Begin the logger's run, before Lightning does so and lets the error of its library through."""
+    try:
+        with _quiet():
+            _ = getattr(logger, "experiment", None)
+    except Exception as error:
+        raise ValueError(_explain(logger, error)) from error
 
 
 @final
@@ -100,12 +112,9 @@ class Sent(L.Callback):
         self._last[True] = (self._notes.get("step", -1), set(self._notes.get("names", ())))
         ids = {}
         for one in kept:
-            try:
-                with _quiet():
-                    ids |= {"wandb": str(one.experiment.id)} if isinstance(one, WandbLogger) else {}
-                    ids |= {"mlflow": str(one.run_id)} if isinstance(one, MLFlowLogger) else {}
-            except Exception as error:
-                raise ValueError(_explain(one, error)) from error
+            with _quiet():
+                ids |= {"wandb": str(one.experiment.id)} if isinstance(one, WandbLogger) else {}
+                ids |= {"mlflow": str(one.run_id)} if isinstance(one, MLFlowLogger) else {}
         if not ids.items() <= self._notes.items():
             self._notes |= ids
             write_json(self.path, self._notes)
@@ -198,7 +207,7 @@ def _rename(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _explain(logger: Logger, error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     name = type(logger).__name__.removesuffix("Logger")
     remedy = "; WANDB_MODE=offline writes to RUN/wandb without an account" if isinstance(logger, WandbLogger) else ""
     return f"trainer.logger: {name} did not start: {text}{remedy}"
@@ -209,6 +218,7 @@ def _quiet() -> Iterator[None]:
     """Hide the lines that MLflow writes on its first use of a database, and the warnings of its libraries."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # "not found. Creating it."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from align.lit.precision import choose_precision
 from align.lit.sharding import make_strategy, spread
@@ -51,7 +52,10 @@ def count_steps(options: dict[str, Any], per_epoch: int) -> int:
 
 
 def make_trainer(options: dict[str, Any], *, steps: int, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
-    """Return Lightning's Trainer with a config's options, for a run that counts steps and logs and saves by itself."""
+    """Return Lightning's Trainer with a config's options, for a run that counts steps and logs and saves by itself.
+
+    Raises ValueError for options that Lightning refuses, such as a device that this machine lacks.
+    """
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -74,7 +78,10 @@ def make_trainer(options: dict[str, Any], *, steps: int, validates: bool, callba
     }
     if not validates:
         options["limit_val_batches"] = 0
-    trainer = L.Trainer(**choose_precision(options))
+    try:
+        trainer = L.Trainer(**choose_precision(options))
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
     spread(trainer)
     return trainer
 

@@ -34,6 +34,7 @@ class Chart(NamedTuple):
     """Lines over a common axis. about: words beside the title. x: the axis. y_limits: fixed ends of the y axis.
 
     edges: of the bins whose middles are the x of all points. log: the x axis has equal steps for equal factors.
+    x_limits: ends of the x axis where they are wider than the points.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Chart(NamedTuple):
     y_limits: tuple[float, float] | None = None
     edges: Sequence[float] = ()
     log: bool = False
+    x_limits: tuple[float, float] | None = None
 
 
 class Tick(NamedTuple):
@@ -119,14 +121,16 @@ def limits(series: Sequence[Series]) -> tuple[float, float]:
 def plot(chart: Chart) -> Plot:
     """Return the drawing of a chart."""
     xs = [x for s in chart.series for x, _ in (*s.points, *s.raw, *s.steps)]
-    x0, x1 = min(xs), max(xs)
+    x0, x1 = min((*xs, *(chart.x_limits or ()))), max((*xs, *(chart.x_limits or ())))
     y0, y1 = chart.y_limits or limits(chart.series)
 
     on_axis = math.log if chart.log else float
     u0, u1 = on_axis(x0), on_axis(x1)
 
     def px(x: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (on_axis(x) - u0) / ((u1 - u0) or 1)
+        if u0 == u1:
+            return (LEFT + RIGHT) / 2  # one point of an axis stands in its middle
+        return LEFT + (RIGHT - LEFT) * (on_axis(x) - u0) / (u1 - u0)
 
     def py(y: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * (y - y0) / ((y1 - y0) or 1)

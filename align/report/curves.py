@@ -17,6 +17,7 @@ PACE = {
     "samples_per_second": "Samples per second",
     "wait": "Share of time waiting for data",
 }
+SOURCE = "source/"  # of a mixture: source/NAME/loss, source/NAME/samples, source/NAME/epoch
 LEARNED = {"Scale": "/scale", "Bias": "/bias"}  # of a term: TERM/scale
 MOST = 300  # points of a line: more cannot be told apart at the size it is drawn
 
@@ -24,20 +25,25 @@ MOST = 300  # points of a line: more cannot be told apart at the size it is draw
 def read(path: Path) -> dict[str, Points]:
     """Return (step, value) by column, without empty and non-finite values. A column without any value is left out.
 
+    A last row without an end of line is left out: the run that writes it is in the middle of it.
     Raises ValueError where the file has no column ``step``.
     """
     columns: dict[str, Points] = {}
-    with path.open(newline="", encoding="utf-8") as f:
-        reader = csv.DictReader(f)
-        if reader.fieldnames is not None and "step" not in reader.fieldnames:
-            raise ValueError(f"{path} has the columns {', '.join(reader.fieldnames)}; curves need 'step'")
-        for row in reader:
-            step = _float(row.pop("step"))
-            for name, text in row.items():
-                value = _float(text)
-                if name and math.isfinite(step) and math.isfinite(value):
-                    columns.setdefault(name, []).append((step, value))
+    reader = csv.DictReader(_whole_lines(path))
+    if reader.fieldnames is not None and "step" not in reader.fieldnames:
+        raise ValueError(f"{path} has the columns {', '.join(reader.fieldnames)}; curves need 'step'")
+    for row in reader:
+        step = _float(row.pop("step"))
+        for name, text in row.items():
+            value = _float(text)
+            if name and math.isfinite(step) and math.isfinite(value):
+                columns.setdefault(name, []).append((step, value))
     return columns
+
+
+def _whole_lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
 
 
 def _float(text: str | None) -> float:
@@ -94,19 +100,26 @@ def _mean(columns: Iterable[Points]) -> Points:
 def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
     """Return all charts that these columns can fill, those of the pace of the run folded."""
     out: list[AnyBlock] = []
+    steps = [x for points in columns.values() for x, _ in (points[0], points[-1])]
+    x_limits = (min(steps), max(steps)) if steps else None  # all charts have the axis of the run
+
+    def draw(title: str, series: list[Series], about: str = "", y_limits: tuple[float, float] | None = None) -> Chart:
+        return Chart(title, series, about, y_limits=y_limits, x_limits=x_limits)
 
     def add(title: str, series: list[Series], about: str = "", y_limits: tuple[float, float] | None = None) -> None:
         if series:
-            out.append(Chart(title, series, about, y_limits=y_limits))
+            out.append(draw(title, series, about, y_limits))
 
     total = [_training_line("training", columns["loss"], strong=True)] if "loss" in columns else []
     if "val/loss" in columns:
         total.append(Series("validation", thin(columns["val/loss"]), dots=True))
     add("Loss", total, "smoothed over the raw values")
-    known, ends = {"loss", "epoch", "bad", *PACE}, tuple(LEARNED.values())
-    terms = [c for c in columns if c not in known and not c.startswith(("val/", "diagnose/")) and not c.endswith(ends)]
+    known, ends = {"loss", "epoch", "bad", "skipped", *PACE}, tuple(LEARNED.values())
+    others = ("val/", "diagnose/", SOURCE)
+    terms = [c for c in columns if c not in known and not c.startswith(others) and not c.endswith(ends)]
     shown = [c for c in terms if columns[c] != columns.get("loss")]  # a single term of weight 1 is the loss again
     add("Loss per term", [_training_line(c, columns[c]) for c in shown], "before weighting")
+    add("Loss per source", [_training_line(n, p) for n, p in of_sources(columns, "loss")], "only its samples ask")
     measured = group_evaluators(columns)
     recalls = [c for c in columns if c.startswith("val/") and c.count("/") == 2 and "/recall@" in c]
     for k in sorted({c.rsplit("@")[-1] for c in recalls}, key=lambda k: (len(k), k)):
@@ -126,11 +139,20 @@ def charts(columns: Mapping[str, Points]) -> list[AnyBlock]:
     for (evaluator, metric), found in measured.items():
         series = [Series(name, thin(points), dots=True) for name, points in found.items()]
         (out if metric in ("accuracy", "recall@1") else more).append(
-            Chart(f"{evaluator}: {metric}", series, "on data.val")
+            draw(f"{evaluator}: {metric}", series, "on data.val")
         )
     out += [Fold("Further scores of the evaluators", more)] if more else []
-    pace = [Chart(title, [_training_line(c, columns[c])]) for c, title in PACE.items() if c in columns]
+    pace: list[AnyBlock] = [draw(title, [_training_line(c, columns[c])]) for c, title in PACE.items() if c in columns]
+    epochs = [Series(name, thin(points)) for name, points in of_sources(columns, "epoch")]
+    pace += [draw("Epoch of each source", epochs)] if epochs else []
     return [*out, Fold("How the run went: gradient, learning rate, speed", pace)] if pace else out
+
+
+def of_sources(columns: Mapping[str, Points], value: str) -> list[tuple[str, Points]]:
+    """Return (source, points) of the columns ``source/NAME/value``."""
+    end = f"/{value}"
+    found = [c for c in columns if c.startswith(SOURCE) and c.endswith(end)]
+    return [(c.removeprefix(SOURCE).removesuffix(end), columns[c]) for c in found]
 
 
 def group_evaluators(columns: Mapping[str, Points]) -> dict[tuple[str, str], dict[str, Points]]:

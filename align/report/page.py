@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import align
 from align.media import MEDIA, Media
 from align.page.blocks import AnyBlock, Chapter, Fold, Queries
 from align.page.cards import Card, Cards
@@ -80,7 +81,7 @@ def write_report(
     page = Page(
         title=title,
         scripts=SCRIPTS,
-        version=str(protocol.get("version") or ""),
+        version=str(protocol.get("version") or align.__version__),
         model=str(protocol.get("model") or ""),
         facts=summary or {},
         tiles=_tiles(sections),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from align.checkpoint import read_index
+from align.diagnostics.lines import read_lines
 from align.files import read_json
 from align.page.section import Table
 from align.report.curves import Points
@@ -55,25 +55,31 @@ def read_length(run: Path, columns: Mapping[str, Points], config: Mapping[str, A
     batch = batch if isinstance(batch, int) else None
     last = read_index(run).get("last")
     state = run / "checkpoints" / str(last) / "training" / "state.json"
-    about = read_json(state) if state.is_file() else {}
+    try:
+        about = read_json(state)
+    except FileNotFoundError:  # no checkpoint yet, or the run has removed it meanwhile
+        about = {}
     speeds = [speed for _, speed in columns.get("samples_per_second", []) if speed > 0]
     seconds = sum(batch / speed for speed in speeds) if batch and speeds else None
     return Length(max([*steps, about.get("step", 0)]), about.get("steps"), batch, seconds)
 
 
 def list_checkpoints(run: Path) -> Table:
-    """Return the checkpoints as rows: step, monitored value, size, and those that are the last and the best."""
+    """Return the checkpoints as rows: step, monitored value, size, and those that are the last and the best.
+
+    A run that trains removes old ones meanwhile: such a checkpoint is left out.
+    """
     known, rows = read_index(run), []
     monitor = str(known.get("monitor") or "value")
     for folder in sorted((run / "checkpoints").glob("step-*")):
-        state = folder / "training" / "state.json"
-        if not state.is_file():
+        try:
+            about = read_json(folder / "training" / "state.json")
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        except FileNotFoundError:
             continue
-        about = read_json(state)
         value = about.get("value") if about.get("monitor") == known.get("monitor") else None
         if value is None and folder.name == known.get("best"):
             value = known.get("value")
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         marks = [word for word in ("best", "last") if known.get(word) == folder.name]
         shown = f"{value:.4f}" if isinstance(value, float) else "–"
         rows.append([str(about["step"]), shown, f"{size / 2**20:.2f}", ", ".join(marks)])
@@ -82,9 +88,7 @@ def list_checkpoints(run: Path) -> Table:
 
 def list_skipped(run: Path, most: int = 50) -> Table:
     """Return the steps that were skipped, from RUN/skipped.jsonl, the last ones where there are many."""
-    path = run / "skipped.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = [json.loads(line) for line in lines if line.strip()]
+    found = read_lines(run / "skipped.jsonl")
     head = list(dict.fromkeys(key for entry in found for key in entry))
     return Table(head, [[_text(entry.get(key)) for key in head] for entry in found[-most:]], left=len(head))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import align
 from align.page.blocks import AnyBlock, Chapter
 from align.page.chart import Chart, Series
 from align.page.section import Table, Tile
@@ -63,6 +64,7 @@ def write_sweep(
     page = Page(
         title="Sweep",
         scripts=("legend.js", "chart.js", "scroll.js"),
+        version=align.__version__,
         facts={name: str(value) for name, value in facts.items()},
         tiles=[] if value is None else [Tile(score, value, ranked[0].name)],
         chapters=[chapter for chapter in chapters if chapter.blocks],
@@ -72,15 +74,16 @@ def write_sweep(
 
 def rank(trials: Sequence[Trial], mode: str) -> list[Trial]:
     """Return trials by score, the best first: those that ended, then those that were cut short, then failures."""
-    states = {"done": 0, "pruned": 1, "running": 2}
+    states = {"done": 0, "pruned": 1, "stopped": 2}
     sign = 1 if mode == "min" else -1
     return sorted(trials, key=lambda t: (states.get(t.state, 3), t.value is None, sign * (t.value or 0.0)))
 
 
 def list_trials(ranked: Sequence[Trial], score: str) -> Table:
-    """Return trials as rows, with a column for each key whose value varies."""
+    """Return trials as rows, with a column for each key whose value varies, and for each key of a single trial."""
     keys = list(dict.fromkeys(key for trial in ranked for key in trial.values))
-    keys = [key for key in keys if len({trial.values.get(key) for trial in ranked}) > 1]
+    if len(ranked) > 1:
+        keys = [key for key in keys if len({trial.values.get(key) for trial in ranked}) > 1]
     rows: list[list[str]] = []
     for trial in ranked:
         value = "–" if trial.value is None else f"{trial.value:.4f}"

@@ -46,7 +46,7 @@ def find_ingredients(
         steps = _list_steps(models[0]) if list(checkpoints) == ["all"] else list(checkpoints)
         names = [(f"{models[0]}@{step}", models[0], step) for step in steps]
     if len(names) < 2:
-        raise ValueError(f"a soup has two models at least; {', '.join(name for name, *_ in names) or 'none'} is named")
+        raise ValueError(f"a soup has two models at least; got {len(names)}: {', '.join(name for name, *_ in names)}")
     found: list[Ingredient] = []
     for name, model, step in names:
         folder = locate(model, step)

@@ -24,7 +24,7 @@
     const unit = svg.querySelector(".unit").textContent, cursor = svg.querySelector(".cursor"), line = cursor.querySelector("line");
     const groups = [...svg.querySelectorAll(".s")], { edges } = data;
     const ends = (s) => (s.b ? [element("small", "ends", s.b[s.p.indexOf(s.point)])] : []);
-    const px = (x) => left + ((right - left) * (onAxis(x) - x0)) / (x1 - x0 || 1);
+    const px = (x) => (x1 > x0 ? left + ((right - left) * (onAxis(x) - x0)) / (x1 - x0) : (left + right) / 2);
     const py = (y) => bottom - ((bottom - top) * (y - y0)) / (y1 - y0 || 1);
     let at = x1;
 
