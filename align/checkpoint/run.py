@@ -6,6 +6,7 @@ RUN/checkpoints/step-00000100/  a model folder (see folder.py), with the trainin
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +43,7 @@ def point(run: Path, folder: Path, state: Mapping[str, Any], keep: int, better: 
         known |= {"best": folder.name, "monitor": state.get("monitor"), "value": state.get("value")}
     damaged = [name for name in known.pop("damaged", []) if name != folder.name]
     write_index(run, known)
-    found = sorted((run / "checkpoints").glob("step-*"))
+    found = [path for path in sorted((run / "checkpoints").glob("step-*")) if _is_checkpoint(path.name)]
     good = [path for path in found if path.name <= folder.name and path.name not in damaged]
     best = known.get("best")
     stay = {path.name for path in good[-max(1, keep) :]} | {best, folder.name}
@@ -79,7 +80,13 @@ def describe_others(folder: Path) -> str:
 
 def _list_present(run: Path) -> list[str]:
     """Return the names of the checkpoints that are there, by step."""
-    return sorted(path.parent.name for path in (run / "checkpoints").glob("step-*/model.json"))
+    names = (path.parent.name for path in (run / "checkpoints").glob("step-*/model.json"))
+    return sorted(name for name in names if _is_checkpoint(name))
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Return False for a folder that a person has made, such as a copy named step-00000100-backup."""
+    return re.fullmatch(r"step-\d{8,}", name) is not None
 
 
 def drop_lost(run: Path) -> tuple[dict[str, Any], list[str]]:
@@ -136,11 +143,18 @@ def _read(run: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         known = read_json(path)
         stated = known.pop("sha256", None)  # None: of an older align, or somebody has written it
-        if isinstance(known["last"], str) and set(known) <= KEYS and stated in (None, sum_json(known)):
+        if _is_index(known) and stated in (None, sum_json(known)):
             return known, []
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
     return _rebuild(run), [f"{path} is damaged: it is made anew from the checkpoints that are there"]
+
+
+def _is_index(known: Mapping[str, Any]) -> bool:
+    """Return False where a key is unknown, or a name of a checkpoint is no string."""
+    best, damaged = known.get("best"), known.get("damaged", [])
+    names = [known["last"], *([] if best is None else [best]), *damaged]
+    return set(known) <= KEYS and isinstance(damaged, list) and all(isinstance(name, str) for name in names)
 
 
 def _rebuild(run: Path) -> dict[str, Any]:
