@@ -63,7 +63,7 @@ def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
         name = f"step-{int(checkpoint):08d}" if checkpoint.isdigit() else checkpoint
     path = run / "checkpoints" / name
     if not (path / "model.json").is_file():
-        steps = [int(left[5:]) for left in _list_present(run)]
+        steps = [int(left[5:]) for left in list_present(run)]
         if named:
             raise ValueError(f"{run}: its {checkpoint} checkpoint, {name}, is gone; the steps {steps} are there")
         raise ValueError(f"{run} has no checkpoint {checkpoint!r}; it has best, last and the steps {steps}")
@@ -74,11 +74,11 @@ def describe_others(folder: Path) -> str:
     """Return the end of a message about a damaged model: the other checkpoints of its run, if it is one of a run."""
     if folder.parent.name != "checkpoints":
         return "copy it again"
-    steps = [int(name[5:]) for name in _list_present(folder.parents[1]) if name != folder.name]
+    steps = [int(name[5:]) for name in list_present(folder.parents[1]) if name != folder.name]
     return f"--checkpoint N reads another step of the run: {steps}" if steps else "the run has no other checkpoint"
 
 
-def _list_present(run: Path) -> list[str]:
+def list_present(run: Path) -> list[str]:
     """Return the names of the checkpoints that are there, by step."""
     names = (path.parent.name for path in (run / "checkpoints").glob("step-*/model.json"))
     return sorted(name for name in names if _is_checkpoint(name))
@@ -95,7 +95,7 @@ def drop_lost(run: Path) -> tuple[dict[str, Any], list[str]]:
     The last checkpoint is read whole, of the best one the model. ``damaged`` lists those that failed.
     Raises ValueError where none is left, and for a checkpoint that a newer align has written.
     """
-    left = _list_present(run)
+    left = list_present(run)
     known, lines = _read(run)
     if not known and left:
         known, lines = _rebuild(run), [f"{run} has no index of its checkpoints: it is made anew from those there"]
@@ -163,7 +163,7 @@ def _rebuild(run: Path) -> dict[str, Any]:
     Raises ValueError where there is none.
     """
     states = {}
-    for name in _list_present(run):
+    for name in list_present(run):
         folder = run / "checkpoints" / name
         if find_damage(folder) is None:
             states[name] = migrate(read_json(folder / "training" / "state.json"), folder)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from align.checkpoint import read_index
+from align.checkpoint import list_present, read_index
 from align.files import read_json
 from align.page.section import Table
 from align.report.curves import Points
@@ -65,7 +65,7 @@ def list_checkpoints(run: Path) -> Table:
     """Return the checkpoints as rows: step, monitored value, size, and those that are the last and the best."""
     known, rows = read_index(run), []
     monitor = str(known.get("monitor") or "value")
-    for folder in sorted((run / "checkpoints").glob("step-*")):
+    for folder in (run / "checkpoints" / name for name in list_present(run)):
         state = folder / "training" / "state.json"
         if not state.is_file():
             continue
