@@ -116,6 +116,10 @@ def test_a_damaged_index_is_made_anew(run):
         "{}",
         pointer.read_text().replace("step-00000006", "step-00000002"),
         "\x00" * 99,
+        '{"last": "step-00000006", "best": 3}',
+        '{"last": "step-00000006", "damaged": 3}',
+        '{"last": "step-00000006", "damaged": "step-00000006"}',
+        '{"last": "step-00000006", "damaged": [{}]}',
     ):
         pointer.write_text(content)
         assert read_index(run) == before, content
@@ -129,6 +133,21 @@ def test_a_damaged_index_is_made_anew(run):
     assert "has no index of its checkpoints" in lines[0]
     pointer.write_text(json.dumps({"last": "step-00000004"}))  # a person's: it has no sum, and counts
     assert drop_lost(run) == ({"last": "step-00000004"}, [])
+
+
+def test_a_copy_that_a_person_made_is_no_checkpoint_and_stays(run):
+    folder = run / "checkpoints"
+    for name in ("step-00000002-backup", "step-00000006.old"):
+        shutil.copytree(folder / name[:13], folder / name)
+    with pytest.raises(ValueError, match=r"has no checkpoint '99'; it has best, last and the steps \[2, 4, 6\]"):
+        find_checkpoint(run, "99")
+    before = read_index(run)
+    (folder / "index.json").unlink()
+    assert drop_lost(run)[0] == before
+    flip(folder / "step-00000006/model.safetensors")
+    assert drop_lost(run)[0]["last"] == "step-00000004"
+    save(run, 8, 0.5, keep=1)
+    assert steps(run) == ["step-00000002-backup", "step-00000006.old", "step-00000008"]
 
 
 def test_the_best_of_a_larger_value_is_found_again(tmp_path):

@@ -1,7 +1,7 @@
 """Losses of halves: multiplied as halves, summed in float32, against loops in float64 over the same rounded rows.
 
-A CPU has no product of halves with float32 results. ``gpu`` puts one in its place that a reader can check, so that the
-code for a GPU runs here.
+A CPU has no product of halves with float32 results. ``gpu`` puts one in its place, so that the code for a GPU runs
+here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from half_gpu import multiply_halves
 from parts import in_parts, joined
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,29 +47,7 @@ HALVES = [torch.bfloat16, torch.float16]
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Products of halves as a GPU has them: two halves of one dtype in, float32 out. Yields their shapes."""
-    seen: list[tuple[int, ...]] = []
-    plain = torch.mm
-
-    def mm(a: Tensor, b: Tensor, *, out_dtype=None, out=None) -> Tensor:
-        assert (a.dtype in HALVES) == (out_dtype is not None), "halves are multiplied with float32 results only"
-        if out_dtype is None:
-            return plain(a, b, out=out)
-        assert (a.dtype, out_dtype) == (b.dtype, torch.float32)
-        seen.append((*a.shape, b.shape[1]))
-        return plain(a.float(), b.float(), out=out)
-
-    def baddbmm(total: Tensor, a: Tensor, b: Tensor, *, out_dtype, out) -> Tensor:
-        assert out is total
-        assert (a.dtype, out_dtype) == (b.dtype, torch.float32)
-        assert a.dtype in HALVES
-        seen.append((*a.shape[1:], b.shape[2]))
-        return out.add_(a.float() @ b.float())
-
-    monkeypatch.setattr(torch, "mm", mm)
-    monkeypatch.setattr(torch, "baddbmm", baddbmm)
-    monkeypatch.setattr(products, "has_half_products", lambda device: True)
-    return seen
+    return multiply_halves(monkeypatch)
 
 
 def rows(*lengths: int, kind: torch.dtype, dim: int = 24, seed: int = 0) -> list[Tensor]:

@@ -131,7 +131,7 @@ def test_a_list_is_cut_where_a_run_goes_on(tmp_path):
 
 
 def test_the_rate_is_said_where_there_is_one():
-    assert [_bad(*n) for n in ((0, 0), (0, 9), (3, 1500), (1, 5000))] == ["", "", "  3 bad (0.2%)", "  1 bad (<0.1%)"]
+    assert [_bad(*n) for n in ((0, 0), (0, 9), (3, 1500), (1, 5000))] == ["", "", "3 bad (0.2%)", "1 bad (<0.1%)"]
 
 
 def test_a_run_folder_lists_and_counts_and_a_resumed_run_has_no_line_twice(tmp_path, capsys):

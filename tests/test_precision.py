@@ -93,7 +93,7 @@ def test_temperatures_stay_float32_under_half_weights(shards, tmp_path):
     )
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "16-mixed"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16-true", marks=pytest.mark.sweep), "16-mixed"])
 def test_a_cut_run_goes_on_to_the_bit(shards, tmp_path, precision):
     given: dict[str, Any] = {"precision": precision}
     train(shards, tmp_path / "straight", 6, trainer=given)

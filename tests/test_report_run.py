@@ -34,6 +34,9 @@ def run(tmp_path):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     state = {"step": 5, "steps": 20, "monitor": "val/loss", "value": 0.5}
     (checkpoint / "training" / "state.json").write_text(json.dumps(state))
+    (checkpoint / "model.json").write_text("{}")
+    (checkpoint.with_name("step-00000005-backup") / "training").mkdir(parents=True)  # a person's copy, cut short
+    (checkpoint.with_name("step-00000005-backup") / "training" / "state.json").write_text("{")
     index = {"last": checkpoint.name, "best": checkpoint.name, "monitor": "val/loss", "value": 0.5}
     (folder / "checkpoints" / "index.json").write_text(json.dumps(index))
     return folder

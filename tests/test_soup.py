@@ -203,6 +203,7 @@ def test_terms_and_heads_that_do_not_fit_together(place, tmp_path):
 def test_a_run_s_checkpoints_are_its_ingredients(place, tmp_path):
     for step in (10, 20, 30):
         save(made(step), tmp_path / "run" / "checkpoints" / f"step-{step:08d}")
+    save(made(30), tmp_path / "run" / "checkpoints" / "step-00000030-backup")  # a person's copy is none of them
     write_json(tmp_path / "run" / "checkpoints" / "index.json", {"last": "step-00000030", "best": "step-00000010"})
     run, asked = str(tmp_path / "run"), []
 

@@ -3,7 +3,7 @@
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, load, load_tower
 from align.checkpoint.room import Unsaved
-from align.checkpoint.run import drop_lost, find_checkpoint, read_index, write_index
+from align.checkpoint.run import drop_lost, find_checkpoint, list_present, read_index, write_index
 from align.checkpoint.source import locate
 from align.checkpoint.start import start_from
 from align.checkpoint.sums import find_damage
@@ -21,6 +21,7 @@ __all__ = [
     "find_checkpoint",
     "find_damage",
     "list_files",
+    "list_present",
     "load",
     "load_tower",
     "load_training",

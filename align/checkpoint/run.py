@@ -6,6 +6,7 @@ RUN/checkpoints/step-00000100/  a model folder (see folder.py), with the trainin
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +43,7 @@ def point(run: Path, folder: Path, state: Mapping[str, Any], keep: int, better: 
         known |= {"best": folder.name, "monitor": state.get("monitor"), "value": state.get("value")}
     damaged = [name for name in known.pop("damaged", []) if name != folder.name]
     write_index(run, known)
-    found = sorted((run / "checkpoints").glob("step-*"))
+    found = [path for path in sorted((run / "checkpoints").glob("step-*")) if _is_checkpoint(path.name)]
     good = [path for path in found if path.name <= folder.name and path.name not in damaged]
     best = known.get("best")
     stay = {path.name for path in good[-max(1, keep) :]} | {best, folder.name}
@@ -62,7 +63,7 @@ def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
         name = f"step-{int(checkpoint):08d}" if checkpoint.isdigit() else checkpoint
     path = run / "checkpoints" / name
     if not (path / "model.json").is_file():
-        steps = [int(left[5:]) for left in _list_present(run)]
+        steps = [int(left[5:]) for left in list_present(run)]
         if named:
             raise ValueError(f"{run}: its {checkpoint} checkpoint, {name}, is gone; the steps {steps} are there")
         raise ValueError(f"{run} has no checkpoint {checkpoint!r}; it has best, last and the steps {steps}")
@@ -73,13 +74,19 @@ def describe_others(folder: Path) -> str:
     """Return the end of a message about a damaged model: the other checkpoints of its run, if it is one of a run."""
     if folder.parent.name != "checkpoints":
         return "copy it again"
-    steps = [int(name[5:]) for name in _list_present(folder.parents[1]) if name != folder.name]
+    steps = [int(name[5:]) for name in list_present(folder.parents[1]) if name != folder.name]
     return f"--checkpoint N reads another step of the run: {steps}" if steps else "the run has no other checkpoint"
 
 
-def _list_present(run: Path) -> list[str]:
+def list_present(run: Path) -> list[str]:
     """Return the names of the checkpoints that are there, by step."""
-    return sorted(path.parent.name for path in (run / "checkpoints").glob("step-*/model.json"))
+    names = (path.parent.name for path in (run / "checkpoints").glob("step-*/model.json"))
+    return sorted(name for name in names if _is_checkpoint(name))
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Return False for a folder that a person has made, such as a copy named step-00000100-backup."""
+    return re.fullmatch(r"step-\d{8,}", name) is not None
 
 
 def drop_lost(run: Path) -> tuple[dict[str, Any], list[str]]:
@@ -88,7 +95,7 @@ def drop_lost(run: Path) -> tuple[dict[str, Any], list[str]]:
     The last checkpoint is read whole, of the best one the model. ``damaged`` lists those that failed.
     Raises ValueError where none is left, and for a checkpoint that a newer align has written.
     """
-    left = _list_present(run)
+    left = list_present(run)
     known, lines = _read(run)
     if not known and left:
         known, lines = _rebuild(run), [f"{run} has no index of its checkpoints: it is made anew from those there"]
@@ -136,11 +143,18 @@ def _read(run: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         known = read_json(path)
         stated = known.pop("sha256", None)  # None: of an older align, or somebody has written it
-        if isinstance(known["last"], str) and set(known) <= KEYS and stated in (None, sum_json(known)):
+        if _is_index(known) and stated in (None, sum_json(known)):
             return known, []
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
     return _rebuild(run), [f"{path} is damaged: it is made anew from the checkpoints that are there"]
+
+
+def _is_index(known: Mapping[str, Any]) -> bool:
+    """Return False where a key is unknown, or a name of a checkpoint is no string."""
+    best, damaged = known.get("best"), known.get("damaged", [])
+    names = [known["last"], *([] if best is None else [best]), *damaged]
+    return set(known) <= KEYS and isinstance(damaged, list) and all(isinstance(name, str) for name in names)
 
 
 def _rebuild(run: Path) -> dict[str, Any]:
@@ -149,7 +163,7 @@ def _rebuild(run: Path) -> dict[str, Any]:
     Raises ValueError where there is none.
     """
     states = {}
-    for name in _list_present(run):
+    for name in list_present(run):
         folder = run / "checkpoints" / name
         if find_damage(folder) is None:
             states[name] = migrate(read_json(folder / "training" / "state.json"), folder)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from align.checkpoint import read_index
+from align.checkpoint import list_present, read_index
 from align.diagnostics.lines import read_lines
 from align.files import read_json
 from align.page.section import Table
@@ -71,7 +71,7 @@ def list_checkpoints(run: Path) -> Table:
     """
     known, rows = read_index(run), []
     monitor = str(known.get("monitor") or "value")
-    for folder in sorted((run / "checkpoints").glob("step-*")):
+    for folder in (run / "checkpoints" / name for name in list_present(run)):
         try:
             about = read_json(folder / "training" / "state.json")
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from align.checkpoint import read_index
+from align.checkpoint import list_present, read_index
 from align.files import read_json, sha256
 
 
@@ -67,7 +67,7 @@ def _split(name: str) -> tuple[str, str | None]:
 def _list_steps(run: str) -> list[str]:
     if not read_index(Path(run)):
         raise ValueError(f"{run} is no run folder: it has no checkpoints/index.json")
-    return [str(int(path.parent.name[5:])) for path in sorted(Path(run, "checkpoints").glob("step-*/model.json"))]
+    return [str(int(name[5:])) for name in list_present(Path(run))]
 
 
 def _open(name: str, folder: Path) -> Ingredient:
