@@ -158,6 +158,7 @@ def test_one_validation_stands_at_its_step(run):
     """A chart has the axis of the whole run, so a single dot is not drawn on its left edge."""
     recall = next(c for c in charts(read(run / "metrics.csv")) if isinstance(c, Chart) and "recall" in c.title)
     drawn = plot(recall)
-    assert drawn.data["x"] == [1.0, 5.0] and drawn.lines[0].dots[0][0] == RIGHT
+    assert drawn.data["x"] == [1.0, 5.0]
+    assert drawn.lines[0].dots[0][0] == RIGHT
     alone = plot(Chart("alone", [Series("a", [(5.0, 1.0)])]))
     assert alone.lines[0].dots[0][0] == (LEFT + RIGHT) / 2
