@@ -148,10 +148,10 @@ def test_columns_of_sources_and_skips_are_no_terms(tmp_path):
 def test_files_that_the_run_is_writing(run):
     with (run / "metrics.csv").open("a") as file:
         file.write("6,0.3,0.3,20,1.0,2")  # of 6,0.3,0.3,20,1.0,250,…
-    (run / "skipped.jsonl").write_text('{"step": 3, "rank": 0}\n{"step": 4, "ra')
+    (run / "skipped.jsonl").write_text('{"step": 3, "loss": 3.3604118824005}\n{"step": 4, "ra')
     (run / "checkpoints" / "step-00000004" / "training").mkdir(parents=True)  # its files are being removed
     assert max(x for x, _ in read(run / "metrics.csv")["loss"]) == 5
-    assert list_skipped(run).rows == [["3", "0"]]
+    assert list_skipped(run).rows == [["3", "3.36"]]
     assert [row[0] for row in list_checkpoints(run).rows] == ["5"]
     text = write_run(run).read_text()
     assert ">4</td>" not in text.split("Skipped steps")[1].split("Curves")[0]
@@ -161,6 +161,7 @@ def test_one_validation_stands_at_its_step(run):
     """A chart has the axis of the whole run, so a single dot is not drawn on its left edge."""
     recall = next(c for c in charts(read(run / "metrics.csv")) if isinstance(c, Chart) and "recall" in c.title)
     drawn = plot(recall)
-    assert drawn.data["x"] == [1.0, 5.0] and drawn.lines[0].dots[0][0] == RIGHT
+    assert drawn.data["x"] == [1.0, 5.0]
+    assert drawn.lines[0].dots[0][0] == RIGHT
     alone = plot(Chart("alone", [Series("a", [(5.0, 1.0)])]))
     assert alone.lines[0].dots[0][0] == (LEFT + RIGHT) / 2

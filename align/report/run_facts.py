@@ -99,6 +99,8 @@ def _text(value: Any, most: int = 120) -> str:
         text = ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
     elif isinstance(value, list):
         text = ", ".join(map(_text, value[:5])) + (f" and {len(value) - 5} more" if len(value) > 5 else "")
+    elif isinstance(value, float):
+        text = f"{value:.4g}"
     else:
         text = "" if value is None else str(value)
     return text if len(text) <= most else text[: most - 1] + "…"
