@@ -25,7 +25,7 @@ FLOORS = (
     ),
     ("module", "opened", "parts", "source_keys"),
     ("data", "loaders", "loggers", "pace"),
-    ("fitted_on", "whole"),
+    ("fitted_on", "sent", "whole"),
     (
         "banks",
         "changes",

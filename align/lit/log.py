@@ -20,8 +20,8 @@ from align.checkpoint import Unsaved
 from align.checkpoint.room import making_room
 from align.files import atomic_write, whole_or_not
 from align.lit.loaders import Loaders
-from align.lit.loggers import Sent
 from align.lit.module import AlignModule
+from align.lit.sent import Sent
 
 
 class Log(L.Callback):

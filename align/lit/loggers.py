@@ -10,15 +10,13 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 from uuid import uuid4
 
-import lightning as L
-import yaml
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from align.extras import has_part, pip_install
-from align.files import read_json, write_json
+from align.files import read_json
 from align.lit.first import is_first
 
 Loggers = bool | str | dict[str, Any] | list[str | dict[str, Any]] | None
@@ -44,7 +42,7 @@ def check_loggers(asked: Loggers | Logger | Sequence[Any]) -> None:
                 f"trainer.logger {one!r} is none of {', '.join(NAMES)}, false, or {{class_path: …, init_args: …}}{hint}"
             )
         if one in PACKAGES:
-            with _quiet():
+            with quiet():
                 there = has_part(*PACKAGES[one])
             if not there:
                 raise ValueError(f"trainer.logger {one} needs a package that is missing: {pip_install('tracking')}")
@@ -70,7 +68,7 @@ def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) 
             found.append(_make_wandb(run, ids.get("wandb") or uuid4().hex[:8]))
         elif one == "mlflow":
             uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
-            with _quiet():
+            with quiet():
                 found.append(MLFlowLogger("align", run.name, tracking_uri=uri, run_id=ids.get("mlflow")))
         else:
             purge = step + 1 if step else None
@@ -83,72 +81,10 @@ def make_loggers(asked: Loggers | Logger | Sequence[Any], run: Path, step: int) 
 def _start(logger: Logger) -> None:
     """Begin the logger's run, before Lightning does so and lets the error of its library through."""
     try:
-        with _quiet():
+        with quiet():
             _ = getattr(logger, "experiment", None)
     except Exception as error:
         raise ValueError(_explain(logger, error)) from error
-
-
-@final
-class Sent(L.Callback):
-    """Sender of rows to the loggers, each value of a step one time.
-
-    A run that was killed has sent steps past its last checkpoint. It takes them anew, to the same bits, and does not
-    send them anew. So W&B's and MLflow's last step is noted before its values are sent: the values that a kill cuts off
-    are in metrics.csv alone. TensorBoard forgets the steps past the checkpoint by itself.
-    """
-
-    def __init__(self, run: Path):
-        self.path, self.config = run / FILE, run / "config.yaml"
-        self._notes: dict[str, Any] = {}
-        self._last: dict[bool, tuple[int, set[str]]] = {}  # noted in the file -> the last step, and its names
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._last = {True: (-1, set()), False: (-1, set())}
-        kept = [one for one in trainer.loggers if is_noted(one)]
-        if not kept or not trainer.is_global_zero:
-            return
-        self._notes = read_json(self.path) if self.path.is_file() else {}
-        self._last[True] = (self._notes.get("step", -1), set(self._notes.get("names", ())))
-        ids = {}
-        for one in kept:
-            with _quiet():
-                ids |= {"wandb": str(one.experiment.id)} if isinstance(one, WandbLogger) else {}
-                ids |= {"mlflow": str(one.run_id)} if isinstance(one, MLFlowLogger) else {}
-        if not ids.items() <= self._notes.items():
-            self._notes |= ids
-            write_json(self.path, self._notes)
-            if self.config.is_file():
-                for one in kept:
-                    one.log_hyperparams(yaml.safe_load(self.config.read_text(encoding="utf-8")))
-
-    def send(self, trainer: L.Trainer, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Send rows of metrics.csv, on the first rank. A row that comes again is sent for its new values alone."""
-        for noted in (False, True):
-            to = [one for one in trainer.loggers if is_noted(one) == noted]
-            new = self._take_new(rows, noted) if to else []
-            for step, values in new:
-                for one in to:
-                    one.log_metrics(_rename(values) if isinstance(one, MLFlowLogger) else values, step=step)
-
-    def _take_new(self, rows: Sequence[Mapping[str, Any]], noted: bool) -> list[tuple[int, dict[str, float]]]:
-        """Return the steps and values that were not sent, and note them as sent."""
-        last, names = self._last[noted]
-        found = []
-        for row in rows:
-            step = int(row["step"])
-            if step < last:
-                continue
-            names = names if step == last else set()
-            values = {k: v for k, v in row.items() if k != "step" and v is not None and k not in names}
-            last, names = step, names | values.keys()
-            if values:
-                found.append((step, values))
-        if noted and found:
-            self._notes |= {"step": last, "names": sorted(names)}
-            write_json(self.path, self._notes)
-        self._last[noted] = (last, names)
-        return found
 
 
 def is_noted(logger: Logger) -> bool:
@@ -201,11 +137,6 @@ def _make_wandb(run: Path, number: str) -> WandbLogger:
     return WandbLogger(run.name, run, id=number, project=project, settings=settings)
 
 
-def _rename(values: Mapping[str, float]) -> dict[str, float]:
-    """Return values by names that MLflow takes: ``recall_at_1`` for ``recall@1``, ``a-b`` for ``a+b``."""
-    return {name.replace("@", "_at_").replace("+", "-"): value for name, value in values.items()}
-
-
 def _explain(logger: Logger, error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     name = type(logger).__name__.removesuffix("Logger")
@@ -214,7 +145,7 @@ def _explain(logger: Logger, error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide the lines that MLflow writes on its first use of a database, and the warnings of its libraries."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

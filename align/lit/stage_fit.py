@@ -25,7 +25,6 @@ from align.lit.forgetting import Forgetting
 from align.lit.frozen import Frozen
 from align.lit.loaders import Loaders
 from align.lit.log import Log
-from align.lit.loggers import Sent
 from align.lit.module import AlignModule
 from align.lit.negatives import Scheduled
 from align.lit.plan import Fitted, Plan, owes
@@ -34,6 +33,7 @@ from align.lit.quarantine import Quarantine
 from align.lit.repeats import Repeats
 from align.lit.resume import Earlier, MakeUp, Resume
 from align.lit.run_lock import check_lock
+from align.lit.sent import Sent
 from align.lit.sharding import SharedFolder, check_sharding
 from align.lit.signals import Interrupted, Stop
 from align.lit.skipped import Skipped

@@ -5,10 +5,11 @@
 
 The batches are in memory on both sides, so neither decodes. The bare loop calls each tower, the loss for each pair,
 backward, clips the gradient as ``optim.clip`` says, takes a step of AdamW at a new rate, and clamps the temperature.
-``align`` is ``align.lit.fit`` with metrics.csv, without a validation or a checkpoint in the measured steps. A second
-row adds TensorBoard's files. The two sides take turns step by step in one process on one thread: the bare step runs
-inside the run's last callback, and all CPU time (``time.process_time``) from there to the next is the run's. A round is
-a new run. The ratio is that of the sums over a round, its median over the rounds.
+``align`` is ``align.lit.fit`` with metrics.csv, without a validation, a checkpoint or a measure of the slice
+(`diagnostics.py` prints its cost) in the measured steps. A second row adds TensorBoard's files. The two sides take turns
+step by step in one process on one thread: the bare step runs inside the run's last callback, and all CPU time
+(``time.process_time``) from there to the next is the run's. A round is a new run. The ratio is that of the sums over a
+round, its median over the rounds.
 
 The shares come from one more run, under Lightning's profiler: the hooks of each callback at the steps. They hold the
 profiler's cost too, so they are upper bounds. ``data`` is the CPU time of this process in the real loader with one
@@ -39,6 +40,7 @@ from PIL import Image as Picture
 from torch import Tensor, nn
 
 from align.data import Loader, Shards, ShardWriter
+from align.diagnostics import Diagnose
 from align.encoders import ImageCNN, PointNet, SpectrogramCNN, TimmImage, TransformerText
 from align.lit import AlignData, Checkpoints, fit
 from align.losses import InfoNCE
@@ -222,6 +224,7 @@ def aligned(name: str, shards: str, batches: list[Batch], steps: int, workers: i
             optim=Optim(),
             trainer={**TRAINER, "max_steps": WARM + steps, "callbacks": [turns], **trainer},
             checkpoint=Checkpoints(every_minutes=1e9),
+            diagnose=Diagnose(every_steps=0),
         )
     return turns
 
