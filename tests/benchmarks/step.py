@@ -6,8 +6,8 @@
 The batches are in memory on both sides, so neither decodes. The bare loop calls each tower, the loss for each pair,
 backward, clips the gradient as ``optim.clip`` says, takes a step of AdamW at a new rate, and clamps the temperature.
 ``align`` is ``align.lit.fit`` with metrics.csv, without a validation, a checkpoint or a measure of the slice
-(`diagnostics.py` prints its cost) in the measured steps. A second row adds TensorBoard's files. The two sides take turns
-step by step in one process on one thread: the bare step runs inside the run's last callback, and all CPU time
+(`diagnostics.py` prints its cost) in the measured steps. A second row adds TensorBoard's files. The two sides take
+turns step by step in one process on one thread: the bare step runs inside the run's last callback, and all CPU time
 (``time.process_time``) from there to the next is the run's. A round is a new run. The ratio is that of the sums over a
 round, its median over the rounds.
 
