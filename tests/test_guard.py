@@ -469,3 +469,21 @@ def test_made_models_have_the_names_of_parts():
 
     names = {_name_part(name) for name, _ in module.named_parameters()}
     assert {"image.encoder", "image.head", "text.encoder", "objective.all"} <= names
+
+
+def test_an_overflow_of_float16s_scale_does_not_count():
+    """Halving a scale above 1 is no failure of the run. A loss of NaN is one, and so is an overflow at scale 1."""
+    from align.lit.skipped import _is_overflow
+
+    def found(loss="1.0", modalities=None):
+        return [{"loss": loss, "modalities": modalities or {}}]
+
+    def trainer(scale):
+        scaler = None if scale is None else SimpleNamespace(get_scale=lambda: scale)
+        return SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
+
+    assert _is_overflow(trainer(32768.0), found())
+    assert not _is_overflow(trainer(1.0), found())
+    assert not _is_overflow(trainer(32768.0), found("nan"))
+    assert not _is_overflow(trainer(32768.0), found(modalities={"image": ["a"]}))
+    assert not _is_overflow(trainer(None), found())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +29,7 @@ class Skipped(L.Callback):
 
     A line has step, rank, loss, grad_norm, the values and the parts' gradients that are not finite, and modality -> the
     keys of the samples whose embeddings are not finite. Where all embeddings are, ``keys`` has the rank's whole batch.
+    Under float16, steps whose scaled gradients overflow are not counted: the scale is halved until they fit.
 
     Args:
         guard: see `Guard`.
@@ -61,7 +63,8 @@ class Skipped(L.Callback):
             self.kept.pop("skips", None)
             self._rows = []
             return
-        self.kept["skips"] = self.kept.get("skips", 0) + 1
+        if not _is_overflow(trainer, found):
+            self.kept["skips"] = self.kept.get("skips", 0) + 1
         text = ", ".join(
             f"rank {each['rank']}: {describe(each)}" if len(found) > 1 else describe(each) for each in found
         )
@@ -70,10 +73,17 @@ class Skipped(L.Callback):
             with self.path.open("a", encoding="utf-8") as f:
                 f.writelines(json_text({"step": step, **each}) + "\n" for each in found)
             print(f"step {step} is skipped: {text}; all keys are in {self.path}", file=sys.stderr, flush=True)
-        if self.kept["skips"] >= self.guard.skips:
+        if self.kept.get("skips", 0) >= self.guard.skips:
             self.flush(trainer)
             raise TooManySkipped(
                 f"{self.kept['skips']} steps in a row have a loss or a gradient that is not finite; weights and "
                 f"optimiser are those of step {step - self.kept['skips']}. Lower optim.lr, look at the samples in "
                 f"{self.path}, or raise guard.skips:\n" + "\n".join(self._rows[-20:])
             )
+
+
+def _is_overflow(trainer: L.Trainer, found: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True where gradients are not finite for float16's scale, which is above 1 and was halved for it."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    healthy = all(math.isfinite(float(each["loss"])) and not each["modalities"] for each in found)
+    return healthy and scaler is not None and scaler.get_scale() > 1
