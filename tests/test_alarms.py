@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,13 +139,14 @@ def test_a_cause_of_an_earlier_start_is_not_said_again():
 
 
 class Leaking(L.Callback):
-    """A callback that keeps a MiB of every step."""
+    """A callback that keeps 2 MiB of every step, in pages of their own: a heap would reuse what other tests freed."""
 
     def __init__(self):
         self.kept = []
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self.kept.append(bytearray(b"x" * (1 << 20)))
+        self.kept.append(mmap.mmap(-1, 2 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.kept[-1].write(b"x" * (2 << 20))
 
 
 class Detached(nn.Module):
