@@ -94,6 +94,8 @@ def test_refusals_are_one_line(runs, tmp_path, capsys):
     assert "has no config.yaml" in line(*runs, str(tmp_path / "empty"), "--by-seed")
     assert "no score of all runs fits 'c*'" in line(*runs, "--by-seed", "--scores", "c*")
     assert "none in common" in line(runs[0], runs[5], "--by-seed")
+    raw = make(tmp_path / "raw", 0.3, 0, {"a/recall@1": 0.4}, results=False)
+    assert "raw was not, so they share no score; align evaluate" in line(runs[0], raw, "--by-seed")
     assert "neither results.json nor metrics.csv" in line(str(tmp_path / "empty"), str(tmp_path / "empty"))
 
 

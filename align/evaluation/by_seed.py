@@ -164,6 +164,13 @@ def _choose(first: Seeded, other: Seeded, seeds: Sequence[int], patterns: Sequen
             raise ValueError(f"no score of all runs fits {pattern!r}; they share {', '.join(both[:4]) or 'none'}, …")
     chosen = [name for name in both if not patterns or any(fnmatchcase(name, p) for p in patterns)]
     if not chosen:
+        measured = [run for run in runs if (Path(run.folder) / "results.json").is_file()]
+        left = [run for run in runs if run not in measured]
+        if measured and left:
+            raise ValueError(
+                f"{measured[0].folder} was evaluated and {left[0].folder} was not, so they share no score; "
+                f"align evaluate {left[0].folder} SHARDS makes its results.json"
+            )
         raise ValueError(f"the runs of {first.name} and {other.name} share no score")
     return chosen
 
