@@ -66,7 +66,7 @@ def go(shards: Path, run: Path, *stops: L.Callback, steps: int = STEPS, every: i
 
 
 def everything(run: Path) -> dict[str, Any]:
-    """All files of a run as one can compare them."""
+    """All files of a run as one can compare them: without times, and without the list of starts."""
     found: dict[str, Any] = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         found[str(path.relative_to(run))] = (
@@ -75,6 +75,9 @@ def everything(run: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open(newline="") as f:
         table = list(csv.DictReader(f))
     found["metrics.csv"] = [{k: v for k, v in row.items() if k not in ("samples_per_second", "wait")} for row in table]
+    found.pop("environment.json", None)
+    lines = [json.loads(line) for line in found.pop("diagnostics.jsonl", b"").splitlines()]
+    found["diagnostics.jsonl"] = [line | {"seconds": 0} for line in lines]
     return found
 
 
