@@ -41,6 +41,7 @@ HOLDERS = {
     "evaluation/suites/finding.py",  # one of them
     "evaluation/geometry/matrix.py",  # a matrix that the user names
     "evaluation/robustness/corruptions/picture.py",  # the name of a corruption
+    "lit/loggers.py",  # a setting of W&B is "off"
     "search/export.py",  # NumPy's own files, which are no members
     "quickstart/write.py",  # a recipe: it writes a world of its own
     "commands/quickstart.py",  # its message names the files that the recipe wrote
