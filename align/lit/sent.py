@@ -79,7 +79,7 @@ class Sent(L.Callback):
 def _log_row(logger: Any, values: Mapping[str, float], step: int) -> None:
     """Send a row to a logger. TensorBoard gets it as one event, which costs a third of an event for each value."""
     if isinstance(logger, TensorBoardLogger) and hasattr(logger.experiment, "_get_file_writer"):
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         points = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
         logger.experiment._get_file_writer().add_summary(Summary(value=points), step)
