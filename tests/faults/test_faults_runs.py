@@ -66,7 +66,8 @@ def exact(folder: Path, run: str, world: int = 1) -> str:
         found[str(file.relative_to(path))] = hashlib.sha256(file.read_bytes()).hexdigest()
     with (path / "metrics.csv").open(newline="") as f:
         table = list(csv.DictReader(f))
-    assert [row["step"] for row in table] == [str(step) for step in range(1, STEPS + 1)], "every step once"
+    found_steps = [row["step"] for row in table]  # a run in stages measures the weights that it begins with: step 0
+    assert found_steps[found_steps[0] == "0" :] == [str(step) for step in range(1, STEPS + 1)], "every step once"
     found["metrics"] = [{k: v for k, v in row.items() if k not in ("samples_per_second", "wait")} for row in table]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
@@ -189,7 +190,7 @@ def test_signals_stop_runs_within_ten_seconds(fault, folder):
         "one rank": ([job("p4", ["training_step", 5, 1, "SIGTERM"], world=2)], 143),
         "a validation of one rank": ([job("p5", ["validation_step", 8, 1, "SIGINT"], world=2)], 130),
         "before the first step of one rank": ([job("p7", ["training_step", 0, 1, "SIGTERM"], world=2)], 143),
-        "data of one rank": ([job("p6", ["read", 61, 1, [15, 100]], workers=1, world=2)], 143),
+        "data of one rank": ([job("p6", ["read", 67, 1, [15, 100]], workers=1, world=2)], 143),
     }
     cases = {name: [*jobs, {**jobs[0], "faults": []}] for name, (jobs, _) in faults.items()}
     every = [job("o1"), job("o2", world=2), *(each for jobs in cases.values() for each in jobs)]
