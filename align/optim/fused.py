@@ -28,6 +28,6 @@ def has_kernel(device: str, dtype: str) -> bool:
     p.grad = torch.zeros_like(p)
     try:
         torch.optim.AdamW([p], lr=0.0, fused=True).step()
-    except (RuntimeError, NotImplementedError, TypeError):
+    except (RuntimeError, TypeError):  # torch names the lack of a kernel by one or the other
         return False
     return True

@@ -26,7 +26,10 @@ WIDTH, LAYERS, BATCH, ROUNDS = 192, 12, 16, 15
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    layer = lambda: nn.TransformerEncoderLayer(WIDTH, 3, 4 * WIDTH, 0.0, batch_first=True)  # noqa: E731
+
+    def layer() -> nn.Module:
+        return nn.TransformerEncoderLayer(WIDTH, 3, 4 * WIDTH, 0.0, batch_first=True)
+
     model = nn.ModuleDict({m: nn.Sequential(*(layer() for _ in range(LAYERS))) for m in ("image", "text")})
     objective = Objective({"t": Term(InfoNCE(), ["image", "text"])}, dim=WIDTH, batch=BATCH, modalities=[*model])
     both = nn.ModuleList([model, objective])

@@ -28,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import lightning as L
@@ -102,7 +102,7 @@ def wav(samples: np.ndarray) -> bytes:
 class Held:
     """Loader of batches that are in memory, in turn."""
 
-    batches: list[Batch] = []  # noqa: RUF012  set by the benchmark
+    batches: ClassVar[list[Batch]] = []  # set by the benchmark
 
     def __init__(self, *_: Any, start_step: int = 0, steps: int | None = None, **__: Any):
         self.start_step, self.steps, self.waited = start_step, steps or 0, 0.0
@@ -161,7 +161,7 @@ class Spent(Profiler):
 class Timed:
     """The real loader, with the CPU seconds that it takes of this process."""
 
-    seconds: list[float] = []  # noqa: RUF012  of each batch
+    seconds: ClassVar[list[float]] = []  # of each batch
 
     def __init__(self, *given: Any, **more: Any):
         self.loader = Loader(*given, **more)
