@@ -9,7 +9,7 @@ import numpy as np
 
 from align.quickstart.materials import FINISH, albedo, grain, lattice, shade
 from align.quickstart.shapes import SOLIDS, Shape, normals
-from align.quickstart.world import Solid
+from align.quickstart.world import Body, Solid
 
 DISTANCE = 5.2  # of the camera. It never moves, so a large solid looks large
 TARGET = 0.74  # the height it looks at
@@ -25,11 +25,14 @@ class View(NamedTuple):
     light: np.ndarray  # (3,) towards the lamp
 
 
-def view(azimuth: float, elevation: float, scale: float, place: np.ndarray) -> View:
-    """Return the fixed camera and lamp as an object at place (2,), turned by azimuth, sees them. Radians."""
+def view(azimuth: float, elevation: float, scale: float, place: np.ndarray, height: float = TARGET) -> View:
+    """Return the fixed camera and lamp as an object at place (2,), turned by azimuth, sees them. Radians.
+
+    height: that the camera looks at, over the middle of the floor.
+    """
     ce, se = np.cos(elevation), np.sin(elevation)
     axes = np.array([[1, 0, 0], [0, se, ce], [0, ce, -se]])
-    eye = np.array([0, 0, TARGET]) - DISTANCE * axes[2]
+    eye = np.array([0, 0, height]) - DISTANCE * axes[2]
     light = np.array([-0.55, -0.42, 0.75])
     ca, sa = np.cos(azimuth), np.sin(azimuth)
     turn = np.array([[ca, sa, 0], [-sa, ca, 0], [0, 0, 1]])
@@ -98,6 +101,51 @@ def enlarge(a: np.ndarray, pixels: int) -> np.ndarray:
     return a[:, low] + (a[:, low + 1] - a[:, low]) * part
 
 
+def colour(solid: Solid, body: Body, v: View, d: np.ndarray, t: np.ndarray, tone: np.ndarray) -> np.ndarray:
+    """Return linear colours (3, n) of a solid where rays d (3, n) meet it at t (n,). tone: (3, 1), the backdrop's."""
+    shape = SOLIDS[solid.shape]
+    p = v.eye[:, None] + t * d
+    n = normals(shape.distance, p)
+    q = p * body.scale
+    pattern = grain(solid.material, q + body.offset[:, None], q[2])
+    bump = FINISH[solid.material].bump
+    if solid.material == "rubber":
+        n[2] += bump * np.cos(q[2] * 44)
+    elif bump:
+        g = q + body.offset[:, None]
+        n += bump * (np.stack([lattice(g + k, 0.065) for k in (1.7, 5.1, 9.4)]) - 0.5)
+    if bump:
+        n /= np.sqrt((n * n).sum(0))
+    open_sky = np.clip(0.30 + 4.5 * shape.distance(*(p + 0.16 * n)), 0, 1) * np.clip(0.66 + 0.7 * p[2], 0, 1)
+    tint = albedo(solid.material, solid.color, pattern)
+    clear = FINISH[solid.material].clear
+    depth = np.clip(-2.4 * shape.distance(*(p + 0.4 * d)), 0, 1) if clear else pattern
+    brushed = 0.35 * (pattern - 0.5) if solid.material == "metal" else 0
+    seen = (1.05 - 0.25 * (n * v.light[:, None]).sum(0)) * tone
+    return shade(solid.material, tint, n, -d, v.light[:, None], open_sky, seen, p[2] + brushed, depth)
+
+
+def stain(solid: Solid, shadow: np.ndarray) -> np.ndarray:
+    """Return factors (3, pixels, pixels) of the floor's colour under a shadow. Clear matter casts a coloured one."""
+    clear = FINISH[solid.material].clear
+    through = 0.6 * clear * albedo(solid.material, solid.color, np.ones(1, np.float32))[:, :, None]
+    return 1 - (1 - shadow) * (1 - through)
+
+
+def backdrop(rng: np.random.Generator, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tone of a studio (3, 1, 1), and the glow of its floor (pixels, pixels)."""
+    u = np.linspace(-1, 1, pixels, dtype=np.float32)
+    tone = np.array(BACKDROPS[rng.integers(len(BACKDROPS))], np.float32)[:, None, None] ** 2.2
+    return tone, 1.12 - 0.16 * (u[:, None] + 0.3) ** 2 - 0.22 * u**2
+
+
+def develop(image: np.ndarray, size: int, oversample: int) -> np.ndarray:
+    """Return linear colours (3, pixels * pixels) as a picture (size, size, 3) uint8."""
+    image = image.reshape(3, size, oversample, size, oversample).mean((2, 4))
+    image = np.clip(image, 0, 1) ** np.float32(1 / 2.2)
+    return (image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+
+
 def render(solid: Solid, size: int = 64, *, oversample: int = 2) -> np.ndarray:
     """Return the picture of a solid, (size, size, 3) uint8. Its azimuth is any, its elevation 15 to 50 degrees."""
     rng = solid.generator(1)
@@ -106,40 +154,15 @@ def render(solid: Solid, size: int = 64, *, oversample: int = 2) -> np.ndarray:
     v = view(azimuth, elevation, body.scale, rng.uniform(-0.08, 0.08, 2))
     shape, pixels = SOLIDS[solid.shape], size * oversample
 
-    u = np.linspace(-1, 1, pixels, dtype=np.float32)
-    tone = np.array(BACKDROPS[rng.integers(len(BACKDROPS))], np.float32)[:, None, None] ** 2.2
-    glow = 1.12 - 0.16 * (u[:, None] + 0.3) ** 2 - 0.22 * u**2
+    tone, glow = backdrop(rng, pixels)
     shadow = enlarge(floor(shape, v, size // 2), pixels)
-    clear = FINISH[solid.material].clear
-    through = 0.6 * clear * albedo(solid.material, solid.color, np.ones(1, np.float32))[:, :, None]
-    stain = 1 - (1 - shadow) * (1 - through)  # clear matter casts a light, coloured shadow
-    image = (tone * glow * stain).reshape(3, -1)
+    image = (tone * glow * stain(solid, shadow)).reshape(3, -1)
 
     d = rays(v, pixels)
     hit, t = march(shape, v.eye, d)
     if len(hit):
-        d = d[:, hit]
-        p = v.eye[:, None] + t * d
-        n = normals(shape.distance, p)
-        q = p * body.scale
-        pattern = grain(solid.material, q + body.offset[:, None], q[2])
-        bump = FINISH[solid.material].bump
-        if solid.material == "rubber":
-            n[2] += bump * np.cos(q[2] * 44)
-        elif bump:
-            g = q + body.offset[:, None]
-            n += bump * (np.stack([lattice(g + k, 0.065) for k in (1.7, 5.1, 9.4)]) - 0.5)
-        if bump:
-            n /= np.sqrt((n * n).sum(0))
-        open_sky = np.clip(0.30 + 4.5 * shape.distance(*(p + 0.16 * n)), 0, 1) * np.clip(0.66 + 0.7 * p[2], 0, 1)
-        tint = albedo(solid.material, solid.color, pattern)
-        depth = np.clip(-2.4 * shape.distance(*(p + 0.4 * d)), 0, 1) if clear else pattern
-        brushed = 0.35 * (pattern - 0.5) if solid.material == "metal" else 0
-        seen = (1.05 - 0.25 * (n * v.light[:, None]).sum(0)) * tone[:, 0]
-        image[:, hit] = shade(solid.material, tint, n, -d, v.light[:, None], open_sky, seen, p[2] + brushed, depth)
-    image = image.reshape(3, size, oversample, size, oversample).mean((2, 4))
-    image = np.clip(image, 0, 1) ** np.float32(1 / 2.2)
-    return (image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+        image[:, hit] = colour(solid, body, v, d[:, hit], t, tone[:, 0])
+    return develop(image, size, oversample)
 
 
 def picture(solid: Solid, size: int = 64) -> bytes:

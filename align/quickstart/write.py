@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from pathlib import Path
 
 from align.quickstart.cloud import cloud
+from align.quickstart.pieces import map_pieces
 from align.quickstart.render import picture
 from align.quickstart.sound import sound
 from align.quickstart.world import ATTRIBUTES, Solid, captions, draw
@@ -31,18 +31,7 @@ def _make(solids: list[Solid], train: bool) -> list[dict[str, bytes]]:
 
 def make(solids: list[Solid], *, train: bool, workers: int = 1, piece: int = 25) -> Iterator[dict[str, bytes]]:
     """Yield the samples of the solids in their order, made in ``workers`` processes (0 and 1: in this one)."""
-    pieces = [solids[i : i + piece] for i in range(0, len(solids), piece)]
-    if workers < 2 or len(pieces) < 2:
-        for part in pieces:
-            yield from _make(part, train)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # spawned, not forked: the caller may have torch's threads, and these processes need no torch
-    with ProcessPoolExecutor(min(workers, len(pieces)), multiprocessing.get_context("spawn")) as pool:
-        for samples in pool.map(_make, pieces, repeat(train)):
-            yield from samples
+    yield from map_pieces(_make, solids, train, workers=workers, piece=piece)
 
 
 def write_world(
