@@ -23,6 +23,8 @@ from align.losses import (
     LateInteraction,
     Loss,
     MemoryQueue,
+    OneVsAll,
+    PullToMean,
     Regress,
     Symile,
     Transport,
@@ -54,6 +56,8 @@ EVERY = {
     "uniform": AlignUniform,
     "uniform, alpha": lambda: AlignUniform(alpha=1.0, t=0.5),
     "vicreg": VICReg,
+    "one vs all": OneVsAll,
+    "pull": PullToMean,
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -173,7 +177,7 @@ class Model(nn.Module):
         teachers = {"distill": ["image", "text", "teacher_image", "teacher_text"], "regress": ["text", "teacher_text"]}
         terms = {}
         for name, make in EVERY.items():
-            between = {"gram": three, "triangle": three} | teachers
+            between = dict.fromkeys(("gram", "triangle", "one vs all", "pull"), three) | teachers
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)

@@ -9,6 +9,8 @@ from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
 from align.losses.mip import mip
+from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
+from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
@@ -33,6 +35,8 @@ __all__ = [
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
+    "OneVsAll",
+    "PullToMean",
     "Regress",
     "SigLIP",
     "Symile",
@@ -49,9 +53,12 @@ __all__ = [
     "infonce",
     "late_interaction",
     "mip",
+    "one_vs_all",
+    "pull_to_mean",
     "regress",
     "siglip",
     "sinkhorn",
+    "span_lengths",
     "symile",
     "transport",
     "triangle",
@@ -72,6 +79,8 @@ FLOORS = (
         "infonce",
         "late_interaction",
         "mip",
+        "one_vs_all",
+        "pull_to_mean",
         "ranking",
         "regression",
         "siglip",

@@ -13,6 +13,7 @@ class Kind(NamedTuple):
     read: str | None  # the kind in its TermInfo. None: scoring does not read it
     ordered: bool = False  # ``between`` names students before teachers
     contrasts: bool = True  # a row of id -1 is a negative
+    pairs: bool = False  # scoring reads each pair of the call
 
 
 KINDS = {
@@ -25,6 +26,8 @@ KINDS = {
     "distill": Kind(4, 4, "pairwise", ordered=True, contrasts=False),
     "regress": Kind(2, 2, "pairwise", ordered=True, contrasts=False),  # a, teacher
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser
+    "span": Kind(2, None, "span"),
+    "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
 }
 
 WORDS = {2: "two", 3: "three", 4: "four"}
