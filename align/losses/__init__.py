@@ -3,6 +3,7 @@
 Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
+from align.losses.confu import ConFu, confu
 from align.losses.distillation import Distill, distill
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
@@ -25,6 +26,7 @@ from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, 
 __all__ = [
     "AlignUniform",
     "Bank",
+    "ConFu",
     "Distill",
     "Gram",
     "HardNegatives",
@@ -45,6 +47,7 @@ __all__ = [
     "VICReg",
     "Window",
     "alignment",
+    "confu",
     "covariance",
     "distill",
     "gram",
@@ -89,6 +92,7 @@ FLOORS = (
         "triangle",
         "vicreg",
     ),
+    ("confu",),  # of several calls of infonce
     ("wrappers",),
 )
 """Files and folders of this room, the lowest floor first. A file imports lower floors only."""
