@@ -185,6 +185,7 @@ class Model(nn.Module):
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
+        torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()
 
     def forward(self, inputs: dict[str, Tensor], frame: Embeddings) -> tuple[Tensor, dict[str, Tensor]]:
