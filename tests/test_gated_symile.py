@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 import torch
-import torch.nn.functional as F
 from test_infonce import equal, rows
 from test_volumes import groups, ids, weights
 from test_volumes import loop as anchored_loop
