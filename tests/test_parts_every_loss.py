@@ -17,12 +17,16 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    ConFu,
     Distill,
+    GatedSymile,
     Gram,
     Hinge,
     LateInteraction,
     Loss,
     MemoryQueue,
+    OneVsAll,
+    PullToMean,
     Regress,
     Symile,
     Transport,
@@ -54,6 +58,11 @@ EVERY = {
     "uniform": AlignUniform,
     "uniform, alpha": lambda: AlignUniform(alpha=1.0, t=0.5),
     "vicreg": VICReg,
+    "one vs all": OneVsAll,
+    "pull": PullToMean,
+    "confu": ConFu,
+    "gated": GatedSymile,
+    "gated, neutral": lambda: GatedSymile("neutral"),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -92,6 +101,7 @@ def test_the_parts_sum_to_the_whole(name, kind, extras):
 
     def call(*inputs: Tensor, part: tuple[int, int] = (0, 1), merge: Any = None) -> Tensor:
         own, split = EVERY[name]().double(), inputs[len(xs) : len(xs) + size]
+        own.start(dim, count, 5)
         leaves = dict(zip(dict(own.named_parameters()), inputs[len(xs) + size :], strict=True))  # of this part
         read = {}
         if own.needs_tokens:
@@ -173,11 +183,12 @@ class Model(nn.Module):
         teachers = {"distill": ["image", "text", "teacher_image", "teacher_text"], "regress": ["text", "teacher_text"]}
         terms = {}
         for name, make in EVERY.items():
-            between = {"gram": three, "triangle": three} | teachers
+            between = dict.fromkeys(("gram", "triangle", "one vs all", "pull", "confu", "gated"), three) | teachers
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
+        torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()
 
     def forward(self, inputs: dict[str, Tensor], frame: Embeddings) -> tuple[Tensor, dict[str, Tensor]]:
