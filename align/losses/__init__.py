@@ -12,6 +12,7 @@ from align.losses.mip import mip
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
+from align.losses.simplex import Simplex, simplex, simplex_vertices
 from align.losses.sinkhorn import sinkhorn
 from align.losses.symile import Symile, symile
 from align.losses.transport import Transport, transport
@@ -35,6 +36,7 @@ __all__ = [
     "MixGeodesic",
     "Regress",
     "SigLIP",
+    "Simplex",
     "Symile",
     "Transport",
     "Triangle",
@@ -51,6 +53,8 @@ __all__ = [
     "mip",
     "regress",
     "siglip",
+    "simplex",
+    "simplex_vertices",
     "sinkhorn",
     "symile",
     "transport",
@@ -75,6 +79,7 @@ FLOORS = (
         "ranking",
         "regression",
         "siglip",
+        "simplex",
         "symile",
         "transport",
         "triangle",

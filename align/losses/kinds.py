@@ -25,6 +25,7 @@ KINDS = {
     "distill": Kind(4, 4, "pairwise", ordered=True, contrasts=False),
     "regress": Kind(2, 2, "pairwise", ordered=True, contrasts=False),  # a, teacher
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser
+    "classes": Kind(1, 1, None, contrasts=False),  # rows against the classes of their labels
 }
 
-WORDS = {2: "two", 3: "three", 4: "four"}
+WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}
