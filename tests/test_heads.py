@@ -10,7 +10,19 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Orthogonal, Padded, Resampler, Residual
+from align.heads import (
+    MLP,
+    AttentionPool,
+    Average,
+    Centered,
+    Chain,
+    Identity,
+    Linear,
+    Orthogonal,
+    Padded,
+    Resampler,
+    Residual,
+)
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 

@@ -17,4 +17,16 @@ from align.heads.padded import Padded
 from align.heads.resampler import Resampler
 from align.heads.residual import Residual
 
-__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Chain", "Identity", "Linear", "Orthogonal", "Padded", "Resampler", "Residual"]
+__all__ = [
+    "MLP",
+    "AttentionPool",
+    "Average",
+    "Centered",
+    "Chain",
+    "Identity",
+    "Linear",
+    "Orthogonal",
+    "Padded",
+    "Resampler",
+    "Residual",
+]

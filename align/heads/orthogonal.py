@@ -14,8 +14,8 @@ from align.values import Features
 
 @final
 class Orthogonal(nn.Module):
-    """A head and a learned rotation after it, ``Q · head(x)`` with Q = exp(A - Aᵀ) (Ricci et al. 2024, arXiv:2408.08793,
-    the orthogonal transformation layer of OCA).
+    """A head and a learned rotation after it, ``Q · head(x)`` with Q = exp(A - Aᵀ) (Ricci et al. 2024, OCA,
+    arXiv:2408.08793, the orthogonal transformation layer).
 
     Use it for a model that replaces an earlier one. Its ``dim`` is that of the earlier model and some more. A term
     holds the first coordinates of ``Q · head(x)`` to the earlier model's embeddings, and the further ones are free. A

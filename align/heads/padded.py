@@ -13,7 +13,7 @@ from align.values import Features
 
 @final
 class Padded(nn.Module):
-    """The features themselves with zeros behind them, for the cached embeddings of an earlier model of fewer dimensions.
+    """The features themselves with zeros behind them, for cached embeddings of an earlier model with fewer dimensions.
 
     A product with such a row reads the first ``width`` coordinates alone. It has no parameters.
 
