@@ -91,7 +91,7 @@ class Simplex(Loss):
         terms:
           pairs: {loss: align.losses.InfoNCE, between: all}
           classes:
-            loss: {class_path: align.losses.Simplex, init_args: {attribute: digit, size: 16}}
+            loss: {class_path: align.losses.Simplex, init_args: {attribute: shape, size: 16}}
             between: [image, text]
 
     Two models are compatible where ``attribute``, ``size`` and the order of the classes are the same in both. A model
