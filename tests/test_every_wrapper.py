@@ -52,6 +52,7 @@ bare = {
     "Symile-K": lambda: Symile(5),
     "Symile-learned": lambda: Symile(missing="learned", spread=0.5),
     "Transport-none": lambda: Transport("none"),
+    "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
     "Foreign": Foreign,
 }
 
@@ -107,6 +108,7 @@ def call(loss, rows: dict, **more) -> Tensor:
     tokens = {"tokens": rows["tokens"]} if loss.needs_tokens else {}
     rest = {k: v for k, v in rows.items() if k in ("groups", "weights")}
     rest |= {"numbers": rows["samples"]} if loss.needs_numbers else {}
+    rest |= {"labels": [torch.where(s >= 0, s % 3, -1)[:, None] for s in rows["samples"]]} if loss.needs_labels else {}
     draw = torch.Generator().manual_seed(1)
     return loss(rows["embeddings"], rows["samples"], generator=draw, **rest, **tokens, **more)
 
@@ -181,7 +183,13 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
     assert made.tokens == (names[:count] if loss.needs_tokens else [])
     group, weight = torch.arange(5) // 2, torch.arange(5) + 1.0
     frame = Embeddings(
-        table, [str(i) for i in range(5)], torch.arange(5), group=group, weight=weight, number=torch.arange(5)
+        table,
+        [str(i) for i in range(5)],
+        torch.arange(5),
+        [*"abcab"],
+        group=group,
+        weight=weight,
+        number=torch.arange(5),
     )
     total, logged = made(frame, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(total.detach(), expected.detach(), rtol=1e-12, atol=1e-12)

@@ -57,7 +57,9 @@ def objective(fragment: str) -> Objective:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Objective, "objective")
     config = {"dim": dim, "batch": batch, "modalities": modalities, **yaml.safe_load(fragment)}
-    return parser.instantiate(parser.parse_object({"objective": config})).objective
+    made = parser.instantiate(parser.parse_object({"objective": config})).objective
+    made.name_classes({"shape": [*"abcd"]})
+    return made
 
 
 class World(nn.Module):
@@ -78,7 +80,8 @@ class World(nn.Module):
     def forward(self, dtype: torch.dtype = torch.float32) -> Embeddings:
         values = {m: x @ self.towers[m] for m, x in self.views.items()} | self.teacher
         rows = {m: Rows(F.normalize(x, dim=1).to(dtype), torch.arange(batch)) for m, x in values.items()}
-        return Embeddings(rows, [str(i) for i in range(batch)], torch.arange(batch))
+        labels = [{"shape": "abcd"[i % 4]} for i in range(batch)]
+        return Embeddings(rows, [str(i) for i in range(batch)], torch.arange(batch), labels)
 
 
 def test_every_new_loss_has_a_fragment():
@@ -197,7 +200,7 @@ def test_holes_and_groups_reach_every_loss():
         rows = {m: Rows(x, torch.arange(batch)) for m, x in values.items()}
         rows["audio"] = Rows(values["audio"][:9], torch.where(torch.arange(9) == 4, -1, audio.sample[:9]))
         group, weight = torch.arange(batch) // 2, torch.linspace(0, 1, batch)
-        loss, _ = made(Embeddings(rows, frame.ids, frame.position, group=group, weight=weight))
+        loss, _ = made(Embeddings(rows, frame.ids, frame.position, frame.labels, group=group, weight=weight))
         assert loss.isfinite()
         used = {m for found in made.contrasts.values() for c in found for m in c.modalities}
         for grad in torch.autograd.grad(loss, [values[m] for m in sorted(used)]):

@@ -10,13 +10,26 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual
+from align.heads import (
+    MLP,
+    AttentionPool,
+    Average,
+    Centered,
+    Chain,
+    Identity,
+    Linear,
+    Orthogonal,
+    Padded,
+    Resampler,
+    Residual,
+)
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler]
+kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler]
 alike = [Identity, Residual]  # of a width that is the dim
+wider = [Padded]  # of a width of at most the dim
 
 
 class Joined(nn.Module):
@@ -43,6 +56,8 @@ every = pytest.mark.parametrize(
         lambda w, d: Linear(w, d, bias=True),
         lambda w, d: MLP(w, d, hidden=9, depth=3, activation="relu"),
         lambda w, d: Joined(Residual(w, w, rank=3), d),
+        lambda w, d: Joined(Padded(w, w + 2), d),
+        lambda w, d: Orthogonal(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         average,
     ],
@@ -50,8 +65,8 @@ every = pytest.mark.parametrize(
 
 
 def test_no_head_is_forgotten():
-    found = {kind.__name__ for kind in kinds + alike}
-    assert found == {*heads.__all__}, "each head needs its place in `kinds` or `alike`"
+    found = {kind.__name__ for kind in kinds + alike + wider}
+    assert found == {*heads.__all__}, "each head needs its place in `kinds`, `alike` or `wider`"
 
 
 def features(n=4, *, tokens=True, mask=True):
@@ -99,7 +114,7 @@ def test_tokens_of_an_encoder_without_any_are_refused(make):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("make", [*kinds, average, lambda w, d: Residual(w, w)])
+@pytest.mark.parametrize("make", [*kinds, average, lambda w, d: Residual(w, w), lambda w, d: Padded(w, w + 2)])
 def test_arguments_are_kept_under_their_names(make):
     head = make(W, D)
     names = list(inspect.signature(type(head)).parameters)
@@ -135,6 +150,47 @@ def test_attention_pool_is_the_plain_loop_over_real_tokens():
             weight = torch.stack([(k @ head.query[at]) / 4**0.5 for k in key]).softmax(0)
             parts.append(sum(w * v for w, v in zip(weight, value, strict=True)))
         torch.testing.assert_close(embedding, head.project(torch.cat(parts)))
+
+
+def test_orthogonal_turns_and_leaves_all_products():
+    """Q by the series Σ S^k / k! of S = A - Aᵀ; before a step it is the identity."""
+    torch.manual_seed(1)
+    head, given = Orthogonal(W, D).double(), features()
+    torch.testing.assert_close(head(given), head.head(given))
+    with torch.no_grad():
+        head.turn.copy_(torch.randn(D, D) / 3)
+    skew = head.turn - head.turn.T
+    power = series = torch.eye(D, dtype=torch.float64)
+    for k in range(1, 40):
+        power = power @ skew / k
+        series = series + power
+    torch.testing.assert_close(head.rotation(), series)
+    pooled, each = head(given, tokens=True)
+    before, before_each = head.head(given, tokens=True)
+    for i, row in enumerate(before):
+        turned = torch.stack([sum(series[k, j] * row[j] for j in range(D)) for k in range(D)])
+        torch.testing.assert_close(pooled[i], turned)
+    torch.testing.assert_close(each[2, 3], series @ before_each[2, 3])
+    torch.testing.assert_close(pooled @ pooled.T, before @ before.T)
+    assert not torch.allclose(pooled, before)
+    head.bfloat16()
+    assert head(Features(given.pooled.bfloat16())).dtype == torch.bfloat16
+    assert head.rotation().dtype == torch.float32
+    pooled[0, 0].backward()
+    assert head.turn.grad is not None
+    assert head.turn.grad.abs().max() > 0
+
+
+def test_padded_puts_zeros_behind():
+    head, given = Padded(W, W + 3), features()
+    pooled, each = head(given, tokens=True)
+    torch.testing.assert_close(pooled, torch.cat([given.pooled, torch.zeros(4, 3)], dim=1))
+    torch.testing.assert_close(each[..., :W], given.tokens)
+    assert not each[..., W:].any()
+    other = torch.randn(W + 3, dtype=torch.float64)
+    torch.testing.assert_close(pooled @ other, given.pooled @ other[:W])
+    with pytest.raises(ValueError, match="dim is width at least; got 12 and 11"):
+        Padded(W, W - 1)
 
 
 def test_centered_takes_the_centroid_off_pooled_features_and_tokens():

@@ -28,6 +28,7 @@ from align.losses import (
     OneVsAll,
     PullToMean,
     Regress,
+    Simplex,
     Symile,
     Transport,
     Triangle,
@@ -63,6 +64,7 @@ EVERY = {
     "confu": ConFu,
     "gated": GatedSymile,
     "gated, neutral": lambda: GatedSymile("neutral"),
+    "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -70,6 +72,11 @@ OWNERS = {
     "no pair": [[0, 1, 2], [3, 4, -1], [0, 1, 5, 6], [7, 8]],
     "equal rows": [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]],
 }
+
+
+def places(owners: list[int]) -> Tensor:
+    """Two labels of each row's sample among four classes, one of every third, none of sample 4."""
+    return torch.tensor([[-1 if s == 4 else s % 4, (s + 1) % 4 if s % 3 else -1] for s in owners])
 
 
 def given(kind: str, count: int, extras: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor], dict[str, Any]]:
@@ -107,6 +114,8 @@ def test_the_parts_sum_to_the_whole(name, kind, extras):
         if own.needs_tokens:
             masks = [torch.arange(3) < 1 + torch.arange(len(x))[:, None] % 3 for x in xs]
             read["tokens"] = [*zip(split, masks, strict=True)]
+        if own.needs_labels:
+            read["labels"] = [places(i.tolist()) for i in ids]
         return functional_call(own, leaves, (inputs[: len(xs)], ids), {"part": part, "merge": merge} | more | read)
 
     inputs = [*xs, *tokens[:size], *scale]
@@ -139,6 +148,7 @@ def test_a_part_that_nothing_merges_is_refused(name):
     xs, tokens, ids, _ = given("rows", count, False)
     masks = [x.new_ones(x.shape[:2], dtype=torch.bool) for x in tokens]
     more = {"tokens": [*zip(tokens, masks, strict=True)]} if loss.needs_tokens else {}
+    more |= {"labels": [places(i.tolist()) for i in ids]} if loss.needs_labels else {}
     with pytest.raises(ValueError, match=r"part=\(0, 2\) is one share of several: merge= must join"):
         loss(xs, ids, part=(0, 2), **more)
 
@@ -212,7 +222,8 @@ def outcome(extras: bool) -> dict[str, Any]:
             inputs[modality] = values[owner % parts == part]
             rows[modality] = Rows(inputs[modality], (owner // parts)[owner % parts == part])
         samples = torch.arange(part, 8, parts)
-        frame = Embeddings(rows, [str(int(s)) for s in samples], samples)
+        labels = [None if s == 6 else "abcd"[s % 4] if s % 3 else ["a", "d"] for s in samples.tolist()]
+        frame = Embeddings(rows, [str(int(s)) for s in samples], samples, labels)
         if extras:
             frame.group, frame.weight = samples // 3, 0.5 + samples.double()
         model.zero_grad()

@@ -1,5 +1,6 @@
 """Checkpoints: folders of safetensors and JSON, in and out. No pickle is ever written or read."""
 
+from align.checkpoint.compatible import declare_compatible
 from align.checkpoint.describe import build, describe
 from align.checkpoint.folder import build_model, load, load_tower
 from align.checkpoint.room import Unsaved
@@ -15,6 +16,7 @@ __all__ = [
     "Unsaved",
     "build",
     "build_model",
+    "declare_compatible",
     "describe",
     "describe_towers",
     "drop_lost",
@@ -53,7 +55,7 @@ FLOORS = (
         "tower_weights",
     ),
     ("cast", "migrate", "nested", "write"),
-    ("optimizer", "published", "run"),
+    ("compatible", "optimizer", "published", "run"),
     ("sharded", "source"),
     ("folder", "towers", "training"),
     ("start",),

@@ -12,6 +12,7 @@ import yaml
 import align
 from align.checkpoint.assets import find_assets
 from align.checkpoint.cast import place
+from align.checkpoint.compatible import read_compatible
 from align.checkpoint.describe import build
 from align.checkpoint.fingerprint import remember
 from align.checkpoint.run import describe_others
@@ -96,6 +97,7 @@ def load(
         model.towers[part.removesuffix(".encoder")].mark_origin(Origin(**origin))  # pyright: ignore[reportCallIssue]
     for m, origin in about.get("heads", {}).items():
         model.towers[m].fitted_on = FeatureOrigin(**origin)
+    model.compatible_with = read_compatible(path, about, model.dim)
     model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
     return model.eval()
 

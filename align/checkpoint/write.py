@@ -81,6 +81,7 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
             **({"assets": assets} if assets else {}),
             **({"parts": parts} if (parts := _state_parts(model, tensors)) else {}),
             **({"heads": heads} if (heads := read_heads(model)) else {}),
+            **({"compatible_with": earlier} if (earlier := _state_compatible(model)) else {}),
         },
     )
 
@@ -115,6 +116,11 @@ def read_heads(model: JointModel) -> dict[str, dict[str, Any]]:
     """Return modality -> the origin of the cached features that its head was fitted on, for heads that were."""
     found = {m: unwrap(model.towers[m]).fitted_on for m in model.modalities}
     return {m: origin._asdict() for m, origin in found.items() if origin is not None}
+
+
+def _state_compatible(model: JointModel) -> list[dict[str, Any]]:
+    """Return the earlier models that a model is declared compatible with, see ``align.checkpoint.compatible``."""
+    return [{"sha256": checksum, "dims": dims} for checksum, dims in model.compatible_with.items()]
 
 
 def read_object(path: Path) -> dict[str, Any]:

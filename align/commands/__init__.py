@@ -39,12 +39,12 @@ FLOORS = (
     (
         "assemble",
         "bind",
+        "compatible",
         "config",
         "doctor",
         "dry_run",
         "evaluate",
         "import_",
-        "index_add",
         "index_build",
         "index_change",
         "report",
@@ -58,7 +58,7 @@ FLOORS = (
         "shards_stats",
         "zeroshot",
     ),
-    ("compare_runs",),
+    ("compare_runs", "index_add"),
     ("compare", "embed", "index_export", "index_show", "soup", "start_towers", "sweep"),
     ("train",),
     ("quickstart",),
@@ -97,6 +97,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "bind": "bind:bind",
     "bind average": "bind:average",
     "assemble": "assemble:assemble",
+    "compatible": "compatible:compatible",
     "doctor": "doctor:doctor",
 }
 

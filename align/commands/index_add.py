@@ -32,14 +32,18 @@ def add(
     Unchanged shards and files are passed over. A shard or a file that has changed replaces its samples, and samples
     whose files are gone from a folder are removed. A deleted sample stays deleted until its shard or file changes.
 
+    A later model, named with --model, adds its rows beside the earlier ones where it is declared compatible with the
+    index's (see align compatible). align index show tells them apart.
+
     Args:
         index: the index folder
         samples: shard files, patterns, or one folder of files. Default: all sources of the index
         modalities: as for align index build. Default: as the index was built
         labels: as for align index build. Default: as the index was built
         members: as for align index build. Default: as the index was built
-        model: the index's model, where it is elsewhere now. Default: where the index says
+        model: the index's model, where it is elsewhere now, or a later one. Default: where the index says
     """
+    from align.commands.index_build import name_model
     from align.model.place import name_dtype
     from align.search.building import add_to_index
     from align.search.building.build import check_index
@@ -62,6 +66,7 @@ def add(
         except FileNotFoundError as error:
             remedy = "" if model else "; where the index's model is elsewhere now, name it with --model"
             raise FileNotFoundError(f"{error}{remedy}") from None
+        name = name_model(model, weights.locate(model)) if model else "this one"
         made, now = about["model"].get("dtype", "float32"), name_dtype(loaded)
         if made != now:
             print(f"{folder} has rows made in {made}; new ones are made in {now}", file=sys.stderr)
@@ -69,7 +74,9 @@ def add(
             stored = dict(find_options(roots, root_of(one)))
             options = read_options([one] if isinstance(one, str) else one, modalities, labels, members, stored)
             report = embedding.run(
-                lambda work, one=one, options=options: add_to_index(loaded, one, folder, options=options, work=work)
+                lambda work, one=one, options=options: add_to_index(
+                    loaded, one, folder, options=options, work=work, source=name
+                )
             )
             say_report(report, folder)
     return 0

@@ -37,6 +37,9 @@ def show(index: str, /, *, json: bool = False) -> None:
     )
     model = found["model"]
     print(plain(f"model: {model.get('source') or 'not stated'} (sha256 {str(model.get('sha256'))[:12]})"))
+    for one in found["makers"] if len(found["makers"]) > 1 else ():
+        counts = ", ".join(f"{n} {m}" for m, n in one["modalities"].items())
+        print(plain(f"  {count_text(one['samples'], 'sample')} by {one['source']} ({one['sha256'][:12]}): {counts}"))
     for part, origin in found["parts"].items():
         print(plain(f"  {part}: {origin['source']}, licence {origin['licence']}"))
     for source in found["sources"]:
@@ -94,6 +97,7 @@ def check(index: str, /) -> int:
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return the facts of an index as plain data."""
+    from align.search.building.maker import count_by_maker
     from align.search.building.roots import name_root, root_id
     from align.search.local import LocalIndex
 
@@ -107,6 +111,11 @@ def describe(folder: Path) -> dict[str, Any]:
             "dim": about.get("dim"),
             "bytes": size_of(folder),
             "model": about.get("model", {}),
+            "makers": [
+                {"source": one.get("source"), "sha256": str(one.get("sha256")), "samples": len(one["numbers"])}
+                | {"modalities": one["modalities"]}
+                for one in count_by_maker(opened)
+            ],
             "parts": about.get("parts", {}),
             "threshold": about.get("threshold"),
             "correction": {

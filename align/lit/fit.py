@@ -116,6 +116,8 @@ def fit(
     opened = data.open(model, seed, earlier.state, weights_by_step(stages or {}))
     note_towers(model, [opened.train, opened.val], earlier.folder)
     print_lines(describe_refits(heads, model))
+    if objective.needs_labels:
+        objective.name_classes(opened.train.classes)
     if not earlier.step:
         fill_centroids(model, opened.train)
     measure = Measure(evaluators, opened, data.workers) if evaluators else None

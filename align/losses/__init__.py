@@ -16,6 +16,7 @@ from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
+from align.losses.simplex import Simplex, simplex, simplex_vertices
 from align.losses.sinkhorn import sinkhorn
 from align.losses.symile import Symile, symile
 from align.losses.transport import Transport, transport
@@ -43,6 +44,7 @@ __all__ = [
     "PullToMean",
     "Regress",
     "SigLIP",
+    "Simplex",
     "Symile",
     "Transport",
     "Triangle",
@@ -63,6 +65,8 @@ __all__ = [
     "pull_to_mean",
     "regress",
     "siglip",
+    "simplex",
+    "simplex_vertices",
     "sinkhorn",
     "span_lengths",
     "symile",
@@ -91,6 +95,7 @@ FLOORS = (
         "ranking",
         "regression",
         "siglip",
+        "simplex",
         "symile",
         "transport",
         "triangle",

@@ -38,6 +38,7 @@ def as_loss(module: nn.Module) -> Loss:
     keywords = ["groups", "weights", "generator"]
     keywords += ["tokens"] * loss.needs_tokens + ["part", "merge"] * loss.in_parts
     keywords += ["rule"] * loss.takes_rule + ["numbers"] * loss.needs_numbers
+    keywords += ["labels"] * loss.needs_labels
     _check_call(loss, "forward", "embeddings", "samples", *(f"{keyword}=" for keyword in keywords))
     for method, words in _CALLS.items():
         _check_call(loss, method, *words)
@@ -51,6 +52,7 @@ _CALLS = {
     "clamp_": (),
     "between": ("modalities",),
     "set_negatives": ("kind",),
+    "name_classes": ("names",),
 }
 """Methods that others call, with their arguments."""
 
@@ -79,7 +81,8 @@ def _check_number(loss: Loss, name: str) -> None:
 
 
 def _complete(module: nn.Module) -> None:
-    for name in ("needs_tokens", "in_parts", "takes_unpaired", "takes_rule", "needs_numbers", "negative_kinds"):
+    flags = ("needs_tokens", "in_parts", "takes_unpaired", "takes_rule", "needs_numbers", "needs_labels")
+    for name in (*flags, "attribute", "classes", "negative_kinds"):
         if not hasattr(module, name):
             setattr(module, name, getattr(Loss, name))
     for name in ("start", "clamp_", "between"):
@@ -87,6 +90,8 @@ def _complete(module: nn.Module) -> None:
             setattr(module, name, _do_nothing)
     if not hasattr(module, "set_negatives"):
         vars(module)["set_negatives"] = partial(setattr, module, "negatives")
+    if not hasattr(module, "name_classes"):
+        vars(module)["name_classes"] = partial(setattr, module, "classes")
     if not hasattr(module, "scale"):
         module.register_buffer("scale", torch.ones(1), persistent=False)
     if not hasattr(module, "bias"):

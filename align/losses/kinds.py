@@ -32,6 +32,7 @@ KINDS = {
     "fused": Kind(3, None, "pairwise", pairs=True),  # fused rows against a further modality, beside the pairs
     "gated": Kind(2, None, "symile"),  # the gate is not in a model folder, so the plain product is read
     "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
+    "classes": Kind(1, 1, None, contrasts=False),  # rows against the classes of their labels
 }
 
 
@@ -44,4 +45,4 @@ def list_read(kind: Kind, modalities: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(modalities[:2] if kind.read == "pairwise" else modalities)]  # the students of four
 
 
-WORDS = {2: "two", 3: "three", 4: "four"}
+WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}

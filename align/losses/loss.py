@@ -22,7 +22,8 @@ class Loss(nn.Module, ABC):
     embeddings: M tensors (n_m, D). samples: M tensors (n_m,) of ids. groups, weights: M tensors (n_m,), or None.
     With ``needs_tokens`` it also takes tokens=[(tokens (n_m, L_m, D), mask (n_m, L_m)), ...]. With ``in_parts`` it also
     takes part= and merge=, and with ``takes_rule`` also rule=, as ``infonce`` does. With ``needs_numbers`` it takes
-    numbers=[(n_m,), ...], the number of each row's sample in the training set.
+    numbers=[(n_m,), ...], the number of each row's sample in the training set. With ``needs_labels`` it takes
+    labels=[(n_m, K_m), ...], the places of each row's labels in ``classes``, then -1.
     """
 
     kind: str
@@ -42,6 +43,15 @@ class Loss(nn.Module, ABC):
 
     needs_numbers: bool = False
     """The loss asks which sample of the training set each row belongs to, as ``Bank`` does."""
+
+    needs_labels: bool = False
+    """The loss asks for the classes of each row's sample, those of one ``attribute`` of the labels."""
+
+    attribute: str = "label"
+    """The attribute of the labels that the loss reads. A plain label is the attribute "label"."""
+
+    classes: Sequence[str] = ()
+    """Names of the attribute's classes. A label is given to the loss as its place among them."""
 
     negative_kinds: tuple[str, ...] = ()
     """The kinds of negatives that a schedule may name. "K" stands for any number above 0."""
@@ -79,6 +89,13 @@ class Loss(nn.Module, ABC):
         """Set the kind of negatives of the next calls, one of ``negative_kinds``."""
         self.negatives = kind
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Name the classes of the attribute, as the training set has them.
+
+        ``align train`` calls it before the first step, for a loss that ``needs_labels`` and has no classes yet.
+        """
+        self.classes = [*names]
+
 
 class Given(NamedTuple):
     """Arguments of a call of a loss: M sets of rows, with their ids, groups, weights and tokens."""
@@ -93,6 +110,7 @@ class Given(NamedTuple):
     merge: Merge | None = None
     rule: Rule | None = None
     numbers: Sequence[Tensor] | None = None  # (n_m,) of each row's sample in the training set, -1 for none
+    labels: Sequence[Tensor] | None = None  # (n_m, K_m) places of each row's labels among the classes, then -1
 
 
 def apply(loss: Loss, given: Given) -> Tensor:
@@ -114,6 +132,8 @@ def apply(loss: Loss, given: Given) -> Tensor:
         raise ValueError(f"{type(loss).__name__} takes no rule about its pairs; InfoNCE and SigLIP do")
     if loss.needs_numbers:
         more["numbers"] = given.numbers
+    if loss.needs_labels:
+        more["labels"] = given.labels
     if not loss.takes_unpaired and not has_complete(given.samples):
         return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
     value = loss(

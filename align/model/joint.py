@@ -28,6 +28,8 @@ class JointModel(nn.Module):
     share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
     ``terms`` holds the trained terms of the objective, which scoring reads. ``rates`` holds factors of the learning
     rate by parameter (``model.towers.image.head.project.weight``), which `align.optim.Optim` reads.
+    ``compatible_with`` holds the SHA-256 of earlier models, with the number of first coordinates that can be compared
+    with their embeddings.
 
     Raises ValueError for a modality's name with other characters than letters, digits and underscores, for a tower
     without an encoder, and for two towers with one encoder that ``share`` does not name.
@@ -45,6 +47,7 @@ class JointModel(nn.Module):
         self.normalize = normalize
         self.terms: list[TermInfo] = []
         self.rates: dict[str, float] = {}
+        self.compatible_with: dict[str, int] = {}
         for name, tower in towers.items():
             _check_name(name)
             self.towers[name] = tower

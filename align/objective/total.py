@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast, final
 
 import torch
@@ -18,6 +18,7 @@ from align.losses.kinds import KINDS, list_read
 from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.grades import Facts, apply_grades, gather_facts
+from align.objective.labels import gather_labels, label_rows
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -85,6 +86,11 @@ class Objective(nn.Module):
         if self.training and self.needs_numbers and embeddings.number is None:
             raise ValueError("a bank asks for the number of each sample in the training set: set batch.number (B,)")
         used, weights = sorted(self.count_in()), self.weights
+        labels = {
+            name: gather_labels(embeddings, loss.attribute, loss.classes)
+            for name in weights
+            if (loss := self._loss(name)).needs_labels
+        }
         sets = [contrast.modalities for name in weights for contrast in self.contrasts[name]]
         facts = gather_facts(embeddings, sets, self.needs_numbers)
         rows = {modality: everyone(embeddings, modality, modality in self.tokens) for modality in used}
@@ -93,7 +99,7 @@ class Objective(nn.Module):
         for i, name in enumerate(self.terms):
             if name not in weights:
                 continue
-            summed, fits = self._term(name, rows, facts, generator, values)
+            summed, fits = self._term(name, rows, facts, labels.get(name), generator, values)
             weighted = weights[name] * summed
             total = weighted if total is None else total + weighted
             if self.training:
@@ -106,6 +112,7 @@ class Objective(nn.Module):
         name: str,
         rows: dict[str, Everyone],
         facts: Facts | None,
+        labels: tuple[Tensor, Tensor] | None,
         generator: torch.Generator | None,
         values: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
@@ -124,6 +131,8 @@ class Objective(nn.Module):
             if loss.needs_numbers:
                 numbers = [r.numbers for r in chosen if r.numbers is not None]
                 given = given._replace(numbers=numbers or None)
+            if labels is not None:
+                given = given._replace(labels=[label_rows(r.sample, *labels) for r in chosen])
             against = [r.against for r in chosen if r.against is not None]
             if against and loss.takes_rule:
                 given = given._replace(rule=Rule(against=(against[0], against[1])))
@@ -172,6 +181,28 @@ class Objective(nn.Module):
     def needs_numbers(self) -> bool:
         """True where a loss asks which sample of the training set each row belongs to."""
         return any(self._loss(name).needs_numbers for name in self.terms)
+
+    @property
+    def needs_labels(self) -> bool:
+        """True where a loss asks for the classes of each row's sample."""
+        return any(self._loss(name).needs_labels for name in self.terms)
+
+    def name_classes(self, classes: Mapping[str, Sequence[str]]) -> None:
+        """Name the classes of each loss that reads labels and has none. classes: attribute -> its names.
+
+        Raises ValueError, with the term's name, for an attribute that is not there, and where a loss refuses them.
+        """
+        for name in self.terms:
+            loss = self._loss(name)
+            if not loss.needs_labels or loss.classes:
+                continue
+            if not classes.get(loss.attribute):
+                near = f"there are {', '.join(classes)}" if classes else "the labels of the training set have none"
+                raise ValueError(f"term {name!r} reads the classes of {loss.attribute!r}; {near}")
+            try:
+                loss.name_classes(classes[loss.attribute])
+            except ValueError as error:
+                raise ValueError(f"term {name!r}: {error}") from None
 
     @property
     def contrasted(self) -> set[str]:

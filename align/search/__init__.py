@@ -10,7 +10,7 @@ __all__ = ["Found", "Hit", "Item", "Part", "Searcher", "open_index", "save_hits"
 
 FLOORS = (
     ("exact", "item", "linear", "shift"),
-    ("leaves", "members", "parts"),
+    ("leaves", "makers", "members", "parts"),
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),

@@ -11,6 +11,7 @@ from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
 from align.model.place import name_dtype
 from align.search.local import LocalIndex
+from align.search.makers import find_dims, find_stranger, read_maker
 from align.search.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def open_index(
         device, dtype: of a model that is loaded here, as ``align.load`` takes them.
 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
-    damaged, newer than this align, or of another model.
+    damaged, newer than this align, or of another model that this one is not declared compatible with.
     """
     place = find_index(folder)
     index = LocalIndex.open(place)
@@ -51,7 +52,7 @@ def open_index(
     except BaseException:
         index.close()
         raise
-    return Searcher(index, chosen)
+    return Searcher(index, chosen, dims=find_dims(index.about, chosen))
 
 
 def find_index(folder: str | Path, model: str = "") -> Path:
@@ -70,18 +71,18 @@ def find_index(folder: str | Path, model: str = "") -> Path:
 
 
 def check_model(about: Any, folder: Path, model: JointModel) -> None:
-    """Raise ValueError where the index was made by another model, with both fingerprints."""
-    stated, given = _read_maker(about).get("sha256"), fingerprint(model)
-    if stated and stated != given:
+    """Raise ValueError where the index has rows of a model that this one is not compatible with, with fingerprints."""
+    if (other := find_stranger(about, model)) is not None:
         raise ValueError(
-            f"{folder} was made by another model ({stated[:12]}, this one is {given[:12]}); "
-            f"make it anew with: align index build MODEL SHARDS --out {shlex.quote(str(folder))}"
+            f"{folder} was made by another model ({other['sha256'][:12]}, this one is {fingerprint(model)[:12]}); "
+            f"make it anew with: align index build MODEL SHARDS --out {shlex.quote(str(folder))}, or declare a model "
+            "that was trained to replace it: align compatible MODEL OLD"
         )
 
 
 def compare_precision(about: Any, model: JointModel) -> str:
     """Return a line where an index was made in another precision than the model has now, "" where it was not."""
-    made, now = _read_maker(about).get("dtype", "float32"), name_dtype(model)
+    made, now = read_maker(about).get("dtype", "float32"), name_dtype(model)
     if made == now:
         return ""
     return f"the index was made in {made} and is asked in {now}: scores differ in their last digits"
@@ -89,7 +90,7 @@ def compare_precision(about: Any, model: JointModel) -> str:
 
 def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
     """Return the folder of the model that the index names, or of the run that the index lies in."""
-    source = str(_read_maker(about).get("source") or "")
+    source = str(read_maker(about).get("source") or "")
     try:
         if source:
             return locate(source)
@@ -100,9 +101,3 @@ def _model(about: Any, folder: Path, allow: Sequence[str]) -> Path:
         except (FileNotFoundError, ValueError):
             said = f"the model of {folder} is gone: {source}" if source else f"{folder} does not say where its model is"
             raise FileNotFoundError(f'{said}; name it: --model MODEL, or open_index(…, model="MODEL")') from error
-
-
-def _read_maker(about: Any) -> dict[str, Any]:
-    """Return ``{"source": ..., "sha256": ...}``. An index of version 1 has the fingerprint alone."""
-    model = about.get("model") or {}
-    return {"sha256": model} if isinstance(model, str) else dict(model)

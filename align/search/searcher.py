@@ -16,6 +16,7 @@ from align.search.hits import fold_ranking, make_hits, read_rows, stand_alone
 from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
 from align.search.index import Index
 from align.search.item import Found, Hit
+from align.search.makers import cut_rows
 from align.search.near import BOUND
 from align.search.parts import Part, check_parts, name_parts, nearest
 from align.search.rule import make_rule
@@ -31,11 +32,21 @@ class Searcher:
     """An index and its model. Several threads may ask one searcher.
 
     device: where blocks of rows are scored. None: the model's GPU, or the CPU.
+    dims: the first coordinates of the model's embeddings by which the index is asked, for an index of an earlier model
+        that this one is compatible with. None: all.
     """
 
-    def __init__(self, index: Index, model: JointModel, *, device: torch.device | str | None = None):
+    def __init__(
+        self,
+        index: Index,
+        model: JointModel,
+        *,
+        device: torch.device | str | None = None,
+        dims: int | None = None,
+    ):
         self.index = index
         self.model = model
+        self.dims = dims
         there = model.device if model.device.type == "cuda" else "cpu"
         self.device = torch.device(there if device is None else device)
 
@@ -129,6 +140,7 @@ class Searcher:
         """
         start = time.perf_counter()
         self._check(of, k)
+        vectors = [cut_rows(x, self.dims, normalize=self.model.normalize) for x in vectors]
         tree = parse(where) if isinstance(where, Mapping) else where
         count, rule = self.index.count(of, tree), None
         if parts or text is None:

@@ -90,6 +90,11 @@ class Matryoshka(Wrapper):
         for _, loss in self._each():
             loss.set_negatives(kind)
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Name the classes of every prefix's loss."""
+        for _, loss in self._each():
+            loss.name_classes(names)
+
     def around(self, given: Given) -> Tensor:
         """Return the weighted sum of the prefixes' losses."""
         check_embeddings(given.embeddings)

@@ -38,6 +38,7 @@ class Wrapper(Loss, ABC):
         self.kind = inner.kind
         self.needs_tokens, self.in_parts = inner.needs_tokens, inner.in_parts
         self.takes_rule, self.needs_numbers = inner.takes_rule, inner.needs_numbers
+        self.needs_labels, self.attribute = inner.needs_labels, inner.attribute
         self.negative_kinds = inner.negative_kinds
 
     @property
@@ -49,6 +50,15 @@ class Wrapper(Loss, ABC):
     def bias(self) -> nn.Parameter | None:  # pyright: ignore[reportIncompatibleVariableOverride]  passed on, not held
         """Return the inner loss's bias, (1,), where it has one."""
         return self.loss.bias
+
+    @property
+    def classes(self) -> Sequence[str]:  # pyright: ignore[reportIncompatibleVariableOverride]  passed on, not held
+        """Return the names of the inner loss's classes."""
+        return self.loss.classes
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Name the classes of the inner loss."""
+        self.loss.name_classes(names)
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """Start the inner loss."""
@@ -79,12 +89,14 @@ class Wrapper(Loss, ABC):
         merge: Merge | None = None,
         rule: Rule | None = None,
         numbers: Sequence[Tensor] | None = None,
+        labels: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return the 0-d loss of M sets of rows: embeddings (n_m, D), samples (n_m,), groups and weights likewise.
 
-        tokens, part, merge, rule, numbers: as the inner loss takes them.
+        tokens, part, merge, rule, numbers, labels: as the inner loss takes them.
         """
-        return self.around(Given(embeddings, samples, groups, weights, generator, tokens, part, merge, rule, numbers))
+        given = Given(embeddings, samples, groups, weights, generator, tokens, part, merge, rule, numbers)
+        return self.around(given._replace(labels=labels))
 
     @abstractmethod
     def around(self, given: Given) -> Tensor:

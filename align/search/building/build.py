@@ -11,7 +11,14 @@ from pathlib import Path
 
 from align.data import Shards
 from align.model import JointModel
-from align.search.building.maker import check_maker, describe_maker, join_precisions, staging_key
+from align.search.building.maker import (
+    check_joining,
+    check_maker,
+    describe_maker,
+    join_makers,
+    join_precisions,
+    staging_key,
+)
 from align.search.building.place import kind_of, remove_left
 from align.search.building.report import Report, Work
 from align.search.building.roots import adopt_id, check_root, name_root, root_of
@@ -79,26 +86,31 @@ def add_to_index(
     *,
     options: Options = EVERYTHING,
     work: Work = USUAL,
+    source: str = "this one",
 ) -> Report:
     """Add shards or a folder to an index. Unchanged shards and files are passed over.
 
     A shard or a file that has changed replaces its samples. Samples whose files are gone from a folder that was indexed
     before are removed. See ``build_index``.
 
-    Raises FileNotFoundError where there is no index.
+    A model that is declared compatible with the index's adds its rows beside the earlier ones, by as many first
+    coordinates as the index has. The index notes the models, and the one of each shard or file.
+
+    source: the model's name, as for ``build_index``, where it is another than the index's.
+
+    Raises FileNotFoundError where there is no index, ValueError where the model is not compatible with all of its rows.
     """
     out = real_path(out)
     check_index(out)
-    maker = describe_maker(model, "this one")
-    check_maker(read_there(out).about, maker, out)
+    maker = describe_maker(model, source)
+    check_joining(read_there(out).about, maker, out, model)
     stock = open_stock(model, samples, options, work)
     with hold_index(out):
         remove_left(out)
         there = read_there(out)
-        check_maker(there.about, maker, out)
+        check_joining(there.about, maker, out, model)
         stock = _go_on(stock, there)
-        dtype = join_precisions(there.about, maker)
-        told = {} if dtype == maker["model"]["dtype"] else {"model": {**there.about["model"], "dtype": dtype}}
+        told = join_makers(there.about, maker)
         return update(model, stock, out, there, staging_key(maker), told, options, work)
 
 

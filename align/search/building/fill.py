@@ -42,13 +42,15 @@ def fill(
     changes: Changes,
     blocks: Iterable[Block],
     known: Mapping[str, Mapping[str, Any]],
+    later: str = "",
 ) -> Filled:
     """Remove the samples of portions that changed or are gone, and add those of the blocks.
 
     A place's mark gets ``numbers``, the ranges of its samples' numbers, by which they are found when it changes. A
     file that gave no row is noted without numbers, and is tried again.
 
-    known: place -> the mark that the index notes.
+    known: place -> the mark that the index notes. later: SHA-256 of the model that made the blocks, where it is not the
+    index's first. The mark of a place has it as ``model``.
     """
     old = [stock.portions[i].note for i in (*changes.changed, *changes.again)]
     gone = [number for place in (*old, *changes.gone) for number in spread(known[place].get("numbers", ()))]
@@ -78,7 +80,8 @@ def fill(
     for name, portion in portions.items():
         ranges = gather(spread(numbers.get(name, ())))
         files = {"files": marks[name]} if name in marks else {}
-        change.source(portion.note, {**portion.mark, **files, "root": root, "numbers": ranges})
+        maker = {"model": later} if later else {}
+        change.source(portion.note, {**portion.mark, **files, "root": root, "numbers": ranges, **maker})
         unread += not ranges and "digest" not in portion.mark
     for i in changes.moved:
         place = stock.portions[i].note

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.data import Shards
 from align.data.bad import Budget, is_fault
+from align.embedding.tables import tensor_of
 from align.model import JointModel
 from align.search.building.changes import Changes, compare, positions_of
 from align.search.building.embed import embed_into
@@ -18,6 +20,7 @@ from align.search.building.roots import note_root
 from align.search.building.staging import Block, Staging, staging_place
 from align.search.building.stock import Options, Stock, tell
 from align.search.local import LocalIndex
+from align.search.makers import cut_rows, find_dims, read_maker
 from align.values import Embeddings
 
 
@@ -58,13 +61,15 @@ def update(
         if embeddings is None:
             report.resumed, budget = _embed(staging, model, stock, changes, work)
             report.bad = budget.counts
-            blocks: Iterable[Block] = staging.blocks()
+            dims = find_dims(there.about, model)
+            blocks: Iterable[Block] = (cut_block(block, dims, model) for block in staging.blocks())
         else:
             blocks = blocks_of(embeddings, _as_shards(stock), stock)
         told = {**told, "sources": note_root(there.about.get("sources", ()), stock.root, options.plain())}
         if there.about:
             with LocalIndex.open(out, write=True) as index:
-                report.filled = _write(index, stock, changes, blocks, there, told)
+                later = "" if key["model"] == read_maker(there.about).get("sha256") else str(key["model"])
+                report.filled = _write(index, stock, changes, blocks, there, told, later)
         else:
             with put_in_place(out) as folder:
                 with LocalIndex.create(folder) as index:
@@ -81,11 +86,27 @@ def update(
     return report
 
 
+def cut_block(block: Block, dims: int | None, model: JointModel) -> Block:
+    """Return a block whose rows have the first ``dims`` coordinates alone. None: all."""
+    if dims is None:
+        return block
+    rows = {
+        m: r._replace(values=cut_rows(tensor_of(r), dims, normalize=model.normalize)) for m, r in block.rows.items()
+    }
+    return replace(block, rows=rows)
+
+
 def _write(
-    index: LocalIndex, stock: Stock, changes: Changes, blocks: Iterable[Block], there: There, told: Mapping[str, Any]
+    index: LocalIndex,
+    stock: Stock,
+    changes: Changes,
+    blocks: Iterable[Block],
+    there: There,
+    told: Mapping[str, Any],
+    later: str = "",
 ) -> Filled:
     with index.change() as change:
-        filled = fill(change, stock, changes, blocks, there.known)
+        filled = fill(change, stock, changes, blocks, there.known, later)
         change.about(**told)
     return filled
 
