@@ -17,6 +17,8 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    Decouple,
+    DeepCCA,
     Distill,
     Gram,
     Hinge,
@@ -28,6 +30,7 @@ from align.losses import (
     Transport,
     Triangle,
     VICReg,
+    Wasserstein,
 )
 from align.losses.kernels.pairing import counterparts, same
 from align.losses.kinds import KINDS
@@ -54,6 +57,10 @@ EVERY = {
     "uniform": AlignUniform,
     "uniform, alpha": lambda: AlignUniform(alpha=1.0, t=0.5),
     "vicreg": VICReg,
+    "decouple": Decouple,
+    "deep cca": DeepCCA,
+    "deep cca, two": lambda: DeepCCA(2),
+    "wasserstein": Wasserstein,
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],

@@ -12,7 +12,21 @@ from align.heads.chain import Chain
 from align.heads.identity import Identity
 from align.heads.linear import Linear
 from align.heads.mlp import MLP
+from align.heads.padded import Padded
 from align.heads.resampler import Resampler
 from align.heads.residual import Residual
+from align.heads.router import Router
 
-__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Chain", "Identity", "Linear", "Resampler", "Residual"]
+__all__ = [
+    "MLP",
+    "AttentionPool",
+    "Average",
+    "Centered",
+    "Chain",
+    "Identity",
+    "Linear",
+    "Padded",
+    "Resampler",
+    "Residual",
+    "Router",
+]

@@ -3,6 +3,8 @@
 Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
+from align.losses.decoupling import Decouple, decouple
+from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
@@ -18,11 +20,14 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
+from align.losses.wasserstein import Wasserstein, wasserstein
 from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Window
 
 __all__ = [
     "AlignUniform",
     "Bank",
+    "Decouple",
+    "DeepCCA",
     "Distill",
     "Gram",
     "HardNegatives",
@@ -39,9 +44,12 @@ __all__ = [
     "Transport",
     "Triangle",
     "VICReg",
+    "Wasserstein",
     "Window",
     "alignment",
     "covariance",
+    "decouple",
+    "deep_cca",
     "distill",
     "gram",
     "gram_volume",
@@ -59,6 +67,7 @@ __all__ = [
     "uniformity",
     "variance",
     "vicreg",
+    "wasserstein",
 ]
 
 FLOORS = (
@@ -67,6 +76,8 @@ FLOORS = (
     ("adopt", "temperature"),  # modules of other classes, and the learned scale
     ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
     (
+        "decoupling",
+        "deep_cca",
         "distillation",
         "gram",
         "infonce",
@@ -79,6 +90,7 @@ FLOORS = (
         "transport",
         "triangle",
         "vicreg",
+        "wasserstein",
     ),
     ("wrappers",),
 )
