@@ -10,13 +10,25 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual
+from align.heads import (
+    MLP,
+    AttentionPool,
+    Average,
+    Centered,
+    Chain,
+    Identity,
+    Linear,
+    Padded,
+    Resampler,
+    Residual,
+    Router,
+)
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler]
-alike = [Identity, Residual]  # of a width that is the dim
+kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler, Router]
+alike = [Identity, Padded, Residual]  # of a width that is the dim, or less
 
 
 class Joined(nn.Module):
@@ -44,6 +56,7 @@ every = pytest.mark.parametrize(
         lambda w, d: MLP(w, d, hidden=9, depth=3, activation="relu"),
         lambda w, d: Joined(Residual(w, w, rank=3), d),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
+        lambda w, d: Router(w, d, [5, w - 5], [Linear]),
         average,
     ],
 )
