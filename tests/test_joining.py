@@ -6,13 +6,11 @@ import io
 import json
 import math
 import tarfile
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from made_cache import write_cache
 from torch import nn
 
 import align
@@ -20,10 +18,11 @@ from align import Features, JointModel, Tower
 from align.bind import join_rows, join_spaces
 from align.bind.chaining import chain_items, find_nearest
 from align.checkpoint.describe import build, describe
-from align.data import Shards, ShardWriter
+from align.data import Loader, Shards, ShardWriter
+from align.embedding.features import write_cache
 from align.encoders import Precomputed
 from align.heads import Identity, Linear, Padded, Router
-from align.losses import Decouple, decouple
+from align.losses import Decouple, InfoNCE, decouple
 from align.preprocess import Array
 
 # pseudo-pairs
@@ -129,22 +128,11 @@ def world(tmp_path_factory):
     models = {"a": space_of(1, "image", 5), "b": space_of(2, "audio", 4)}
     spaces = {}
     for name, m in (("a", "image"), ("b", "audio")):
-        for part, kind in ((m, "embedding"), ("text", "embedding"), (m, "features")):
-            write_cache(
-                folder / f"{kind}s" / part, name, one_tower(models[name], part), raw[part], kind=kind, where=name
-            )
+        for part, features in ((m, False), ("text", False), (m, True)):
+            cache = folder / ("features" if features else "embeddings") / part
+            write_cache(models[name], raw[part], cache, name=name, features=features, dtype="float32", towers=[part])
         spaces[name] = {x: f"{folder}/embeddings/{x}/{name}:{x}" for x in (m, "text")}
     return folder, spaces
-
-
-def one_tower(model: JointModel, modality: str) -> JointModel:
-    """The model with its other towers hidden from the writer of caches, its weights and so its hash as they are."""
-
-    class One(JointModel):
-        modalities: ClassVar[list[str]] = [modality]
-
-    model.__class__ = One
-    return model
 
 
 def read_pairs(out) -> list[dict]:
@@ -204,13 +192,13 @@ def test_they_train(world, tmp_path):
     torch.manual_seed(0)
     model = JointModel(towers, 6)
     terms = {
-        "overall": align.Term(align.losses.InfoNCE(), ["audio", "image", "text"]),
+        "overall": align.Term(InfoNCE(), ["audio", "image", "text"]),
         "language": align.Term(Decouple(), ["text", "space"], 0.5),
     }
     objective = align.Objective(terms, dim=6, batch=8, modalities=[*towers])
     shards = Shards(str(tmp_path / "out" / "train-*.tar"))
     losses, language = [], []
-    for batch in align.data.Loader(shards, model.preprocess, batch=8, train=True, steps=30):
+    for batch in Loader(shards, model.preprocess, batch=8, train=True, steps=30):
         value, logged = objective(model(batch, tokens=objective.tokens))
         grads = torch.autograd.grad(value, [*model.parameters()])
         with torch.no_grad():
@@ -257,7 +245,7 @@ def without(spaces, name, modality):
         ),
         (
             "has features; a space has one model's embeddings",
-            lambda s, f: {**s, "a": {**s["a"], "image": f"{f}/featuress/image/a:image"}},
+            lambda s, f: {**s, "a": {**s["a"], "image": f"{f}/features/image/a:image"}},
             {},
         ),
         ("has a modality named 'space'", lambda s, f: {**s, "a": {**s["a"], "space": s["a"]["image"]}}, {}),

@@ -86,7 +86,7 @@ def join_spaces(
         raise ValueError(f"{out} is there and has no {RECORD}, so it is not replaced; name a new folder")
     sets = {}
     for m in _modalities(spaces, via):
-        columns = join_caches({k: own[m] for k, own in spaces.items() if m in own}, None, None).columns
+        columns = join_caches({k: parts[m] for k, parts in spaces.items() if m in parts}, None, None).columns
         sets[m] = columns
     _check_models(spaces, sets)
     rows = {m: _align(columns) for m, columns in sets.items()}
@@ -107,7 +107,7 @@ def join_spaces(
 
 
 def _modalities(spaces: Mapping[str, Mapping[str, str]], via: str) -> list[str]:
-    return [via, *dict.fromkeys(m for own in spaces.values() for m in own if m != via)]
+    return [via, *dict.fromkeys(m for parts in spaces.values() for m in parts if m != via)]
 
 
 def _check(
@@ -115,12 +115,12 @@ def _check(
 ) -> Sequence[str]:
     if len(spaces) < 2:
         raise ValueError(f"two spaces or more are joined; got {', '.join(spaces) or 'none'}")
-    for name, own in spaces.items():
-        if via not in own:
-            raise ValueError(f"the space {name} has no column of {via}, the shared modality; it has {', '.join(own)}")
-        if len(own) < 2:
+    for name, parts in spaces.items():
+        if via not in parts:
+            raise ValueError(f"the space {name} has no column of {via}, the shared modality; it has {', '.join(parts)}")
+        if len(parts) < 2:
             raise ValueError(f"the space {name} has {via} alone; give it a column of another modality too")
-        if SPACE in own:
+        if SPACE in parts:
             raise ValueError(f"the space {name} has a modality named {SPACE!r}, which pseudo-pairs have themselves")
     known = _modalities(spaces, via)
     if odd := [m for m in starts or () if m not in known]:
@@ -134,8 +134,8 @@ def _check(
 
 def _check_models(spaces: Mapping[str, Mapping[str, str]], sets: Mapping[str, Mapping[str, Column]]) -> None:
     """Raise ValueError where the rows of a space cannot be compared by cosine."""
-    for name, own in spaces.items():
-        columns = [sets[m][name] for m in own]
+    for name, parts in spaces.items():
+        columns = [sets[m][name] for m in parts]
         first = columns[0]
         for column in columns:
             if column.info.kind != "embedding":

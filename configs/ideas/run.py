@@ -61,13 +61,6 @@ def make_scenes(folder: Path) -> None:
     write_scenes(folder, train=2000, test=400, workers=1)
 
 
-def make_shaken_words(folder: Path) -> None:
-    """Write 1,000 series of accelerations with words to train on and 500 to test on."""
-    from shaken_words import write
-
-    write(folder)
-
-
 def make_recipe(name: str, folder: Path) -> None:
     """Write the shards of a recipe from the local copy of its data."""
     subprocess.run([sys.executable, str(HERE.parents[1] / "datasets" / f"{name}.py"), str(folder)], check=True)
@@ -76,7 +69,6 @@ def make_recipe(name: str, folder: Path) -> None:
 SETS = {
     "solids": make_solids,
     "scenes": make_scenes,
-    "shaken_words": make_shaken_words,
     "digits": lambda folder: make_recipe("digits", folder),
     "cifar10": lambda folder: make_recipe("cifar10", folder),
     "esc10": lambda folder: make_recipe("esc10", folder),
