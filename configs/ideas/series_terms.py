@@ -30,7 +30,7 @@ from align.values import Batch
 
 SHARDS = Path("shards/shaken_words")
 PAIR = ["series", "text"]
-STEPS, BATCH, DIM = 150, 128, 32
+STEPS, BATCH, DIM = 120, 64, 32
 TERMS = {"deep_cca": (DeepCCA, 0.1), "wasserstein": (Wasserstein, 1.0)}
 
 
