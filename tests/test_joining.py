@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from parts import in_parts
 from torch import nn
 
 import align
@@ -97,12 +98,12 @@ def npy(x) -> bytes:
     return out.getvalue()
 
 
-def make_set(folder, modality: str, rows: list[list], per_shard: int = 4) -> str:
+def make_set(folder, modality: str, rows: list[list], per_shard: int = 4, about: bytes = b"{}") -> str:
     """Shards of samples, each with a list of rows."""
     with ShardWriter(folder, per_shard=per_shard) as writer:
         for i, some in enumerate(rows):
             members = {f"{modality}.{r}.npy": npy(x) for r, x in enumerate(some)}
-            writer.write(f"{modality}{i:02d}", members | {"json": b"{}"})
+            writer.write(f"{modality}{i:02d}", members | {"json": about})
     return str(folder / "train-*.tar")
 
 
@@ -213,6 +214,19 @@ def test_they_train(world, tmp_path):
     text = join_rows({k: own["text"] for k, own in spaces.items()}).side_by_side
     again = align.load(tmp_path / "model").embed(text=[x[None].numpy() for x in text])["text"]
     torch.testing.assert_close(again, F.normalize(model.towers["text"](text[:, None]), dim=1).detach())
+
+
+def test_a_pair_has_the_group_of_its_text(world, tmp_path):
+    _, spaces = world
+    draw = np.random.default_rng(1)
+    raw = make_set(tmp_path / "text", "text", [[draw.normal(size=6)] for _ in range(4)], about=b'{"group": 71}')
+    grouped = {}
+    for seed, (name, parts) in enumerate(spaces.items(), 1):
+        model = space_of(seed, *(m for m in parts if m != "text"), 6 - seed)
+        write_cache(model, raw, tmp_path / "cache", name=name, features=False, dtype="float32", towers=["text"])
+        grouped[name] = parts | {"text": f"{tmp_path}/cache/{name}:text"}
+    join_spaces(grouped, tmp_path / "out")
+    assert {pair["json"]["group"] for pair in read_pairs(tmp_path / "out")} == {71}
 
 
 def without(spaces, name, modality):
@@ -399,3 +413,13 @@ def test_the_module_reads_the_weights_of_tokens_of_any_length():
     assert not torch.autograd.grad(nothing, shares)[0].any()
     wrong = decouple(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
     assert wrong.item() == pytest.approx(-math.log(1e-6))
+
+
+def test_a_part_takes_its_pairs_alone():
+    """Parts that all took every pair would have the same mean."""
+    shares, spaces = loss_rows()
+    ids = {f"sample_{side}": torch.tensor(owner) for side, owner in zip("ab", owners, strict=True)}
+    found = in_parts(lambda x, part, merge: decouple(x, spaces, **ids, part=part, merge=merge), [shares], 2)
+    touched = torch.stack([grads[0].abs().sum(1) > 0 for _, grads in found])  # (2, n)
+    assert touched.any(1).all()
+    assert not touched.all(0).any()

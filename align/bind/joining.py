@@ -37,10 +37,11 @@ class Joining(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Rows of one modality in several spaces. values: space -> (n, W_k). sample: (n,)."""
+    """Rows of one modality in several spaces. values: space -> (n, W_k). sample, group: (n,), -1 for no group."""
 
     values: dict[str, Tensor]
     sample: Tensor
+    group: Tensor
 
     @property
     def side_by_side(self) -> Tensor:
@@ -70,7 +71,8 @@ def join_spaces(
 
     A sample has a row ``MODALITY.npy`` (1, ΣW_k) of each modality that its chain found, the embeddings in all spaces of
     the modality side by side, and ``space.npy`` (1, K) with a one for each space of its first item, where that is none
-    of ``via``. Samples of one row of ``via`` are one group, and so are those of rows that are equal to three digits.
+    of ``via``. A sample has the group of its row of ``via``. Without one, samples of equal rows of ``via`` (to three
+    digits) are one group. All rows are in memory.
     ``OUT/joined.json`` has the spaces of each modality, their widths and the outcome.
 
     spaces: name -> modality -> ``CACHE/SET:MODALITY``, the embeddings of one model. All have ``via``, over the same
@@ -157,7 +159,7 @@ def _align(columns: Mapping[str, Column]) -> Joined:
         if not torch.equal(side.sample, other.sample):
             both = f"{columns[first].name} and {columns[name].name}"
             raise ValueError(f"{both} differ in the rows of a sample: embed the same shards with both models")
-    return Joined({k: side.values for k, side in sides.items()}, side.sample)
+    return Joined({k: side.values for k, side in sides.items()}, side.sample, side.group)
 
 
 def _write(
@@ -170,7 +172,9 @@ def _write(
     per_shard: int,
 ) -> None:
     whole = {m: joined.side_by_side for m, joined in rows.items()}
-    group = (whole[via] * 1000).round().unique(dim=0, return_inverse=True)[1]  # equal texts have almost equal rows
+    stated = rows[via].group
+    alike = (whole[via] * 1000).round().unique(dim=0, return_inverse=True)[1]  # equal texts have almost equal rows
+    group = torch.where(stated >= 0, stated, stated.max() + 1 + alike)
     belongs = [torch.tensor([[float(k in rows[m].values) for k in spaces]]) for m in starts]
     with ShardWriter(folder, per_shard=per_shard) as writer:
         for i in range(len(chains.start)):

@@ -63,8 +63,8 @@ def decouple(
 
 @final
 class Decouple(Loss):
-    """``decouple`` as a module, between a modality whose head is a ``Router`` and the spaces of the sample. In a
-    config::
+    """``decouple`` as a module, between a modality whose head is a ``Router`` and the spaces of the sample. Its term,
+    as in ``configs/ideas/joined.yaml``::
 
         terms:
           overall: {loss: align.losses.InfoNCE, between: [audio, image, text]}

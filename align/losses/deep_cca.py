@@ -100,8 +100,8 @@ class DeepCCA(Loss):
     """``deep_cca`` as a module. In a config::
 
         terms:
-          clip: {loss: align.losses.InfoNCE, between: [series, text]}
-          correlated: {loss: align.losses.DeepCCA, between: [series, text], weight: 0.1}
+          clip: {loss: align.losses.InfoNCE, between: [image, text]}
+          correlated: {loss: align.losses.DeepCCA, between: [image, text], weight: 0.1}
 
     When to use it: beside a contrastive term. Correlations do not change when a modality is turned or stretched, so
     alone it leaves the cosines of two modalities open, and scoring does not read it. A batch has several times D pairs.

@@ -82,8 +82,8 @@ class Wasserstein(Loss):
     """``wasserstein`` as a module, along directions that are drawn anew for every step. In a config::
 
         terms:
-          clip: {loss: align.losses.InfoNCE, between: [series, text]}
-          spread: {loss: align.losses.Wasserstein, between: [series, text], weight: 1.0}
+          clip: {loss: align.losses.InfoNCE, between: [image, text]}
+          spread: {loss: align.losses.Wasserstein, between: [image, text], weight: 1.0}
 
     When to use it: beside a contrastive term, to close the gap between the modalities. Alone it says nothing of which
     row belongs to which, and scoring does not read it. The value is multiplied by D, so that a shift of the mean by δ

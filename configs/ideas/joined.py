@@ -77,7 +77,13 @@ def train(model: JointModel, objective: Objective, batches: Iterator[Batch] | Lo
 
 
 def train_model(modalities: list[str], shards: list[str], seed: int, folder: Path) -> float:
-    """Train a model with pairs of all its modalities, and write it. Returns the seconds that it took."""
+    """Train a model with pairs of all its modalities, and write it. Returns the seconds that it took.
+
+    A model of an earlier run is kept.
+    """
+    took = folder.with_suffix(".seconds")
+    if took.is_file():
+        return float(took.read_text())
     begin = time.monotonic()
     torch.manual_seed(seed)
     model = JointModel(make_towers(modalities), DIM)
@@ -85,7 +91,8 @@ def train_model(modalities: list[str], shards: list[str], seed: int, folder: Pat
     loader = Loader(Shards(shards, seed=seed), model.preprocess, batch=BATCH, train=True, steps=STEPS, seed=seed)
     train(model, objective, loader, STEPS)
     align.save(model, folder)
-    return time.monotonic() - begin
+    took.write_text(f"{time.monotonic() - begin:.1f}")
+    return float(took.read_text())
 
 
 def join_model(widths: dict[str, list[int]], pairs: Shards, seed: int, route: bool, language: float) -> JointModel:
@@ -121,7 +128,9 @@ def take(batch: Batch, samples: Tensor) -> Batch:
 
 
 def embed(folder: Path, shards: list[str], cache: Path, tower: str, name: str) -> str:
-    """Write embeddings of one tower into a cache, and return the column's name."""
+    """Write embeddings of one tower into a cache, if they are not there, and return the column's name."""
+    if (cache / "cache.json").is_file() and name in json.loads((cache / "cache.json").read_text())["sets"]:
+        return f"{cache}/{name}:{tower}"
     write_cache(
         align.load(folder),
         shards,
