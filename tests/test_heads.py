@@ -22,12 +22,13 @@ from align.heads import (
     Padded,
     Resampler,
     Residual,
+    Router,
 )
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler]
+kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler, Router]
 alike = [Identity, Residual]  # of a width that is the dim
 wider = [Padded]  # of a width of at most the dim
 
@@ -59,6 +60,7 @@ every = pytest.mark.parametrize(
         lambda w, d: Joined(Padded(w, w + 2), d),
         lambda w, d: Orthogonal(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
+        lambda w, d: Router(w, d, [5, w - 5], [Linear]),
         average,
     ],
 )

@@ -18,6 +18,8 @@ from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
     ConFu,
+    Decouple,
+    DeepCCA,
     Distill,
     GatedSymile,
     Gram,
@@ -33,6 +35,7 @@ from align.losses import (
     Transport,
     Triangle,
     VICReg,
+    Wasserstein,
 )
 from align.losses.kernels.pairing import counterparts, same
 from align.losses.kinds import KINDS
@@ -65,6 +68,10 @@ EVERY = {
     "gated": GatedSymile,
     "gated, neutral": lambda: GatedSymile("neutral"),
     "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
+    "decouple": Decouple,
+    "deep cca": DeepCCA,
+    "deep cca, two": lambda: DeepCCA(2),
+    "wasserstein": Wasserstein,
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],

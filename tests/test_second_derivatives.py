@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import align.losses
-from align.losses import gram, hinge, infonce, late_interaction, siglip, symile, transport
+from align.losses import deep_cca, gram, hinge, infonce, late_interaction, siglip, symile, transport
 from align.losses.kernels.tuple_logits import tuple_logits
 
 root = Path(align.losses.__file__).parent
@@ -33,6 +33,7 @@ tiled = {
     "tuple_logits": (lambda: tuple_logits([a, b], torch.tensor(2.0).double(), torch.tensor([[0, 1]])).sum(), a),
     "late_interaction": (lambda: late_interaction(*words, 5.0), words[0]),
     "transport": (lambda: transport(*words, 5.0), words[0]),
+    "deep_cca": (lambda: deep_cca(a, b), a),
 }
 
 
@@ -69,5 +70,5 @@ def test_every_function_of_ours_says_it():
                 found[path.name] = "refuse_second_derivative" in called
     assert not found.pop("dense.py")  # which has one
     assert not found.pop("multiply.py")  # it has all
-    assert len(found) == 6
+    assert len(found) == 7
     assert all(found.values()), found

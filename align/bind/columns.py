@@ -68,7 +68,7 @@ def open_pairs(columns: Sequence[str], via: str | None = None) -> Opened:
         at = [torch.arange(shard.samples) + numbers[shard.sha256] for shard in joined.shards]
         number = torch.cat(at) if at else torch.zeros(0, dtype=torch.int64)
         a, b = joined.columns[name.modality], joined.columns[anchor]
-        pairs.append(Pairs(name.modality, _read(a, number), _read(b, number), a, b))
+        pairs.append(Pairs(name.modality, read_side(a, number), read_side(b, number), a, b))
         groups.append(torch.stack([number, _groups(b)]))
     _check_anchor(pairs)
     group = torch.full((sum(shard.samples for shard in shards),), -1)
@@ -118,7 +118,7 @@ def _check_anchor(pairs: Sequence[Pairs]) -> None:
                 )
 
 
-def _read(column: Column, number: Tensor) -> Side:
+def read_side(column: Column, number: Tensor) -> Side:
     """Return the rows of a column without hard negatives. number: (N,) of each sample."""
     values, owners = [], []
     for piece in np.array_split(np.arange(len(number)), max(1, -(-len(number) // PIECE))):

@@ -16,6 +16,7 @@ from align.heads.orthogonal import Orthogonal
 from align.heads.padded import Padded
 from align.heads.resampler import Resampler
 from align.heads.residual import Residual
+from align.heads.router import Router
 
 __all__ = [
     "MLP",
@@ -29,4 +30,5 @@ __all__ = [
     "Padded",
     "Resampler",
     "Residual",
+    "Router",
 ]

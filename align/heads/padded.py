@@ -1,4 +1,4 @@
-"""Padded: the embeddings of an earlier, smaller space, with zeros behind."""
+"""Padded: features as they stand, with zeros behind them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from align.values import Features
 class Padded(nn.Module):
     """The features themselves with zeros behind them, for cached embeddings of an earlier model with fewer dimensions.
 
-    A product with such a row reads the first ``width`` coordinates alone. It has no parameters.
+    A product with such a row reads the first ``width`` coordinates alone. It has no parameters. It is also the head of
+    rows that a term reads as they are, such as the spaces of a pseudo-pair (``align.losses.Decouple``).
 
     Raises ValueError where ``width``, the earlier model's, is above ``dim``, the model's.
     """

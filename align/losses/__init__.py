@@ -4,6 +4,8 @@ Functions take the multiplier ``scale``. The modules of the same names hold a le
 """
 
 from align.losses.confu import ConFu, confu
+from align.losses.decoupling import Decouple, decouple
+from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
 from align.losses.gated_symile import GatedSymile, gated_symile
 from align.losses.gram import Gram, gram, gram_volume
@@ -23,12 +25,15 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
+from align.losses.wasserstein import Wasserstein, wasserstein
 from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Window
 
 __all__ = [
     "AlignUniform",
     "Bank",
     "ConFu",
+    "Decouple",
+    "DeepCCA",
     "Distill",
     "GatedSymile",
     "Gram",
@@ -49,10 +54,13 @@ __all__ = [
     "Transport",
     "Triangle",
     "VICReg",
+    "Wasserstein",
     "Window",
     "alignment",
     "confu",
     "covariance",
+    "decouple",
+    "deep_cca",
     "distill",
     "gated_symile",
     "gram",
@@ -76,6 +84,7 @@ __all__ = [
     "uniformity",
     "variance",
     "vicreg",
+    "wasserstein",
 ]
 
 FLOORS = (
@@ -84,6 +93,8 @@ FLOORS = (
     ("adopt", "temperature"),  # modules of other classes, and the learned scale
     ("anchored", "gate", "sinkhorn", "uniformity"),  # parts of other losses
     (
+        "decoupling",
+        "deep_cca",
         "distillation",
         "gated_symile",
         "gram",
@@ -100,6 +111,7 @@ FLOORS = (
         "transport",
         "triangle",
         "vicreg",
+        "wasserstein",
     ),
     ("confu",),  # of several calls of infonce
     ("wrappers",),
