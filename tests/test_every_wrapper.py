@@ -62,6 +62,13 @@ def filled(bank: losses.Bank) -> losses.Bank:
     return bank
 
 
+def in_a_space(loss) -> losses.Spaces:
+    """The second half of the coordinates; prefixes inside are those of the whole."""
+    prefixes = isinstance(loss, nn.Module) and any(isinstance(part, Matryoshka) for part in loss.modules())
+    names = ["whole"] if prefixes else ["first", "second"]
+    return losses.Spaces(loss, names, names[-1])
+
+
 wrap = {
     "HardNegatives": lambda loss: losses.HardNegatives(loss, 2.0),
     "Matryoshka": lambda loss: Matryoshka(loss, [3, dim]),
@@ -69,6 +76,7 @@ wrap = {
     "MixGeodesic": losses.MixGeodesic,
     "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
     "Bank": lambda loss: filled(losses.Bank(loss, "image")),
+    "Spaces": in_a_space,
 }
 chains = [(name,) for name in wrap]
 pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
@@ -88,6 +96,7 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("Bank" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
         or ("Bank" in chain and name == "Symile-shuffled")
         or chain in (("MemoryQueue", "Bank"), ("Bank", "Matryoshka"), ("Bank", "MixGeodesic"))
+        or chain in (("Bank", "Spaces"), ("Spaces", "Matryoshka"))
     )
 
 
@@ -189,7 +198,8 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
     read = KINDS[loss.kind].read
     shown = tuple(names[: 2 if read == "pairwise" else count])
     bias = 0.0 if loss.bias is None else loss.bias.item()
-    assert made.infos() == ([TermInfo(shown, read, loss.scale.item(), bias)] if read else [])
+    blocks = loss.list_blocks(shown) if isinstance(loss, Wrapper) else ()
+    assert made.infos() == ([TermInfo(shown, read, loss.scale.item(), bias, blocks)] if read else [])
 
 
 def test_prefixes_of_tokens_are_cut_and_normalised():

@@ -1,5 +1,6 @@
 """Heads: features to embeddings, tokens too where they are asked for; a masked token is never read."""
 
+import functools
 import inspect
 
 import pytest
@@ -10,13 +11,14 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual
+from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual, Streams
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
 kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler]
 alike = [Identity, Residual]  # of a width that is the dim
+named = [Streams]  # of heads by name, see `streams`
 
 
 class Joined(nn.Module):
@@ -36,6 +38,11 @@ def average(width, dim):
     return Average(width, dim, [Linear, lambda w, d: Centered(w, d, MLP)], base=Linear, weight=0.8)
 
 
+def streams(width, dim):
+    pool = functools.partial(AttentionPool, heads=3)
+    return Streams(width, dim, dict.fromkeys("abcde", pool))
+
+
 every = pytest.mark.parametrize(
     "make",
     [
@@ -45,12 +52,13 @@ every = pytest.mark.parametrize(
         lambda w, d: Joined(Residual(w, w, rank=3), d),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         average,
+        streams,
     ],
 )
 
 
 def test_no_head_is_forgotten():
-    found = {kind.__name__ for kind in kinds + alike}
+    found = {kind.__name__ for kind in kinds + alike + named}
     assert found == {*heads.__all__}, "each head needs its place in `kinds` or `alike`"
 
 
@@ -99,7 +107,7 @@ def test_tokens_of_an_encoder_without_any_are_refused(make):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("make", [*kinds, average, lambda w, d: Residual(w, w)])
+@pytest.mark.parametrize("make", [*kinds, average, streams, lambda w, d: Residual(w, w)])
 def test_arguments_are_kept_under_their_names(make):
     head = make(W, D)
     names = list(inspect.signature(type(head)).parameters)

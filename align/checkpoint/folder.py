@@ -96,7 +96,7 @@ def load(
         model.towers[part.removesuffix(".encoder")].mark_origin(Origin(**origin))  # pyright: ignore[reportCallIssue]
     for m, origin in about.get("heads", {}).items():
         model.towers[m].fitted_on = FeatureOrigin(**origin)
-    model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
+    model.terms = [TermInfo.from_json(term) for term in about.get("terms", [])]
     return model.eval()
 
 

@@ -36,6 +36,7 @@ def evaluate(
     with_: str = "zeroshot,retrieval",
     train: str | None = None,
     distractors: str | None = None,
+    space: str | None = None,
     draws: int = 1000,
     members: str = "",
     max_bad: float = 0.001,
@@ -80,6 +81,7 @@ def evaluate(
             robustness, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
+        space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings
         draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt.
             text=txt:lines reads a .txt with a caption a line
@@ -104,6 +106,7 @@ def evaluate(
             "--with": with_ != "zeroshot,retrieval",
             "--train": train is not None,
             "--distractors": distractors is not None,
+            "--space": space is not None,
             "--members": bool(members),
             **{
                 f"--{name}": getattr(protocol, name) is not None
@@ -152,6 +155,8 @@ def evaluate(
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     opened = read([test_split(name) for name in shards])
     loaded = placing.load(weights, model)
+    if space is not None:
+        loaded = read_space(loaded, space)
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")
@@ -176,7 +181,7 @@ def evaluate(
         )
     if rank():
         return 0  # the first rank writes and prints
-    results.protocol.update(read_training(Path(model)))
+    results.protocol.update(read_training(Path(model)) | ({} if space is None else {"space": space}))
     path = write_results(results, folder)
     notes = results.protocol["notes"]
     if json:
@@ -207,6 +212,17 @@ def test_split(name: str) -> str:
 def command_line() -> str:
     """Return the command line that this process was started with."""
     return shlex.join(["align", *sys.argv[1:]])
+
+
+def read_space(model: JointModel, name: str) -> JointModel:
+    """Return the model as it reads one of its spaces. Ends the command where it has no such space."""
+    from align.commands.errors import Refused
+    from align.model.spaces import in_space
+
+    try:
+        return in_space(model, name)
+    except ValueError as error:
+        raise Refused(f"--space: {error}", code=2) from None
 
 
 def media_of(model: JointModel) -> Media:

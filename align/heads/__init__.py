@@ -14,5 +14,17 @@ from align.heads.linear import Linear
 from align.heads.mlp import MLP
 from align.heads.resampler import Resampler
 from align.heads.residual import Residual
+from align.heads.streams import Streams
 
-__all__ = ["MLP", "AttentionPool", "Average", "Centered", "Chain", "Identity", "Linear", "Resampler", "Residual"]
+__all__ = [
+    "MLP",
+    "AttentionPool",
+    "Average",
+    "Centered",
+    "Chain",
+    "Identity",
+    "Linear",
+    "Resampler",
+    "Residual",
+    "Streams",
+]

@@ -18,7 +18,7 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Window
+from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Window
 
 __all__ = [
     "AlignUniform",
@@ -35,6 +35,7 @@ __all__ = [
     "MixGeodesic",
     "Regress",
     "SigLIP",
+    "Spaces",
     "Symile",
     "Transport",
     "Triangle",

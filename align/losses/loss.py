@@ -75,6 +75,10 @@ class Loss(nn.Module, ABC):
         ``Objective`` calls it. So does any training loop that calls one loss for several pairs.
         """
 
+    def list_blocks(self, modalities: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        """Return the coordinates start..stop-1 that the loss reads of each modality's embedding. (): all of each."""
+        return ()
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the kind of negatives of the next calls, one of ``negative_kinds``."""
         self.negatives = kind

@@ -204,6 +204,7 @@ class Objective(nn.Module):
                 read,
                 float(number(loss.scale)),
                 0.0 if loss.bias is None else float(number(loss.bias)),
+                loss.list_blocks(contrast.modalities)[: 2 if read == "pairwise" else None],
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]
