@@ -51,6 +51,8 @@ bare = {
     "Symile-shuffled": lambda: Symile("shuffled"),
     "Symile-K": lambda: Symile(5),
     "Symile-learned": lambda: Symile(missing="learned", spread=0.5),
+    "Views": lambda: losses.Views(InfoNCE()),
+    "Views-tokens": lambda: losses.Views(LateInteraction()),
     "Transport-none": lambda: Transport("none"),
     "Foreign": Foreign,
 }

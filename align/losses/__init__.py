@@ -18,7 +18,7 @@ from align.losses.transport import Transport, transport
 from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Window
+from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Views, Window
 
 __all__ = [
     "AlignUniform",
@@ -40,6 +40,7 @@ __all__ = [
     "Transport",
     "Triangle",
     "VICReg",
+    "Views",
     "Window",
     "alignment",
     "covariance",

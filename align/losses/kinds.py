@@ -16,6 +16,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "intra": Kind(1, 1, None),  # rows of one modality with each other
     "pairwise": Kind(2, 2, "pairwise"),
     "tokens": Kind(2, 2, "tokens"),
     "symile": Kind(2, None, "symile"),
@@ -27,4 +28,4 @@ KINDS = {
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser
 }
 
-WORDS = {2: "two", 3: "three", 4: "four"}
+WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}

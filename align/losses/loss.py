@@ -135,8 +135,11 @@ def apply(loss: Loss, given: Given) -> Tensor:
 
 
 def has_complete(samples: Sequence[Tensor]) -> Tensor:
-    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids."""
+    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids, or two rows where M = 1."""
     first, *rest = samples
+    if not rest:
+        ordered = first.sort().values
+        return ((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)).any()
     meeting = first >= 0
     for other in rest:
         meeting = meeting & torch.isin(first, other)

@@ -67,7 +67,7 @@ def apply_grades(chosen: Sequence[Everyone], facts: Facts, modalities: Sequence[
     if not len(facts.ids):
         return [*chosen]
     columns = [facts.pairs.index(pair) for pair in name_pairs(modalities)]
-    worst = facts.grade[:, columns].amax(1)  # (N,)
+    worst = facts.grade[:, columns].amax(1) if columns else torch.zeros_like(facts.ids)  # (N,)
     places = [torch.searchsorted(facts.ids, r.sample).clamp(max=len(facts.ids) - 1) for r in chosen]
     rows = [*chosen]
     if facts.number is not None:

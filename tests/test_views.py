@@ -1,0 +1,148 @@
+"""Views: several augmentations of a row, a loss between the rows of one modality, and votes of an item's rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_data_collate import equal, sample
+from test_infonce import equal as equal_loss
+from test_infonce import loop as infonce_loop
+from test_infonce import rows
+from tiny_data import holed, png, readers, write
+
+from align import Objective, Term
+from align.data import Loader, Shards
+from align.data.collate import piece
+from align.data.names import FOREIGN
+from align.data.views import check_views
+from align.losses import InfoNCE, Symile, VICReg, Views
+from align.losses.loss import has_complete
+from align.objective.grades import Facts, apply_grades
+from align.values import GRADES, Embeddings, Rows
+
+OWNERS = torch.tensor([3, 0, 0, 1, -1, 1, 1, 4])  # samples of one, two and three rows, and a hard negative
+FIRST = [0, 1, 3, 7]  # by hand
+OTHERS = [2, 4, 5, 6]
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_it_is_the_loss_of_first_rows_and_the_others(extra):
+    (x, _) = rows(8, 8, dim=6)
+    weights, groups = torch.arange(8) + 0.5, torch.tensor([7, 7, 7, -1, -1, 2, 2, 7])
+    loss = Views(InfoNCE()).double()
+    loss.start(6, 1, 8)
+    loss.between(["audio"])
+    more = {"groups": [groups], "weights": [weights]} if extra else {}
+    got = loss([x], [OWNERS], **more)
+    given = {
+        "group_a": groups[FIRST],
+        "group_b": groups[OTHERS],
+        "weight_a": weights[FIRST],
+        "weight_b": weights[OTHERS],
+    }
+    ids = (OWNERS[FIRST], OWNERS[OTHERS])
+    want = infonce_loop(x[FIRST], x[OTHERS], loss.scale, *ids, **(given if extra else {}))
+    equal_loss(got, torch.as_tensor(want), [x])
+
+
+def test_rows_without_a_partner_give_zero_and_are_counted():
+    x = torch.randn(3, 4, requires_grad=True)
+    objective = Objective({"v": Term(Views(InfoNCE()), ["audio"])}, dim=4, batch=3)
+    frame = Embeddings({"audio": Rows(x, torch.tensor([0, 1, 2]))}, ["a", "b", "c"], torch.arange(3))
+    total, _ = objective(frame)
+    total.backward()
+    assert (total.item(), x.grad.abs().sum().item()) == (0.0, 0.0)
+    assert objective.counts() == {"v": 1}
+    assert objective.infos() == []
+    found = [has_complete([torch.tensor(ids)]).item() for ids in ([], [-1, -1], [0, -1, 2], [0, 2, 0])]
+    assert found == [False, False, False, True]
+
+
+def test_a_grade_of_other_pairs_changes_nothing():
+    x = torch.randn(4, 4, dtype=torch.float64)
+    terms = {"v": Term(Views(InfoNCE()), ["audio"]), "p": Term(InfoNCE(), ["audio", "text"])}
+    objective = Objective(terms, dim=4, batch=2).double()
+    table = {"audio": Rows(x, torch.tensor([0, 0, 1, 1])), "text": Rows(x[::2], torch.tensor([0, 1]))}
+    frame = Embeddings(table, ["a", "b"], torch.arange(2))
+    plain = objective(frame)[1]["v"]
+    frame.grade = {"audio+text": torch.tensor([GRADES.index("bad"), 0])}
+    assert objective(frame)[1]["v"] == plain
+    facts = Facts(torch.arange(2), [], torch.zeros(2, 0, dtype=torch.long), None)
+    assert apply_grades([], facts, ["audio"], 0.5) == []
+
+
+def collated(samples, views, *, train=True):
+    more = {"positions": [*range(len(samples))], "train": train, "seed": 3, "epoch": 1, "members": FOREIGN}
+    return piece(samples, readers(), views=views, **more)
+
+
+def test_views_are_the_same_rows_augmented_anew():
+    """The first views are the rows without the key, to the bit; text has no augmentation, so its views are equal."""
+    samples = [sample(i, holed(i)) for i in range(8)]
+    plain, before = collated(samples, None)
+    found, bad = collated(samples, {"image": 3, "text": 2})
+    again, _ = collated(samples, {"image": 3, "text": 2})
+    assert bad == before
+    assert torch.equal(found["audio"].values, plain["audio"].values)
+    assert torch.equal(found["image"].values, again["image"].values)
+    one, many = plain["image"], found["image"]
+    changed = 0
+    for i in range(8):
+        row, views = one.values[one.sample == i], many.values[many.sample == i]
+        assert len(views) == 3 * len(row)
+        assert torch.equal(views[: len(row)], row)
+        changed += sum(not torch.equal(a, b) for a, b in zip(views[len(row) :], [*row, *row], strict=True))
+    assert changed > 0
+    assert found["text"].n == plain["text"].n + int((plain["text"].sample >= 0).sum())
+    assert int((found["text"].sample < 0).sum()) == int((plain["text"].sample < 0).sum())  # hard negatives have one
+    equal(collated(samples, {"image": 3}, train=False)[0], collated(samples, None, train=False)[0])
+
+
+def test_a_bad_row_is_counted_once():
+    samples = [sample(0, {"image.0.png": png(0), "image.1.png": b"no picture", "text.txt": b"x"})]
+    found, bad = collated(samples, {"image": 2})
+    assert [fault.reason.partition("/")[0] for fault in bad] == ["image"]
+    assert found["image"].sample.tolist() == [0, 0]
+
+
+def test_a_loader_hands_them_out_in_training_alone(tmp_path):
+    shards = Shards(write(tmp_path, samples=12))
+    counts = {}
+    for train in (True, False):
+        for views in (None, {"image": 2}):
+            loader = Loader(shards, readers(), batch=6, train=train, steps=2, views=views)
+            counts[train, views is None] = sum(found["image"].n for found in loader)
+    assert counts[True, False] == 2 * counts[True, True] > 0
+    assert counts[False, False] == counts[False, True] > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Views(Symile()), "Views goes around a loss between two modalities; Symile is none"),
+        (lambda: Views(Views(InfoNCE())), "Views goes around a loss once"),
+        (
+            lambda: Objective({"v": Term(Views(InfoNCE()), [["audio", "text"]])}, dim=4, batch=2),
+            "the rows of one modality",
+        ),
+        (lambda: check_views({"imag": 2}, ["image"], None), "views names the modality 'imag'; did you mean 'image'"),
+        (lambda: check_views({"image": 0}, ["image"], None), "views of image are 0; a row has one view at least"),
+    ],
+)
+def test_bad_input_is_one_line(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def of_two():
+    Objective({"v": Term(Views(InfoNCE()), [["audio", "text"]])}, dim=4, batch=2)
+
+
+def test_a_regulariser_takes_two_views():
+    """VICReg's two branches are two views of one modality, as in its paper."""
+    x = torch.randn(6, 4, dtype=torch.float64)
+    loss = Views(VICReg()).double()
+    owner = torch.tensor([0, 0, 1, 1, 2, 2])
+    want = VICReg().double()([x[::2], x[1::2]], [torch.arange(3)] * 2)
+    torch.testing.assert_close(loss([x], [owner]), want)
