@@ -17,7 +17,7 @@ from align import Features, JointModel, Objective, Term, Tower, score
 from align.checkpoint.fingerprint import fingerprint
 from align.data.captions import look_up
 from align.data.rows import find_rows
-from align.heads import AttentionPool, Linear, Resampler, Streams
+from align.heads import MLP, AttentionPool, Linear, Resampler, Streams
 from align.lit.spaces import check_spaces
 from align.losses import InfoNCE, Matryoshka, Spaces, Symile
 from align.model.spaces import in_space
@@ -133,7 +133,11 @@ def test_a_term_of_an_objective_states_its_blocks_and_a_folder_keeps_them(tmp_pa
 def test_the_model_in_a_space_is_its_block(training):
     """A tower without Streams too; its dropout is off in ``embed``, and the model itself stays as it is."""
     torch.manual_seed(0)
-    towers = {"image": Tower(Array((6,)), Dense(dropout=0.5), streams), "text": Tower(Array((6,)), Dense(), Linear)}
+    heads = {"shape": Linear, "material": lambda w, d: MLP(w, d, dropout=0.5)}
+    towers = {
+        "image": Tower(Array((6,)), Dense(dropout=0.5), lambda w, d: Streams(w, d, heads)),
+        "text": Tower(Array((6,)), Dense(), Linear),
+    }
     whole = JointModel(towers, D).double().train(training)
     view = in_space(whole, "material")
     x = {m: list(torch.randn(3, 6).numpy()) for m in whole.modalities}

@@ -18,6 +18,7 @@ from align.data.views import check_views
 from align.losses import InfoNCE, Symile, VICReg, Views
 from align.losses.loss import has_complete
 from align.objective.grades import Facts, apply_grades
+from align.scoring import vote
 from align.values import GRADES, Embeddings, Rows
 
 OWNERS = torch.tensor([3, 0, 0, 1, -1, 1, 1, 4])  # samples of one, two and three rows, and a hard negative
@@ -146,3 +147,51 @@ def test_a_regulariser_takes_two_views():
     owner = torch.tensor([0, 0, 1, 1, 2, 2])
     want = VICReg().double()([x[::2], x[1::2]], [torch.arange(3)] * 2)
     torch.testing.assert_close(loss([x], [owner]), want)
+
+
+def ballot(scores, query_item, candidate_item, how, skip_own):
+    """Each pair of items by plain loops: {(query item, candidate item): score}."""
+    out = {}
+    items = sorted({c for c in candidate_item if c >= 0})
+    for a in sorted({q for q in query_item if q >= 0}):
+        mine = [i for i, q in enumerate(query_item) if q == a]
+        allowed = [b for b in items if not (skip_own and a == b)]
+        for b in items:
+            places = [j for j, c in enumerate(candidate_item) if c == b]
+            if b not in allowed:
+                out[a, b] = -float("inf")
+            elif how == "mean":
+                out[a, b] = sum(scores[i][j] for i in mine for j in places) / len(mine) / len(places)
+            elif how == "best":
+                out[a, b] = sum(max(scores[i][j] for j in places) for i in mine) / len(mine)
+            else:
+                share = 0.0
+                for i in mine:
+                    best = {x: max(scores[i][j] for j, c in enumerate(candidate_item) if c == x) for x in allowed}
+                    tied = [x for x, value in best.items() if value == max(best.values())]
+                    share += (b in tied) / len(tied)
+                out[a, b] = share / len(mine)
+    return out
+
+
+@pytest.mark.parametrize("how", ["mean", "best", "count"])
+@pytest.mark.parametrize("skip_own", [False, True])
+def test_a_vote_is_the_plain_loop(how, skip_own):
+    query_item, candidate_item = [4, 0, 0, 2, -1, 4, 4], [2, 2, 5, -1, 0, 4, 0]
+    scores = (torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) * 4).round()  # ties
+    got, asking, found = vote(scores, torch.tensor(query_item), torch.tensor(candidate_item), how, skip_own=skip_own)
+    assert (asking.tolist(), found.tolist()) == ([0, 2, 4], [0, 2, 4, 5])
+    want = ballot(scores.tolist(), query_item, candidate_item, how, skip_own)
+    for i, a in enumerate(asking.tolist()):
+        for j, b in enumerate(found.tolist()):
+            assert got[i, j].item() == pytest.approx(want[a, b])
+
+
+def test_a_vote_of_nothing_and_a_bad_rule():
+    none = torch.zeros(0, dtype=torch.long)
+    assert vote(torch.zeros(0, 2), none, torch.tensor([0, 1]))[0].shape == (0, 2)
+    assert vote(torch.zeros(2, 0), torch.tensor([0, 1]), none, "count")[0].shape == (2, 0)
+    with pytest.raises(ValueError, match="a vote is by mean, best, count; got 'sum'"):
+        vote(torch.zeros(1, 1), none, none, "sum")
+    with pytest.raises(ValueError, match=r"scores are \(q, c\) = \(0, 0\); got \(1, 1\)"):
+        vote(torch.zeros(1, 1), none, none)
