@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from in_process import find_member, read_test
 
+from align.metrics import mean_average_precision
 from align.scoring import vote
 
 BOTH = {"pair": 1.0, "sounds": 1.0}
