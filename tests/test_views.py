@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import tiny_space
 import torch
+import torch.nn.functional as F
 from test_data_collate import equal, sample
 from test_infonce import equal as equal_loss
 from test_infonce import loop as infonce_loop
 from test_infonce import rows
 from tiny_data import holed, png, readers, write
 
+import align
 from align import Objective, Term
 from align.data import Loader, Shards
 from align.data.collate import piece
 from align.data.names import FOREIGN
 from align.data.views import check_views
+from align.evaluation import Votes
 from align.losses import InfoNCE, Symile, VICReg, Views
 from align.losses.loss import has_complete
 from align.objective.grades import Facts, apply_grades
@@ -44,6 +48,10 @@ def test_it_is_the_loss_of_first_rows_and_the_others(extra):
     ids = (OWNERS[FIRST], OWNERS[OTHERS])
     want = infonce_loop(x[FIRST], x[OTHERS], loss.scale, *ids, **(given if extra else {}))
     equal_loss(got, torch.as_tensor(want), [x])
+    one_way = Views(InfoNCE(directions=(1.0, 0.0))).double()
+    one_way.start(6, 1, 8)
+    want = InfoNCE(directions=(1.0, 0.0)).double()([x[FIRST], x[OTHERS]], [OWNERS[FIRST], OWNERS[OTHERS]])
+    torch.testing.assert_close(one_way([x], [OWNERS]), want)  # the first rows are the anchors
 
 
 def test_rows_without_a_partner_give_zero_and_are_counted():
@@ -195,3 +203,50 @@ def test_a_vote_of_nothing_and_a_bad_rule():
         vote(torch.zeros(1, 1), none, none, "sum")
     with pytest.raises(ValueError, match=r"scores are \(q, c\) = \(0, 0\); got \(1, 1\)"):
         vote(torch.zeros(1, 1), none, none)
+
+
+def test_the_evaluator_lets_all_rows_of_a_sample_ask(tmp_path):
+    """Pictures of three rows and sounds of one, by the mean vote and against plain loops."""
+    samples = {}
+    for number, (key, members) in enumerate(tiny_space.world(12, noise=1.0).items()):
+        draw = torch.Generator().manual_seed(number)
+        about = {name: content for name, content in members.items() if name in ("audio.npy", "json")}
+        rows_ = [torch.randn(8, generator=draw) for _ in range(3)] if "image.npy" in members else []
+        samples[key] = about | {f"image.{i}.npy": tiny_space.npy(row) for i, row in enumerate(rows_)}
+    shards = align.Shards(str(tiny_space.write_tar(tmp_path / "test-000000.tar", samples)), shuffle=False)
+    results = align.evaluate(tiny_space.model(), shards, with_=["votes"], draws=0)
+    names = {name.split("/")[-2] for name in results.scores}
+    assert names == {"image_to_image", "image_to_audio", "audio_to_image"}  # a sound has one row
+    table = results.embeddings
+    x, y, of_x, of_y = (*(F.normalize(table[m].values.double(), dim=1) for m in ("image", "audio")), *(
+        table[m].sample.tolist() for m in ("image", "audio")
+    ))  # fmt: skip
+    right = []
+    for a in sorted({*of_x} & {*of_y}):
+        means = {b: sum(float(x[i] @ y[of_y.index(b)]) for i, owner in enumerate(of_x) if owner == a) / 3 for b in of_y}
+        right.append(max(means, key=means.__getitem__) == a)
+    assert results.scores["votes/image_to_audio/recall@1"] == pytest.approx(sum(right) / len(right))
+    kind = [label and label["kind"] for label in table.labels]
+    found = []
+    for a in sorted({*of_x}):
+        means = {
+            b: sum(float(x[i] @ x[j]) for i, p in enumerate(of_x) for j, q in enumerate(of_x) if (p, q) == (a, b)) / 9
+            for b in {*of_x} - {a}
+        }
+        order = sorted(means, key=lambda b: -means[b])
+        hits = [kind[b] == kind[a] and kind[a] is not None for b in order]
+        if any(hits):
+            shares = [sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit]
+            found.append(sum(shares) / len(shares))
+    assert results.scores["votes/class/kind/image_to_image/map"] == pytest.approx(sum(found) / len(found), abs=1e-6)
+    assert "votes/image_to_image/recall@1" not in results.scores  # the only right answer is the sample itself
+    assert len(results.sections) == 1
+
+
+def test_an_evaluator_without_rows_to_join_says_so(tmp_path):
+    members = {key: {"image.npy": x["image.npy"], "json": x["json"]} for key, x in tiny_space.world(3).items()}
+    shards = align.Shards(str(tiny_space.write_tar(tmp_path / "test-000000.tar", members)), shuffle=False)
+    with pytest.raises(ValueError, match="votes are not measured: no sample has several rows of a modality"):
+        align.evaluate(tiny_space.model(), shards, with_=["votes"], draws=0)
+    with pytest.raises(ValueError, match="a vote is by mean, best, count; got 'sum'"):
+        Votes("sum")

@@ -61,7 +61,8 @@ def evaluate(
     --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and modality.
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
-    space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos.
+    space, hubness the rows that come up for every query, votes samples by the votes of their rows, robustness the loss
+    by noise, blur or typos.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -78,7 +79,7 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            robustness, or the import path of your own (my.module.MyEvaluator)
+            votes, robustness, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings

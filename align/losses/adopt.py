@@ -87,7 +87,7 @@ def _complete(module: nn.Module) -> None:
         if not hasattr(module, name):
             setattr(module, name, _do_nothing)
     if not hasattr(module, "list_blocks"):
-        module.list_blocks = _read_all  # pyright: ignore[reportAttributeAccessIssue]
+        vars(module)["list_blocks"] = _read_all
     if not hasattr(module, "set_negatives"):
         vars(module)["set_negatives"] = partial(setattr, module, "negatives")
     if not hasattr(module, "scale"):
