@@ -7,7 +7,7 @@ width, L tokens, T time, C H W as torch has them, P points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self, final
 
@@ -100,6 +100,17 @@ class TermInfo(NamedTuple):
     # length of the candidate's projection on the others' span), "tokens" (no score)
     scale: float
     bias: float = 0.0
+    blocks: tuple[tuple[int, int], ...] = ()  # coordinates start..stop-1 that count of each modality; (): all
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the term as plain data. Blocks are left out where there are none."""
+        return {name: x for name, x in self._asdict().items() if name != "blocks" or x}
+
+    @classmethod
+    def from_json(cls, term: Mapping[str, Any]) -> TermInfo:
+        """Return the term of plain data."""
+        blocks = tuple((start, stop) for start, stop in term.get("blocks", ()))
+        return cls(**{**term, "modalities": tuple(term["modalities"]), "blocks": blocks})
 
 
 class Origin(NamedTuple):

@@ -51,6 +51,8 @@ bare = {
     "Symile-shuffled": lambda: Symile("shuffled"),
     "Symile-K": lambda: Symile(5),
     "Symile-learned": lambda: Symile(missing="learned", spread=0.5),
+    "Views": lambda: losses.Views(InfoNCE()),
+    "Views-tokens": lambda: losses.Views(LateInteraction()),
     "Transport-none": lambda: Transport("none"),
     "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
     "Foreign": Foreign,
@@ -63,6 +65,13 @@ def filled(bank: losses.Bank) -> losses.Bank:
     return bank
 
 
+def in_a_space(loss) -> losses.Spaces:
+    """The second half of the coordinates; prefixes inside are those of the whole."""
+    prefixes = isinstance(loss, nn.Module) and any(isinstance(part, Matryoshka) for part in loss.modules())
+    names = ["whole"] if prefixes else ["first", "second"]
+    return losses.Spaces(loss, names, names[-1])
+
+
 wrap = {
     "HardNegatives": lambda loss: losses.HardNegatives(loss, 2.0),
     "Matryoshka": lambda loss: Matryoshka(loss, [3, dim]),
@@ -70,6 +79,7 @@ wrap = {
     "MixGeodesic": losses.MixGeodesic,
     "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
     "Bank": lambda loss: filled(losses.Bank(loss, "image")),
+    "Spaces": in_a_space,
 }
 chains = [(name,) for name in wrap]
 pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
@@ -89,6 +99,7 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("Bank" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
         or ("Bank" in chain and name == "Symile-shuffled")
         or chain in (("MemoryQueue", "Bank"), ("Bank", "Matryoshka"), ("Bank", "MixGeodesic"))
+        or chain in (("Bank", "Spaces"), ("Spaces", "Matryoshka"))
     )
 
 
@@ -199,7 +210,9 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
     if kind.pairs:
         shown = [*itertools.combinations(names[:count], 2)]
     bias = 0.0 if loss.bias is None else loss.bias.item()
-    assert made.infos() == ([TermInfo(m, kind.read, loss.scale.item(), bias) for m in shown] if kind.read else [])
+    blocks = [loss.list_blocks(m) if isinstance(loss, Wrapper) else () for m in shown]
+    infos = [TermInfo(m, kind.read, loss.scale.item(), bias, b) for m, b in zip(shown, blocks, strict=True)]
+    assert made.infos() == (infos if kind.read else [])
 
 
 def test_prefixes_of_tokens_are_cut_and_normalised():

@@ -1,5 +1,6 @@
 """Heads: features to embeddings, tokens too where they are asked for; a masked token is never read."""
 
+import functools
 import inspect
 
 import pytest
@@ -23,6 +24,7 @@ from align.heads import (
     Resampler,
     Residual,
     Router,
+    Streams,
 )
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
@@ -31,6 +33,7 @@ W, D, L = 12, 5, 7
 kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler, Router]
 alike = [Identity, Residual]  # of a width that is the dim
 wider = [Padded]  # of a width of at most the dim
+named = [Streams]  # of heads by name, see `streams`
 
 
 class Joined(nn.Module):
@@ -50,6 +53,11 @@ def average(width, dim):
     return Average(width, dim, [Linear, lambda w, d: Centered(w, d, MLP)], base=Linear, weight=0.8)
 
 
+def streams(width, dim):
+    pool = functools.partial(AttentionPool, heads=3)
+    return Streams(width, dim, dict.fromkeys("abcde", pool))
+
+
 every = pytest.mark.parametrize(
     "make",
     [
@@ -62,13 +70,14 @@ every = pytest.mark.parametrize(
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Router(w, d, [5, w - 5], [Linear]),
         average,
+        streams,
     ],
 )
 
 
 def test_no_head_is_forgotten():
-    found = {kind.__name__ for kind in kinds + alike + wider}
-    assert found == {*heads.__all__}, "each head needs its place in `kinds`, `alike` or `wider`"
+    found = {kind.__name__ for kind in kinds + alike + wider + named}
+    assert found == {*heads.__all__}, "each head needs its place in `kinds`, `alike`, `wider` or `named`"
 
 
 def features(n=4, *, tokens=True, mask=True):
@@ -116,7 +125,7 @@ def test_tokens_of_an_encoder_without_any_are_refused(make):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("make", [*kinds, average, lambda w, d: Residual(w, w), lambda w, d: Padded(w, w + 2)])
+@pytest.mark.parametrize("make", [*kinds, average, streams, lambda w, d: Residual(w, w), lambda w, d: Padded(w, w + 2)])
 def test_arguments_are_kept_under_their_names(make):
     head = make(W, D)
     names = list(inspect.signature(type(head)).parameters)

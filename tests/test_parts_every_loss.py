@@ -204,6 +204,8 @@ class Model(nn.Module):
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
+        terms["views"] = Term(losses.Views(LateInteraction()), ["text"])
+        terms["space"] = Term(losses.Spaces(Hinge(), ["a", "b"], {"image": "a", "text": "b"}), pair)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
         torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()

@@ -98,6 +98,10 @@ def build(description: Any, *, allow: Sequence[str] = (), delayed: bool = False)
             init_args[argument] = [
                 build(v, allow=allow) if isinstance(v, dict) and "class_path" in v else v for v in value
             ]
+        elif isinstance(value, dict):  # the heads of streams, by name
+            init_args[argument] = {
+                k: build(v, allow=allow) if isinstance(v, dict) and "class_path" in v else v for k, v in value.items()
+            }
     return partial(kind, **init_args) if delayed else kind(**init_args)
 
 

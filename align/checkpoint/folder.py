@@ -98,7 +98,7 @@ def load(
     for m, origin in about.get("heads", {}).items():
         model.towers[m].fitted_on = FeatureOrigin(**origin)
     model.compatible_with = read_compatible(path, about, model.dim)
-    model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in about.get("terms", [])]
+    model.terms = [TermInfo.from_json(term) for term in about.get("terms", [])]
     return model.eval()
 
 

@@ -77,7 +77,7 @@ def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None
             "schema": schema,
             "align": align.__version__,
             "sha256": sha256(work / "model.safetensors"),
-            "terms": [term._asdict() for term in model.terms],
+            "terms": [term.to_json() for term in model.terms],
             **({"assets": assets} if assets else {}),
             **({"parts": parts} if (parts := _state_parts(model, tensors)) else {}),
             **({"heads": heads} if (heads := read_heads(model)) else {}),

@@ -37,6 +37,7 @@ def evaluate(
     with_: str = "zeroshot,retrieval",
     train: str | None = None,
     distractors: str | None = None,
+    space: str | None = None,
     draws: int = 1000,
     members: str = "",
     max_bad: float = 0.001,
@@ -62,8 +63,8 @@ def evaluate(
     --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and modality.
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
-    space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos, and
-    compatibility an earlier model beside this one.
+    space, hubness the rows that come up for every query, votes samples by the votes of their rows, robustness the loss
+    by noise, blur or typos, and compatibility an earlier model beside this one.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -80,9 +81,10 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            robustness, compatibility, or the import path of your own (my.module.MyEvaluator)
+            votes, robustness, compatibility, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
+        space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings
         draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt.
             text=txt:lines reads a .txt with a caption a line
@@ -107,6 +109,7 @@ def evaluate(
             "--with": with_ != "zeroshot,retrieval",
             "--train": train is not None,
             "--distractors": distractors is not None,
+            "--space": space is not None,
             "--members": bool(members),
             **{
                 f"--{name}": getattr(protocol, name) is not None
@@ -156,6 +159,8 @@ def evaluate(
     read = partial(Shards, shuffle=False, members=mapping(members), max_bad=max_bad, allow_pipe=allow_pipe)
     opened = read([test_split(name) for name in shards])
     loaded = placing.load(weights, model)
+    if space is not None:
+        loaded = read_space(loaded, space)
     folder = Path(out) if out is not None else Path(model)
     if out is None and not folder.is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")
@@ -180,7 +185,7 @@ def evaluate(
         )
     if rank():
         return 0  # the first rank writes and prints
-    results.protocol.update(read_training(Path(model)))
+    results.protocol.update(read_training(Path(model)) | ({} if space is None else {"space": space}))
     path = write_results(results, folder)
     notes = results.protocol["notes"]
     if json:
@@ -211,6 +216,17 @@ def test_split(name: str) -> str:
 def command_line() -> str:
     """Return the command line that this process was started with."""
     return shlex.join(["align", *sys.argv[1:]])
+
+
+def read_space(model: JointModel, name: str) -> JointModel:
+    """Return the model as it reads one of its spaces. Ends the command where it has no such space."""
+    from align.commands.errors import Refused
+    from align.model.spaces import in_space
+
+    try:
+        return in_space(model, name)
+    except ValueError as error:
+        raise Refused(f"--space: {error}", code=2) from None
 
 
 def media_of(model: JointModel) -> Media:

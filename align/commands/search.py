@@ -28,6 +28,7 @@ def search(
     k: int = 10,
     where: str | None = None,
     how: Literal["cosine", "mip", "objective"] | None = None,
+    space: str | None = None,
     fold: bool = False,
     near: float = 0.99,
     json: bool = False,
@@ -57,6 +58,7 @@ def search(
         where: a condition that samples have to meet
         how: the rule of the score: the trained objective, the sum of the cosines, or mip, the product of all parts and
             the candidate. Default: objective where a trained term joins the query with the candidates, else cosine
+        space: the space to search in, of a model whose heads are Streams: its cosines order the hits
         fold: show near duplicates as one sample
         near: the cosine from which two samples are near duplicates, for --fold
         json: print JSON instead of a table
@@ -71,6 +73,13 @@ def search(
         raise Refused(f"--near is a cosine between 0 and 1, got {near}", code=2)
     least = calibration.least()
     searcher = _open(index, in_, model, weights, placing)
+    if space is not None:
+        if calibration.calibrate is not None or hubs.correct is not None:
+            raise Refused("--calibrate and --correct measure whole embeddings; leave --space out", code=2)
+        try:
+            searcher = searcher.in_space(space)
+        except ValueError as error:
+            raise Refused(f"--space: {error}", code=2) from None
     if calibration.calibrate is not None:
         from align.commands.calibrate import calibrate
 

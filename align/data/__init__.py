@@ -25,7 +25,7 @@ FLOORS = (
     ("columns",),
     ("mixing",),
     ("opening",),
-    ("collate", "kept"),
+    ("collate", "kept", "views"),
     ("pieces",),
     ("workers",),
     ("loader",),

@@ -31,6 +31,21 @@ def captions(value: Any) -> list[str]:
     return [text for text in found if not is_blank(text)]
 
 
+def look_up(stated: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key of a json, None where it has none.
+
+    ``label.shape`` is the key ``shape`` of the object ``label``, unless the json has a key of that whole name.
+
+    >>> look_up({"label": {"shape": "cone"}}, "label.shape"), look_up({"label": 3}, "label.shape")
+    ('cone', None)
+    """
+    if key in stated:
+        return stated[key]
+    first, _, rest = key.partition(".")
+    inside = stated.get(first)
+    return look_up(inside, rest) if rest and isinstance(inside, Mapping) else None
+
+
 def caption_of(members: Mapping[str, bytes]) -> str:
     """All captions of a sample, one a line, in one case and with single spaces; hard negatives are none of them."""
     lines = [line for name in sorted(members) if _is_caption(name) for line in members[name].splitlines()]

@@ -76,8 +76,13 @@ def piece(
     epoch: int,
     members: MemberNames,
     decodings: Mapping[str, Decoding] | None = None,
+    views: Mapping[str, int] | None = None,
 ) -> tuple[Batch, list[Bad]]:
-    """Collate in the form that a worker sends: hard negatives still name their samples, which ``join`` ends."""
+    """Collate in the form that a worker sends: hard negatives still name their samples, which ``join`` ends.
+
+    views: modality -> number of times that each row is augmented in training, each time as a row of its own. The first
+    views are those without this argument. Hard negatives have one.
+    """
     if len(samples) != len(positions):
         raise ValueError(f"{len(samples)} samples for {len(positions)} positions")
     bad: list[Bad] = []
@@ -97,10 +102,12 @@ def piece(
         faults = list(opening.bad)
         for m, reader in decoding.preprocess.items():
             draws = generator("row", seed, epoch, position, m) if train and opening.rows[m] else None
-            for row in opening.rows[m]:
+            again = (views or {}).get(m, 1) - 1 if train else 0
+            repeated = [row for row in opening.rows[m] if not isinstance(row, Bad) and not row.negative] * again
+            for k, row in enumerate([*opening.rows[m], *repeated]):
                 made = row if isinstance(row, Bad) else finish_row(row, reader, draws, m, opening)
                 if isinstance(row, Bad) or isinstance(made, Bad):
-                    faults.append(made)
+                    faults += [made] if k < len(opening.rows[m]) else []  # a bad row is counted once
                     continue
                 rows[m].append(made)
                 owner[m].append(mark(i) if row.negative else i)

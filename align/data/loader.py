@@ -18,6 +18,7 @@ from align.data.mixing.direct import is_direct
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces
 from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
+from align.data.views import check_views
 from align.data.workers import Workers
 from align.values import Batch
 
@@ -58,6 +59,7 @@ class Loader:
         marks: a hard negative has the ``mark`` of its sample in the batch (``align.data.join``) instead of -1.
         restarts: data workers that end are started anew so many times for one step, see ``Workers``.
         seconds: data workers that bring nothing for so long count as ended. 0: they may take any time.
+        views: modality -> number of rows that each of its rows becomes in training, each augmented anew.
         stops: asked while the workers bring nothing. Where it returns True, ``StopAsked`` is raised.
         stride: a pass reads the steps start_step, start_step + stride, …: ``steps`` of them. A rank that reads whole
             batches by itself gives its number as start_step and the number of ranks here, and leaves rank and world.
@@ -92,6 +94,7 @@ class Loader:
         restarts: int = 3,
         seconds: float = 600.0,
         stops: Callable[[], bool] | None = None,
+        views: Mapping[str, int] | None = None,
     ):
         check_batch(batch, world)
         if not 0 <= rank < world:
@@ -110,6 +113,7 @@ class Loader:
         for name, part in shards.sources.items() if isinstance(shards, Sources) else [("", shards)]:
             if isinstance(part, Columns):
                 part.check(decodings[name].preprocess if decodings else preprocess)
+            check_views(views or {}, preprocess, part)
         if not train:
             check_by_position(shards)
         elif rank == 0:
@@ -136,6 +140,7 @@ class Loader:
             decodings,
             self._keep(keep) if train and not is_direct(shards, preprocess) else None,
             stride,
+            views,
         )
         self._numbers = numbers
         self._pin = pin_memory and torch.cuda.is_available()

@@ -47,10 +47,12 @@ class Pieces(IterableDataset[Piece | Exception]):
         decodings: Mapping[str, Decoding] | None,
         kept: Kept | None = None,
         stride: int = 1,
+        views: Mapping[str, int] | None = None,
     ):
         self.shards, self.preprocess, self.batch, self.train, self.seed = shards, preprocess, batch, train, seed
         self.rank, self.world, self.start_step, self.steps = rank, world, start_step, steps
         self.per_epoch, self.decodings, self.kept, self.stride = per_epoch, decodings, kept, stride
+        self.views = views
         self._usual = Decoding(shards.members, preprocess)
         self.direct = is_direct(shards, preprocess)
         self.notes: np.ndarray | None = None  # (workers, 2) of each worker: the position it reads + 1, and its epoch
@@ -100,6 +102,7 @@ class Pieces(IterableDataset[Piece | Exception]):
             epoch=epoch,
             members=self.shards.members,
             decodings=self.decodings,
+            views=self.views,
         )
         return part, unread + bad
 

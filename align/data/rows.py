@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from align.data.bad import BLANK
-from align.data.captions import captions, is_blank
+from align.data.captions import captions, is_blank, look_up
 from align.data.decoded import is_decoded, member_of, split_texts
 from align.data.names import CODE, FOREIGN, TEXT, MemberNames, has_lines, row_name
 from align.values import BadSample, Sample
@@ -98,7 +98,7 @@ def _find_mapped_rows(
         if suffix == TEXT and is_blank(data):
             return [UnusableMember(f"{modality}/{BLANK}", member)]
         return [RowSource(data.strip() if suffix == TEXT else data, False, member)]
-    value = stated.get(key)
+    value = look_up(stated, key)
     if value is None:
         return []
     try:

@@ -13,6 +13,7 @@ from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import Retrieval, retrieval
 from align.evaluation.robustness import Robustness
 from align.evaluation.space import Space
+from align.evaluation.votes import Votes
 from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Retrieval",
     "Robustness",
     "Space",
+    "Votes",
     "ZeroShot",
     "class_prompts",
     "classify",
@@ -44,7 +46,17 @@ FLOORS = (
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
     ("directions", "findings", "notes", "overlap", "retrieval_section"),
-    ("class_means", "compatibility", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
+    (
+        "class_means",
+        "compatibility",
+        "geometry",
+        "hubness",
+        "pick",
+        "probe",
+        "votes",
+        "zeroshot_facts",
+        "zeroshot_section",
+    ),
     ("retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),

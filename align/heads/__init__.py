@@ -17,6 +17,7 @@ from align.heads.padded import Padded
 from align.heads.resampler import Resampler
 from align.heads.residual import Residual
 from align.heads.router import Router
+from align.heads.streams import Streams
 
 __all__ = [
     "MLP",
@@ -31,4 +32,5 @@ __all__ = [
     "Resampler",
     "Residual",
     "Router",
+    "Streams",
 ]

@@ -19,6 +19,7 @@ FLOORS = (
         "recalls",
         "requeue",
         "sharding",
+        "spaces",
         "sources",
         "stages",
         "standing",

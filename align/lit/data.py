@@ -10,6 +10,7 @@ from align.data import Concat, Mixture
 from align.data.kept import read_size
 from align.data.mixing.sources import Part
 from align.data.reading import check_by_position
+from align.data.views import check_views
 from align.lit.opened import Opened, check, open_account
 from align.lit.sources import AS_ONE, Mix, Named, Opener, Source
 from align.lit.standing import Standing
@@ -45,6 +46,8 @@ class AlignData:
         keep: memory, in all the workers of a rank together, for decoded training samples, which later epochs augment
             anew: a number of bytes, or such as 2GiB. It changes no bit of the result. A set that does not fit is
             decoded anew in every epoch, and one line says so. 0 keeps nothing.
+        views: modality -> number of rows that each of its training rows becomes, each augmented anew, as in {audio: 2}
+            for ``align.losses.Views``. The first of them is the row without this key.
     """
 
     def __init__(
@@ -62,11 +65,12 @@ class AlignData:
         samples: int | None = None,
         allow_pipe: bool = False,
         keep: int | str = "512MiB",
+        views: dict[str, int] | None = None,
     ):
         if batch < 1 or workers < 0:
             raise ValueError(f"data.batch must be at least 1 and data.workers at least 0; got {batch} and {workers}")
         self.train, self.val, self.batch, self.workers = train, val, batch, workers
-        self.keep = read_size(keep)
+        self.keep, self.views = read_size(keep), views or {}
         self.max_bad, self.mix, self.resampled, self.samples = max_bad, mix, resampled, samples
         if isinstance(train, dict) and (resampled or samples is not None):
             raise ValueError("data.resampled and data.samples belong to the single sources where there are several")
@@ -91,11 +95,13 @@ class AlignData:
         they do not fit the model or hold less than one batch.
         """
         train, val = self._open_train(seed, weights), self._open_val()
+        for part in train.sources.values() if isinstance(train, Mixture) else [train]:
+            check_views(self.views, model.preprocess, part)
         check(train, val, model.modalities, self.batch)
         ledger, budget = open_account(train, val, self.max_bad, state.get("bad", {}))
         standing = Standing(train, self.batch, self.mix.losses_every)
         standing.resume(state["step"], state.get("data", {}))
-        return Opened(train, val, model.preprocess, self.batch, seed, ledger, budget, standing)
+        return Opened(train, val, model.preprocess, self.batch, seed, ledger, budget, standing, self.views)
 
     def _open_train(self, seed: int, weights: Mapping[int, Mapping[str, float] | None] | None) -> Part | Mixture:
         if isinstance(self.train, dict):

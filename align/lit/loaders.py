@@ -92,4 +92,5 @@ class Loaders(L.LightningDataModule):
             restarts=self.guard.restarts,
             seconds=self.guard.data_seconds,
             stops=lambda: self.stops(),
+            views=data.views if train else None,
         )

@@ -16,6 +16,7 @@ from align.lit import by_source
 from align.lit.finite import Finite, Skip
 from align.lit.recalls import columns, recalls
 from align.lit.sharding import split
+from align.lit.spaces import check_spaces
 from align.model import JointModel
 from align.model.inside import in_shards
 from align.model.sharding import share_buffers
@@ -61,6 +62,7 @@ class AlignModule(L.LightningModule):
         chunk: int | dict[str, int] | None = None,
     ):
         super().__init__()
+        check_spaces(model, objective)
         self.model, self.objective, self.optim = model, objective, optim or Optim()
         self.seed, self.steps, self.sources = seed, steps, sources
         self.planned = steps if planned is None else planned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from align.data import Concat, Mixture
@@ -24,7 +24,7 @@ class Opened:
     preprocess: modality -> the preprocess that reads it.
     batch: positions in a step, over all ranks. seed: of order and augmentation.
     ledger: bad members by shard, reason and name. budget: bad samples so far, against ``data.max_bad``.
-    standing: the place of each source at a step.
+    standing: the place of each source at a step. views: modality -> rows that each row becomes in training.
     """
 
     train: Part | Mixture
@@ -35,6 +35,7 @@ class Opened:
     ledger: Ledger
     budget: Budget
     standing: Standing
+    views: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -26,7 +26,7 @@ from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
 from align.losses.wasserstein import Wasserstein, wasserstein
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Window
+from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Views, Window
 
 __all__ = [
     "AlignUniform",
@@ -50,10 +50,12 @@ __all__ = [
     "Regress",
     "SigLIP",
     "Simplex",
+    "Spaces",
     "Symile",
     "Transport",
     "Triangle",
     "VICReg",
+    "Views",
     "Wasserstein",
     "Window",
     "alignment",

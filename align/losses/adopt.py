@@ -51,6 +51,7 @@ _CALLS = {
     "start": ("dim", "modalities", "batch"),
     "clamp_": (),
     "between": ("modalities",),
+    "list_blocks": ("modalities",),
     "set_negatives": ("kind",),
     "name_classes": ("names",),
 }
@@ -88,6 +89,8 @@ def _complete(module: nn.Module) -> None:
     for name in ("start", "clamp_", "between"):
         if not hasattr(module, name):
             setattr(module, name, _do_nothing)
+    if not hasattr(module, "list_blocks"):
+        vars(module)["list_blocks"] = _read_all
     if not hasattr(module, "set_negatives"):
         vars(module)["set_negatives"] = partial(setattr, module, "negatives")
     if not hasattr(module, "name_classes"):
@@ -99,3 +102,7 @@ def _complete(module: nn.Module) -> None:
 
 
 def _do_nothing(*_: object) -> None: ...
+
+
+def _read_all(modalities: object) -> tuple[()]:
+    return ()

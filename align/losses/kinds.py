@@ -19,6 +19,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "intra": Kind(1, 1, None),  # rows of one modality with each other
     "pairwise": Kind(2, 2, "pairwise"),
     "tokens": Kind(2, 2, "tokens"),
     "symile": Kind(2, None, "symile"),

@@ -85,6 +85,10 @@ class Loss(nn.Module, ABC):
         ``Objective`` calls it. So does any training loop that calls one loss for several pairs.
         """
 
+    def list_blocks(self, modalities: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        """Return the coordinates start..stop-1 that the loss reads of each modality's embedding. (): all of each."""
+        return ()
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the kind of negatives of the next calls, one of ``negative_kinds``."""
         self.negatives = kind
@@ -151,8 +155,11 @@ def apply(loss: Loss, given: Given) -> Tensor:
 
 
 def has_complete(samples: Sequence[Tensor]) -> Tensor:
-    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids."""
+    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids, or two rows where M = 1."""
     first, *rest = samples
+    if not rest:
+        ordered = first.sort().values
+        return ((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)).any()
     meeting = first >= 0
     for other in rest:
         meeting = meeting & torch.isin(first, other)

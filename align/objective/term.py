@@ -27,8 +27,9 @@ class Term:
         between: the modalities. ``all``: every pair of the model's modalities, or all of them at once for a loss over
             more than two (Symile, GRAM), or every three (TRIANGLE). ``[image, text, audio]``: every pair of these, or
             these at once. ``[[image, text], [image, audio, 0.5]]``: these pairs (for Symile: these sets), with a weight
-            at the end where it is not 1. ``{image-text: 1.0, image-audio: 0.5}``: the same by name. Distillation wants
-            its students first and then its teachers, so it takes no ``all``.
+            at the end where it is not 1. ``{image-text: 1.0, image-audio: 0.5}``: the same by name. ``Views`` takes
+            each modality by itself. Distillation wants its students first and then its teachers, so it takes no
+            ``all``.
         weight: factor of the term's value in the sum.
         partial: weight of an anchor whose pair is graded ``partial`` in the shards (see ``align.objective.grades``).
     """
@@ -94,7 +95,8 @@ def _contrast(name: str, part: list[str | float], kind: Kind, known: Sequence[st
         check_known(name, modality, known)
     if len({*names}) != len(names) or not kind.least <= len(names) <= (kind.most or len(names)):
         wanted = WORDS[kind.least] + (" or more" if kind.most is None else "")
-        raise ValueError(f"term {name!r} contrasts {wanted} different modalities at a time; got {list(names)}")
+        which = "the rows of one modality" if kind.most == 1 else f"{wanted} different modalities"
+        raise ValueError(f"term {name!r} contrasts {which} at a time; got {list(names)}")
     return Contrast(names, weight)
 
 

@@ -238,6 +238,7 @@ class Objective(nn.Module):
                 str(KINDS[loss.kind].read),
                 float(number(loss.scale)),
                 0.0 if loss.bias is None else float(number(loss.bias)),
+                loss.list_blocks(modalities),
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]

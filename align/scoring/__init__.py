@@ -3,5 +3,6 @@
 from align.scoring.choose import How, choose, cosine_unit, fits, list_unread
 from align.scoring.correction import Correction, correct
 from align.scoring.score import score
+from align.scoring.vote import vote
 
-__all__ = ["Correction", "How", "choose", "correct", "cosine_unit", "fits", "list_unread", "score"]
+__all__ = ["Correction", "How", "choose", "correct", "cosine_unit", "fits", "list_unread", "score", "vote"]

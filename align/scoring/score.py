@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.gram import volumes
+from align.losses.kernels.blocks import cut
 from align.losses.one_vs_all import span_lengths
 from align.losses.triangle import areas
 from align.scoring.choose import How, fits
@@ -32,8 +33,8 @@ def score(
         section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
         each at its learned scale and bias: a softmax over candidates gives probabilities. A GRAM or TRIANGLE term is
         read as minus scale times the volume or area between the candidate and the query's rows, a term against a span
-        as scale times the length of the candidate's projection on their span. Terms over tokens are left out, see
-        ``fits``. ``choose`` names the rule that all of align takes.
+        as scale times the length of the candidate's projection on their span. A term of spaces reads its blocks of the
+        rows. Terms over tokens are left out, see ``fits``. ``choose`` names the rule that all of align takes.
     of: the candidates' modality. terms: the trained terms, ``JointModel.terms``. Only "objective" reads these two.
 
     Raises ValueError where shapes disagree, or where no term fits. The message names the terms.
@@ -54,6 +55,9 @@ def score(
 
 
 def _term(query: Mapping[str, Tensor], candidates: Tensor, of: str | None, term: TermInfo) -> Tensor:
+    blocks = dict(zip(term.modalities, term.blocks, strict=bool(term.blocks)))
+    query = {m: cut(rows, blocks[m]) if m in blocks else rows for m, rows in query.items()}
+    candidates = cut(candidates, blocks[of]) if of is not None and of in blocks else candidates
     others = [m for m in term.modalities if m != of]
     if term.kind == "span":
         return term.scale * span_lengths(candidates, [query[m] for m in others]).T + term.bias

@@ -15,6 +15,7 @@ FLOORS = (
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),
     ("building", "corrected", "export", "hits"),
-    ("correcting", "searcher"),
+    ("correcting", "space"),
+    ("searcher",),
     ("open",),
 )

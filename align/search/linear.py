@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from align.losses.kernels.blocks import cut, place
 from align.scoring import How, fits
 from align.values import TermInfo
 
@@ -44,9 +45,19 @@ def one_vector(query: Mapping[str, Tensor], how: How, of: str, terms: Sequence[T
 
 def sum_terms(query: Mapping[str, Tensor], of: str, terms: Sequence[TermInfo]) -> Linear:
     """Return the vector and the constant of terms that are linear in the candidate."""
-    parts = [term.scale * _product(query, [m for m in term.modalities if m != of]) for term in terms]
+    parts = [term.scale * _vector(query, of, term) for term in terms]
     like = next(iter(query.values()))
     return Linear(torch.stack(parts).sum(0) if parts else torch.zeros_like(like), sum(term.bias for term in terms))
+
+
+def _vector(query: Mapping[str, Tensor], of: str, term: TermInfo) -> Tensor:
+    """Return the vector (q, D) of a term at scale 1. Of a term with blocks it is 0 outside the candidate's."""
+    others = [m for m in term.modalities if m != of]
+    if not term.blocks:
+        return _product(query, others)
+    blocks = dict(zip(term.modalities, term.blocks, strict=True))
+    inside = _product({m: cut(query[m], blocks[m]) for m in others}, others)
+    return place(inside, blocks[of], query[others[0]].shape[1])
 
 
 def _product(query: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Literal, final
 
 import torch
@@ -20,6 +21,7 @@ from align.search.makers import cut_rows
 from align.search.near import BOUND
 from align.search.parts import Part, check_parts, name_parts, nearest
 from align.search.rule import make_rule
+from align.search.space import Subspace, find_space
 from align.search.threshold import find_calibrated
 from align.search.where import Where, parse
 
@@ -49,6 +51,18 @@ class Searcher:
         self.dims = dims
         there = model.device if model.device.type == "cuda" else "cpu"
         self.device = torch.device(there if device is None else device)
+        self.subspace: Subspace | None = None
+
+    def in_space(self, name: str) -> Searcher:
+        """Return a searcher of the same index that asks in one space of the model (see ``align.heads.Streams``).
+
+        Scores are sums of the cosines in the space. Corrections for hubs and calibrated thresholds are of the whole
+        embeddings, so they do not hold in it. ``fold`` compares whole embeddings. Raises ValueError where the model has
+        no such space.
+        """
+        searcher = copy(self)
+        searcher.subspace = find_space(self.model, name)
+        return searcher
 
     def embed(self, parts: Sequence[Part]) -> list[Tensor]:
         """Return the embedding (D,) of each part, on the CPU.
@@ -141,6 +155,9 @@ class Searcher:
         start = time.perf_counter()
         self._check(of, k)
         vectors = [cut_rows(x, self.dims, normalize=self.model.normalize) for x in vectors]
+        if self.subspace is not None:
+            self._check_space(of, how, threshold)
+            (parts, vectors), how, correct = self.subspace.ask(parts, vectors), "cosine", False
         tree = parse(where) if isinstance(where, Mapping) else where
         count, rule = self.index.count(of, tree), None
         if parts or text is None:
@@ -169,7 +186,8 @@ class Searcher:
 
         def answer() -> list[Hit]:
             ranking, groups = fold_ranking(rank, self.index, of, k, near) if fold else stand_alone(rank(k))
-            return make_hits(ranking, groups, self.index, of, rule, name_parts(parts), vectors, chosen.shift)
+            made = make_hits(ranking, groups, self.index, of, rule, name_parts(parts), vectors, chosen.shift)
+            return made if self.subspace is None else self.subspace.lift_hits(made)
 
         try:
             hits = answer()
@@ -213,3 +231,11 @@ class Searcher:
             raise ValueError(f"the index has no {of!r}; {nearest(of, self.index.modalities)}")
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+
+    def _check_space(self, of: str, how: How | None, threshold: float | str | None) -> None:
+        assert self.subspace is not None
+        self.subspace.check(of)
+        if how not in (None, "cosine"):
+            raise ValueError(f"a space is read by cosines; how={how!r} reads the whole embeddings")
+        if isinstance(threshold, str):
+            raise ValueError("the calibrated threshold is of the whole embeddings; in a space give a number")

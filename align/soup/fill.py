@@ -22,6 +22,6 @@ def fill(model: JointModel, ingredients: Sequence[Ingredient], weights: Sequence
     for name, x, _ in each_average(ingredients, weights, list(state)):
         state[name].copy_(x)
     terms, _ = merge_terms(ingredients, weights)
-    model.terms = [TermInfo(**{**term, "modalities": tuple(term["modalities"])}) for term in terms]
+    model.terms = [TermInfo.from_json(term) for term in terms]
     said = repr([(one.about.get("sha256"), weight) for one, weight in zip(ingredients, weights, strict=True)])
     remember(model, hashlib.sha256(said.encode()).hexdigest())  # these weights are in no file, and need no checksum

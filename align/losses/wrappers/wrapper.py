@@ -72,6 +72,10 @@ class Wrapper(Loss, ABC):
         """Name the modalities of the next calls to the inner loss."""
         self.loss.between(modalities)
 
+    def list_blocks(self, modalities: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        """Return the coordinates that the inner loss reads of each modality's embedding."""
+        return self.loss.list_blocks(modalities)
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the inner loss's kind of negatives."""
         self.loss.set_negatives(kind)

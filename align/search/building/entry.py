@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.data.captions import look_up
 from align.data.meta import read_meta
 from align.data.names import FOREIGN, TEXT, MemberNames, find_mapped
 from align.files import json_text
@@ -69,6 +70,6 @@ def _of_json(sample: Sample, members: MemberNames) -> list[str]:
     names = [find_mapped(m, members, sample) or "" for m in members if m != "label"]
     keys = [name.removeprefix("json:") for name in names if name.startswith("json:")]
     stated = read_meta(sample, members)[0].json or {} if keys else {}
-    found = [stated.get(key) for key in keys]
+    found = [look_up(stated, key) for key in keys]
     texts = [text for value in found for text in (value if isinstance(value, list) else [value])]
     return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
