@@ -19,7 +19,6 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "intra": Kind(1, 1, None),  # rows of one modality with each other
     "pairwise": Kind(2, 2, "pairwise"),
     "tokens": Kind(2, 2, "tokens"),
     "symile": Kind(2, None, "symile"),
@@ -33,6 +32,7 @@ KINDS = {
     "fused": Kind(3, None, "pairwise", pairs=True),  # fused rows against a further modality, beside the pairs
     "gated": Kind(2, None, "symile"),  # the gate is not in a model folder, so the plain product is read
     "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
+    "intra": Kind(1, 1, None),  # rows of one modality with each other
     "classes": Kind(1, 1, None, contrasts=False),  # rows against the classes of their labels
 }
 
