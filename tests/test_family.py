@@ -133,7 +133,7 @@ def test_what_scoring_reads(name):
     infos = made.infos()
     embeddings = {m: rows.values for m, rows in World()().items()}
     assert {info.kind for info in infos} <= {"pairwise", "symile", "volume", "area"}
-    assert len(infos) == sum(len(made.contrasts[term]) for term, kind in kinds.items() if KINDS[kind].read)
+    assert len(infos) == sum(len(made.contrasts[term]) for term, kind in kinds.items() if KINDS[str(kind)].read)
     for info in infos:
         *query, of = info.modalities
         got = score({m: embeddings[m] for m in query}, embeddings[of], "objective", of=of, terms=[info])
