@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import tiny_space
@@ -25,7 +26,7 @@ from align.preprocess import Array, Bytes
 from align.search.building import add_to_index, build_index
 from align.search.building.maker import count_by_maker
 from align.search.local import LocalIndex
-from align.search.makers import cut_rows, find_stranger
+from align.search.makers import cut_rows, find_stranger, list_makers
 
 D = tiny_space.D
 trust = ["--allow", "tiny_space"]
@@ -287,8 +288,11 @@ def test_a_third_model_needs_both(indexed, shards):
     new.compatible_with = {fingerprint(old): D}
     add_to_index(new, f"{shards}/test-000001.tar", folder / "i", source="new")
     third = later(5, extra=6)
+    shutil.copy(shards / "test-000001.tar", folder / "more.tar")
+    add_to_index(new, folder / "more.tar", folder / "i", source="new")  # a second time, by the same model
     with LocalIndex.open(folder / "i") as index:
         about = dict(index.about)
+    assert [one["sha256"] for one in list_makers(about)] == [fingerprint(old), fingerprint(new)]
     for declared, stranger in (
         ({}, old),
         ({fingerprint(old): D}, new),
