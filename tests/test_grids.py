@@ -61,7 +61,7 @@ def test_tokens_come_row_by_row_from_the_top_left():
     torch.manual_seed(0)
     encoder, x = ImageCNN(width=24, widths=(8,), stem=4), torch.zeros(1, 3, 16, 24)
     before = encoder(x).tokens
-    x[:, :, 9:11, 5:7] = 3  # inside the cell of row 2, column 1
+    x[:, :, 8, 4] = 3  # the middle of the kernel of row 2, column 1
     change = (encoder(x).tokens - before).norm(dim=-1)[0].view(encoder.grid_of(x))
     assert divmod(int(change.argmax()), 6) == (2, 1)
 
