@@ -14,6 +14,7 @@ from align.commands.evaluating.altering import Altering
 from align.commands.evaluating.classing import Classing
 from align.commands.evaluating.given import check_evaluators, check_range, list_given
 from align.commands.evaluating.hubs import Hubs
+from align.commands.evaluating.maps import Maps
 from align.commands.evaluating.probing import Probing
 from align.commands.evaluating.ranking import Ranking
 from align.commands.evaluating.shape import Shape
@@ -51,6 +52,7 @@ def evaluate(
     shape: Shape,
     hubs: Hubs,
     altering: Altering,
+    maps: Maps,
     suites: Suites,
     placing: Placing,
     weights: Weights,
@@ -60,7 +62,8 @@ def evaluate(
     --with picks evaluators. zeroshot tells classes by their names, for every attribute of the labels and modality.
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
-    space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos.
+    space, hubness the rows that come up for every query, robustness the loss by noise, blur or typos. dense tells the
+    classes of places inside of pictures and clouds, and points at phrases.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -77,7 +80,7 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            robustness, or the import path of your own (my.module.MyEvaluator)
+            robustness, dense, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals
@@ -92,8 +95,8 @@ def evaluate(
     """
     from align.commands.errors import Refused
 
-    groups = (classing, ranking, probing, shape, hubs, altering)
-    names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness")
+    groups = (classing, ranking, probing, shape, hubs, altering, maps)
+    names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness", "dense")
     check_range("--draws", draws, 0)
     check_range("--batch", batch, 1)
     check_range("--workers", workers, 0, 1000)

@@ -2,6 +2,7 @@
 
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
+from align.evaluation.dense import Dense
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.geometry import Geometry
 from align.evaluation.hubness import Hubness
@@ -16,6 +17,7 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
     "ClassMeans",
+    "Dense",
     "Evaluator",
     "Findings",
     "Geometry",
@@ -37,12 +39,12 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "prompts"),
+    ("composed", "counts", "labels", "pairs", "prompts", "region_masks"),
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
-    ("directions", "findings", "notes", "overlap", "retrieval_section"),
-    ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
+    ("dense_section", "directions", "findings", "notes", "overlap", "retrieval_section"),
+    ("class_means", "dense", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),

@@ -178,12 +178,16 @@ class JointModel(nn.Module):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         name, given = only_one(inputs)
-        reader, out = EvalReader(self), []
-        for piece in collate(name, as_list(name, given, self.modalities), self.towers[name].preprocess, batch_size):
-            values = self._on_device(piece)
-            with naming(f"tower {name!r}"):
-                out.append(reader.read(lambda model, x=values: read_dense(model.towers[name], x, attention)))
-        return self._unit(torch.cat(out))
+        listed = as_list(name, given, self.modalities)
+        pieces = collate(name, listed, self.towers[name].preprocess, batch_size)
+        return torch.cat([self.dense_values(name, piece, attention) for piece in pieces])
+
+    @torch.no_grad()
+    def dense_values(self, modality: str, values: Values, attention: Attention = "plain") -> Tensor:
+        """Return (n, H, W, D) or (n, P, D) for rows that the preprocess has read and collated, as ``dense`` does."""
+        x = self._on_device(values)
+        with naming(f"tower {modality!r}"):
+            return self._unit(EvalReader(self).read(lambda model: read_dense(model.towers[modality], x, attention)))
 
     @torch.no_grad()
     def embed_values(self, modality: str, values: Values) -> Tensor:

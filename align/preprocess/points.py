@@ -128,6 +128,10 @@ class Points(Preprocess):
     def eval(self, x: Tensor) -> Tensor:
         return self._scale(x[self.order(len(x))])
 
+    def fit_mask(self, mask: Tensor) -> Tensor:
+        """Return a mask (P,) of a cloud's points as ``eval`` draws the points."""
+        return mask[self.order(len(mask))]
+
     def order(self, count: int) -> Tensor:
         """Return the index, in a cloud of so many points, of each point (points,) that ``eval`` takes."""
         order = spread(count, self.points)
