@@ -131,7 +131,7 @@ def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
         page.on("console", lambda line: lines.append(line.text))
         page.on("pageerror", lambda error: lines.append(str(error)))
         page.goto(f"{served[0]}/?text=ccc&of=image")
-        button, img = page.locator("a.where").first, page.locator(".hit img.picture").first
+        button, img = page.locator("a.places").first, page.locator(".hit img.picture").first
         plain = img.get_attribute("src")
         assert button.get_attribute("aria-pressed") == "false"
         button.click()
@@ -142,12 +142,12 @@ def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
         button.press("Space")
         assert img.get_attribute("src") == plain
         page.goto(f"{served[0]}/?text=ccc&of=audio")
-        assert page.locator("a.where").count() == 0
+        assert page.locator("a.places").count() == 0
         assert lines == []
         plain = browser.new_context(java_script_enabled=False).new_page()
         plain.goto(f"{served[0]}/?text=ccc&of=image")
         with plain.expect_navigation():
-            plain.locator("a.where").first.click()
+            plain.locator("a.places").first.click()
         assert "/heat/image" in plain.url
         browser.close()
 
@@ -155,4 +155,4 @@ def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
 @pytest.mark.slow
 def test_a_tower_without_places_has_no_switch(tmp_path):
     with serving(load(tmp_path, Colours)) as (url, _):
-        assert b'class="quiet where"' not in get(f"{url}/?text=ccc&of=image")[1]
+        assert b'class="places"' not in get(f"{url}/?text=ccc&of=image")[1]

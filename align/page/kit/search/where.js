@@ -13,7 +13,7 @@ function turn(button) {
 }
 
 function dress(root) {
-  for (const button of root.querySelectorAll("a.where")) {
+  for (const button of root.querySelectorAll("a.places")) {
     button.setAttribute("role", "button");
     button.setAttribute("aria-pressed", "false");
   }
@@ -24,7 +24,7 @@ export function startWhere() {
   dress(found);
   document.addEventListener("results", () => dress(found));
   const press = (e) => {
-    const button = e.target.closest("a.where");
+    const button = e.target.closest("a.places");
     if (button && turn(button)) e.preventDefault();
   };
   found.addEventListener("click", press);
