@@ -46,6 +46,18 @@ def test_a_place_is_its_token_through_the_head(head):
                     torch.testing.assert_close(got[i, row, column], want / want.norm(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_map_is_as_high_and_wide_as_its_picture():
+    torch.manual_seed(0)
+    encoder = ImageCNN(width=24, widths=(8,), stem=4)
+    model = JointModel({"image": Tower(Image((16, 32)), encoder, Linear)}, 5)
+    given = torch.zeros(16, 32, 3, dtype=torch.uint8)
+    before = model.dense(image=[given.numpy()])
+    given[8, 20] = 255  # the middle of the kernel of row 2, column 5
+    change = (model.dense(image=[given.numpy()]) - before).norm(dim=-1)[0]
+    assert change.shape == (4, 8)
+    assert divmod(int(change.argmax()), 8) == (2, 5)
+
+
 def test_training_goes_on_and_no_rows_give_an_empty_map():
     model = picture_model().train()
     assert model.dense(image=[]).shape == (0, 4, 4, 5)
