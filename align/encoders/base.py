@@ -39,11 +39,11 @@ class Encoder(nn.Module, ABC):
         """Return those of other preprocesses that the weights were trained with too, such as the one of videos."""
         return ()
 
-    def grid_of(self, values: Values) -> tuple[int, int] | None:
+    def grid_of(self, values: Any) -> tuple[int, int] | None:
         """Return the grid of the tokens that ``encode`` gives for these values, None where they have none."""
         return self.grid
 
-    def at_points(self, values: Values, tokens: Tensor | None) -> Tensor | None:
+    def at_points(self, values: Any, tokens: Tensor | None) -> Tensor | None:
         """Return features (n, P, W) at the points of clouds (n, P, channels), None for an encoder of anything else.
 
         tokens: those that ``encode`` gives for these clouds.

@@ -7,7 +7,7 @@ needs, and its features say little of its place. Two published changes of this b
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ def with_last_attention(encoder: M, kind: Attention) -> M:
     )
 
 
-def _find(module: Any, steps: list[str]) -> Any:
+def _find(module: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         module = getattr(module, step, None)
     return module
@@ -88,9 +88,9 @@ def _change(attention: nn.Module, kind: Attention) -> nn.Module | None:
         whole = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
         return _Torch(attention, kind) if whole else None
     if type(attention).__module__.startswith("timm."):
-        from timm.models.vision_transformer import Attention as OfTimm
+        from timm.models.vision_transformer import Attention as Known  # pyright: ignore[reportPrivateImportUsage]
 
-        return _Timm(attention, kind) if type(attention) is OfTimm else None
+        return _Timm(attention, kind) if type(attention) is Known else None
     parts = ("q_proj", "k_proj", "v_proj", "out_proj", "head_dim")
     return _Transformers(attention, kind) if all(hasattr(attention, name) for name in parts) else None
 
@@ -114,7 +114,8 @@ class _Changed(nn.Module):
 
     def __init__(self, module: Any, kind: Attention):
         super().__init__()
-        self.module, self.kind = module, kind
+        self.module: Any = module
+        self.kind: Attention = kind
 
 
 class _InBlock(_Changed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,7 @@ class PointNet2(Encoder):
         if tokens is None:
             return None
         xyz = centres = values[..., :3]
+        level: Any
         for level in self.levels:
             centres = level.centres(centres)
         return interpolate(xyz, centres, tokens)

@@ -137,7 +137,8 @@ class Dense:
             values = asked.collate([one.row for _, one in kept])
             maps = space.model.dense_values(m, values, self.attention).cpu()
             phrases = [region.text for _, one in kept for region in one.regions if region.text]
-            vectors = space.model.embed(**{self.text: phrases})[self.text].cpu()
+            asking: dict[str, Any] = {self.text: phrases}
+            vectors = space.model.embed(**asking)[self.text].cpu()
             begin = 0
             for (i, one), places in zip(kept, maps, strict=True):
                 for attribute, prompted in classes.items():

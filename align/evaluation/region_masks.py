@@ -51,7 +51,8 @@ def read_regions(
     """
     stated = read_meta(sample, members)[0].json or {}
     listed = stated.get("regions")
-    sources = [one for one in find_rows(sample, modality, preprocess.suffixes, members, stated) if _is_row(one)]
+    found_rows = find_rows(sample, modality, preprocess.suffixes, members, stated)
+    sources = [one for one in found_rows if isinstance(one, RowSource) and not one.negative]
     fit: Any = getattr(preprocess, "fit_mask", None)
     if not isinstance(listed, list) or not sources or fit is None:
         return None
@@ -77,10 +78,6 @@ def _read_region(one: Any, placed: Tensor | None, fill: Callable[[Any], Tensor |
         return None
     text, label = one.get("text"), one.get("label")
     return Region(mask, text if isinstance(text, str) else "", label if isinstance(label, Mapping) else {}, exact)
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, RowSource) and not row.negative
 
 
 def _read_mask(data: bytes | None, sides: Sequence[int]) -> Tensor | None:

@@ -1,50 +1,65 @@
-"""Three attentions of the last block, over one trained model a seed: classes told place by place, phrases pointed at.
+"""Three attentions of the last block, over one trained model a seed: classes told by place, phrases pointed at.
 
-    python configs/ideas/dense.py [--seeds 0 1 2]         # trains dense.yaml where it is not there, writes results/dense.csv
+    python configs/ideas/dense.py [--seeds 0 1 2]         # trains dense.yaml and writes results/dense.csv
     python configs/ideas/run.py dense --table             # prints its figures
+
+All seeds are trained in one process, by the model, objective and optimiser of the config, without validation.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from pathlib import Path
+from typing import Any
 
-from run import HERE, SETS, Row, run, table, write_rows
+import torch
+from run import HERE, Row, table, write_rows
+
+from align import evaluate
+from align.commands.config import make_parser
+from align.data import Loader, Shards
+from align.evaluation import Dense
+from align.seeds import derive, generator
 
 ARMS = ("plain", "value", "self")
-SCORES = (
-    *(f"dense/image/{attribute}/miou" for attribute in ("color", "shape", "material")),
-    "dense/image/pointing/accuracy",
-)
+SCORES = ("dense/image/color/miou", "dense/image/shape/miou", "dense/image/pointing/accuracy")
 
 
-def train(seed: int, out: Path) -> tuple[Path, float]:
-    """Return the folder of a seed's run, which is finished where it stopped, and the seconds that it took now."""
-    begin, folder = time.monotonic(), out / f"seed-{seed}"
-    run(["train", "--config", str(HERE / "dense.yaml"), "--run", str(folder), f"--seed={seed}"])
-    return folder, time.monotonic() - begin
+def train(seed: int) -> tuple[Any, float]:
+    """Return a trained model, and the seconds of its training."""
+    begin, parser = time.monotonic(), make_parser()
+    torch.manual_seed(derive(seed, "weights"))
+    read = parser.parse_args(["--config", str(HERE / "dense.yaml"), "--run", "runs/x", f"--seed={seed}"])
+    made, steps = parser.instantiate(read), read.trainer.max_steps
+    data, optimizer = made.data.open(made.model, seed), made.optim.build(made.model, made.objective)
+    batches = Loader(data.train, made.model.preprocess, train=True, batch=data.batch, seed=seed, steps=steps)
+    for step, batch in enumerate(batches):
+        made.optim.set_rates(optimizer, step, steps)
+        draws = {m: generator(seed, step, m, 0) for m in made.model.modalities}
+        loss, _ = made.objective(made.model(batch, generators=draws), generator=generator(seed, step, "loss"))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        made.objective.clamp_()
+        if step % 20 == 0:
+            print(f"seed {seed} step {step} loss {float(loss):.3f}", flush=True)
+    return made.model.eval(), time.monotonic() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/ideas/dense"), help="folder of the runs")
-    asked = parser.parse_args()
-    if not Path("shards/scenes/manifest.json").is_file():
-        SETS["scenes"](Path("shards/scenes"))
-    tests, rows = sorted(map(str, Path("shards/scenes").glob("test-*.tar"))), []
-    for seed in asked.seeds:
-        folder, seconds = train(seed, asked.out)
+    test, rows = Shards("shards/scenes/test-*.tar", shuffle=False), []
+    for seed in parser.parse_args().seeds:
+        scores: dict[str, float] = {}
+        model, seconds = train(seed)
         for arm in ARMS:
-            to = folder / arm
-            how = ["--with", "dense", "--attention", arm, "--draws", "0", "--no-report", "--out", str(to)]
-            run(["evaluate", str(folder), *tests, *how])
-            results = json.loads((to / "results.json").read_text(encoding="utf-8"))
-            chance = [Row("chance", seed, s, results[s.rpartition("/")[0] + "/chance"], 0.0) for s in SCORES]
-            rows += [Row(arm, seed, s, results[s], round(seconds, 1)) for s in SCORES] + (chance if arm == "plain" else [])
-    write_rows(HERE / "results" / "dense.csv", rows)
+            measure = Dense(arm, masks={"image": "mask.png"})
+            scores = evaluate(model, test, with_=[measure], draws=0).scores
+            rows += [Row(arm, seed, score, scores[score], round(seconds, 1)) for score in SCORES]
+        chances = ((score, scores[score.rpartition("/")[0] + "/chance"]) for score in SCORES)
+        rows += [Row("chance", seed, score, chance, 0.0) for score, chance in chances]
+        write_rows(HERE / "results" / "dense.csv", rows)
     print("\n".join(["dense", *table(rows)]))
 
 
