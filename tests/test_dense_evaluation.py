@@ -208,7 +208,7 @@ def test_scores_of_clouds_are_those_of_a_loop(shards):
 
 
 def test_what_is_missing_or_bad_is_left_out_and_counted(tmp_path):
-    good, odd = scene(0), [scene(i) for i in range(1, 6)]
+    good, odd = scene(0, 0.4), [scene(i, 0.4) for i in range(1, 6)]
     odd[0][4][:] = [7, {"text": "bbb"}, {"box": [0, 0, 2, 1], "text": "bbb"}, {"box": [0.5, 0, 0.5, 1]}, {"mask": 9}]
     change = {
         "at_1": {},
@@ -281,7 +281,10 @@ def test_a_tie_is_no_answer_and_points_nowhere_in_particular(tmp_path):
     one = model()
     with torch.no_grad():
         one.towers["image"].encoder.gain.zero_()  # every place is zero, so all classes tie
-    shards = write(tmp_path, [scene(0)])
+    *arrays, regions = scene(0)
+    for region in regions:
+        region["label"] = {"hue": "bbb"}  # the first class, which an argmax would take
+    shards = write(tmp_path, [(*arrays, regions)])
     results = align.evaluate(one, shards, with_=[Dense(masks={"image": "mask.png"})], draws=0)
     assert results.scores["dense/image/hue/miou"] == 0
     assert results.scores["dense/image/pointing/accuracy"] == pytest.approx(16 / 64)
