@@ -59,6 +59,7 @@ FLOORS = (
     ("base", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
     ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
+    ("last_attention",),  # a change of models
     ("point_patches",),  # parts made of parts
     ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (

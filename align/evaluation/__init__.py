@@ -3,6 +3,7 @@
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
 from align.evaluation.compatibility import Compatibility
+from align.evaluation.dense import Dense
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.geometry import Geometry
 from align.evaluation.hubness import Hubness
@@ -19,6 +20,7 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 __all__ = [
     "ClassMeans",
     "Compatibility",
+    "Dense",
     "Evaluator",
     "Findings",
     "Geometry",
@@ -41,14 +43,15 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "prompts"),
+    ("composed", "counts", "labels", "pairs", "prompts", "region_masks"),
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
-    ("directions", "findings", "notes", "overlap", "retrieval_section"),
+    ("dense_section", "directions", "findings", "notes", "overlap", "retrieval_section"),
     (
         "class_means",
         "compatibility",
+        "dense",
         "geometry",
         "hubness",
         "pick",

@@ -26,11 +26,11 @@ from align.evaluation.prompts import Name, describe
 from align.evaluation.readings import read_features, read_tokens
 from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
-from align.evaluation.stated import read_stated
+from align.evaluation.stated import read_members, read_stated
 from align.model import JointModel
 from align.preprocess import Preprocess
 from align.scoring import choose
-from align.values import Batch, Embeddings
+from align.values import Batch, Embeddings, Sample
 
 Of = Literal["embedding", "features", "tokens"]
 Split = Literal["test", "train", "distractors"]
@@ -123,6 +123,14 @@ class Space:
         Media are not read. Raises ValueError for a cache without its raw shards.
         """
         return read_stated(self.of_split(split), self.table(split=split).position[:first].tolist())
+
+    def members(self, names: Sequence[str], split: Split = "test") -> Iterator[Sample]:
+        """Yield each sample of ``table(split=…)`` with some members, as the shards have them.
+
+        names: of members that are no modality of the model ("mask.png"), and modalities, for all their members.
+        Raises ValueError for a cache without its raw shards.
+        """
+        yield from read_members(self.of_split(split), self.table(split=split).position.tolist(), names)
 
     def _read(self, of: Of, split: Split) -> Embeddings:
         """Return a table of the shards, and keep their bad members and labels."""

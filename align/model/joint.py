@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.encoders.last_attention import Attention
+from align.model.dense import only_one, read_dense
 from align.model.embed import as_list, collate
 from align.model.eval_view import EvalReader
 from align.model.naming import naming
@@ -161,6 +163,34 @@ class JointModel(nn.Module):
                 rows.append(reader.read(lambda model, name=name, x=values: model.towers[name](x)))
             out[name] = self._unit(torch.cat(rows))
         return out
+
+    @torch.no_grad()
+    def dense(self, /, attention: Attention = "plain", batch_size: int = 16, **inputs: Sequence[Any]) -> Tensor:
+        """Return the vectors of the places inside of raw inputs of one modality, row i for input i.
+
+        ``model.dense(image=["a.png", ...])`` is (n, H, W, D) over the grid of the encoder's tokens. A sound has such a
+        map of its spectrogram. ``model.dense(points=[...])`` is (n, P, D), a vector for each point that the tower
+        reads (``Points.order`` names them). Inputs, mode and gradients are as in ``embed``.
+
+        attention: "plain", or "value" or "self", which change the last block of a vision transformer without training
+        (``align.encoders.last_attention``).
+
+        Raises TypeError for two modalities, ValueError for an encoder without tokens or whose tokens have no places,
+        and for an attention that it does not have. For inputs it raises as ``embed`` does.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        name, given = only_one(inputs)
+        listed = as_list(name, given, self.modalities)
+        pieces = collate(name, listed, self.towers[name].preprocess, batch_size)
+        return torch.cat([self.dense_values(name, piece, attention) for piece in pieces])
+
+    @torch.no_grad()
+    def dense_values(self, modality: str, values: Values, attention: Attention = "plain") -> Tensor:
+        """Return (n, H, W, D) or (n, P, D) for rows that the preprocess has read and collated, as ``dense`` does."""
+        x = self._on_device(values)
+        with naming(f"tower {modality!r}"):
+            return self._unit(EvalReader(self).read(lambda model: read_dense(model.towers[modality], x, attention)))
 
     @torch.no_grad()
     def embed_values(self, modality: str, values: Values) -> Tensor:

@@ -127,9 +127,13 @@ class Tower(nn.Module):
         The generator is for the augmentation on the device, and counts in training mode only.
         """
         first = next(iter(values.values())) if isinstance(values, dict) else values
-        n, front_end = first.shape[0], in_float32(self.preprocess.device, first.device.type)
-        values = front_end(values, generator if self.training else None)
-        return _average(self.encoder(_cast(values, self.dtype)), n)
+        return _average(self.encoder(self.ready(values, generator=generator)), first.shape[0])
+
+    def ready(self, values: Values, *, generator: torch.Generator | None = None) -> Values:
+        """Return collated values as the encoder takes them: after the front end, and in the encoder's precision."""
+        first = next(iter(values.values())) if isinstance(values, dict) else values
+        front_end = in_float32(self.preprocess.device, first.device.type)
+        return _cast(front_end(values, generator if self.training else None), self.dtype)
 
     def forward(self, values: Values, *, generator: torch.Generator | None = None, tokens: bool = False) -> Any:
         """Return (n, D), not normalised, for collated values, n first, and with ``tokens`` (n, L, D) and a mask (n, L).

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align.media.array import ARRAY
@@ -166,6 +167,15 @@ class Image(Preprocess):
 
     def eval(self, x: Tensor) -> Tensor:
         return fit(x, self._sides, self.resize, self.crop, self._scale, self._fill, self.backend)
+
+    def fit_mask(self, mask: Tensor) -> Tensor:
+        """Return a mask (H, W) of a picture as ``eval`` places the picture: nearest pixels, and 0 in borders."""
+
+        def nearest(x: Tensor, height: int, width: int) -> Tensor:
+            return F.interpolate(x[None], (height, width), mode="nearest-exact")[0]
+
+        x = mask[None].to(torch.float32)
+        return fit(x, self._sides, self.resize, self.crop, nearest, [0.0], self.backend)[0].to(mask.dtype)
 
     def _scale(self, x: Tensor, height: int, width: int) -> Tensor:
         if len(x) == 4 and self.channels == 3:
