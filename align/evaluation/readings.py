@@ -15,7 +15,7 @@ def read_features(model: JointModel, batch: Batch) -> Embeddings:
         if m not in batch:
             continue
         pooled: Tensor = tower.features(batch[m].values).pooled
-        rows[m] = Rows(pooled.float() if pooled.element_size() < 4 else pooled, batch[m].sample)
+        rows[m] = Rows(pooled.float() if pooled.element_size() < 4 else pooled, batch[m].sample, part=batch[m].part)
     return Embeddings(
         rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
     )

@@ -113,9 +113,9 @@ class JointModel(nn.Module):
             if name in tokens:
                 with naming(f"tower {name!r}"):
                     pooled, each, mask = call(given.values, generator=draws, tokens=True)
-                rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
+                rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask, part=given.part)
             else:
-                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample)
+                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample, part=given.part)
         return Embeddings(**{f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "rows"}, rows=rows)
 
     def _no_rows(self, name: str) -> Rows:
