@@ -45,6 +45,7 @@ class HFImage(Encoder):
         self.checkpointing = checkpointing
         self.size, self.channels = int(made.image_size), int(made.num_channels)
         self.width = int(getattr(made, "projection_dim", None) or made.hidden_size)
+        self.grid = (self.size // int(made.patch_size),) * 2
         self._read = part.read
         self._wants = None if found is None else wanted_picture(found.folder, self.size, self.channels)
 
