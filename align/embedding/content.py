@@ -13,6 +13,7 @@ from torch import Tensor
 
 from align.data.names import TEXT
 from align.preprocess import Preprocess
+from align.preprocess.view import View
 from align.values import Values
 
 VALUES, CONTENT = "content/values", "content/number"
@@ -32,6 +33,13 @@ class Around(Preprocess):
     def text(self) -> bool:
         """True where the members are texts."""
         return TEXT in self.suffixes
+
+    @property
+    def of(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.of
+
+    def view(self, x: Any, generator: torch.Generator | None = None) -> View:
+        return self.inner.view(x, generator)
 
     def decode(self, source: Any) -> Any:
         return self.inner.decode(source)
