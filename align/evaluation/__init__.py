@@ -8,6 +8,7 @@ from align.evaluation.hubness import Hubness
 from align.evaluation.probe import Probe
 from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
+from align.evaluation.regions import RegionRecall
 from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import Retrieval, retrieval
 from align.evaluation.robustness import Robustness
@@ -22,6 +23,7 @@ __all__ = [
     "Hubness",
     "Labelled",
     "Probe",
+    "RegionRecall",
     "Results",
     "Retrieval",
     "Robustness",
@@ -42,8 +44,8 @@ FLOORS = (
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
     ("directions", "findings", "notes", "overlap", "retrieval_section"),
-    ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
-    ("retrieval", "zeroshot"),
+    ("class_means", "geometry", "hubness", "pick", "probe", "region_ranks", "zeroshot_facts", "zeroshot_section"),
+    ("regions", "retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),
     ("suites",),
