@@ -31,7 +31,8 @@ def number_phrases(phrases: Rows, regions: Rows) -> tuple[Tensor, Tensor]:
 
     Phrases of equal content have one number, and a region has that of the phrase of its sample and part, -1 for none.
     """
-    assert phrases.part is not None and regions.part is not None
+    assert phrases.part is not None
+    assert regions.part is not None
     known: dict[object, int] = {}
     content = torch.full_like(phrases.sample, -1) if phrases.content is None else phrases.content
     of_part: dict[tuple[int, int], int] = {}

@@ -92,7 +92,8 @@ def read_places(model: JointModel, batch: Batch, *, region: str, phrase: str, of
     out = model(batch, tokens=[of])
     tower, pictures, asks = model.towers[of], out[of], out[phrase]
     H, W = tower.encoder.grid_of(batch[of].values)
-    assert pictures.tokens is not None and isinstance(asks.values, Tensor)  # asked for above
+    assert pictures.tokens is not None  # asked for above
+    assert isinstance(asks.values, Tensor)
     maps = pictures.tokens[:, tower.encoder.prefix :]  # (m, H · W, D)
     place = asks.values.new_full((asks.n, 2), -1.0)
     first = {s: i for i, s in reversed([*enumerate(pictures.sample.tolist())])}

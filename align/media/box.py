@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, final
 
-from align.media.medium import Medium
+from align.media.medium import Examined, Medium
 from align.values import BadSample
 
 SUFFIX = "box"
@@ -29,6 +29,10 @@ class BoxFormat(Medium):
             return read_box(json.loads(data))
         except ValueError:
             raise BadSample("box", "no JSON") from None
+
+    def examine(self, data: bytes, suffix: str, modality: str) -> Examined:
+        self.read(data)
+        return Examined()
 
 
 def read_box(value: Any) -> tuple[float, float, float, float]:
