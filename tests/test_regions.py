@@ -483,3 +483,78 @@ def test_the_evaluator_reads_a_model_and_shards(shards):
     assert found.scores["regions/pointing/chance"] == pytest.approx((0.25 + 0.375) / 2)
     assert 0 <= found.scores["regions/recall@1"] <= found.scores["regions/recall@5"] <= 1
     assert RegionRecall("image").run(Space(model, shards, draws=0)).scores == {}
+
+
+# -- regions in a build
+
+
+def test_a_build_makes_boxes_of_pixels_and_masks_and_captions_of_regions(tmp_path):
+    from align.curation import build
+
+    mask = np.zeros((8, 16), np.uint8)
+    mask[2:5, 4:12], mask[6:, :3] = 1, 7
+    Pictures.fromarray(mask).save(tmp_path / "mask.png")
+    Pictures.fromarray(np.random.default_rng(0).integers(0, 255, (8, 16, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    plane = {"text": "plane", "pixels": [4, 2, 12, 6]}
+    rows = [
+        {"image": "a.png", "regions": [plane, plane, {"text": "car", "box": [0, 0, 0.1, 0.1]}]},
+        {"image": "a.png", "mask": "mask.png", "regions": json.dumps([{"text": "x", "mask": k} for k in (1, 7, 3)])},
+        {"image": "a.png", "text": "mine", "regions": [{"text": "out", "pixels": [4, 2, 40, 6]}, {"text": "none"}]},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build(str(tmp_path / "t.jsonl"), str(tmp_path / "out"), modalities=("image", "text", "mask"), max_bad=1)
+    found = Shards(str(tmp_path / "out" / "train-*.tar"), shuffle=False, members=members, max_bad=1)
+    stated = [json.loads(found.read(i)[0]["json"])["regions"] for i in range(3)]
+    assert stated[0] == [{"text": "plane", "box": [0.25, 0.25, 0.75, 0.75]}] * 2 + [rows[0]["regions"][2]]
+    assert found.read(0)[0]["text.txt"].decode().splitlines() == [
+        "two planes and a car",
+        "two planes in the middle",
+        "a car around the middle",
+    ]
+    assert [region.get("box") for region in stated[1]] == [[0.25, 0.25, 0.75, 0.625], [0, 0.75, 0.1875, 1], None]
+    assert found.read(2)[0]["text.txt"] == b"mine"
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()]
+    assert sorted(reasons) == ["region/box", "region/no-box", "region/no-box"]
+    with pytest.raises(ValueError, match=r"row 1: regions '\{\}' are no list of"):
+        (tmp_path / "u.csv").write_text("image,regions\na.png,{}\n")
+        build(str(tmp_path / "u.csv"), str(tmp_path / "no"))
+    assert not [*(tmp_path / "no").glob("*.tar")]
+
+
+def tower(preprocess: str, of_preprocess: dict, encoder: str, of_encoder: dict) -> dict:
+    made_of = [(f"preprocess.{preprocess}", of_preprocess), (f"encoders.{encoder}", of_encoder)]
+    read, encode = [{"class_path": f"align.{path}", "init_args": arguments} for path, arguments in made_of]
+    return {"preprocess": read, "encoder": encode}
+
+
+@pytest.mark.sweep
+def test_a_run_with_regions_resumes_to_the_bit(shards, tmp_path):
+    """Four steps in one go are two and two, bit for bit."""
+    import align
+    from align.commands import main
+
+    picture = {"size": 16, "mean": "plain", "flip": True, "crop_scale": [0.5, 1.0]}
+    identity = {"head": "align.heads.Identity"}
+    towers = {
+        "image": tower("Image", picture, "ImageCNN", {"width": 8, "widths": [8, 8], "stem": 2}),
+        "region_text": tower("Bytes", {"context": 12}, "TransformerText", {"context": 12, "width": 8, "depth": 1}),
+        "region": tower("Boxes", {}, "Regions", {}) | identity,
+        "mosaic": tower("Boxes", {}, "Mosaic", {}) | identity,
+    }
+    loss = "align.losses.InfoNCE"
+    terms = {m: {"loss": loss, "between": [m, "region_text"]} for m in ("region", "mosaic")}
+    pattern = str(shards.urls[0].parent / "train-*.tar")
+    config = {
+        "model": {"dim": 8, "towers": towers},
+        "objective": {"terms": terms},
+        "data": {"train": pattern, "members": members, "batch": 8, "workers": 0, "max_bad": 1},
+        "optim": {"warmup": 0, "final": 1.0},
+        "trainer": {"max_steps": 4},
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    for name, steps in (("whole", 4), ("cut", 2), ("cut", 4)):
+        run = ["--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / name), f"--trainer.max_steps={steps}"]
+        assert main(["train", *run]) == 0
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    assert align.load(str(tmp_path / "cut")).follows == {"region": "image", "mosaic": "image"}
