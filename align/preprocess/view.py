@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from align.preprocess.base import Preprocess
+from typing import Any, NamedTuple
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, from the top left corner."""
@@ -33,4 +30,4 @@ class Inside(NamedTuple):
 
     value: Any
     whole: Any  # as ``Preprocess.decode`` of the whole's modality returns it
-    of: Preprocess  # of the whole's modality
+    of: Any  # the Preprocess of the whole's modality
