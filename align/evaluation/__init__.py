@@ -10,6 +10,7 @@ from align.evaluation.hubness import Hubness
 from align.evaluation.probe import Probe
 from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
+from align.evaluation.regions import RegionRecall
 from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import Retrieval, retrieval
 from align.evaluation.robustness import Robustness
@@ -27,6 +28,7 @@ __all__ = [
     "Hubness",
     "Labelled",
     "Probe",
+    "RegionRecall",
     "Results",
     "Retrieval",
     "Robustness",
@@ -56,11 +58,12 @@ FLOORS = (
         "hubness",
         "pick",
         "probe",
+        "region_ranks",
         "votes",
         "zeroshot_facts",
         "zeroshot_section",
     ),
-    ("retrieval", "zeroshot"),
+    ("regions", "retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),
     ("suites",),

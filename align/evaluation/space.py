@@ -13,7 +13,7 @@ from torch import Tensor
 
 from align.data import Columns, Shards
 from align.data.places.benchmark import Benchmark
-from align.embedding.embed import Progress, embed_shards
+from align.embedding.embed import Make, Progress, embed_shards
 from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
 from align.evaluation.blocks import score_blocks
@@ -174,6 +174,11 @@ class Space:
             progress=self.progress,
             together=self._together,
         )
+
+    def read(self, make: Make, modalities: Sequence[str]) -> Embeddings:
+        """Return a table of the test split that ``make`` makes of a model and a batch of some modalities, not kept."""
+        how: dict[str, Any] = {"progress": self.progress, "together": self._together, "make": make, "content": True}
+        return embed_shards(self.model, self.shards, self._batch, self._workers, modalities=modalities, **how)
 
     @property
     def hit(self) -> HitRule:

@@ -3,6 +3,7 @@
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
+from align.preprocess.boxes import Boxes
 from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
@@ -16,6 +17,7 @@ from align.preprocess.video_clips import VideoClips
 __all__ = [
     "Array",
     "Audio",
+    "Boxes",
     "Bytes",
     "Depth",
     "FeatureTokens",
@@ -30,8 +32,9 @@ __all__ = [
 ]
 
 FLOORS = (
+    ("view",),
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
-    ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
+    ("audio_groups", "boxes", "image_presets", "image_view", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
     ("depth", "video", "video_clips"),
