@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from align.encoders.follower import Follower, Lead, as_maps
 from align.model.naming import naming, short
 from align.preprocess.view import Inside
 from align.values import Batch, Rows, Values
-
-if TYPE_CHECKING:
-    from align.model.joint import JointModel
 
 
 def link(towers: Mapping[str, Any], dim: int) -> dict[str, str]:
@@ -42,16 +39,15 @@ def lead(tower: Any, name: str, rows: Rows, tokens: Tensor, call: Callable[..., 
     return Lead(rows, maps(rows.values, tokens), lambda values: maps(values, call(values, tokens=True)[1]))
 
 
-def collate_parts(model: JointModel, name: str, given: list[Any], size: int) -> Iterator[Batch]:
-    """Yield raw inputs of a tower that reads another, ``size`` at a time. Each is {of: its whole, "box": its place}.
+def collate_parts(towers: Mapping[str, Any], name: str, of: str, given: list[Any], size: int) -> Iterator[Batch]:
+    """Yield raw inputs of a tower that reads ``of``, ``size`` at a time. Each is {of: its whole, "box": its place}.
 
     Raises ValueError for an input of another form and for a tower that has rows in training alone, and BadSample for a
     bad input, with its place in the list.
     """
-    of = model.follows[name]
-    if model.towers[name].encoder.trains_only:
+    if towers[name].encoder.trains_only:
         raise ValueError(f"tower {name!r} has rows in training alone, and embeds nothing")
-    reader, whole = (model.towers[m].preprocess for m in (name, of))
+    reader, whole = (towers[m].preprocess for m in (name, of))
     for start in range(0, max(len(given), 1), size):
         rows, wholes = [], []
         for i, x in enumerate(given[start : start + size], start):

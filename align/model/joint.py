@@ -173,7 +173,7 @@ class JointModel(nn.Module):
         for name, given in lists.items():
             rows = []
             if name in self.follows:
-                for piece in collate_parts(self, name, given, batch_size):
+                for piece in collate_parts(self.towers, name, self.follows[name], given, batch_size):
                     placed = piece.to(self.device)
                     rows.append(reader.read(lambda model, name=name, x=placed: model(x)[name].values))
                 out[name] = torch.cat(rows)
