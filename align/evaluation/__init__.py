@@ -2,6 +2,7 @@
 
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
+from align.evaluation.codes import Codes
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.geometry import Geometry
 from align.evaluation.hubness import Hubness
@@ -16,6 +17,7 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
     "ClassMeans",
+    "Codes",
     "Evaluator",
     "Findings",
     "Geometry",
@@ -42,7 +44,7 @@ FLOORS = (
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
     ("directions", "findings", "notes", "overlap", "retrieval_section"),
-    ("class_means", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
+    ("class_means", "codes", "geometry", "hubness", "pick", "probe", "zeroshot_facts", "zeroshot_section"),
     ("retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),

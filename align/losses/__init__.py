@@ -4,6 +4,7 @@ Functions take the multiplier ``scale``. The modules of the same names hold a le
 """
 
 from align.losses.distillation import Distill, distill
+from align.losses.flops import Flops, flops
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
@@ -24,6 +25,7 @@ __all__ = [
     "AlignUniform",
     "Bank",
     "Distill",
+    "Flops",
     "Gram",
     "HardNegatives",
     "Hinge",
@@ -43,6 +45,7 @@ __all__ = [
     "alignment",
     "covariance",
     "distill",
+    "flops",
     "gram",
     "gram_volume",
     "hinge",
@@ -68,6 +71,7 @@ FLOORS = (
     ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
     (
         "distillation",
+        "flops",
         "gram",
         "infonce",
         "late_interaction",
