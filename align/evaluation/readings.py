@@ -25,7 +25,7 @@ def read_features(model: JointModel, batch: Batch) -> Embeddings:
 
 
 def read_codes(model: JointModel, batch: Batch) -> Embeddings:
-    """Return the weights of the codes (n, C) of the batch's modalities, and embeddings (n, D) of heads without codes."""
+    """Return the weights of the codes (n, C) of the batch's modalities, embeddings (n, D) of heads without codes."""
     plain, rows = model(batch), {}
     for m, tower in model.towers.items():
         if m not in batch:

@@ -20,9 +20,9 @@ class Binary(nn.Module):
     Forward it is the sign. Backward it is the identity where |x| <= limit, and zero beyond. D bits make a row, and
     ``align.search.hamming`` compares rows by counting the bits that differ.
 
-    through: "sign" takes the sign in training and evaluation. "dense" trains the head inside as it is, and takes the sign
-        in evaluation alone: the baseline. limit: None lets every gradient through. The embeddings inside are of any
-        length, so a limit of 1 is that of a head whose outputs begin near 1.
+    through: "sign" takes the sign in training and evaluation. "dense" trains the head inside as it is, and takes the
+        sign in evaluation alone: the baseline.
+    limit: None lets every gradient through.
     head: a head, or a callable of width and dim.
     """
 

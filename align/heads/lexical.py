@@ -14,8 +14,8 @@ from align.values import Features
 
 @final
 class Lexical(nn.Module):
-    """log(1 + ReLU(x)) of a projection to a vocabulary, and the greatest over the tokens (SPLADE v2, Formal et al. 2021,
-    arXiv:2109.10086, equations 1 and 3). LexVLA and VDR embed pictures so.
+    """log(1 + ReLU(x)) of a projection to a vocabulary, and the greatest over the tokens (SPLADE v2, Formal et al.
+    2021, arXiv:2109.10086, its max pooling). LexVLA embeds pictures in a vocabulary so.
 
     The model's ``dim`` is the size of the vocabulary. Beside a ``Flops`` term most entries of a row are zero, so that
     an inverted index finds it (``align.search.inverted``). ``Concepts`` around it gives the entries names.

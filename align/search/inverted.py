@@ -1,4 +1,4 @@
-"""An inverted index: for each dimension the rows in which it is not zero. Its answers are those of the dense product."""
+"""An inverted index: for each dimension the rows in which it is not zero. It answers as the dense product does."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class Inverted:
         few = self._list_possible(scores, read, passed, k, float(query.double().norm()))
         return find_best(query[None], torch.from_numpy(self._fill(few)), self.sample[few], k)
 
-    def _list_possible(self, scores: np.ndarray, read: np.ndarray, passed: np.ndarray, k: int, norm: float) -> np.ndarray:
+    def _list_possible(
+        self, scores: np.ndarray, read: np.ndarray, passed: np.ndarray, k: int, norm: float
+    ) -> np.ndarray:
         """Return the rows, ascending, that rounding leaves among those of the k best samples."""
         scores, read, numbers = scores[passed], read[passed], self.sample.numpy()[passed]
         least, depth = -np.inf, k

@@ -48,7 +48,7 @@ def train(made: Any, batch: Batch, size: int, steps: int, lr: float, decay: floa
     """Train the model and the objective of a config."""
     model, objective = made.model, made.objective
     parameters = [*model.parameters(), *objective.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
@@ -104,7 +104,7 @@ def main() -> None:
         for seed in asked.seeds:
             for arm in arms["arms"]:
                 rows += measure(name, arms, arm, seed, kept)
-                print(*(f"{row.arm} {row.seed} {row.score} {row.value:.3f} {row.seconds}" for row in rows[-6:]), sep="\n", flush=True)
+                print(f"{name} {arm} {seed}: {rows[-1].seconds} s", flush=True)
         write_rows(HERE / "results" / f"{name}.csv", rows)
         print("\n".join([name, *table(rows)]))
 
