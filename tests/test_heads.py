@@ -10,13 +10,28 @@ from torch import nn
 from align import Features, JointModel, Tower, heads
 from align.checkpoint.describe import build, describe
 from align.encoders import Precomputed
-from align.heads import MLP, AttentionPool, Average, Centered, Chain, Identity, Linear, Resampler, Residual
+from align.heads import (
+    MLP,
+    AttentionPool,
+    Average,
+    Binary,
+    Centered,
+    Chain,
+    Codebook,
+    Concepts,
+    Identity,
+    Lexical,
+    Linear,
+    Resampler,
+    Residual,
+)
 from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Resampler]
+kinds = [Linear, MLP, AttentionPool, Average, Binary, Centered, Chain, Codebook, Lexical, Resampler]
 alike = [Identity, Residual]  # of a width that is the dim
+named = [Concepts]  # of as many names as the dim
 
 
 class Joined(nn.Module):
@@ -36,6 +51,10 @@ def average(width, dim):
     return Average(width, dim, [Linear, lambda w, d: Centered(w, d, MLP)], base=Linear, weight=0.8)
 
 
+def concepts(width, dim):
+    return Concepts(width, dim, list("abcdefghijkl")[:dim], MLP)
+
+
 every = pytest.mark.parametrize(
     "make",
     [
@@ -45,13 +64,14 @@ every = pytest.mark.parametrize(
         lambda w, d: Joined(Residual(w, w, rank=3), d),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         average,
+        concepts,
     ],
 )
 
 
 def test_no_head_is_forgotten():
-    found = {kind.__name__ for kind in kinds + alike}
-    assert found == {*heads.__all__}, "each head needs its place in `kinds` or `alike`"
+    found = {kind.__name__ for kind in kinds + alike + named}
+    assert found == {*heads.__all__}, "each head needs its place in `kinds`, `alike` or `named`"
 
 
 def features(n=4, *, tokens=True, mask=True):
@@ -99,7 +119,7 @@ def test_tokens_of_an_encoder_without_any_are_refused(make):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("make", [*kinds, average, lambda w, d: Residual(w, w)])
+@pytest.mark.parametrize("make", [*kinds, average, concepts, lambda w, d: Residual(w, w)])
 def test_arguments_are_kept_under_their_names(make):
     head = make(W, D)
     names = list(inspect.signature(type(head)).parameters)

@@ -18,6 +18,7 @@ from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
     Distill,
+    Flops,
     Gram,
     Hinge,
     LateInteraction,
@@ -54,6 +55,7 @@ EVERY = {
     "uniform": AlignUniform,
     "uniform, alpha": lambda: AlignUniform(alpha=1.0, t=0.5),
     "vicreg": VICReg,
+    "flops": lambda: Flops([0.5, 2.0]),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],

@@ -86,6 +86,8 @@ def search(
     options["correct"] = not hubs.no_correction
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
+    if rows.explain is not None and rows.explain < 1:
+        raise Refused(f"--explain must be at least 1, got {rows.explain}", code=2)
     if rows.explain is not None and (parts.like is not None or not asked):
         raise Refused("--explain says a match with the parts of a query; give a text or a file", code=2)
     found = _find(rows.engine(searcher), asked, parts, calibration, of, k, options)

@@ -84,9 +84,7 @@ class Codes:
             codes, sample = vectors(table, m).float(), table[m].sample
             if not space.model.towers[m].has_codes:
                 codes = cluster(codes, min(self.k, len(codes)), space.seed)
-                notes.append(
-                    f"codes of {m}: cosines with {codes.shape[1]} centres of k-means, as its head has none"
-                )
+                notes.append(f"codes of {m}: cosines with {codes.shape[1]} centres of k-means, as its head has none")
             else:
                 scores[f"codes/{m}/live"] = float((codes > 0).any(0).sum())
                 scores[f"codes/{m}/nonzeros"] = float((codes > 0).sum(1).double().mean())
