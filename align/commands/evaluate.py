@@ -76,8 +76,8 @@ def evaluate(
         shards: shard files, patterns such as 'shards/test-*.tar', or a folder in CLIP_benchmark's layout, whose test
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
-        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            robustness, or the import path of your own (my.module.MyEvaluator)
+        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, codes, probe, geometry,
+            hubness, robustness, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         draws: of the bootstrap over samples, by which each score gets its interval of 95 %. 0: no intervals

@@ -36,15 +36,14 @@ def explain(query: Tensor, row: Tensor, names: Sequence[str] | None = None, top:
         raise ValueError(f"top must be at least 1, got {top}")
     parts = query.double() * row.double()
     order = parts.abs().argsort(descending=True, stable=True)[:top].tolist()
-    called = names or [f"dimension {d}" for d in range(len(query))]
-    return [Share(called[d], float(parts[d])) for d in order if parts[d] != 0]
+    return [Share(f"dimension {d}" if names is None else str(names[d]), float(parts[d])) for d in order if parts[d] != 0]
 
 
-def find_names(model: Any, modalities: Sequence[str]) -> Sequence[str] | None:
+def find_names(model: Any, modalities: Sequence[str]) -> list[str] | None:
     """Return the names of the dimensions, by the first head of these modalities that has them, or None."""
     for m in modalities:
         if m in model.towers and (names := getattr(model.towers[m].head, "names", None)) is not None:
-            return names
+            return list(names)
     return None
 
 

@@ -42,14 +42,25 @@ class Hamming:
         distances, samples = [], []
         for one in _pack(query):
             apart = count_ones(bits ^ one)  # (n,)
-            order = apart.argsort(kind="stable")  # among equal distances the lower number comes first
-            first = np.unique(numbers[order], return_index=True)[1]
-            order = order[np.sort(first)[:k]]
+            few = _list_near(apart, numbers, k)
+            order = few[apart[few].argsort(kind="stable")]  # among equal distances the lower number comes first
+            order = order[np.sort(np.unique(numbers[order], return_index=True)[1])[:k]]
             distances.append(apart[order])
             samples.append(numbers[order])
         apart = torch.from_numpy(np.stack(distances).astype(np.float64))
         scores = query.double().norm(dim=1, keepdim=True) * (self.dim - 2 * apart) / self.dim
         return scores.float(), torch.from_numpy(np.stack(samples))
+
+
+def _list_near(apart: np.ndarray, numbers: np.ndarray, k: int) -> np.ndarray:
+    """Return the rows, ascending, up to a distance at which there are k samples, or all rows where there are fewer."""
+    within, depth = np.bincount(apart).cumsum(), k  # (distances,) rows up to each
+    while depth < len(apart):
+        few = (apart <= within.searchsorted(depth)).nonzero()[0]
+        if len(np.unique(numbers[few])) >= k:
+            return few
+        depth *= 2  # several rows of one sample
+    return np.arange(len(apart))
 
 
 def count_ones(words: np.ndarray) -> np.ndarray:

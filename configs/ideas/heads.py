@@ -2,9 +2,9 @@
 
     python configs/ideas/heads.py NAME ...          # trains, evaluates, writes configs/ideas/results/NAME.csv
 
-The heads, the objective and the arms are those of ``NAME.yaml`` and ``arms/NAME.yaml``. For each seed one pair of
-towers with ``Linear`` heads is trained from scratch (the towers of codebook.yaml, InfoNCE, 250 steps), its features
-and tokens are kept, and each arm trains its heads alone on them, from the same first numbers. So an arm takes seconds.
+The heads, the objective and the arms are those of ``NAME.yaml`` and ``arms/NAME.yaml``. One pair of towers
+with ``Linear`` heads is trained from scratch (the towers of codebook.yaml, InfoNCE, 250 steps), its features and tokens
+are kept, and each arm trains its heads alone on them, with every seed. So an arm takes seconds.
 Recall is of groups: a text that fits several pictures counts for all of them. Words are the values of all attributes,
 see ``align.evaluation.Codes``.
 """
@@ -125,9 +125,9 @@ def score(model: JointModel, batch: Batch, features: dict[str, Features], seed: 
     return found
 
 
-def prepare(seed: int) -> tuple[dict[str, Batch], dict[str, dict[str, Features]]]:
-    """Train the towers of a seed, and return the splits and their features."""
-    asked, base = make("codebook", seed, ["--model.tied=null", *LINEAR])
+def prepare() -> tuple[dict[str, Batch], dict[str, dict[str, Features]]]:
+    """Train the towers, and return the splits and their features."""
+    asked, base = make("codebook", 0, ["--model.tied=null", *LINEAR])
     splits = {split: read_split("solids", split, base.model.preprocess) for split in ("train", "test")}
     towers, first = base.model.train().towers, splits["train"]
     train(lambda m, rows: towers[m](first[m].values[rows]), [base.model], base.objective, first, asked, 250)
@@ -166,13 +166,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows: dict[str, list[Row]] = {name: [] for name in asked.names}
-    for seed in asked.seeds:
-        splits, kept = prepare(seed)
-        for name in asked.names:
+    splits, kept = prepare()
+    for name in asked.names:
+        for seed in asked.seeds:
             rows[name] += measure(name, seed, asked.steps, splits, kept)
             write_rows(HERE / "results" / f"{name}.csv", rows[name])
     for name in asked.names:
