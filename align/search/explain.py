@@ -36,7 +36,8 @@ def explain(query: Tensor, row: Tensor, names: Sequence[str] | None = None, top:
         raise ValueError(f"top must be at least 1, got {top}")
     parts = query.double() * row.double()
     order = parts.abs().argsort(descending=True, stable=True)[:top].tolist()
-    return [Share(f"dimension {d}" if names is None else str(names[d]), float(parts[d])) for d in order if parts[d] != 0]
+    called = {d: f"dimension {d}" if names is None else str(names[d]) for d in order}
+    return [Share(called[d], float(parts[d])) for d in order if parts[d] != 0]
 
 
 def find_names(model: Any, modalities: Sequence[str]) -> list[str] | None:

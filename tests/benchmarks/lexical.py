@@ -69,7 +69,8 @@ def main(n: int = 100_000, dim: int = 1024, entries: int = 20) -> None:
         took, answers = measure(ask, given)
         same = all(torch.equal(a[1], b[1]) for a, b in zip(answers, before, strict=True)) if i % 2 else True
         before = answers
-        print(f"{name:28} {took:8.2f} ms {size / 2**20:8.1f} MiB  {'' if not i % 2 else 'same samples' if same else 'OTHER'}")
+        told = ("same samples" if same else "OTHER SAMPLES") if i % 2 else ""
+        print(f"{name:28} {took:8.2f} ms {size / 2**20:8.1f} MiB  {told}")
 
 
 if __name__ == "__main__":
