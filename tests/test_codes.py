@@ -78,7 +78,7 @@ def test_the_penalty_and_the_contrast_make_zeros():
 
 
 def test_a_word_gets_the_code_that_tells_it():
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # a seed whose second word has other candidates in the other half
     members = torch.rand(40, 3) < 0.4
     codes = torch.rand(40, 20) * 0.1
     codes[:, 3] += members[:, 0].float()  # a code that is the word

@@ -63,6 +63,8 @@ def test_the_gradient_of_sparsemax_is_that_of_finite_differences():
 def test_a_codebook_is_a_loop_over_codes_and_tokens():
     head, features = Codebook(W, D, codes=7).double(), given(4)
     head.project.bias.data.normal_(generator=torch.Generator().manual_seed(4))
+    opposite = torch.linalg.pinv(head.project.weight) @ (-2 * head.project.bias)
+    features.tokens[3, 0] = opposite.detach()  # of the bias, which is all that padding has
     codes, fired = head.table.codes, []
     for i in (0, 1, 3):  # row 2 is all padding
         tokens = [
