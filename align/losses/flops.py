@@ -42,7 +42,7 @@ def flops(
 
 @final
 class Flops(Loss):
-    """The sum of ``flops`` over two modalities. In a config, beside a contrastive term::
+    """The sum of ``flops`` over two modalities, beside a contrastive term. In a config::
 
         terms:
           clip: {loss: align.losses.InfoNCE, between: [image, text]}
