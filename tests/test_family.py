@@ -83,6 +83,7 @@ class World(nn.Module):
 def test_every_new_loss_has_a_fragment():
     modules = {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}
     others = {"Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Window"} | {
+        "Flops",
         "LateInteraction",
         "Loss",
         "Transport",

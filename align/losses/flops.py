@@ -42,7 +42,7 @@ def flops(
 
 @final
 class Flops(Loss):
-    """The sum of ``flops`` over two modalities, beside a contrastive term. In a config::
+    """The sum of ``flops`` over two modalities. In a config, beside a contrastive term and sparse heads::
 
         terms:
           clip: {loss: align.losses.InfoNCE, between: [image, text]}

@@ -34,7 +34,7 @@ class Names(Preprocess):
     medium = WORDS
 
     def __init__(self, names: Sequence[str]):
-        self.names = list(names)
+        self.names = tuple(names)
         self._places = {tuple(_split(name)): i for i, name in enumerate(self.names)}
         if () in self._places or not self.names or len(self._places) < len(self.names):
             raise ValueError(f"a vocabulary has one name or more, each a single time; got {self.names[:8]}")
