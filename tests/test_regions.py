@@ -33,7 +33,7 @@ members = {"region": ["json:regions/box"], "region_text": ["json:regions/text"]}
 class Patches(nn.Module):
     """(n, 3, 8, 8) to 4 x 4 tokens behind a class token: the means of 2 x 2 pixels, projected."""
 
-    prefix = 1
+    grid_start = 1
 
     def __init__(self, width: int = 6):
         super().__init__()

@@ -83,8 +83,8 @@ def evaluate(
         shards: shard files, patterns such as 'shards/test-*.tar', or a folder in CLIP_benchmark's layout, whose test
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
-        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            votes, robustness, compatibility, dense, or the import path of your own (my.module.MyEvaluator)
+        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, codes, probe, geometry, hubness,
+            votes, robustness, compatibility, dense, regions, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings

@@ -51,9 +51,9 @@ class Follower(nn.Module, ABC):
         """Return features of the values of ``follow``'s rows."""
 
 
-def as_maps(tokens: Tensor, grid: tuple[int, int] | None, prefix: int, of: str) -> Tensor:
+def as_maps(tokens: Tensor, grid: tuple[int, int] | None, start: int, of: str) -> Tensor:
     """Return maps (m, D, H, W) of tokens (m, L, D). Raises ValueError for tokens that are no grid."""
-    if grid is None or tokens.shape[1] != prefix + grid[0] * grid[1]:
-        found = "no grid" if grid is None else f"{prefix} + {grid[0]} x {grid[1]} tokens, its head {tokens.shape[1]}"
+    if grid is None or tokens.shape[1] != start + grid[0] * grid[1]:
+        found = "no grid" if grid is None else f"{start} + {grid[0]} x {grid[1]} tokens, its head {tokens.shape[1]}"
         raise ValueError(f"the encoder of {of!r} gives {found}: regions are pooled from a grid of tokens")
-    return tokens[:, prefix:].mT.unflatten(2, grid)
+    return tokens[:, start:].mT.unflatten(2, grid)

@@ -2,6 +2,7 @@
 
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
+from align.evaluation.codes import Codes
 from align.evaluation.compatibility import Compatibility
 from align.evaluation.dense import Dense
 from align.evaluation.findings import Evaluator, Findings
@@ -20,6 +21,7 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
     "ClassMeans",
+    "Codes",
     "Compatibility",
     "Dense",
     "Evaluator",
@@ -52,6 +54,7 @@ FLOORS = (
     ("dense_section", "directions", "findings", "notes", "overlap", "retrieval_section"),
     (
         "class_means",
+        "codes",
         "compatibility",
         "dense",
         "geometry",

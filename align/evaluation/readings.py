@@ -1,10 +1,13 @@
-"""Tables that are no embeddings: the encoders' features, and the tokens beside the embeddings."""
+"""Tables that are no embeddings: the encoders' features, the heads' codes, and the tokens beside the embeddings."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from torch import Tensor
 
 from align.model import JointModel
+from align.model.inside import unwrap
 from align.values import Batch, Embeddings, Rows, Values
 
 
@@ -19,6 +22,19 @@ def read_features(model: JointModel, batch: Batch) -> Embeddings:
     return Embeddings(
         rows, batch.ids, batch.position, batch.labels, batch.source, group=batch.group, weight=batch.weight
     )
+
+
+def read_codes(model: JointModel, batch: Batch) -> Embeddings:
+    """Return the weights of the codes (n, C) of the batch's modalities, embeddings (n, D) of heads without codes."""
+    plain, rows = model(batch), {}
+    for m, tower in model.towers.items():
+        if m not in batch:
+            continue
+        values = plain[m].values
+        if tower.has_codes:
+            values = unwrap(tower.head).weigh(tower.features(batch[m].values)).float()
+        rows[m] = Rows(values, batch[m].sample)
+    return replace(plain, rows=rows)
 
 
 def read_tokens(model: JointModel, batch: Batch) -> Embeddings:

@@ -94,7 +94,7 @@ def read_places(model: JointModel, batch: Batch, *, region: str, phrase: str, of
     H, W = tower.encoder.grid_of(batch[of].values)
     assert pictures.tokens is not None  # asked for above
     assert isinstance(asks.values, Tensor)
-    maps = pictures.tokens[:, tower.encoder.prefix :]  # (m, H · W, D)
+    maps = pictures.tokens[:, tower.encoder.grid_start :]  # (m, H · W, D)
     place = asks.values.new_full((asks.n, 2), -1.0)
     first = {s: i for i, s in reversed([*enumerate(pictures.sample.tolist())])}
     for i, s in enumerate(asks.sample.tolist()):

@@ -34,7 +34,7 @@ def lead(tower: Any, name: str, rows: Rows, tokens: Tensor, call: Callable[..., 
 
     def maps(values: Values, each: Tensor) -> Tensor:
         grid = None if grid_of is None else grid_of(values)
-        return as_maps(each, grid, getattr(tower.encoder, "prefix", 0), name)
+        return as_maps(each, grid, getattr(tower.encoder, "grid_start", 0), name)
 
     return Lead(rows, maps(rows.values, tokens), lambda values: maps(values, call(values, tokens=True)[1]))
 

@@ -20,6 +20,7 @@ from align.model.eval_view import EvalReader
 from align.model.follow import collate_parts, lead, link
 from align.model.naming import naming
 from align.model.place import move
+from align.model.tied import tie, untie
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
 from align.values import Batch, Embeddings, Rows, TermInfo, Values
@@ -29,17 +30,25 @@ from align.values import Batch, Embeddings, Rows, TermInfo, Values
 class JointModel(nn.Module):
     """Towers of all modalities, one each, into one space of ``dim`` dimensions.
 
-    share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
+    share: {video: image} gives the tower ``video`` the encoder of ``image``. tied: {text.head.table: image.head.table}
+    gives a part of a tower the module of another, see ``align.model.tied``. normalize: embeddings are unit vectors.
     ``terms`` holds the trained terms of the objective, which scoring reads. ``rates`` holds factors of the learning
     rate by parameter (``model.towers.image.head.project.weight``), which `align.optim.Optim` reads.
     ``compatible_with`` holds the SHA-256 of earlier models, with the number of first coordinates that can be compared
     with their embeddings.
 
     Raises ValueError for a modality's name with other characters than letters, digits and underscores, for a tower
-    without an encoder, and for two towers with one encoder that ``share`` does not name.
+    without an encoder, for two towers with one encoder that ``share`` does not name, and as ``tie`` does.
     """
 
-    def __init__(self, towers: dict[str, Tower], dim: int, share: dict[str, str] | None = None, normalize: bool = True):
+    def __init__(
+        self,
+        towers: dict[str, Tower],
+        dim: int,
+        share: dict[str, str] | None = None,
+        normalize: bool = True,
+        tied: dict[str, str] | None = None,
+    ):
         super().__init__()
         if not towers:
             raise ValueError("a model needs at least one tower")
@@ -49,12 +58,14 @@ class JointModel(nn.Module):
         self.dim = dim
         self.share = share
         self.normalize = normalize
+        self.tied = tied
         self.terms: list[TermInfo] = []
         self.rates: dict[str, float] = {}
         self.compatible_with: dict[str, int] = {}
         for name, tower in towers.items():
             _check_name(name)
             self.towers[name] = tower
+            untie(tower)
         self._lend(share or {})
         self.follows = link(towers, dim)  # tower -> the tower whose tokens it reads
         owners: dict[int, str] = {}
@@ -66,6 +77,7 @@ class JointModel(nn.Module):
                 if owner != name and name not in (share or {}):
                     raise ValueError(f"has the encoder of {owner!r}; say so with share={{{name!r}: {owner!r}}}")
                 tower.build(dim)
+        tie(self.towers, tied or {})
 
     def _lend(self, share: dict[str, str]) -> None:
         for borrower, lender in share.items():

@@ -160,6 +160,11 @@ class Tower(nn.Module):
         return pooled, each, mask
 
     @property
+    def has_codes(self) -> bool:
+        """True for a head whose entries can be read one by one: its ``weigh`` returns the weights of its codes."""
+        return hasattr(self.head, "weigh")
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the encoder, or of the head where the encoder has no weights."""
         return next((p.dtype for part in (self.encoder, self.head) for p in part.parameters()), torch.float32)

@@ -8,6 +8,7 @@ from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
+from align.preprocess.names import Names
 from align.preprocess.points import Points
 from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
@@ -23,6 +24,7 @@ __all__ = [
     "FeatureTokens",
     "HFTokens",
     "Image",
+    "Names",
     "Points",
     "Preprocess",
     "Signal",
@@ -34,7 +36,7 @@ __all__ = [
 FLOORS = (
     ("view",),
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
-    ("audio_groups", "boxes", "image_presets", "image_view", "points_presets", "text", "wanted"),
+    ("audio_groups", "boxes", "image_presets", "image_view", "names", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
     ("depth", "video", "video_clips"),
