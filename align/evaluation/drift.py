@@ -60,12 +60,12 @@ class Drift:
         """Return the drift of every modality. Raises ValueError without an earlier model, or a shared modality."""
         if self.old is None:
             raise ValueError("drift compares with an earlier model: Drift(old=MODEL), --old MODEL")
-        new, old = space.table(), space.of_model(self.old).table()
         if not set(self.old.modalities) & set(space.model.modalities):
             raise ValueError(
                 f"drift: {self.old_name} embeds {', '.join(self.old.modalities)}, and the model "
                 f"{', '.join(space.model.modalities)}: they share no modality"
             )
+        new, old = space.table(), space.of_model(self.old).table()
         scores: Scores = {}
         samples: dict[str, tuple[Tensor, Tensor]] = {}
         counts: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import Any, NamedTuple, final
 
 import torch
@@ -168,7 +169,7 @@ def _show(found: Mapping[str, Any], scores: Scores, intervals: Intervals, n: int
 
     def cell(key: str, metric: str) -> Measured | str:
         name = f"gallery/{key}/{metric}"
-        return Measured(scores[name], intervals.get(name)) if name in scores else ""
+        return Measured(scores[name], intervals.get(name)) if isfinite(scores.get(name, nan)) else ""
 
     rows = [[key.replace("_to_", " → "), *(cell(key, metric) for metric in columns)] for key in found]
     note = f"Full galleries, and those of the hits and the {n} hardest negatives of each query by {reference}."

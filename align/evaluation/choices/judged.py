@@ -94,9 +94,7 @@ def _split(item: str, table: Embeddings, samples: dict[str, int], several: set[s
             f"{where}: {item!r} begins with no modality; there are {', '.join(sorted(table))}, as in image:KEY"
         )
     if key not in samples:
-        raise ValueError(
-            f"{where}: no sample has the key {key!r} of {item!r}; they are such as {next(iter(samples), '')!r}"
-        )
+        raise ValueError(f"{where}: no sample has the key {key!r} of {item!r}; they are such as {table.ids[0]!r}")
     if key in several:
         raise ValueError(f"{where}: several samples have the key {key!r} of {item!r}; a judgement needs one")
     return m, samples[key]
