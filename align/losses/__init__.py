@@ -14,6 +14,7 @@ from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
 from align.losses.mip import mip
 from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
+from align.losses.prototypes import Prototypes, prototypes
 from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryQueue",
     "MixGeodesic",
     "OneVsAll",
+    "Prototypes",
     "PullToMean",
     "Regress",
     "SigLIP",
@@ -72,6 +74,7 @@ __all__ = [
     "late_interaction",
     "mip",
     "one_vs_all",
+    "prototypes",
     "pull_to_mean",
     "regress",
     "siglip",
@@ -104,6 +107,7 @@ FLOORS = (
         "late_interaction",
         "mip",
         "one_vs_all",
+        "prototypes",
         "pull_to_mean",
         "ranking",
         "regression",
