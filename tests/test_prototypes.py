@@ -133,6 +133,8 @@ def test_means_of_one_modality_and_of_finite_rows():
     texts = torch.cat([broken["text"].values[:2], broken["text"].values[3:]])
     torch.testing.assert_close(loss.rows[0], texts.mean(0))
     assert loss.there.tolist() == [True, False, False]
+    loss([unit(2)], [torch.tensor([-1, 0])], labels=[torch.tensor([[2], [1]])])  # a hard negative has no class
+    assert loss.there.tolist() == [True, True, False]
     lost = objective(Prototypes("hue", "means", of="txt", classes=names), ["image", "text"])
     lost(frame)
     with pytest.raises(ValueError, match="of names 'txt'; the term is between image, text"):

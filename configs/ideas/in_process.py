@@ -45,8 +45,6 @@ def train(name: str, options: Sequence[str], seed: int, stages: Stages = ()) -> 
     model, objective, optim = made.model, made.objective, made.optim
     data = made.data.open(model, seed)
     more = {"batch": data.batch, "seed": seed, "steps": steps, "keep": 1 << 29, "views": data.views}
-    if objective.needs_labels:
-        objective.name_classes(data.train.classes)
     optimizer = optim.build(model, objective)
     for step, batch in enumerate(Loader(data.train, model.preprocess, train=True, **more)):
         objective.weigh(next((weights for until, weights in stages if step < until), None))
@@ -64,18 +62,13 @@ def train(name: str, options: Sequence[str], seed: int, stages: Stages = ()) -> 
     return model.eval()
 
 
+@cache
 def read_test(data: str) -> list[Sample]:
     """Return the samples of the test split of a set of `SETS`, which is made where it is not there yet."""
-    return read_split(data, "test")
-
-
-@cache
-def read_split(data: str, split: str) -> list[Sample]:
-    """Return the samples of a split, ``train`` or ``test``, of a set of `SETS`."""
     folder = Path("shards", data)
     if not (folder / "manifest.json").is_file():
         SETS[data](folder)
-    shards = Shards([str(path) for path in sorted(folder.glob(f"{split}-*.tar"))], shuffle=False)
+    shards = Shards([str(path) for path in sorted(folder.glob("test-*.tar"))], shuffle=False)
     return [shards.read(i)[0] for i in range(len(shards))]
 
 
