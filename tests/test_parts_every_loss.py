@@ -17,6 +17,7 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    Balance,
     ConFu,
     Decouple,
     DeepCCA,
@@ -31,6 +32,7 @@ from align.losses import (
     Prototypes,
     PullToMean,
     Regress,
+    Route,
     Simplex,
     Symile,
     Transport,
@@ -71,6 +73,8 @@ EVERY = {
     "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
     "prototypes": lambda: Prototypes(classes=["a", "b", "c", "d"]),
     "prototypes, sigmoid": lambda: Prototypes(form="sigmoid", classes=["a", "b", "c", "d"]),
+    "balance": lambda: Balance(4),
+    "route": lambda: Route(4, classes=["a", "b", "c", "d"]),
     "decouple": Decouple,
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),

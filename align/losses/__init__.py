@@ -8,6 +8,7 @@ from align.losses.decoupling import Decouple, decouple
 from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
 from align.losses.gated_symile import GatedSymile, gated_symile
+from align.losses.gating import Balance, Route, balance, route
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
@@ -31,6 +32,7 @@ from align.losses.wrappers import Bank, HardNegatives, Layers, Matryoshka, Memor
 
 __all__ = [
     "AlignUniform",
+    "Balance",
     "Bank",
     "ConFu",
     "Decouple",
@@ -51,6 +53,7 @@ __all__ = [
     "Prototypes",
     "PullToMean",
     "Regress",
+    "Route",
     "SigLIP",
     "Simplex",
     "Spaces",
@@ -62,6 +65,7 @@ __all__ = [
     "Wasserstein",
     "Window",
     "alignment",
+    "balance",
     "confu",
     "covariance",
     "decouple",
@@ -78,6 +82,7 @@ __all__ = [
     "prototypes",
     "pull_to_mean",
     "regress",
+    "route",
     "siglip",
     "simplex",
     "simplex_vertices",
@@ -103,6 +108,7 @@ FLOORS = (
         "deep_cca",
         "distillation",
         "gated_symile",
+        "gating",
         "gram",
         "infonce",
         "late_interaction",

@@ -192,6 +192,7 @@ class Prototypes(ClipTemperature):
 
         Raises ValueError without labels, and before the vectors are made.
         """
+        check_part(part, merge)
         if labels is None:
             raise ValueError("Prototypes reads labels: call it with labels=[places of the classes (n, K)]")
         if not hasattr(self, "rows"):
