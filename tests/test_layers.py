@@ -120,9 +120,7 @@ def test_it_is_shared_out_and_goes_through_an_objective(make):
         here = copy.deepcopy(loss)
         here.start(6, 2, 4)
         here.between(["image", "text"])
-        return here(
-            [x[:, -1] for x in layers], ids, tokens=[*zip(layers, masks, strict=True)], part=part, merge=merge
-        )
+        return here([x[:, -1] for x in layers], ids, tokens=[*zip(layers, masks, strict=True)], part=part, merge=merge)
 
     value = call(*whole)
     grads = torch.autograd.grad(value, whole)
@@ -172,7 +170,9 @@ def test_a_model_trains_its_layers_and_ends_after_one(tmp_path):
     align.save(first, tmp_path / "first")
     again = at_layer(align.load(tmp_path / "whole"), 1)
     torch.testing.assert_close(again.embed(text=words), first.embed(text=words), rtol=0, atol=0)
-    torch.testing.assert_close(align.load(tmp_path / "first").embed(text=words), first.embed(text=words), rtol=0, atol=0)
+    torch.testing.assert_close(
+        align.load(tmp_path / "first").embed(text=words), first.embed(text=words), rtol=0, atol=0
+    )
 
 
 def test_what_does_not_fit_is_one_line():

@@ -151,7 +151,10 @@ def test_vectors_of_a_file_stay(tmp_path):
     assert {name for name, _ in made.named_parameters()} == {"losses.hues.log_scale"}
     expected = loop(frame["text"].values, places["text"], given[[1, 2, 0]].double(), 1 / 0.07)
     assert float(made(frame)[0].detach()) == pytest.approx(expected, rel=1e-6)
-    for classes, dim, words in ((["pink"], 5, "has no tensor of that name"), (names, 6, r"has the shape \(5,\) for it")):
+    for classes, dim, words in (
+        (["pink"], 5, "has no tensor of that name"),
+        (names, 6, r"has the shape \(5,\) for it"),
+    ):
         with pytest.raises(ValueError, match=words):
             Prototypes("hue", str(path), classes=classes).start(dim, 1, 4)
 

@@ -17,8 +17,9 @@ from align.values import Features
 
 @final
 class Experts(nn.Module):
-    """``Σ_k w_k(x) · u(head_k(x))``, where u makes unit vectors and w is a softmax of the row's features x: a mixture of
-    experts (Shazeer et al. 2017, arXiv:1701.06538, section 2) over heads.
+    """``Σ_k w_k(x) · u(head_k(x))``, where u makes unit vectors and w is a softmax of the row's features x.
+
+    It is a mixture of experts (Shazeer et al. 2017, arXiv:1701.06538, section 2) over heads.
 
     ``top`` experts count, with their weights divided by their sum, and the gradient to the gate is that of all weights
     (a straight-through estimate: with one expert the weight is 1, and says nothing to the gate otherwise). All heads
@@ -29,7 +30,8 @@ class Experts(nn.Module):
     domain of a sample: a query needs no label then. Both read the weights: with ``tokens`` a row has one token, whose
     first K numbers are its weights w. So a term that reads the tokens of a tower cannot stand beside them.
 
-    experts: K. heads: one for all experts, a callable of width and dim, or one for each. top: the experts that count for a row, 0 for all.
+    experts: K. heads: one for all experts, a callable of width and dim, or one for each.
+    top: the experts that count for a row, 0 for all.
 
     Raises ValueError for more experts than ``dim``, another number of heads, and a ``top`` above K.
     """
@@ -40,7 +42,9 @@ class Experts(nn.Module):
     def __init__(self, width: int, dim: int, experts: int = 2, heads: Sequence[AnyHead] = (Linear,), top: int = 0):
         super().__init__()
         if not 1 <= experts <= dim:
-            raise ValueError(f"a token holds the weights of the experts, so they are from 1 to dim, {dim}; got {experts}")
+            raise ValueError(
+                f"a token holds the weights of the experts, so they are from 1 to dim, {dim}; got {experts}"
+            )
         if len(heads) not in (1, experts) or (len(heads) < experts and isinstance(heads[0], nn.Module)):
             raise ValueError(f"{experts} experts take one callable, or a head for each; got {len(heads)} heads")
         each = [*heads] * experts if len(heads) == 1 else [*heads]

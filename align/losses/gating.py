@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.kernels.inputs import row_ids, row_weights
-from align.losses.kernels.merging import sum_over_parts
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import weighted_mean
 from align.losses.kernels.parts import Merge, check_part, take_share
@@ -131,7 +130,9 @@ class Balance(_OfGate):
 
 @final
 class Route(_OfGate):
-    """``route`` as a module: the gate of ``align.heads.Experts`` learns an attribute of the labels, a class an expert. ::
+    """``route`` as a module: the gate of ``align.heads.Experts`` learns an attribute of the labels, a class an expert.
+
+    In a config::
 
         domain:
           loss: {class_path: align.losses.Route, init_args: {experts: 2, attribute: domain}}

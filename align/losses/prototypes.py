@@ -93,7 +93,8 @@ class Prototypes(ClipTemperature):
         in training, after their use. A class counts from its second batch on.
         Otherwise a file of safetensors with a tensor (D,) for each class, by its name: embeddings of prompts, say. They
         stay as they are.
-    of: the modality whose rows make the means. ``text`` gives prototypes of the texts, which follow the tower. None: all.
+    of: the modality whose rows make the means. ``text`` gives prototypes of the texts, which follow the tower.
+        None: all.
     momentum: m. form: ``softmax`` (a row's classes share its positives) or ``sigmoid`` (each class is a yes or a no).
     attribute: of the labels. classes: their names in order. None: those of the training set.
     start_scale, max_scale, learn_scale: as in ``InfoNCE``. A sigmoid begins at 10 and the bias -log(C - 1).

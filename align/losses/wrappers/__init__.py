@@ -26,4 +26,15 @@ from align.losses.wrappers.views import Views
 from align.losses.wrappers.window import Window
 from align.losses.wrappers.wrapper import Wrapper
 
-__all__ = ["Bank", "HardNegatives", "Layers", "Matryoshka", "MemoryQueue", "MixGeodesic", "Spaces", "Views", "Window", "Wrapper"]
+__all__ = [
+    "Bank",
+    "HardNegatives",
+    "Layers",
+    "Matryoshka",
+    "MemoryQueue",
+    "MixGeodesic",
+    "Spaces",
+    "Views",
+    "Window",
+    "Wrapper",
+]

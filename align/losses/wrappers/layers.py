@@ -32,15 +32,17 @@ class Layers(Wrapper):
             init_args:
               layers: [2, 4, 6]
               of: [text]
-              loss: {class_path: align.losses.Matryoshka, init_args: {dims: [16, 64], loss: {class_path: align.losses.InfoNCE}}}
+              loss:
+                class_path: align.losses.Matryoshka
+                init_args: {dims: [16, 64], loss: {class_path: align.losses.InfoNCE}}
           between: [image, text]
 
     Each layer has a temperature. The earlier ones hold copies of ``loss``. ``scale`` and ``bias`` are those of the last
     layer, which scoring reads. A modality without layers gives its whole embeddings at each.
 
     loss: the loss of the last layer. It reads no tokens, as the layers are the tokens of their rows.
-    layers: those of the encoders, growing. of: the modalities with layers. None: all. Without ``between`` modalities are
-        "0", "1", …
+    layers: those of the encoders, growing. of: the modalities with layers. None: all. Without ``between`` modalities
+        are "0", "1", …
     weights: one for each layer. None: 1 each.
 
     Raises ValueError for layers and weights that do not fit, and in the forward pass for rows of another number of
