@@ -3,47 +3,82 @@
     python configs/ideas/prototypes.py                     # writes configs/ideas/results/prototypes.csv
     python configs/ideas/run.py prototypes --table
 
-Scores are the mean over an attribute's values of the average precision of test pictures (a scene shows several values).
-``zeroshot`` ranks by the mean embedding of captions of one solid, ``probe`` by a ridge regression on the training
-pictures. Material and size stand in no caption and in no term.
+A small ImageCNN and the words of a short caption (shapes and colors), 200 steps on 2,000 scenes. Scores are the mean
+over an attribute's values of the average precision of 400 test pictures; a scene shows several values. ``zeroshot``
+ranks by the embedding of the single word, ``probe`` by a ridge regression on the training pictures. Material and size
+stand in no caption and in no term.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
-from from_memory import compare, embed
+from from_memory import compare, embed, join, read, train, words_of
+from torch import Tensor
 
+from align import JointModel, Objective, Tower
+from align.encoders import ImageCNN, Precomputed
+from align.heads import MLP
+from align.losses import InfoNCE, Prototypes
 from align.metrics import mean_average_precision
-from align.model import JointModel
+from align.objective import Term
+from align.preprocess import Array, Image
 from align.values import Batch
 
-TERMS = ("shape", "color")
-PART = "--objective.terms.{}.loss.init_args.{}={}"
-ARMS = {
-    "without": [f"--objective.terms.{name}.weight=0" for name in TERMS],
-    "learned, sigmoid": [],
-    "learned, softmax": [PART.format(name, "form", "softmax") for name in TERMS],
-    "means, softmax": [PART.format(n, k, v) for n in TERMS for k, v in (("form", "softmax"), ("vectors", "means"))],
-}
+DIM, STEPS, TERMS = 32, 200, ("shape", "color")
 
 
-def score(model: JointModel, fitted: Batch, tested: Batch) -> dict[str, float]:
+def main() -> None:
+    (x, labels), (y, tested) = read("scenes", "train", 32), read("scenes", "test", 32)
+    values = {name: sorted({v for label in labels for v in label[name]}) for name in labels[0]}
+    words = [v for name in TERMS for v in values[name]]
+
+    def told(some: list[dict[str, list[str]]]) -> Tensor:
+        return words_of([{name: label[name] for name in TERMS} for label in some], words)
+
+    data, test = join(labels, image=x, text=told(labels)), join(tested, image=y, text=told(tested))
+
+    def run(seed: int, options: Mapping[str, str] | None) -> dict[str, float]:
+        image = Tower(Image(32, mean="half"), ImageCNN(64, 3, [8, 16, 32], 4), MLP)
+        text = Tower(Array([len(words)]), Precomputed(len(words)), MLP)
+        model = JointModel({"image": image, "text": text}, DIM)
+        terms = {"pairs": Term(InfoNCE(), ["image", "text"])}
+        for name in TERMS if options is not None else ():
+            loss = Prototypes(name, classes=values[name], **options or {})  # pyright: ignore[reportArgumentType]
+            terms[name] = Term(loss, ["image", "text"], 0.3)
+        train(model, Objective(terms, dim=DIM, batch=64, modalities=["image", "text"]), data, STEPS, seed)
+        return score(model, data, test, values, words)
+
+    compare(
+        "prototypes",
+        {
+            "without": lambda seed: run(seed, None),
+            "learned, softmax": lambda seed: run(seed, {}),
+            "learned, sigmoid": lambda seed: run(seed, {"form": "sigmoid"}),
+            "means": lambda seed: run(seed, {"vectors": "means"}),
+            "means of text": lambda seed: run(seed, {"vectors": "means", "of": "text"}),
+        },
+    )
+
+
+def score(
+    model: JointModel, data: Batch, test: Batch, values: Mapping[str, list[str]], words: list[str]
+) -> dict[str, float]:
     """Return the mean average precision of each attribute, zero-shot and by a probe."""
-    x, seen, found = embed(model, "image", tested), embed(model, "image", fitted), {}
-    values = {name: sorted({v for label in fitted.labels for v in label[name]}) for name in fitted.labels[0]}
+    seen, rows = (F.pad(embed(model, "image", b), (0, 1), value=1.0).double() for b in (data, test))
+    prompts = model.embed_values("text", torch.eye(len(words))).double()
+    found = {}
     for name, names in values.items():
-        hits, of = (torch.tensor([[v in label[name] for label in b.labels] for v in names]) for b in (tested, fitted))
-        one, ones = (F.pad(rows.double(), (0, 1), value=1.0) for rows in (seen, x))
-        fit = torch.linalg.solve(one.T @ one + torch.eye(one.shape[1]), one.T @ of.T.double())  # (D + 1, C)
-        found[f"probe/{name}/map"] = mean_average_precision((ones @ fit).T, hits)
+        of, hits = (torch.tensor([[v in label[name] for label in b.labels] for v in names]) for b in (data, test))
+        fit = torch.linalg.solve(seen.T @ seen + torch.eye(DIM + 1), seen.T @ of.T.double())  # (D + 1, C)
+        found[f"probe/{name}/map"] = mean_average_precision((rows @ fit).T, hits)
         if name in TERMS:
-            other = values["color" if name == "shape" else "shape"]
-            captions = [[f"a {o} {v}" if name == "shape" else f"a {v} {o}" for o in other] for v in names]
-            prompts = torch.stack([F.normalize(model.embed(text=some)["text"].mean(0), dim=0) for some in captions])
-            found[f"zeroshot/{name}/map"] = mean_average_precision(prompts @ x.T, hits)
+            asked = prompts[[words.index(v) for v in names]]
+            found[f"zeroshot/{name}/map"] = mean_average_precision(asked @ rows[:, :DIM].T, hits)
     return found
 
 
 if __name__ == "__main__":
-    compare("prototypes", "scenes", ARMS, score)
+    main()
