@@ -213,6 +213,8 @@ class Model(nn.Module):
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["views"] = Term(losses.Views(LateInteraction()), ["text"])
         terms["space"] = Term(losses.Spaces(Hinge(), ["a", "b"], {"image": "a", "text": "b"}), pair)
+        terms["layers"] = Term(losses.Layers(Hinge(), [1, 2, 3]), pair)
+        terms["means"] = Term(Prototypes(vectors="means", classes=["a", "b", "c", "d"]), pair)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
         torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()

@@ -42,7 +42,8 @@ class Layered(Encoder):
         depth = len(_find(encoder, blocks))
         if not layers or layers[0] < 1 or any(a >= b for a, b in itertools.pairwise(layers)) or layers[-1] != depth:
             raise ValueError(f"layers are growing numbers from 1 to {depth}, the last of all blocks; got {[*layers]}")
-        self.encoder, self.layers, self.blocks = encoder, layers, blocks
+        self.encoder: Any = encoder
+        self.layers, self.blocks = layers, blocks
         self.origin = getattr(encoder, "origin", None)
 
     def __getattr__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 from from_memory import accuracy, compare, embed, join, read, train, words_of
-from torch import nn
+from torch import Tensor, nn
 
 from align import JointModel, Objective, Tower
 from align.encoders import Precomputed
@@ -44,7 +44,10 @@ def main() -> None:
         (data if split == "train" else test)[domain] = join(kept, image=pixels[:, None], text=words_of(kept, words))
     both = join(
         [label for batch in data.values() for label in batch.labels],
-        **{m: torch.cat([batch[m].values for batch in data.values()]) for m in ("image", "text")},
+        **{
+            m: torch.cat([x for batch in data.values() if isinstance(x := batch[m].values, Tensor)])
+            for m in ("image", "text")
+        },
     )
 
     def fit(seed: int, head: Head, terms: dict[str, Term], of: Batch, steps: int) -> JointModel:
@@ -73,9 +76,7 @@ def main() -> None:
         {
             "one head": lambda seed: one(seed, ONE),
             "one head, twice as wide": lambda seed: one(seed, WIDE),
-            "experts, learned": lambda seed: one(
-                seed, learned, lambda: {"balance": Term(Balance(2), ["image"], 0.01)}
-            ),
+            "experts, learned": lambda seed: one(seed, learned, lambda: {"balance": Term(Balance(2), ["image"], 0.01)}),
             "experts, taught": lambda seed: one(
                 seed, taught, lambda: {"domain": Term(Route(2, "domain", [*KINDS]), ["image"])}
             ),
