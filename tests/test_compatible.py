@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import tiny_space
@@ -16,6 +17,7 @@ from align.checkpoint.fingerprint import fingerprint
 from align.checkpoint.sums import find_damage, write_sums
 from align.commands import main
 from align.data import Shards
+from align.embedding.tables import vectors
 from align.evaluation import Compatibility, Space
 from align.evaluation.compatibility import ROLES
 from align.heads import Linear
@@ -24,7 +26,7 @@ from align.preprocess import Array, Bytes
 from align.search.building import add_to_index, build_index
 from align.search.building.maker import count_by_maker
 from align.search.local import LocalIndex
-from align.search.makers import cut_rows, find_stranger
+from align.search.makers import cut_rows, find_stranger, list_makers
 
 D = tiny_space.D
 trust = ["--allow", "tiny_space"]
@@ -126,11 +128,13 @@ def test_the_evaluator_is_the_plain_loop_over_queries(shards):
             for asks, answers in ROLES:
                 rows = {}
                 for role, m, modality in (("q", asks, query), ("c", answers, of)):
-                    x = tables[m][modality].values.double()
+                    x = vectors(tables[m], modality).double()
                     x = x[:, :D] if asks != answers else x
                     rows[role] = F.normalize(x, dim=1)
                 sample_q, sample_c = tables["new"][query].sample.tolist(), tables["new"][of].sample.tolist()
-                content = tables["new"][of].content.tolist()
+                known = tables["new"][of].content
+                assert known is not None
+                content = known.tolist()
                 values = []
                 for i, s in enumerate(sample_q):
                     kept = [
@@ -262,7 +266,7 @@ def test_an_index_of_two_models_says_which_row_is_which(indexed, shards, capsys)
     assert counts[0]["modalities"] == {"audio": 17, "image": 17, "text": 18}
     assert counts[1]["modalities"] == {"audio": 0, "image": 12, "text": 12}
     table = Space(new, Shards(two, shuffle=False), draws=0).table()
-    torch.testing.assert_close(rows.values, F.normalize(table["image"].values[:, :D], dim=1))
+    torch.testing.assert_close(rows.values, F.normalize(vectors(table, "image")[:, :D], dim=1))
     capsys.readouterr()
     assert main(["index", "show", str(index)]) == 0
     out = capsys.readouterr().out
@@ -284,8 +288,11 @@ def test_a_third_model_needs_both(indexed, shards):
     new.compatible_with = {fingerprint(old): D}
     add_to_index(new, f"{shards}/test-000001.tar", folder / "i", source="new")
     third = later(5, extra=6)
+    shutil.copy(shards / "test-000001.tar", folder / "more.tar")
+    add_to_index(new, folder / "more.tar", folder / "i", source="new")  # a second time, by the same model
     with LocalIndex.open(folder / "i") as index:
         about = dict(index.about)
+    assert [one["sha256"] for one in list_makers(about)] == [fingerprint(old), fingerprint(new)]
     for declared, stranger in (
         ({}, old),
         ({fingerprint(old): D}, new),

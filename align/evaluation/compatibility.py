@@ -73,7 +73,7 @@ class Compatibility:
         old = self._check(space.model)
         dims = self.dims or space.model.compatible_with.get(fingerprint(old)) or min(space.model.dim, old.dim)
         new, theirs = space.table(), space.of_model(old).table()
-        galleries = {m: found for m in sorted(new) if m in theirs and (found := match(new, theirs, m, dims))}
+        galleries = {m: both for m in sorted(new) if m in theirs and (both := match(new, theirs, m, dims))}
         found: dict[tuple[str, str, str], dict[tuple[str, str], Ranked]] = {}
         for (prefix, rule), query, of in product(_list_rules(space), galleries, galleries):
             metrics = HitMetrics(rule, space.ks, 10, True)
