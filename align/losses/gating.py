@@ -97,7 +97,7 @@ class _OfGate(Loss):
         ((each, _),) = tokens
         if each.shape[2] < self.experts:
             raise ValueError(f"a token of {each.shape[2]} numbers cannot hold the weights of {self.experts} experts")
-        return each[:, 0, : self.experts].clamp(min=0) + nothing(embeddings[0], each)
+        return each[:, 0, : self.experts].abs() + nothing(embeddings[0], each)
 
 
 @final
