@@ -55,6 +55,9 @@ bare = {
     "Views-tokens": lambda: losses.Views(LateInteraction()),
     "Transport-none": lambda: Transport("none"),
     "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
+    "Prototypes": lambda: losses.Prototypes(classes=["a", "b", "c"]),
+    "Balance": lambda: losses.Balance(3),
+    "Route": lambda: losses.Route(3, classes=["a", "b", "c"]),
     "Foreign": Foreign,
 }
 

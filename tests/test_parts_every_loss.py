@@ -17,6 +17,7 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    Balance,
     ConFu,
     Decouple,
     DeepCCA,
@@ -29,8 +30,10 @@ from align.losses import (
     Loss,
     MemoryQueue,
     OneVsAll,
+    Prototypes,
     PullToMean,
     Regress,
+    Route,
     Simplex,
     Symile,
     Transport,
@@ -69,6 +72,10 @@ EVERY = {
     "gated": GatedSymile,
     "gated, neutral": lambda: GatedSymile("neutral"),
     "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
+    "prototypes": lambda: Prototypes(classes=["a", "b", "c", "d"]),
+    "prototypes, sigmoid": lambda: Prototypes(form="sigmoid", classes=["a", "b", "c", "d"]),
+    "balance": lambda: Balance(4),
+    "route": lambda: Route(4, classes=["a", "b", "c", "d"]),
     "decouple": Decouple,
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),
@@ -208,6 +215,8 @@ class Model(nn.Module):
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["views"] = Term(losses.Views(LateInteraction()), ["text"])
         terms["space"] = Term(losses.Spaces(Hinge(), ["a", "b"], {"image": "a", "text": "b"}), pair)
+        terms["layers"] = Term(losses.Layers(Hinge(), [1, 2, 3]), pair)
+        terms["means"] = Term(Prototypes(vectors="means", classes=["a", "b", "c", "d"]), pair)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
         torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()

@@ -8,6 +8,7 @@ from align.encoders.hf_text import HFText
 from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.imagebind.encoder import ImageBind
+from align.encoders.layered import Layered
 from align.encoders.mosaic import Mosaic
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
@@ -37,6 +38,7 @@ __all__ = [
     "HFText",
     "ImageBind",
     "ImageCNN",
+    "Layered",
     "Mosaic",
     "OpenClipImage",
     "OpenClipText",
@@ -72,6 +74,7 @@ FLOORS = (
         "hf_image",
         "hf_text",
         "image_cnn",
+        "layered",
         "open_clip_image",
         "open_clip_text",
         "point_bert",

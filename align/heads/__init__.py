@@ -12,6 +12,7 @@ from align.heads.centered import Centered
 from align.heads.chain import Chain
 from align.heads.codebook import Codebook
 from align.heads.concepts import Concepts
+from align.heads.experts import Experts
 from align.heads.identity import Identity
 from align.heads.lexical import Lexical
 from align.heads.linear import Linear
@@ -32,6 +33,7 @@ __all__ = [
     "Chain",
     "Codebook",
     "Concepts",
+    "Experts",
     "Identity",
     "Lexical",
     "Linear",

@@ -9,12 +9,14 @@ from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
 from align.losses.flops import Flops, flops
 from align.losses.gated_symile import GatedSymile, gated_symile
+from align.losses.gating import Balance, Route, balance, route
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
 from align.losses.mip import mip
 from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
+from align.losses.prototypes import Prototypes, prototypes
 from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
@@ -27,10 +29,21 @@ from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
 from align.losses.wasserstein import Wasserstein, wasserstein
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Views, Window
+from align.losses.wrappers import (
+    Bank,
+    HardNegatives,
+    Layers,
+    Matryoshka,
+    MemoryQueue,
+    MixGeodesic,
+    Spaces,
+    Views,
+    Window,
+)
 
 __all__ = [
     "AlignUniform",
+    "Balance",
     "Bank",
     "ConFu",
     "Decouple",
@@ -43,13 +56,16 @@ __all__ = [
     "Hinge",
     "InfoNCE",
     "LateInteraction",
+    "Layers",
     "Loss",
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
     "OneVsAll",
+    "Prototypes",
     "PullToMean",
     "Regress",
+    "Route",
     "SigLIP",
     "Simplex",
     "Spaces",
@@ -61,6 +77,7 @@ __all__ = [
     "Wasserstein",
     "Window",
     "alignment",
+    "balance",
     "confu",
     "covariance",
     "decouple",
@@ -75,8 +92,10 @@ __all__ = [
     "late_interaction",
     "mip",
     "one_vs_all",
+    "prototypes",
     "pull_to_mean",
     "regress",
+    "route",
     "siglip",
     "simplex",
     "simplex_vertices",
@@ -103,11 +122,13 @@ FLOORS = (
         "distillation",
         "gated_symile",
         "flops",
+        "gating",
         "gram",
         "infonce",
         "late_interaction",
         "mip",
         "one_vs_all",
+        "prototypes",
         "pull_to_mean",
         "ranking",
         "regression",

@@ -3,6 +3,7 @@
 | wrapper | adds | goes around |
 |---|---|---|
 | ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
+| ``Layers`` | the loss at several layers of ``align.encoders.Layered`` | losses of embeddings; not around a bank |
 | ``Bank`` | all rows of a frozen modality as negatives | InfoNCE, SigLIP, Symile; not around a queue |
 | ``MemoryQueue`` | rows of past batches as negatives | any loss with negatives |
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
@@ -16,6 +17,7 @@ Wrappers that do not fit together are refused where they are built.
 
 from align.losses.wrappers.bank import Bank
 from align.losses.wrappers.hard_negatives import HardNegatives
+from align.losses.wrappers.layers import Layers
 from align.losses.wrappers.matryoshka import Matryoshka
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.mix_geodesic import MixGeodesic
@@ -24,4 +26,15 @@ from align.losses.wrappers.views import Views
 from align.losses.wrappers.window import Window
 from align.losses.wrappers.wrapper import Wrapper
 
-__all__ = ["Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Spaces", "Views", "Window", "Wrapper"]
+__all__ = [
+    "Bank",
+    "HardNegatives",
+    "Layers",
+    "Matryoshka",
+    "MemoryQueue",
+    "MixGeodesic",
+    "Spaces",
+    "Views",
+    "Window",
+    "Wrapper",
+]
