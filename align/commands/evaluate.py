@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from align.commands.devices import Placing
 from align.commands.evaluating.altering import Altering
 from align.commands.evaluating.classing import Classing
+from align.commands.evaluating.composing import Composing
 from align.commands.evaluating.given import check_evaluators, check_range, list_given
 from align.commands.evaluating.hubs import Hubs
 from align.commands.evaluating.probing import Probing
@@ -54,6 +55,7 @@ def evaluate(
     hubs: Hubs,
     altering: Altering,
     replacing: Replacing,
+    composing: Composing,
     suites: Suites,
     placing: Placing,
     weights: Weights,
@@ -64,7 +66,8 @@ def evaluate(
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
     space, hubness the rows that come up for every query, votes samples by the votes of their rows, robustness the loss
-    by noise, blur or typos, and compatibility an earlier model beside this one.
+    by noise, blur or typos, compatibility an earlier model beside this one, and composed the queries of a file that
+    name a sample and a change.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -81,7 +84,7 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            votes, robustness, compatibility, or the import path of your own (my.module.MyEvaluator)
+            votes, robustness, compatibility, composed, or the import path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings
@@ -97,8 +100,8 @@ def evaluate(
     """
     from align.commands.errors import Refused
 
-    groups = (classing, ranking, probing, shape, hubs, altering, replacing)
-    names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness", "compatibility")
+    groups = (classing, ranking, probing, shape, hubs, altering, replacing, composing)
+    names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness", "compatibility", "composed")
     check_range("--draws", draws, 0)
     check_range("--batch", batch, 1)
     check_range("--workers", workers, 0, 1000)

@@ -94,6 +94,8 @@ def search(
     options["correct"] = not hubs.no_correction
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
+    if parts.to is not None and how is None:
+        options["how"] = "cosine"  # a direction is a sum in one space
     found = _find(searcher, asked, parts, calibration, of, k, options)
     files: list[str] = []
     if save is not None:

@@ -3,6 +3,8 @@
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
 from align.evaluation.compatibility import Compatibility
+from align.evaluation.composed_file import ComposedQuery, read_composed, write_composed
+from align.evaluation.composed_retrieval import Composed
 from align.evaluation.findings import Evaluator, Findings
 from align.evaluation.geometry import Geometry
 from align.evaluation.hubness import Hubness
@@ -19,6 +21,8 @@ from align.evaluation.zeroshot import ZeroShot, zeroshot
 __all__ = [
     "ClassMeans",
     "Compatibility",
+    "Composed",
+    "ComposedQuery",
     "Evaluator",
     "Findings",
     "Geometry",
@@ -35,13 +39,15 @@ __all__ = [
     "classify",
     "evaluate",
     "protocol",
+    "read_composed",
     "retrieval",
+    "write_composed",
     "write_results",
     "zeroshot",
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "prompts"),
+    ("composed", "composed_file", "counts", "labels", "pairs", "prompts"),
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
@@ -49,6 +55,7 @@ FLOORS = (
     (
         "class_means",
         "compatibility",
+        "composed_retrieval",
         "geometry",
         "hubness",
         "pick",

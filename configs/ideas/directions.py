@@ -1,0 +1,77 @@
+"""Queries of a picture and a change on solids: the ways to ask, and a sweep of the direction's two scalars.
+
+    python configs/ideas/directions.py            # 2 cores, 1 thread: 1 min a seed; writes results/directions.csv
+    python configs/ideas/run.py directions --table
+
+The model is that of composed.yaml. A query is a test picture with a caption of it that names two attributes ("a metal
+cone") and one with the change ("a wooden cone"). The targets have the change and the other three attributes. The scale
+and the balance are chosen on pictures of the training split, by map@10.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from functools import cache
+from typing import Any
+
+from composed_model import load_model, open_split
+from run import HERE, Row, table, write_rows
+
+from align.evaluation import Composed, ComposedQuery, Space
+from align.quickstart import compose_queries
+
+SCALES, BALANCES = (0.25, 0.5, 1.0, 1.5, 2.0), (0.0, 0.25, 0.5, 0.75, 1.0)
+KEPT = 400  # training solids on which the scalars are chosen
+
+
+@cache
+def read_queries(split: str, first: int | None = None) -> tuple[ComposedQuery, ...]:
+    """Return the queries of a split of solids."""
+    shards = open_split(split)
+    samples = [shards.read(i)[0] for i in range(len(shards))][:first]
+    labels = {sample["__key__"]: json.loads(sample["json"])["label"] for sample in samples}
+    rows = [{k: x for k, x in query.items() if k != "changed"} for query in compose_queries(labels)]
+    return tuple(ComposedQuery(**row) for row in rows)
+
+
+def sweep(space: Space, queries: tuple[ComposedQuery, ...], reference: str) -> tuple[float, float]:
+    """Return the scale and the balance of the best map@10."""
+    found = {}
+    for scale, balance in itertools.product(SCALES, BALANCES):
+        scores = Composed(queries, reference, scale=scale, balance=balance).run(space).scores
+        found[scale, balance] = scores["composed/direction/map@10"]
+    print(reference, {k: round(x, 3) for k, x in found.items()}, file=sys.stderr, flush=True)
+    return max(found, key=found.__getitem__)
+
+
+def measure(model: Any, seed: int, seconds: float) -> list[Row]:
+    """Return the rows of every way to ask, for pictures, sounds and clouds as references."""
+    chosen, test = Space(model, open_split("train"), draws=0), Space(model, open_split("test"), draws=0)
+    rows = []
+    for reference in ("image", "audio", "points"):
+        scale, balance = sweep(chosen, read_queries("train", KEPT), reference)
+        found = Composed(read_queries("test"), reference, scale=scale, balance=balance).run(test).scores
+        for way in ("reference", "text", "sum", "product", "direction"):
+            for metric in ("recall@10", "map@10", "subset_recall@1"):
+                value = found[f"composed/{way}/{metric}"]
+                rows.append(Row(way, seed, f"{reference}/{metric}", value, seconds))
+        rows.append(Row("scale", seed, f"{reference}/chosen", scale, seconds))
+        rows.append(Row("balance", seed, f"{reference}/chosen", balance, seconds))
+    return rows
+
+
+def main() -> None:
+    rows = []
+    for seed in range(3):
+        begin = time.monotonic()
+        model = load_model(seed)
+        rows += measure(model, seed, round(time.monotonic() - begin, 1))
+    write_rows(HERE / "results" / "directions.csv", rows)
+    print("\n".join(table(rows)))
+
+
+if __name__ == "__main__":
+    main()
