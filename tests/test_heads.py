@@ -17,6 +17,7 @@ from align.heads import (
     Average,
     Centered,
     Chain,
+    Fuse,
     Identity,
     Linear,
     Orthogonal,
@@ -30,7 +31,7 @@ from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler, Router]
+kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Fuse, Orthogonal, Resampler, Router]
 alike = [Identity, Residual]  # of a width that is the dim
 wider = [Padded]  # of a width of at most the dim
 named = [Streams]  # of heads by name, see `streams`
@@ -69,6 +70,7 @@ every = pytest.mark.parametrize(
         lambda w, d: Orthogonal(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Router(w, d, [5, w - 5], [Linear]),
+        lambda w, d: Fuse(w, d, modalities=3, heads=2, dropout=0.0),
         average,
         streams,
     ],

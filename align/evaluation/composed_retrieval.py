@@ -68,7 +68,7 @@ class Composed:
     def run(self, space: Space) -> Findings:
         """Return the scores of every way to ask. They are {} where no query counts."""
         table = self._check(space)
-        lists, kept, places = _list_candidates(table, self.queries, self.reference, self.of)
+        lists, kept, places = list_candidates(table, self.queries, self.reference, self.of)
         notes = []
         if len(kept) < len(self.queries):
             notes.append(
@@ -83,8 +83,8 @@ class Composed:
         for way, query in self._ask(space, asked, [self.queries[i] for i in kept]).items():
             how = "mip" if way == "product" else "cosine"
             rows = score(query, vectors(table, self.of).double(), how).float()  # so that equal rows tie
-            found = _best_rows(rows, table, self.of)
-            for metric, values, sample in _measure(found, lists, space.ks):
+            found = best_rows(rows, table, self.of)
+            for metric, values, sample in measure_lists(found, lists, space.ks):
                 scores[f"composed/{way}/{metric}"] = float(values.mean())
                 samples[f"composed/{way}/{metric}"] = values, sample
         around = space.intervals(samples)
@@ -137,7 +137,7 @@ class Composed:
         return found[[different.index(text) for text in texts]]
 
 
-def _list_candidates(
+def list_candidates(
     table: Embeddings, queries: Sequence[ComposedQuery], reference: str, of: str
 ) -> tuple[Lists, list[int], Tensor]:
     """Return the lists of the queries that count, their numbers, and the place of each one's row of the reference."""
@@ -169,7 +169,7 @@ def _mark(number: Mapping[str, int], keys: Sequence[str], size: int) -> Tensor:
     return marks
 
 
-def _best_rows(scores: Tensor, table: Embeddings, of: str) -> Tensor:
+def best_rows(scores: Tensor, table: Embeddings, of: str) -> Tensor:
     """Return (q, B), the best score of each sample's rows from those of all rows (q, c), -inf without a row."""
     sample = table[of].sample
     at = sample[sample >= 0].expand(len(scores), -1)
@@ -177,7 +177,7 @@ def _best_rows(scores: Tensor, table: Embeddings, of: str) -> Tensor:
     return best.scatter_reduce(1, at, scores[:, sample >= 0], "amax")
 
 
-def _measure(scores: Tensor, lists: Lists, ks: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+def measure_lists(scores: Tensor, lists: Lists, ks: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
     """Return (metric, values (q,), samples (q,)) of each metric. Queries without a subset do not count in it."""
     out = []
     found = hit_places(scores.masked_fill(lists.skip, -torch.inf), lists.hits, lists.skip)

@@ -9,6 +9,7 @@ from align.heads.attention_pool import AttentionPool
 from align.heads.average import Average
 from align.heads.centered import Centered
 from align.heads.chain import Chain
+from align.heads.fuse import Fuse
 from align.heads.identity import Identity
 from align.heads.linear import Linear
 from align.heads.mlp import MLP
@@ -25,6 +26,7 @@ __all__ = [
     "Average",
     "Centered",
     "Chain",
+    "Fuse",
     "Identity",
     "Linear",
     "Orthogonal",
