@@ -7,6 +7,7 @@ from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
+from align.preprocess.interleaved import Interleaved
 from align.preprocess.points import Points
 from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureTokens",
     "HFTokens",
     "Image",
+    "Interleaved",
     "Points",
     "Preprocess",
     "Signal",
@@ -34,6 +36,6 @@ FLOORS = (
     ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
-    ("depth", "video", "video_clips"),
+    ("depth", "interleaved", "video", "video_clips"),
 )
 """Floors of this room, the lowest first."""

@@ -29,7 +29,7 @@ from align.values import Embeddings, Features
 
 PARTS = ("text", "audio", "points")
 ASKED = [some for n in (1, 2, 3) for some in combinations(PARTS, n)]
-HELD, STEPS, BATCH = 400, 400, 256
+HELD, STEPS, BATCH = 400, 200, 256
 
 
 def blank(rows: Tensor, asked: tuple[str, ...]) -> Tensor:

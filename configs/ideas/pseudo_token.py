@@ -32,7 +32,7 @@ from align.model.tower import Tower
 from align.quickstart import ATTRIBUTES
 from align.quickstart.world import FULL, combinations
 
-STEPS, BATCH, SCALE = 300, 128, 20.0
+STEPS, BATCH, SCALE = 200, 128, 20.0
 
 
 def learn_map(tower: Tower, rows: Tensor, seed: int) -> PseudoToken:
