@@ -17,7 +17,7 @@ TEXT = ("context", "reduction", "trim")
 VIDEO = ("frames", "fps")
 PARTS = ("instruction", "pictures")
 FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *DEPTH, *TEXT, *VIDEO, *PARTS))
-"""Arguments that training chooses for itself: augmentation, limits, lengths, units, instructions, the rows' precision."""
+"""Arguments that training chooses for itself: augmentation, limits, lengths, units, instructions, precision of rows."""
 
 
 def build_wanted(description: Mapping[str, Any]) -> Preprocess:

@@ -31,6 +31,7 @@ def compose_queries(labels: Mapping[str, Mapping[str, str]], seed: int = 0) -> l
     A query has the names of ``align.evaluation.ComposedQuery``, and ``changed``, the attribute.
     """
     keys = list(labels)
+    number = {key: i for i, key in enumerate(keys)}
     table = np.array([[labels[key][name] for name in ATTRIBUTES] for key in keys])  # (n, 4)
     by_label: dict[tuple[str, ...], list[str]] = {}
     for key, row in zip(keys, table.tolist(), strict=True):
@@ -44,7 +45,7 @@ def compose_queries(labels: Mapping[str, Mapping[str, str]], seed: int = 0) -> l
         before = dict(zip(ATTRIBUTES, row, strict=True))
         after = dict(zip(ATTRIBUTES, wanted, strict=True))
         targets = by_label[tuple(wanted)]
-        rivals = _find_rivals(table, wanted, {keys.index(one) for one in (key, *targets)}, rng)
+        rivals = _find_rivals(table, wanted, {number[one] for one in (key, *targets)}, rng)
         queries.append(
             {
                 "reference": key,

@@ -16,7 +16,7 @@ import sys
 import time
 from functools import cache
 
-from composed_model import load_model, open_split
+from composed_model import open_space, open_split
 from run import HERE, Row, table, write_rows
 
 from align.embedding.tables import vectors
@@ -26,14 +26,14 @@ from align.quickstart import compose_queries
 from align.scoring import add_direction
 
 SCALES, BALANCES = (0.25, 0.5, 1.0, 1.5, 2.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-KEPT = 400  # training solids on which the scalars are chosen
+KEPT = 400  # queries of training solids on which the scalars are chosen
 
 
 @cache
-def read_queries(split: str, first: int | None = None) -> tuple[ComposedQuery, ...]:
+def read_queries(split: str) -> tuple[ComposedQuery, ...]:
     """Return the queries of a split of solids."""
     shards = open_split(split)
-    samples = [shards.read(i)[0] for i in range(len(shards))][:first]
+    samples = [shards.read(i)[0] for i in range(len(shards))]
     labels = {sample["__key__"]: json.loads(sample["json"])["label"] for sample in samples}
     rows = [{k: x for k, x in query.items() if k != "changed"} for query in compose_queries(labels)]
     return tuple(ComposedQuery(**row) for row in rows)
@@ -41,7 +41,7 @@ def read_queries(split: str, first: int | None = None) -> tuple[ComposedQuery, .
 
 def sweep(space: Space, queries: tuple[ComposedQuery, ...], reference: str) -> tuple[float, float]:
     """Return the scale and the balance of the best map@10."""
-    table = space.table()
+    table = space.table(split="train")
     lists, kept, places = list_candidates(table, queries, reference, "image")
     rows, images = (vectors(table, m) for m in (reference, "image"))
     texts = [x for i in kept for x in (queries[i].before, queries[i].text)]
@@ -58,12 +58,10 @@ def sweep(space: Space, queries: tuple[ComposedQuery, ...], reference: str) -> t
 
 def measure(seed: int) -> list[Row]:
     """Return the rows of every way to ask, for pictures, sounds and clouds as references."""
-    begin, model = time.monotonic(), load_model(seed)
-    chosen, test = Space(model, open_split("train"), draws=0), Space(model, open_split("test"), draws=0)
-    rows = []
+    begin, space, rows = time.monotonic(), open_space(seed), []
     for reference in ("image", "audio", "points"):
-        scale, balance = sweep(chosen, read_queries("train", KEPT), reference)
-        found = Composed(read_queries("test"), reference, scale=scale, balance=balance).run(test).scores
+        scale, balance = sweep(space, read_queries("train")[:KEPT], reference)
+        found = Composed(read_queries("test"), reference, scale=scale, balance=balance).run(space).scores
         for way in ("reference", "text", "sum", "product", "direction"):
             for metric in ("recall@10", "map@10", "subset_recall@1"):
                 value = found[f"composed/{way}/{metric}"]

@@ -15,7 +15,7 @@ import time
 from itertools import combinations
 
 import torch
-from composed_model import load_model, open_split
+from composed_model import open_space
 from run import HERE, Row, table, write_rows
 from torch import Tensor
 
@@ -81,7 +81,7 @@ def read_split(space: Space, split: str) -> tuple[Tensor, Tensor, Tensor, Embedd
 def measure(seed: int) -> list[Row]:
     """Return the rows of a seed."""
     begin = time.monotonic()
-    space = Space(load_model(seed), open_split("test"), train=open_split("train"), draws=0)
+    space = open_space(seed)
     train, test = read_split(space, "train"), read_split(space, "test")
     heads = {"fuse": learn(*train[:3], 0.3, seed), "fuse, no dropout": learn(*train[:3], 0.0, seed)}
     rows, images, group = test[:3]

@@ -18,13 +18,12 @@ import time
 
 import torch
 import torch.nn.functional as F
-from composed_model import load_model, open_split
+from composed_model import open_space
 from directions import read_queries
 from run import HERE, Row, table, write_rows
 from torch import Tensor
 
 from align.embedding.tables import first_rows
-from align.evaluation import Space
 from align.evaluation.composed_retrieval import best_rows, list_candidates, measure_lists
 from align.losses import infonce
 from align.model.pseudo_token import PseudoToken, compose, map_to
@@ -92,8 +91,8 @@ def read(tower: Tower, texts: list[str] | tuple[str, ...]) -> Tensor:
 def measure(seed: int) -> list[Row]:
     """Return the rows of a seed."""
     begin = time.monotonic()
-    model = load_model(seed)
-    space = Space(model, open_split("test"), train=open_split("train"), draws=0)
+    space = open_space(seed)
+    model = space.model
     test, train, tower = space.table(), space.table(split="train"), model.towers["text"]
     pictures, captions = (first_rows(train, [m])[0][m] for m in ("image", "text"))
     for part in model.parameters():
