@@ -80,6 +80,13 @@ class HFVisionLanguage(Encoder):
     def wants(self) -> dict[str, Any] | None:
         return self._wants
 
+    def also_wants(self) -> list[dict[str, Any]]:
+        """Return the tokens of texts alone."""
+        if self._wants is None:
+            return []
+        init_args = {name: self._wants["init_args"][name] for name in ("tokenizer", "context")}
+        return [{"class_path": "align.preprocess.HFTokens", "init_args": init_args}]
+
     def encode(self, values: dict[str, Tensor]) -> Features:
         ids, mask = pack(values["input_ids"], values["attention_mask"])
         marks = ((ids == self.mark_id) & mask).sum(1)  # (n,)

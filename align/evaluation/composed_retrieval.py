@@ -159,8 +159,8 @@ def list_candidates(
             subsets.append(_mark(number, query.subset, table.size) & ~skip)
     none = torch.zeros(0, table.size, dtype=torch.bool)
     sample = torch.tensor([number[queries[i].reference] for i in kept], dtype=torch.long)
-    stacked = [torch.stack(x) if x else none for x in (skips, hits, subsets)]
-    return Lists(*stacked, sample), kept, torch.tensor([row[s] for s in sample.tolist()], dtype=torch.long)
+    skip, hit, subset = (torch.stack(x) if x else none for x in (skips, hits, subsets))
+    return Lists(skip, hit, subset, sample), kept, torch.tensor([row[s] for s in sample.tolist()], dtype=torch.long)
 
 
 def _mark(number: Mapping[str, int], keys: Sequence[str], size: int) -> Tensor:

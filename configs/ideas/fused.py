@@ -19,7 +19,6 @@ from composed_model import open_space
 from run import HERE, Row, table, write_rows
 from torch import Tensor
 
-from align.evaluation import Space
 from align.heads import Fuse
 from align.heads.fuse import lay_out
 from align.losses import InfoNCE
@@ -71,20 +70,19 @@ def learn(rows: Tensor, images: Tensor, group: Tensor, dropout: float, seed: int
     return kept.eval()
 
 
-def read_split(space: Space, split: str) -> tuple[Tensor, Tensor, Tensor, Embeddings]:
-    """Return the laid out rows, the pictures' embeddings, the groups, and the table of a split."""
-    found = space.table(split=split)
+def read_split(found: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the laid out rows of a split, the pictures' embeddings, and the groups."""
     assert found.group is not None
-    return lay_out(found, PARTS), lay_out(found, ["image"]), found.group, found
+    return lay_out(found, PARTS), lay_out(found, ["image"]), found.group
 
 
 def measure(seed: int) -> list[Row]:
     """Return the rows of a seed."""
     begin = time.monotonic()
     space = open_space(seed)
-    train, test = read_split(space, "train"), read_split(space, "test")
-    heads = {"fuse": learn(*train[:3], 0.3, seed), "fuse, no dropout": learn(*train[:3], 0.0, seed)}
-    rows, images, group = test[:3]
+    train, test = read_split(space.table(split="train")), read_split(space.table())
+    heads = {"fuse": learn(*train, 0.3, seed), "fuse, no dropout": learn(*train, 0.0, seed)}
+    rows, images, group = test
     parts = dict(zip(PARTS, rows.chunk(len(PARTS), dim=1), strict=True))
     hits, out = group[:, None] == group, []
     for asked in ASKED:
