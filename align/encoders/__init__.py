@@ -68,6 +68,7 @@ FLOORS = (
         "hf_caption",
         "hf_image",
         "hf_text",
+        "hf_vision_language",
         "image_cnn",
         "open_clip_image",
         "open_clip_text",
