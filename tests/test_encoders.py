@@ -17,6 +17,7 @@ from align.encoders import (
     HFCaption,
     HFImage,
     HFText,
+    HFVisionLanguage,
     ImageBind,
     ImageCNN,
     Layered,
@@ -96,6 +97,12 @@ configs = {  # of transformers
         "projection_dim": 24,
     },
 }
+configs["llava"] = {
+    "model_type": "llava",
+    "text_config": configs["llama"],
+    "vision_config": {**configs["clip-image"], "num_hidden_layers": 3},
+    "image_token_index": 89,
+}
 htsat = {"spec_size": 64, "num_mel_bins": 16, "window_size": 4, "depths": [1, 1], "num_attention_heads": [2, 2]}
 htsat |= {"patch_embeds_hidden_size": 8, "hidden_size": 16, "projection_dim": 12, "hidden_dropout_prob": 0}
 heads = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -171,6 +178,16 @@ class CaptionOfIds(HFCaption):
         return super().forward(masked(values))
 
 
+def interleaved(n, L=12):
+    """Rows of at most two pictures of four tokens (id 89) among ids; row 1 has no picture, and row 2 two."""
+    ids, mask = torch.randint(3, 80, (n, L)), torch.ones(n, L, dtype=torch.int64)
+    for i in range(n):
+        for k in range((1, 0, 2)[i % 3]):
+            ids[i, 1 + 5 * k : 5 + 5 * k] = 89
+        ids[i, 12 - i % 2 :], mask[i, 12 - i % 2 :] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask, "pixels": torch.randn(n, 2, 3, 32, 32, dtype=torch.float64)}
+
+
 def masked(ids):
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
@@ -190,6 +207,7 @@ cases = {
     "HFText": (lambda: TextOfIds("bert", config=configs["bert"]), texts),
     "HFText-last": (lambda: TextOfIds("llama", config=configs["llama"], pooling="last"), texts),
     "HFText-both": (lambda: TextOfIds("llama", config=configs["llama"], bidirectional=True), texts),
+    "HFVisionLanguage": (lambda: HFVisionLanguage("llava", config=configs["llava"]), interleaved),
     "HFImage": (lambda: HFImage("siglip", config=configs["siglip"]), images),
     "HFImage-clip": (lambda: HFImage("clip", config=configs["clip-image"]), images),
     "HFCaption": (lambda: CaptionOfIds("clip", config=configs["clip"]), texts),

@@ -13,6 +13,7 @@ from align.commands.devices import Placing
 from align.commands.evaluating.altering import Altering
 from align.commands.evaluating.choosing import Choosing
 from align.commands.evaluating.classing import Classing
+from align.commands.evaluating.composing import Composing
 from align.commands.evaluating.cutting import Cutting
 from align.commands.evaluating.given import check_evaluators, check_range, list_given
 from align.commands.evaluating.hubs import Hubs
@@ -62,6 +63,7 @@ def evaluate(
     cutting: Cutting,
     choosing: Choosing,
     listing: Listing,
+    composing: Composing,
     suites: Suites,
     placing: Placing,
     weights: Weights,
@@ -72,9 +74,10 @@ def evaluate(
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
     space, hubness the rows that come up for every query, votes samples by the votes of their rows, robustness the loss
-    by noise, blur or typos, and compatibility an earlier model beside this one. dense tells the classes of places in
-    pictures and clouds, and points at phrases. gallery cuts the candidates down to hard negatives, choices picks among
-    three rows, and drift measures how far rows moved since an earlier model.
+    by noise, blur or typos, compatibility an earlier model beside this one, and composed the queries of a file that
+    name a sample and a change. dense tells the classes of places in pictures and clouds, and points at phrases. gallery
+    cuts the candidates down to hard negatives, choices picks among three rows, and drift measures how far rows moved
+    since an earlier model.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -91,8 +94,8 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, codes, probe, geometry, hubness,
-            votes, robustness, compatibility, dense, regions, gallery, choices, drift, or the import path of your own
-            (my.module.MyEvaluator)
+            votes, robustness, compatibility, composed, dense, regions, gallery, choices, drift, or the import path of
+            your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings
@@ -108,9 +111,9 @@ def evaluate(
     """
     from align.commands.errors import Refused
 
-    groups = (classing, ranking, probing, shape, hubs, altering, replacing, maps, cutting, choosing)
+    groups = (classing, ranking, probing, shape, hubs, altering, replacing, maps, cutting, choosing, composing)
     names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness", "compatibility", "dense")
-    names += ("gallery", "choices")
+    names += ("gallery", "choices", "composed")
     check_range("--draws", draws, 0)
     check_range("--batch", batch, 1)
     check_range("--workers", workers, 0, 1000)

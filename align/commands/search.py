@@ -99,8 +99,10 @@ def search(
         raise Refused(f"--explain must be at least 1, got {rows.explain}", code=2)
     if rows.explain is not None and (parts.like is not None or not asked):
         raise Refused("--explain says a match with the parts of a query; give a text or a file", code=2)
+    if parts.to is not None and how is None:
+        options["how"] = "cosine"  # a direction is a sum in one space
     found = _find(rows.engine(searcher), asked, parts, calibration, of, k, options)
-    because = rows.list_shares(searcher, asked, of, found, how)
+    because = rows.list_shares(searcher, asked, of, found, options["how"])
     files: list[str] = []
     if save is not None:
         from align.search.save import save_hits

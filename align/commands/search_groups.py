@@ -41,6 +41,11 @@ class Query:
         words: words to look for in the captions, joined with the other parts by rank. Alone, they are the whole query
         hybrid: look for the text in the captions too
         like: the key of a sample of the index, whose own rows ask
+        from_: with --to: a text about the file that is given, such as "a metal cone". The file is asked for with the
+            change from this text to the other one, by the sum of cosines
+        to: with --from: the text about the samples to find, such as "a wooden cone"
+        direction: the factor of the change
+        balance: 0 adds the change to the file, 1 to the text --from, and between to both
     """
 
     text: str | None = None
@@ -59,6 +64,10 @@ class Query:
     words: str | None = None
     hybrid: bool = False
     like: str | None = None
+    from_: str | None = None
+    to: str | None = None
+    direction: float = 1.0
+    balance: float = 0.5
 
     def list_parts(self) -> list[tuple[str, str, float]]:
         """Return (modality, text or file, weight) of each part, those with a minus last.
@@ -74,10 +83,30 @@ class Query:
         for name in given:
             if name not in named:
                 raise Refused(f"--weights {name}: the query has no such part; {nearest(name, named)}", code=2)
-        return [
+        listed = [
             (m.removeprefix("-"), x, (-1 if m.startswith("-") else 1) * _weight(m, given.get(m, "1")))
             for m, x in named.items()
         ]
+        return self._add_direction(listed)
+
+    def _add_direction(self, listed: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
+        """Return the parts with those of the direction from one text to the other, where there is one."""
+        from align.scoring.direction import weigh_direction
+
+        if self.from_ is None and self.to is None:
+            if (self.direction, self.balance) != (1.0, 0.5):
+                raise Refused("--direction and --balance are of the change from one text to another: --from, --to", 2)
+            return listed
+        if self.from_ is None or self.to is None:
+            raise Refused("a change goes from a text to a text; give both, --from and --to", code=2)
+        if not listed:
+            raise Refused("a change is added to a file; give it too, as in --image x.png", code=2)
+        try:
+            reference, after, before = weigh_direction(self.direction, self.balance)
+        except ValueError as error:
+            raise Refused(f"--direction, --balance: {error}", code=2) from None
+        rest = [(m, x, weight * reference) for m, x, weight in listed]
+        return [*rest, ("text", self.to, after), ("text", self.from_, before)]
 
 
 def _weight(name: str, text: str) -> float:

@@ -5,6 +5,7 @@ from align.encoders.hf_audio import HFAudio
 from align.encoders.hf_caption import HFCaption
 from align.encoders.hf_image import HFImage
 from align.encoders.hf_text import HFText
+from align.encoders.hf_vision_language import HFVisionLanguage
 from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.imagebind.encoder import ImageBind
@@ -36,6 +37,7 @@ __all__ = [
     "HFCaption",
     "HFImage",
     "HFText",
+    "HFVisionLanguage",
     "ImageBind",
     "ImageCNN",
     "Layered",
@@ -73,6 +75,7 @@ FLOORS = (
         "hf_caption",
         "hf_image",
         "hf_text",
+        "hf_vision_language",
         "image_cnn",
         "layered",
         "open_clip_image",

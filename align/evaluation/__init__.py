@@ -5,6 +5,8 @@ from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
 from align.evaluation.codes import Codes
 from align.evaluation.compatibility import Compatibility
+from align.evaluation.composed_file import ComposedQuery, read_composed, write_composed
+from align.evaluation.composed_retrieval import Composed
 from align.evaluation.dense import Dense
 from align.evaluation.drift import Drift
 from align.evaluation.findings import Evaluator, Findings
@@ -27,6 +29,8 @@ __all__ = [
     "ClassMeans",
     "Codes",
     "Compatibility",
+    "Composed",
+    "ComposedQuery",
     "Dense",
     "Drift",
     "Evaluator",
@@ -47,13 +51,15 @@ __all__ = [
     "classify",
     "evaluate",
     "protocol",
+    "read_composed",
     "retrieval",
+    "write_composed",
     "write_results",
     "zeroshot",
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "prompts", "region_masks"),
+    ("composed", "composed_file", "counts", "labels", "pairs", "prompts", "region_masks"),
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
@@ -65,6 +71,7 @@ FLOORS = (
         "compatibility",
         "dense",
         "drift",
+        "composed_retrieval",
         "geometry",
         "hubness",
         "pick",

@@ -13,6 +13,7 @@ from align.heads.chain import Chain
 from align.heads.codebook import Codebook
 from align.heads.concepts import Concepts
 from align.heads.experts import Experts
+from align.heads.fuse import Fuse
 from align.heads.identity import Identity
 from align.heads.lexical import Lexical
 from align.heads.linear import Linear
@@ -34,6 +35,7 @@ __all__ = [
     "Codebook",
     "Concepts",
     "Experts",
+    "Fuse",
     "Identity",
     "Lexical",
     "Linear",

@@ -8,6 +8,7 @@ from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
+from align.preprocess.interleaved import Interleaved
 from align.preprocess.names import Names
 from align.preprocess.points import Points
 from align.preprocess.signals import Signal
@@ -24,6 +25,7 @@ __all__ = [
     "FeatureTokens",
     "HFTokens",
     "Image",
+    "Interleaved",
     "Names",
     "Points",
     "Preprocess",
@@ -39,6 +41,6 @@ FLOORS = (
     ("audio_groups", "boxes", "image_presets", "image_view", "names", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
-    ("depth", "video", "video_clips"),
+    ("depth", "interleaved", "video", "video_clips"),
 )
 """Floors of this room, the lowest first."""

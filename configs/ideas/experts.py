@@ -4,8 +4,8 @@
     python configs/ideas/run.py experts --table
 
 An embedding of a picture's 12 x 12 pixels by an MLP of 32 hidden units (or by two of them, as experts), against the
-classes' names as words: 300 steps on 2,000 pictures of each set, or 150 steps for each of the two models. Scores are the
-zero-shot accuracies on 1,000 digits and on the shapes of 400 solids, each among the classes of its set.
+classes' names as words: 300 steps on 2,000 pictures of each set, or 150 steps for each of the two models. Scores are
+the zero-shot accuracies on 1,000 digits and on the shapes of 400 solids, each among the classes of its set.
 """
 
 from __future__ import annotations
