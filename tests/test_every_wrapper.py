@@ -80,6 +80,7 @@ wrap = {
     "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
     "Bank": lambda loss: filled(losses.Bank(loss, "image")),
     "Spaces": in_a_space,
+    "PrimaryComponents": lambda loss: losses.PrimaryComponents(loss, 2, "audio"),
 }
 chains = [(name,) for name in wrap]
 pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
@@ -100,6 +101,7 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("Bank" in chain and name == "Symile-shuffled")
         or chain in (("MemoryQueue", "Bank"), ("Bank", "Matryoshka"), ("Bank", "MixGeodesic"))
         or chain in (("Bank", "Spaces"), ("Spaces", "Matryoshka"))
+        or chain in (("Bank", "PrimaryComponents"), ("MemoryQueue", "PrimaryComponents"))
     )
 
 

@@ -57,6 +57,7 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
         elif set(found := _inside(_add_borrowed(other, theirs), part)) != set(ours):
             anew.setdefault("has other layers there", []).append(part)
         else:
+            found = _fit(inside, part, found)
             _check_shapes(source, part, ours, found)
             for name, x in ours.items():
                 x.copy_(found[name])
@@ -97,6 +98,19 @@ def _add_borrowed(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tens
         inside = _inside(state, f"{lender}.encoder")
         found |= {f"towers.{borrower}.encoder.{name}": x for name, x in inside.items()}
     return found
+
+
+def _fit(model: JointModel, part: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a part's weights as its module takes them, where it has ``fit_weights``, as a longer text encoder has.
+
+    Raises ValueError, with the part's name, where the module cannot take them.
+    """
+    tower, _, kind = part.partition(".")
+    module = getattr(unwrap(model.towers[tower]), kind)
+    try:
+        return module.fit_weights(found) if hasattr(module, "fit_weights") else found
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from None
 
 
 def _check_shapes(source: str, part: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
+from align.encoders.blocks import Blocks
 from align.encoders.hf_audio import HFAudio
 from align.encoders.hf_caption import HFCaption
 from align.encoders.hf_image import HFImage
@@ -28,6 +29,7 @@ from align.encoders.video_frames import VideoFrames
 
 __all__ = [
     "HTSAT",
+    "Blocks",
     "Encoder",
     "HFAudio",
     "HFCaption",
@@ -58,10 +60,11 @@ FLOORS = (
     ("pickles", "torchscript"),
     ("base", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
-    ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
+    ("clouds", "conv", "latent_attention", "positions", "text_pooling", "transformer"),  # parts of models
     ("point_patches",),  # parts made of parts
     ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
+        "blocks",
         "hf_audio",
         "hf_caption",
         "hf_image",

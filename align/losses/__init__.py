@@ -26,7 +26,17 @@ from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
 from align.losses.wasserstein import Wasserstein, wasserstein
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Views, Window
+from align.losses.wrappers import (
+    Bank,
+    HardNegatives,
+    Matryoshka,
+    MemoryQueue,
+    MixGeodesic,
+    PrimaryComponents,
+    Spaces,
+    Views,
+    Window,
+)
 
 __all__ = [
     "AlignUniform",
@@ -46,6 +56,7 @@ __all__ = [
     "MemoryQueue",
     "MixGeodesic",
     "OneVsAll",
+    "PrimaryComponents",
     "PullToMean",
     "Regress",
     "SigLIP",
