@@ -19,16 +19,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from run import HERE, Row, table, write_rows
-from scene_tensors import CONTEXT, Scenes, encode, read_scenes
+from scene_tensors import CONTEXT, Pixels, Scenes, encode, read_scenes
 from torch import Tensor, nn
 
 from align.data import Shards
-from align.encoders import Blocks, ImageCNN, TransformerText
+from align.encoders import Blocks, TransformerText
 from align.losses import InfoNCE
 from align.metrics import ranks, recall_at
 from align.seeds import derive
 
-STEPS, BATCH, DIM, SIZE = 150, 64, 64, 16
+STEPS, BATCH, DIM, SIZE = 200, 64, 64, 16
 PIECES = CONTEXT // SIZE
 
 
@@ -44,7 +44,7 @@ class Three(nn.Module):
 
     def __init__(self, arm: str) -> None:
         super().__init__()
-        self.image = ImageCNN(DIM, widths=[16, 32], stem=2)
+        self.image = Pixels(DIM)
         self.long = make(arm)
         self.part = TransformerText(256, SIZE, DIM, 1, 4)
 

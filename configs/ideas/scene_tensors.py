@@ -9,19 +9,32 @@ from typing import Any, NamedTuple
 
 import torch
 from run import SETS
-from torch import Tensor
+from torch import Tensor, nn
 
 from align.data import Shards
 from align.preprocess import Image, Tokens
+from align.values import Features
 
 CONTEXT = 80
 """Tokens of the longest captions."""
 
 
+class Pixels(nn.Module):
+    """A picture tower of two layers: (n, 3, 16, 16) -> (n, width). It learns colors and places in seconds."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(768, 256), nn.GELU(), nn.Linear(256, width))
+
+    def forward(self, values: Tensor) -> Features:
+        return Features(self.net(values))
+
+
 class Scenes(NamedTuple):
     """N scenes. ids of a text: (N, 80), 0 is padding."""
 
-    image: Tensor  # (N, 3, 32, 32)
+    image: Tensor  # (N, 3, 16, 16)
     short: Tensor
     long: Tensor
     part: Tensor  # (R, 80) phrases of single objects
@@ -36,7 +49,7 @@ def read_scenes(split: str) -> Scenes:
     if not (folder / "manifest.json").is_file():
         SETS["scenes"](folder)
     shards = Shards([str(path) for path in sorted(folder.glob(f"{split}-*.tar"))], shuffle=False)
-    picture, tokens = Image(size=32, mean="half"), Tokens(context=CONTEXT)
+    picture, tokens = Image(size=16, mean="half"), Tokens(context=CONTEXT)
     rows: dict[str, list[Any]] = {name: [] for name in Scenes._fields}
     for i in range(len(shards)):
         sample = shards.read(i)[0]

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from run import HERE, Row, table, write_rows
-from scene_tensors import Scenes, encode, read_scenes
+from scene_tensors import Pixels, Scenes, encode, read_scenes
 from torch import Tensor, nn
 
-from align.encoders import ImageCNN, TransformerText
+from align.encoders import TransformerText
 from align.encoders.positions import stretch_positions
 from align.losses import InfoNCE, PrimaryComponents
 from align.metrics import mean_average_precision, ranks, recall_at
 from align.seeds import derive
 
-STEPS, BATCH, TABLE, CONTEXT, KEEP, DIM, COMPONENTS = 150, 64, 32, 80, 20, 64, 16
+STEPS, BATCH, TABLE, CONTEXT, KEEP, DIM, COMPONENTS = 200, 64, 32, 80, 20, 64, 16
 ARMS = {"before": None, "cut": (False, False), "stretched": (True, False), "components": (True, True)}
 
 
@@ -35,7 +35,7 @@ class Pair(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.image = ImageCNN(DIM, widths=[16, 32], stem=2)
+        self.image = Pixels(DIM)
         self.text = TransformerText(256, TABLE, DIM, 1, 4)
 
     def embed(self, modality: str, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def fit(model: Pair, scenes: Scenes, captions: list[str], losses: list[Any], see
 
 @torch.no_grad()
 def measure(model: Pair) -> dict[str, float]:
-    """Return recall@1 of long and short captions by pictures, and the mean average precision of shapes."""
+    """Return recall@1 of long and short captions by pictures, and the mean average precision of colors."""
     model.eval()
     scenes, found = read_scenes("test"), {}
     image = model.embed("image", scenes.image)
@@ -74,10 +74,10 @@ def measure(model: Pair) -> dict[str, float]:
     for name in ("long", "short"):
         scores = image @ model.embed("text", getattr(scenes, name)).T
         found[f"image_to_{name}/recall@1"] = recall_at(ranks(scores, hits), 1)
-    shapes = sorted({shape for label in scenes.labels for shape in label["shape"]})
-    scores = (image @ model.embed("text", encode([f"a {shape}" for shape in shapes])).T).T  # (shapes, N)
-    members = torch.tensor([[shape in label["shape"] for label in scenes.labels] for shape in shapes])
-    found["zeroshot/shape/image/map"] = mean_average_precision(scores, members)
+    colors = sorted({color for label in scenes.labels for color in label["color"]})
+    scores = model.embed("text", encode([f"a {color} cube" for color in colors])) @ image.T  # (colors, N)
+    members = torch.tensor([[color in label["color"] for label in scenes.labels] for color in colors])
+    found["zeroshot/color/image/map"] = mean_average_precision(scores, members)
     model.train()
     return found
 
