@@ -117,6 +117,13 @@ def given(count: int, seed: int) -> dict:
     }
 
 
+def paired(name: str, rows: dict) -> dict:
+    """An even number of tokens, where a loss reads them in pairs."""
+    return (
+        rows | {"tokens": [(x[:, :2], mask[:, :2]) for x, mask in rows["tokens"]]} if name == "MaskedTokens" else rows
+    )
+
+
 def call(loss, rows: dict, **more) -> Tensor:
     tokens = {"tokens": rows["tokens"]} if loss.needs_tokens else {}
     rest = {k: v for k, v in rows.items() if k in ("groups", "weights")}
@@ -156,8 +163,8 @@ def test_it_works_or_is_refused_at_construction(name, chain):
     loss.between(names[:count])
     assert loss.scale.shape == (1,)
     assert {p.shape for p in loss.parameters() if p.ndim < 2} <= {(1,)}
-    call(loss, given(count, 0))  # a queue now has rows
-    before, rows = copy.deepcopy(loss), given(count, 1)
+    call(loss, paired(name, given(count, 0)))  # a queue now has rows
+    before, rows = copy.deepcopy(loss), paired(name, given(count, 1))
     leaves = [x.requires_grad_() for x in rows["embeddings"]]
     value = call(loss, rows)
     value.backward()

@@ -54,10 +54,9 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
         tower = part.partition(".")[0]
         if tower not in other.modalities:
             anew.setdefault("has no such tower", []).append(part)
-        elif set(found := _inside(_add_borrowed(other, theirs), part)) != set(ours):
+        elif set(found := _fit(inside, part, _inside(_add_borrowed(other, theirs), part))) != set(ours):
             anew.setdefault("has other layers there", []).append(part)
         else:
-            found = _fit(inside, part, found)
             _check_shapes(source, part, ours, found)
             for name, x in ours.items():
                 x.copy_(found[name])
@@ -101,7 +100,7 @@ def _add_borrowed(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _fit(model: JointModel, part: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a part's weights as its module takes them, where it has ``fit_weights``, as a longer text encoder has.
+    """Return a part's weights as its module takes them, if it has ``fit_weights``, as longer and wrapped encoders do.
 
     Raises ValueError, with the part's name, where the module cannot take them.
     """

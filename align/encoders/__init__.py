@@ -9,6 +9,7 @@ from align.encoders.hf_text import HFText
 from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.imagebind.encoder import ImageBind
+from align.encoders.masked import Masked
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
 from align.encoders.point_bert import PointBERT
@@ -37,6 +38,7 @@ __all__ = [
     "HFText",
     "ImageBind",
     "ImageCNN",
+    "Masked",
     "OpenClipImage",
     "OpenClipText",
     "PointBERT",
@@ -70,6 +72,7 @@ FLOORS = (
         "hf_image",
         "hf_text",
         "image_cnn",
+        "masked",
         "open_clip_image",
         "open_clip_text",
         "point_bert",

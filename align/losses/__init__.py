@@ -12,6 +12,7 @@ from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
+from align.losses.masked_tokens import MaskedTokens, masked_tokens
 from align.losses.mip import mip
 from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
 from align.losses.pull_to_mean import PullToMean, pull_to_mean
@@ -52,6 +53,7 @@ __all__ = [
     "InfoNCE",
     "LateInteraction",
     "Loss",
+    "MaskedTokens",
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
@@ -81,6 +83,7 @@ __all__ = [
     "hinge",
     "infonce",
     "late_interaction",
+    "masked_tokens",
     "mip",
     "one_vs_all",
     "pull_to_mean",
@@ -113,6 +116,7 @@ FLOORS = (
         "gram",
         "infonce",
         "late_interaction",
+        "masked_tokens",
         "mip",
         "one_vs_all",
         "pull_to_mean",
