@@ -121,7 +121,7 @@ def test_the_loss_is_the_loop_s_and_its_parts_sum_to_it():
     torch.testing.assert_close(value, got.detach())
     torch.testing.assert_close(summed[0], grad)
     assert masked_tokens(x, mask & False) == 0
-    with pytest.raises(ValueError, match="masked tokens come in pairs, .* gives them; got 7"):
+    with pytest.raises(ValueError, match=r"masked tokens come in pairs, .* gives them; got 7"):
         masked_tokens(x[:, :7], mask[:, :7])
 
 

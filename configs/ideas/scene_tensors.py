@@ -39,6 +39,7 @@ class Scenes(NamedTuple):
     long: Tensor
     part: Tensor  # (R, 80) phrases of single objects
     owner: Tensor  # (R,) scene of each phrase
+    box: Tensor  # (R, 4) left, top, right, bottom of its object, as shares of the picture
     labels: list[dict[str, list[str]]]
 
 
@@ -60,10 +61,13 @@ def read_scenes(split: str) -> Scenes:
         for region in about["regions"]:
             rows["part"].append(tokens.eval(region["text"]))
             rows["owner"].append(i)
+            rows["box"].append(region["box"])
         rows["labels"].append(about["label"])
     image = picture.device(picture.collate(rows["image"]))
     texts = {name: to_words(torch.stack(rows[name])) for name in ("short", "long", "part")}
-    return Scenes(image, owner=torch.tensor(rows["owner"]), labels=rows["labels"], **texts)
+    return Scenes(
+        image, owner=torch.tensor(rows["owner"]), box=torch.tensor(rows["box"]), labels=rows["labels"], **texts
+    )
 
 
 @cache
