@@ -119,9 +119,9 @@ def given(count: int, seed: int) -> dict:
 
 def paired(name: str, rows: dict) -> dict:
     """An even number of tokens, where a loss reads them in pairs."""
-    return (
-        rows | {"tokens": [(x[:, :2], mask[:, :2]) for x, mask in rows["tokens"]]} if name == "MaskedTokens" else rows
-    )
+    if name != "MaskedTokens":
+        return rows
+    return rows | {"tokens": [(x.detach()[:, :2].clone().requires_grad_(), mask[:, :2]) for x, mask in rows["tokens"]]}
 
 
 def call(loss, rows: dict, **more) -> Tensor:
