@@ -92,6 +92,16 @@ class Mean(nn.Module):
         return Features(values.mean(1))
 
 
+class Ids(nn.Module):
+    """Ids and their mask to the mean of the real ids."""
+
+    width = 1
+
+    def forward(self, values) -> Features:
+        ids, mask = values["input_ids"], values["attention_mask"]
+        return Features(((ids * mask).sum(1) / mask.sum(1))[:, None])
+
+
 def test_lengths_and_masks_are_cut_with_their_values():
     x, lengths = torch.rand(3, 10) + 1, torch.tensor([10, 7, 2])
     x = x * (torch.arange(10) < lengths[:, None])
@@ -108,6 +118,7 @@ def test_lengths_and_masks_are_cut_with_their_values():
     assert pooled.isfinite().all()
     assert mask.sum(1).tolist() == [3, 2, 2, 1]
     first = encoder.encoder({name: each[1:2, :10] for name, each in values.items()}).pooled
+    assert Blocks(Ids(), 3, depth=0)(values).pooled.isfinite().all()  # an encoder that divides by its real tokens
     alone = Blocks(encoder.encoder, 3, depth=0)({name: each[1:2, :] for name, each in values.items()}).tokens
     torch.testing.assert_close(alone[:, 0], first)
     pooled.sum().backward()

@@ -31,8 +31,9 @@ def order_shards(
 ) -> Ordered:
     """Write an order file for ``Shards(order=...)``: clusters of near samples, from one column of a cache.
 
-    A batch of such an order holds negatives that are near each other, as in RTD, PEG and LEMON. The mean of a sample's
-    rows stands for it. Samples without a row are spread over clusters of their own, by a fixed draw.
+    A batch of such an order holds negatives that are near each other: RTD's refined batches (Byun et al. 2024,
+    arXiv:2406.09188) and batches of k-means clusters (Merrick 2024, arXiv:2407.18887), here of equal size. The mean of
+    a sample's rows stands for it. Samples without a row are spread over clusters of their own, by a fixed draw.
 
     of: ``CACHE/SET:MODALITY``. out: the file. shards: names of the cache's shards, globs such as ``train-*.tar``: those
     that will be trained on, in the cache's order. None: all. size: samples of a cluster.
