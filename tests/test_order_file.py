@@ -152,7 +152,7 @@ def test_batches_hold_whole_clusters_over_ranks_workers_and_a_resume(world, monk
         for workers in (1, 2):
             found = [pieced(load(world, rank=r, world=ranks), workers, monkeypatch) for r in range(ranks)]
             assert steps_of(found, ranks) == expected
-    assert [found.ids for found in load(world, start=3)] == expected[3:]
+    assert [found.ids for found in load(world, start_step=3, steps=4)] == expected[3:]
 
 
 def test_a_config_names_the_file_for_shards_and_for_cached_columns(world):

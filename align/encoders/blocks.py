@@ -74,10 +74,10 @@ class Blocks(Encoder):
 
     def encode(self, values: Values) -> Features:
         if isinstance(values, dict):
-            pieces = {name: self._lengths(x, values) if x.ndim == 1 else self._cut(x) for name, x in values.items()}
+            pieces = {name: self._cut_lengths(x, values) if x.ndim == 1 else self._cut(x) for name, x in values.items()}
         else:
             pieces = self._cut(values)
-        seen = self._seen(pieces)  # (n, blocks)
+        seen = self._find_seen(pieces)  # (n, blocks)
         if isinstance(pieces, dict) and "attention_mask" in pieces:  # an encoder reads one token of an empty piece
             mask = pieces["attention_mask"]
             pieces["attention_mask"] = torch.cat([mask[..., :1].masked_fill(~seen[..., None], 1), mask[..., 1:]], -1)
@@ -95,13 +95,13 @@ class Blocks(Encoder):
         x = F.pad(x, (0, 0) * (x.ndim - 1 - axis) + (0, short)) if short else x
         return x.unflatten(axis, (self.blocks, -1)).movedim(axis, 1)
 
-    def _lengths(self, lengths: Tensor, values: dict[str, Tensor]) -> Tensor:
+    def _cut_lengths(self, lengths: Tensor, values: dict[str, Tensor]) -> Tensor:
         """Return (n, blocks), the real length of each piece. An encoder reads 1 step of an empty piece."""
         size = -(-next(x for x in values.values() if x.ndim > 1).shape[self.axis] // self.blocks)
         begins = size * torch.arange(self.blocks, device=lengths.device)
         return (lengths[:, None] - begins).clamp(1, size)
 
-    def _seen(self, pieces: Tensor | dict[str, Tensor]) -> Tensor:
+    def _find_seen(self, pieces: Tensor | dict[str, Tensor]) -> Tensor:
         """Return (n, blocks) bool, the pieces that hold more than padding, and the first."""
         told = pieces
         if isinstance(pieces, dict):
