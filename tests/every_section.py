@@ -23,6 +23,7 @@ from align.page.section import (
     Interval,
     Matrix,
     Measured,
+    Pictures,
     Scatter,
     Section,
     Table,
@@ -130,6 +131,9 @@ def sections(seed: int = 0) -> list[Section]:
         probe("Accuracy by share of labels", "share of labels, %", (1, 10, 100)),
         probe("Accuracy by shots", "shots", (1, 2, 4, 8, 16)),
     ]
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, "PNG")
+    maps = [(file.getvalue(), words) for words in ("a small red cone", "a torus of <glass>")]
     first = [Tile("shape from image", 0.912, "accuracy", "chance 0.100", (0.87, 0.94))]
     mean = [Tile("recall@10", 0.83, "mean of 13 directions", "", (0.81, 0.85))]
     return [
@@ -138,7 +142,9 @@ def sections(seed: int = 0) -> list[Section]:
         Section("Retrieval", "From every modality to every other.", [retrieval], mean),
         Section("Probe", "Logistic regression on frozen features.", probes),
         Section("Geometry", "How the space is filled.", geometry),
-        Section("Hubness", "Answers that come too often.", [Gallery(list("abc"), captions)]),
+        Section(
+            "Hubness", "Answers that come too often.", [Gallery(list("abc"), captions), Pictures(maps, "Heat maps")]
+        ),
         Section("Robustness", "Accuracy under corruptions.", robust),
     ]
 

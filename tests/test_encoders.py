@@ -275,7 +275,8 @@ every = pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
 
 
 def test_no_encoder_is_forgotten():
-    public = {name for name in encoders.__all__ if name != "Encoder"}
+    """Regions and Mosaic, whose rows are made of another tower's tokens, have tests of their own."""
+    public = {*encoders.__all__} - {"Encoder", "Mosaic", "Regions"}
     assert {name.split("-")[0] for name in cases} == public, "each encoder needs a line in `cases`"
 
 

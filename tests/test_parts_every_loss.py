@@ -21,6 +21,7 @@ from align.losses import (
     Decouple,
     DeepCCA,
     Distill,
+    Flops,
     GatedSymile,
     Gram,
     Hinge,
@@ -72,6 +73,7 @@ EVERY = {
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),
     "wasserstein": Wasserstein,
+    "flops": lambda: Flops([0.5, 2.0]),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],

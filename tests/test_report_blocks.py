@@ -27,6 +27,7 @@ from align.page.section import (
     Histogram,
     Matrix,
     Measured,
+    Pictures,
     Scatter,
     Section,
     Table,
@@ -321,3 +322,12 @@ def test_every_figure_of_the_page_has_numbers_alone(tmp_path: Path) -> None:
     for data in re.findall(r'<script type="application/json">(.*?)</script>', html):
         json.loads(data)
     assert len(html) < 600_000
+
+
+def test_pictures_stand_in_the_page_with_their_words(tmp_path: Path) -> None:
+    pictures = Pictures([(b"one", "a <cone>"), (b"two", 'a "torus"')], "Heat maps")
+    page = write(tmp_path / "r.html", [Section("Dense", "", [pictures, Pictures([], "none")])]).read_text("utf-8")
+    assert '<img src="data:image/png;base64,b25l" alt="a &lt;cone&gt;">' in page
+    assert "<figcaption>a &#34;torus&#34;</figcaption>" in page
+    assert page.count('class="pictures"') == 1
+    assert ">none<" not in page

@@ -321,3 +321,24 @@ def test_open_index(place, copy, tmp_path):
         shutil.move(tmp_path / "moved", place / "pairs")
     with pytest.raises(FileNotFoundError, match="no index in"):
         align.open_index(tmp_path)
+
+
+def test_a_backend_and_an_explanation(place, capsys):
+    """The inverted index answers as the dense product does, and a score is the sum of the dimensions that it names."""
+    index, cube = place / "none" / "index", place / "1.npy"
+    plain = ask(capsys, index, "--image", cube, "--of", "audio", "--k", "5")
+    fast = ask(capsys, index, "--image", cube, "--of", "audio", "--k", "5", "--backend", "inverted", "--explain", "8")
+    keep = [(hit["sample"], hit["score"]) for hit in plain["hits"]]
+    assert [(hit["sample"], hit["score"]) for hit in fast["hits"]] == keep
+    assert "because" not in plain["hits"][0]
+    for hit in fast["hits"]:
+        assert sum(share["value"] for share in hit["because"]) == pytest.approx(hit["score"], abs=1e-5)
+    bits = ask(capsys, index, "--image", cube, "--of", "audio", "--backend", "hamming")
+    assert bits["hits"][0]["score"] <= 1
+    code, out, _ = run(capsys, index, "--image", cube, "--of", "audio", "--explain", "2")
+    assert code == 0
+    assert "because" in out
+    assert "dimension" in out
+    assert run(capsys, index, "--image", cube, "--of", "audio", "--explain", "0")[0] == 2
+    code, _, err = run(capsys, index, "--like", "k1", "--of", "audio", "--explain", "2")
+    assert (code, "--explain says a match with the parts of a query" in err) == (2, True)

@@ -52,6 +52,10 @@ def test_it_is_the_loss_of_first_rows_and_the_others(extra):
     one_way.start(6, 1, 8)
     want = InfoNCE(directions=(1.0, 0.0)).double()([x[FIRST], x[OTHERS]], [OWNERS[FIRST], OWNERS[OTHERS]])
     torch.testing.assert_close(one_way([x], [OWNERS]), want)  # the first rows are the anchors
+    told: list[list[str]] = []
+    one_way.loss.between = told.append
+    one_way.between(["audio"])
+    assert told == [["audio", "audio_views"]]  # a queue inside keeps the two apart
 
 
 def test_rows_without_a_partner_give_zero_and_are_counted():

@@ -1,12 +1,16 @@
-"""Groups of options of ``align search``: the parts of a query, and the threshold of its scores."""
+"""Groups of options of ``align search``: the parts of a query, the threshold of its scores, and how rows are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from align.commands.errors import Refused, nearest
 from align.commands.pairs import pairs
+
+if TYPE_CHECKING:
+    from align.search import Found, Searcher
+    from align.search.explain import Share
 
 NAMED = ("text", "image", "video", "audio", "points")
 """Modalities with options of their own."""
@@ -133,3 +137,38 @@ class Calibration:
             return float(self.threshold)
         except ValueError:
             raise Refused(f"--threshold is a number or calibrated; got {self.threshold!r}", code=2) from None
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """rows
+
+    Args:
+        backend: dense scores every row. inverted reads the dimensions of the query that are not zero, with the same
+            answer: for sparse heads. hamming compares the signs alone: for binary heads
+        explain: show so many dimensions of each hit that its score comes from, by name where the head has names
+    """
+
+    backend: Literal["dense", "inverted", "hamming"] = "dense"
+    explain: int | None = None
+
+    def engine(self, searcher: Searcher) -> Searcher:
+        """Return a searcher of the same index and model by this backend."""
+        if self.backend == "dense":
+            return searcher
+        from align.search import Engined, Hamming, Inverted, Searcher
+
+        return Searcher(Engined(searcher.index, Inverted if self.backend == "inverted" else Hamming), searcher.model)
+
+    def list_shares(
+        self, searcher: Searcher, asked: list[tuple[str, str, float]], of: str, found: Found, how: Any
+    ) -> list[list[Share]]:
+        """Return for each hit the dimensions that its score comes from, nothing where none are asked for."""
+        if self.explain is None:
+            return []
+        from align.search import Part
+        from align.search.explain import explain_hits
+
+        parts = [Part(m, x, weight) for m, x, weight in asked]
+        return explain_hits(searcher, parts, of, [hit.sample for hit in found.hits], how, self.explain)

@@ -57,7 +57,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def lines(title: str, block: Block) -> Lines:
     """Return a block as text. title: that of its section."""
-    from align.page.section import Bars, Confusions, Curve, Histogram, Matrix, Scatter, Table
+    from align.page.section import Bars, Confusions, Curve, Histogram, Matrix, Pictures, Scatter, Table
 
     title = title.lower()
     if isinstance(block, Bars):
@@ -74,6 +74,8 @@ def lines(title: str, block: Block) -> Lines:
         return list_scatter(block)
     if isinstance(block, Table):
         return _plain_table(title, block)
+    if isinstance(block, Pictures):
+        return Lines(_join(title, block.title), ["picture in the report"], [[words] for _, words in block.pictures], 1)
     return Lines(
         _join(title, block.title), ["sample", ""], [[key, block.captions.get(key, "")] for key in block.keys], 2
     )

@@ -10,6 +10,7 @@ from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.imagebind.encoder import ImageBind
 from align.encoders.masked import Masked
+from align.encoders.mosaic import Mosaic
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
 from align.encoders.point_bert import PointBERT
@@ -17,6 +18,7 @@ from align.encoders.pointnet import PointNet
 from align.encoders.pointnet2 import PointNet2
 from align.encoders.pointtransformer import PointTransformer
 from align.encoders.precomputed import Precomputed
+from align.encoders.regions import Regions
 from align.encoders.series import Series
 from align.encoders.spectrogram_cnn import SpectrogramCNN
 from align.encoders.spectrogram_image import SpectrogramImage
@@ -39,6 +41,7 @@ __all__ = [
     "ImageBind",
     "ImageCNN",
     "Masked",
+    "Mosaic",
     "OpenClipImage",
     "OpenClipText",
     "PointBERT",
@@ -46,6 +49,7 @@ __all__ = [
     "PointNet2",
     "PointTransformer",
     "Precomputed",
+    "Regions",
     "Series",
     "SpectrogramCNN",
     "SpectrogramImage",
@@ -60,9 +64,10 @@ __all__ = [
 
 FLOORS = (
     ("pickles", "torchscript"),
-    ("base", "weight_values"),  # the promise of an encoder, and the values of weights
+    ("base", "follower", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
     ("clouds", "conv", "latent_attention", "positions", "text_pooling", "transformer"),  # parts of models
+    ("last_attention",),  # a change of models
     ("point_patches",),  # parts made of parts
     ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
@@ -80,6 +85,7 @@ FLOORS = (
         "pointnet2",
         "pointtransformer",
         "precomputed",
+        "regions",
         "series",
         "spectrogram_cnn",
         "spectrogram_image",
@@ -91,5 +97,6 @@ FLOORS = (
         "vector",
         "video_frames",
     ),
+    ("mosaic",),
 )
 """Floors of this room, the lowest first."""

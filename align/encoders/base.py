@@ -25,6 +25,11 @@ class Encoder(nn.Module, ABC):
     """The published weights that the encoder started from, None where it has none."""
     videos: bool = False
     """True for an encoder that reads the frames and the mask of ``align.preprocess.Video``."""
+    grid: tuple[int, int] | None = None
+    """Height and width of the tokens' grid, row by row from the top left. None: no grid, or one that follows the values
+    (``grid_of``)."""
+    grid_start: int = 0
+    """Tokens in front of the grid's, such as a class token."""
 
     def wants(self) -> dict[str, Any] | None:
         """Return class_path and init_args of the preprocess that the weights were trained with, None for any."""
@@ -33,6 +38,17 @@ class Encoder(nn.Module, ABC):
     def also_wants(self) -> Sequence[dict[str, Any]]:
         """Return those of other preprocesses that the weights were trained with too, such as the one of videos."""
         return ()
+
+    def grid_of(self, values: Any) -> tuple[int, int] | None:
+        """Return the grid of the tokens that ``encode`` gives for these values, None where they have none."""
+        return self.grid
+
+    def at_points(self, values: Any, tokens: Tensor | None) -> Tensor | None:
+        """Return features (n, P, W) at the points of clouds (n, P, channels), None for an encoder of anything else.
+
+        tokens: those that ``encode`` gives for these clouds.
+        """
+        return None
 
     @abstractmethod
     def encode(self, values: Any) -> Features:

@@ -33,6 +33,10 @@ class Convolutions(nn.Module):
         self.down = nn.ModuleList(_ConvNorm(a, b, kernel=3, stride=2) for a, b in pairs)
         self.stay = nn.ModuleList(_ConvNorm(b, b, kernel=3, stride=1) for _, b in pairs)
 
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the last map, for inputs of a height and a width."""
+        return -(-height // self.stride), -(-width // self.stride)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         for down, stay in zip(self.down, self.stay, strict=True):

@@ -31,6 +31,9 @@ class ImageCNN(Encoder):
         self.norm = nn.LayerNorm(2 * widths[-1])
         self.out = nn.Linear(2 * widths[-1], width)
 
+    def grid_of(self, values: Tensor) -> tuple[int, int]:
+        return self.maps.sides(*values.shape[-2:])
+
     def encode(self, values: Tensor) -> Features:
         grid = self.maps(values).flatten(2).mT  # (n, h · w, C)
         both = torch.cat([grid.mean(1), grid.amax(1)], -1)  # (n, 2 C)

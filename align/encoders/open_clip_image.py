@@ -54,6 +54,8 @@ class OpenClipImage(Encoder):
         if self._vit:
             self.visual.output_tokens = True
         self._timm_vit = _reads_patches(self.visual)
+        patches = self.visual if self._vit else self.visual.trunk.patch_embed if self._timm_vit else None
+        self.grid = None if patches is None else tuple(patches.grid_size)
         self.width = source.config["embed_dim"]
         freeze_batch_norm(self, name)
 

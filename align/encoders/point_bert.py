@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from align.encoders.base import Encoder, freeze_batch_norm
+from align.encoders.clouds.between import interpolate
 from align.encoders.point_patches import BallPatches, NearPatches
 from align.encoders.transformer import Block, run_blocks
 from align.values import Features
@@ -117,6 +118,12 @@ class PointBERT(Encoder):
         first, tokens = x[:, 0], x[:, 1:]
         each = torch.cat([first[:, None].expand_as(tokens), tokens], -1)  # (n, G, 2 x block_width)
         return Features(torch.cat([first, tokens.amax(1)], -1), each)
+
+    def at_points(self, values: Tensor, tokens: Tensor | None) -> Tensor | None:
+        """Return each point's features, from the tokens of its three nearest centres (``interpolate``)."""
+        if tokens is None:
+            return None
+        return interpolate(values[..., :3], self.patches.group(values)[0], tokens)
 
     @staticmethod
     def _begin(first: Tensor, rest: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ class PointNet(Encoder):
             raise ValueError(f"PointNet takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
         return Features(self.all(self._maximum(self._waves(values))))
 
+    def at_points(self, values: Tensor, tokens: Tensor | None) -> Tensor:
+        """Return each point's features: the pooled features of a cloud of this point alone."""
+        return self.all(self.each(self._waves(values)))
+
     def _waves(self, values: Tensor) -> Tensor:
         """Return points with their waves: (n, P, channels) -> (n, P, channels + 6 bands)."""
         xyz, rest = values[..., :3], values[..., 3:]

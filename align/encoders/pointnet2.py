@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
+from align.encoders.clouds.between import interpolate
 from align.encoders.clouds.groups import take
 from align.encoders.clouds.near import ball
 from align.encoders.clouds.sampling import farthest_points
@@ -77,6 +78,16 @@ class PointNet2(Encoder):
         tokens = self.last(torch.cat([xyz, features], -1))  # (n, G, W)
         return Features(self.all(tokens.amax(1)), tokens)
 
+    def at_points(self, values: Tensor, tokens: Tensor | None) -> Tensor | None:
+        """Return each point's features, from the tokens of its three nearest centres (``interpolate``)."""
+        if tokens is None:
+            return None
+        xyz = centres = values[..., :3]
+        level: Any
+        for level in self.levels:
+            centres = level.centres(centres)
+        return interpolate(xyz, centres, tokens)
+
 
 @final
 class _Level(nn.Module):
@@ -88,8 +99,12 @@ class _Level(nn.Module):
         self.each = _mlp(3 + channels, *widths)
         self.norm = nn.LayerNorm(widths[-1])
 
+    def centres(self, xyz: Tensor) -> Tensor:
+        """Return the level's centres (n, G, 3) of points (n, P, 3)."""
+        return take(xyz, farthest_points(xyz, min(self.groups, xyz.shape[1])))
+
     def forward(self, xyz: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        centres = take(xyz, farthest_points(xyz, min(self.groups, xyz.shape[1])))
+        centres = self.centres(xyz)
         near = ball(centres, xyz, self.radius, self.neighbours)  # (n, G, K)
         offsets = (take(xyz, near) - centres[:, :, None]) / self.radius
         found = self.each(torch.cat([offsets, take(features, near)], -1)).amax(2)  # (n, G, widths[-1])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
+from align.encoders.clouds.between import interpolate
 from align.encoders.clouds.groups import take
 from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
@@ -58,9 +59,9 @@ class PointTransformer(Encoder):
     def encode(self, values: Tensor) -> Features:
         if values.ndim != 3 or values.shape[2] != self.channels or not values.shape[1]:
             raise ValueError(f"PointTransformer takes (n, P, {self.channels}), P >= 1, got {tuple(values.shape)}")
-        n, P, _ = values.shape
+        n, P = values.shape[:2]
         xyz = values[..., :3]
-        centres = take(xyz, farthest_points(xyz, min(self.groups, P)))  # (n, G, 3)
+        centres = self._centres(xyz)  # (n, G, 3)
         near = neighbours(centres, xyz, min(self.neighbours, P))  # (n, G, K)
         points = take(values, near)  # (n, G, K, channels)
         points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
@@ -70,6 +71,17 @@ class PointTransformer(Encoder):
         x = self.norm(x)
         tokens = x[:, 1:]
         return Features(self.pool(torch.cat([x[:, 0], tokens.amax(1)], -1)), tokens)
+
+    def at_points(self, values: Tensor, tokens: Tensor | None) -> Tensor | None:
+        """Return each point's features, from the tokens of its three nearest centres (``interpolate``)."""
+        if tokens is None:
+            return None
+        xyz = values[..., :3]
+        return interpolate(xyz, self._centres(xyz), tokens)
+
+    def _centres(self, xyz: Tensor) -> Tensor:
+        """Return the patches' centres (n, G, 3) of clouds (n, P, 3)."""
+        return take(xyz, farthest_points(xyz, min(self.groups, xyz.shape[1])))
 
 
 @final

@@ -40,6 +40,10 @@ class SpectrogramCNN(Encoder):
         self.norm = nn.LayerNorm(features)
         self.out = nn.Linear(features, width)
 
+    def grid_of(self, values: Tensor) -> tuple[int, int]:
+        """Return one row of time steps."""
+        return 1, self.maps.sides(*values.shape[-2:])[1]
+
     def encode(self, values: Tensor) -> Features:
         if values.shape[-2] != self.n_mels:
             raise ValueError(f"SpectrogramCNN was made for {self.n_mels} mel bands, got {tuple(values.shape)}")

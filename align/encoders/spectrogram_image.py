@@ -52,6 +52,11 @@ class SpectrogramImage(Encoder):
         self.width: int = width
         self.origin = getattr(image, "origin", None)
 
+    def grid_of(self, values: Tensor) -> tuple[int, int] | None:
+        """Return the grid of the picture, whose first row is of the highest bands."""
+        find = getattr(self.image, "grid_of", None)
+        return None if find is None else find(values.new_empty(0, 1, *self.sides))
+
     def encode(self, values: Tensor) -> Features:
         if values.ndim != 4 or values.shape[1] != 1:
             raise ValueError(f"SpectrogramImage takes spectrograms (n, 1, n_mels, T), got {tuple(values.shape)}")

@@ -49,5 +49,9 @@ class SpectrogramViT(Encoder):
         self.width = timm_model.width(self.model)
         freeze_batch_norm(self, name)
 
+    def grid_of(self, values: Tensor) -> tuple[int, int] | None:
+        """Return bands and times of the patches, the lowest bands first."""
+        return timm_model.grid(self.model, *values.shape[-2:])
+
     def encode(self, values: Tensor) -> Features:
         return timm_model.features(self.model, values)

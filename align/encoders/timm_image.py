@@ -91,11 +91,16 @@ class TimmImage(Encoder):
             _set_pool(self.model, found.name, self.pool)
         self.origin = found.origin
         self.width = timm_model.width(self.model)
+        sides = timm_model.fixed_size(self.model)
+        self.grid = None if sides is None or self.dynamic else timm_model.grid(self.model, *sides)
         freeze_batch_norm(self, found.name)
 
     def wants(self) -> dict[str, Any]:
         """Return the images of timm's evaluation for these weights: scaled by PIL, cropped by crop_pct."""
         return describe_images(self.processing, self.size, self.channels)
+
+    def grid_of(self, values: Tensor) -> tuple[int, int] | None:
+        return self.grid or timm_model.grid(self.model, *values.shape[-2:])
 
     def encode(self, values: Tensor) -> Features:
         return timm_model.features(self.model, values)

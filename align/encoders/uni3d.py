@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
+from align.encoders.clouds.between import interpolate
 from align.encoders.clouds.groups import take
 from align.encoders.clouds.near import neighbours
 from align.encoders.clouds.sampling import farthest_points
@@ -89,15 +90,26 @@ class Uni3D(Encoder):
     def encode(self, values: Tensor) -> Features:
         if values.ndim != 3 or values.shape[2] != 6 or not values.shape[1]:
             raise ValueError(f"Uni3D takes (n, P, 6), P >= 1, got {tuple(values.shape)}")
-        n, P, _ = values.shape
+        n, P = values.shape[:2]
         xyz = values[..., :3]
-        centres = take(xyz, farthest_points(xyz, min(self.groups, P), start=0, skip_origin=True))  # (n, G, 3)
+        centres = self._centres(xyz)
         points = take(values, neighbours(centres, xyz, min(self.neighbours, P)))  # (n, G, K, 6)
         points = torch.cat([points[..., :3] - centres[:, :, None], points[..., 3:]], -1)
         x = self.widen(self.patch(points)) + self.place(centres)  # (n, G, W)
         x = torch.cat([(self.start + self.start_place).expand(n, 1, -1), x], 1)
         x = self.project(self.norm(self._run(x)))  # (n, 1 + G, width)
         return Features(x[:, 0], x[:, 1:])
+
+    def at_points(self, values: Tensor, tokens: Tensor | None) -> Tensor | None:
+        """Return each point's features, from the tokens of its three nearest centres (``interpolate``)."""
+        if tokens is None:
+            return None
+        xyz = values[..., :3]
+        return interpolate(xyz, self._centres(xyz), tokens)
+
+    def _centres(self, xyz: Tensor) -> Tensor:
+        """Return the groups' centres (n, G, 3) of clouds (n, P, 3)."""
+        return take(xyz, farthest_points(xyz, min(self.groups, xyz.shape[1]), start=0, skip_origin=True))
 
     def _run(self, x: Tensor) -> Tensor:
         from torch.utils.checkpoint import checkpoint

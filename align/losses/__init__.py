@@ -7,6 +7,7 @@ from align.losses.confu import ConFu, confu
 from align.losses.decoupling import Decouple, decouple
 from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
+from align.losses.flops import Flops, flops
 from align.losses.gated_symile import GatedSymile, gated_symile
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
@@ -46,6 +47,7 @@ __all__ = [
     "Decouple",
     "DeepCCA",
     "Distill",
+    "Flops",
     "GatedSymile",
     "Gram",
     "HardNegatives",
@@ -77,6 +79,7 @@ __all__ = [
     "decouple",
     "deep_cca",
     "distill",
+    "flops",
     "gated_symile",
     "gram",
     "gram_volume",
@@ -113,6 +116,7 @@ FLOORS = (
         "deep_cca",
         "distillation",
         "gated_symile",
+        "flops",
         "gram",
         "infonce",
         "late_interaction",

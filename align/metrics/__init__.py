@@ -56,6 +56,6 @@ __all__ = [
 
 FLOORS = (
     ("geometry", "intervals", "paired", "recall"),
-    ("accuracy", "binary", "by_class", "calibration", "hubness", "neighbours", "places"),
+    ("accuracy", "binary", "by_class", "calibration", "hubness", "neighbours", "overlap", "places"),
     ("gain", "influence", "precision"),
 )

@@ -19,6 +19,7 @@ from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.grades import Facts, apply_grades, gather_facts
 from align.objective.labels import gather_labels, label_rows
+from align.objective.parts import pair_parts
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -121,6 +122,7 @@ class Objective(nn.Module):
             chosen = [rows[m] for m in contrast.modalities]
             if facts is not None:
                 chosen = apply_grades(chosen, facts, contrast.modalities, self.terms[name].partial)
+            chosen = pair_parts(chosen)
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]

@@ -154,7 +154,16 @@ class Gallery:
     title: str = ""
 
 
-Block = Table | Bars | Matrix | Curve | Confusions | Histogram | Scatter | Gallery
+@final
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as PNG, each with a few words, side by side. title: a few words above them."""
+
+    pictures: Sequence[tuple[bytes, str]]
+    title: str = ""
+
+
+Block = Table | Bars | Matrix | Curve | Confusions | Histogram | Scatter | Gallery | Pictures
 
 
 @final

@@ -7,6 +7,7 @@ line break beside a tag is layout of the template and does not reach the page.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -42,7 +43,7 @@ def environment() -> Environment:
     env = Environment(loader=FunctionLoader(_load), autoescape=True, undefined=StrictUndefined)
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # `tojson` escapes <, >, & and all but ASCII
     env.filters |= {"runs": group_runs, "kind": kind_of, "heat": arrange_heat, "grid": arrange_bars}
-    env.filters |= {"plot": lambda block: plot(chart_of(block)), "plane": arrange_plane}
+    env.filters |= {"plot": lambda block: plot(chart_of(block)), "plane": arrange_plane, "data_uri": data_uri}
     env.filters |= {"confused": arrange_confusions, "columns": list_columns, "words": write_words}
     env.filters |= {"rounded": write_rounded, "exact": write_exact, "interval": write_interval}
     env.filters |= {"place": "{:.1f}".format, "thousands": "{:,}".format, "percent": "{:.1%}".format}
@@ -53,6 +54,11 @@ def environment() -> Environment:
     }
     env.tests |= {"digest": is_digest, "measured": lambda cell: isinstance(cell, Measured)}
     return env
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as the address of a picture in the page itself."""
+    return "data:image/png;base64," + b64encode(png).decode()
 
 
 def kind_of(block: object) -> str:

@@ -3,10 +3,12 @@
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
+from align.preprocess.boxes import Boxes
 from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
 from align.preprocess.image import Image
+from align.preprocess.names import Names
 from align.preprocess.points import Points
 from align.preprocess.signals import Signal
 from align.preprocess.text import Bytes, Tokens
@@ -16,11 +18,13 @@ from align.preprocess.video_clips import VideoClips
 __all__ = [
     "Array",
     "Audio",
+    "Boxes",
     "Bytes",
     "Depth",
     "FeatureTokens",
     "HFTokens",
     "Image",
+    "Names",
     "Points",
     "Preprocess",
     "Signal",
@@ -30,8 +34,9 @@ __all__ = [
 ]
 
 FLOORS = (
+    ("view",),
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
-    ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
+    ("audio_groups", "boxes", "image_presets", "image_view", "names", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
     ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
     ("depth", "video", "video_clips"),

@@ -126,11 +126,19 @@ class Points(Preprocess):
         return out
 
     def eval(self, x: Tensor) -> Tensor:
-        order = spread(len(x), self.points)
-        if self._published and len(x) <= self.points:  # every point in its place, then again, and what remains spread
-            whole = self.points - self.points % len(x)
-            order = torch.cat([torch.arange(whole) % len(x), order[: self.points - whole]])
-        return self._scale(x[order])
+        return self._scale(x[self.order(len(x))])
+
+    def fit_mask(self, mask: Tensor) -> Tensor:
+        """Return a mask (P,) of a cloud's points as ``eval`` draws the points."""
+        return mask[self.order(len(mask))]
+
+    def order(self, count: int) -> Tensor:
+        """Return the index, in a cloud of so many points, of each point (points,) that ``eval`` takes."""
+        order = spread(count, self.points)
+        if self._published and count <= self.points:  # every point in its place, then again, and what remains spread
+            whole = self.points - self.points % count
+            order = torch.cat([torch.arange(whole) % count, order[: self.points - whole]])
+        return order
 
     def _scale(self, x: Tensor) -> Tensor:
         """Return the drawn points (points, C) of a published preset as a unit sphere, and any other's as they are."""

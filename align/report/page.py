@@ -15,7 +15,19 @@ from align.page.chart_blocks import drawable, drawable_shares
 from align.page.faces import face_json
 from align.page.heat import by_number_of_parts
 from align.page.plane import drawable_points
-from align.page.section import Bars, Block, Confusions, Curve, Histogram, Matrix, Scatter, Section, Table, Tile
+from align.page.section import (
+    Bars,
+    Block,
+    Confusions,
+    Curve,
+    Histogram,
+    Matrix,
+    Pictures,
+    Scatter,
+    Section,
+    Table,
+    Tile,
+)
 from align.page.section import Gallery as Samples
 from align.page.shell import Page, write_page
 from align.report import curves as lines
@@ -121,6 +133,8 @@ def _has_content(block: Block) -> bool:
             return bool(drawable_points(block))
         case Samples():
             return bool(block.keys)
+        case Pictures():
+            return bool(block.pictures)
 
 
 def _tiles(sections: Sequence[Section]) -> list[Tile]:

@@ -37,13 +37,13 @@ def vote(
     scores, query_item, candidate_item = scores[rows][:, columns].double(), query_item[rows], candidate_item[columns]
     asking, q = query_item.unique(return_inverse=True)
     found, c = candidate_item.unique(return_inverse=True)
-    own = asking[:, None] == found  # (Q, C)
+    itself = asking[:, None] == found  # (Q, C)
     if skip_own:
-        scores = scores.masked_fill(own[q][:, c], -torch.inf)
+        scores = scores.masked_fill(itself[q][:, c], -torch.inf)
     by_item = _by_item(scores, c, len(found), how)  # (q, C)
     total = by_item.new_zeros(len(asking), len(found)).index_add_(0, q, by_item)
     out = total / q.bincount(minlength=len(asking))[:, None]
-    return out.masked_fill(own, -torch.inf) if skip_own else out, asking, found
+    return out.masked_fill(itself, -torch.inf) if skip_own else out, asking, found
 
 
 def _by_item(scores: Tensor, item: Tensor, items: int, how: Ballot) -> Tensor:

@@ -10,7 +10,7 @@ FLOORS = (
     ("files",),
     ("service",),
     ("metrics", "items", "embeddings", "classify", "loading"),
-    ("search_route", "guard", "status", "docs"),
+    ("heat", "search_route", "guard", "status", "docs"),
     ("page",),
     ("app", "server"),
 )

@@ -74,6 +74,17 @@ def answer_schemas() -> dict[str, Schema]:
         ["prompt_tokens", "total_tokens"], "Words of the texts.", prompt_tokens=integer(0), total_tokens=integer(0)
     )
     label = record(["label", "cosine", "probability"], "", label=text(), cosine=number(), probability=maybe(number()))
+    heat = record(
+        ["object", "id", "modality", "row", "text", "grid", "cosines"],
+        "cosines: of each place with the phrase, row by row from the top left. grid: height and width.",
+        object={"const": "heat"},
+        id=integer(0),
+        modality=text(),
+        row=integer(0),
+        text=text(),
+        grid=list_of(integer(1), minItems=2, maxItems=2),
+        cosines=list_of(list_of(number())),
+    )
     facet = record(
         ["key", "kind", "values", "distinct", "low", "high"],
         "values: pairs of a value and its number of items.",
@@ -108,6 +119,7 @@ def answer_schemas() -> dict[str, Schema]:
             notes=list_of(text()),
             seconds=number(),
         ),
+        "Heat": heat,
         "Model": model,
         "Models": record(["object", "data"], "", object={"const": "list"}, data=list_of(ref("Model"))),
         "Facets": record(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from align.serve import classify, docs, embeddings, items, search_route, status
+from align.serve import classify, docs, embeddings, heat, items, search_route, status
 from align.serve.guard import Guard
 from align.serve.metrics import Metrics
 from align.serve.page import page_routes
@@ -45,6 +45,7 @@ def list_routes() -> list[Route]:
         Route("/v1/items/{id}", items.item, methods=["GET"]),
         Route("/v1/items/{id}/media/{modality}", items.media, methods=["GET"]),
         Route("/v1/items/{id}/face/{modality}", items.face, methods=["GET"]),
+        Route("/v1/items/{id}/heat/{modality}", heat.send_heat, methods=["GET"]),
         Route("/v1/facets", status.facets, methods=["GET"]),
         Route("/v1/models", status.models, methods=["GET"]),
         Route("/v1/models/{name:path}", status.model, methods=["GET"]),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
+from torch import Tensor
+
 from align.media.medium import Face
 from align.search.item import Item
+from align.serve.batching import as_row
 from align.serve.channel import Shown
 from align.serve.decoding import Task
 from align.serve.kinds import HEAD, OPAQUE, media_type, shown_type
@@ -63,6 +66,12 @@ async def draw(loaded: Loaded, readers: Readers, number: int, modality: str, row
     if face is not None:
         loaded.faces.put(key, face)
     return face
+
+
+async def read_row(loaded: Loaded, readers: Readers, number: int, modality: str, row: int) -> Tensor:
+    """Return a file of an item as its tower's preprocess reads it, before ``collate``. Raises Refusal."""
+    _, one = await readers.run(lambda: _find(loaded, number, modality, row, None))
+    return as_row(await loaded.decoders.decode(await _make_task("row", one, of_member(one), readers)))
 
 
 def list_files(loaded: Loaded, item: Item) -> list[Member]:

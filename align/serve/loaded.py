@@ -58,6 +58,7 @@ class Loaded:
         about: Mapping[str, Any] = {} if searcher is None else searcher.index.about
         self.members = Members(list_names(about))
         self.faces = Faces(FACES)
+        self._grids: dict[str, bool] = {}  # modality -> its tower's maps have a grid
         self._users = 0
         self._retired = self._closed = False
         self._lock = threading.Lock()
@@ -133,6 +134,19 @@ class Loaded:
             raise Refusal(422, f"{modality} is given as a file: data, or an upload", param="parts")
         data, name = (given, "") if isinstance(given, bytes) else given
         return as_row(await self.decoders.decode(Task("row", modality, self.suffix(modality, name), data)))
+
+    async def has_grid(self, modality: str) -> bool:
+        """Return True for a tower whose dense maps have a height and a width, see ``JointModel.dense``."""
+        if modality not in self._grids:
+
+            def look() -> bool:
+                try:
+                    return self.model.dense_values(modality, self.model.preprocess[modality].collate([])).ndim == 4
+                except ValueError:
+                    return False
+
+            self._grids[modality] = await self.run(look)
+        return self._grids[modality]
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work in the model's thread."""

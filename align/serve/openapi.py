@@ -57,6 +57,10 @@ def _paths() -> dict[str, Any]:
     media["responses"]["200"] = {"description": "The file.", "content": file}
     media["responses"]["206"] = {"description": "A part of the file.", "content": file}
     media["responses"]["304"] = {"description": "The file is the one that the client has."}
+    phrase = _parameter("text", "query", {"type": "string"}, "The phrase.") | {"required": True}
+    drawn = _parameter("form", "query", {"enum": ["json", "png"], "default": "json"}, "Numbers, or over the picture.")
+    heat = _get("heat", "The places of a file that a phrase is about", "Heat", id, modality, row, phrase, drawn)
+    heat["responses"]["200"]["content"]["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     text = {"text/plain": {"schema": {"type": "string"}}}
     metrics = _get("metrics", "Counts, in Prometheus' text form", "")
     metrics["responses"]["200"] = {"description": "The counts.", "content": text}
@@ -79,6 +83,7 @@ def _paths() -> dict[str, Any]:
         "/v1/items/{id}/face/{modality}": {
             "get": _get("face", "A file made small for a page", "Face", id, modality, row)
         },
+        "/v1/items/{id}/heat/{modality}": {"get": heat},
         "/v1/facets": {"get": _get("facets", "Keys that a filter can name, with counts", "Facets", where)},
         "/v1/models": {"get": _get("models", "The model", "Models")},
         "/v1/models/{name}": {"get": _get("model", "The model, by its id", "Model", name)},

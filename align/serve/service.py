@@ -22,7 +22,7 @@ from align.search.item import Found, Item
 from align.search.parts import Part
 from align.serve.ask import Ask
 from align.serve.decoding import Task
-from align.serve.files import Delivery, Form, deliver, draw, list_files
+from align.serve.files import Delivery, Form, deliver, draw, list_files, read_row
 from align.serve.limits import Limits
 from align.serve.loaded import Loaded
 from align.serve.members import Member
@@ -161,6 +161,11 @@ class Service:
         """Return a file of an item made small for a page, or None for one that cannot be shown."""
         with self.using() as loaded:
             return await draw(loaded, self._readers, number, modality, row)
+
+    async def row(self, number: int, modality: str, row: int = 0) -> Tensor:
+        """Return a file of an item as its tower's preprocess reads it."""
+        with self.using() as loaded:
+            return await read_row(loaded, self._readers, number, modality, row)
 
     async def read(self, modality: str, data: bytes, name: str = "") -> Face | None:
         """Return a visitor's file made small for a page, after it was decoded as for a search."""

@@ -25,7 +25,7 @@ from align.losses import InfoNCE
 from align.metrics import ranks, recall_at
 from align.seeds import derive
 
-EPOCHS, BATCH, SIZE = 6, 64, 8
+EPOCHS, BATCH, SIZE = 4, 64, 8
 """Epochs of each half."""
 
 

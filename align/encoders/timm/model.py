@@ -104,3 +104,24 @@ def features(model: Any, x: Tensor) -> Features:
 def width(model: Any) -> int:
     """Return the width of the pooled features. Some models widen theirs after the last map."""
     return getattr(model, "head_hidden_size", None) or model.num_features
+
+
+def fixed_size(model: Any) -> tuple[int, int] | None:
+    """Return height and width of the images that a model asks for, None where it takes any."""
+    return getattr(getattr(model, "patch_embed", None), "img_size", None)
+
+
+def grid(model: Any, height: int, width: int) -> tuple[int, int] | None:
+    """Return the grid of the tokens that ``features`` gives for images of a size, None for a model that states none.
+
+    A vision transformer has one cell a patch, a hierarchical model one a position of its last map. The latter is None
+    for sides that are no multiples of its stride, as some models round up and others down.
+    """
+    patches, stated = getattr(model, "patch_embed", None), getattr(model, "feature_info", None)
+    stride = stated[-1]["reduction"] if isinstance(stated, list) and stated else getattr(patches, "patch_size", None)
+    if stride is None:
+        return None
+    rows, columns = (stride, stride) if isinstance(stride, int) else stride
+    if getattr(patches, "dynamic_img_pad", False):
+        return -(-height // rows), -(-width // columns)
+    return None if height % rows or width % columns else (height // rows, width // columns)

@@ -33,6 +33,7 @@ class Spaces(Wrapper):
 
     loss: a loss of embeddings of D / k coordinates. spaces: the k names, in the heads' order.
     space: the space of all modalities, or modality -> its space. Without ``between`` modalities are "0", "1", …
+    The two sides are two modalities: MeDSLIP's term across the streams of one row (ICL) is not among these.
     A tower without Streams lends its coordinates as they stand.
 
     Raises ValueError for a space that is none of ``spaces``, at the start for a dim that they do not divide, and in the

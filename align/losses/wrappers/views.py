@@ -19,7 +19,7 @@ class Views(Wrapper):
 
     The rows are two augmentations of one (``data.views``), or a sample's several pictures, sounds or captions. It is
     the intra-modal term of cross-modal retrieval of sheet music and audio (Carvalho et al. 2023, arXiv:2309.12134,
-    section 2, after SimCLR, arXiv:2002.05709). With InfoNCE a first row has all other rows of the batch as candidates
+    after SimCLR, arXiv:2002.05709). With InfoNCE a first row has all other rows of the batch as candidates
     and the reverse. SimCLR also has first rows as negatives of first rows.
 
     In a config:

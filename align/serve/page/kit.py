@@ -25,6 +25,7 @@ PAGE = (
     "record",
     "recorder",
     "threshold",
+    "where",
 )
 NAMES = frozenset({*SHARED, "search/search.css", *(f"search/{name}.js" for name in PAGE)})
 

@@ -19,6 +19,7 @@ from align.search.index import Facet
 from align.search.item import Found, Item
 from align.search.threshold import Threshold, name_threshold
 from align.serve.ask import Ask
+from align.serve.heat import heat_url
 from align.serve.page.trouble import Trouble
 from align.serve.refusal import Refusal
 from align.serve.service import Service
@@ -187,6 +188,12 @@ class Space:
         with _troubles():
             found = await self.service.media(number, modality, row, form="original")
             return b"".join(found.content.read())
+
+    async def heat_link(self, number: int, modality: str, words: str) -> str:
+        """Return the relative address of the words' heat map over a picture, "" where the tower makes none."""
+        with _troubles(), self.service.using() as loaded:
+            made = words.strip() and loaded.texts and await loaded.has_grid(modality)
+        return heat_url(number, modality, words) if made else ""
 
     def link(self, number: int, modality: str, row: int, *, shown: bool) -> str:
         """Return the relative address of a file: in a form that browsers show, or as it is stored."""

@@ -38,7 +38,8 @@ class Card(NamedTuple):
     """A hit.
 
     text: its whole caption. more, add, less: addresses of queries like it, with it, and with less like it. below: its
-    score is under the threshold. folded: number of near duplicates, of which ``same`` are shown.
+    score is under the threshold. folded: number of near duplicates, of which ``same`` are shown. heat: address of the
+    words' heat map over its picture, "" of none.
     """
 
     rank: int
@@ -56,6 +57,7 @@ class Card(NamedTuple):
     add: str
     less: str
     below: bool
+    heat: str
 
 
 class Chip(NamedTuple):
@@ -114,6 +116,7 @@ async def _card(hit: Hit, query: Query, space: Space, items: Mapping[int, Item],
         query.address(parts=[*kept, part], threshold=None, k=Query.k),
         query.address(parts=[*kept, Asked("item", query.of, hit.sample, -0.5)], threshold=None, k=Query.k),
         query.threshold is not None and hit.score < query.threshold,
+        await space.heat_link(hit.sample, query.of, query.words) if look.element == "picture" else "",
     )
 
 

@@ -8,7 +8,8 @@ import "./look.js";
 import { startFiles } from "./files.js";
 import { startRecording } from "./record.js";
 import { startThreshold } from "./threshold.js";
+import { startWhere } from "./where.js";
 
 document.body.classList.add("ready");
-for (const start of [startChips, startThreshold, startChoice, startCopying, startFiles, startRecording, startCamera, startAsking]) start();
+for (const start of [startChips, startThreshold, startChoice, startCopying, startFiles, startRecording, startCamera, startWhere, startAsking]) start();
 document.body.dataset.started = "yes";
