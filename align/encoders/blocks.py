@@ -80,7 +80,9 @@ class Blocks(Encoder):
         seen = self._find_seen(pieces)  # (n, blocks)
         if isinstance(pieces, dict) and "attention_mask" in pieces:  # an encoder reads one token of an empty piece
             mask = pieces["attention_mask"]
-            pieces["attention_mask"] = torch.cat([mask[..., :1].masked_fill(~seen[..., None], 1), mask[..., 1:]], -1)
+            pieces["attention_mask"] = torch.cat(
+                [mask[..., :1].masked_fill((mask == 0).all(-1, keepdim=True), 1), mask[..., 1:]], -1
+            )
         flat = {k: x.flatten(0, 1) for k, x in pieces.items()} if isinstance(pieces, dict) else pieces.flatten(0, 1)
         x = self.encoder(flat).pooled.unflatten(0, (-1, self.blocks))  # (n, blocks, W)
         if self.depth:
