@@ -21,7 +21,7 @@ from align.losses import InfoNCE, masked_tokens
 from align.metrics import ranks, recall_at
 from align.seeds import derive
 
-STEPS, BATCH, DIM, CONTEXT, WEIGHT = 150, 64, 64, 32, 0.5
+STEPS, BATCH, DIM, CONTEXT, WEIGHT = 100, 64, 64, 32, 0.5
 
 
 def fit(image: Masked, text: TransformerText, seed: int, weight: float) -> None:
