@@ -13,6 +13,7 @@ from align import Tower, encoders
 from align.checkpoint.describe import build, describe
 from align.encoders import (
     HTSAT,
+    Blocks,
     HFAudio,
     HFCaption,
     HFImage,
@@ -21,6 +22,7 @@ from align.encoders import (
     ImageBind,
     ImageCNN,
     Layered,
+    Masked,
     OpenClipImage,
     OpenClipText,
     PointBERT,
@@ -224,9 +226,16 @@ cases = {
     "TorchaudioWaves": (lambda: TorchaudioWaves("WAV2VEC2_BASE", config={**wav2vec, **base}), waves),
     "TorchaudioWaves-large": (lambda: TorchaudioWaves("HUBERT_LARGE", layer=1, config={**wav2vec, **large}), waves),
     "TorchaudioWaves-wavlm": (lambda: TorchaudioWaves("WAVLM_BASE", config={**wav2vec, **base, **wavlm}), waves),
+    "Blocks": (lambda: Blocks(TransformerText(90, 4, width=16, depth=1, heads=2), 3), lambda n: texts(n)),
+    "Blocks-sound": (lambda: Blocks(SpectrogramCNN(16, n_mels=16, widths=(8,)), 3, depth=0), sounds),
+    "Blocks-mask": (
+        lambda: Blocks(HFText("x", config=configs["bert"]), 2),
+        lambda n: {"input_ids": texts(n).clamp(min=1), "attention_mask": (texts(n) != 0).long()},
+    ),
     "ImageCNN": (lambda: ImageCNN(width=24, widths=(8, 16), stem=2), images),
     "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
     "TimmImage-convnext": (lambda: TimmImage("test_convnext"), images),
+    "Masked": (lambda: Masked(ImageCNN(width=24, widths=(8, 16), stem=2), [8, 8], ratio=0.0), images),
     "OpenClipImage": (lambda: OpenClipImage("align-tiny"), images),
     "OpenClipText": (lambda: OpenClipText("align-tiny"), texts),
     "TransformerText": (lambda: TransformerText(90, 12, width=16, depth=2, heads=2), texts),

@@ -1,6 +1,7 @@
 """Encoders: tensors -> features. One source a file."""
 
 from align.encoders.base import Encoder
+from align.encoders.blocks import Blocks
 from align.encoders.hf_audio import HFAudio
 from align.encoders.hf_caption import HFCaption
 from align.encoders.hf_image import HFImage
@@ -10,6 +11,7 @@ from align.encoders.htsat.encoder import HTSAT
 from align.encoders.image_cnn import ImageCNN
 from align.encoders.imagebind.encoder import ImageBind
 from align.encoders.layered import Layered
+from align.encoders.masked import Masked
 from align.encoders.mosaic import Mosaic
 from align.encoders.open_clip_image import OpenClipImage
 from align.encoders.open_clip_text import OpenClipText
@@ -32,6 +34,7 @@ from align.encoders.video_frames import VideoFrames
 
 __all__ = [
     "HTSAT",
+    "Blocks",
     "Encoder",
     "HFAudio",
     "HFCaption",
@@ -41,6 +44,7 @@ __all__ = [
     "ImageBind",
     "ImageCNN",
     "Layered",
+    "Masked",
     "Mosaic",
     "OpenClipImage",
     "OpenClipText",
@@ -66,11 +70,12 @@ FLOORS = (
     ("pickles", "torchscript"),
     ("base", "follower", "weight_values"),  # the promise of an encoder, and the values of weights
     ("weights",),  # files of weights
-    ("clouds", "conv", "latent_attention", "text_pooling", "transformer"),  # parts of models
+    ("clouds", "conv", "latent_attention", "positions", "text_pooling", "transformer"),  # parts of models
     ("last_attention",),  # a change of models
     ("point_patches",),  # parts made of parts
     ("frame_pools", "hf", "htsat", "imagebind", "open_clip", "timm", "torchaudio_model"),  # models: found, made, loaded
     (
+        "blocks",
         "hf_audio",
         "hf_caption",
         "hf_image",
@@ -78,6 +83,7 @@ FLOORS = (
         "hf_vision_language",
         "image_cnn",
         "layered",
+        "masked",
         "open_clip_image",
         "open_clip_text",
         "point_bert",

@@ -14,6 +14,7 @@ from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
+from align.losses.masked_tokens import MaskedTokens, masked_tokens
 from align.losses.mip import mip
 from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
 from align.losses.prototypes import Prototypes, prototypes
@@ -36,6 +37,7 @@ from align.losses.wrappers import (
     Matryoshka,
     MemoryQueue,
     MixGeodesic,
+    PrimaryComponents,
     Spaces,
     Views,
     Window,
@@ -58,10 +60,12 @@ __all__ = [
     "LateInteraction",
     "Layers",
     "Loss",
+    "MaskedTokens",
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
     "OneVsAll",
+    "PrimaryComponents",
     "Prototypes",
     "PullToMean",
     "Regress",
@@ -90,6 +94,7 @@ __all__ = [
     "hinge",
     "infonce",
     "late_interaction",
+    "masked_tokens",
     "mip",
     "one_vs_all",
     "prototypes",
@@ -126,6 +131,7 @@ FLOORS = (
         "gram",
         "infonce",
         "late_interaction",
+        "masked_tokens",
         "mip",
         "one_vs_all",
         "prototypes",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
-from align.losses import Bank, Window
+from align.losses import Bank, PrimaryComponents, Window
 from align.losses.adopt import as_loss
 from align.losses.kernels.float32 import keep_default_float32
 from align.losses.kernels.rule import Rule
@@ -57,7 +57,7 @@ class Objective(nn.Module):
         for name, term in terms.items():
             joined = {m for contrast in self.contrasts[name] for m in contrast.modalities}
             for part in term.loss.modules():
-                if isinstance(part, Bank | Window):
+                if isinstance(part, Bank | PrimaryComponents | Window):
                     check_known(name, part.of, joined)
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
         self._chosen: dict[str, float] | None = None

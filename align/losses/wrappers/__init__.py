@@ -9,6 +9,7 @@
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
 | ``Window`` | negatives whose cosine in a frozen modality lies in a window | InfoNCE and SigLIP |
 | ``Spaces`` | the loss in one space of ``align.heads.Streams``, or between two | any loss; not around a bank |
+| ``PrimaryComponents`` | the loss with one modality's large components | any loss; inside a queue or bank |
 | ``Views`` | the loss between a sample's rows of one modality | losses between two modalities |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
 
@@ -21,6 +22,7 @@ from align.losses.wrappers.layers import Layers
 from align.losses.wrappers.matryoshka import Matryoshka
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.mix_geodesic import MixGeodesic
+from align.losses.wrappers.primary_components import PrimaryComponents
 from align.losses.wrappers.spaces import Spaces
 from align.losses.wrappers.views import Views
 from align.losses.wrappers.window import Window
@@ -33,6 +35,7 @@ __all__ = [
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
+    "PrimaryComponents",
     "Spaces",
     "Views",
     "Window",
