@@ -55,6 +55,7 @@ bare = {
     "Views-tokens": lambda: losses.Views(LateInteraction()),
     "Transport-none": lambda: Transport("none"),
     "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
+    "CAPro": lambda: losses.CAPro(classes=["a", "b", "c"]),
     "Foreign": Foreign,
 }
 

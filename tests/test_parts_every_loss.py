@@ -17,6 +17,7 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    CAPro,
     ConFu,
     Decouple,
     DeepCCA,
@@ -68,6 +69,7 @@ EVERY = {
     "gated": GatedSymile,
     "gated, neutral": lambda: GatedSymile("neutral"),
     "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
+    "capro": lambda: CAPro(classes=["a", "b", "c", "d"], sure=0.4, sharp=3.0),
     "decouple": Decouple,
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),

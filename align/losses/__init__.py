@@ -3,6 +3,7 @@
 Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
+from align.losses.capro import CAPro
 from align.losses.confu import ConFu, confu
 from align.losses.decoupling import Decouple, decouple
 from align.losses.deep_cca import DeepCCA, deep_cca
@@ -31,6 +32,7 @@ from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, 
 __all__ = [
     "AlignUniform",
     "Bank",
+    "CAPro",
     "ConFu",
     "Decouple",
     "DeepCCA",
@@ -95,6 +97,7 @@ FLOORS = (
     ("adopt", "temperature"),  # modules of other classes, and the learned scale
     ("anchored", "gate", "sinkhorn", "uniformity"),  # parts of other losses
     (
+        "capro",
         "decoupling",
         "deep_cca",
         "distillation",
