@@ -40,9 +40,9 @@ every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL,
 
 
 def test_all_are_here():
-    """FeatureTokens, HFTokens and Video, whose values are a dict, keep the contract in tests of their own."""
+    """Concepts, which reads a file, and those whose values are a dict keep the contract in tests of their own."""
     here = {type(preprocess).__name__ for preprocess, *_ in ALL}
-    assert here | {"FeatureTokens", "HFTokens", "Preprocess", "Video"} == set(align.preprocess.__all__)
+    assert here | {"Concepts", "FeatureTokens", "HFTokens", "Preprocess", "Video"} == set(align.preprocess.__all__)
 
 
 @every

@@ -27,7 +27,18 @@ from align.losses.triangle import Triangle, triangle, triangle_area
 from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
 from align.losses.wasserstein import Wasserstein, wasserstein
-from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, MixGeodesic, Spaces, Views, Window
+from align.losses.wrappers import (
+    Bank,
+    HardNegatives,
+    Matryoshka,
+    MemoryQueue,
+    Metrix,
+    MixGeodesic,
+    Relatives,
+    Spaces,
+    Views,
+    Window,
+)
 
 __all__ = [
     "AlignUniform",
@@ -46,10 +57,12 @@ __all__ = [
     "Loss",
     "Matryoshka",
     "MemoryQueue",
+    "Metrix",
     "MixGeodesic",
     "OneVsAll",
     "PullToMean",
     "Regress",
+    "Relatives",
     "SigLIP",
     "Simplex",
     "Spaces",

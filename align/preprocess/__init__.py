@@ -3,6 +3,7 @@
 from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
+from align.preprocess.concepts import Concepts
 from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
@@ -17,6 +18,7 @@ __all__ = [
     "Array",
     "Audio",
     "Bytes",
+    "Concepts",
     "Depth",
     "FeatureTokens",
     "HFTokens",
@@ -33,7 +35,7 @@ FLOORS = (
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
     ("audio_groups", "image_presets", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
-    ("array", "audio", "feature_tokens", "image", "points", "signals", "video_source"),
+    ("array", "audio", "concepts", "feature_tokens", "image", "points", "signals", "video_source"),
     ("depth", "video", "video_clips"),
 )
 """Floors of this room, the lowest first."""

@@ -5,8 +5,10 @@
 | ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
 | ``Bank`` | all rows of a frozen modality as negatives | InfoNCE, SigLIP, Symile; not around a queue |
 | ``MemoryQueue`` | rows of past batches as negatives | any loss with negatives |
+| ``Metrix`` | rows mixed of two samples, positives of both | losses between two modalities; not around a queue |
 | ``MixGeodesic`` | rows between a pair's two as negatives | losses between two modalities; not around a queue |
 | ``Window`` | negatives whose cosine in a frozen modality lies in a window | InfoNCE and SigLIP |
+| ``Relatives`` | no negatives among labels with a common ancestor | InfoNCE and SigLIP |
 | ``Spaces`` | the loss in one space of ``align.heads.Streams``, or between two | any loss; not around a bank |
 | ``Views`` | the loss between a sample's rows of one modality | losses between two modalities |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
@@ -18,10 +20,24 @@ from align.losses.wrappers.bank import Bank
 from align.losses.wrappers.hard_negatives import HardNegatives
 from align.losses.wrappers.matryoshka import Matryoshka
 from align.losses.wrappers.memory_queue import MemoryQueue
+from align.losses.wrappers.metrix import Metrix
 from align.losses.wrappers.mix_geodesic import MixGeodesic
+from align.losses.wrappers.relatives import Relatives
 from align.losses.wrappers.spaces import Spaces
 from align.losses.wrappers.views import Views
 from align.losses.wrappers.window import Window
 from align.losses.wrappers.wrapper import Wrapper
 
-__all__ = ["Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Spaces", "Views", "Window", "Wrapper"]
+__all__ = [
+    "Bank",
+    "HardNegatives",
+    "Matryoshka",
+    "MemoryQueue",
+    "Metrix",
+    "MixGeodesic",
+    "Relatives",
+    "Spaces",
+    "Views",
+    "Window",
+    "Wrapper",
+]
