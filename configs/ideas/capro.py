@@ -22,6 +22,7 @@ ARMS = {
     "InfoNCE": ([ALONE], ()),
     "CAPro beside": ([], ()),
     "CAPro": (["--objective.terms.pairs.weight=0"], ()),
+    "InfoNCE, then CAPro": ([], [(75, {"pairs": 1.0}), (150, {"clean": 1.0})]),
     "InfoNCE, right captions": ([ALONE, CLEAN], ()),
 }
 
