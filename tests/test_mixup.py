@@ -7,11 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.encoders import TransformerText
 from align.losses import InfoNCE
+from align.losses.wrappers.metrix import draw_order
+from align.losses.wrappers.mix_geodesic import shares
 from align.model import JointModel, Tower
-from align.model.mixup import Mixup, check_mixup, draw_order, draw_share, mix_features, mix_values, move_rows
+from align.model.mixup import Mixup, check_mixup, draw_partners, mix_features, mix_values, move_rows
 from align.objective import Objective, Term
-from align.preprocess import Array
+from align.preprocess import Array, Bytes, Tokens
 from align.values import Batch, Features, Rows
 
 
@@ -57,7 +60,7 @@ def test_it_is_the_loop_over_mixed_rows_of_both_samples(at, of):
     model, batch, objective = made()
     mixup = Mixup(of, at, alpha=0.6, weight=0.5)
     got = mixup(model, batch, lambda e: objective(e)[0], shared=draws(1), local=draws(2))
-    share, local = draw_share(0.6, draws(1)), draws(2)
+    share, local = float(shares(0.6, 1, draws(1))[0]), draws(2)
     embedded, second = {}, {}
     for m, owner in owners.items():
         order = draw_order(torch.tensor(owner), local).tolist() if m in of else [*range(len(owner))]
@@ -98,11 +101,45 @@ def test_integers_are_rounded_and_tokens_mix_where_they_are_real():
     assert made.mask.tolist() == [[True, False], [True, False]]
 
 
-def test_shares_are_those_of_the_beta():
-    draw = draws(0)
-    found = torch.tensor([draw_share(0.5, draw) for _ in range(3000)])
-    assert float(found.mean()) == pytest.approx(0.5, abs=0.02)
-    assert float(found.var()) == pytest.approx(1 / (4 * 2), abs=0.01)
+def test_captions_join_and_keep_their_end():
+    for reader in (Bytes(32), Tokens(12)):
+        rows = [reader.collate([reader.eval(x) for x in some]) for some in (["a dog barks", "rain"], ["wind", "a cat"])]
+        expected = [reader.eval("a dog barks and wind"), reader.eval("rain and a cat")]
+        assert torch.equal(reader.join(*rows), torch.stack(expected))
+        assert reader.join(rows[0][:0], rows[1][:0]).shape == (0, reader.context)
+    short = Bytes(8)
+    assert torch.equal(short.join(short.eval("rain")[None], short.eval("wind")[None])[0], short.eval("rain and wind"))
+
+
+@pytest.mark.parametrize("at", ["input", "features"])
+def test_mixed_sounds_meet_joined_captions(at):
+    torch.manual_seed(0)
+    text = Tower(Bytes(24), TransformerText(context=24, width=8, depth=1, heads=1))
+    model = JointModel({"sound": Tower(Array((3,)), Cubed()), "text": text}, 4).double()
+    words, ids = ["dog", "bark", "rain", "wind", "odd"], [0, 0, 1, 3, -1]
+    sound = Rows(torch.randn(4, 3).double(), torch.tensor([0, 1, 2, 3]))
+    text_rows = Rows(Bytes(24).collate([Bytes(24).eval(w) for w in words]), torch.tensor(ids))
+    batch = Batch({"sound": sound, "text": text_rows}, [*"abcd"], torch.arange(4))
+    objective = Objective({"pair": Term(InfoNCE(), ["sound", "text"])}, dim=4, batch=4).double()
+    mixup = Mixup(["sound"], at, weight=0.5, join=["text"])
+    got = mixup(model, batch, lambda e: objective(e)[0], shared=draws(1), local=draws(4))
+    share = float(shares(1.0, 1, draws(1))[0])
+    partner = draw_partners([sound.sample, torch.tensor(ids)], 4, draws(4)).tolist()
+    assert sorted(partner) == [0, 1, 2, 3]
+    assert partner[2] == 2  # without a caption
+    assert partner[0] != 0
+    captions = []
+    for k, (word, s) in enumerate(zip(words, ids, strict=True)):
+        others = [w for w, t in zip(words, ids, strict=True) if s >= 0 and t == partner[s]]
+        captions.append(word if s < 0 or partner[s] == s else f"{word} and {others[k % len(others) if s == 0 else 0]}")
+    x = sound.values
+    mixed = [share * f + (1 - share) * g for f, g in zip(x, x[partner], strict=True)]
+    if at == "features":
+        mixed = [share * f**3 + (1 - share) * g**3 for f, g in zip(x, x[partner], strict=True)]
+    pooled = torch.stack(mixed) if at == "features" else torch.stack(mixed) ** 3
+    a = F.normalize(model.towers["sound"].head(Features(pooled)).detach(), dim=1)
+    expected = loop(a, model.embed(text=captions)["text"], [0, 1, 2, 3], ids, 1 / 0.07)
+    assert float(got.detach()) == pytest.approx(0.5 * expected, rel=1e-6)
 
 
 def test_what_does_not_fit_is_one_line():
@@ -111,7 +148,12 @@ def test_what_does_not_fit_is_one_line():
         (lambda: Mixup(["image"], "embedding"), "at is 'input' or 'features'; got 'embedding'"),
         (lambda: Mixup(["image"], alpha=0), "alpha is a positive number; got 0"),
         (lambda: Mixup(["image"], weight=-1.0), "weight is a positive number"),
-        (lambda: check_mixup(Mixup(["video"]), None, ["image", "text"]), "of names 'video'; the model has image, text"),
+        (lambda: Mixup(["image"], join=["image"]), "image stands in of and in join"),
+        (lambda: Array((3,)).join(torch.ones(1, 3), torch.ones(1, 3)), "rows of Array do not join"),
+        (
+            lambda: check_mixup(Mixup(["video"]), None, ["image", "text"]),
+            "mixup names 'video'; the model has image, text",
+        ),
         (lambda: check_mixup(Mixup(["image"]), 8, ["image"]), "take one of both away"),
         (
             lambda: mix_values(torch.ones(2, 3, dtype=torch.int64), torch.arange(2), 0.5, "text"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import torch
 from torch import Tensor
 
+from align.losses.wrappers.metrix import draw_order
+from align.losses.wrappers.mix_geodesic import shares
 from align.values import Batch, Embeddings, Features, Rows, Values
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ class Mixup:
     ``align.losses.Metrix`` mixes embeddings, at no cost of a tower.
 
     of: the modalities that are mixed, with values of numbers. Ids of tokens are refused.
+    join: modalities whose rows of two samples are joined, as captions of two sounds: "a dog barks and rain falls". Then
+        samples are mixed whole. A row mixed of two sounds belongs to the joined caption of both, and counts in one call
+        of the objective: objective + weight·objective(mixed). Samples without a row of each of these stay as they are.
     at: ``input``, the collated values (rounded where they are integers), or ``features``, what the encoder gives.
     alpha, weight: above 0.
 
@@ -39,7 +44,12 @@ class Mixup:
     """
 
     def __init__(
-        self, of: list[str], at: Literal["input", "features"] = "input", alpha: float = 1.0, weight: float = 0.4
+        self,
+        of: list[str],
+        at: Literal["input", "features"] = "input",
+        alpha: float = 1.0,
+        weight: float = 0.4,
+        join: list[str] | None = None,
     ):
         if not of:
             raise ValueError("mixup: of names a modality or more; got none")
@@ -48,7 +58,9 @@ class Mixup:
         for name, value in (("alpha", alpha), ("weight", weight)):
             if not 0 < value < math.inf:
                 raise ValueError(f"mixup: {name} is a positive number; got {value}")
-        self.of, self.at, self.alpha, self.weight = of, at, alpha, weight
+        if both := {*of} & {*(join or ())}:
+            raise ValueError(f"mixup: {', '.join(sorted(both))} stands in of and in join")
+        self.of, self.at, self.alpha, self.weight, self.join = of, at, alpha, weight, join
 
     def __call__(
         self,
@@ -66,23 +78,34 @@ class Mixup:
         objective: the loss of embeddings, with equal draws in both calls. shared: draws λ, equal on all ranks. local:
         draws the orders of this rank's rows. generators, tokens: as for ``model``.
         """
-        share = draw_share(self.alpha, shared)
-        orders = {m: draw_order(batch[m].sample, local) for m in self.of if m in batch}
+        share = float(shares(self.alpha, 1, shared)[0])
+        if self.join:
+            partner = draw_partners([batch[m].sample for m in (*self.of, *self.join)], batch.size, local)
+            orders = {m: follow_partners(batch[m].sample, partner) for m in (*self.of, *self.join)}
+        else:
+            orders = {m: draw_order(batch[m].sample, local) for m in self.of}
 
         def run(name: str, tower: Any, values: Values, generator: Any = None, tokens: bool = False) -> Any:
-            if name not in orders:
+            if name not in self.of:
                 return tower(values, generator=generator, tokens=tokens)
             features = mix_features(tower.features(values, generator=generator), orders[name], share)
             return tower.embed_features(features, tokens=tokens)
 
         rows = dict(batch.rows)
         if self.at == "input":
-            for m, order in orders.items():
-                rows[m] = rows[m]._replace(values=mix_values(rows[m].values, order, share, m))
+            for m in self.of:
+                rows[m] = rows[m]._replace(values=mix_values(rows[m].values, orders[m], share, m))
+        for m in self.join or ():
+            values, order = rows[m].values, orders[m]
+            moves = (order != torch.arange(len(order), device=order.device)).nonzero()[:, 0]
+            joined = model.towers[m].preprocess.join(values[moves], values[order][moves])
+            rows[m] = rows[m]._replace(values=values.index_copy(0, moves, joined))
         made = model(
             replace(batch, rows=rows), generators=generators, tokens=tokens, run=run if self.at == "features" else None
         )
         first = objective(made)
+        if self.join:
+            return self.weight * first
         moved = replace(made, rows={m: move_rows(r, orders[m]) if m in orders else r for m, r in made.items()})
         return self.weight * (share * first + (1 - share) * objective(moved))
 
@@ -91,25 +114,30 @@ def check_mixup(mixup: Mixup | None, chunk: object, modalities: Sequence[str]) -
     """Raise ValueError for a modality that is not there, and beside ``chunk``."""
     if mixup is None:
         return
-    for name in mixup.of:
+    for name in (*mixup.of, *(mixup.join or ())):
         if name not in modalities:
-            raise ValueError(f"mixup: of names {name!r}; the model has {', '.join(modalities)}")
+            raise ValueError(f"mixup names {name!r}; the model has {', '.join(modalities)}")
     if chunk is not None:
         raise ValueError("mixup runs a tower on all its rows, and chunk a few at a time: take one of both away")
 
 
-def draw_share(alpha: float, generator: torch.Generator) -> float:
-    """Return λ from Beta(alpha, alpha)."""
-    device = generator.device
-    a, b = (torch._standard_gamma(torch.full((1,), alpha, device=device, dtype=torch.float64), generator) for _ in "ab")
-    return float(a / (a + b))
+def draw_partners(samples: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
+    """Return (B,), the partner of each sample, among those with a row in every one of the (n_m,) ids, else itself."""
+    there = torch.ones(size, dtype=torch.bool, device=samples[0].device)
+    for sample in samples:
+        there &= torch.zeros_like(there).index_fill(0, sample[sample >= 0], True)
+    numbers = torch.where(there, torch.arange(size, device=there.device), -1)
+    return torch.where(there, draw_order(numbers, generator), torch.arange(size, device=there.device))
 
 
-def draw_order(sample: Tensor, generator: torch.Generator) -> Tensor:
-    """Return an order (n,) of rows, in which those of sample id -1 keep their places."""
-    real = (sample >= 0).nonzero()[:, 0]
+def follow_partners(sample: Tensor, partner: Tensor) -> Tensor:
+    """Return (n,), the row of each row's partner: the k-th row of a sample takes the k-th of its partner, in a ring."""
     order = torch.arange(len(sample), device=sample.device)
-    order[real] = real[torch.randperm(len(real), generator=generator, device=generator.device).to(real.device)]
+    of = {s: (sample == s).nonzero()[:, 0].tolist() for s in sample[sample >= 0].unique().tolist()}
+    for s, rows in of.items():
+        others = of[int(partner[s])]
+        for k, row in enumerate(rows):
+            order[row] = others[k % len(others)]
     return order
 
 
@@ -138,5 +166,5 @@ def move_rows(rows: Rows, order: Tensor) -> Rows:
     sample = rows.sample[order]  # (n,)
     key = 2 * torch.where(sample >= 0, sample, rows.owner) + (sample < 0)
     place = key.argsort(stable=True)
-    moved = Rows(*(x[place] if isinstance(x, Tensor) else x for x in rows))
-    return moved._replace(sample=sample[place])
+    moved = {name: x[place] for name, x in rows._asdict().items() if isinstance(x, Tensor)}
+    return rows._replace(**moved | {"sample": sample[place]})

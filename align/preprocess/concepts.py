@@ -86,6 +86,9 @@ class Concepts(Preprocess):
     def device(self, values: Any, generator: torch.Generator | None = None) -> Any:
         return self.text.device(values, generator)
 
+    def join(self, values: Any, others: Any) -> Any:
+        return self.text.join(values, others)
+
     def assets(self) -> dict[str, str]:
         return {"file": json.dumps(read_json(self.file), ensure_ascii=False, indent=1)}
 

@@ -44,7 +44,8 @@ def main() -> None:
         next(iter(Loader(shards[split], readers, batch=count, train=False)))
         for split, count in (("train", COUNT), ("test", 400))
     )
-    classes = shards["train"].classes
+    classes, pictures = shards["train"].classes, test["image"].values
+    assert isinstance(pictures, torch.Tensor)
     right = torch.tensor([classes["shape"].index(label["shape"]) for label in test.labels])
     rows: list[Row] = []
     for seed in (0, 1, 2):
@@ -57,7 +58,7 @@ def main() -> None:
             batches = (_labelled(learn, picked) for picked in some)
             train(made.model, made.objective, batches, STEPS)
             with torch.no_grad():
-                x = torch.cat([made.model.embed_values("image", each) for each in test["image"].values.split(100)])
+                x = torch.cat([made.model.embed_values("image", each) for each in pictures.split(100)])
             found = (x[:, 32:] @ simplex_vertices(len(classes["shape"]), 32).to(x).T).argmax(1)
             accuracy = float((found == right).double().mean())
             rows.append(Row(arm, seed, "shape/image/accuracy", accuracy, round(time.monotonic() - begin, 1)))

@@ -4,7 +4,8 @@
     python configs/ideas/run.py metrix --table
 
 500 pictures and the names of their digits. The towers and terms are those of ``metrix.yaml``, on half of its pictures
-with 100 steps of 64. A run mixes features and pictures by its key ``mixup``. Accuracy is zero-shot, on 1,000 test pictures.
+with 100 steps of 64. A run mixes features and pictures by its key ``mixup``. Accuracy is zero-shot, on 1,000 test
+pictures.
 """
 
 from __future__ import annotations
