@@ -12,7 +12,7 @@ from align.losses import InfoNCE
 from align.losses.wrappers.metrix import draw_order
 from align.losses.wrappers.mix_geodesic import shares
 from align.model import JointModel, Tower
-from align.model.mixup import Mixup, check_mixup, draw_partners, mix_features, mix_values, move_rows
+from align.model.mixup import Mixup, check_mixup, draw_partners, follow_partners, mix_features, mix_values, move_rows
 from align.objective import Objective, Term
 from align.preprocess import Array, Bytes, Tokens
 from align.values import Batch, Features, Rows
@@ -109,6 +109,11 @@ def test_captions_join_and_keep_their_end():
         assert reader.join(rows[0][:0], rows[1][:0]).shape == (0, reader.context)
     short = Bytes(8)
     assert torch.equal(short.join(short.eval("rain")[None], short.eval("wind")[None])[0], short.eval("rain and wind"))
+
+
+def test_rows_take_their_partners_rows_in_a_ring():
+    got = follow_partners(torch.tensor([0, 0, -1, 1, 1, 1, 4]), torch.tensor([1, 0, 2, 3, 4]))
+    assert got.tolist() == [3, 4, 2, 0, 1, 0, 6]
 
 
 @pytest.mark.parametrize("at", ["input", "features"])
