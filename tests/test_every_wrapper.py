@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import itertools
 import pickle
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,6 +60,7 @@ bare = {
     "Prototypes": lambda: losses.Prototypes(classes=["a", "b", "c"]),
     "Balance": lambda: losses.Balance(3),
     "Route": lambda: losses.Route(3, classes=["a", "b", "c"]),
+    "CAPro": lambda: losses.CAPro(classes=["a", "b", "c"]),
     "Foreign": Foreign,
 }
 
@@ -75,15 +78,27 @@ def in_a_space(loss) -> losses.Spaces:
     return losses.Spaces(loss, names, names[-1])
 
 
+def related(loss) -> losses.Relatives:
+    """One concept, the third of the classes, is a child of the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "concepts.json")
+        path.write_text('{"c": {"parents": ["a"]}}')
+        made = losses.Relatives(loss, str(path))
+    made.name_classes(["a", "b", "c"])
+    return made
+
+
 wrap = {
     "HardNegatives": lambda loss: losses.HardNegatives(loss, 2.0),
     "Matryoshka": lambda loss: Matryoshka(loss, [3, dim]),
     "MemoryQueue": lambda loss: MemoryQueue(loss, 4),
     "MixGeodesic": losses.MixGeodesic,
+    "Metrix": losses.Metrix,
     "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
     "Bank": lambda loss: filled(losses.Bank(loss, "image")),
     "Spaces": in_a_space,
     "PrimaryComponents": lambda loss: losses.PrimaryComponents(loss, 2, "audio"),
+    "Relatives": related,
 }
 chains = [(name,) for name in wrap]
 pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
@@ -97,8 +112,11 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("HardNegatives" in chain and name == "Symile-learned")
         or "HardNegatives" in chain[1:]
         or ("MixGeodesic" in chain and bare[name]().kind != "pairwise")
+        or ("Metrix" in chain and (bare[name]().kind != "pairwise" or name == "CAPro"))
+        or chain in (("MemoryQueue", "Metrix"), ("Bank", "Metrix"), ("Relatives", "Metrix"))
         or ("MemoryQueue" in chain and not kind.contrasts)
         or chain == ("MemoryQueue", "MixGeodesic")
+        or ("Relatives" in chain and name not in ("InfoNCE", "SigLIP"))
         or ("Window" in chain and name not in ("InfoNCE", "SigLIP"))
         or ("Bank" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
         or ("Bank" in chain and name == "Symile-shuffled")

@@ -18,6 +18,7 @@ from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
     Balance,
+    CAPro,
     ConFu,
     Decouple,
     DeepCCA,
@@ -76,6 +77,7 @@ EVERY = {
     "prototypes, sigmoid": lambda: Prototypes(form="sigmoid", classes=["a", "b", "c", "d"]),
     "balance": lambda: Balance(4),
     "route": lambda: Route(4, classes=["a", "b", "c", "d"]),
+    "capro": lambda: CAPro(classes=["a", "b", "c", "d"], sure=0.4, sharp=3.0),
     "decouple": Decouple,
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),

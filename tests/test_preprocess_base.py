@@ -41,9 +41,10 @@ every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL,
 
 
 def test_all_are_here():
-    """Boxes, FeatureTokens, HFTokens and Video, whose values are a dict, keep the contract in tests of their own."""
+    """Concepts, which reads a file, and those whose values are a dict keep the contract in tests of their own."""
     here = {type(preprocess).__name__ for preprocess, *_ in ALL}
-    assert here | {"Boxes", "FeatureTokens", "HFTokens", "Preprocess", "Video"} == set(align.preprocess.__all__)
+    others = {"Boxes", "Concepts", "FeatureTokens", "HFTokens", "Interleaved", "Preprocess", "Video"}
+    assert here | others == set(align.preprocess.__all__)
 
 
 @every

@@ -67,6 +67,7 @@ def make_parser() -> Any:
     from align.lit.stages import Stages
     from align.model import JointModel
     from align.model.compute import Compute
+    from align.model.mixup import Mixup
     from align.objective import Objective
     from align.optim import Optim
     from align.tuning import Tuning
@@ -91,6 +92,7 @@ def make_parser() -> Any:
         type=int | dict[str, int] | None,
         help="rows that a tower reads at a time: 64, or {image: 32}. The step stays exact",
     )
+    parser.add_argument("--mixup", type=Mixup | None, help="{of: [image], at: input}: rows mixed of two samples")
     parser.add_argument("--stages", type=Stages | None, help="name -> {until: step, freeze, lora, terms, sources, lr}")
     parser.add_argument("--validate", type=Validate | None, help="{with: [zeroshot, retrieval], every_steps: 500}")
     parser.add_class_arguments(JointModel, "model")

@@ -105,6 +105,7 @@ def _train(made: Any, config: str, values: Any, quiet: bool) -> int:
             negatives=made.negatives,
             fresh=made.fresh,
             chunk=made.chunk,
+            mixup=made.mixup,
             tuning=made.tuning,
             stages=made.stages,
             validate=made.validate,

@@ -66,6 +66,7 @@ MEANINGS: Mapping[str, str] = {
     "tuning*": "other parts train from here on; a part that trains anew has no optimiser state yet",
     "stages*": "the stages that are left follow the new list, and those that have ended stay as they were",
     "negatives*": "the negatives of the next steps follow the new list",
+    "mixup*": "the loss is another sum from here on; do not compare it with the values before",
     "chunk": "towers read another number of rows at a time; a step is equal up to rounding",
     "compute*": "towers are computed in another way; a step is equal up to rounding",
     "trainer.max_steps": "the run ends at step {steps}",

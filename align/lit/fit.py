@@ -37,6 +37,7 @@ from align.lit.trained import check_parts
 from align.lit.trainer import count_steps
 from align.model import JointModel
 from align.model.compute import Compute, computing
+from align.model.mixup import Mixup, check_mixup
 from align.objective import Objective
 from align.optim import Optim
 from align.tuning import Tuning
@@ -56,6 +57,7 @@ def fit(
     negatives: Schedule | None = None,
     fresh: bool = False,
     chunk: int | dict[str, int] | None = None,
+    mixup: Mixup | None = None,
     tuning: Tuning | None = None,
     stages: Stages | None = None,
     validate: Validate | None = None,
@@ -83,6 +85,7 @@ def fit(
         negatives: kinds of negatives by step, for terms whose loss has them. See ``align.lit.negatives``.
         fresh: start over, even where `run` has a checkpoint.
         chunk: rows that a tower reads at a time, for all modalities or each (see ``align.grad_cache``). None: all.
+        mixup: rows that are mixed of two, see ``align.model.mixup``. None: none.
         tuning: parts that train. None: all.
         stages: name -> Stage, in order. Each is a fit of its own, from the checkpoint of the one before, in this
             process. The learning rate's schedule goes on over the whole run. None: one stage.
@@ -105,6 +108,7 @@ def fit(
     check_begin(fresh=fresh, start=None, fork=fork)  # a config may have a start, whose weights a fork does not read
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
+    check_mixup(mixup, chunk, model.modalities)
     check_loggers(options.get("logger", True))
     sources = data.train if isinstance(data.train, dict) else ()
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})
@@ -150,6 +154,7 @@ def fit(
         negatives=negatives or {},
         tuning=tuning,
         chunk=chunk,
+        mixup=mixup,
         spans=spans,
         seed=seed,
         steps=steps,

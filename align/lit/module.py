@@ -19,6 +19,7 @@ from align.lit.sharding import split
 from align.lit.spaces import check_spaces
 from align.model import JointModel
 from align.model.inside import in_shards
+from align.model.mixup import Mixup
 from align.model.sharding import share_buffers
 from align.objective import Objective
 from align.optim import Optim, evaluating, find_two_modes
@@ -44,6 +45,7 @@ class AlignModule(L.LightningModule):
         factor: of the learning rate.
         pairs: a validation measures every ordered pair of modalities, also those that no term has.
         chunk: rows that a tower reads at a time, see ``align.grad_cache.Chunks``. Default: all.
+        mixup: rows that are mixed of two samples, see ``align.model.mixup``. Default: none.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class AlignModule(L.LightningModule):
         factor: float = 1.0,
         pairs: bool = False,
         chunk: int | dict[str, int] | None = None,
+        mixup: Mixup | None = None,
     ):
         super().__init__()
         check_spaces(model, objective)
@@ -68,6 +71,7 @@ class AlignModule(L.LightningModule):
         self.planned = steps if planned is None else planned
         self.terms, self.factor = terms, factor
         self.between = model.modalities if pairs else []  # modalities whose pairs are all validated
+        self.mixup = mixup
         self._run = None if chunk is None else Chunks(chunk, model.modalities)
         self.empty: tuple[JointModel, ...] = ()  # outline of a model that is sharded, in a tuple: it is no part of this
         self.step = 0  # positions / data.batch; ours, not Lightning's
@@ -109,12 +113,26 @@ class AlignModule(L.LightningModule):
         embeddings = self.model(batch, generators=generators, tokens=self.objective.tokens, run=self._run)
         self.finite.note(embeddings)
         loss, values = self.objective(embeddings, generator=self._draw())
+        if self.mixup is not None:
+            loss = loss + self._mixed(batch, generators)
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
             one = {names[0]: loss.detach()}
             of = one if len(names) == 1 else by_source.losses(self.objective, embeddings, names, self._draw)
             self.values |= {f"source/{name}/loss": value for name, value in of.items()}
         return loss
+
+    def _mixed(self, batch: Batch, generators: Mapping[str, torch.Generator]) -> Tensor:
+        assert self.mixup is not None  # asked by the caller
+        return self.mixup(
+            self.model,
+            batch,
+            lambda embeddings: self.objective(embeddings, generator=self._draw())[0],
+            shared=generator(self.seed, self.step, "mixup"),
+            local=generator(self.seed, self.step, "mixup", self.global_rank),
+            generators=generators,
+            tokens=self.objective.tokens,
+        )
 
     def _draw(self) -> torch.Generator:
         return generator(self.seed, self.step, "loss")

@@ -20,6 +20,7 @@ from align.lit.resume import Earlier
 from align.lit.stages import Span
 from align.model import JointModel
 from align.model.compute import Compute
+from align.model.mixup import Mixup
 from align.objective import Objective
 from align.optim import Optim
 from align.tuning import Tuning
@@ -46,6 +47,7 @@ class Plan:
     negatives: Schedule
     tuning: Tuning | None
     chunk: int | dict[str, int] | None
+    mixup: Mixup | None
     spans: Sequence[Span]
     seed: int
     steps: int

@@ -62,6 +62,7 @@ def fit_stage(plan: Plan, span: Span, earlier: Earlier) -> Fitted:
         factor=span.stage.lr,
         pairs=plan.in_stages,
         chunk=plan.chunk,
+        mixup=plan.mixup,
     )
     banks = Banks(module, opened, workers=plan.workers)
     loaders = Loaders(

@@ -3,6 +3,7 @@
 Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
+from align.losses.capro import CAPro
 from align.losses.confu import ConFu, confu
 from align.losses.decoupling import Decouple, decouple
 from align.losses.deep_cca import DeepCCA, deep_cca
@@ -36,8 +37,10 @@ from align.losses.wrappers import (
     Layers,
     Matryoshka,
     MemoryQueue,
+    Metrix,
     MixGeodesic,
     PrimaryComponents,
+    Relatives,
     Spaces,
     Views,
     Window,
@@ -47,6 +50,7 @@ __all__ = [
     "AlignUniform",
     "Balance",
     "Bank",
+    "CAPro",
     "ConFu",
     "Decouple",
     "DeepCCA",
@@ -63,12 +67,14 @@ __all__ = [
     "MaskedTokens",
     "Matryoshka",
     "MemoryQueue",
+    "Metrix",
     "MixGeodesic",
     "OneVsAll",
     "PrimaryComponents",
     "Prototypes",
     "PullToMean",
     "Regress",
+    "Relatives",
     "Route",
     "SigLIP",
     "Simplex",
@@ -122,6 +128,7 @@ FLOORS = (
     ("adopt", "temperature"),  # modules of other classes, and the learned scale
     ("anchored", "gate", "sinkhorn", "uniformity"),  # parts of other losses
     (
+        "capro",
         "decoupling",
         "deep_cca",
         "distillation",

@@ -145,7 +145,10 @@ class Tower(nn.Module):
 
         Raises ValueError for tokens of an encoder that gives none.
         """
-        features = self.features(values, generator=generator)
+        return self.embed_features(self.features(values, generator=generator), tokens)
+
+    def embed_features(self, features: Features, tokens: bool = False) -> Any:
+        """Return as ``forward``, for features of the encoder."""
         if not tokens:
             return self.head(features)
         if features.tokens is None:

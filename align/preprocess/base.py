@@ -90,6 +90,13 @@ class Preprocess(ABC):
         """Return the encoder's input, computed on the device of ``values``. With a generator it is augmented."""
         return values
 
+    def join(self, values: Any, others: Any) -> Any:
+        """Return (n, ...) collated rows that say both of two rows, for ``align.model.mixup``: captions of two sounds.
+
+        Raises ValueError for a preprocess whose rows do not join.
+        """
+        raise ValueError(f"rows of {type(self).__name__} do not join; those of Bytes and Tokens do")
+
     def assets(self) -> dict[str, str]:
         """Return constructor argument -> content of the file that it names, for files that a checkpoint must carry.
 

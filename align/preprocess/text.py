@@ -46,6 +46,15 @@ class Text(Preprocess):
         return stack(rows, (self.context,), torch.int64)
 
 
+def join_ids(values: Tensor, others: Tensor, end: int, link: Sequence[int]) -> Tensor:
+    """Return (n, context) ids of two rows with a link between, one start and one end, cut as a long text is."""
+    out = torch.zeros_like(values)
+    for i, (one, two) in enumerate(zip(values.tolist(), others.tolist(), strict=True)):
+        ids = [*one[: one.index(end)], *link, *two[1 : two.index(end)]][: values.shape[1] - 1]
+        out[i, : len(ids) + 1] = torch.tensor([*ids, end])
+    return out
+
+
 class Tokens(Text):
     """CLIP's byte-pair tokens, those of open_clip's ``SimpleTokenizer`` (Radford et al. 2021, section 2.4).
 
@@ -93,6 +102,10 @@ class Tokens(Text):
             ids = [ids[i] for i in (kept if self.reduction == "shuffle" else kept.msort()).tolist()]
         return self._mark(ids)
 
+    def join(self, values: Tensor, others: Tensor) -> Tensor:
+        pairs = read_byte_pairs()
+        return join_ids(values, others, pairs.end, pairs.encode("and"))
+
     def _mark(self, ids: list[int]) -> Tensor:
         pairs = read_byte_pairs()
         row = torch.zeros(self.context, dtype=torch.int64)
@@ -117,3 +130,6 @@ class Bytes(Text):
         text = x.lower() if self.lower else x
         ids = [1, *(byte + 3 for byte in text.encode()[: self.context - 2]), 2]
         return torch.tensor(ids + [0] * (self.context - len(ids)))
+
+    def join(self, values: Tensor, others: Tensor) -> Tensor:
+        return join_ids(values, others, 2, [byte + 3 for byte in b" and "])

@@ -45,6 +45,8 @@ def train(name: str, options: Sequence[str], seed: int, stages: Stages = ()) -> 
     model, objective, optim = made.model, made.objective, made.optim
     data = made.data.open(model, seed)
     more = {"batch": data.batch, "seed": seed, "steps": steps, "keep": 1 << 29, "views": data.views}
+    if objective.needs_labels:
+        objective.name_classes(data.train.classes)
     optimizer = optim.build(model, objective)
     for step, batch in enumerate(Loader(data.train, model.preprocess, train=True, **more)):
         objective.weigh(next((weights for until, weights in stages if step < until), None))

@@ -14,6 +14,7 @@ FLOORS = (
         "row_sums",
         "running",
         "sigmoid",
+        "soft",
         "spread",
         "tuple_logits",
         "two_way",

@@ -43,6 +43,9 @@ def with_negatives(
         numbers=None
         if given.numbers is None
         else [torch.cat([n, n.new_full((len(more),), -1)]) for n, more in zip(given.numbers, added, strict=True)],
+        labels=None
+        if given.labels is None
+        else [F.pad(y, (0, 0, 0, len(more)), value=-1) for y, more in zip(given.labels, added, strict=True)],
     )
 
 
