@@ -94,7 +94,10 @@ class TermInfo(NamedTuple):
     """Facts of a trained term of the objective that scoring needs."""
 
     modalities: tuple[str, ...]
-    kind: str  # "pairwise" or "symile" (scale·<a, b, ...> + bias), "volume" or "area" (-scale·it), "tokens" (no score)
+    kind: (
+        str  # "pairwise" or "symile" (scale·<a, b, ...> + bias), "volume" or "area" (-scale·it), "span" (scale·it: the
+    )
+    # length of the candidate's projection on the others' span), "tokens" (no score)
     scale: float
     bias: float = 0.0
 

@@ -186,10 +186,12 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
     total, logged = made(frame, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(total.detach(), expected.detach(), rtol=1e-12, atol=1e-12)
     assert logged["one/scale"] == loss.scale.item()
-    read = KINDS[loss.kind].read
-    shown = tuple(names[: 2 if read == "pairwise" else count])
+    kind = KINDS[loss.kind]
+    shown = [tuple(names[: 2 if kind.read == "pairwise" else count])]
+    if kind.pairs:
+        shown = [*itertools.combinations(names[:count], 2)]
     bias = 0.0 if loss.bias is None else loss.bias.item()
-    assert made.infos() == ([TermInfo(shown, read, loss.scale.item(), bias)] if read else [])
+    assert made.infos() == ([TermInfo(m, kind.read, loss.scale.item(), bias) for m in shown] if kind.read else [])
 
 
 def test_prefixes_of_tokens_are_cut_and_normalised():

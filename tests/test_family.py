@@ -21,6 +21,7 @@ from align.evaluation.retrieval import retrieval_shards
 from align.heads import Identity
 from align.lit.recalls import recalls
 from align.losses import Distill, Gram, Hinge, InfoNCE, Regress, Symile, Triangle, VICReg
+from align.losses.kinds import KINDS, list_read
 from align.model import JointModel, Tower
 from align.objective import Objective, Term
 from align.preprocess import Array
@@ -114,22 +115,27 @@ def test_trains(name):
 
 @pytest.mark.parametrize("name", fragments)
 def test_survives_its_description(name):
-    for loss in objective(fragments[name]).losses.values():
+    made = objective(fragments[name])
+    for term, loss in made.losses.items():
         told = describe(loss)
         assert told["class_path"] == f"align.losses.{type(loss).__name__}"
         assert describe(build(yaml.safe_load(yaml.safe_dump(told)))) == told
-        assert [*build(told).state_dict()] == [*loss.state_dict()]
+        again = build(told)
+        again.start(dim, len(made.contrasts[term][0].modalities), batch)
+        assert [*again.state_dict()] == [*loss.state_dict()]
 
 
 @pytest.mark.parametrize("name", fragments)
 def test_what_scoring_reads(name):
     """Every term but a regulariser's ranks the candidates; the students of a teacher are read as a pair."""
     made = objective(fragments[name])
-    kinds = {term: loss.kind for term, loss in made.losses.items()}
+    kinds = {term: KINDS[loss.kind] for term, loss in made.losses.items()}
     infos = made.infos()
     embeddings = {m: rows.values for m, rows in World()().items()}
-    assert {info.kind for info in infos} <= {"pairwise", "symile", "volume", "area"}
-    assert len(infos) == sum(len(made.contrasts[term]) for term, kind in kinds.items() if kind != "none")
+    assert {info.kind for info in infos} <= {"pairwise", "symile", "volume", "area", "span"}
+    assert len(infos) == sum(
+        len(list_read(kind, c.modalities)) for term, kind in kinds.items() for c in made.contrasts[term]
+    )
     for info in infos:
         *query, of = info.modalities
         got = score({m: embeddings[m] for m in query}, embeddings[of], "objective", of=of, terms=[info])

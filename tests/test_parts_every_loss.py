@@ -17,12 +17,15 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    ConFu,
     Distill,
     Gram,
     Hinge,
     LateInteraction,
     Loss,
     MemoryQueue,
+    OneVsAll,
+    PullToMean,
     Regress,
     Symile,
     Transport,
@@ -54,6 +57,9 @@ EVERY = {
     "uniform": AlignUniform,
     "uniform, alpha": lambda: AlignUniform(alpha=1.0, t=0.5),
     "vicreg": VICReg,
+    "one vs all": OneVsAll,
+    "pull": PullToMean,
+    "confu": ConFu,
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -92,6 +98,7 @@ def test_the_parts_sum_to_the_whole(name, kind, extras):
 
     def call(*inputs: Tensor, part: tuple[int, int] = (0, 1), merge: Any = None) -> Tensor:
         own, split = EVERY[name]().double(), inputs[len(xs) : len(xs) + size]
+        own.start(dim, count, 5)
         leaves = dict(zip(dict(own.named_parameters()), inputs[len(xs) + size :], strict=True))  # of this part
         read = {}
         if own.needs_tokens:
@@ -173,7 +180,7 @@ class Model(nn.Module):
         teachers = {"distill": ["image", "text", "teacher_image", "teacher_text"], "regress": ["text", "teacher_text"]}
         terms = {}
         for name, make in EVERY.items():
-            between = {"gram": three, "triangle": three} | teachers
+            between = dict.fromkeys(("gram", "triangle", "one vs all", "pull", "confu"), three) | teachers
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)

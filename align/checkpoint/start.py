@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from align.checkpoint.describe import describe
 from align.checkpoint.folder import load
-from align.losses.kinds import KINDS
+from align.losses.kinds import KINDS, list_read
 from align.model import JointModel
 from align.model.inside import model_inside, unwrap, weights
 from align.objective import Objective
@@ -122,7 +122,10 @@ def _start_terms(objective: Objective, infos: list[TermInfo]) -> Iterator[str]:
     """Set the scale and the bias of each term that the other model was trained with, and yield a note of each."""
     for name, contrasts in objective.contrasts.items():
         loss: Any = objective.losses[name]
-        read, joined = KINDS[str(loss.kind)].read, {frozenset(contrast.modalities) for contrast in contrasts}
+        kind = KINDS[str(loss.kind)]
+        read, joined = kind.read, {frozenset(contrast.modalities) for contrast in contrasts}
+        if kind.pairs:
+            joined = {frozenset(pair) for contrast in contrasts for pair in list_read(kind, contrast.modalities)}
         info = next((i for i in infos if i.kind == read and frozenset(i.modalities) in joined), None)
         learned = next((part for part in loss.modules() if isinstance(getattr(part, "log_scale", None), Tensor)), None)
         if info is None or learned is None or learned.start_scale is not None or info.scale <= 0:

@@ -3,12 +3,15 @@
 Functions take the multiplier ``scale``. The modules of the same names hold a learned one.
 """
 
+from align.losses.confu import ConFu, confu
 from align.losses.distillation import Distill, distill
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
 from align.losses.mip import mip
+from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
+from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
 from align.losses.siglip import SigLIP, siglip
@@ -23,6 +26,7 @@ from align.losses.wrappers import Bank, HardNegatives, Matryoshka, MemoryQueue, 
 __all__ = [
     "AlignUniform",
     "Bank",
+    "ConFu",
     "Distill",
     "Gram",
     "HardNegatives",
@@ -33,6 +37,8 @@ __all__ = [
     "Matryoshka",
     "MemoryQueue",
     "MixGeodesic",
+    "OneVsAll",
+    "PullToMean",
     "Regress",
     "SigLIP",
     "Symile",
@@ -41,6 +47,7 @@ __all__ = [
     "VICReg",
     "Window",
     "alignment",
+    "confu",
     "covariance",
     "distill",
     "gram",
@@ -49,9 +56,12 @@ __all__ = [
     "infonce",
     "late_interaction",
     "mip",
+    "one_vs_all",
+    "pull_to_mean",
     "regress",
     "siglip",
     "sinkhorn",
+    "span_lengths",
     "symile",
     "transport",
     "triangle",
@@ -72,6 +82,8 @@ FLOORS = (
         "infonce",
         "late_interaction",
         "mip",
+        "one_vs_all",
+        "pull_to_mean",
         "ranking",
         "regression",
         "siglip",
@@ -80,6 +92,7 @@ FLOORS = (
         "triangle",
         "vicreg",
     ),
+    ("confu",),  # of several calls of infonce
     ("wrappers",),
 )
 """Files and folders of this room, the lowest floor first. A file imports lower floors only."""

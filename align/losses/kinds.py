@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -13,6 +15,7 @@ class Kind(NamedTuple):
     read: str | None  # the kind in its TermInfo. None: scoring does not read it
     ordered: bool = False  # ``between`` names students before teachers
     contrasts: bool = True  # a row of id -1 is a negative
+    pairs: bool = False  # scoring reads each pair of the call
 
 
 KINDS = {
@@ -25,6 +28,19 @@ KINDS = {
     "distill": Kind(4, 4, "pairwise", ordered=True, contrasts=False),
     "regress": Kind(2, 2, "pairwise", ordered=True, contrasts=False),  # a, teacher
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser
+    "span": Kind(2, None, "span"),
+    "fused": Kind(3, None, "pairwise", pairs=True),  # fused rows against a further modality, beside the pairs
+    "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
 }
+
+
+def list_read(kind: Kind, modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the sets of a call's modalities that scoring reads as a term each."""
+    if kind.read is None:
+        return []
+    if kind.pairs:
+        return [*itertools.combinations(modalities, 2)]
+    return [tuple(modalities[:2] if kind.read == "pairwise" else modalities)]  # the students of four
+
 
 WORDS = {2: "two", 3: "three", 4: "four"}

@@ -14,7 +14,7 @@ from align.losses import Bank, Window
 from align.losses.adopt import as_loss
 from align.losses.kernels.float32 import keep_default_float32
 from align.losses.kernels.rule import Rule
-from align.losses.kinds import KINDS
+from align.losses.kinds import KINDS, list_read
 from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.grades import Facts, apply_grades, gather_facts
@@ -197,17 +197,20 @@ class Objective(nn.Module):
         return dict(zip(self.terms, self.empty.tolist(), strict=True))
 
     def infos(self) -> list[TermInfo]:
-        """Return one TermInfo for each contrast, at the present scale and bias. A regulariser has none."""
+        """Return one TermInfo for each contrast, at the present scale and bias.
+
+        A regulariser has none. A loss of fused rows has one for each pair.
+        """
         return [
             TermInfo(
-                contrast.modalities[:2] if read == "pairwise" else contrast.modalities,  # the students of four
-                read,
+                modalities,
+                str(KINDS[loss.kind].read),
                 float(number(loss.scale)),
                 0.0 if loss.bias is None else float(number(loss.bias)),
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]
-            if (read := KINDS[loss.kind].read)
+            for modalities in list_read(KINDS[loss.kind], contrast.modalities)
         ]
 
     def clamp_(self) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.gram import volumes
+from align.losses.one_vs_all import span_lengths
 from align.losses.triangle import areas
 from align.scoring.choose import How, fits
 from align.values import TermInfo
@@ -30,8 +31,9 @@ def score(
         product of the candidate with all of them, which is how Symile is read (Saporta et al. 2024, arXiv 2411.01053,
         section 3.4). "objective" sums the trained terms that contain ``of`` and whose other modalities the query has,
         each at its learned scale and bias: a softmax over candidates gives probabilities. A GRAM or TRIANGLE term is
-        read as minus scale times the volume or area between the candidate and the query's rows. Terms over tokens are
-        left out, see ``fits``. ``choose`` names the rule that all of align takes.
+        read as minus scale times the volume or area between the candidate and the query's rows, a term against a span
+        as scale times the length of the candidate's projection on their span. Terms over tokens are left out, see
+        ``fits``. ``choose`` names the rule that all of align takes.
     of: the candidates' modality. terms: the trained terms, ``JointModel.terms``. Only "objective" reads these two.
 
     Raises ValueError where shapes disagree, or where no term fits. The message names the terms.
@@ -53,6 +55,8 @@ def score(
 
 def _term(query: Mapping[str, Tensor], candidates: Tensor, of: str | None, term: TermInfo) -> Tensor:
     others = [m for m in term.modalities if m != of]
+    if term.kind == "span":
+        return term.scale * span_lengths(candidates, [query[m] for m in others]).T + term.bias
     if term.kind in ("volume", "area"):
         measure = volumes if term.kind == "volume" else areas
         return -term.scale * measure(candidates, [query[m] for m in others]).T + term.bias

@@ -12,7 +12,7 @@ from torch import Tensor
 from align.scoring import How, fits
 from align.values import TermInfo
 
-CURVED = ("volume", "area")
+CURVED = ("volume", "area", "span")
 """Kinds of terms that no single vector scores."""
 
 
@@ -27,8 +27,8 @@ def one_vector(query: Mapping[str, Tensor], how: How, of: str, terms: Sequence[T
     """Return the vector and the constant whose inner product with a candidate is its score.
 
     The cosine sum is <Σ u_m, c>, the product is <Π u_m, c>, and a term of the objective adds its scale times one of
-    these, and its bias. Returns None where a term measures a volume or an area. For unit vectors in ``query`` it is
-    ``align.score``. For others the length of a vector is its weight.
+    these, and its bias. Returns None where a term measures a volume, an area or a span. For unit vectors in ``query``
+    it is ``align.score``. For others the length of a vector is its weight.
 
     query: modality -> (q, D).
     """

@@ -105,13 +105,13 @@ class Rule:
         """Return query vectors (q, D) near which the best volumes and areas lie.
 
         A volume is small near the span of the query's vectors, on both sides of it: a vector's opposite counts as
-        aligned. An area is small near each of them.
+        aligned. So is a projection on this span long there. An area is small near each of them.
         """
         straight, curved = self._split()
         read = {m: x for m, x in self.level.items() if any(m in term.modalities for term in curved)}
         found = list(read.values()) if len(read) > 1 else []
         found.append(torch.stack([F.normalize(x, dim=1) for x in read.values()]).sum(0))
-        if any(term.kind == "volume" for term in curved):
+        if any(term.kind in ("volume", "span") for term in curved):
             found += [-x for x in found]
         if straight:
             found.append(sum_terms(self.query, self.of, straight).vector)
