@@ -19,6 +19,7 @@ from align.losses import (
     AlignUniform,
     ConFu,
     Distill,
+    GatedSymile,
     Gram,
     Hinge,
     LateInteraction,
@@ -60,6 +61,8 @@ EVERY = {
     "one vs all": OneVsAll,
     "pull": PullToMean,
     "confu": ConFu,
+    "gated": GatedSymile,
+    "gated, neutral": lambda: GatedSymile("neutral"),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -180,11 +183,12 @@ class Model(nn.Module):
         teachers = {"distill": ["image", "text", "teacher_image", "teacher_text"], "regress": ["text", "teacher_text"]}
         terms = {}
         for name, make in EVERY.items():
-            between = dict.fromkeys(("gram", "triangle", "one vs all", "pull", "confu"), three) | teachers
+            between = dict.fromkeys(("gram", "triangle", "one vs all", "pull", "confu", "gated"), three) | teachers
             terms[name] = Term(make(), between.get(name.split(",")[0].split(" of")[0], pair))
         terms["queue"] = Term(MemoryQueue(LateInteraction(), 5), pair)
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
+        torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()
 
     def forward(self, inputs: dict[str, Tensor], frame: Embeddings) -> tuple[Tensor, dict[str, Tensor]]:

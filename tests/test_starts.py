@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.losses import Gram, InfoNCE, SigLIP, Symile, Triangle
+from align.losses import ConFu, GatedSymile, Gram, InfoNCE, OneVsAll, SigLIP, Symile, Triangle
 
 
 def falls(loss, dim: int, modalities: int, batch: int, lr: float = 0.01) -> tuple[float, float, float]:
@@ -63,7 +63,7 @@ def test_symile_of_all_tuples(modalities):
 
 
 @pytest.mark.parametrize("dim", [16, 512])
-@pytest.mark.parametrize("loss", [Gram, Triangle])
+@pytest.mark.parametrize("loss", [Gram, Triangle, OneVsAll, ConFu, GatedSymile])
 def test_volumes(loss, dim):
     first, last, _ = falls(loss(), dim, 3, 32)
     assert last < 0.9 * first

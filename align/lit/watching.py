@@ -20,11 +20,11 @@ from align.lit.gradients import Gradients
 from align.lit.loaders import Loaders
 from align.lit.module import AlignModule
 from align.lit.progress import Progress
-from align.losses import ConFu, Gram, InfoNCE, LateInteraction, OneVsAll, Symile, Triangle
+from align.losses import ConFu, GatedSymile, Gram, InfoNCE, LateInteraction, OneVsAll, Symile, Triangle
 from align.losses.temperature import Temperature
 from align.values import Embeddings
 
-FLAT = (InfoNCE, LateInteraction, Gram, Triangle, Symile, OneVsAll, ConFu)
+FLAT = (InfoNCE, LateInteraction, Gram, Triangle, Symile, OneVsAll, ConFu, GatedSymile)
 """Losses that are a softmax over the candidates in the batch."""
 
 

@@ -5,6 +5,7 @@ Functions take the multiplier ``scale``. The modules of the same names hold a le
 
 from align.losses.confu import ConFu, confu
 from align.losses.distillation import Distill, distill
+from align.losses.gated_symile import GatedSymile, gated_symile
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
@@ -28,6 +29,7 @@ __all__ = [
     "Bank",
     "ConFu",
     "Distill",
+    "GatedSymile",
     "Gram",
     "HardNegatives",
     "Hinge",
@@ -50,6 +52,7 @@ __all__ = [
     "confu",
     "covariance",
     "distill",
+    "gated_symile",
     "gram",
     "gram_volume",
     "hinge",
@@ -75,9 +78,10 @@ FLOORS = (
     ("kernels", "kinds"),  # the machinery, and the facts about each kind of loss
     ("loss",),  # the interface of every module
     ("adopt", "temperature"),  # modules of other classes, and the learned scale
-    ("anchored", "sinkhorn", "uniformity"),  # parts of other losses
+    ("anchored", "gate", "sinkhorn", "uniformity"),  # parts of other losses
     (
         "distillation",
+        "gated_symile",
         "gram",
         "infonce",
         "late_interaction",

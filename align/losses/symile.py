@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -19,7 +18,7 @@ from align.losses.kernels.parts import Merge, check_part, detach_others
 from align.losses.kernels.spread import spread
 from align.losses.kernels.tiles import log_sums
 from align.losses.kernels.tuples import Tuples, draw_rows, shuffle_rows
-from align.losses.temperature import Temperature
+from align.losses.temperature import Temperature, start_product
 
 Negatives = Literal["all", "shuffled", "partial"] | int
 
@@ -171,8 +170,7 @@ class Symile(Temperature):
 
     def start(self, dim: int, modalities: int, batch: int) -> None:
         """Set the scale and its limit from D and M, and make the stand-ins."""
-        spread = dim ** (modalities / 2 - 1)
-        self._set(max(10.0, math.sqrt(dim)) * spread, 100.0 * spread)
+        self._set(*start_product(dim, modalities))
         self.started = True
         if self.missing == "learned":
             self.stand_ins = nn.Parameter(F.normalize(torch.randn(modalities, dim), dim=1).to(self.log_scale))

@@ -21,8 +21,9 @@ class Temperature(Loss, ABC):
 
         loss                            scale at the start             limit            bias at the start
         InfoNCE, LateInteraction, Gram  1 / 0.07 = 14.3 (CLIP)         100
+        OneVsAll, ConFu                 the same                       100
         SigLIP                          10                             100              -log(N - 1)
-        Symile                          max(10, √D) · D^(M/2 - 1)      100·D^(M/2 - 1)
+        Symile, GatedSymile             max(10, √D) · D^(M/2 - 1)      100·D^(M/2 - 1)
 
         Symile's by D:     16      64       512        2048
             M = 2          10      10        23          45
@@ -69,6 +70,12 @@ class Temperature(Loss, ABC):
         self.limit = limit if self.max_scale is None else self.max_scale
         self.log_scale.fill_(math.log(scale if self.start_scale is None else self.start_scale))
         self.clamp_()
+
+
+def start_product(dim: int, modalities: int) -> tuple[float, float]:
+    """Return the scale at the start, and its limit, of a product of M rows of D coordinates, as ``Symile`` says."""
+    spread = dim ** (modalities / 2 - 1)
+    return max(10.0, math.sqrt(dim)) * spread, 100.0 * spread
 
 
 class ClipTemperature(Temperature):
