@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from which_loss_worlds import Finite, Gaussian, bystander, copies, gaussians, parity, swapped, xor
 
-from align.losses import ConFu, Gram, InfoNCE, OneVsAll, PullToMean, SigLIP, Symile, Triangle
+from align.losses import ConFu, GatedSymile, Gram, InfoNCE, OneVsAll, PullToMean, SigLIP, Symile, Triangle
 from align.objective import Objective, Term
 from align.scoring import score
 from align.values import Embeddings, Rows
@@ -50,6 +50,7 @@ LOSSES: dict[str, Callable[[], Terms]] = {
     "GRAM": lambda: {"volume": Term(Gram(), "all")},
     "TRIANGLE": lambda: {"area": Term(Triangle(), "all")},
     "OVA-IB": lambda: {"span": Term(OneVsAll(), "all"), "mean": Term(PullToMean(), "all", weight=0.1)},
+    "Gated Symile": lambda: {"every": Term(GatedSymile(), "all")},
     "ConFu": lambda: {"fused": Term(ConFu(), "all")},
     "ConFu of three": lambda: {"fused": Term(ConFu(size=3), "all")},
 }
@@ -118,13 +119,15 @@ def train(objective: Objective, networks: nn.ModuleDict, world: Finite | Gaussia
 
 
 def scores(objective: Objective, rows: dict[str, Tensor], candidates: Tensor, target: str) -> Tensor:
-    """Return (q, c) scores of candidates of the target, by the trained terms; of ConFu by its fused queries."""
+    """Return (q, c) scores of candidates of the target, by the trained terms; by the loss's heads where it has some."""
     for name, loss in objective.losses.items():
+        names = objective.contrasts[name][0].modalities
         if isinstance(loss, ConFu):
-            names = objective.contrasts[name][0].modalities
             sets = [of for of in loss.places if target not in [names[i] for i in of]]
             fused = [loss.fuse([rows[names[i]] for i in of], of) for of in sets]
             return torch.stack(fused).sum(0) @ candidates.T
+        if isinstance(loss, GatedSymile):
+            return loss.score(candidates, [rows.get(m) for m in names if m != target], names.index(target))
     return score(rows, candidates, "objective", of=target, terms=objective.infos())
 
 
