@@ -58,9 +58,12 @@ LOSSES["ConFu, long"] = LOSSES["ConFu"]
 LONG = {"ConFu, long": 4}
 """Losses that are trained for so many times the steps."""
 MORE = {
-    "SigLIP": ["xor"],
+    "SigLIP": ["xor", "holes"],
+    "InfoNCE + pull": ["xor", "gaussian", "holes"],
     "Symile all": ["xor"],
     "Symile shuffled": ["xor"],
+    "TRIANGLE": ["xor", "gaussian", "four", "sum", "holes"],
+    "ConFu": ["xor", "gaussian", "four", "sum", "holes"],
     "ConFu of three": ["four"],
     "ConFu, long": ["xor", "swapped"],
 }

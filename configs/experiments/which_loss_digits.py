@@ -150,7 +150,7 @@ def main() -> None:
                 world = f"rate {rate}" if task == "holes" else "sum"
                 path = HERE / f"which_loss_{task}.csv"
                 known = (f"{world}, word", loss, str(seed)) in rows_of(path)
-                if known or loss in MORE or (loss in STANDING_IN and not rate):
+                if known or task not in MORE.get(loss, [task]) or (loss in STANDING_IN and not rate):
                     continue
                 keep(path, run(task, rate, loss, seed, data))
 
