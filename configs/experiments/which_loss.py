@@ -24,50 +24,15 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from which_loss_losses import LONG, LOSSES, asks, scores
 from which_loss_worlds import Finite, Gaussian, bystander, copies, gaussians, parity, swapped, xor
 
-from align.losses import ConFu, GatedSymile, Gram, InfoNCE, OneVsAll, PullToMean, SigLIP, Symile, Triangle
-from align.objective import Objective, Term
-from align.scoring import score
+from align.objective import Objective
 from align.values import Embeddings, Rows
 
 HERE = Path(__file__).parent
 DIM, BATCH, STEPS, LR = 16, 64, 150, 0.03
 COLUMNS = ["world", "loss", "seed", "value", "ceiling", "cpu_seconds"]
-Terms = dict[str, Term]
-
-LOSSES: dict[str, Callable[[], Terms]] = {
-    "InfoNCE": lambda: {"pairs": Term(InfoNCE(), "all")},
-    "SigLIP": lambda: {"pairs": Term(SigLIP(), "all")},
-    "InfoNCE + pull": lambda: {"pairs": Term(InfoNCE(), "all"), "mean": Term(PullToMean(), "all", weight=0.1)},
-    "Symile all": lambda: {"every": Term(Symile("all"), "all")},
-    "Symile shuffled": lambda: {"every": Term(Symile("shuffled"), "all")},
-    "Symile partial": lambda: {"every": Term(Symile("partial"), "all")},
-    "InfoNCE + Symile": lambda: {
-        "pairs": Term(InfoNCE(), "all", weight=1 / 3),
-        "every": Term(Symile("partial", spread=1.0), "all"),
-    },
-    "GRAM": lambda: {"volume": Term(Gram(), "all")},
-    "TRIANGLE": lambda: {"area": Term(Triangle(), "all")},
-    "OVA-IB": lambda: {"span": Term(OneVsAll(), "all"), "mean": Term(PullToMean(), "all", weight=0.1)},
-    "Gated Symile": lambda: {"every": Term(GatedSymile(), "all")},
-    "ConFu": lambda: {"fused": Term(ConFu(), "all")},
-    "ConFu of three": lambda: {"fused": Term(ConFu(size=3), "all")},
-}
-LOSSES["ConFu, long"] = LOSSES["ConFu"]
-LONG = {"ConFu, long": 4}
-"""Losses that are trained for so many times the steps."""
-MORE = {
-    "SigLIP": ["xor", "holes"],
-    "InfoNCE + pull": ["xor", "gaussian", "holes"],
-    "Symile all": ["xor"],
-    "Symile shuffled": ["xor"],
-    "TRIANGLE": ["xor", "gaussian", "four", "sum", "holes"],
-    "ConFu": ["xor", "gaussian", "four", "sum", "holes"],
-    "ConFu of three": ["four"],
-    "ConFu, long": ["xor", "swapped"],
-}
-"""Losses that only some questions ask for."""
 
 
 class Question(NamedTuple):
@@ -119,19 +84,6 @@ def train(objective: Objective, networks: nn.ModuleDict, world: Finite | Gaussia
         value.backward()
         optimizer.step()
         objective.clamp_()
-
-
-def scores(objective: Objective, rows: dict[str, Tensor], candidates: Tensor, target: str) -> Tensor:
-    """Return (q, c) scores of candidates of the target, by the trained terms; by the loss's heads where it has some."""
-    for name, loss in objective.losses.items():
-        names = objective.contrasts[name][0].modalities
-        if isinstance(loss, ConFu):
-            sets = [of for of in loss.places if target not in [names[i] for i in of]]
-            fused = [loss.fuse([rows[names[i]] for i in of], of) for of in sets]
-            return torch.stack(fused).sum(0) @ candidates.T
-        if isinstance(loss, GatedSymile):
-            return loss.score(candidates, [rows.get(m) for m in names if m != target], names.index(target))
-    return score(rows, candidates, "objective", of=target, terms=objective.infos())
 
 
 @torch.no_grad()
@@ -211,7 +163,7 @@ def main() -> None:
             ceiling = best(question.world)
             for loss, seed in itertools.product(given.losses, given.seeds):
                 known = (question.name, loss, str(seed)) in read(path) and not given.again
-                if name in MORE.get(loss, [name]) and not known:
+                if asks(name, loss) and not known:
                     keep(path, [run(question, loss, seed, ceiling)])
 
 

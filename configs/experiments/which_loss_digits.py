@@ -1,14 +1,12 @@
-"""Every loss on real digits: their sum, and plain digits of which rows are missing.
+"""Every loss on real digits of which most rows are missing.
 
     python datasets/digits.py shards/digits
-    python configs/experiments/which_loss_digits.py sum holes
+    python configs/experiments/which_loss_digits.py
 
-It is digits.py made small: towers of one hidden layer over pixels and over the log-mel picture at a quarter of its
-length, the word as one of ten, 250 steps. Task `sum` draws an image of a, a recording of b and the word of
-(a + b) mod 10 for each sample; the value is how often the right word is first, of ten. Task `holes` takes 3,000
-samples of one digit each, and each row is missing with the rate that the world names. Its value `pairs` is the mean
-class recall@1 over the six ordered pairs, `word` how often the right word is first for image and sound together.
-Pairs are scored by the terms that fit them, else by cosine, as the library does.
+It takes 3,000 samples of one digit each, an image, a recording and its word, and each row is missing in training with
+probability .6. The value `pairs` is the mean class recall@1 over the six ordered pairs, `word` is how often the right
+word is first for image and sound together. Pairs are scored by the terms that fit them, else by cosine, as the library
+does. Towers have one hidden layer, over pixels and over the log-mel picture at a quarter of its length.
 """
 
 from __future__ import annotations
@@ -22,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from digits import MODALITIES, read, towers
 from torch import Tensor, nn
-from which_loss import HERE, LOSSES, MORE, keep, scores
+from which_loss import HERE, keep
 from which_loss import read as rows_of
+from which_loss_losses import LOSSES, asks, scores
 
 from align.losses import GatedSymile, Symile
 from align.objective import Objective, Term
@@ -32,11 +31,13 @@ from align.values import Embeddings, Rows
 
 DIM, BATCH, STEPS, LR = 32, 128, 250, 3e-3
 TRAIN, TEST = 3000, 1000
+MISSING = 0.6
+OUT = HERE / "which_loss_holes.csv"
 STANDING_IN = {
     "Symile, learned rows": lambda: {"every": Term(Symile("partial", missing="learned"), "all")},
     "Gated Symile, neutral rows": lambda: {"every": Term(GatedSymile(missing="neutral"), "all")},
 }
-"""Losses that put a row in the place of a missing one; only where rows are missing."""
+"""Losses that put a row in the place of a missing one."""
 Values = dict[str, Tensor]
 
 
@@ -57,37 +58,24 @@ def load(shards: str) -> tuple[Values, Tensor, Values, Tensor]:
     return train, a, test, b
 
 
-def add(values: Values, numbers: Tensor, draw: torch.Generator) -> tuple[Values, Tensor]:
-    """Return samples of an image of a, a sound of b and the word of (a + b) mod 10, and (n,) the sums."""
-    n = len(numbers)
-    i, j = torch.randperm(n, generator=draw), torch.randperm(n, generator=draw)
-    sums = (numbers[i] + numbers[j]) % 10
-    return {"audio": values["audio"][j], "image": values["image"][i], "text": F.one_hot(sums, 10).float()}, sums
-
-
 def embed(networks: nn.ModuleDict, values: Values) -> Values:
     return {m: F.normalize(networks[m](x), dim=1) for m, x in values.items()}
 
 
-def train(
-    objective: Objective, networks: nn.ModuleDict, task: str, rate: float, values: Values, numbers: Tensor, seed: int
-) -> None:
-    """Train on the rows that are there. Samples of one digit are no negatives of each other on task `holes`."""
+def train(objective: Objective, networks: nn.ModuleDict, values: Values, numbers: Tensor, seed: int) -> None:
+    """Train on the rows that are there. Samples of one digit are no negatives of each other."""
     draw = torch.Generator().manual_seed(seed)
     n = len(numbers)
-    there = {m: torch.rand(n, generator=draw) >= rate for m in MODALITIES}
+    there = {m: torch.rand(n, generator=draw) >= MISSING for m in MODALITIES}
     optimizer = torch.optim.AdamW([*networks.parameters(), *objective.parameters()], lr=LR, weight_decay=0.01)
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = LR * (1 - step / STEPS)
         index = torch.randint(n, (BATCH,), generator=draw)
         x, said = {m: v[index] for m, v in values.items()}, numbers[index]
-        if task == "sum":
-            x, said = add(x, said, draw)
         ids = {m: there[m][index].nonzero()[:, 0] for m in MODALITIES}
         rows = {m: Rows(F.normalize(networks[m](x[m][ids[m]]), dim=1), ids[m]) for m in MODALITIES}
-        group = said if task == "holes" else None
         value, _ = objective(
-            Embeddings(rows, [str(i) for i in range(BATCH)], torch.arange(BATCH), group=group), generator=draw
+            Embeddings(rows, [str(i) for i in range(BATCH)], torch.arange(BATCH), group=said), generator=draw
         )
         optimizer.zero_grad()
         value.backward()
@@ -96,30 +84,21 @@ def train(
 
 
 @torch.no_grad()
-def measure(
-    objective: Objective, networks: nn.ModuleDict, task: str, values: Values, numbers: Tensor
-) -> dict[str, float]:
-    """Return the task's scores on the test split."""
-    if task == "sum":
-        values, numbers = add(values, numbers, torch.Generator().manual_seed(10**6))
+def measure(objective: Objective, networks: nn.ModuleDict, values: Values, numbers: Tensor) -> dict[str, float]:
+    """Return both scores on complete samples."""
     x = embed(networks, values)
     words = F.normalize(networks["text"](torch.eye(10)), dim=1)
     best = scores(objective, {"audio": x["audio"], "image": x["image"]}, words, "text").argmax(1)
-    found = {"word": float((best == numbers).float().mean())}
-    if task == "holes":
-        terms, hits = objective.infos(), []
-        gated = any(isinstance(loss, GatedSymile) for loss in objective.losses.values())
-        for a, b in itertools.permutations(MODALITIES, 2):
-            how = choose(terms, [a], b)
-            found_by = (
-                scores(objective, {a: x[a]}, x[b], b) if gated else score({a: x[a]}, x[b], how, of=b, terms=terms)
-            )
-            hits.append(float((numbers[found_by.argmax(1)] == numbers).float().mean()))
-        found["pairs"] = sum(hits) / len(hits)
-    return found
+    terms, hits = objective.infos(), []
+    gated = any(isinstance(loss, GatedSymile) for loss in objective.losses.values())
+    for a, b in itertools.permutations(MODALITIES, 2):
+        how = choose(terms, [a], b)
+        found = scores(objective, {a: x[a]}, x[b], b) if gated else score({a: x[a]}, x[b], how, of=b, terms=terms)
+        hits.append(float((numbers[found.argmax(1)] == numbers).float().mean()))
+    return {"word": float((best == numbers).float().mean()), "pairs": sum(hits) / len(hits)}
 
 
-def run(task: str, rate: float, loss: str, seed: int, data: tuple[Values, Tensor, Values, Tensor]) -> list[list[Any]]:
+def run(loss: str, seed: int, data: tuple[Values, Tensor, Values, Tensor]) -> list[list[Any]]:
     """Return a row for each score of one loss with one seed."""
     began = time.process_time()
     torch.manual_seed(seed)
@@ -127,32 +106,23 @@ def run(task: str, rate: float, loss: str, seed: int, data: tuple[Values, Tensor
     made = {m: nn.Sequential(nn.Linear(values[m].shape[1], 128), nn.GELU(), nn.Linear(128, DIM)) for m in MODALITIES}
     networks = nn.ModuleDict(made)
     objective = Objective((LOSSES | STANDING_IN)[loss](), dim=DIM, batch=BATCH, modalities=list(MODALITIES))
-    train(objective, networks, task, rate, values, numbers, seed)
-    found = measure(objective, networks, task, tests, answers)
+    train(objective, networks, values, numbers, seed)
+    found = measure(objective, networks, tests, answers)
     took = round(time.process_time() - began, 1)
-    world = f"rate {rate}" if task == "holes" else "sum"
-    return [[f"{world}, {name}", loss, seed, f"{value:.4f}", "", took] for name, value in found.items()]
+    return [[f"rate {MISSING}, {name}", loss, seed, f"{value:.4f}", "", took] for name, value in found.items()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="+", choices=["sum", "holes"])
-    parser.add_argument(
-        "--losses", nargs="+", choices=[*LOSSES, *STANDING_IN], default=[*LOSSES, *STANDING_IN], metavar="LOSS"
-    )
+    names = [*(loss for loss in LOSSES if asks("holes", loss)), *STANDING_IN]
+    parser.add_argument("--losses", nargs="+", choices=names, default=names, metavar="LOSS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shards", default="shards/digits")
     given = parser.parse_args()
     data = load(given.shards)
-    for task in given.tasks:
-        for rate in (0.0,) if task == "sum" else (0.6,):
-            for loss, seed in itertools.product(given.losses, given.seeds):
-                world = f"rate {rate}" if task == "holes" else "sum"
-                path = HERE / f"which_loss_{task}.csv"
-                known = (f"{world}, word", loss, str(seed)) in rows_of(path)
-                if known or task not in MORE.get(loss, [task]) or (loss in STANDING_IN and not rate):
-                    continue
-                keep(path, run(task, rate, loss, seed, data))
+    for loss, seed in itertools.product(given.losses, given.seeds):
+        if (f"rate {MISSING}, word", loss, str(seed)) not in rows_of(OUT):
+            keep(OUT, run(loss, seed, data))
 
 
 if __name__ == "__main__":

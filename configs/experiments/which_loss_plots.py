@@ -18,7 +18,6 @@ TITLES = {
     "swapped": "XNOR with shared bits, a or b swapped in four samples of ten",
     "gaussian": "Gaussians: nats of I(a, b; c) that the scores tell, of 2.77",
     "four": "Four modalities: d from a, b and c",
-    "sum": "Digits: the word of a + b from an image of a and a voice saying b",
     "holes": "Digits with six rows of ten missing in training",
 }
 LABELS = {"gaussian": "nats", "holes": "recall@1"}
@@ -27,7 +26,6 @@ CHANCES = {
     "swapped": {"": 1 / 32},
     "gaussian": {"": 0.0},
     "four": {"copies": 1 / 16, "": 1 / 8},
-    "sum": {"": 0.1},
     "holes": {"": 0.1},
 }
 """Question -> world -> the score of a guess; "" stands for all other worlds."""
@@ -44,6 +42,18 @@ def read(question: str) -> tuple[Found, dict[str, float]]:
             if row["ceiling"]:
                 ceilings[row["world"]] = float(row["ceiling"])
     return found, ceilings
+
+
+def read_sum() -> Found:
+    """Return the figures of sum.csv with Symile's spread on, by the names of losses here."""
+    names = {"pairwise": "InfoNCE", "pairwise+partial": "InfoNCE + Symile"}
+    found: Found = {"word": {}}
+    with (HERE / "sum.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["spread"] == "1.0" and row["objective"] in (*names, "partial", "shuffled", "all"):
+                loss = names.get(row["objective"], f"Symile {row['objective']}")
+                found["word"].setdefault(loss, []).append(float(row["score"]))
+    return found
 
 
 def list_losses(found: Found) -> list[str]:
@@ -69,6 +79,19 @@ def table(found: Found, ceilings: Mapping[str, float], chances: Mapping[str, flo
     return [*lines, "| *chance* | " + " | ".join(f"{x:.3f}" for x in guess) + " |"]
 
 
+def table_published() -> list[str]:
+    """Return the lines of the table of xor.csv, which has the figures of Symile's published code."""
+    with (HERE / "xor.csv").open(newline="") as file:
+        rows = {(row["negatives"], row["p"]): row for row in csv.DictReader(file)}
+    lines = ["| p | ceiling | published code | ours | pairwise |", "|---|---|---|---|---|"]
+    for kind, p in rows:
+        if kind == "shuffled":
+            row = rows[kind, p]
+            figures = (row["ceiling"], row["published"], row["accuracy"], rows["pairwise", p]["accuracy"])
+            lines.append(f"| {p} | " + " | ".join(f"{float(x):.3f}" for x in figures) + " |")
+    return lines
+
+
 def draw(question: str, found: Found, ceilings: Mapping[str, float]) -> None:
     """Write the plot: a panel a world, a bar a loss with its seeds as dots, ceiling and chance as lines."""
     import matplotlib
@@ -90,9 +113,8 @@ def draw(question: str, found: Found, ceilings: Mapping[str, float]) -> None:
         if world in ceilings:
             ax.axvline(ceilings[world], color=LINES[1], linewidth=1.4, linestyle="--", label="best possible")
         ax.set_title(world, loc="left", fontsize=10, color=INK)
-        ax.set(
-            xlabel=LABELS.get(question, "accuracy"), xlim=(min(0.0, *means), None if question == "gaussian" else 1.04)
-        )
+        right = 1.04 if question != "gaussian" else 1.05 * max(*means, ceilings[world])
+        ax.set(xlabel=LABELS.get(question, "accuracy"), xlim=(min(0.0, *means), right))
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_yticks(range(len(losses)), losses, fontsize=9)
         if not i:
@@ -110,6 +132,8 @@ def main() -> None:
             found, ceilings = read(question)
             print("\n".join([title, "", *table(found, ceilings, CHANCES[question]), ""]))
             draw(question, found, ceilings)
+    print("\n".join(["XOR, published figures beside ours (xor.csv)", "", *table_published(), ""]))
+    print("\n".join(["The sum of two digits (sum.csv)", "", *table(read_sum(), {}, {"": 0.1})]))
 
 
 if __name__ == "__main__":
