@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 import torch
-import torch.nn.functional as F
 from test_infonce import equal, rows
 from test_volumes import groups, ids, weights
 from test_volumes import loop as anchored_loop
@@ -149,6 +148,8 @@ def test_an_open_gate_is_the_plain_product():
     symile = Symile()
     symile.start(6, 3, 8)
     assert (loss.scale.item(), loss.limit) == (pytest.approx(symile.scale.item()), symile.limit)
+    loss.start(64, 3, 8)
+    assert (loss.scale.item(), loss.limit) == (pytest.approx(80), 800)
 
 
 def test_gradcheck_and_a_row_opposite_to_its_neutral_direction():

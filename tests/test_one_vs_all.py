@@ -99,6 +99,11 @@ def test_the_pull_equals_the_loop(M, weigh):
     assert module.kind == "regulariser"
 
 
+def test_a_modality_without_a_partner_does_not_count_in_the_pull():
+    xs, owners = rows(2, 2, 2), [torch.tensor(s) for s in ([0, 1], [1, 0], [7, -1])]
+    equal(pull_to_mean(xs, samples=owners), pull_loop(xs, owners, None), xs[:2])
+
+
 def test_the_pull_is_zero_where_all_modalities_agree_and_alone():
     x = F.normalize(torch.randn(4, 5), dim=1)
     assert float(pull_to_mean([x, x.clone(), x.clone()])) < 1e-12

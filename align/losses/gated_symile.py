@@ -123,7 +123,7 @@ class GatedSymile(Temperature):
     start_scale, max_scale, learn_scale: None takes Symile's values.
     """
 
-    kind = "symile"
+    kind = "gated"
     takes_unpaired = True
     in_parts = True
 

@@ -30,6 +30,7 @@ KINDS = {
     "none": Kind(2, 2, None, contrasts=False),  # a regulariser
     "span": Kind(2, None, "span"),
     "fused": Kind(3, None, "pairwise", pairs=True),  # fused rows against a further modality, beside the pairs
+    "gated": Kind(2, None, "symile"),  # the gate is not in a model folder, so the plain product is read
     "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
 }
 
