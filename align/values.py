@@ -50,6 +50,8 @@ class Rows(NamedTuple):
     nothing. It stands behind a row of its sample.
     tokens: (n, L, D) and mask: (n, L) bool, true where a token is real, where a loss asked for them.
     content: (n,) int64, equal for rows that were read from equal content, where an evaluation asked for it.
+    part: (n,) int64, the part of its sample that each row is about, or -1 for the whole. None: every row is about the
+    whole. Rows of modalities that all have parts belong together where both the sample and the part are equal.
     """
 
     values: Values
@@ -57,6 +59,7 @@ class Rows(NamedTuple):
     tokens: Tensor | None = None
     mask: Tensor | None = None
     content: Tensor | None = None
+    part: Tensor | None = None
 
     @property
     def n(self) -> int:

@@ -182,7 +182,7 @@ class Bare(nn.Module):
 
     def __init__(self, grid=None, tokens=True):
         super().__init__()
-        self.width, self.prefix, self.net, self.tokens = 4, 1, nn.Linear(3, 4), tokens
+        self.width, self.grid_start, self.net, self.tokens = 4, 1, nn.Linear(3, 4), tokens
         self.grid = grid
 
     def forward(self, x):

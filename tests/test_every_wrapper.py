@@ -57,6 +57,9 @@ bare = {
     "Views-tokens": lambda: losses.Views(LateInteraction()),
     "Transport-none": lambda: Transport("none"),
     "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
+    "Prototypes": lambda: losses.Prototypes(classes=["a", "b", "c"]),
+    "Balance": lambda: losses.Balance(3),
+    "Route": lambda: losses.Route(3, classes=["a", "b", "c"]),
     "CAPro": lambda: losses.CAPro(classes=["a", "b", "c"]),
     "Foreign": Foreign,
 }
@@ -94,6 +97,7 @@ wrap = {
     "Window": lambda loss: losses.Window(loss, "image", -0.7, 0.7),
     "Bank": lambda loss: filled(losses.Bank(loss, "image")),
     "Spaces": in_a_space,
+    "PrimaryComponents": lambda loss: losses.PrimaryComponents(loss, 2, "audio"),
     "Relatives": related,
 }
 chains = [(name,) for name in wrap]
@@ -118,6 +122,7 @@ def refused(name: str, chain: tuple[str, ...]) -> bool:
         or ("Bank" in chain and name == "Symile-shuffled")
         or chain in (("MemoryQueue", "Bank"), ("Bank", "Matryoshka"), ("Bank", "MixGeodesic"))
         or chain in (("Bank", "Spaces"), ("Spaces", "Matryoshka"))
+        or chain in (("Bank", "PrimaryComponents"), ("MemoryQueue", "PrimaryComponents"))
     )
 
 
@@ -131,6 +136,13 @@ def given(count: int, seed: int) -> dict:
         "weights": [torch.tensor([1.0 + s if s >= 0 else 1.0 for s in owner]) for owner in owners[:count]],
         "tokens": [token_rows(k, 3 + seed, dim, seed=seed + m) for m, k in enumerate(n)],
     }
+
+
+def paired(name: str, rows: dict) -> dict:
+    """An even number of tokens, where a loss reads them in pairs."""
+    if name != "MaskedTokens":
+        return rows
+    return rows | {"tokens": [(x.detach()[:, :2].clone().requires_grad_(), mask[:, :2]) for x, mask in rows["tokens"]]}
 
 
 def call(loss, rows: dict, **more) -> Tensor:
@@ -172,8 +184,8 @@ def test_it_works_or_is_refused_at_construction(name, chain):
     loss.between(names[:count])
     assert loss.scale.shape == (1,)
     assert {p.shape for p in loss.parameters() if p.ndim < 2} <= {(1,)}
-    call(loss, given(count, 0))  # a queue now has rows
-    before, rows = copy.deepcopy(loss), given(count, 1)
+    call(loss, paired(name, given(count, 0)))  # a queue now has rows
+    before, rows = copy.deepcopy(loss), paired(name, given(count, 1))
     leaves = [x.requires_grad_() for x in rows["embeddings"]]
     value = call(loss, rows)
     value.backward()

@@ -26,7 +26,7 @@ def check_places(name):
     assert (grid is not None) == (kind in GRIDS)
     assert encoder.grid in (None, grid)
     if grid is not None:
-        assert tokens.shape[1] == encoder.prefix + grid[0] * grid[1]
+        assert tokens.shape[1] == encoder.grid_start + grid[0] * grid[1]
     assert (at_points is not None) == (kind in POINTS)
     if at_points is not None:
         assert at_points.shape == (2, x.shape[1], encoder.width)

@@ -15,9 +15,15 @@ from align.heads import (
     MLP,
     AttentionPool,
     Average,
+    Binary,
     Centered,
     Chain,
+    Codebook,
+    Concepts,
+    Experts,
+    Fuse,
     Identity,
+    Lexical,
     Linear,
     Orthogonal,
     Padded,
@@ -30,10 +36,25 @@ from align.preprocess import Array
 from align.published.ebind import ebind_name, our_name
 
 W, D, L = 12, 5, 7
-kinds = [Linear, MLP, AttentionPool, Average, Centered, Chain, Orthogonal, Resampler, Router]
+kinds = [
+    Linear,
+    MLP,
+    AttentionPool,
+    Average,
+    Binary,
+    Centered,
+    Chain,
+    Codebook,
+    Experts,
+    Fuse,
+    Lexical,
+    Orthogonal,
+    Resampler,
+    Router,
+]
 alike = [Identity, Residual]  # of a width that is the dim
 wider = [Padded]  # of a width of at most the dim
-named = [Streams]  # of heads by name, see `streams`
+named = [Concepts, Streams]  # of as many names as the dim; of heads by name, see `streams`
 
 
 class Joined(nn.Module):
@@ -58,6 +79,10 @@ def streams(width, dim):
     return Streams(width, dim, dict.fromkeys("abcde", pool))
 
 
+def concepts(width, dim):
+    return Concepts(width, dim, list("abcdefghijkl")[:dim], MLP)
+
+
 every = pytest.mark.parametrize(
     "make",
     [
@@ -69,8 +94,11 @@ every = pytest.mark.parametrize(
         lambda w, d: Orthogonal(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Centered(w, d, lambda w, d: Resampler(w, d, latents=3, depth=1, heads=2)),
         lambda w, d: Router(w, d, [5, w - 5], [Linear]),
+        lambda w, d: Experts(w, d, 3, top=2),
+        lambda w, d: Fuse(w, d, modalities=3, heads=2, dropout=0.0),
         average,
         streams,
+        concepts,
     ],
 )
 
@@ -125,7 +153,9 @@ def test_tokens_of_an_encoder_without_any_are_refused(make):
         make(W, D).double()(features(tokens=False), tokens=True)
 
 
-@pytest.mark.parametrize("make", [*kinds, average, streams, lambda w, d: Residual(w, w), lambda w, d: Padded(w, w + 2)])
+@pytest.mark.parametrize(
+    "make", [*kinds, average, streams, concepts, lambda w, d: Residual(w, w), lambda w, d: Padded(w, w + 2)]
+)
 def test_arguments_are_kept_under_their_names(make):
     head = make(W, D)
     names = list(inspect.signature(type(head)).parameters)

@@ -29,6 +29,7 @@ owners = {
     "image": ([0, 1, 2, 4, 6], [False] * 5),
     "text": ([0, 0, 1, 2, 2, 3, 5, 6, 6], [False, True, False, False, False, False, False, False, True]),
 }
+parts = {"audio": [2, 0, 0, -1], "text": [0, -1, 2, 0, 1, 0, -1, 0, -1]}  # of their rows; an image is of the whole
 groups = torch.tensor([-1, 2, -1, 2, -1, 1, -1])  # on odd samples only
 weights = torch.tensor([1.0, 0.5, 1.0, 2.0, 1.0, 0.25, 1.0])
 
@@ -124,6 +125,22 @@ def graded_terms() -> dict[str, Term]:
     return all_terms() | {"bank": Term(bank, "all", partial=0.25)}
 
 
+def case_parts() -> Any:
+    """The terms between parts: the first rank has no audio, and so no part of it."""
+    model = Model(objective({"parts": Term(InfoNCE(start_scale=5.0), [["audio", "text"], ["image", "text"]])}))
+    inputs, frame = batch(rank(), world())
+    for m, part in parts.items():
+        mine = torch.tensor(owners[m][0]) % world() == rank()
+        frame.rows[m] = frame[m]._replace(part=torch.tensor(part)[mine] if bool(mine.any()) else None)
+    loss, values = model(inputs, frame)
+    loss.backward()
+    grads = {m: tower.grad for m, tower in model.towers.items() if tower.grad is not None}
+    for grad in grads.values() if world() > 1 else ():
+        dist.all_reduce(grad)
+        grad /= world()
+    return {"values": values, "grads": grads}
+
+
 def case_ddp() -> Any:
     model = Model(objective(all_terms()))
     parallel = nn.parallel.DistributedDataParallel(model)
@@ -143,7 +160,8 @@ def case_nothing_anywhere() -> Any:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return on_ranks([case_extras, case_plain, case_graded, case_nothing_anywhere], tmp_path_factory.mktemp("ranks"))
+    cases = [case_extras, case_plain, case_graded, case_nothing_anywhere, case_parts]
+    return on_ranks(cases, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", ["extras", "plain", "graded"])
@@ -155,6 +173,34 @@ def test_two_ranks_are_one_process(two, case):
         torch.testing.assert_close(result["grads"], alone["grads"], rtol=1e-11, atol=1e-14)
         assert result["counts"] == alone["counts"] == dict.fromkeys(alone["counts"], 0)
     assert all(grad.abs().max() > 0 for grad in alone["grads"].values())
+
+
+def test_parts_pair_with_the_same_part_of_their_sample_and_else_with_all_of_it():
+    """By ids of (sample, part) counted by hand; an image, which has no part, is positive with every text."""
+    alone = case_parts()
+    inputs, frame = batch()
+    x = {m: F.normalize(v @ Model(objective(all_terms())).towers[m], dim=1) for m, v in inputs.items()}
+    ids = {
+        m: [100 * s + p + 1 if s >= 0 else -1 for s, p in zip(frame[m].sample.tolist(), parts[m], strict=True)]
+        for m in parts
+    }
+    own = {m: [-1 if s < 0 else s for s in frame[m].sample.tolist()] for m in x}
+    for a, b, left, right in [
+        ("audio", "text", ids["audio"], ids["text"]),
+        ("image", "text", own["image"], own["text"]),
+    ]:
+        groups_of = [of_rows(groups, frame[m].sample, -1) for m in (a, b)]
+        weights_of = [of_rows(weights, frame[m].sample, 1) for m in (a, b)]
+        pair = infonce_loop(
+            x[a], x[b], 5.0, torch.tensor(left), torch.tensor(right),
+            group_a=groups_of[0], group_b=groups_of[1], weight_a=weights_of[0], weight_b=weights_of[1],
+        )  # fmt: skip
+        assert alone["values"][f"parts/{a}-{b}"].item() == pytest.approx(pair.item(), rel=1e-6)  # a float32 scale
+
+
+def test_parts_on_two_ranks_are_those_of_one_process(two):
+    for result in two["case_parts"]:
+        torch.testing.assert_close(result, case_parts(), rtol=1e-11, atol=1e-14)
 
 
 @pytest.mark.slow  # DistributedDataParallel imports half of torch, on each rank

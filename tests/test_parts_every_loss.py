@@ -17,11 +17,13 @@ from align import losses
 from align.distributed import rank, world
 from align.losses import (
     AlignUniform,
+    Balance,
     CAPro,
     ConFu,
     Decouple,
     DeepCCA,
     Distill,
+    Flops,
     GatedSymile,
     Gram,
     Hinge,
@@ -29,8 +31,10 @@ from align.losses import (
     Loss,
     MemoryQueue,
     OneVsAll,
+    Prototypes,
     PullToMean,
     Regress,
+    Route,
     Simplex,
     Symile,
     Transport,
@@ -69,11 +73,16 @@ EVERY = {
     "gated": GatedSymile,
     "gated, neutral": lambda: GatedSymile("neutral"),
     "simplex": lambda: Simplex(size=6, classes=["a", "b", "c", "d"], start_scale=3.0),
+    "prototypes": lambda: Prototypes(classes=["a", "b", "c", "d"]),
+    "prototypes, sigmoid": lambda: Prototypes(form="sigmoid", classes=["a", "b", "c", "d"]),
+    "balance": lambda: Balance(4),
+    "route": lambda: Route(4, classes=["a", "b", "c", "d"]),
     "capro": lambda: CAPro(classes=["a", "b", "c", "d"], sure=0.4, sharp=3.0),
     "decouple": Decouple,
     "deep cca": DeepCCA,
     "deep cca, two": lambda: DeepCCA(2),
     "wasserstein": Wasserstein,
+    "flops": lambda: Flops([0.5, 2.0]),
 }
 OWNERS = {
     "rows": [[0, 1, 1, 3, -1, 8, 4], [0, 1, 2, 3, 4, -1], [0, 0, 1, 3, 3, -1, 4], [1, 2, 3, 4, 0]],
@@ -147,7 +156,12 @@ def test_every_loss_of_ours_is_in_parts():
         if isinstance(kind, type) and issubclass(kind, Loss) and not issubclass(kind, Wrapper) and kind is not Loss
     }
     assert all(kind.in_parts for kind in found)
-    assert {type(make()) for make in EVERY.values()} | {losses.InfoNCE, losses.SigLIP, Symile} == found
+    assert {type(make()) for make in EVERY.values()} | {
+        losses.InfoNCE,
+        losses.SigLIP,
+        losses.MaskedTokens,
+        Symile,
+    } == found
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -208,6 +222,8 @@ class Model(nn.Module):
         terms["prefixes"] = Term(losses.Matryoshka(Hinge(), [3, dim]), three)
         terms["views"] = Term(losses.Views(LateInteraction()), ["text"])
         terms["space"] = Term(losses.Spaces(Hinge(), ["a", "b"], {"image": "a", "text": "b"}), pair)
+        terms["layers"] = Term(losses.Layers(Hinge(), [1, 2, 3]), pair)
+        terms["means"] = Term(Prototypes(vectors="means", classes=["a", "b", "c", "d"]), pair)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
         torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 import align.preprocess
 from align.checkpoint import describe
-from align.preprocess import Array, Audio, Bytes, Depth, Image, Points, Preprocess, Signal, Tokens, VideoClips
+from align.preprocess import Array, Audio, Bytes, Depth, Image, Names, Points, Preprocess, Signal, Tokens, VideoClips
 
 
 def npy(*shape: int) -> bytes:
@@ -34,6 +34,7 @@ ALL = [
     (Array((2, 3), missing=True, mean=[0.5, 1], std=2), npy(2, 3), torch.float32, (2, 3)),
     (Depth(16), np.full((20, 30), 900, np.uint16), torch.float32, (1, 16, 16)),
     (VideoClips(size=16), np.zeros((3, 20, 30, 3), np.uint8), torch.uint16, (15, 3, 2, 16, 16)),
+    (Names(["cone", "light blue", "cube"]), b"a Blue cone", torch.float32, (3,)),
     (Signal(2, 16, mean=0.5, std=[1, 2]), npy(2, 40), torch.float32, (2, 16)),
 ]
 every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL, ids=[repr(p[0])[:20] for p in ALL])
@@ -42,7 +43,8 @@ every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL,
 def test_all_are_here():
     """Concepts, which reads a file, and those whose values are a dict keep the contract in tests of their own."""
     here = {type(preprocess).__name__ for preprocess, *_ in ALL}
-    assert here | {"Concepts", "FeatureTokens", "HFTokens", "Preprocess", "Video"} == set(align.preprocess.__all__)
+    others = {"Boxes", "Concepts", "FeatureTokens", "HFTokens", "Interleaved", "Preprocess", "Video"}
+    assert here | others == set(align.preprocess.__all__)
 
 
 @every

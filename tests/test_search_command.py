@@ -321,3 +321,48 @@ def test_open_index(place, copy, tmp_path):
         shutil.move(tmp_path / "moved", place / "pairs")
     with pytest.raises(FileNotFoundError, match="no index in"):
         align.open_index(tmp_path)
+
+
+def test_a_backend_and_an_explanation(place, capsys):
+    """The inverted index answers as the dense product does, and a score is the sum of the dimensions that it names."""
+    index, cube = place / "none" / "index", place / "1.npy"
+    plain = ask(capsys, index, "--image", cube, "--of", "audio", "--k", "5")
+    fast = ask(capsys, index, "--image", cube, "--of", "audio", "--k", "5", "--backend", "inverted", "--explain", "8")
+    keep = [(hit["sample"], hit["score"]) for hit in plain["hits"]]
+    assert [(hit["sample"], hit["score"]) for hit in fast["hits"]] == keep
+    assert "because" not in plain["hits"][0]
+    for hit in fast["hits"]:
+        assert sum(share["value"] for share in hit["because"]) == pytest.approx(hit["score"], abs=1e-5)
+    bits = ask(capsys, index, "--image", cube, "--of", "audio", "--backend", "hamming")
+    assert bits["hits"][0]["score"] <= 1
+    code, out, _ = run(capsys, index, "--image", cube, "--of", "audio", "--explain", "2")
+    assert code == 0
+    assert "because" in out
+    assert "dimension" in out
+    assert run(capsys, index, "--image", cube, "--of", "audio", "--explain", "0")[0] == 2
+    code, _, err = run(capsys, index, "--like", "k1", "--of", "audio", "--explain", "2")
+    assert (code, "--explain says a match with the parts of a query" in err) == (2, True)
+
+
+def test_a_change_is_added_to_a_file(place, capsys):
+    """--from and --to ask by the cosines of the file and both texts, with the weights of a direction."""
+    args = [place / "pairs", "--image", place / "0.npy", "--from", "a bbb", "--to", "a ddd", "--of", "image"]
+    said = ask(capsys, *args, "--direction", "1.5", "--balance", "0.2")
+    assert said["how"] == "cosine"
+    assert [(part["modality"], part["value"]) for part in said["query"][1:]] == [("text", "a ddd"), ("text", "a bbb")]
+    assert [part["weight"] for part in said["query"]] == pytest.approx([0.8, 1.5, -1.3])
+    assert said["hits"][0]["label"]["kind"] == "ddd"
+    for hit in said["hits"]:
+        image, after, before = hit["cosines"].values()
+        assert hit["score"] == pytest.approx(0.8 * image + 1.5 * after - 1.3 * before, abs=1e-5)
+    kept = ask(capsys, *args, "--direction", "0", "--balance", "0")
+    assert keys(kept) == keys(ask(capsys, *args[:3], "--of", "image", "--how", "cosine"))
+    for change, says in (
+        (["--to", "a ddd"], "a change goes from a text to a text; give both"),
+        (["--balance", "0.3", "--image", "x"], "--direction and --balance are of the change"),
+        (["--from", "a", "--to", "b"], "a change is added to a file"),
+        (["--from", "a", "--to", "b", "--image", "x", "--balance", "7"], "balance is 0, the reference alone, to 1"),
+    ):
+        code, _, err = run(capsys, place / "pairs", "--of", "image", *change)
+        assert code == 2
+        assert says in err

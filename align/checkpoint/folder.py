@@ -132,5 +132,9 @@ def build_model(
         towers[name] = Tower(preprocess, encoder, build(parts["head"], allow=allow, delayed=True))
     with torch.device("cpu"):
         return JointModel(
-            towers, config["dim"], share=config.get("share") or None, normalize=config.get("normalize", True)
+            towers,
+            config["dim"],
+            share=config.get("share") or None,
+            normalize=config.get("normalize", True),
+            tied=config.get("tied") or None,
         )

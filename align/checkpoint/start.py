@@ -51,10 +51,10 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
         ours = _inside(state, part)
         if not ours:
             continue
-        tower = part.partition(".")[0]
+        tower, given = part.partition(".")[0], _inside(_add_borrowed(other, theirs), part)
         if tower not in other.modalities:
             anew.setdefault("has no such tower", []).append(part)
-        elif set(found := _inside(_add_borrowed(other, theirs), part)) != set(ours):
+        elif set(found := _fit(inside, part, given)) - _borrowed(inside, part) != set(ours):
             anew.setdefault("has other layers there", []).append(part)
         else:
             _check_shapes(source, part, ours, found)
@@ -91,12 +91,34 @@ def _inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _add_borrowed(other: JointModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights, with those of a shared encoder also under the name of the tower that borrows it."""
+    """Return the weights, with those of a shared encoder or tied part also under the name of the borrowing tower."""
     found = dict(state)
     for borrower, lender in (other.share or {}).items():
         inside = _inside(state, f"{lender}.encoder")
         found |= {f"towers.{borrower}.encoder.{name}": x for name, x in inside.items()}
+    for borrower, lender in (other.tied or {}).items():
+        found |= {f"towers.{borrower}.{name}": x for name, x in _inside(state, lender).items()}
     return found
+
+
+def _fit(model: JointModel, part: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a part's weights as its module takes them, if it has ``fit_weights``, as longer and wrapped encoders do.
+
+    Raises ValueError, with the part's name, where the module cannot take them.
+    """
+    tower, _, kind = part.partition(".")
+    module = getattr(unwrap(model.towers[tower]), kind)
+    try:
+        return module.fit_weights(found) if hasattr(module, "fit_weights") else found
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from None
+
+
+def _borrowed(model: JointModel, part: str) -> set[str]:
+    """Return the names of the weights of a part that it has from another tower, which holds them."""
+    state = weights(model)
+    ties = {b: lender for b, lender in (model.tied or {}).items() if b.startswith(f"{part}.")}
+    return {f"{b.removeprefix(f'{part}.')}.{name}" for b, lender in ties.items() for name in _inside(state, lender)}
 
 
 def _check_shapes(source: str, part: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

@@ -39,7 +39,8 @@ def transcript(model: JointModel) -> dict[str, Any]:
         }
         for name, tower in ((m, unwrap(model.towers[m])) for m in model.modalities)
     }
-    return {"dim": model.dim, "normalize": model.normalize, "share": dict(model.share or {}), "towers": towers}
+    tied = {"tied": dict(model.tied)} if model.tied else {}
+    return {"dim": model.dim, "normalize": model.normalize, "share": dict(model.share or {}), **tied, "towers": towers}
 
 
 def save(model: nn.Module, folder: str | Path) -> Path:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from align.commands.devices import Placing
 from align.commands.evaluating.altering import Altering
+from align.commands.evaluating.choosing import Choosing
 from align.commands.evaluating.classing import Classing
+from align.commands.evaluating.composing import Composing
+from align.commands.evaluating.cutting import Cutting
 from align.commands.evaluating.given import check_evaluators, check_range, list_given
 from align.commands.evaluating.hubs import Hubs
+from align.commands.evaluating.listing import Listing
 from align.commands.evaluating.maps import Maps
 from align.commands.evaluating.probing import Probing
 from align.commands.evaluating.ranking import Ranking
@@ -56,6 +60,10 @@ def evaluate(
     altering: Altering,
     replacing: Replacing,
     maps: Maps,
+    cutting: Cutting,
+    choosing: Choosing,
+    listing: Listing,
+    composing: Composing,
     suites: Suites,
     placing: Placing,
     weights: Weights,
@@ -66,8 +74,10 @@ def evaluate(
     retrieval asks from every modality for every other one, by sample or group, and by label. class-means tells classes
     by the means of another modality. probe fits linear models and asks neighbours. geometry measures the shape of the
     space, hubness the rows that come up for every query, votes samples by the votes of their rows, robustness the loss
-    by noise, blur or typos, and compatibility an earlier model beside this one. dense tells the classes of places in
-    pictures and clouds, and points at phrases.
+    by noise, blur or typos, compatibility an earlier model beside this one, and composed the queries of a file that
+    name a sample and a change. dense tells the classes of places in pictures and clouds, and points at phrases. gallery
+    cuts the candidates down to hard negatives, choices picks among three rows, and drift measures how far rows moved
+    since an earlier model.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -83,8 +93,9 @@ def evaluate(
         shards: shard files, patterns such as 'shards/test-*.tar', or a folder in CLIP_benchmark's layout, whose test
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
-        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, probe, geometry, hubness,
-            votes, robustness, compatibility, dense, or the import path of your own (my.module.MyEvaluator)
+        with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, codes, probe, geometry, hubness,
+            votes, robustness, compatibility, composed, dense, regions, gallery, choices, drift, or the import path of
+            your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings
@@ -100,8 +111,9 @@ def evaluate(
     """
     from align.commands.errors import Refused
 
-    groups = (classing, ranking, probing, shape, hubs, altering, replacing, maps)
+    groups = (classing, ranking, probing, shape, hubs, altering, replacing, maps, cutting, choosing, composing)
     names = ("zeroshot", "retrieval", "probe", "geometry", "hubness", "robustness", "compatibility", "dense")
+    names += ("gallery", "choices", "composed")
     check_range("--draws", draws, 0)
     check_range("--batch", batch, 1)
     check_range("--workers", workers, 0, 1000)
@@ -118,7 +130,7 @@ def evaluate(
                 f"--{name}": getattr(protocol, name) is not None
                 for name in ("templates", "classes", "descriptions", "hit", "attribute")
             },
-            **{option: True for group in groups for option in list_given(group)},
+            **{option: True for group in (*groups, listing) for option in list_given(group)},
         }
         if given := [name for name, one in stated.items() if one]:
             raise Refused(f"{given[0]}: the sets of a suite state their protocol; name shards instead of --suite", 2)
@@ -147,11 +159,12 @@ def evaluate(
     from align.evaluation.pick import pick
 
     try:
-        check_evaluators(dict(zip(names, groups, strict=True)), split(with_))
+        check_evaluators({**dict(zip(names, groups, strict=True)), "drift": replacing}, split(with_))
         other = partial(placing.load, replace(weights, checkpoint="best"))
         makers = {name: group.evaluator for name, group in zip(names, groups, strict=True)}
         makers |= {"geometry": partial(shape.evaluator, other), "compatibility": partial(replacing.evaluator, other)}
-        evaluators = pick(split(with_), makers)
+        makers |= {"drift": partial(replacing.drift, other), "gallery": partial(cutting.evaluator, other)}
+        evaluators = pick(split(with_), makers) + listing.evaluators()
         if "probe" in split(with_):  # before hours of embedding
             probing.check(trains=train is not None)
     except ValueError as error:

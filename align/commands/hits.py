@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from align.search import Found, Item
+    from align.search.explain import Share
+
+    Because = Sequence[Sequence[Share]]
 
 
-def print_json(found: Found, asked: Sequence[tuple[str, str, float]], files: Sequence[str]) -> None:
-    """Print an answer as JSON: the query, the rule, the notes, and each hit with its item."""
+def print_json(
+    found: Found, asked: Sequence[tuple[str, str, float]], files: Sequence[str], because: Because = ()
+) -> None:
+    """Print an answer as JSON: the query, the rule, the notes, and each hit with its item, and why it was found."""
     from dataclasses import asdict
 
     from align.files import json_text
@@ -18,6 +23,8 @@ def print_json(found: Found, asked: Sequence[tuple[str, str, float]], files: Seq
     hits = [hit._asdict() | asdict(hit.item) for hit in found.hits]
     for hit in hits:
         del hit["item"]
+    for hit, shares in zip(hits, because, strict=False):
+        hit["because"] = [share._asdict() for share in shares]
     query = [{"modality": m, "value": x, "weight": weight} for m, x, weight in asked]
     facts = {
         "of": found.of,
@@ -29,8 +36,11 @@ def print_json(found: Found, asked: Sequence[tuple[str, str, float]], files: Seq
     print(json_text({"query": query, **facts, "notes": list(found.notes), "hits": hits, "files": list(files)}, 2))
 
 
-def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
-    """Print a row for each hit: its rank, its score, the cosine of each part, its key and its first caption."""
+def print_table(found: Found, files: Sequence[str], folder: str | None, because: Because = ()) -> None:
+    """Print a row for each hit: its rank, its score, the cosine of each part, its key and its first caption.
+
+    because: for each hit the dimensions that its score comes from, in a last column.
+    """
     from rich.table import Table
 
     from align.commands.shown import console, plain
@@ -45,9 +55,9 @@ def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
     folded = any(hit.same for hit in found.hits)
     for name in ("rank", "score", *(f"cosine {m}" for m in names), *(["words"] * words), *(["same"] * folded)):
         table.add_column(name, justify="right")
-    for name in ("key", "caption"):
+    for name in ("key", "caption", *(["because"] * bool(because))):
         table.add_column(name, overflow="fold")
-    for hit in found.hits:
+    for i, hit in enumerate(found.hits):
         table.add_row(
             str(hit.rank),
             f"{hit.score:.4f}" if found.how == "hybrid" else f"{hit.score:.3f}",
@@ -56,6 +66,7 @@ def print_table(found: Found, files: Sequence[str], folder: str | None) -> None:
             *([f"+{len(hit.same)}" if hit.same else ""] * folded),
             plain(hit.item.key),
             plain(describe(hit.item)),
+            *([", ".join(f"{plain(name)} {value:.3f}" for name, value in because[i])] if because else []),
         )
     if found.hits:
         console().print(table)

@@ -1,12 +1,16 @@
-"""Groups of options of ``align search``: the parts of a query, and the threshold of its scores."""
+"""Groups of options of ``align search``: the parts of a query, the threshold of its scores, and how rows are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from align.commands.errors import Refused, nearest
 from align.commands.pairs import pairs
+
+if TYPE_CHECKING:
+    from align.search import Found, Searcher
+    from align.search.explain import Share
 
 NAMED = ("text", "image", "video", "audio", "points")
 """Modalities with options of their own."""
@@ -37,6 +41,11 @@ class Query:
         words: words to look for in the captions, joined with the other parts by rank. Alone, they are the whole query
         hybrid: look for the text in the captions too
         like: the key of a sample of the index, whose own rows ask
+        from_: with --to: a text about the file that is given, such as "a metal cone". The file is asked for with the
+            change from this text to the other one, by the sum of cosines
+        to: with --from: the text about the samples to find, such as "a wooden cone"
+        direction: the factor of the change
+        balance: 0 adds the change to the file, 1 to the text --from, and between to both
     """
 
     text: str | None = None
@@ -55,6 +64,10 @@ class Query:
     words: str | None = None
     hybrid: bool = False
     like: str | None = None
+    from_: str | None = None
+    to: str | None = None
+    direction: float = 1.0
+    balance: float = 0.5
 
     def list_parts(self) -> list[tuple[str, str, float]]:
         """Return (modality, text or file, weight) of each part, those with a minus last.
@@ -70,10 +83,30 @@ class Query:
         for name in given:
             if name not in named:
                 raise Refused(f"--weights {name}: the query has no such part; {nearest(name, named)}", code=2)
-        return [
+        listed = [
             (m.removeprefix("-"), x, (-1 if m.startswith("-") else 1) * _weight(m, given.get(m, "1")))
             for m, x in named.items()
         ]
+        return self._add_direction(listed)
+
+    def _add_direction(self, listed: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
+        """Return the parts with those of the direction from one text to the other, where there is one."""
+        from align.scoring.direction import weigh_direction
+
+        if self.from_ is None and self.to is None:
+            if (self.direction, self.balance) != (1.0, 0.5):
+                raise Refused("--direction and --balance are of the change from one text to another: --from, --to", 2)
+            return listed
+        if self.from_ is None or self.to is None:
+            raise Refused("a change goes from a text to a text; give both, --from and --to", code=2)
+        if not listed:
+            raise Refused("a change is added to a file; give it too, as in --image x.png", code=2)
+        try:
+            reference, after, before = weigh_direction(self.direction, self.balance)
+        except ValueError as error:
+            raise Refused(f"--direction, --balance: {error}", code=2) from None
+        rest = [(m, x, weight * reference) for m, x, weight in listed]
+        return [*rest, ("text", self.to, after), ("text", self.from_, before)]
 
 
 def _weight(name: str, text: str) -> float:
@@ -133,3 +166,38 @@ class Calibration:
             return float(self.threshold)
         except ValueError:
             raise Refused(f"--threshold is a number or calibrated; got {self.threshold!r}", code=2) from None
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """rows
+
+    Args:
+        backend: dense scores every row. inverted reads the dimensions of the query that are not zero, with the same
+            answer: for sparse heads. hamming compares the signs alone: for binary heads
+        explain: show so many dimensions of each hit that its score comes from, by name where the head has names
+    """
+
+    backend: Literal["dense", "inverted", "hamming"] = "dense"
+    explain: int | None = None
+
+    def engine(self, searcher: Searcher) -> Searcher:
+        """Return a searcher of the same index and model by this backend."""
+        if self.backend == "dense":
+            return searcher
+        from align.search import Engined, Hamming, Inverted, Searcher
+
+        return Searcher(Engined(searcher.index, Inverted if self.backend == "inverted" else Hamming), searcher.model)
+
+    def list_shares(
+        self, searcher: Searcher, asked: list[tuple[str, str, float]], of: str, found: Found, how: Any
+    ) -> list[list[Share]]:
+        """Return for each hit the dimensions that its score comes from, nothing where none are asked for."""
+        if self.explain is None:
+            return []
+        from align.search import Part
+        from align.search.explain import explain_hits
+
+        parts = [Part(m, x, weight) for m, x, weight in asked]
+        return explain_hits(searcher, parts, of, [hit.sample for hit in found.hits], how, self.explain)

@@ -57,6 +57,11 @@ def build(
     (Clean).png' is the member '0 (clean).png' of the sample '2'. A member whose name has other characters than lower
     case letters, digits, _ and - is left out and listed.
 
+    A column regions holds the regions of a picture as a list, or its JSON: {text, box} with the box as fractions
+    [left, top, right, bottom], {text, pixels} with pixels, or {text, mask} with the number of the region's pixels in
+    the column mask (then one of --modalities). Without a caption a sample gets one of its regions: "three planes and a
+    car". Both end in the json, from which --members region=json:regions/box reads them.
+
     Points are sampled from meshes (ply, obj, off, glb, gltf, stl). Scans (ply, pcd) keep their points, but points that
     are not finite are left out and counted. A mesh whose texture is missing gets no colour, and the build says so.
     Clouds and arrays are judged as `align shards check` judges them.

@@ -14,8 +14,9 @@ from align.data.resampled import Resampled
 from align.data.shards import Shards
 
 FLOORS = (
-    ("bad", "grades", "labels", "names", "order", "restarting"),
+    ("bad", "grades", "labels", "names", "order", "order_file", "restarting"),
     ("captions", "decoded", "join", "ledger", "packing"),
+    ("parts",),
     ("meta", "rows"),
     ("archive",),
     ("places",),
@@ -25,6 +26,7 @@ FLOORS = (
     ("columns",),
     ("mixing",),
     ("opening",),
+    ("wholes",),
     ("collate", "kept", "views"),
     ("pieces",),
     ("workers",),

@@ -12,6 +12,12 @@ EMPTY = "sample/empty"
 BLANK = "blank"
 """Second half of the reason (``text/blank``) for a caption without a word in a member that others named: a hole."""
 
+ALONE = "alone"
+"""Second half of the reason (``region/alone``) for a part whose whole, such as its picture, has no row: a hole."""
+
+UNSEEN = "unseen"
+"""Second half of the reason (``region/unseen``) for a part outside the augmented crop of its whole: a hole."""
+
 NOTED = frozenset({"image/low-range", "image/own-range", "points/colour-missing", "points/dropped"})
 """Reasons of members that are written all the same."""
 
@@ -130,8 +136,9 @@ class Budget:
 
 
 def is_hole(reason: str) -> bool:
-    """Return True for a reason of absence: a sample without a row, a caption without a word (``text/blank``)."""
-    return reason == EMPTY or reason.endswith(f"/{BLANK}")
+    """Return True for a reason of absence: a sample without a row, a caption without a word (``text/blank``), a part
+    without its whole."""
+    return reason == EMPTY or reason.rpartition("/")[2] in (BLANK, ALONE, UNSEEN)
 
 
 def is_fault(reason: str) -> bool:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from align.data.bad import EMPTY, Bad
+from align.data.bad import ALONE, EMPTY, Bad
 from align.data.grades import grade_columns
 from align.data.join import join, mark
 from align.data.mixing.overrides import Decoding
 from align.data.names import FOREIGN, MemberNames
-from align.data.opening import Opening, finish_row, open_sample
+from align.data.opening import Opening, OpenRow, finish_row, open_sample
+from align.data.wholes import place_parts, wholes_first
 from align.seeds import generator
 from align.values import Batch, Rows, Sample
 
@@ -88,6 +89,7 @@ def piece(
     bad: list[Bad] = []
     rows: dict[str, list[Any]] = {m: [] for m in preprocess}
     owner: dict[str, list[int]] = {m: [] for m in preprocess}
+    parts: dict[str, list[int]] = {m: [] for m in preprocess}
     opened: list[Opening | None] = []
     alive = [False] * len(samples)
     usual = Decoding(members, preprocess)
@@ -100,17 +102,28 @@ def piece(
         opening = sample if isinstance(sample, Opening) else open_sample(sample, decoding)
         opened.append(opening)
         faults = list(opening.bad)
-        for m, reader in decoding.preprocess.items():
+        order = wholes_first(decoding.preprocess)
+        if any(reader.of for _, reader in order):
+            opening = place_parts(opening, decoding.preprocess)
+        missing: set[str] = set()  # modalities whose first row was not made
+        for m, reader in order:
             draws = generator("row", seed, epoch, position, m) if train and opening.rows[m] else None
-            again = (views or {}).get(m, 1) - 1 if train else 0
+            again = (views or {}).get(m, 1) - 1 if train and not reader.of else 0
             repeated = [row for row in opening.rows[m] if not isinstance(row, Bad) and not row.negative] * again
             for k, row in enumerate([*opening.rows[m], *repeated]):
+                if reader.of in missing and isinstance(row, OpenRow):
+                    row = Bad(f"{m}/{ALONE}", opening.shard, opening.key, row.member)
+                if reader.of and train:  # each part repeats the draws of its whole
+                    draws = generator("row", seed, epoch, position, reader.of)
                 made = row if isinstance(row, Bad) else finish_row(row, reader, draws, m, opening)
+                if k == 0 and isinstance(made, Bad):
+                    missing.add(m)
                 if isinstance(row, Bad) or isinstance(made, Bad):
                     faults += [made] if k < len(opening.rows[m]) else []  # a bad row is counted once
                     continue
                 rows[m].append(made)
                 owner[m].append(mark(i) if row.negative else i)
+                parts[m].append(row.part)
                 alive[i] = True
         if not alive[i]:
             faults.append(Bad(EMPTY, opening.shard, opening.key))
@@ -119,7 +132,14 @@ def piece(
     groups = [-1 if opening is None else opening.group for opening in kept]
     weights = [None if opening is None else opening.weight for opening in opened]
     batch = Batch(
-        {m: Rows(preprocess[m].collate(rows[m]), torch.tensor(owner[m], dtype=torch.int64)) for m in preprocess},
+        {
+            m: Rows(
+                preprocess[m].collate(rows[m]),
+                torch.tensor(owner[m], dtype=torch.int64),
+                part=torch.tensor(parts[m]) if max(parts[m], default=-1) >= 0 else None,
+            )
+            for m in preprocess
+        },
         ids=["" if opening is None else opening.key for opening in kept],
         position=torch.tensor(list(positions), dtype=torch.int64),
         labels=[None if opening is None else opening.label for opening in kept],

@@ -70,7 +70,15 @@ def _rows(parts: Sequence[Rows], starts: Sequence[int], place: Tensor, marks: bo
         put(sample),
         _maybe([part.tokens for part in parts], put),
         _maybe([part.mask for part in parts], put),
+        part=join_parts(parts, put),
     )
+
+
+def join_parts(many: Sequence[Rows], put: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor | None:
+    """Return the ``part`` of joined rows, -1 for rows of a piece without parts, or None where no piece has any."""
+    if all(rows.part is None for rows in many):
+        return None
+    return put(torch.cat([torch.full_like(rows.sample, -1) if rows.part is None else rows.part for rows in many]))
 
 
 def _owner(sample: Tensor) -> tuple[Tensor, Tensor]:

@@ -176,11 +176,11 @@ def _split(opening: Opening) -> tuple[bytes, list[Tensor]]:
 
     def plain(row: OpenRow | Bad) -> tuple[Any, ...]:
         if isinstance(row, Bad) or not isinstance(row.data, Tensor):
-            return (None, *row)
+            return ("bad" if isinstance(row, Bad) else None, *row)
         x = row.data.detach()
         span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
         tensors.append(x.as_strided((span,), (1,)))
-        return ((tuple(x.shape), x.stride(), span, x.dtype), row.kept, row.negative, row.member)
+        return ((tuple(x.shape), x.stride(), span, x.dtype), *row[1:])
 
     rows = {m: [plain(row) for row in each] for m, each in opening.rows.items()}
     faults = [tuple(bad) for bad in opening.unread], [tuple(bad) for bad in opening.bad]
@@ -193,8 +193,8 @@ def _read(memory: mmap.mmap, begin: int, length: int) -> Opening:
 
     def full(row: tuple[Any, ...]) -> OpenRow | Bad:
         nonlocal place
-        if row[0] is None:
-            return OpenRow(*row[1:]) if len(row) == 5 else Bad(*row[1:])
+        if row[0] is None or row[0] == "bad":
+            return OpenRow(*row[1:]) if row[0] is None else Bad(*row[1:])
         shape, stride, span, dtype = row[0]
         if not span:
             return OpenRow(torch.empty(shape, dtype=dtype), *row[1:])

@@ -26,9 +26,14 @@ FOREIGN: dict[str, list[str]] = {
 """Member names of img2dataset and webdataset, which state no modality (``data.members``). Of several the first."""
 
 
+REGIONS: dict[str, list[str]] = {"region": ["json:regions/box"], "region_text": ["json:regions/text"]}
+"""Names of regions, ``regions: [{box, text}, ...]`` in the json. No modality reads them unless ``members`` says so."""
+
+
 def with_foreign(members: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
     """Return a user's mapping, completed from ``FOREIGN``. A single name may stand for a list of one.
 
+    ``json:LIST/KEY`` reads KEY of each entry of a list in the json, one row an entry (``align.data.parts``).
     Raises ValueError for a name with another mark than ``json:KEY`` and, of a text, ``NAME:lines``.
     """
     stated = {m: [names] if isinstance(names, str) else list(names) for m, names in (members or {}).items()}

@@ -25,6 +25,7 @@ class OpenRow(NamedTuple):
     kept: bool
     negative: bool
     member: str
+    part: int = -1
 
 
 class Opening(NamedTuple):
@@ -51,7 +52,7 @@ def open_sample(sample: Sample, decoding: Decoding, *, keep: bool = False, unrea
         rows[m] = [
             Bad(source.reason, shard, key, source.member)
             if isinstance(source, UnusableMember)
-            else OpenRow(source.data, False, source.negative, source.member)
+            else OpenRow(source.data, False, source.negative, source.member, source.part)
             for source in find_rows(sample, m, reader.suffixes, decoding.members, meta.json)
         ]
         if keep:

@@ -38,29 +38,53 @@ def order(lengths: Sequence[int], *, seed: int, epoch: int, streams: int = 48, b
     return out
 
 
+def order_clusters(clusters: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    """Return (N,) int64: the sample at each position, with the samples of a cluster side by side.
+
+    clusters: (N,) int64, the cluster of each sample, numbers from 0. The clusters are permuted, and the samples inside
+    each: a function of (clusters, seed, epoch).
+    """
+    place = permutation(int(clusters.max(initial=-1)) + 1, seed, epoch, "clusters")
+    inside = permutation(len(clusters), seed, epoch, "members")
+    return np.lexsort((inside, place[clusters])).astype(np.int64, copy=False)
+
+
 @final
 class Orders:
     """Orders of the epochs of one set. The last two are kept, for the border of epochs.
 
-    streams=None: the samples are not shuffled, and every epoch has their own order.
+    streams=None: the samples are not shuffled, and every epoch has their own order. clusters: (N,) of an order file, by
+    which the set is shuffled instead of by streams and blocks.
     """
 
-    def __init__(self, lengths: Sequence[int], *, seed: int, streams: int | None, block: int):
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        seed: int,
+        streams: int | None,
+        block: int,
+        clusters: np.ndarray | None = None,
+    ):
         self.lengths, self.seed, self.streams, self.block = list(lengths), seed, streams, block
+        self.clusters = clusters
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __getitem__(self, epoch: int) -> np.ndarray:
         """Return (N,) int64: the sample at each position of an epoch."""
         key = 0 if self.streams is None else epoch
         if key not in self._kept:
-            self._kept[key] = (
-                np.arange(sum(self.lengths))
-                if self.streams is None
-                else order(self.lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
-            )
+            self._kept[key] = self._make(epoch)
             while len(self._kept) > 2:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+    def _make(self, epoch: int) -> np.ndarray:
+        if self.streams is None:
+            return np.arange(sum(self.lengths))
+        if self.clusters is not None:
+            return order_clusters(self.clusters, seed=self.seed, epoch=epoch)
+        return order(self.lengths, seed=self.seed, epoch=epoch, streams=self.streams, block=self.block)
 
 
 def permutation(n: int, *key: int | str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from align.data.bad import BLANK
 from align.data.captions import captions, is_blank, look_up
 from align.data.decoded import is_decoded, member_of, split_texts
 from align.data.names import CODE, FOREIGN, TEXT, MemberNames, has_lines, row_name
+from align.data.parts import read_entries
+from align.media.box import SUFFIX as BOX
 from align.values import BadSample, Sample
 
 USUAL = frozenset(name for names in FOREIGN.values() for name in names)
@@ -21,10 +24,14 @@ class RowSource(NamedTuple):
     data: Any  # bytes, or an object that a pipeline has decoded
     negative: bool
     member: str
+    part: int = -1  # of the sample, or -1 for the whole
+    format: str = ""  # where the member's name does not say it
 
     @property
     def suffix(self) -> str:
         """The format of its bytes. A caption inside the json is "txt", and so is a line of ``txt:lines``."""
+        if self.format:
+            return self.format
         inside = self.member.startswith("json:") or has_lines(self.member)
         return TEXT if inside else self.member.rpartition(".")[2]
 
@@ -42,7 +49,8 @@ def find_rows(
     """Return the rows of a modality in a sample, in order: the plain member, numbered ones, hard negatives.
 
     Of members that differ only in their suffix the first of ``suffixes`` is taken. A ``.txt`` is split by lines, one
-    row each. A mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``.
+    row each. A mapped ``txt`` (no modality in its name) is one row. stated: the sample's json, for ``json:KEY``, and
+    for ``json:LIST/KEY``, whose rows are parts of the sample.
     A blank caption is a hole (``text/blank``) where the member's name has no modality: other programs write one for
     each sample. A blank member of ours has lost its rows (``text/empty``), since nothing here writes such a member.
     """
@@ -100,7 +108,8 @@ def _find_mapped_rows(
         return [RowSource(data.strip() if suffix == TEXT else data, False, member)]
     value = look_up(stated, key)
     if value is None:
-        return []
+        entries, _, name_of = key.partition("/")
+        return _find_parts(stated.get(entries), name_of, name, modality, suffixes) if name_of else []
     try:
         found = captions(value)
     except BadSample as error:
@@ -109,6 +118,23 @@ def _find_mapped_rows(
         return [UnusableMember(f"{modality}/{BLANK}", name)]
     _check_reads_text(name, modality, suffixes)
     return [RowSource(text.encode("utf-8", "replace"), False, name) for text in found]
+
+
+def _find_parts(
+    entries: Any, key: str, name: str, modality: str, suffixes: Sequence[str]
+) -> list[RowSource | UnusableMember]:
+    """Return a row for each entry of ``json:LIST/KEY``, the part of that place in the list."""
+    out: list[RowSource | UnusableMember] = []
+    for part, (value, fault) in enumerate(read_entries(entries, key)):
+        kind = TEXT if isinstance(value, str) else BOX
+        if not fault and suffixes and kind not in suffixes:
+            fault = "not-text" if TEXT in suffixes else suffixes[0]
+        if fault:
+            out.append(UnusableMember(f"{modality}/{fault}", name))
+            continue
+        data = value.encode("utf-8", "replace") if kind == TEXT else json.dumps(value).encode()
+        out.append(RowSource(data, False, name, part, kind))
+    return out
 
 
 def _find_lines(data: Any, name: str, modality: str, suffixes: Sequence[str]) -> list[RowSource | UnusableMember]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -17,12 +18,14 @@ from align.data.archive.coverage import (
     modalities_of,
     select_members,
 )
+from align.data.archive.keys import hash_keys
 from align.data.as_webdataset import as_webdataset
 from align.data.bad import Bad, Lost
 from align.data.labels import class_names, merge_classes
 from align.data.meta import read_meta
 from align.data.names import with_foreign
 from align.data.order import Orders
+from align.data.order_file import Held, read_order
 from align.data.places.benchmark import read_benchmark
 from align.data.places.manifest import count_missing, find_lost, read_manifest
 from align.data.places.opening import open_shards
@@ -56,6 +59,8 @@ class Shards(Reading):
         cache: bytes on this disk for remote content: of each process for its prefetch, and of the folder for shards
             that are kept whole (``align.data.places.keep``).
         progress: called with (done, total) while shards without an index are indexed.
+        order: an order file (``align shards order``), whose clusters are shuffled whole, so that a batch holds samples
+            that are near each other. ``streams`` and ``block`` then do not determine the order.
 
     A remote shard that stays unreachable is in quarantine: its positions stay empty, counted as shard/unreachable.
     Raises FileNotFoundError for a missing file or an empty pattern, ValueError for one that is no shard, OSError for a
@@ -75,9 +80,12 @@ class Shards(Reading):
         allow_pipe: bool = False,
         cache: int = 16 << 30,
         progress: Callable[[int, int], None] | None = None,
+        order: str | Path | None = None,
     ):
         if cache < 0:
             raise ValueError(f"cache is a number of bytes, not {cache}")
+        if order is not None and not shuffle:
+            raise ValueError(f"shuffle=False reads shards in the order of their files, not in that of {order}")
         places = resolve_shards(urls, allow_pipe=allow_pipe)
         block = usual_block(places) if block is None else block
         self.benchmark = read_benchmark(places)
@@ -85,7 +93,10 @@ class Shards(Reading):
         super().__init__(places, with_foreign(members), streams=streams, block=block, max_bad=max_bad)
         self.seed, self.shuffle, self.allow_pipe, self.cache = seed, shuffle, allow_pipe, cache
         self.indexes, about = open_shards(self.urls, cache, progress)
-        self._orders = Orders(self.lengths, seed=seed, streams=streams if shuffle else None, block=block)
+        held = [Held(len(index), hash_keys(index.keys)) for index in self.indexes] if order is not None else []
+        clusters = None if order is None else read_order(order, held)
+        shuffled = streams if shuffle else None
+        self._orders = Orders(self.lengths, seed=seed, streams=shuffled, block=block, clusters=clusters)
         self._wanted: dict[tuple[int, frozenset[str] | None], np.ndarray] = {}
         self._source = MemberReader(self.urls, about, self.indexes, cache, streams if shuffle else None, self.block)
 

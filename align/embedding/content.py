@@ -13,6 +13,7 @@ from torch import Tensor
 
 from align.data.names import TEXT
 from align.preprocess import Preprocess
+from align.preprocess.view import Inside, View
 from align.values import Values
 
 VALUES, CONTENT = "content/values", "content/number"
@@ -32,6 +33,13 @@ class Around(Preprocess):
     def text(self) -> bool:
         """True where the members are texts."""
         return TEXT in self.suffixes
+
+    @property
+    def of(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.of
+
+    def view(self, x: Any, generator: torch.Generator | None = None) -> View:
+        return self.inner.view(x, generator)
 
     def decode(self, source: Any) -> Any:
         return self.inner.decode(source)
@@ -75,8 +83,12 @@ class Marked(Around):
 def number(source: Any, text: bool) -> int:
     """Return the content of a row's bytes or string as a number from 0, and -1 for an object of unknown content.
 
-    A row of a cache is an array. Equal arrays are equal content.
+    A row of a cache is an array. Equal arrays are equal content. So are equal places in equal wholes.
     """
+    if isinstance(source, Inside):
+        place = source.value if isinstance(source.value, bytes) else repr(source.value).encode()
+        whole = source.whole.numpy() if isinstance(source.whole, Tensor) else source.whole
+        source, text = place + number(whole, False).to_bytes(9, "little", signed=True), False
     if isinstance(source, np.ndarray):
         source, text = f"{source.dtype} {source.shape} ".encode() + source.tobytes(), False
     if isinstance(source, str):

@@ -88,11 +88,13 @@ def embed_batches(
 ) -> Iterator[Embeddings]:
     """Yield the embeddings of each batch, in evaluation mode, on the CPU.
 
-    modalities: the towers that see data. None: all. budget: counts the bad samples. None: a new one, by the shards'
-    ``max_bad``. The other arguments are those of ``embed_shards``.
+    modalities: the towers that see data, with those that they read. None: all. budget: counts the bad samples. None: a
+    new one, by the shards' ``max_bad``. The other arguments are those of ``embed_shards``.
     """
     chosen = preprocess or model.preprocess
-    readers = {m: chosen[m] for m in (model.modalities if modalities is None else modalities)}
+    names = model.modalities if modalities is None else modalities
+    wholes = {model.follows[m] for m in names if m in model.follows} - {*names}  # a region is read with its picture
+    readers = {m: chosen[m] for m in (*names, *sorted(wholes))}
     if content:
         readers = {m: Marked(reader) for m, reader in readers.items()}
     read = partial(_read, model, content=content, make=make)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.data.join import join_parts
 from align.values import Embeddings, Rows
 
 
@@ -19,6 +20,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
     values: dict[str, list[Tensor]] = {m: [] for m in modalities}
     samples: dict[str, list[Tensor]] = {m: [] for m in modalities}
     content: dict[str, list[Tensor | None]] = {m: [] for m in modalities}
+    parts: dict[str, list[Rows]] = {m: [] for m in modalities}
     tokens: dict[str, list[tuple[Tensor, Tensor]]] = {m: [] for m in modalities}
     ids: list[str] = []
     labels: list[Any] = []
@@ -32,6 +34,7 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
             values[m].append(tensor_of(rows))
             samples[m].append(place[rows.sample])
             content[m].append(rows.content)
+            parts[m].append(rows)
             if rows.tokens is not None and rows.mask is not None:
                 tokens[m].append((rows.tokens, rows.mask))
         rows_kept = kept.tolist()
@@ -44,7 +47,13 @@ def concatenate(pieces: Sequence[Embeddings]) -> Embeddings:
     grouped = any(piece.group is not None for piece in pieces)
     weighted = any(piece.weight is not None for piece in pieces)
     rows = {
-        m: Rows(torch.cat(values[m]), torch.cat(samples[m]), *_pad_tokens(tokens[m]), content=_join(content[m]))
+        m: Rows(
+            torch.cat(values[m]),
+            torch.cat(samples[m]),
+            *_pad_tokens(tokens[m]),
+            content=_join(content[m]),
+            part=join_parts(parts[m]),
+        )
         for m in modalities
     }
     return type(first)(

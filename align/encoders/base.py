@@ -28,7 +28,7 @@ class Encoder(nn.Module, ABC):
     grid: tuple[int, int] | None = None
     """Height and width of the tokens' grid, row by row from the top left. None: no grid, or one that follows the values
     (``grid_of``)."""
-    prefix: int = 0
+    grid_start: int = 0
     """Tokens in front of the grid's, such as a class token."""
 
     def wants(self) -> dict[str, Any] | None:

@@ -45,7 +45,8 @@ class HFImage(Encoder):
         self.checkpointing = checkpointing
         self.size, self.channels = int(made.image_size), int(made.num_channels)
         self.width = int(getattr(made, "projection_dim", None) or made.hidden_size)
-        self.grid = (self.size // int(made.patch_size),) * 2
+        side = self.size // int(made.patch_size)
+        self.grid = (side, side)
         self._read = part.read
         self._wants = None if found is None else wanted_picture(found.folder, self.size, self.channels)
 

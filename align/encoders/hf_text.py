@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from align.encoders.hf import model as hf_model
 from align.encoders.hf.sentence_folder import ACTIVATIONS, Stated, find_text
 from align.encoders.hf.text_kind import HEADS, most_tokens, text_kind
 from align.encoders.latent_attention import LatentAttention
+from align.encoders.positions import find_table, fit_table, resize_table, stretch_table
 from align.encoders.text_pooling import POOLINGS, both_ways, pack
 from align.encoders.weights import put_weights
 from align.values import Features
@@ -36,6 +38,7 @@ class HFText(Encoder):
         bidirectional: let each token of a decoder see the later ones too (LLM2Vec). Padding stays hidden.
         prefix: text before every text, for the tokens. None takes the publisher's default prompt.
         context: tokens of a row. None takes the publisher's length, up to 8192.
+        keep: stretch the positions to a longer ``context``. The first ``keep`` stay (``align.encoders.positions``).
         dense: layers after the pooling, each {inputs, outputs, bias, activation}, and norm, the epsilon of a layer
             normalisation before it. None takes the publisher's.
         latent: {latents, heads, head_width} of the latent attention, random unless the weights have it.
@@ -59,6 +62,7 @@ class HFText(Encoder):
         latent: dict[str, int] | None = None,
         checkpointing: bool = False,
         config: dict[str, Any] | None = None,
+        keep: int | None = None,
     ):
         super().__init__()
         stated, found = (Stated(), None) if config is not None else find_text(name)
@@ -90,7 +94,11 @@ class HFText(Encoder):
         self.width = self.dense[-1]["outputs"] if self.dense else width
         self.vocabulary_limit = int(self.model.get_input_embeddings().num_embeddings)
         self.context_limit = most_tokens(self.model, made, bidirectional)
-        self.context = context
+        self.context, self.keep = context, keep
+        if keep is not None:
+            if context is None:
+                raise ValueError(f"keep={keep} stretches the positions of {name} to a context; give context too")
+            self.stretch(context, keep)
         self._wants = None if found is None else self._tokens(found, stated)
 
     def _load(self, config: Any, weights: hf_model.Found | None) -> tuple[Any, dict[str, Tensor]]:
@@ -119,6 +127,22 @@ class HFText(Encoder):
             "class_path": "align.preprocess.HFTokens",
             "init_args": init_args | ({"lower": True} if stated.lower else {}),
         }
+
+    @torch.no_grad()
+    def stretch(self, context: int, keep: int = 20) -> None:
+        """Stretch the positions to a longer context, see ``align.encoders.positions.stretch_positions``."""
+        place, table, before = find_table(self.model, self.name)
+        rows = stretch_table(table.weight[before:], context, keep)
+        resize_table(self.model, place, table, torch.cat([table.weight[:before], rows]))
+        self.context = self.context_limit = context
+        self.keep = keep
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of an encoder with a shorter context as this one takes them."""
+        if self.keep is None:
+            return weights
+        place, table, before = find_table(self.model, self.name)
+        return fit_table(weights, f"model.{place}.weight", table.weight, before + self.keep)
 
     def wants(self) -> dict[str, Any] | None:
         return self._wants

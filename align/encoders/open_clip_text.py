@@ -11,6 +11,7 @@ from align.encoders.base import Encoder
 from align.encoders.open_clip.model import kept_config, make_tower
 from align.encoders.open_clip.source import find_model
 from align.encoders.open_clip.wants import CONTEXT, describe_text
+from align.encoders.positions import fit_table, stretch_table
 from align.values import Features
 
 
@@ -25,12 +26,21 @@ class OpenClipText(Encoder):
     Args:
         name, pretrained: as of ``OpenClipImage``.
         config: the architecture as plain data ("embed_dim", "text_cfg", "quick_gelu").
+        context: tokens of a row. None: the model's. A longer one needs ``keep``.
+        keep: stretch the positions to ``context``. The first ``keep`` stay (``align.encoders.positions``).
 
     Only this tower is built, and only its weights are read. Raises ValueError for a name, a tag or a file that does not
     fit, OSError where weights cannot be fetched, ImportError where transformers is needed and absent.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None, config: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        config: dict[str, Any] | None = None,
+        context: int | None = None,
+        keep: int | None = None,
+    ):
         super().__init__()
         from open_clip.transformer import TextTransformer
 
@@ -48,9 +58,36 @@ class OpenClipText(Encoder):
         else:
             self.vocabulary = self.text.vocab_size
         self.width = source.config["embed_dim"]
+        self.keep = keep
+        if context not in (None, self.context):
+            if keep is None:
+                raise ValueError(
+                    f"{name} reads {self.context} tokens a row, not {context}; keep: 20 stretches its positions"
+                )
+            self.stretch(context, keep)
 
     def wants(self) -> dict[str, Any]:
-        return describe_text(self.name, self._stated)
+        stated = self._stated if self.keep is None else {**self._stated, "context_length": self.context}
+        return describe_text(self.name, stated)
+
+    @torch.no_grad()
+    def stretch(self, context: int, keep: int = 20) -> None:
+        """Stretch the positions to a longer context, see ``align.encoders.positions.stretch_positions``."""
+        text = self.text
+        if not self._ours or text.num_pos != text.context_length:
+            raise ValueError(f"{self.name} has no table of text positions alone, so it cannot be stretched")
+        table = text.positional_embedding
+        text.positional_embedding = torch.nn.Parameter(stretch_table(table, context, keep), table.requires_grad)
+        text.num_pos = text.context_length = self.context = context
+        self.keep = keep
+        if text.attn_mask is not None:
+            text.register_buffer("attn_mask", text.build_causal_mask().to(table.device), persistent=False)
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of an encoder with a shorter context as this one takes them."""
+        if not self._ours:
+            return weights
+        return fit_table(weights, "text.positional_embedding", self.text.positional_embedding, self.keep)
 
     def encode(self, values: Tensor | dict[str, Tensor]) -> Features:
         ids = values["input_ids"] if isinstance(values, dict) else values

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align.encoders.base import Encoder
+from align.encoders.positions import fit_table, stretch_table
 from align.encoders.transformer import Block, run_blocks
 from align.values import Features
 
@@ -23,6 +24,8 @@ class TransformerText(Encoder):
     vocabulary: ids go from 0 to vocabulary - 1.
     pool: "mean" over the real tokens, or "last", the last real token (the end mark).
     checkpointing: train with fewer activations in memory, as ``run_blocks`` says.
+    keep: ``--start`` may give the weights of a shorter context. Their first ``keep`` positions stay, and the rest is
+        stretched (``align.encoders.positions``). None refuses such weights.
     """
 
     def __init__(
@@ -35,19 +38,31 @@ class TransformerText(Encoder):
         dropout: float = 0.0,
         pool: str = "mean",
         checkpointing: bool = False,
+        keep: int | None = None,
     ):
         super().__init__()
         if pool not in ("mean", "last"):
             raise ValueError(f"pool is 'mean' or 'last', not {pool!r}")
         self.vocabulary, self.context, self.width = vocabulary, context, width
         self.depth, self.heads, self.dropout, self.pool = depth, heads, dropout, pool
-        self.checkpointing = checkpointing
+        self.checkpointing, self.keep = checkpointing, keep
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.empty(context, width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.token.weight, std=0.02)
         nn.init.normal_(self.position, std=0.01)
+
+    @torch.no_grad()
+    def stretch(self, context: int, keep: int = 20) -> None:
+        """Stretch the positions to a longer context, see ``align.encoders.positions.stretch_positions``."""
+        table = stretch_table(self.position, context, keep)
+        self.position = nn.Parameter(table, requires_grad=self.position.requires_grad)
+        self.context = context
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of an encoder with a shorter context as this one takes them."""
+        return fit_table(weights, "position", self.position, self.keep)
 
     def encode(self, values: Tensor) -> Features:
         if values.shape[1] != self.context:

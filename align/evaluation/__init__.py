@@ -1,15 +1,22 @@
 """Measurements of a joint space, one evaluator a file, with the protocol that made their numbers."""
 
+from align.evaluation.choices import Choices
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
+from align.evaluation.codes import Codes
 from align.evaluation.compatibility import Compatibility
+from align.evaluation.composed_file import ComposedQuery, read_composed, write_composed
+from align.evaluation.composed_retrieval import Composed
 from align.evaluation.dense import Dense
+from align.evaluation.drift import Drift
 from align.evaluation.findings import Evaluator, Findings
+from align.evaluation.gallery import Gallery
 from align.evaluation.geometry import Geometry
 from align.evaluation.hubness import Hubness
 from align.evaluation.probe import Probe
 from align.evaluation.prompts import class_prompts
 from align.evaluation.protocol import protocol
+from align.evaluation.regions import RegionRecall
 from align.evaluation.results import Results, evaluate, write_results
 from align.evaluation.retrieval import Retrieval, retrieval
 from align.evaluation.robustness import Robustness
@@ -18,15 +25,22 @@ from align.evaluation.votes import Votes
 from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
+    "Choices",
     "ClassMeans",
+    "Codes",
     "Compatibility",
+    "Composed",
+    "ComposedQuery",
     "Dense",
+    "Drift",
     "Evaluator",
     "Findings",
+    "Gallery",
     "Geometry",
     "Hubness",
     "Labelled",
     "Probe",
+    "RegionRecall",
     "Results",
     "Retrieval",
     "Robustness",
@@ -37,30 +51,38 @@ __all__ = [
     "classify",
     "evaluate",
     "protocol",
+    "read_composed",
     "retrieval",
+    "write_composed",
     "write_results",
     "zeroshot",
 ]
 
 FLOORS = (
-    ("composed", "counts", "labels", "pairs", "prompts", "region_masks"),
+    ("composed", "composed_file", "counts", "labels", "pairs", "prompts", "region_masks"),
     ("altered", "blocks", "classes", "protocol", "readings", "samples", "stated"),
     ("against_rest", "answers", "descriptions", "hits"),
     ("classified", "classify", "ranking", "space", "spread"),
-    ("dense_section", "directions", "findings", "notes", "overlap", "retrieval_section"),
+    ("dense_section", "directions", "findings", "hard_negatives", "notes", "overlap", "retrieval_section"),
     (
+        "choices",
         "class_means",
+        "codes",
         "compatibility",
         "dense",
+        "drift",
+        "composed_retrieval",
         "geometry",
         "hubness",
         "pick",
         "probe",
+        "region_ranks",
+        "trec",
         "votes",
         "zeroshot_facts",
         "zeroshot_section",
     ),
-    ("retrieval", "zeroshot"),
+    ("gallery", "regions", "retrieval", "zeroshot"),
     ("robustness",),
     ("by_seed", "compare", "results"),
     ("suites",),

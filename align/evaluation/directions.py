@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,36 @@ def directions(
     nothing. intra: each modality asks for itself too.
     """
     out: dict[tuple[str, str], Ranked] = {}
+    for one in list_directions(embeddings, hits, terms=terms, distractors=distractors, intra=intra):
+        found = rank_queries(one.asked, metrics(one.rule, one.itself), terms=terms)
+        if found.scores:
+            out["+".join(one.names), one.asked.of] = found._replace(row=one.sample[found.row])
+    return out
+
+
+class Direction(NamedTuple):
+    """Queries of some modalities for one. rule: over the keys of ``asked``. sample: (q,) the sample of each query."""
+
+    names: list[str]
+    asked: Asked
+    rule: Rule
+    sample: Tensor
+
+    @property
+    def itself(self) -> bool:
+        """True where a modality asks for itself."""
+        return self.names == [self.asked.of]
+
+
+def list_directions(
+    embeddings: Embeddings,
+    hits: Rule | Captions,
+    *,
+    terms: Sequence[TermInfo],
+    distractors: Embeddings | None = None,
+    intra: bool = False,
+) -> Iterator[Direction]:
+    """Yield all ordered pairs of modalities, and queries of several modalities. See ``directions``."""
     present = sorted(m for m in embeddings if embeddings[m].n)
     for of in present:
         candidates, answers, content = _candidates(embeddings, distractors, of)
@@ -42,13 +73,9 @@ def directions(
             asks, keys, rule = samples, answers, hits
             if isinstance(rule, Captions):
                 asks, keys, rule = rule.between(names, samples, of, answers)
-            itself = names == [of]
             query = {m: vectors(embeddings, m) for m in names}
-            asked = Asked(query, rows, asks, of, candidates, keys, content if itself else None)
-            found = rank_queries(asked, metrics(rule, itself), terms=terms)
-            if found.scores:
-                out["+".join(names), of] = found._replace(row=samples[found.row])
-    return out
+            asked = Asked(query, rows, asks, of, candidates, keys, content if names == [of] else None)
+            yield Direction(names, asked, rule, samples)
 
 
 def _queries(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -123,16 +123,48 @@ def rank_queries(
     how, terms: see ``align.score``. None: as ``align.scoring.choose`` says. Scores, hits and metrics are computed a
     block at a time.
     """
+    found: dict[str, list[Tensor]] = {}
+    kept, chance = [asked.sample[:0]], 0.0
+    for block in score_queries(asked, metrics.relevance, how=how, terms=terms):
+        for metric, value in metrics.measure(block.scores, block.levels, block.skip).items():
+            found.setdefault(metric, []).append(value)
+        c = block.scores.shape[1]
+        listed = c if block.skip is None else c - block.skip.sum(dim=1)
+        chance += float((block.right.double() / listed).sum())
+        kept.append(block.at)
+    row = torch.cat(kept)
+    return Ranked({metric: torch.cat(parts) for metric, parts in found.items()}, row, chance / max(1, len(row)))
+
+
+class Block(NamedTuple):
+    """Queries of a direction that have a hit.
+
+    at: (q,) places among all queries. scores: (q, c) float32. levels: (q, c) relevance, 0 for no hit. skip: (q, c)
+    bool, candidates in no list, whose scores are -inf, or None. right: (q,) hits of each.
+    """
+
+    at: Tensor
+    scores: Tensor
+    levels: Tensor
+    skip: Tensor | None
+    right: Tensor
+
+
+def score_queries(
+    asked: Asked, relevance: Rule, *, how: How | None = None, terms: Sequence[TermInfo] = ()
+) -> Iterator[Block]:
+    """Yield the queries that have a hit among the candidates, with the scores of all candidates, a block at a time.
+
+    relevance: (keys of queries (q,), keys of candidates (c,)) -> (q, c). how, terms: as of ``rank_queries``.
+    """
     how = how or choose(terms, asked.query, asked.of)
     asks = (asked.sample >= 0).nonzero().flatten()
     rows = {m: at[asks] for m, at in asked.rows.items()}
-    found: dict[str, list[Tensor]] = {}
-    kept, chance, c = [], 0.0, len(asked.answers)
+    step = max(1, CELLS // max(1, len(asked.answers)))
     for block, scores in score_blocks(asked.query, asked.candidates, how, of=asked.of, terms=terms, rows=rows):
-        step = max(1, CELLS // max(1, c))
         for at, some in zip(asks[block].split(step), scores.split(step), strict=True):
             skip = None if asked.content is None else _copies(at, asked.content)
-            levels = metrics.relevance(asked.sample[at], asked.answers)
+            levels = relevance(asked.sample[at], asked.answers)
             if skip is not None:
                 some, levels = some.masked_fill(skip, -torch.inf), levels.masked_fill(skip, 0)
             right = torch.from_numpy((levels.numpy() > 0).sum(axis=1))
@@ -140,15 +172,9 @@ def rank_queries(
             if not has.any():
                 continue
             if not has.all():
-                some, levels, right = some[has], levels[has], right[has]
+                at, some, levels, right = at[has], some[has], levels[has], right[has]
                 skip = None if skip is None else skip[has]
-            for metric, value in metrics.measure(some, levels, skip).items():
-                found.setdefault(metric, []).append(value)
-            listed = c if skip is None else c - skip.sum(dim=1)
-            chance += float((right.double() / listed).sum())
-            kept.append(at[has])
-    row = torch.cat(kept) if kept else asks[:0]
-    return Ranked({metric: torch.cat(parts) for metric, parts in found.items()}, row, chance / max(1, len(row)))
+            yield Block(at, some, levels, skip, right)
 
 
 def _copies(rows: Tensor, content: Tensor) -> Tensor:

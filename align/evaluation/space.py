@@ -13,7 +13,7 @@ from torch import Tensor
 
 from align.data import Columns, Shards
 from align.data.places.benchmark import Benchmark
-from align.embedding.embed import Progress, embed_shards
+from align.embedding.embed import Make, Progress, embed_shards
 from align.embedding.tables import first_rows, vectors
 from align.evaluation.altered import Altered, Change
 from align.evaluation.blocks import score_blocks
@@ -23,7 +23,7 @@ from align.evaluation.descriptions import Descriptions, resolve_descriptions
 from align.evaluation.hits import Hit, HitRule, choose_hits
 from align.evaluation.labels import spell_labels
 from align.evaluation.prompts import Name, describe
-from align.evaluation.readings import read_features, read_tokens
+from align.evaluation.readings import read_codes, read_features, read_tokens
 from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
 from align.evaluation.stated import read_members, read_stated
@@ -32,13 +32,14 @@ from align.preprocess import Preprocess
 from align.scoring import choose
 from align.values import Batch, Embeddings, Sample
 
-Of = Literal["embedding", "features", "tokens"]
+Of = Literal["embedding", "features", "tokens", "codes"]
 Split = Literal["test", "train", "distractors"]
 
 _makers: dict[str, Callable[[JointModel, Batch], Embeddings]] = {
     "embedding": lambda model, rows: model(rows),
     "features": read_features,
     "tokens": read_tokens,
+    "codes": read_codes,
 }
 
 
@@ -101,7 +102,8 @@ class Space:
         """Return all rows of a split, read on the first call. Labels that are positions are spelled as class names.
 
         of: "embedding" has values (n, D) and each row's content (see ``align.values.Rows``), "features" the encoders'
-        pooled features (n, W), "tokens" the embeddings with tokens (n, L, D) and mask (n, L) where an encoder has them.
+        pooled features (n, W), "tokens" the embeddings with tokens (n, L, D) and mask (n, L) where an encoder has them,
+        "codes" the weights of the codes (n, C) where a head has them.
         Raises ValueError for the train split of a space without one, and for tokens that no encoder has.
         """
         if (of, split) not in self._tables:
@@ -174,6 +176,11 @@ class Space:
             progress=self.progress,
             together=self._together,
         )
+
+    def read(self, make: Make, modalities: Sequence[str]) -> Embeddings:
+        """Return a table of the test split that ``make`` makes of a model and a batch of some modalities, not kept."""
+        how: dict[str, Any] = {"progress": self.progress, "together": self._together, "make": make, "content": True}
+        return embed_shards(self.model, self.shards, self._batch, self._workers, modalities=modalities, **how)
 
     @property
     def hit(self) -> HitRule:

@@ -7,9 +7,15 @@ its tokens itself, and none of them is padding.
 
 from align.heads.attention_pool import AttentionPool
 from align.heads.average import Average
+from align.heads.binary import Binary
 from align.heads.centered import Centered
 from align.heads.chain import Chain
+from align.heads.codebook import Codebook
+from align.heads.concepts import Concepts
+from align.heads.experts import Experts
+from align.heads.fuse import Fuse
 from align.heads.identity import Identity
+from align.heads.lexical import Lexical
 from align.heads.linear import Linear
 from align.heads.mlp import MLP
 from align.heads.orthogonal import Orthogonal
@@ -23,9 +29,15 @@ __all__ = [
     "MLP",
     "AttentionPool",
     "Average",
+    "Binary",
     "Centered",
     "Chain",
+    "Codebook",
+    "Concepts",
+    "Experts",
+    "Fuse",
     "Identity",
+    "Lexical",
     "Linear",
     "Orthogonal",
     "Padded",

@@ -19,6 +19,7 @@ FREE = (
     "data.train",
     "data.val",
     "model.share",
+    "model.tied",
     "model.towers",
     "negatives",
     "objective.terms",

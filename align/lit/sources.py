@@ -32,6 +32,8 @@ class Source:
         columns: modality -> ``CACHE/SET:MODALITY``, rows that ``align embed`` has written. They replace the shards' own
             rows of that modality. Without urls no shard is read.
         shards: names of the cache's shards to read, globs such as ``train-*.tar``. Only without urls. None: all.
+        order: an order file (``align shards order``), so that near samples share a batch. It is of exactly these
+            shards.
     """
 
     urls: Urls | None = None
@@ -42,6 +44,7 @@ class Source:
     samples: int | None = None
     columns: dict[str, str] | None = None
     shards: str | list[str] | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,13 @@ class Opener:
     def one(self, source: Source, seed: int, *, shuffle: bool = True) -> Part:
         """Return the samples of one source. Raises ValueError where resampled and samples do not go together."""
         members = self.members if source.members is None else source.members
+        if source.order is not None and (
+            not shuffle or source.samples is not None or isinstance(source.urls, Pipeline)
+        ):
+            raise ValueError(
+                f"order {source.order} is of shards to train on, by position: leave it out of data.val, of resampled "
+                "shards and of a pipeline"
+            )
         if source.columns or source.urls is None:
             return self._columns(source, members, seed, shuffle)
         if source.shards is not None:
@@ -110,7 +120,7 @@ class Opener:
         }
         if source.samples is not None:
             return Resampled(source.urls, samples=source.samples, **alike)
-        return Shards(source.urls, shuffle=shuffle, **alike)
+        return Shards(source.urls, shuffle=shuffle, order=source.order, **alike)
 
     def _columns(self, source: Source, members: dict[str, list[str]] | None, seed: int, shuffle: bool) -> Columns:
         """Return cached columns, beside the source's shards where it has some."""
@@ -122,6 +132,8 @@ class Opener:
         if raw is not None and not isinstance(raw, Shards):
             raise TypeError(f"columns join Shards, not {raw!r}")
         alike = {"seed": seed, "shuffle": shuffle, "streams": self.streams, "block": self.block}
+        if raw is None:
+            alike["order"] = source.order
         return Columns(source.columns, raw=raw, shards=source.shards, max_bad=self.max_bad, **alike)
 
     def mixture(

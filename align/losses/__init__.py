@@ -8,13 +8,17 @@ from align.losses.confu import ConFu, confu
 from align.losses.decoupling import Decouple, decouple
 from align.losses.deep_cca import DeepCCA, deep_cca
 from align.losses.distillation import Distill, distill
+from align.losses.flops import Flops, flops
 from align.losses.gated_symile import GatedSymile, gated_symile
+from align.losses.gating import Balance, Route, balance, route
 from align.losses.gram import Gram, gram, gram_volume
 from align.losses.infonce import InfoNCE, infonce
 from align.losses.late_interaction import LateInteraction, late_interaction
 from align.losses.loss import Loss
+from align.losses.masked_tokens import MaskedTokens, masked_tokens
 from align.losses.mip import mip
 from align.losses.one_vs_all import OneVsAll, one_vs_all, span_lengths
+from align.losses.prototypes import Prototypes, prototypes
 from align.losses.pull_to_mean import PullToMean, pull_to_mean
 from align.losses.ranking import Hinge, hinge
 from align.losses.regression import Regress, regress
@@ -30,10 +34,12 @@ from align.losses.wasserstein import Wasserstein, wasserstein
 from align.losses.wrappers import (
     Bank,
     HardNegatives,
+    Layers,
     Matryoshka,
     MemoryQueue,
     Metrix,
     MixGeodesic,
+    PrimaryComponents,
     Relatives,
     Spaces,
     Views,
@@ -42,27 +48,34 @@ from align.losses.wrappers import (
 
 __all__ = [
     "AlignUniform",
+    "Balance",
     "Bank",
     "CAPro",
     "ConFu",
     "Decouple",
     "DeepCCA",
     "Distill",
+    "Flops",
     "GatedSymile",
     "Gram",
     "HardNegatives",
     "Hinge",
     "InfoNCE",
     "LateInteraction",
+    "Layers",
     "Loss",
+    "MaskedTokens",
     "Matryoshka",
     "MemoryQueue",
     "Metrix",
     "MixGeodesic",
     "OneVsAll",
+    "PrimaryComponents",
+    "Prototypes",
     "PullToMean",
     "Regress",
     "Relatives",
+    "Route",
     "SigLIP",
     "Simplex",
     "Spaces",
@@ -74,21 +87,26 @@ __all__ = [
     "Wasserstein",
     "Window",
     "alignment",
+    "balance",
     "confu",
     "covariance",
     "decouple",
     "deep_cca",
     "distill",
+    "flops",
     "gated_symile",
     "gram",
     "gram_volume",
     "hinge",
     "infonce",
     "late_interaction",
+    "masked_tokens",
     "mip",
     "one_vs_all",
+    "prototypes",
     "pull_to_mean",
     "regress",
+    "route",
     "siglip",
     "simplex",
     "simplex_vertices",
@@ -115,11 +133,15 @@ FLOORS = (
         "deep_cca",
         "distillation",
         "gated_symile",
+        "flops",
+        "gating",
         "gram",
         "infonce",
         "late_interaction",
+        "masked_tokens",
         "mip",
         "one_vs_all",
+        "prototypes",
         "pull_to_mean",
         "ranking",
         "regression",

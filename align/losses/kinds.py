@@ -34,6 +34,7 @@ KINDS = {
     "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
     "intra": Kind(1, 1, None),  # rows of one modality with each other
     "classes": Kind(1, 1, None, contrasts=False),  # rows against the classes of their labels
+    "rows": Kind(1, 1, None, contrasts=False),  # each row by itself
 }
 
 

@@ -17,7 +17,7 @@ FLOORS = (
     ("containers",),
     ("pictures", "sounds", "sketch", "videos"),
     ("shapes", "words"),
-    ("picture", "sound", "cloud", "video"),
+    ("box", "picture", "sound", "cloud", "video"),
     ("array",),
     ("choice", "samples"),
 )

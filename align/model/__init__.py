@@ -4,3 +4,13 @@ from align.model.joint import JointModel
 from align.model.tower import Tower
 
 __all__ = ["JointModel", "Tower"]
+
+FLOORS = (
+    ("adapters", "channels_last", "checkpointed", "compiled", "eval_view", "naming", "origin", "place"),
+    ("embed", "follow", "tower"),
+    ("dense",),
+    ("joint",),
+    ("inside", "mixup", "video"),
+    ("compute", "sharding", "spaces"),
+)
+"""Files of this room, the lowest floor first. A file imports lower floors only."""

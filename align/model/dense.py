@@ -45,7 +45,7 @@ def read_dense(tower: Tower, values: Values, attention: Attention = "plain") -> 
     if features.tokens is None or grid is None:
         lacks = "no tokens" if features.tokens is None else "tokens without a grid"
         raise ValueError(f"{name} gives {lacks} for these rows, so there is no dense map; take an encoder with a grid")
-    tokens = features.tokens[:, getattr(encoder, "prefix", 0) :]
+    tokens = features.tokens[:, getattr(encoder, "grid_start", 0) :]
     if tokens.shape[1] != grid[0] * grid[1]:
         raise ValueError(f"{name} states a grid of {grid[0]} x {grid[1]}, and gives {tokens.shape[1]} tokens")
     each = _through_head(tower, features._replace(tokens=tokens, mask=None))

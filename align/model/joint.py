@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.encoders.follower import Lead
 from align.encoders.last_attention import Attention
 from align.model.dense import only_one, read_dense
 from align.model.embed import as_list, collate
 from align.model.eval_view import EvalReader
+from align.model.follow import collate_parts, lead, link
 from align.model.naming import naming
 from align.model.place import move
+from align.model.tied import tie, untie
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
 from align.values import Batch, Embeddings, Rows, TermInfo, Values
@@ -27,17 +30,25 @@ from align.values import Batch, Embeddings, Rows, TermInfo, Values
 class JointModel(nn.Module):
     """Towers of all modalities, one each, into one space of ``dim`` dimensions.
 
-    share: {video: image} gives the tower ``video`` the encoder of ``image``. normalize: embeddings are unit vectors.
+    share: {video: image} gives the tower ``video`` the encoder of ``image``. tied: {text.head.table: image.head.table}
+    gives a part of a tower the module of another, see ``align.model.tied``. normalize: embeddings are unit vectors.
     ``terms`` holds the trained terms of the objective, which scoring reads. ``rates`` holds factors of the learning
     rate by parameter (``model.towers.image.head.project.weight``), which `align.optim.Optim` reads.
     ``compatible_with`` holds the SHA-256 of earlier models, with the number of first coordinates that can be compared
     with their embeddings.
 
     Raises ValueError for a modality's name with other characters than letters, digits and underscores, for a tower
-    without an encoder, and for two towers with one encoder that ``share`` does not name.
+    without an encoder, for two towers with one encoder that ``share`` does not name, and as ``tie`` does.
     """
 
-    def __init__(self, towers: dict[str, Tower], dim: int, share: dict[str, str] | None = None, normalize: bool = True):
+    def __init__(
+        self,
+        towers: dict[str, Tower],
+        dim: int,
+        share: dict[str, str] | None = None,
+        normalize: bool = True,
+        tied: dict[str, str] | None = None,
+    ):
         super().__init__()
         if not towers:
             raise ValueError("a model needs at least one tower")
@@ -47,13 +58,16 @@ class JointModel(nn.Module):
         self.dim = dim
         self.share = share
         self.normalize = normalize
+        self.tied = tied
         self.terms: list[TermInfo] = []
         self.rates: dict[str, float] = {}
         self.compatible_with: dict[str, int] = {}
         for name, tower in towers.items():
             _check_name(name)
             self.towers[name] = tower
+            untie(tower)
         self._lend(share or {})
+        self.follows = link(towers, dim)  # tower -> the tower whose tokens it reads
         owners: dict[int, str] = {}
         for name, tower in towers.items():
             with naming(f"tower {name!r}"):
@@ -63,6 +77,7 @@ class JointModel(nn.Module):
                 if owner != name and name not in (share or {}):
                     raise ValueError(f"has the encoder of {owner!r}; say so with share={{{name!r}: {owner!r}}}")
                 tower.build(dim)
+        tie(self.towers, tied or {})
 
     def _lend(self, share: dict[str, str]) -> None:
         for borrower, lender in share.items():
@@ -108,19 +123,29 @@ class JointModel(nn.Module):
         generators: one for each modality, for the augmentation on the device. tokens: modalities whose rows get tokens.
         run: a function that runs a tower, from its name, the tower, values, generator, and True for tokens.
         ``align.grad_cache.Chunks`` runs it a few rows at a time. Raises ValueError, with the tower's name, for an
-        encoder that gives no tokens.
+        encoder that gives no tokens, and for one without a grid of tokens that another tower reads.
         """
-        rows = {}
-        for name, tower in self.towers.items():
+        rows: dict[str, Rows] = {}
+        leads: dict[str, Lead] = {}
+        for name in sorted(self.towers, key=self.follows.__contains__):  # towers that others read come first
+            tower = self.towers[name]
             given = batch.get(name) or self._no_rows(name)
             call = tower if run is None else functools.partial(run, name, tower)
             draws = (generators or {}).get(name)
-            if name in tokens:
+            if name in self.follows:
+                with naming(f"tower {name!r}"):
+                    given, call = tower.encoder.follow(given, leads[self.follows[name]], draws), tower
+            if name in tokens or name in self.follows.values():
                 with naming(f"tower {name!r}"):
                     pooled, each, mask = call(given.values, generator=draws, tokens=True)
-                rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask)
+                    if name in self.follows.values():
+                        leads[name] = lead(tower, name, given, each, functools.partial(call, generator=draws))
+                if name not in tokens:
+                    rows[name] = Rows(self._unit(pooled), given.sample, part=given.part)
+                    continue
+                rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask, part=given.part)
             else:
-                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample)
+                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample, part=given.part)
         return Embeddings(**{f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "rows"}, rows=rows)
 
     def _no_rows(self, name: str) -> Rows:
@@ -146,7 +171,8 @@ class JointModel(nn.Module):
         """Return {modality: (n, D)} for lists of raw inputs, row i for input i.
 
         ``model.embed(image=["a.png", ...], text=["a cat", ...])``: an input is a path, bytes, a PIL image, an array, a
-        string, or anything else that the modality's preprocess decodes. The model is read in evaluation mode, without
+        string, or anything else that the modality's preprocess decodes. A region is ``{"image": PICTURE, "box": [left,
+        top, right, bottom]}``. The model is read in evaluation mode, without
         gradients. Its own mode does not change, so several threads may embed while one trains.
 
         Raises ValueError for a modality without a tower, TypeError for one input where a list belongs, and BadSample
@@ -158,6 +184,12 @@ class JointModel(nn.Module):
         reader, out = EvalReader(self), {}
         for name, given in lists.items():
             rows = []
+            if name in self.follows:
+                for piece in collate_parts(self.towers, name, self.follows[name], given, batch_size):
+                    placed = piece.to(self.device)
+                    rows.append(reader.read(lambda model, name=name, x=placed: model(x)[name].values))
+                out[name] = torch.cat(rows)
+                continue
             for piece in collate(name, given, self.towers[name].preprocess, batch_size):
                 values = self._on_device(piece)
                 rows.append(reader.read(lambda model, name=name, x=values: model.towers[name](x)))

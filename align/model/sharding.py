@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from align.distributed import rank
 from align.model.inside import in_shards, plain_name, unwrap
 from align.model.joint import JointModel
+from align.model.tied import list_tied
 
 
 def shard_model(model: JointModel, mesh: Any) -> None:
@@ -31,7 +32,8 @@ def shard_model(model: JointModel, mesh: Any) -> None:
 
     for x in model.state_dict().values():
         _take_first(x, mesh.device_type)
-    parts = {id(part): part for tower in model.towers.values() for part in (tower.encoder, tower.head)}
+    parts = {id(part): part for part in list_tied(model)}  # each by itself, as several towers ask for its weights
+    parts |= {id(part): part for tower in model.towers.values() for part in (tower.encoder, tower.head)}
     for part in parts.values():
         for module in (*list_blocks(unwrap(part)), unwrap(part)):
             if any(True for _ in module.parameters()):

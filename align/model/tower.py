@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from align.encoders.follower import Follower
 from align.heads import Linear
 from align.losses.kernels.float32 import in_float32
 from align.model.origin import bit_sums, current_origin
@@ -17,7 +18,7 @@ from align.preprocess.base import Preprocess
 from align.preprocess.wanted import build_wanted, differences
 from align.values import FeatureOrigin, Features, Origin, Values
 
-_AGREE = ("size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
+_AGREE = ("of", "size", "channels", "vocabulary", "context", "front_end", "lengths", "sample_rate", "n_mels")
 """Attributes that must be equal in a preprocess and an encoder, where both have them."""
 _AT_MOST = ("vocabulary", "context", "frames")
 """Attributes of a preprocess that may not pass an encoder's ``NAME_limit``, where it states one."""
@@ -130,10 +131,14 @@ class Tower(nn.Module):
         return _average(self.encoder(self.ready(values, generator=generator)), first.shape[0])
 
     def ready(self, values: Values, *, generator: torch.Generator | None = None) -> Values:
-        """Return collated values as the encoder takes them: after the front end, and in the encoder's precision."""
+        """Return collated values as the encoder takes them: after the front end, and in the encoder's precision.
+
+        A follower reads the tokens of another tower, in their precision.
+        """
         first = next(iter(values.values())) if isinstance(values, dict) else values
         front_end = in_float32(self.preprocess.device, first.device.type)
-        return _cast(front_end(values, generator if self.training else None), self.dtype)
+        values = front_end(values, generator if self.training else None)
+        return values if isinstance(self.encoder, Follower) else _cast(values, self.dtype)
 
     def forward(self, values: Values, *, generator: torch.Generator | None = None, tokens: bool = False) -> Any:
         """Return (n, D), not normalised, for collated values, n first, and with ``tokens`` (n, L, D) and a mask (n, L).
@@ -156,6 +161,11 @@ class Tower(nn.Module):
         if mask is None:
             mask = each.new_ones(each.shape[:2], dtype=torch.bool)
         return pooled, each, mask
+
+    @property
+    def has_codes(self) -> bool:
+        """True for a head whose entries can be read one by one: its ``weigh`` returns the weights of its codes."""
+        return hasattr(self.head, "weigh")
 
     @property
     def dtype(self) -> torch.dtype:

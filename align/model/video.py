@@ -58,7 +58,7 @@ def with_videos(
     towers: dict[str, Any] = {name: model.towers[name] for name in model.modalities}
     towers[image] = Tower(pictures, encoder, tower.head)
     towers[video] = Tower(Video(frames, fps, **_arguments(pictures)), None, copy.deepcopy(tower.head))
-    out = JointModel(towers, model.dim, {**share, video: image}, model.normalize)
+    out = JointModel(towers, model.dim, {**share, video: image}, model.normalize, model.tied)
     renamed = [
         term._replace(modalities=tuple(video if m == image else m for m in term.modalities))
         for term in model.terms

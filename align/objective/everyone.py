@@ -24,6 +24,11 @@ class Everyone(NamedTuple):
     mask: Tensor | None = None  # (n, L)
     numbers: Tensor | None = None  # (n,) of each row's sample in the training set, -1 for none
     against: Tensor | None = None  # (n,) the sample where its pair is graded bad, else -1
+    part: Tensor | None = None  # (n,) the part of its sample, -1 for the whole, NONE of a rank's rows without parts
+
+
+NONE = -2
+"""Part of the rows of a rank that states none, where another rank may state some."""
 
 
 def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Everyone:
@@ -45,6 +50,9 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         weight = (
             torch.ones(len(sample), dtype=torch.float64, device=sample.device) if weight is None else weight.double()
         )
+    part = rows.part
+    if world() > 1:  # one rank may have parts where another has none
+        part = torch.full_like(sample, NONE) if part is None else part
     values, sample, place = gather(_halve(rows.values)), gather(sample), gather(place)
     order = place.argsort(stable=True)
     if tokens and rows.tokens is not None and rows.mask is not None and world() > 1:
@@ -56,6 +64,7 @@ def everyone(embeddings: Embeddings, modality: str, tokens: bool = False) -> Eve
         None if weight is None else gather(weight)[order],
         gather(_halve(rows.tokens))[order] if tokens and rows.tokens is not None else None,
         gather(rows.mask)[order] if tokens and rows.mask is not None else None,
+        part=None if part is None else gather(part)[order],
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from align.distributed import merge, rank, world
-from align.losses import Bank, Window
+from align.losses import Bank, PrimaryComponents, Window
 from align.losses.adopt import as_loss
 from align.losses.kernels.float32 import keep_default_float32
 from align.losses.kernels.rule import Rule
@@ -19,6 +19,7 @@ from align.losses.loss import Given, Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
 from align.objective.grades import Facts, apply_grades, gather_facts
 from align.objective.labels import gather_labels, label_rows
+from align.objective.parts import pair_parts
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -56,7 +57,7 @@ class Objective(nn.Module):
         for name, term in terms.items():
             joined = {m for contrast in self.contrasts[name] for m in contrast.modalities}
             for part in term.loss.modules():
-                if isinstance(part, Bank | Window):
+                if isinstance(part, Bank | PrimaryComponents | Window):
                     check_known(name, part.of, joined)
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
         self._chosen: dict[str, float] | None = None
@@ -121,6 +122,7 @@ class Objective(nn.Module):
             chosen = [rows[m] for m in contrast.modalities]
             if facts is not None:
                 chosen = apply_grades(chosen, facts, contrast.modalities, self.terms[name].partial)
+            chosen = pair_parts(chosen)
             samples = [r.sample for r in chosen]
             groups = [r.group for r in chosen if r.group is not None]
             weights = [r.weight for r in chosen if r.weight is not None]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from align.media import MEDIA, Medium
 from align.media.choice import medium_of
+from align.preprocess.view import View
 from align.values import Values
 
 
@@ -29,6 +30,9 @@ class Preprocess(ABC):
     """The extensions of members that ``decode`` reads, the preferred one first."""
     medium: ClassVar[Medium | None] = None
     """How its members are described, checked and shown; by default one of ours that reads the first of ``suffixes``."""
+
+    of: str = ""
+    """Modality whose rows its rows lie in, as boxes in pictures. ``row`` then gets an ``Inside`` (``view.py``)."""
 
     def __init_subclass__(cls) -> None:
         stated = vars(cls)
@@ -70,6 +74,13 @@ class Preprocess(ABC):
     def finish(self, kept: Any, generator: torch.Generator | None = None) -> Tensor:
         """Return the row of something that ``keep`` returned, with a generator the augmented one."""
         return self.eval(kept) if generator is None else self.train(kept, generator)
+
+    def view(self, x: Any, generator: torch.Generator | None = None) -> View:
+        """Return the rectangle of something decoded that ``eval(x)``, with a generator ``train(x, generator)``, shows.
+
+        It draws as ``train`` does. Raises ValueError for a preprocess of anything but pictures.
+        """
+        raise ValueError(f"{type(self).__name__} has no view: the boxes of regions lie in the rows of an Image")
 
     @abstractmethod
     def collate(self, rows: Sequence[Tensor]) -> Values:

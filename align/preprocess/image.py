@@ -18,6 +18,8 @@ from align.media.recode import check_levels
 from align.preprocess.base import Preprocess, check_at_least, check_choice, stack
 from align.preprocess.image_presets import MEANS, STDS, Alpha, Backend, Interpolation, Resize, n_numbers, resolve
 from align.preprocess.image_resize import TORCH, fit, random_box, resize, weigh_by_alpha
+from align.preprocess.image_view import fit_view
+from align.preprocess.view import View
 
 DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
@@ -176,6 +178,16 @@ class Image(Preprocess):
 
         x = mask[None].to(torch.float32)
         return fit(x, self._sides, self.resize, self.crop, nearest, [0.0], self.backend)[0].to(mask.dtype)
+
+    def view(self, x: Tensor, generator: torch.Generator | None = None) -> View:
+        H, W = x.shape[-2:]
+        if generator is None or tuple(self.crop_scale) == (1, 1):
+            shown = fit_view(H, W, self._sides, self.resize, self.crop, self.backend)
+        else:
+            top, left, height, width = random_box(H, W, self.crop_scale, self.crop_ratio, generator)
+            shown = View(left / W, top / H, (left + width) / W, (top + height) / H)
+        flips = generator is not None and self.flip and bool(torch.rand((), generator=generator) < 0.5)
+        return shown._replace(mirrored=flips)
 
     def _scale(self, x: Tensor, height: int, width: int) -> Tensor:
         if len(x) == 4 and self.channels == 3:

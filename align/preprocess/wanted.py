@@ -15,8 +15,9 @@ POINTS = ("rotate", "jitter", "scale_jitter", "drop", "max_points")
 DEPTH = ("unit",)
 TEXT = ("context", "reduction", "trim")
 VIDEO = ("frames", "fps")
-FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *DEPTH, *TEXT, *VIDEO))
-"""Arguments that training chooses for itself: augmentation, limits, lengths, units, and the precision of rows."""
+PARTS = ("instruction", "pictures")
+FREE = frozenset((*IMAGE, *AUDIO, *POINTS, *DEPTH, *TEXT, *VIDEO, *PARTS))
+"""Arguments that training chooses for itself: augmentation, limits, lengths, units, instructions, precision of rows."""
 
 
 def build_wanted(description: Mapping[str, Any]) -> Preprocess:

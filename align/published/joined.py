@@ -15,6 +15,7 @@ def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
     Raises ValueError for another dim or length of vectors, and for a modality that two of them have.
     """
     towers, share, terms = dict(model.towers.items()), dict(model.share or {}), list(model.terms)
+    tied = dict(model.tied or {})
     for name, other in others.items():
         if other.dim != model.dim:
             sizes = f"{other.dim} numbers, the model beside it of {model.dim}"
@@ -27,9 +28,10 @@ def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
             )
         towers |= dict(other.towers.items())
         share |= other.share or {}
+        tied |= other.tied or {}
         terms += other.terms
     _hold_encoders(towers)
-    joined = JointModel(towers, model.dim, share or None, model.normalize)
+    joined = JointModel(towers, model.dim, share or None, model.normalize, tied or None)
     joined.terms = terms
     return joined.eval()
 
@@ -45,7 +47,8 @@ def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
     share = {b: lender for b, lender in (model.share or {}).items() if b in names and lender in names}
     towers = {name: model.towers[name] for name in model.modalities if name in names}
     _hold_encoders(towers)
-    kept = JointModel(towers, model.dim, share or None, model.normalize)
+    tied = {b: a for b, a in (model.tied or {}).items() if {b.partition(".")[0], a.partition(".")[0]} <= {*names}}
+    kept = JointModel(towers, model.dim, share or None, model.normalize, tied or None)
     kept.terms = terms_between(model, names)
     return kept.eval()
 

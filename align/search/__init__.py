@@ -1,21 +1,37 @@
 """Search: samples of an index by a picture, a sound, points, words, or several at once."""
 
+from align.search.engine import Engined
+from align.search.explain import explain
+from align.search.hamming import Hamming
+from align.search.inverted import Inverted
 from align.search.item import Found, Hit, Item
 from align.search.open import open_index
 from align.search.parts import Part
 from align.search.save import save_hits
 from align.search.searcher import Searcher
 
-__all__ = ["Found", "Hit", "Item", "Part", "Searcher", "open_index", "save_hits"]
+__all__ = [
+    "Engined",
+    "Found",
+    "Hamming",
+    "Hit",
+    "Inverted",
+    "Item",
+    "Part",
+    "Searcher",
+    "explain",
+    "open_index",
+    "save_hits",
+]
 
 FLOORS = (
-    ("exact", "item", "linear", "shift"),
-    ("leaves", "makers", "members", "parts"),
+    ("exact", "hamming", "item", "linear", "shift"),
+    ("inverted", "leaves", "makers", "members", "parts"),
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),
     ("building", "corrected", "export", "hits"),
-    ("correcting", "space"),
+    ("correcting", "engine", "space"),
     ("searcher",),
-    ("open",),
+    ("explain", "open"),
 )

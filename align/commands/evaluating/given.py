@@ -21,10 +21,11 @@ def list_given(group: Any) -> Iterator[str]:
 def check_evaluators(groups: Mapping[str, Any], wanted: Collection[str]) -> None:
     """End the command for an option of an evaluator that is not in ``wanted``: it would change nothing.
 
-    groups: name of an evaluator -> its options.
+    groups: name of an evaluator -> its options. Two evaluators may have the same ones.
     """
     for name, group in groups.items():
-        for option in () if name in wanted else list_given(group):
+        used = any(other is group and evaluator in wanted for evaluator, other in groups.items())
+        for option in () if used else list_given(group):
             raise Refused(
                 f"{option} is an option of the evaluator {name}; add it: --with {','.join([*wanted, name])}", 2
             )

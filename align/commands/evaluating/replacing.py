@@ -1,4 +1,4 @@
-"""Options of ``--with compatibility``."""
+"""Options of ``--with compatibility`` and ``--with drift``, which compare with an earlier model."""
 
 from __future__ import annotations
 
@@ -14,24 +14,34 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Replacing:
-    """compatibility (--with compatibility)
+    """an earlier model (--with compatibility,drift)
 
     Args:
-        old: the earlier model, which asks and answers beside this one: a folder, a run, owner/name on the hub, or
-            LAYOUT:SOURCE. The packages of --allow hold for it too
+        old: the earlier model, which asks and answers beside this one, and from which this one drifted: a folder, a
+            run, owner/name on the hub, or LAYOUT:SOURCE. The packages of --allow hold for it too
     """
 
     old: str | None = None
 
     def evaluator(self, load: Callable[[str], JointModel] | None = None) -> Evaluator:
         """Return the evaluator with these options. load: opens the other model, ``align.load`` by default."""
-        from align import load as load_model
-        from align.commands.errors import Refused
         from align.evaluation import Compatibility
 
+        return Compatibility(self._open("compatibility", load), self.old or "old")
+
+    def drift(self, load: Callable[[str], JointModel] | None = None) -> Evaluator:
+        """Return the evaluator of drift. load: as of ``evaluator``."""
+        from align.evaluation import Drift
+
+        return Drift(self._open("drift", load), self.old or "old")
+
+    def _open(self, evaluator: str, load: Callable[[str], JointModel] | None) -> JointModel:
+        from align import load as load_model
+        from align.commands.errors import Refused
+
         if self.old is None:
-            raise Refused("--with compatibility compares with an earlier model; name it: --old MODEL", code=2)
+            raise Refused(f"--with {evaluator} compares with an earlier model; name it: --old MODEL", code=2)
         try:
-            return Compatibility((load or load_model)(self.old), self.old)
+            return (load or load_model)(self.old)
         except (ValueError, OSError) as error:
             raise Refused(f"--old: {error}") from None

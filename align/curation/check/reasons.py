@@ -42,6 +42,10 @@ ERRORS = {
     "MODALITY/dtype": "an array of something else than numbers",
     "MODALITY/non-finite": "NaN or infinity",
     "MODALITY/not-utf8": "text is UTF-8",
+    "MODALITY/box": "a box is [left, top, right, bottom] in fractions of the picture, 0 to 1, and not empty",
+    "MODALITY/list": "regions are a list of objects, {box, text}",
+    "MODALITY/no-box": "a region without a box",
+    "MODALITY/no-text": "a region without a text, or with a blank one",
     "MODALITY/not-text": "a caption is a string, or a list of strings",
 }
 WARNINGS = {

@@ -9,11 +9,12 @@ from align.curation.check.findings import Place
 from align.curation.check.seen import Captions, Odd, Seen
 from align.data.labels import attributes
 from align.data.meta import Meta, read_meta
-from align.data.names import CODE, LABEL, TEXT, find_ignored, find_mapped, row_name
+from align.data.names import CODE, LABEL, REGIONS, TEXT, find_ignored, find_mapped, row_name
 from align.data.names import modalities as modalities_of
 from align.data.rows import RowSource, explain, find_rows
 from align.data.shards import Shards
 from align.media import MEDIA, Media
+from align.media.box import BOX
 from align.media.choice import medium_of
 from align.values import BadSample, Sample
 
@@ -61,13 +62,21 @@ def _sample(sample: Sample, at: Place, unread: set[str], shards: Shards, wanted:
             row_of = row_name(name)
             if row_of is not None and row_of.modality == modality and name not in used:
                 seen.findings.add("sample/shadowed", at._replace(member=name), f"it has {', '.join(sorted(names))}")
+    for modality, mapped in REGIONS.items():  # also where no mapping names them
+        if modality not in have and find_mapped(modality, REGIONS, names):
+            suffixes = (TEXT,) if mapped[0].endswith("text") else BOX.suffixes
+            for row in find_rows(sample, modality, suffixes, {modality: mapped}, meta.json):
+                if isinstance(row, RowSource):
+                    _row(row, modality, at._replace(member=row.member), seen)
+                else:
+                    seen.findings.add(row.reason, at._replace(member=row.member))
     for name in find_ignored(names, shards.members):
         if name.rpartition(".")[2] not in CODE:
             seen.findings.add("member/unknown", at._replace(member=name))
 
 
 def _row(row: RowSource, modality: str, place: Place, seen: Seen) -> None:
-    medium = medium_of(seen.media, row.suffix, modality)
+    medium = medium_of((*seen.media, BOX), row.suffix, modality)
     if medium is None:
         seen.findings.add(f"ignored/{modality}.{row.suffix}", place)
         return

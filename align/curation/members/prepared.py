@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from align.curation.jobs.job import Fault, Made
 from align.curation.members.files import Sampling
 from align.curation.members.grouping import By, with_group
+from align.curation.members.regions import complete_regions
 from align.data.bad import BLANK, EMPTY, is_fault
 from align.data.captions import is_blank
 from align.data.meta import read_meta
@@ -65,6 +66,8 @@ def prepare(making: Making, item: Readable) -> Made:
         out[new] = content
     if "json" in out and (wrong := read_meta(out, {})[1]):
         raise ValueError(f"the json of sample {item.key!r} has {', '.join(wrong)}: label or weight cannot be read back")
+    out, odd = complete_regions(out)
+    bad += odd
     if modalities(out, FOREIGN):
         return with_group(out, making.group), bad
     return {}, bad if any(is_fault(reason) for reason, *_ in bad) else [*bad, (EMPTY, "")]

@@ -16,7 +16,7 @@ from align.data.names import TEXT, check_key
 from align.media import MEDIA, Media
 
 MODALITIES = tuple(medium.modality for medium in MEDIA if medium.modality)  # image, audio, points, text
-ABOUT = ("label", "group", "weight", "key")
+ABOUT = ("label", "group", "weight", "key", "regions")
 FITS = {
     "label": "a label is an int, a str, a list of these, or a dict of attribute to one of these",
     "weight": "a weight is a finite number of at least 0",
@@ -164,6 +164,17 @@ def _around(path: Path, folder: Path) -> Path | None:
     return folder if path.absolute().is_relative_to(folder.absolute()) else None
 
 
+def _regions(cell: Any) -> list[Any]:
+    """Return the regions in a cell: a list, or its JSON."""
+    try:
+        found = json.loads(cell) if isinstance(cell, str) else cell
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise ValueError(f"regions {str(cell)[:60]!r} are no list of {{box, text}}, {{pixels, text}} or {{mask, text}}")
+    return found
+
+
 def _empty(cell: Any) -> bool:
     return (
         cell is None
@@ -185,6 +196,8 @@ def _about(cells: dict[str, Any]) -> dict[str, Any]:
             attributes[attribute] = cell
         elif attribute:
             raise ValueError(f"column {name!r}: only a label has attributes, such as label.shape")
+        elif base == "regions":
+            out["regions"] = _regions(cell)
         elif base == "weight":
             try:
                 out["weight"] = float(cell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -17,6 +18,7 @@ from align.data.columns.opening import Joined, join_caches
 from align.data.labels import class_names, merge_classes
 from align.data.names import FOREIGN
 from align.data.order import Orders
+from align.data.order_file import Held, read_order
 from align.data.reading import Reading
 from align.data.shards import Shards
 from align.media.array import ARRAY
@@ -41,7 +43,7 @@ class Columns(Reading):
         columns: modality -> ``CACHE/SET:MODALITY``.
         raw: the shards that the caches were made of, for the other modalities. None: no raw shard is read.
         shards: without raw: names of the caches' shards to read, globs such as ``train-*.tar``. None: all.
-        seed, shuffle, streams, block, max_bad: as for ``Shards``. With raw, they are raw's.
+        seed, shuffle, streams, block, max_bad, order: as for ``Shards``. With raw, they are raw's.
 
     Raises FileNotFoundError for a cache or a part that is not there, ValueError for an unknown set or modality, for a
     cut part, and for caches and shards that do not hold the same samples.
@@ -58,6 +60,7 @@ class Columns(Reading):
         streams: int = 48,
         block: int | None = None,
         max_bad: float = 0.001,
+        order: str | Path | None = None,
     ):
         joined: Joined = join_caches(columns, raw, shards)
         self.raw, self.columns, self.stated = raw, joined.columns, dict(columns)
@@ -73,7 +76,12 @@ class Columns(Reading):
         self.shards, self._readers = joined.shards, joined.readers
         self.lengths = [shard.samples for shard in joined.shards]
         self._meta = MetaReader(joined.shards, joined.readers, FOREIGN if raw is None else raw.members)
-        self._orders = Orders(self.lengths, seed=seed, streams=streams if shuffle else None, block=block)
+        if order is not None and (raw is not None or not shuffle):
+            raise ValueError(f"{order}: give the order to the raw shards, Shards(..., order=...), and leave shuffle on")
+        held = [Held(shard.samples, shard.keys) for shard in joined.shards]
+        clusters = None if order is None else read_order(order, held)
+        shuffled = streams if shuffle else None
+        self._orders = Orders(self.lengths, seed=seed, streams=shuffled, block=block, clusters=clusters)
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -9,7 +9,6 @@ CACHE/SET/SHARD.json   its record: checksums, and the places of its blocks
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from align.data.archive.keys import hash_keys as hash_keys
 from align.files import read_json
 
 schema = 1
@@ -92,11 +92,6 @@ def parse_column(text: str) -> ColumnName:
     if not colon or not modality or "/" not in path or folder.name in ("", "..") or folder.parent == folder:
         raise ValueError(f"a column is CACHE/SET:MODALITY, as in caches/photos/minilm:text; got {text!r}")
     return ColumnName(folder.parent, folder.name, modality)
-
-
-def hash_keys(keys: Iterable[str]) -> str:
-    """Return the SHA-256 of a shard's keys, joined by newlines."""
-    return hashlib.sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def part_path(cache: Path, set: str, shard: str) -> Path:

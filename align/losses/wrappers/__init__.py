@@ -3,6 +3,7 @@
 | wrapper | adds | goes around |
 |---|---|---|
 | ``Matryoshka`` | the loss on the first d coordinates, for several d | any loss |
+| ``Layers`` | the loss at several layers of ``align.encoders.Layered`` | losses of embeddings; not around a bank |
 | ``Bank`` | all rows of a frozen modality as negatives | InfoNCE, SigLIP, Symile; not around a queue |
 | ``MemoryQueue`` | rows of past batches as negatives | any loss with negatives |
 | ``Metrix`` | rows mixed of two samples, positives of both | losses between two modalities; not around a queue |
@@ -10,6 +11,7 @@
 | ``Window`` | negatives whose cosine in a frozen modality lies in a window | InfoNCE and SigLIP |
 | ``Relatives`` | no negatives among labels with a common ancestor | InfoNCE and SigLIP |
 | ``Spaces`` | the loss in one space of ``align.heads.Streams``, or between two | any loss; not around a bank |
+| ``PrimaryComponents`` | the loss with one modality's large components | any loss; inside a queue or bank |
 | ``Views`` | the loss between a sample's rows of one modality | losses between two modalities |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
 
@@ -18,10 +20,12 @@ Wrappers that do not fit together are refused where they are built.
 
 from align.losses.wrappers.bank import Bank
 from align.losses.wrappers.hard_negatives import HardNegatives
+from align.losses.wrappers.layers import Layers
 from align.losses.wrappers.matryoshka import Matryoshka
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.metrix import Metrix
 from align.losses.wrappers.mix_geodesic import MixGeodesic
+from align.losses.wrappers.primary_components import PrimaryComponents
 from align.losses.wrappers.relatives import Relatives
 from align.losses.wrappers.spaces import Spaces
 from align.losses.wrappers.views import Views
@@ -31,10 +35,12 @@ from align.losses.wrappers.wrapper import Wrapper
 __all__ = [
     "Bank",
     "HardNegatives",
+    "Layers",
     "Matryoshka",
     "MemoryQueue",
     "Metrix",
     "MixGeodesic",
+    "PrimaryComponents",
     "Relatives",
     "Spaces",
     "Views",

@@ -28,8 +28,8 @@ class Matryoshka(Wrapper):
         Σ_d w_d · loss(x[:d] / ‖x[:d]‖)
 
     Use it where one model serves several sizes of index: after training, cut the embeddings to d coordinates and
-    normalise them. It costs one loss a prefix, Σ d / D as much arithmetic. Prefixes over the encoder's layers as well
-    (arXiv 2402.14776) need every layer's embedding and are not here.
+    normalise them. It costs one loss a prefix, Σ d / D as much arithmetic. ``Layers`` around it trains the encoder's
+    layers as well.
 
     In a config:
 
