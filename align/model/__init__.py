@@ -10,7 +10,7 @@ FLOORS = (
     ("embed", "follow", "tower"),
     ("dense",),
     ("joint",),
-    ("inside", "video"),
+    ("inside", "mixup", "video"),
     ("compute", "sharding", "spaces"),
 )
 """Files of this room, the lowest floor first. A file imports lower floors only."""

@@ -47,3 +47,11 @@ __all__ = [
     "Window",
     "Wrapper",
 ]
+
+FLOORS = (
+    ("negatives", "wrapper"),
+    ("hard_negatives", "layers", "memory_queue", "spaces", "views", "window"),
+    ("bank", "matryoshka", "mix_geodesic", "primary_components", "relatives"),
+    ("metrix",),
+)
+"""Files of this folder, the lowest floor first. A file imports lower floors only."""
