@@ -91,19 +91,19 @@ def test_the_numbers_are_the_plain_loop(shards):
     assert found.protocol["drift"]["old"]["name"] == "before"
 
 
-def test_rows_meet_by_their_sample_and_few_rows_are_said(shards):
+def test_rows_meet_by_their_sample_and_few_rows_are_said(shards, monkeypatch):
     """A row that the earlier model could not read is left out, and the others still meet their own."""
     model = tiny_space.model()
     space = Space(model, shards, draws=0)
     other = space.of_model(tiny_space.model())
     whole = other.table()
-    fewer = {m: rows._replace(values=rows.values[2:], sample=rows.sample[2:]) for m, rows in whole.items()}
+    fewer = {m: rows._replace(values=vectors(whole, m)[2:], sample=rows.sample[2:]) for m, rows in whole.items()}
     few = {
         **fewer,
-        "audio": whole["audio"]._replace(values=whole["audio"].values[:3], sample=whole["audio"].sample[:3]),
+        "audio": whole["audio"]._replace(values=vectors(whole, "audio")[:3], sample=whole["audio"].sample[:3]),
     }
     other._tables["embedding", "test"] = type(whole)(few, whole.ids, whole.position, whole.labels)
-    space.of_model = lambda _: other
+    monkeypatch.setattr(space, "of_model", lambda model: other)
     found = Drift(other.model, k=40).run(space)
     assert found.scores["drift/image/cosine"] == pytest.approx(1)
     assert found.protocol["drift"]["rows"] == {"audio": 3, "image": 27, "text": 29}
@@ -111,7 +111,7 @@ def test_rows_meet_by_their_sample_and_few_rows_are_said(shards):
     assert "drift of audio is not measured: 3 rows, 4 are needed" in notes
     assert "drift/image/neighbours@40 is not measured: it needs 42 rows, there are 27" in notes
     other._tables["embedding", "test"] = type(whole)(
-        {"image": whole["image"]._replace(values=whole["image"].values[:6], sample=whole["image"].sample[:6])},
+        {"image": whole["image"]._replace(values=vectors(whole, "image")[:6], sample=whole["image"].sample[:6])},
         whole.ids, whole.position, whole.labels,
     )  # fmt: skip
     notes = Drift(other.model, k=2).run(space).protocol["notes"]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from align.checkpoint import save
 from align.commands import main
 from align.data import Shards
+from align.embedding.tables import vectors
 from align.evaluation import Gallery, Space
 from align.metrics.agreement import kendall
 
@@ -54,7 +55,9 @@ def loop(model, reference, shards, query, of, n):
     tables = [Space(one, shards, draws=0).table() for one in (model, reference)]
     out = {"full": [], "cut": []}
     cosines = [
-        (F.normalize(t[query].values.double(), dim=1) @ F.normalize(t[of].values.double(), dim=1).T).float().tolist()
+        (F.normalize(vectors(t, query).double(), dim=1) @ F.normalize(vectors(t, of).double(), dim=1).T)
+        .float()
+        .tolist()
         for t in tables
     ]
     for i, sample in enumerate(tables[0][query].sample.tolist()):
@@ -132,7 +135,7 @@ def test_a_constant_model_scores_nothing_and_composed_queries_are_cut(shards):
     assert found.scores["gallery/image_to_audio/cut/mrr"] == 0
 
 
-def test_what_cannot_be_cut_is_one_line(shards, tmp_path, capsys):
+def test_what_cannot_be_cut_is_one_line(shards, tmp_path, capsys, monkeypatch):
     model = tiny_space.model()
     alone = type(model)({m: model.towers[m] for m in ("image", "text")}, tiny_space.D).eval()
     found = Gallery(alone, "alone").run(Space(noisy(1), shards, draws=0))
@@ -144,9 +147,9 @@ def test_what_cannot_be_cut_is_one_line(shards, tmp_path, capsys):
     table = Space(alone, shards, draws=0)
     other = table.of_model(tiny_space.model())
     whole = other.table()
-    fewer = {m: rows._replace(values=rows.values[1:], sample=rows.sample[1:]) for m, rows in whole.items()}
+    fewer = {m: rows._replace(values=vectors(whole, m)[1:], sample=rows.sample[1:]) for m, rows in whole.items()}
     other._tables["embedding", "test"] = type(whole)(fewer, whole.ids, whole.position, whole.labels)
-    table.of_model = lambda _: other
+    monkeypatch.setattr(table, "of_model", lambda model: other)
     with pytest.raises(ValueError, match=r"gallery: theirs reads 22 rows of image, and the model 23"):
         Gallery(other.model, "theirs").run(table)
     with pytest.raises(ValueError, match="1 negative of a query at least, got 0"):

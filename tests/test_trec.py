@@ -61,7 +61,7 @@ def test_measures_are_the_plain_loop():
         "1": {"a": 3.0, "b": 2.0, "c": 2.0, "d": 1.0, "e": 0.5},
         "2": {"a": 0.1, "x": 0.1, "b": 0.1},
         "4": {"a": 1.0},
-        "5": {"a": 1.0, "b": 1.0 + 1e-9},  # one number in float32
+        "5": {"a": 1.0 + 1e-9, "b": 1.0},  # one number in float32
     }
     qrels = {
         "1": {"b": 1, "c": 0, "d": 2, "z": 3},

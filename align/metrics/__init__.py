@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("geometry", "intervals", "paired", "recall"),
+    ("agreement", "geometry", "intervals", "paired", "recall"),
     ("accuracy", "binary", "by_class", "calibration", "hubness", "neighbours", "overlap", "places"),
     ("gain", "influence", "precision"),
 )
