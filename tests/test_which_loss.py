@@ -145,3 +145,21 @@ def test_every_loss_is_trained_and_scored(load, monkeypatch):
         row = script.run(question, loss, 0, 1.0)
         assert row[:3] == [question.name, loss, 0]
         assert 0 <= float(row[3]) <= 1
+
+
+def test_a_loss_with_heads_is_read_by_them(load):
+    losses = load("which_loss_losses")
+    torch.manual_seed(0)
+    x = {m: torch.nn.functional.normalize(torch.randn(5, 8), dim=1) for m in "abc"}
+    query = {"a": x["a"], "b": x["b"]}
+    for name in ("Gated Symile", "ConFu", "Symile partial"):
+        objective = losses.Objective(losses.LOSSES[name](), dim=8, batch=5, modalities=[*"abc"])
+        (loss,) = objective.losses.values()
+        found = losses.scores(objective, query, x["c"], "c")
+        if name == "Gated Symile":
+            wanted = loss.score(x["c"], [x["a"], x["b"]], 2)
+        elif name == "ConFu":
+            wanted = loss.fuse([x["a"], x["b"]], (0, 1)) @ x["c"].T
+        else:
+            wanted = loss.scale * (x["a"] * x["b"]) @ x["c"].T
+        torch.testing.assert_close(found, wanted)

@@ -64,7 +64,8 @@ def list_losses(found: Found) -> list[str]:
 def cell(values: list[float]) -> str:
     """Return mean ± standard deviation."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {spread:.3f}"
+    mean = round(statistics.mean(values), 3) + 0.0  # no minus zero
+    return f"{mean:.3f} ± {spread:.3f}"
 
 
 def table(found: Found, ceilings: Mapping[str, float], chances: Mapping[str, float]) -> list[str]:
@@ -80,7 +81,7 @@ def table(found: Found, ceilings: Mapping[str, float], chances: Mapping[str, flo
 
 
 def table_published() -> list[str]:
-    """Return the lines of the table of xor.csv, which has the figures of Symile's published code."""
+    """Return a Markdown table of xor.csv, which has the figures of Symile's published code."""
     with (HERE / "xor.csv").open(newline="") as file:
         rows = {(row["negatives"], row["p"]): row for row in csv.DictReader(file)}
     lines = ["| p | ceiling | published code | ours | pairwise |", "|---|---|---|---|---|"]
