@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from align.files.concepts import find_ancestors, read_concepts
 from align.losses import InfoNCE, Matryoshka, Relatives, SigLIP, Symile
 from align.objective import Objective, Term
-from align.preprocess import Bytes, Concepts
+from align.preprocess import Bytes, ConceptTexts
 from align.values import Embeddings, Rows
 
 tree = {
@@ -49,7 +49,7 @@ def count(reader, text: str, n: int = 4000) -> dict[str, float]:
 
 
 def test_training_reads_each_kind_of_text_as_often_as_asked(path):
-    reader = Concepts(path, Bytes(32), definitions=0.2, parents=0.5, up=1)
+    reader = ConceptTexts(path, Bytes(32), definitions=0.2, parents=0.5, up=1)
     expected = {
         "CONE": {"Cone": 0.15, "funnel": 0.15, "a circle drawn to a point": 0.2,
                  "round": 0.5 / 3, "without corners": 0.5 / 3, "pointed": 0.5 / 3},
@@ -61,12 +61,12 @@ def test_training_reads_each_kind_of_text_as_often_as_asked(path):
         found = count(reader, text)
         assert {*found} == {*shares}
         assert all(math.isclose(found[k], shares[k], abs_tol=0.03) for k in shares)
-    deep = count(Concepts(path, Bytes(32), definitions=0.0, parents=1.0, up=2), "ball", 200)
+    deep = count(ConceptTexts(path, Bytes(32), definitions=0.0, parents=1.0, up=2), "ball", 200)
     assert {*deep} == {"round", "without corners", "solid"}
 
 
 def test_a_row_is_that_of_the_drawn_text_and_draws_twice(path):
-    reader, bare = Concepts(path, Bytes(32)), Bytes(32)
+    reader, bare = ConceptTexts(path, Bytes(32)), Bytes(32)
     for text in (b"Cone", b"a red thing"):
         one, two = (torch.Generator().manual_seed(5) for _ in range(2))
         row = reader.row(text, one)
@@ -90,7 +90,7 @@ def test_a_model_folder_carries_the_file(path, tmp_path):
     from align.model import JointModel, Tower
 
     model = JointModel(
-        {"text": Tower(Concepts(path, Bytes(8)), TransformerText(context=8, width=8, depth=1, heads=1))}, 4
+        {"text": Tower(ConceptTexts(path, Bytes(8)), TransformerText(context=8, width=8, depth=1, heads=1))}, 4
     )
     align.save(model, tmp_path / "model")
     (tmp_path / "concepts.json").unlink()
@@ -174,9 +174,9 @@ def test_what_does_not_fit_is_one_line(path, tmp_path):
         (lambda: read_concepts(file('{"a": {"parents": ["b"]}, "b": {"parents": ["a"]}}')), "'a' is above itself"),
         (lambda: read_concepts(file('{"a": {}, "A": {}}')), "'A' and 'a' are one name in two cases"),
         (lambda: read_concepts(file("{")), "is not JSON"),
-        (lambda: Concepts(path, Bytes(8), 0.6, 0.6), "probabilities, 1 at most together; got 0.6 and 0.6"),
-        (lambda: Concepts(path, Bytes(8), -0.1), "probabilities, 1 at most"),
-        (lambda: Concepts(path, Bytes(8), up=0), "up is a number of steps, at least 1; got 0"),
+        (lambda: ConceptTexts(path, Bytes(8), 0.6, 0.6), "probabilities, 1 at most together; got 0.6 and 0.6"),
+        (lambda: ConceptTexts(path, Bytes(8), -0.1), "probabilities, 1 at most"),
+        (lambda: ConceptTexts(path, Bytes(8), up=0), "up is a number of steps, at least 1; got 0"),
         (lambda: Relatives(Symile(), path), "Relatives leaves pairs out of a loss that takes them by pairs"),
         (lambda: Relatives(InfoNCE(label_smoothing=0.1), path), "label_smoothing"),
         (lambda: Relatives(InfoNCE(), path, up=-1), "up is a number of steps, at least 0"),

@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_one_line():
     for make, line in (
         (lambda: Masked(nn.Tanh(), [2]), "Masked goes around an encoder, which has a width; Tanh has none"),
         (lambda: Masked(Cells(), [2, 3], ratio=1.0), "from 0 to below 1; got 1.0 and 0.99"),
-        (lambda: Masked(Cells(), [3, 3])(torch.randn(2, 4, 6)), r"a grid of \[3, 3\], and Cells gives 6 tokens"),
+        (lambda: Masked(Cells(), [3, 3])(torch.randn(2, 4, 6)), r"cells of \[3, 3\], and Cells gives 6 tokens"),
     ):
         with pytest.raises(ValueError, match=line):
             make()

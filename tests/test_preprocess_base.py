@@ -41,9 +41,9 @@ every = pytest.mark.parametrize(("preprocess", "source", "dtype", "shape"), ALL,
 
 
 def test_all_are_here():
-    """Concepts, which reads a file, and those whose values are a dict keep the contract in tests of their own."""
+    """ConceptTexts, which reads a file, and those whose values are a dict keep the contract in tests of their own."""
     here = {type(preprocess).__name__ for preprocess, *_ in ALL}
-    others = {"Boxes", "Concepts", "FeatureTokens", "HFTokens", "Interleaved", "Preprocess", "Video"}
+    others = {"Boxes", "ConceptTexts", "FeatureTokens", "HFTokens", "Interleaved", "Preprocess", "Video"}
     assert here | others == set(align.preprocess.__all__)
 
 

@@ -54,7 +54,7 @@ def start_from(model: nn.Module, objective: Objective, source: str) -> Started:
         tower, given = part.partition(".")[0], _inside(_add_borrowed(other, theirs), part)
         if tower not in other.modalities:
             anew.setdefault("has no such tower", []).append(part)
-        elif set(found := _fit(inside, part, given)) - _borrowed(inside, part) != set(ours):
+        elif set(found := _fit(inside, part, given)) - _list_borrowed(inside, part) != set(ours):
             anew.setdefault("has other layers there", []).append(part)
         else:
             _check_shapes(source, part, ours, found)
@@ -114,7 +114,7 @@ def _fit(model: JointModel, part: str, found: dict[str, Tensor]) -> dict[str, Te
         raise ValueError(f"{part}: {error}") from None
 
 
-def _borrowed(model: JointModel, part: str) -> set[str]:
+def _list_borrowed(model: JointModel, part: str) -> set[str]:
     """Return the names of the weights of a part that it has from another tower, which holds them."""
     state = weights(model)
     ties = {b: lender for b, lender in (model.tied or {}).items() if b.startswith(f"{part}.")}

@@ -32,7 +32,7 @@ class Masked(Encoder):
 
     Args:
         encoder: any encoder with a token for each cell of the grid.
-        grid: cells along the last axes of the input, as [8, 8] of a picture and [50] of a sound's time.
+        cells: numbers of cells along the last axes of the input, as [8, 8] of a picture and [50] of a sound's time.
         ratio: share of the cells that is masked, the same number in every row.
         momentum: of the teacher, from 0 to 1.
 
@@ -40,14 +40,14 @@ class Masked(Encoder):
     number of tokens than cells.
     """
 
-    def __init__(self, encoder: nn.Module, grid: Sequence[int], ratio: float = 0.5, momentum: float = 0.99):
+    def __init__(self, encoder: nn.Module, cells: Sequence[int], ratio: float = 0.5, momentum: float = 0.99):
         super().__init__()
         width = getattr(encoder, "width", None)
         if not isinstance(width, int):
             raise ValueError(f"Masked goes around an encoder, which has a width; {type(encoder).__name__} has none")
         if not 0 <= ratio < 1 or not 0 <= momentum < 1:
             raise ValueError(f"ratio and momentum are shares from 0 to below 1; got {ratio} and {momentum}")
-        self.encoder, self.grid, self.ratio, self.momentum = encoder, list(grid), ratio, momentum
+        self.encoder, self.cells, self.ratio, self.momentum = encoder, list(cells), ratio, momentum
         self.width: int = width
         for name in AGREED:
             if hasattr(encoder, name):
@@ -78,7 +78,7 @@ class Masked(Encoder):
             wanted = self.teacher(values).tokens
         if guessed is None or guessed.shape[1] != hidden.shape[1]:
             gives = "no tokens" if guessed is None else f"{guessed.shape[1]} tokens"
-            raise ValueError(f"Masked has a grid of {self.grid}, and {type(self.encoder).__name__} gives {gives}")
+            raise ValueError(f"Masked has cells of {self.cells}, and {type(self.encoder).__name__} gives {gives}")
         tokens = torch.cat([self.predictor(guessed), wanted], 1)
         return Features(found.pooled + tokens[:0].sum(), tokens, torch.cat([hidden, hidden], 1))
 
@@ -104,14 +104,14 @@ class Masked(Encoder):
 
     def _draw(self, n: int, device: torch.device) -> Tensor:
         """Return (n, cells) bool, true for the masked cells. The draws are those of the step's dropout."""
-        cells = math.prod(self.grid)
+        cells = math.prod(self.cells)
         return torch.rand(n, cells, device=device).argsort(1) < round(self.ratio * cells)
 
     def _spread(self, cells: Tensor, values: Tensor) -> Tensor:
         """Return a factor of the values, 0 or 1, from cells (n, cells): each covers an equal part of the last axes."""
-        axes = len(self.grid)
-        out = cells.view(len(cells), *self.grid)
-        for axis, (count, size) in enumerate(zip(self.grid, values.shape[-axes:], strict=True), 1):
+        axes = len(self.cells)
+        out = cells.view(len(cells), *self.cells)
+        for axis, (count, size) in enumerate(zip(self.cells, values.shape[-axes:], strict=True), 1):
             place = torch.arange(size, device=values.device) * count // size
             out = out.index_select(axis, place)
         return out.view(len(cells), *(1,) * (values.ndim - 1 - axes), *values.shape[-axes:]).to(values.dtype)

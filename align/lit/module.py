@@ -114,7 +114,7 @@ class AlignModule(L.LightningModule):
         self.finite.note(embeddings)
         loss, values = self.objective(embeddings, generator=self._draw())
         if self.mixup is not None:
-            loss = loss + self._mixed(batch, generators)
+            loss = loss + self._mix(batch, generators)
         self.values = {"loss": loss.detach()} | values
         if names := self.sources(self.step):
             one = {names[0]: loss.detach()}
@@ -122,7 +122,7 @@ class AlignModule(L.LightningModule):
             self.values |= {f"source/{name}/loss": value for name, value in of.items()}
         return loss
 
-    def _mixed(self, batch: Batch, generators: Mapping[str, torch.Generator]) -> Tensor:
+    def _mix(self, batch: Batch, generators: Mapping[str, torch.Generator]) -> Tensor:
         assert self.mixup is not None  # asked by the caller
         return self.mixup(
             self.model,

@@ -42,7 +42,7 @@ def read_box(value: Any) -> tuple[float, float, float, float]:
     0 <= top < bottom <= 1.
     """
     given = value.tolist() if hasattr(value, "tolist") else value
-    numbers = [x for x in given if isinstance(x, int | float) and not isinstance(x, bool)] if _listed(given) else []
+    numbers = [x for x in given if isinstance(x, int | float) and not isinstance(x, bool)] if _is_list(given) else []
     if len(numbers) != 4 or len(given) != 4 or not all(map(math.isfinite, numbers)):
         raise BadSample("box", f"{str(given)[:60]}: a box is [left, top, right, bottom], four finite numbers")
     left, top, right, bottom = (min(max(float(x), 0.0), 1.0) for x in numbers)
@@ -53,7 +53,7 @@ def read_box(value: Any) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def _listed(value: Any) -> bool:
+def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 

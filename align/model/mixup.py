@@ -97,6 +97,8 @@ class Mixup:
                 rows[m] = rows[m]._replace(values=mix_values(rows[m].values, orders[m], share, m))
         for m in self.join or ():
             values, order = rows[m].values, orders[m]
+            if not isinstance(values, Tensor):
+                raise ValueError(f"mixup: rows of {m!r} do not join; those of Bytes and Tokens do")
             moves = (order != torch.arange(len(order), device=order.device)).nonzero()[:, 0]
             joined = model.towers[m].preprocess.join(values[moves], values[order][moves])
             rows[m] = rows[m]._replace(values=values.index_copy(0, moves, joined))

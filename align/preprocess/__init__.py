@@ -4,7 +4,7 @@ from align.preprocess.array import Array
 from align.preprocess.audio import Audio
 from align.preprocess.base import Preprocess
 from align.preprocess.boxes import Boxes
-from align.preprocess.concepts import Concepts
+from align.preprocess.concept_texts import ConceptTexts
 from align.preprocess.depth import Depth
 from align.preprocess.feature_tokens import FeatureTokens
 from align.preprocess.hf_tokens import HFTokens
@@ -22,7 +22,7 @@ __all__ = [
     "Audio",
     "Boxes",
     "Bytes",
-    "Concepts",
+    "ConceptTexts",
     "Depth",
     "FeatureTokens",
     "HFTokens",
@@ -42,7 +42,7 @@ FLOORS = (
     ("audio_presets", "base", "byte_pairs", "hf_tokenizer", "image_resize", "spectrogram", "standard", "video_times"),
     ("audio_groups", "boxes", "image_presets", "image_view", "names", "points_presets", "text", "wanted"),
     ("audio_fit", "front_ends", "hf_tokens"),
-    ("array", "audio", "concepts", "feature_tokens", "image", "points", "signals", "video_source"),
+    ("array", "audio", "concept_texts", "feature_tokens", "image", "points", "signals", "video_source"),
     ("depth", "interleaved", "video", "video_clips"),
 )
 """Floors of this room, the lowest first."""

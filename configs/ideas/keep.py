@@ -22,7 +22,7 @@ from align.files.concepts import read_concepts
 from align.losses import InfoNCE, Relatives
 from align.model import JointModel
 from align.objective import Objective, Term
-from align.preprocess import Bytes, Concepts
+from align.preprocess import Bytes, ConceptTexts
 
 FILE = str(HERE / "digit_concepts.json")
 STEPS, BATCH, DIM = 150, 64, 32
@@ -34,7 +34,7 @@ def measure(arm: str, seed: int, learn: tuple[Tensor, Tensor], test: tuple[Tenso
     drawn, relatives = ARMS[arm]
     begin = time.monotonic()
     torch.manual_seed(seed)
-    text = Concepts(FILE, Bytes(32)) if drawn else Bytes(32)
+    text = ConceptTexts(FILE, Bytes(32)) if drawn else Bytes(32)
     model = JointModel(make_towers(text), DIM)
     loss = Relatives(InfoNCE(), FILE, "digit") if relatives else InfoNCE()
     objective = Objective({"pairs": Term(loss, ["image", "text"])}, dim=DIM, batch=BATCH)

@@ -1,4 +1,4 @@
-"""Concepts: names of concepts, for which training reads a synonym, a definition or a parent."""
+"""ConceptTexts: names of concepts, for which training reads a synonym, a definition or a parent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from align.preprocess.base import Preprocess
 from align.values import Values
 
 
-class Concepts(Preprocess):
+class ConceptTexts(Preprocess):
     """Texts about named concepts, as rows of another preprocess (KEEP, Zhou et al. 2024, arXiv 2412.13126). A config::
 
         text:
           preprocess:
-            class_path: align.preprocess.Concepts
+            class_path: align.preprocess.ConceptTexts
             init_args:
               file: configs/ideas/digit_concepts.json
               text: {class_path: align.preprocess.Bytes, init_args: {context: 32}}
