@@ -29,6 +29,7 @@ from align.scoring import choose, score
 from align.values import Embeddings, Features, Rows, TermInfo
 
 dim, width, batch = 16, 12, 24
+ATTRIBUTES = ("color", "digit", "domain", "shape")  # of the labels, as the fragments name them
 modalities = ["audio", "image", "teacher_image", "teacher_text", "text"]
 pairs_and_symile = """
 terms:
@@ -58,7 +59,7 @@ def objective(fragment: str) -> Objective:
     parser.add_class_arguments(Objective, "objective")
     config = {"dim": dim, "batch": batch, "modalities": modalities, **yaml.safe_load(fragment)}
     made = parser.instantiate(parser.parse_object({"objective": config})).objective
-    made.name_classes({"shape": [*"abcd"]})
+    made.name_classes({name: [*"abcd"] for name in ATTRIBUTES})
     return made
 
 
@@ -80,20 +81,25 @@ class World(nn.Module):
     def forward(self, dtype: torch.dtype = torch.float32) -> Embeddings:
         values = {m: x @ self.towers[m] for m, x in self.views.items()} | self.teacher
         rows = {m: Rows(F.normalize(x, dim=1).to(dtype), torch.arange(batch)) for m, x in values.items()}
-        labels = [{"shape": "abcd"[i % 4]} for i in range(batch)]
+        labels = [dict.fromkeys(ATTRIBUTES, "abcd"[i % 4]) for i in range(batch)]
         return Embeddings(rows, [str(i) for i in range(batch)], torch.arange(batch), labels)
 
 
 def test_every_new_loss_has_a_fragment():
     modules = {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}
-    others = {"Bank", "HardNegatives", "Matryoshka", "MemoryQueue", "MixGeodesic", "Window"} | {
+    others = {"Bank", "HardNegatives", "Layers", "Matryoshka", "MemoryQueue", "Metrix", "MixGeodesic", "Relatives"} | {
+        "Balance",
         "Decouple",
         "Flops",
         "LateInteraction",
         "Loss",
         "MaskedTokens",
         "PrimaryComponents",
+        "Route",
+        "Spaces",
         "Transport",
+        "Views",
+        "Window",
     }  # theirs: own tests
     lacking = modules - {*fragments} - {"InfoNCE", "SigLIP", "Symile"} - others
     assert not lacking, f"{lacking}: no terms after 'In a config::' in the docstring"

@@ -132,7 +132,7 @@ class Balance(_OfGate):
 class Route(_OfGate):
     """``route`` as a module: the gate of ``align.heads.Experts`` learns an attribute of the labels, a class an expert.
 
-    In a config::
+    In a config:
 
         domain:
           loss: {class_path: align.losses.Route, init_args: {experts: 2, attribute: domain}}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from align.losses.kernels.numerics import nothing
 from align.losses.kernels.parts import Merge
 from align.losses.kernels.rule import Rule
+from align.losses.kinds import KINDS
 
 
 class Loss(nn.Module, ABC):
@@ -138,7 +139,7 @@ def apply(loss: Loss, given: Given) -> Tensor:
         more["numbers"] = given.numbers
     if loss.needs_labels:
         more["labels"] = given.labels
-    if not loss.takes_unpaired and not has_complete(given.samples):
+    if not loss.takes_unpaired and not has_complete(given.samples, contrasts=KINDS[loss.kind].contrasts):
         return nothing(*given.embeddings, *(x for x, _ in more.get("tokens", ())), *loss.parameters())
     value = loss(
         given.embeddings,
@@ -154,10 +155,13 @@ def apply(loss: Loss, given: Given) -> Tensor:
     return value.reshape(())
 
 
-def has_complete(samples: Sequence[Tensor]) -> Tensor:
-    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids, or two rows where M = 1."""
+def has_complete(samples: Sequence[Tensor], *, contrasts: bool = True) -> Tensor:
+    """Return a 0-d bool: some sample has a row in each of M tensors (n_m,) of ids.
+
+    Of one modality whose rows a loss contrasts, some sample has two rows.
+    """
     first, *rest = samples
-    if not rest:
+    if not rest and contrasts:
         ordered = first.sort().values
         return ((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)).any()
     meeting = first >= 0

@@ -145,7 +145,7 @@ class Objective(nn.Module):
             if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
                 part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
-            fits.append(has_complete(samples))
+            fits.append(has_complete(samples, contrasts=KINDS[loss.kind].contrasts))
             if len(self.contrasts[name]) > 1:
                 values[f"{name}/{contrast.name}"] = part.detach()
         total = torch.stack(parts).sum()

@@ -32,7 +32,7 @@ class Metrix(Wrapper):
         loss(a, b) + weight·(λ·loss(m, b; samples) + (1 - λ)·loss(m, b; samples∘π)), the mean over the mixed sides.
 
     A softmax and a sigmoid are linear in their targets, so this is their cross-entropy with soft targets. Use it with
-    few pairs: it costs two more losses a side, and no more of the towers. In a config::
+    few pairs: it costs two more losses a side, and no more of the towers. In a config:
 
         pair:
           loss: {class_path: align.losses.Metrix, init_args: {loss: {class_path: align.losses.InfoNCE}}}

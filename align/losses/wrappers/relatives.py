@@ -24,7 +24,7 @@ class Relatives(Wrapper):
     A row's concepts are its labels and those at most ``up`` steps above. Two rows with a common concept are no
     negatives: a picture of a seven and the caption "an odd number". Siblings share their parent, cousins need up=2.
     Unlike a ``group``, a label may have several parents, and a row several labels. Positives stay positives, and pairs
-    with the grade bad stay negatives. In a config::
+    with the grade bad stay negatives. In a config:
 
         pair:
           loss:
