@@ -175,6 +175,18 @@ def test_a_model_trains_its_layers_and_ends_after_one(tmp_path):
     )
 
 
+def test_a_tower_without_tokens_meets_one_with_layers():
+    """The objective asks for the tokens of ``of`` alone, and the value is the plain sum over the layers."""
+    made = Objective({"clip": Term(Layers(InfoNCE(), [1, 3], ["text"]), ["text", "image"])}, dim=8, batch=3)
+    assert made.tokens == ["text"]
+    layers, image = F.normalize(torch.randn(3, 2, 8), dim=-1), F.normalize(torch.randn(3, 8), dim=-1)
+    text = Rows(layers[:, 1], torch.arange(3), layers, torch.ones(3, 2, dtype=torch.bool))
+    total, _ = made(Embeddings({"text": text, "image": Rows(image, torch.arange(3))}, [*"abc"], torch.arange(3)))
+    scale = float(made.losses["clip"].scale)
+    want = sum(infonce(layers[:, k], image, scale) for k in (0, 1))
+    torch.testing.assert_close(total, want)
+
+
 def test_what_does_not_fit_is_one_line():
     xs, ids, tokens = rows(owners)
     wrong_of = Layers(InfoNCE(), [1, 2, 4], ["txt"])

@@ -91,6 +91,8 @@ def _complete(module: nn.Module) -> None:
             setattr(module, name, _do_nothing)
     if not hasattr(module, "list_blocks"):
         vars(module)["list_blocks"] = _read_all
+    if not hasattr(module, "find_read_tokens"):
+        vars(module)["find_read_tokens"] = partial(Loss.find_read_tokens, module)
     if not hasattr(module, "set_negatives"):
         vars(module)["set_negatives"] = partial(setattr, module, "negatives")
     if not hasattr(module, "name_classes"):

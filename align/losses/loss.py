@@ -90,6 +90,10 @@ class Loss(nn.Module, ABC):
         """Return the coordinates start..stop-1 that the loss reads of each modality's embedding. (): all of each."""
         return ()
 
+    def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
+        """Return the modalities whose tokens a call between ``modalities`` reads. Others come with L = 0 tokens."""
+        return [*modalities] if self.needs_tokens else []
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the kind of negatives of the next calls, one of ``negative_kinds``."""
         self.negatives = kind

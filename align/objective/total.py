@@ -61,8 +61,8 @@ class Objective(nn.Module):
                     check_known(name, part.of, joined)
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
         self._chosen: dict[str, float] | None = None
-        reading = [contrast for name, contrast in self._calls() if self._loss(name).needs_tokens]
-        self.tokens = sorted({m for contrast in reading for m in contrast.modalities})
+        calls = [(self._loss(name), contrast) for name, contrast in self._calls()]
+        self.tokens = sorted({m for loss, contrast in calls for m in loss.find_read_tokens(contrast.modalities)})
         self.register_buffer("empty", torch.zeros(len(terms), dtype=torch.int64), persistent=False)
         for name in terms:
             self._loss(name).start(dim, len(self.contrasts[name][0].modalities), batch)
@@ -129,7 +129,9 @@ class Objective(nn.Module):
             loss.between(contrast.modalities)  # a queue keeps the rows of each contrast
             given = Given([r.values for r in chosen], samples, groups or None, weights or None, generator)
             if loss.needs_tokens:
-                given = given._replace(tokens=[(r.tokens, r.mask) for r in chosen])
+                read = loss.find_read_tokens(contrast.modalities)
+                tokens = [_take_tokens(r, m in read) for m, r in zip(contrast.modalities, chosen, strict=True)]
+                given = given._replace(tokens=tokens)
             if loss.needs_numbers:
                 numbers = [r.numbers for r in chosen if r.numbers is not None]
                 given = given._replace(numbers=numbers or None)
@@ -254,3 +256,10 @@ class Objective(nn.Module):
 
     def _loss(self, name: str) -> Loss:
         return cast(Loss, self.losses[name])
+
+
+def _take_tokens(rows: Everyone, read: bool) -> tuple[Tensor, Tensor]:
+    """Return tokens (n, L, D) and mask (n, L) of rows, with L = 0 where the loss reads none of this modality."""
+    if read and rows.tokens is not None and rows.mask is not None:
+        return rows.tokens, rows.mask
+    return rows.values[:, None][:, :0], rows.values.new_zeros((len(rows.values), 0), dtype=torch.bool)

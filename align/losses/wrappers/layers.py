@@ -86,6 +86,10 @@ class Layers(Wrapper):
         for loss in self._each():
             loss.between(modalities)
 
+    def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
+        """Return the modalities with layers, which are the tokens of their rows."""
+        return [m for m in modalities if self.of is None or m in self.of]
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the kind of negatives of every layer's loss."""
         for loss in self._each():

@@ -76,6 +76,10 @@ class Wrapper(Loss, ABC):
         """Return the coordinates that the inner loss reads of each modality's embedding."""
         return self.loss.list_blocks(modalities)
 
+    def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
+        """Return the modalities whose tokens the inner loss reads."""
+        return self.loss.find_read_tokens(modalities)
+
     def set_negatives(self, kind: str | int) -> None:
         """Set the inner loss's kind of negatives."""
         self.loss.set_negatives(kind)
