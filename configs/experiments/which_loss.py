@@ -46,7 +46,7 @@ class Question(NamedTuple):
 def questions(name: str) -> list[Question]:
     """Return the worlds of a question."""
     if name == "xor":
-        return [Question(f"p = {p}", xor(p), None) for p in (1.0,)]
+        return [Question(f"p = {p}", xor(p), None) for p in (0.2, 0.5, 0.8, 1.0)]
     if name == "swapped":
         worlds = {"swap 0.4": (0.4, False), "swap 0.4, marked": (0.4, True)}
         return [Question(said, swapped(*given)) for said, given in worlds.items()]
