@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from test_encoders import configs
 from torch import nn
 
 from align import JointModel, Tower
@@ -14,7 +15,6 @@ from align.heads import AttentionPool, Linear, Resampler
 from align.model.dense import read_dense
 from align.preprocess import Bytes, Image, Points
 from align.scoring.maps import contrast, enlarge, heat, pool_masks
-from tests.test_encoders import configs
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
 
