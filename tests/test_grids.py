@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from test_encoders import cases
 
 from align.encoders import ImageCNN, PointNet, PointTransformer, SpectrogramCNN, SpectrogramImage
 from align.encoders.clouds.between import interpolate
-from tests.test_encoders import cases
 
 GRIDS = {"HFImage", "ImageCNN", "OpenClipImage", "SpectrogramCNN", "SpectrogramImage", "SpectrogramViT", "TimmImage"}
 POINTS = {"PointBERT", "PointNet", "PointNet2", "PointTransformer", "Uni3D"}
