@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from align.commands import search as search_command
 from align.commands.devices import Placing
 from align.commands.groups import Weights
-from align.commands.search_groups import Calibration, Correcting, Query
+from align.commands.search_groups import Backing, Calibration, Correcting, Query
 from align.evaluation import pairs
 from align.evaluation.composed import composed_queries
 from align.evaluation.hits import by_sample
@@ -26,6 +26,7 @@ from align.evaluation.space import Space
 from align.lit import recalls
 from align.losses.gram import volumes
 from align.losses.kinds import KINDS
+from align.losses.one_vs_all import span_lengths
 from align.losses.triangle import areas
 from align.scoring import choose
 from align.search.item import Item
@@ -95,6 +96,8 @@ def cell(kind: str, modalities: tuple[str, ...], of: str, i: int, j: int) -> flo
     if kind in ("volume", "area"):
         measure = volumes if kind == "volume" else areas
         return -float(measure(candidate[None], [x[None] for x in others]))
+    if kind == "span":
+        return float(span_lengths(candidate[None], [x[None] for x in others]))
     return sum(map(math.prod, zip(candidate.tolist(), *(x.tolist() for x in others), strict=True)))
 
 
@@ -197,7 +200,7 @@ def test_search(name, monkeypatch, capsys):
             assert found.how == how
         asked = Query(with_=",".join(f"{m}=x" for m in names))
         groups = {"parts": asked, "calibration": Calibration(), "hubs": Correcting()}
-        groups |= {"placing": Placing(), "weights": Weights()}
+        groups |= {"backing": Backing(), "placing": Placing(), "weights": Weights()}
         search_command.search("i", of=OF, k=N, json=True, **groups)
         said = json.loads(capsys.readouterr().out)
         assert [int(hit["key"][1:]) for hit in said["hits"]] == order[0].tolist()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
-from align.commands.search_groups import Calibration, Correcting, Query, Rows
+from align.commands.search_groups import Backing, Calibration, Correcting, Query
 
 if TYPE_CHECKING:
     from align.search import Found, Searcher
@@ -36,7 +36,7 @@ def search(
     parts: Query,
     calibration: Calibration,
     hubs: Correcting,
-    rows: Rows,
+    backing: Backing,
     placing: Placing,
     weights: Weights,
 ) -> None:
@@ -95,14 +95,14 @@ def search(
     options["correct"] = not hubs.no_correction
     options["where"] = None if where is None else _filter(where)
     options["text"] = (parts.words or parts.text or query) if parts.hybrid else parts.words
-    if rows.explain is not None and rows.explain < 1:
-        raise Refused(f"--explain must be at least 1, got {rows.explain}", code=2)
-    if rows.explain is not None and (parts.like is not None or not asked):
+    if backing.explain is not None and backing.explain < 1:
+        raise Refused(f"--explain must be at least 1, got {backing.explain}", code=2)
+    if backing.explain is not None and (parts.like is not None or not asked):
         raise Refused("--explain says a match with the parts of a query; give a text or a file", code=2)
     if parts.to is not None and how is None:
         options["how"] = "cosine"  # a direction is a sum in one space
-    found = _find(rows.engine(searcher), asked, parts, calibration, of, k, options)
-    because = rows.list_shares(searcher, asked, of, found, options["how"])
+    found = _find(backing.engine(searcher), asked, parts, calibration, of, k, options)
+    because = backing.list_shares(searcher, asked, of, found, options["how"])
     files: list[str] = []
     if save is not None:
         from align.search.save import save_hits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -170,8 +171,8 @@ class Calibration:
 
 @final
 @dataclass(frozen=True)
-class Rows:
-    """rows
+class Backing:
+    """how rows are read
 
     Args:
         backend: dense scores every row. inverted reads the dimensions of the query that are not zero, with the same
@@ -186,9 +187,11 @@ class Rows:
         """Return a searcher of the same index and model by this backend."""
         if self.backend == "dense":
             return searcher
-        from align.search import Engined, Hamming, Inverted, Searcher
+        from align.search import Engined, Hamming, Inverted
 
-        return Searcher(Engined(searcher.index, Inverted if self.backend == "inverted" else Hamming), searcher.model)
+        engined = copy(searcher)  # with its space and its dims
+        engined.index = Engined(searcher.index, Inverted if self.backend == "inverted" else Hamming)
+        return engined
 
     def list_shares(
         self, searcher: Searcher, asked: list[tuple[str, str, float]], of: str, found: Found, how: Any
