@@ -17,14 +17,14 @@ class Composing:
     Args:
         queries: a JSON-lines file of queries: reference (a key), text, targets (keys), and where there are such, subset
             (keys) and before (a caption of the reference)
-        reference: the modality of the references
+        asks: the modality of the references
         answers: the modality of the candidates
         direction: the factor of the direction from the text before to the text
         balance: 0 adds the direction to the reference, 1 to the text before, and between to both
     """
 
     queries: str | None = None
-    reference: str = "image"
+    asks: str = "image"
     answers: str = "image"
     direction: float = 1.0
     balance: float = 0.5
@@ -41,6 +41,6 @@ class Composing:
         except (ValueError, OSError) as error:
             raise Refused(f"--queries: {error}") from None
         try:
-            return Composed(queries, self.reference, self.answers, scale=self.direction, balance=self.balance)
+            return Composed(queries, self.asks, self.answers, scale=self.direction, balance=self.balance)
         except ValueError as error:
             raise Refused(f"--direction, --balance: {error}", code=2) from None
