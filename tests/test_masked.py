@@ -63,10 +63,11 @@ def test_tokens_are_predictions_without_the_masked_cells_and_the_teacher_s():
     assert torch.equal(encoder(x).tokens, encoder.encoder(x).tokens)
 
 
-def test_the_teacher_follows_one_time_a_step():
+@pytest.mark.parametrize("fused", [False, True])  # a fused one, the default of align train, counts no version
+def test_the_teacher_follows_one_time_a_step(fused):
     """Not with each chunk of a batch, and not in evaluation; a resumed run has the same teacher."""
     encoder, x = made(), torch.randn(3, 4, 6, dtype=torch.float64)
-    optimizer = torch.optim.SGD(encoder.encoder.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(encoder.encoder.parameters(), lr=0.1, fused=fused)
     expected = encoder.teacher.net.weight.clone()
     for _ in range(3):
         for chunk in x.split(1):
