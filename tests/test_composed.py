@@ -203,6 +203,7 @@ def test_the_command_measures_queries_of_a_file(tmp_path, shards, capsys):
     assert main(given) == 2
     assert "name it: --queries FILE.jsonl" in capsys.readouterr().err
     assert main([*given, "--queries", str(tmp_path / "nothing")]) == 1
+    assert capsys.readouterr().err.startswith("align: --queries: no file ")
     assert main([*given, "--queries", str(tmp_path / "q.jsonl"), "--balance", "2"]) == 2
 
 

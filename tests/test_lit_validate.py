@@ -7,7 +7,8 @@ import random
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from align.data import Shards
 from align.evaluation import Findings, evaluate
 from align.lit import AlignData, Checkpoints, fit
 from align.lit.evaluations import describe
+from align.lit.progress import Progress
 from align.lit.sources import Source
 from align.losses import InfoNCE
 from align.model import JointModel, Tower
@@ -210,6 +212,15 @@ def test_the_line_of_progress_has_the_start_beside_it(capsys):
     want = "zeroshot/kind/image/accuracy 0.500 (0.250 at step 0)  retrieval: mean recall@1 0.300"
     assert describe(scores, first) == want
     assert describe({"val/rude/total": 2.0}, {}) == "rude/total 2.000"
+
+
+def test_the_mean_recall_leaves_out_pairs_without_rows(capsys):
+    """A mosaic has rows in training alone, so its recall is NaN in each validation."""
+    scores = {"val/loss": 2.0, "val/a_to_b/recall@1": 0.25, "val/a_to_mosaic/recall@1": float("nan")}
+    module: Any = SimpleNamespace(step=3, validation=scores)
+    trainer: Any = SimpleNamespace(is_global_zero=True, sanity_checking=False)
+    Progress(module, cast("Any", None)).on_validation_end(trainer, module)
+    assert capsys.readouterr().err == "step 3: validation loss 2.0000  mean recall@1 0.250\n"
 
 
 def test_a_wrong_monitor_is_refused_before_the_first_step(shards, tmp_path):

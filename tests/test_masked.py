@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ import align
 from align import JointModel, Objective, Term, Tower
 from align.checkpoint import start_from
 from align.encoders import ImageCNN, Masked, SpectrogramCNN
+from align.lit import fit
 from align.losses import InfoNCE, MaskedTokens, masked_tokens
+from align.objective.encoders import check_encoders
 from align.preprocess import Array
 from align.values import Batch, Features, Rows
 
@@ -63,10 +67,11 @@ def test_tokens_are_predictions_without_the_masked_cells_and_the_teacher_s():
     assert torch.equal(encoder(x).tokens, encoder.encoder(x).tokens)
 
 
-def test_the_teacher_follows_one_time_a_step():
+@pytest.mark.parametrize("fused", [False, True])  # a fused one, the default of align train, counts no version
+def test_the_teacher_follows_one_time_a_step(fused):
     """Not with each chunk of a batch, and not in evaluation; a resumed run has the same teacher."""
     encoder, x = made(), torch.randn(3, 4, 6, dtype=torch.float64)
-    optimizer = torch.optim.SGD(encoder.encoder.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(encoder.encoder.parameters(), lr=0.1, fused=fused)
     expected = encoder.teacher.net.weight.clone()
     for _ in range(3):
         for chunk in x.split(1):
@@ -150,6 +155,21 @@ def test_a_model_trains_with_both_losses_and_a_start_gives_both_halves(tmp_path)
     _, values = objective.eval()(made_.eval()(batch, tokens=objective.tokens))
     assert values["masked"] == 0
     assert len(objective.infos()) == 1
+
+
+def test_a_run_needs_the_encoder_that_gives_the_masked_tokens(tmp_path):
+    """The tokens of another encoder have no predictions, and the term would train on noise."""
+    model = JointModel(
+        {"image": Tower(Array((4, 6)), Masked(Cells(), [2, 3])), "text": Tower(Array((4, 6)), Cells())}, 4
+    )
+    right, wrong = (
+        Objective({"k": Term(MaskedTokens(), between)}, dim=4, batch=5, modalities=["image", "text"])
+        for between in (["image"], ["image", "text"])
+    )
+    check_encoders(right, model.towers)
+    data: Any = SimpleNamespace(batch=5)
+    with pytest.raises(ValueError, match=r"'k' reads the tokens of align.encoders.Masked, and the tower of 'text'"):
+        fit(model, wrong, data, tmp_path / "run")
 
 
 def test_what_does_not_fit_is_one_line():

@@ -211,7 +211,7 @@ def test_the_command_writes_the_file_of_the_function(world, tmp_path, capsys):
     assert out.read_bytes() == (folder / "order.safetensors").read_bytes()
     assert main(command) == 1
     assert "stands there" in capsys.readouterr().err
-    assert main([*command, "--force", "--shards=[train-000001.tar]"]) == 0
+    assert main([*command, "--force", "--shards", "train-000001*,train-00000[1]*"]) == 0
     assert len(read_order(out, held(Shards(pattern))[1:2])) == 15
     assert main([*command[:4], "txt", *command[5:], "--force"]) == 1
     assert "has no column 'txt'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ def order_(
     of: str,
     out: str,
     set: str = "",
-    shards: list[str] | None = None,
+    shards: str = "",
     size: int = 16,
     force: bool = False,
 ) -> None:
@@ -27,14 +27,16 @@ def order_(
         of: the modality whose rows are compared, or CACHE/SET:MODALITY
         out: the file
         set: the cache's set. Default: the only one that has the modality
-        shards: names of the cache's shards that will be trained on, globs such as 'train-*.tar'. Default: all
+        shards: names of the cache's shards that will be trained on, or globs such as 'train-*.tar', separated by
+            commas. Default: all
         size: samples of a cluster. A batch of 256 holds 16 clusters of 16
         force: replace a file that stands there
     """
+    from align.commands.named import split
     from align.commands.shards_mine import find_name
     from align.curation.mine.ordering import order_shards
 
-    made = order_shards(find_name(cache, of, set), out, shards=shards, size=size, force=force)
+    made = order_shards(find_name(cache, of, set), out, shards=split(shards) or None, size=size, force=force)
     print(f"{out}: {count_text(made.samples, 'sample')} in {count_text(made.clusters, 'cluster')}")
     print(f"mean cosine inside a cluster: {made.near:.3f}")
     if made.without:

@@ -9,12 +9,23 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from align.encoders.base import Encoder
 from align.values import Features
 
 AGREED = ("size", "channels", "lengths", "sample_rate", "n_mels", "front_end")
 """Attributes of the encoder inside that a preprocess has to agree with too."""
+
+_steps = 0  # of all optimisers in this process
+
+
+def _count(*_: Any) -> None:
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_count)
 
 
 @final
@@ -56,7 +67,7 @@ class Masked(Encoder):
         self.teacher: Any = copy.deepcopy(encoder).requires_grad_(False).eval()
         self.teacher.keeps_eval = True
         self.predictor = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        self._followed: int | None = None  # state of the encoder's weights that the teacher has followed
+        self._followed: tuple[int, int] | None = None  # state of the encoder's weights that the teacher has followed
 
     def wants(self) -> dict[str, Any] | None:
         return self.encoder.wants() if isinstance(self.encoder, Encoder) else None
@@ -87,8 +98,9 @@ class Masked(Encoder):
         """Move the teacher towards the encoder, if a step has changed the encoder's weights since the last call.
 
         The first call always does. So chunks of a batch share one teacher, and a resumed run goes on as it would have.
+        Steps are counted, because a fused optimiser leaves the versions of the weights as they were.
         """
-        state = sum(p._version for p in self.encoder.parameters())
+        state = _steps, sum(p._version for p in self.encoder.parameters())
         if state == self._followed:
             return
         self._followed = state

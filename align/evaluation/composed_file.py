@@ -29,8 +29,11 @@ class ComposedQuery(NamedTuple):
 def read_composed(path: str | Path) -> list[ComposedQuery]:
     """Return the queries of a JSON-lines file, one object with the names of ``ComposedQuery`` a line.
 
-    Raises ValueError with the number of the line for one that is no such object, and for a file without a query.
+    Raises ValueError with the number of the line for one that is no such object, and for a file that is not there or
+    has no query.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"no file {path}; it has an object a line, with reference, text and targets")
     queries = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():

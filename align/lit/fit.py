@@ -39,6 +39,7 @@ from align.model import JointModel
 from align.model.compute import Compute, computing
 from align.model.mixup import Mixup, check_mixup
 from align.objective import Objective
+from align.objective.encoders import check_encoders
 from align.optim import Optim
 from align.tuning import Tuning
 
@@ -109,6 +110,7 @@ def fit(
     check(negatives or {}, objective)
     check_chunk(chunk, model.modalities)
     check_mixup(mixup, chunk, model.modalities)
+    check_encoders(objective, model.towers)
     check_loggers(options.get("logger", True))
     sources = data.train if isinstance(data.train, dict) else ()
     check_stages(stages or {}, objective, sources, data.mix.weights, negatives or {})

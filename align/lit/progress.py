@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ class Progress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = self.module
         if trainer.is_global_zero and not trainer.sanity_checking and module.validation:
-            recall = [v for k, v in module.validation.items() if k.endswith("recall@1")]
+            recall = [v for k, v in module.validation.items() if k.endswith("recall@1") and not math.isnan(v)]
             mean = f"  mean recall@1 {sum(recall) / len(recall):.3f}" if recall else ""
             self.print_line(trainer, f"step {module.step}: validation loss {module.validation['val/loss']:.4f}{mean}")
 

@@ -31,6 +31,9 @@ class Loss(nn.Module, ABC):
     """One of ``align.losses.kinds``: how many modalities a call takes, and how scoring reads the term."""
 
     needs_tokens: bool = False
+    needs_encoder: str = ""
+    """The class of ``align.encoders`` whose tokens the loss reads, "" for those of any encoder."""
+
     in_parts: bool = False
     """Each rank computes a share of the tiles, as of every loss in this folder. A loss of somebody else's that does not
     say so runs whole on every rank."""

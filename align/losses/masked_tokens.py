@@ -67,6 +67,7 @@ class MaskedTokens(Loss):
 
     kind = "rows"
     needs_tokens = True
+    needs_encoder = "Masked"
     takes_unpaired = True
     in_parts = True
 
