@@ -15,7 +15,10 @@ from align.heads import MLP, AttentionPool
 from align.preprocess import Audio, Bytes, Image, Points
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
-exempt: dict[str, str] = {}
+exempt: dict[str, str] = {
+    "Layered": "it puts other lists of blocks into a copy of the encoder, as one graph forbids",
+    "HFVisionLanguage": "its values are a dict of three tensors, and pictures stand only where rows have some",
+}
 """Name of a case, or of its class -> the reason why its library forbids one graph."""
 tested = {name: case for name, case in cases.items() if not exempt.keys() & {name, name.partition("-")[0]}}
 
