@@ -344,7 +344,7 @@ def test_a_router_of_one_space_or_without_a_route():
         ("2 spaces take one callable, or a head for each; got 3 heads", lambda: Router(7, 5, [4, 3], [Linear] * 3)),
         ("2 spaces take one callable", lambda: Router(7, 5, [4, 3], [Linear(4, 5)])),
         ("at most dim, 2; got 3", lambda: Router(6, 2, [2, 2, 2])),
-        ("width is at most dim; got 6 and 5", lambda: Padded(6, 5)),
+        ("dim is width at least; got 6 and 5", lambda: Padded(6, 5)),
     ],
 )
 def test_bad_heads_are_refused(message, make):

@@ -68,7 +68,7 @@ class Blocks(Encoder):
             if isinstance(limit := getattr(encoder, name, None), int):
                 setattr(self, name, limit * (blocks if name == "context_limit" else 1))
         self.origin = getattr(encoder, "origin", None)
-        self.position = nn.Parameter(torch.zeros(blocks, width))
+        self.position = nn.Parameter(torch.zeros(blocks, width)) if depth else None
         self.layers = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width) if depth else nn.Identity()
 
@@ -85,7 +85,7 @@ class Blocks(Encoder):
             )
         flat = {k: x.flatten(0, 1) for k, x in pieces.items()} if isinstance(pieces, dict) else pieces.flatten(0, 1)
         x = self.encoder(flat).pooled.unflatten(0, (-1, self.blocks))  # (n, blocks, W)
-        if self.depth:
+        if self.position is not None:
             x = self.norm(run_blocks(self.layers, x + self.position, seen))
         x = x * seen[..., None]
         return Features(x.sum(1) / seen.sum(1, keepdim=True), x, seen)

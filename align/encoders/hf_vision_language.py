@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align.encoders.base import Encoder
@@ -105,7 +106,8 @@ class HFVisionLanguage(Encoder):
             blank = self.model.get_image_features(pixel_values=pixels[:1, 0])
             x = x + 0 * _sum(blank)
         x = x * mask[..., None]
-        return Features(last_token(x, mask), x, mask)
+        short = values["input_ids"].shape[1] - length  # as many tokens as the values have, whatever the other rows are
+        return Features(last_token(x, mask), F.pad(x, (0, 0, 0, short)), F.pad(mask, (0, short)))
 
 
 def _freeze_unread(model: Any, config: Any) -> None:
