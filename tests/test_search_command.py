@@ -18,7 +18,7 @@ from align.commands.devices import Placing
 from align.commands.groups import Weights
 from align.commands.pairs import pairs
 from align.commands.search import search
-from align.commands.search_groups import Calibration, Correcting, Query
+from align.commands.search_groups import Backing, Calibration, Correcting, Query
 from align.search.local import LocalIndex
 from align.search.open import find_index
 
@@ -124,6 +124,7 @@ def test_by_any_modality(place, capsys):
         in_=index,
         json=True,
         calibration=Calibration(),
+        backing=Backing(),
         placing=Placing(),
         hubs=Correcting(),
         weights=trusted,
