@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_one_line():
         (lambda: Simplex(classes=["a", "b"])([x], [one[:, 0]]), "Simplex reads labels"),
         (lambda: Objective({"c": Term(Simplex(classes=names), ["text"])}, dim=5, batch=6)(table([])),
          "set batch.labels, one for each of the 6 samples"),
-        (lambda: Objective({"c": Term(Simplex(), [["image", "text"]])}, dim=5, batch=6), "contrasts the rows of one modality at a time"),
+        (lambda: Objective({"c": Term(Simplex(), [["image", "text"]])}, dim=5, batch=6), "contrasts the rows of one"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words) as error:
             wrong()
