@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -92,7 +93,7 @@ def _complete(module: nn.Module) -> None:
     if not hasattr(module, "list_blocks"):
         vars(module)["list_blocks"] = _read_all
     if not hasattr(module, "find_read_tokens"):
-        vars(module)["find_read_tokens"] = partial(Loss.find_read_tokens, module)
+        vars(module)["find_read_tokens"] = partial(_find_read_tokens, module)
     if not hasattr(module, "set_negatives"):
         vars(module)["set_negatives"] = partial(setattr, module, "negatives")
     if not hasattr(module, "name_classes"):
@@ -108,3 +109,7 @@ def _do_nothing(*_: object) -> None: ...
 
 def _read_all(modalities: object) -> tuple[()]:
     return ()
+
+
+def _find_read_tokens(module: nn.Module, modalities: Sequence[str]) -> list[str]:
+    return [*modalities] if module.needs_tokens else []
