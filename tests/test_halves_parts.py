@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from half_gpu import HALVES, multiply_halves
 from parts import in_parts, joined
 from ranks import on_ranks
-from test_parts_every_loss import EVERY
+from test_parts_every_loss import EVERY, places
 from torch import Tensor
 
 from align.distributed import rank, world
@@ -37,6 +37,8 @@ def given(loss: Loss, kind: torch.dtype) -> tuple[list[Tensor], list[Tensor], di
         "groups": [torch.tensor([s // 2 if s >= 0 else -1 for s in o]) for o in owners],
         "weights": [torch.tensor([0.5 + s if s >= 0 else 1.0 for s in o]) for o in owners],
     }
+    if loss.needs_labels:
+        more["labels"] = [places(o) for o in owners]
     return xs, [torch.tensor(o) for o in owners], more, loss.needs_tokens
 
 
