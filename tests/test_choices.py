@@ -36,12 +36,15 @@ def test_answers_are_the_plain_loop():
     rows = torch.randn(3, 40, 5, generator=draw)
     rows[1, :5] = rows[2, :5]  # ties
     rows[0, 5] = 0
-    cosines = lambda a, b, i: float((F.normalize(a[i].double(), dim=0) @ F.normalize(b[i].double(), dim=0)).float())  # noqa: E731
+
+    def cosine(a, b, i):
+        return float((F.normalize(a[i].double(), dim=0) @ F.normalize(b[i].double(), dim=0)).float())
+
     for task, places in (("2afc", (1, 2)), ("odd", (0, 1, 2))):
         answer = torch.tensor([places[i % len(places)] for i in range(40)])
         found = judge(Sets(task, tuple(rows), answer, torch.arange(40))).tolist()
         for i, right in enumerate(answer.tolist()):
-            xy, xz, yz = cosines(rows[0], rows[1], i), cosines(rows[0], rows[2], i), cosines(rows[1], rows[2], i)
+            xy, xz, yz = cosine(rows[0], rows[1], i), cosine(rows[0], rows[2], i), cosine(rows[1], rows[2], i)
             if task == "2afc":
                 expected = xy > xz if right == 1 else xz > xy
             else:

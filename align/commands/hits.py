@@ -23,8 +23,9 @@ def print_json(
     hits = [hit._asdict() | asdict(hit.item) for hit in found.hits]
     for hit in hits:
         del hit["item"]
-    for hit, shares in zip(hits, because, strict=False):
-        hit["because"] = [share._asdict() for share in shares]
+    if because:
+        for hit, shares in zip(hits, because, strict=True):
+            hit["because"] = [share._asdict() for share in shares]
     query = [{"modality": m, "value": x, "weight": weight} for m, x, weight in asked]
     facts = {
         "of": found.of,
