@@ -47,7 +47,7 @@ def test_no_drift_and_a_rotation_alone(shards):
     larger = Drift(model, k=3).run(Space(turned(1, dim=D + 3), shards, draws=0))
     for name, scores in (("same", same), ("rotated", rotated), ("larger", larger.scores)):
         for m in ("image", "text"):
-            assert scores[f"drift/{m}/aligned_distance"] == pytest.approx(0, abs=1e-6), name
+            assert 0 <= scores[f"drift/{m}/aligned_distance"] < 1e-6, name
             assert scores[f"drift/{m}/cka"] == pytest.approx(1, abs=1e-6)
         assert scores["drift/image/neighbours@3"] == pytest.approx(1)
     assert same["drift/image/cosine"] == pytest.approx(1)
