@@ -42,6 +42,12 @@ HOLDERS = {
     "evaluation/geometry/matrix.py",  # a matrix that the user names
     "evaluation/robustness/corruptions/picture.py",  # the name of a corruption
     "lit/loggers.py",  # a setting of W&B is "off"
+    "bind/joining.py",  # the vectors of pseudo-pairs, which it writes
+    "curation/members/regions.py",  # masks, which are no modality
+    "evaluation/dense.py",  # the same
+    "quickstart/scene_write.py",  # a recipe: it writes scenes of its own
+    "serve/heat.py",  # the form of an answer
+    "serve/openapi.py",  # the same
     "search/export.py",  # NumPy's own files, which are no members
     "quickstart/write.py",  # a recipe: it writes a world of its own
     "commands/quickstart.py",  # its message names the files that the recipe wrote

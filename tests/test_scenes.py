@@ -55,6 +55,20 @@ def test_a_mask_has_the_place_of_each_solid_and_its_box_is_tight():
                 assert (edge == number).any()
 
 
+@pytest.mark.parametrize("front", [0, 1])
+def test_the_nearer_solid_hides_the_other(front):
+    """Whichever of the two is drawn first: the nearer one's mask is that of the scene without the other."""
+    places = np.array([[0.0, 0.25], [0.0, 0.25]])
+    places[front, 1] = -0.25
+    both = SCENES[0]._replace(solids=tuple(s._replace(shape="cube", size="large") for s in SCENES[0].solids[:2]))
+    mask = render_scene(both._replace(places=places))[1]
+    away = places.copy()
+    away[1 - front, 1] = 40  # far behind, where it covers a pixel or none
+    alone = render_scene(both._replace(places=away))[1]
+    assert ((mask == front + 1) == (alone == front + 1)).mean() > 0.995
+    assert (mask == 2 - front).any()
+
+
 def test_a_solid_that_is_not_seen_has_no_box():
     mask = np.zeros((4, 4), np.uint8)
     mask[1, 2] = 2

@@ -176,6 +176,20 @@ def test_a_match_is_the_sum_of_its_dimensions():
             explain(*bad)
 
 
+@pytest.mark.parametrize("backend", ["dense", "inverted", "hamming"])
+def test_a_backend_keeps_the_searchers_dims_and_space(backend):
+    from align.commands.search_groups import Backing
+
+    index = MemoryIndex()
+    tiny_index.fill(index)
+    searcher = Searcher(index, tiny_index.model("pairwise"), dims=4)
+    searcher.subspace = given = object()
+    made = Backing(backend).engine(searcher)
+    assert (made.dims, made.subspace) == (4, given)
+    assert (made.index is index) == (backend == "dense")
+    assert searcher.index is index
+
+
 @pytest.mark.parametrize("how", [None, "cosine"])
 def test_hits_are_explained_by_the_rule_that_scored_them(how):
     index, base = MemoryIndex(), tiny_index.model("pairwise")

@@ -121,7 +121,7 @@ def measure(rows: Pairs, k: int) -> dict[str, Estimate]:
     u, _, v = torch.linalg.svd(x.T @ y, full_matrices=False)
     turned = x @ (u @ v)  # (n, D_old)
     lengths = x.square().sum(dim=1) + y.square().sum(dim=1)
-    found["aligned_distance"] = _mean((lengths - 2 * (turned * y).sum(dim=1)).clamp(min=0))  # no distance rounds below 0
+    found["aligned_distance"] = _mean((lengths - 2 * (turned * y).sum(dim=1)).clamp(min=0))
     new, old = UnitRows(rows.new), UnitRows(rows.old)
     found["cka"] = cka(new, old)
     if k <= len(x) - 2:

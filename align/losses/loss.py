@@ -94,7 +94,7 @@ class Loss(nn.Module, ABC):
         return ()
 
     def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
-        """Return the modalities whose tokens a call between ``modalities`` reads. Others come with L = 0 tokens."""
+        """Return the modalities whose tokens a call between ``modalities`` reads. The tokens of others may be L = 0."""
         return [*modalities] if self.needs_tokens else []
 
     def set_negatives(self, kind: str | int) -> None:

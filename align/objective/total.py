@@ -129,9 +129,7 @@ class Objective(nn.Module):
             loss.between(contrast.modalities)  # a queue keeps the rows of each contrast
             given = Given([r.values for r in chosen], samples, groups or None, weights or None, generator)
             if loss.needs_tokens:
-                read = loss.find_read_tokens(contrast.modalities)
-                tokens = [_take_tokens(r, m in read) for m, r in zip(contrast.modalities, chosen, strict=True)]
-                given = given._replace(tokens=tokens)
+                given = given._replace(tokens=[_take_tokens(r) for r in chosen])
             if loss.needs_numbers:
                 numbers = [r.numbers for r in chosen if r.numbers is not None]
                 given = given._replace(numbers=numbers or None)
@@ -258,8 +256,8 @@ class Objective(nn.Module):
         return cast(Loss, self.losses[name])
 
 
-def _take_tokens(rows: Everyone, read: bool) -> tuple[Tensor, Tensor]:
-    """Return tokens (n, L, D) and mask (n, L) of rows, with L = 0 where the loss reads none of this modality."""
-    if read and rows.tokens is not None and rows.mask is not None:
+def _take_tokens(rows: Everyone) -> tuple[Tensor, Tensor]:
+    """Return tokens (n, L, D) and mask (n, L) of rows, with L = 0 where no loss reads any of this modality."""
+    if rows.tokens is not None and rows.mask is not None:
         return rows.tokens, rows.mask
     return rows.values[:, None][:, :0], rows.values.new_zeros((len(rows.values), 0), dtype=torch.bool)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from align.curation.jobs.job import Fault
+from align.data.names import TEXT
 from align.media.box import read_box
 from align.media.picture import PICTURE
 from align.values import BadSample
@@ -58,8 +59,8 @@ def complete_regions(members: Mapping[str, bytes]) -> tuple[dict[str, bytes], li
     out = dict(members)
     if json.dumps(stated) != before:
         out["json"] = json.dumps(stated, ensure_ascii=False).encode()
-    if not any(name.partition(".")[0] in ("text", "txt") for name in members) and (said := captions(regions)):
-        out["text.txt"] = "\n".join(said).encode()
+    if not any(name.partition(".")[0] in ("text", TEXT) for name in members) and (said := captions(regions)):
+        out[f"text.{TEXT}"] = "\n".join(said).encode()
     return out, faults
 
 
