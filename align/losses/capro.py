@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.kernels.inputs import check_embeddings, one_number, row_weights
+from align.losses.kernels.labels import as_hot, check_labels
 from align.losses.kernels.numerics import at_least_float32, exact
 from align.losses.kernels.parts import Merge, check_part
 from align.losses.kernels.soft import soft_pairs
@@ -207,13 +208,8 @@ class CAPro(ClipTemperature):
 
 def _as_hot(labels: Tensor, sample: Tensor, count: int) -> Tensor:
     """Return (n, C) bool of places (n, K). A row of id -1 has no class."""
-    if labels.ndim != 2 or len(labels) != len(sample):
-        raise ValueError(f"labels are (n, K), with n = {len(sample)}; got the shape {tuple(labels.shape)}")
-    if labels.numel() and int(labels.max()) >= count:
-        raise ValueError(f"a label is a class 0 to {count - 1}, or -1; got {int(labels.max())}")
-    place = torch.where((labels >= 0) & (sample >= 0)[:, None], labels, count)
-    hot = torch.zeros(len(labels), count + 1, dtype=torch.bool, device=labels.device)
-    return hot.scatter(1, place, True)[:, :count]
+    check_labels(labels, len(sample), count)
+    return as_hot(torch.where((sample >= 0)[:, None], labels, -1), count)
 
 
 def _make_room(module: CAPro, state: dict[str, Any], prefix: str, *_: Any) -> None:

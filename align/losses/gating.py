@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.kernels.inputs import row_ids, row_weights
+from align.losses.kernels.labels import as_hot
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import weighted_mean
 from align.losses.kernels.parts import Merge, check_part, take_share
@@ -71,8 +72,7 @@ def route(
         (w,) = at_least_float32([weights_of])
         ids, counts = row_ids(sample, w, "sample"), row_weights(weight, w, "weight")
         w, of, ids, counts = (take_share(x, part) for x in (w, labels.to(w.device), ids, counts))
-        hits = torch.zeros(len(w), experts + 1, dtype=torch.bool, device=w.device)
-        hits = hits.scatter(1, torch.where(of >= 0, of, experts), True)[:, :experts]
+        hits = as_hot(of, experts)  # (t, experts)
         total = w.sum(1)
         share = torch.where(hits, w, 0).sum(1) / torch.where(total > 0, total, 1)
         return weighted_mean(-share.clamp(min=LEAST).log(), counts, hits.any(1) & (ids >= 0), merge) + nothing(w)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.losses.kernels.class_vectors import read_vectors
 from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
+from align.losses.kernels.labels import as_hot, check_labels
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import weighted_mean
 from align.losses.kernels.parts import Merge, check_part, take_share
@@ -55,17 +56,13 @@ def prototypes(
     check_embeddings([x, vectors])
     check_part(part, merge)
     count = len(vectors)
-    if labels.ndim != 2 or len(labels) != len(x):
-        raise ValueError(f"labels are (n, K), with n = {len(x)}; got the shape {tuple(labels.shape)}")
-    if labels.numel() and int(labels.max()) >= count:
-        raise ValueError(f"a label is a class 0 to {count - 1}, or -1; got {int(labels.max())}")
+    check_labels(labels, len(x), count)
     with exact(x):
         rows, corners = at_least_float32([x, vectors])
         ids, weights = row_ids(sample, rows, "sample"), row_weights(weight, rows, "weight")
         taken, of, ids, weights = (take_share(y, part) for y in (rows, labels.to(rows.device), ids, weights))
         seen = torch.ones(count, dtype=torch.bool, device=rows.device) if there is None else there.to(rows.device)
-        hits = torch.zeros(len(taken), count + 1, dtype=torch.bool, device=rows.device)
-        hits = hits.scatter(1, torch.where(of >= 0, of, count), True)[:, :count] & seen  # (t, C)
+        hits = as_hot(of, count) & seen  # (t, C)
         logits = one_number(scale, rows) * taken @ corners.T  # (t, C)
         if bias is None:
             logs = logits.masked_fill(~seen, torch.finfo(logits.dtype).min).log_softmax(1)
@@ -175,7 +172,7 @@ class Prototypes(ClipTemperature):
             self.register_buffer("rows", like.new_zeros(count, self.dim))
             self.register_buffer("there", like.new_zeros(count, dtype=torch.bool))
         else:
-            self.register_buffer("rows", _read(self.vectors, self.classes, self.dim).to(like))
+            self.register_buffer("rows", read_vectors(self.vectors, self.classes, self.dim).to(like))
 
     def forward(
         self,
@@ -218,20 +215,6 @@ class Prototypes(ClipTemperature):
         moved = torch.where(self.there[:, None], self.momentum * self.rows + (1 - self.momentum) * mean, mean)
         self.rows = torch.where((count > 0)[:, None], moved, self.rows)
         self.there = self.there | (count > 0)
-
-
-def _read(path: str, classes: Sequence[str], dim: int) -> Tensor:
-    """Return (C, D), the vectors of the classes in a file of safetensors."""
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise ValueError(f"vectors is 'learned', 'means' or a file of safetensors; {path!r} is none")
-    found = load_file(path)
-    for name in classes:
-        if name not in found or found[name].shape != (dim,):
-            got = f"has the shape {tuple(found[name].shape)} for it" if name in found else "has no tensor of that name"
-            raise ValueError(f"class {name!r} needs a vector of {dim} numbers; {path} {got}")
-    return torch.stack([found[name].float() for name in classes])
 
 
 def _make_room(module: Prototypes, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.losses.kernels.inputs import Scale, check_embeddings, one_number, row_ids, row_weights
+from align.losses.kernels.labels import check_labels
 from align.losses.kernels.numerics import at_least_float32, exact, nothing
 from align.losses.kernels.pairing import weighted_mean
 from align.losses.kernels.parts import Merge, check_part, take_share
@@ -68,10 +69,7 @@ def simplex(
     """
     check_embeddings([x])
     check_part(part, merge)
-    if labels.ndim != 2 or len(labels) != len(x):
-        raise ValueError(f"labels are (n, K), with n = {len(x)}; got the shape {tuple(labels.shape)}")
-    if labels.numel() and int(labels.max()) >= count:
-        raise ValueError(f"a label is a class 0 to {count - 1}, or -1; got {int(labels.max())}")
+    check_labels(labels, len(x), count)
     with exact(x):
         (rows,) = at_least_float32([x])
         ids, weights = row_ids(sample, rows, "sample"), row_weights(weight, rows, "weight")
