@@ -1,0 +1,1 @@
+"""Models of align as files, and as objects, of other libraries."""
