@@ -43,3 +43,7 @@ class Backend(Protocol):
 
 class Unavailable(ConnectionError):
     """A backend that cannot be reached now, with one line that says which and why."""
+
+
+class TooFew(ValueError):
+    """A modality with fewer rows than a backend needs. The others can be made."""
