@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("exact", "hamming", "item", "linear", "shift"),
-    ("inverted", "leaves", "makers", "members", "parts"),
+    ("exact", "finder", "hamming", "item", "linear", "shift"),
+    ("inverted", "leaves", "makers", "members", "parts", "remote"),
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),

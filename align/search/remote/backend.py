@@ -1,0 +1,73 @@
+"""Milvus and Qdrant as backends of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, final
+
+from torch import Tensor
+
+from align.search.finder import Stale
+from align.search.remote.address import Address, read_address
+from align.search.remote.mark import Mark, name_prefix, read_mark
+from align.search.remote.milvus import MilvusStore
+from align.search.remote.proposals import Mirror
+from align.search.remote.push import check_place, push
+from align.search.remote.qdrant import QdrantStore
+from align.search.remote.store import Store
+
+
+@final
+class Remote:
+    """Rows of an index on a server, see ``align.search.finder.Backend``.
+
+    name: the address by which the index finds the server again. index: the index's id, for ``drop``.
+    """
+
+    def __init__(self, store: Store, name: str, index: str = ""):
+        self.store, self.name, self.index = store, name, index
+
+    def check(self, of: str, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError where the server has something else under the mirror's name. Nothing is written."""
+        check_place(self.store, self._mark(of, facts))
+
+    def make(self, of: str, rows: Iterator[tuple[Tensor, Tensor]], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring a mirror in step with the rows, see ``push``, and return the facts by which it is opened."""
+        mark = self._mark(of, facts)
+        done = push(self.store, mark, rows)
+        return {"mark": mark.signed(done.push).plain(), "sent": done.sent, "removed": done.removed, "top": done.top}
+
+    def open(self, of: str, facts: Mapping[str, Any]) -> Mirror:
+        """Return the finder of a mirror that was made whole. Raises Stale where it is not that one any more."""
+        mark = read_mark(facts.get("mark"))
+        if mark is None:
+            raise Stale(f"{self.store.where}: the mirror of {of} was never made whole")
+        self.index = mark.index
+        finder = Mirror(self.store, mark, int(facts.get("top", 0)))
+        finder.check()
+        return finder
+
+    def drop(self) -> None:
+        """Remove the index's mirrors. Collections of others stay, also where they have a mirror's name."""
+        prefix = name_prefix(self.index)
+        for name in self.store.list_names():
+            if self.index and name.startswith(prefix):
+                mark = self.store.read_mark(name)
+                if mark is not None and mark.index == self.index:
+                    self.store.drop(name)
+
+    def _mark(self, of: str, facts: Mapping[str, Any]) -> Mark:
+        self.index = str(facts["index"])
+        return Mark(self.index, of, int(facts["dim"]), str(facts.get("model", "")), int(facts["generation"]))
+
+
+def connect(address: str | Address, *, index: str = "", kind: Literal["HNSW", "FLAT"] = "HNSW") -> Remote:
+    """Return the backend at an address, see ``read_address``.
+
+    index: the index's id, for ``drop``. kind: how Milvus searches new mirrors.
+
+    Raises ImportError, with the command that installs it, where the server's client is missing.
+    """
+    found = read_address(address) if isinstance(address, str) else address
+    store = MilvusStore(found.url, kind=kind) if found.kind == "milvus" else QdrantStore(found.url)
+    return Remote(store, str(found), index)
