@@ -87,10 +87,11 @@ def check_mark(found: Mark | None, wanted: Mark, dim: int | None, metric: str | 
         raise ValueError(f"{named} has schema {found.align}; this align knows {SCHEMA}: upgrade align")
     if (found.index, found.of) != (wanted.index, wanted.of):
         raise ValueError(f"{named} is of another index ({found.index}, {found.of}); choose another server")
-    if dim != wanted.dim or found.dim != wanted.dim:
-        raise ValueError(f"{named} has rows of {dim} numbers, the index of {wanted.dim}; drop it there")
-    if metric not in (wanted.metric, None) or found.metric != wanted.metric:
-        raise ValueError(f"{named} compares by {metric}, the index by {wanted.metric}; drop it there")
+    if (width := dim) != wanted.dim or (width := found.dim) != wanted.dim:
+        raise ValueError(f"{named} has rows of {width} numbers, the index of {wanted.dim}; drop it there")
+    for compares in (metric or wanted.metric, found.metric):  # one whose making was stopped has none yet
+        if compares != wanted.metric:
+            raise ValueError(f"{named} compares by {compares}, the index by {wanted.metric}; drop it there")
     if found.model != wanted.model:
         raise ValueError(
             f"{named} is of another model ({found.model[:12]}, the index's is {wanted.model[:12]}); drop it there"

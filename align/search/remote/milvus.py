@@ -28,6 +28,7 @@ PATIENCE = 20.0  # seconds for one request
 BYTES = 16 << 20  # of rows in one request; a server takes 64 MB
 GONE, RELEASED = 100, 101  # codes of the server: no such collection, and one that is not in memory
 FORBIDDEN = ("UNAUTHENTICATED", "PERMISSION_DENIED", "auth check failure", "permission deny")
+OPTIONS = {"grpc.use_local_subchannel_pool": 1}  # a new client does not wait for the pause of one that failed
 LEAST = 256  # candidates that a search in HNSW keeps
 
 
@@ -198,7 +199,9 @@ class MilvusStore:
         with self._lock:
             if self._client is None:
                 token = os.environ.get("ALIGN_MILVUS_TOKEN", "")
-                self._client = MilvusClient(uri=self.url, token=token, timeout=self.patience, dedicated=True)
+                self._client = MilvusClient(
+                    uri=self.url, token=token, timeout=self.patience, dedicated=True, grpc_options=OPTIONS
+                )
             return self._client
 
     def _errors(self) -> tuple[type[Exception], ...]:

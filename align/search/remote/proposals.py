@@ -38,6 +38,8 @@ class Mirror:
             raise ValueError(f"a query of {self.mark.name} is (q, {self.mark.dim}); got {tuple(query.shape)}")
         self.check()
         query = query.detach().cpu().float()
+        if not len(query):
+            return torch.empty(0, n, dtype=torch.long)
         pieces = [self._propose(some, n, 0, self.top, among)[0] for some in query.split(QUERIES)]
         return torch.cat(pieces)
 

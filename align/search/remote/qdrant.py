@@ -87,8 +87,7 @@ class QdrantStore:
 
     def prepare(self, name: str) -> None:
         """Make a collection ready to be searched, also one whose making was stopped in the middle."""
-        with self._asking() as client, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the client in memory needs no index, and says so
+        with self._asking() as client:
             client.create_payload_index(name, "number", field_schema="integer", wait=True)
 
     def note(self, mark: Mark) -> None:
