@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sys
 import threading
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from milvus_server import MilvusServer
+from qdrant_server import run_qdrant
 from tiny_index import D, fill, random
 
 from align.search.finder import Stale, Unavailable
@@ -40,10 +44,27 @@ def milvus(tmp_path_factory):
     server.kill()
 
 
-@pytest.fixture(params=["milvus FLAT", "milvus HNSW", "qdrant"])
+@pytest.fixture(scope="module")
+def qdrant(tmp_path_factory):
+    """The URL of a Qdrant server, whose program is on the path or in $QDRANT."""
+    program = os.environ.get("QDRANT") or shutil.which("qdrant")
+    if not program:
+        pytest.skip("needs a Qdrant server: no program qdrant on the path, or named by $QDRANT")
+    folder = tmp_path_factory.mktemp("qdrant")
+    with run_qdrant(program, folder) as url:
+        yield url
+
+
+@pytest.fixture(params=["milvus FLAT", "milvus HNSW", "qdrant in memory", "qdrant"])
 def remote(request, milvus):
     """A backend with no collections."""
     if request.param == "qdrant":
+        backend = connect(f"qdrant:{request.getfixturevalue('qdrant')}", index="test")
+        yield backend
+        for name in backend.store.list_names():
+            backend.store.drop(name)
+        return
+    if request.param == "qdrant in memory":
         from qdrant_client import QdrantClient
 
         yield Remote(QdrantStore("http://memory", client=QdrantClient(":memory:")), "qdrant:http://memory", "test")
@@ -210,7 +231,8 @@ def test_a_collection_that_is_not_ours_stays(remote, index):
     put_stranger(remote.store, ours.name, D, ours, "L2")
     with pytest.raises(ValueError, match=r"compares by (L2|Euclid), the index by IP"):
         make(remote, index)
-    remote.store.note(replace(ours, index="theirs"))
+    remote.store.drop(ours.name)
+    put_stranger(remote.store, ours.name, D, replace(ours, index="theirs"), "IP")
     remote.drop()
     assert remote.store.list_names() == [ours.name]  # of another index
 
@@ -277,7 +299,9 @@ def test_a_server_that_dies(milvus, index, monkeypatch):
         milvus.kill()
         with pytest.raises(Unavailable, match="does not answer"):
             finder.propose(query, 10)
+        assert re.fullmatch(f"Milvus at {milvus.url} does not answer: .*refused", remote.trouble())
         milvus.start()
+        assert remote.trouble() == ""
         check_best(index, "image", query, finder.propose(query, 10), 10)  # no second opening, no second push
     finally:
         if milvus.process is None:
@@ -323,7 +347,7 @@ def answering(body, status=200):
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args):
+        def log_message(self, format, *args):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -359,6 +383,13 @@ def test_qdrant_is_away():
         pass
     with pytest.raises(Unavailable, match=f"Qdrant at {url} does not answer: .*refused"):
         connect(f"qdrant:{url}").check("image", FACTS)
+    assert "refused" in connect(f"qdrant:{url}").trouble()
+    with answering({}, 500) as url:
+        backend = connect(f"qdrant:{url}")
+        assert backend.trouble() == ""
+        with pytest.raises(Unavailable):
+            backend.store.list_names()
+        assert "Unexpected Response: 500" in backend.trouble()
 
 
 def test_a_missing_client_names_its_extra(monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, final
+from urllib.parse import urlsplit
 
 from torch import Tensor
 
@@ -15,6 +17,9 @@ from align.search.remote.proposals import Mirror
 from align.search.remote.push import check_place, push
 from align.search.remote.qdrant import QdrantStore
 from align.search.remote.store import Store
+
+PORTS = {MilvusStore: 19530, QdrantStore: 6333}
+PATIENCE = 1.0  # seconds for a connection, where only the server's health is asked for
 
 
 @final
@@ -35,17 +40,32 @@ class Remote:
         """Bring a mirror in step with the rows, see ``push``, and return the facts by which it is opened."""
         mark = self._mark(of, facts)
         done = push(self.store, mark, rows)
-        return {"mark": mark.signed(done.push).plain(), "sent": done.sent, "removed": done.removed, "top": done.top}
+        return {"mirror": mark.with_push(done.push).plain(), "sent": done.sent, "removed": done.removed, "top": done.top}
 
     def open(self, of: str, facts: Mapping[str, Any]) -> Mirror:
         """Return the finder of a mirror that was made whole. Raises Stale where it is not that one any more."""
-        mark = read_mark(facts.get("mark"))
+        mark = read_mark(facts.get("mirror"))
         if mark is None:
             raise Stale(f"{self.store.where}: the mirror of {of} was never made whole")
         self.index = mark.index
         finder = Mirror(self.store, mark, int(facts.get("top", 0)))
         finder.check()
         return finder
+
+    def trouble(self) -> str:
+        """Return a line for a server that cannot be reached now, "" where it answers. It takes a second or so."""
+        parts = urlsplit(self.store.url)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else PORTS[type(self.store)])
+            socket.create_connection((parts.hostname or "", port), PATIENCE).close()
+        except OSError as error:
+            return f"{self.store.where} does not answer: {error.strerror or error}"
+        if self.store.failed:  # it takes connections: does it answer too?
+            try:
+                self.store.list_names()
+            except OSError as error:
+                return str(error)
+        return ""
 
     def drop(self) -> None:
         """Remove the index's mirrors. Collections of others stay, also where they have a mirror's name."""

@@ -41,7 +41,7 @@ class Mark:
         """Return the mark as JSON has it."""
         return asdict(self)
 
-    def signed(self, push: str) -> Mark:
+    def with_push(self, push: str) -> Mark:
         """Return the mark with the name of a sending."""
         return replace(self, push=push)
 

@@ -46,6 +46,7 @@ class MilvusStore:
             raise ImportError(f"Milvus needs pymilvus: {pip_install('milvus')}")
         self.url, self.kind, self.patience = url, kind, patience
         self.where = f"Milvus at {url}"
+        self.failed = False
         self._client: Any = None
         self._lock = threading.Lock()
 
@@ -61,7 +62,7 @@ class MilvusStore:
                 rows = [field for field in found["fields"] if field["name"] == "row"]
                 dim = rows[0]["params"].get("dim") if rows else None
                 metric = None
-                with suppress(self._errors()):  # a killed making leaves a collection without an index
+                with suppress(*self._errors()):  # a killed making leaves a collection without an index
                     metric = (client.describe_index(name, "row", timeout=self.patience) or {}).get("metric_type")
         except Stale:
             return None
@@ -113,7 +114,7 @@ class MilvusStore:
 
     def keys(self, name: str, low: int, high: int) -> dict[int, int]:
         """Return key -> digest of the rows of samples from low to below high."""
-        found = self._loaded(
+        found = self._ask_loaded(
             name,
             lambda client: client.query(
                 name,
@@ -154,7 +155,7 @@ class MilvusStore:
 
     def search(self, name: str, query: Tensor, limit: int, passing: Passing) -> tuple[Tensor, Tensor]:
         """Return the keys (q, limit) and the products (q, limit) of the best rows, -1 and -inf for want of rows."""
-        found = self._loaded(
+        found = self._ask_loaded(
             name,
             lambda client: client.search(
                 name,
@@ -179,7 +180,7 @@ class MilvusStore:
         with suppress(Stale), self._asking() as client:
             client.drop_collection(name, timeout=self.patience)
 
-    def _loaded(self, name: str, ask: Any) -> Any:
+    def _ask_loaded(self, name: str, ask: Any) -> Any:
         """Ask a collection, which a server that was started anew has to load first."""
         from pymilvus.exceptions import MilvusException
 
@@ -215,6 +216,7 @@ class MilvusStore:
         """Yield a connection. An error of it becomes one line, and the next request makes a new one."""
         try:
             yield self._connect()
+            self.failed = False
         except self._errors() as error:
             if getattr(error, "code", None) == GONE:
                 raise Stale(f"{self.where}: a mirror is gone") from None
@@ -222,6 +224,7 @@ class MilvusStore:
             text = _say(error)
             if any(word in text for word in FORBIDDEN):
                 raise PermissionError(f"{self.where} refuses the token; set ALIGN_MILVUS_TOKEN") from None
+            self.failed = True
             raise Unavailable(f"{self.where} does not answer: {text}") from None
 
 

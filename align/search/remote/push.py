@@ -40,9 +40,9 @@ def push(store: Store, mark: Mark, rows: Iterator[tuple[Tensor, Tensor]]) -> Pus
     """
     fresh = not check_place(store, mark)
     if fresh:
-        store.create(mark.signed(""))
+        store.create(mark.with_push(""))
     else:
-        store.note(mark.signed(""))
+        store.note(mark.with_push(""))
     store.prepare(mark.name)
     low = count = sent = removed = 0
     for values, numbers in cut_blocks(rows, min(store.block(mark.dim), store.most)):
@@ -62,5 +62,5 @@ def push(store: Store, mark: Mark, rows: Iterator[tuple[Tensor, Tensor]]) -> Pus
         removed += len(orphans)
     store.settle(mark.name)
     done = uuid4().hex
-    store.note(mark.signed(done))
+    store.note(mark.with_push(done))
     return Pushed(done, count, low, sent, removed)

@@ -41,6 +41,7 @@ class QdrantStore:
             raise ImportError(f"Qdrant needs qdrant-client: {pip_install('qdrant')}")
         self.url, self.patience = url, patience
         self.where = f"Qdrant at {url}"
+        self.failed = False
         self._client = client
         self._lock = threading.Lock()
 
@@ -186,14 +187,17 @@ class QdrantStore:
 
         try:
             yield self._connect()
+            self.failed = False
         except UnexpectedResponse as error:
             status = error.status_code or 0
             if status == 404:
                 raise Stale(f"{self.where}: a mirror is gone") from None
             if status in (401, 403):
                 raise PermissionError(f"{self.where} refuses the key; set ALIGN_QDRANT_KEY") from None
+            self.failed = True
             raise Unavailable(f"{self.where} does not answer: {_say(error)}") from None
         except (ApiException, OSError) as error:
+            self.failed = True
             raise Unavailable(f"{self.where} does not answer: {_say(error)}") from None
         except ValueError as error:  # of the client in memory
             if "not found" not in str(error):

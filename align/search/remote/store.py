@@ -39,8 +39,11 @@ class Store(Protocol):
     for another token, and ``Stale`` for a collection that is not there. ``describe`` returns None for that.
     """
 
+    url: str
     where: str
     """The server's kind and URL, for messages."""
+    failed: bool
+    """True where the last request met a server that did not answer."""
     most: int
     """Rows that one search, or one reading of keys, may answer with."""
 
