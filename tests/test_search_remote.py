@@ -149,13 +149,20 @@ def test_more_than_one_answer_may_have(remote, index, monkeypatch):
 
 
 def test_a_push_sends_what_has_changed(remote, index):
-    first = make(remote, index)
     total = index.modalities["image"]
+    first = make(remote, index) | {"rows": total}
+    remote.check("image", first)
+    assert remote.is_whole("image", first)
+    with pytest.raises(ValueError, match=f"the mirror of image has {total} rows, the index {total + 1}"):
+        remote.check("image", first | {"rows": total + 1})
     assert (first["sent"], first["removed"]) == (total, 0)
     again = make(remote, index, generation=4)
     assert (again["sent"], again["removed"]) == (0, 0)
     with pytest.raises(Stale, match="image was changed by another"):
         remote.open("image", first)
+    with pytest.raises(ValueError, match="image was changed by another"):
+        remote.check("image", first)
+    assert not remote.is_whole("image", first)
 
     values, sample = next(blocks(index, "image", 10**6))
     gone = int(sample[0])
@@ -221,7 +228,7 @@ def test_a_collection_that_is_not_ours_stays(remote, index):
     for said, mark in wrong.items():
         put_stranger(remote.store, ours.name, D if mark is None else mark.dim, mark, "IP")
         before = remote.store.describe(ours.name)
-        for act in (lambda: remote.check("image", FACTS), lambda: make(remote, index)):
+        for act in (lambda: remote.check_place("image", FACTS), lambda: make(remote, index)):
             with pytest.raises(ValueError, match=said) as caught:
                 act()
             assert "\n" not in str(caught.value)
@@ -235,6 +242,12 @@ def test_a_collection_that_is_not_ours_stays(remote, index):
     put_stranger(remote.store, ours.name, D, replace(ours, index="theirs"), "IP")
     remote.drop()
     assert remote.store.list_names() == [ours.name]  # of another index
+
+
+def test_a_modality_that_is_gone_takes_its_mirror_along(remote, index):
+    made = {of: make(remote, index, of) for of in ("image", "text")}
+    remote.sweep({"text": made["text"]})
+    assert remote.store.list_names() == ["align_test_text"]
 
 
 def put_stranger(store, name, dim, mark, metric):
@@ -287,7 +300,7 @@ def test_a_server_that_dies(milvus, index, monkeypatch):
             remote.make("image", killed(), facts)
         assert "\n" not in str(caught.value)
         with pytest.raises(Unavailable, match="does not answer"):
-            connect(f"milvus:{milvus.url}").check("image", facts)
+            connect(f"milvus:{milvus.url}").check_place("image", facts)
         with pytest.raises(Unavailable, match=f"no server answers at {milvus.url}; is it running"):
             read_address(milvus.url)
         milvus.start()
@@ -382,7 +395,7 @@ def test_qdrant_is_away():
     with answering({}) as url:
         pass
     with pytest.raises(Unavailable, match=f"Qdrant at {url} does not answer: .*refused"):
-        connect(f"qdrant:{url}").check("image", FACTS)
+        connect(f"qdrant:{url}").check_place("image", FACTS)
     assert "refused" in connect(f"qdrant:{url}").trouble()
     with answering({}, 500) as url:
         backend = connect(f"qdrant:{url}")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from align.search.finder import Stale
 from align.search.remote.address import Address, read_address
-from align.search.remote.mark import Mark, name_prefix, read_mark
+from align.search.remote.keys import TOP
+from align.search.remote.mark import Mark, name_collection, name_prefix, read_mark
 from align.search.remote.milvus import MilvusStore
 from align.search.remote.proposals import Mirror
 from align.search.remote.push import check_place, push
@@ -29,18 +30,53 @@ class Remote:
     name: the address by which the index finds the server again. index: the index's id, for ``drop``.
     """
 
+    rerank = 100
+    """Samples of an answer that are scored exactly."""
+
     def __init__(self, store: Store, name: str, index: str = ""):
         self.store, self.name, self.index = store, name, index
 
-    def check(self, of: str, facts: Mapping[str, Any]) -> None:
+    @property
+    def effort(self) -> float:
+        """The factor of the effort of searches."""
+        return self.store.effort
+
+    def check_place(self, of: str, facts: Mapping[str, Any]) -> None:
         """Raise ValueError where the server has something else under the mirror's name. Nothing is written."""
         check_place(self.store, self._mark(of, facts))
+
+    def check(self, of: str, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError where a mirror is not the one that was made whole, or has another number of rows."""
+        try:
+            finder = self.open(of, facts)
+        except Stale as error:
+            raise ValueError(str(error)) from None
+        found, stated = len(self.store.keys(finder.mark.name, 0, TOP)), int(facts["rows"])
+        if found != stated:
+            raise ValueError(f"{self.store.where}: the mirror of {of} has {found} rows, the index {stated}")
+
+    def is_whole(self, of: str, facts: Mapping[str, Any]) -> bool:
+        """Return True where a mirror is the one that was made whole."""
+        try:
+            self.open(of, facts)
+        except Stale:
+            return False
+        return True
+
+    def say_effort(self, facts: Mapping[str, Any]) -> str:
+        """Return the effort of a search in words."""
+        return f"{self.store.say_effort()}, best {self.rerank} re-scored exactly"
 
     def make(self, of: str, rows: Iterator[tuple[Tensor, Tensor]], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Bring a mirror in step with the rows, see ``push``, and return the facts by which it is opened."""
         mark = self._mark(of, facts)
         done = push(self.store, mark, rows)
-        return {"mirror": mark.with_push(done.push).plain(), "sent": done.sent, "removed": done.removed, "top": done.top}
+        return {
+            "mirror": mark.with_push(done.push).plain(),
+            "sent": done.sent,
+            "removed": done.removed,
+            "top": done.top,
+        }
 
     def open(self, of: str, facts: Mapping[str, Any]) -> Mirror:
         """Return the finder of a mirror that was made whole. Raises Stale where it is not that one any more."""
@@ -69,9 +105,13 @@ class Remote:
 
     def drop(self) -> None:
         """Remove the index's mirrors. Collections of others stay, also where they have a mirror's name."""
-        prefix = name_prefix(self.index)
+        self.sweep({})
+
+    def sweep(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remove the index's mirrors of other modalities than these."""
+        names = {name_collection(self.index, of) for of in kept}
         for name in self.store.list_names():
-            if self.index and name.startswith(prefix):
+            if self.index and name.startswith(name_prefix(self.index)) and name not in names:
                 mark = self.store.read_mark(name)
                 if mark is not None and mark.index == self.index:
                     self.store.drop(name)
@@ -81,13 +121,20 @@ class Remote:
         return Mark(self.index, of, int(facts["dim"]), str(facts.get("model", "")), int(facts["generation"]))
 
 
-def connect(address: str | Address, *, index: str = "", kind: Literal["HNSW", "FLAT"] = "HNSW") -> Remote:
+def connect(
+    address: str | Address, *, index: str = "", effort: float = 1.0, kind: Literal["HNSW", "FLAT"] = "HNSW"
+) -> Remote:
     """Return the backend at an address, see ``read_address``.
 
-    index: the index's id, for ``drop``. kind: how Milvus searches new mirrors.
+    index: the index's id, for ``drop``. effort: the factor of the effort of searches. kind: how Milvus searches new
+        mirrors.
 
     Raises ImportError, with the command that installs it, where the server's client is missing.
     """
     found = read_address(address) if isinstance(address, str) else address
-    store = MilvusStore(found.url, kind=kind) if found.kind == "milvus" else QdrantStore(found.url)
+    store = (
+        MilvusStore(found.url, kind=kind, effort=effort)
+        if found.kind == "milvus"
+        else QdrantStore(found.url, effort=effort)
+    )
     return Remote(store, str(found), index)

@@ -29,7 +29,7 @@ BYTES = 16 << 20  # of rows in one request; a server takes 64 MB
 GONE, RELEASED = 100, 101  # codes of the server: no such collection, and one that is not in memory
 FORBIDDEN = ("UNAUTHENTICATED", "PERMISSION_DENIED", "auth check failure", "permission deny")
 OPTIONS = {"grpc.use_local_subchannel_pool": 1}  # a new client does not wait for the pause of one that failed
-LEAST = 256  # candidates that a search in HNSW keeps
+LEAST, MOST = 256, 32768  # candidates that a search in HNSW keeps
 
 
 @final
@@ -41,14 +41,20 @@ class MilvusStore:
 
     most = 16384
 
-    def __init__(self, url: str, *, kind: Literal["HNSW", "FLAT"] = "HNSW", patience: float = PATIENCE):
+    def __init__(
+        self, url: str, *, kind: Literal["HNSW", "FLAT"] = "HNSW", effort: float = 1.0, patience: float = PATIENCE
+    ):
         if not has_part("pymilvus", "MilvusClient"):
             raise ImportError(f"Milvus needs pymilvus: {pip_install('milvus')}")
-        self.url, self.kind, self.patience = url, kind, patience
+        self.url, self.kind, self.effort, self.patience = url, kind, effort, patience
         self.where = f"Milvus at {url}"
         self.failed = False
         self._client: Any = None
         self._lock = threading.Lock()
+
+    def say_effort(self) -> str:
+        """Return the effort of a search in words."""
+        return f"ef {min(MOST, max(1, round(LEAST * self.effort)))}"
 
     def block(self, dim: int) -> int:
         """Return the number of rows that one request may bring."""
@@ -163,7 +169,10 @@ class MilvusStore:
                 limit=limit,
                 filter=write_filter(passing),
                 output_fields=["key"],
-                search_params={"metric_type": METRIC, "params": {"ef": min(32768, max(limit, LEAST))}},
+                search_params={
+                    "metric_type": METRIC,
+                    "params": {"ef": min(MOST, max(limit, round(LEAST * self.effort)))},
+                },
                 consistency_level="Strong",
                 timeout=self.patience,
             ),

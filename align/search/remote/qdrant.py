@@ -36,14 +36,18 @@ class QdrantStore:
 
     most = 16384
 
-    def __init__(self, url: str, *, client: Any = None, patience: float = PATIENCE):
+    def __init__(self, url: str, *, client: Any = None, effort: float = 1.0, patience: float = PATIENCE):
         if not has_part("qdrant_client", "QdrantClient"):
             raise ImportError(f"Qdrant needs qdrant-client: {pip_install('qdrant')}")
-        self.url, self.patience = url, patience
+        self.url, self.effort, self.patience = url, effort, patience
         self.where = f"Qdrant at {url}"
         self.failed = False
         self._client = client
         self._lock = threading.Lock()
+
+    def say_effort(self) -> str:
+        """Return the effort of a search in words."""
+        return f"hnsw_ef {max(1, round(LEAST * self.effort))}"
 
     def block(self, dim: int) -> int:
         """Return the number of rows that one request may bring."""
@@ -147,7 +151,7 @@ class QdrantStore:
                 query=row,
                 limit=limit,
                 filter=write_filter(passing),
-                params=models.SearchParams(hnsw_ef=max(limit, LEAST)),
+                params=models.SearchParams(hnsw_ef=max(limit, round(LEAST * self.effort))),
                 with_payload=False,
                 with_vector=False,
             )

@@ -47,6 +47,13 @@ class Store(Protocol):
     most: int
     """Rows that one search, or one reading of keys, may answer with."""
 
+    effort: float
+    """The factor of the candidates that a search keeps."""
+
+    def say_effort(self) -> str:
+        """Return the effort of a search in words."""
+        ...
+
     def block(self, dim: int) -> int:
         """Return the number of rows that one request may bring."""
         ...
