@@ -15,6 +15,7 @@ import pytest
 
 want = "for want of data"
 gpu = "needs a GPU"
+qdrant = "needs a Qdrant server"  # no registry of packages has its program
 
 
 def data_folder(name: str) -> Path:
@@ -68,7 +69,7 @@ def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     data = Path(os.environ.get("ALIGN_DATA", "data")).is_dir()
-    if gpu not in reason and (data or want not in reason):
+    if gpu not in reason and qdrant not in reason and (data or want not in reason):
         _skipped.append(f"{report.nodeid}: {reason}")
 
 

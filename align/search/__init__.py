@@ -28,7 +28,7 @@ __all__ = [
 
 FLOORS = (
     ("exact", "finder", "hamming", "item", "linear", "shift"),
-    ("inverted", "leaves", "makers", "members", "parts"),
+    ("inverted", "leaves", "makers", "members", "parts", "remote"),
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, final
 
+from align.search.finder import Unavailable
 from align.serve.refusal import Refusal
 
 SEARCHERS = 4  # threads
@@ -31,12 +32,19 @@ class Readers:
         self._threads.shutdown(wait=False)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work. An error of the search's (ValueError) becomes a 422, one of the disk's a 503."""
+        """Run blocking work.
+
+        An error of the search's (ValueError) becomes a 422, one of the disk's or of a server of vectors a 503.
+        """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except ValueError as error:
             damaged = " damaged" in str(error)
             raise Refusal(503 if damaged else 422, hide_paths(str(error))) from None
+        except Unavailable as error:
+            log.error("a search cannot be answered: %s", error)
+            said = "the server that holds this index's vectors does not answer; ask again later"
+            raise Refusal(503, said, code="backend_unavailable", retry=5) from None
         except OSError as error:
             log.error("the index cannot be read: %s", error)
             raise Refusal(503, "the index cannot be read; the server's log says why", retry=5) from None
@@ -62,6 +70,8 @@ def repeat(work: Callable[[], T]) -> T:
             return work()
         except KeyError:
             continue
+        except Unavailable:  # its client has waited long enough
+            raise
         except OSError:
             time.sleep(PAUSE)
     return work()
