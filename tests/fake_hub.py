@@ -63,10 +63,10 @@ class FakeHub:
                             self.close_connection = True
                             return None
                         return self.send(int(fault), b"", True)
-                if hub.token and not path.startswith("/lfs/"):  # large files go to signed addresses
-                    if self.headers.get("Authorization") != f"Bearer {hub.token}":
-                        return self.send(401, b"", True)
-                if path.startswith("/lfs/"):
+                signed = path.startswith("/lfs/")  # addresses of large files need no token
+                if hub.token and not signed and self.headers.get("Authorization") != f"Bearer {hub.token}":
+                    return self.send(401, b"", True)
+                if signed:
                     return self.keep(path.removeprefix("/lfs/"), body)
                 if path == "/api/repos/create":
                     return self.create(json.loads(body))
@@ -81,17 +81,18 @@ class FakeHub:
                     told = [{"path": n, "uploadMode": mode, "shouldIgnore": False} for n, mode in modes]
                     return self.tell({"files": told})
                 if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
-                    return self.commit(root / found[1], [json.loads(line) for line in body.splitlines()])
+                    return self.commit(found[1], [json.loads(line) for line in body.splitlines()])
                 return self.missing("RepoNotFound")
 
             def create(self, about):
                 name = f"{about['organization']}/{about['name']}"
+                told = {"url": f"{hub.address}/{name}", "name": name, "id": name}
                 if (root / name).is_dir():
-                    return self.send(409, b"", True)
+                    return self.tell(told, 409)
                 (root / name).mkdir(parents=True)
                 if about.get("visibility") == "private" or about.get("private"):
                     hub.private.add(name)
-                return self.tell({"url": f"{hub.address}/{name}", "name": name, "id": name})
+                return self.tell(told)
 
             def offer(self, one):
                 if one["oid"] in hub.objects:
@@ -104,7 +105,8 @@ class FakeHub:
                 hub.objects[oid] = body
                 return self.send(200, b"", True)
 
-            def commit(self, folder, lines):
+            def commit(self, name, lines):
+                folder = root / name
                 for line in lines:
                     about = line["value"]
                     if line["key"] == "file":
@@ -114,10 +116,10 @@ class FakeHub:
                     elif line["key"] == "deletedFile":
                         (folder / about["path"]).unlink()
                 hub.commits.append([line["value"]["path"] for line in lines if line["key"] != "header"])
-                return self.tell({"commitUrl": f"{hub.address}/commit/{COMMIT}", "commitOid": COMMIT})
+                return self.tell({"commitUrl": f"{hub.address}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
 
-            def tell(self, content):
-                self.send(200, json.dumps(content).encode(), True, {"Content-Type": "application/json"})
+            def tell(self, content, status=200):
+                self.send(status, json.dumps(content).encode(), True, {"Content-Type": "application/json"})
 
             def answer(self, *, body):
                 path = self.path.partition("?")[0]

@@ -31,7 +31,8 @@ def push(folder: Path, repository: str, *, private: bool, stale: tuple[str, ...]
     The client shows its progress. A file whose content the hub has already is not sent again, so a call after a
     failure resumes. stale: names of files that go from the repository where the folder has none of that name.
 
-    Raises ConnectionError or PermissionError in one line. The repository is then as it was.
+    Raises ConnectionError or PermissionError in one line. The repository has then the whole commit or none of it. A
+    repository that was made for it stays.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -76,7 +77,8 @@ def _explain(repository: str) -> Iterator[None]:
         said = " ".join(str(deepest).split())[:200] or type(deepest).__name__
         said = f"the hub answered {status}" if status else said
         raise ConnectionError(
-            f"the upload to {repository} failed: {said}; nothing in it has changed, and the same command goes on"
+            f"the upload to {repository} failed: {said}; the repository has all of the commit or nothing, and the same "
+            "command goes on"
         ) from error
 
 
@@ -85,4 +87,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = error
     while found is not None:
         yield found
-        found = found.__cause__ or found.__context__
+        found = found.__cause__

@@ -36,7 +36,8 @@ def write_hub(
 ) -> list[str]:
     """Write a model folder with a card, upload it where ``to`` is given, and return the lines that say what was done.
 
-    The folder appears when all is done. After a failed upload it is not there, and the repository is as it was.
+    The folder appears when all is done. After a failed upload it is not there, and the repository has all
+    of the commit or nothing.
 
     Args:
         towers: the modalities to write. None: all.
