@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
+from align.commands.hub_options import Hub
 from align.commands.named import split
 
 Format = Literal["onnx", "torch-export", "sentence-transformers", "open_clip", "hub"]
@@ -29,6 +30,7 @@ def export(
     *,
     to: Format,
     towers: str | None = None,
+    hub: Hub,
     weights: Weights,
 ) -> None:
     """Write a model as files of other programs
@@ -46,8 +48,9 @@ def export(
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
-    loaded = weights.load(model)
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
+    options |= hub.settings(to, model, weights.checkpoint)
+    loaded = weights.load(model)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)
 
