@@ -14,7 +14,7 @@ NEGATIVE, DISTRACTOR = "%negative", "%distractor:"
 
 def name_samples(table: Embeddings) -> list[str]:
     """Return a name for each sample: its key, or KEY#0, KEY#1, … of equal keys. See ``write_key``."""
-    return _tell_apart(map(write_key, table.ids))
+    return tell_apart(map(write_key, table.ids))
 
 
 def name_rows(table: Embeddings, modality: str, distractors: Embeddings | None = None) -> list[str]:
@@ -25,7 +25,7 @@ def name_rows(table: Embeddings, modality: str, distractors: Embeddings | None =
     names = [*_list_names(table, modality)]
     if distractors is not None and modality in distractors:
         names += [DISTRACTOR + name for name in _list_names(distractors, modality)]
-    return _tell_apart(names)
+    return tell_apart(names)
 
 
 def _list_names(table: Embeddings, modality: str) -> Iterator[str]:
@@ -43,7 +43,12 @@ def write_key(key: str) -> str:
     return re.sub(r"[\s\x00-\x1f\x7f#%]", lambda one: "".join(f"%{b:02X}" for b in one[0].encode()), key)
 
 
-def _tell_apart(names: Iterable[str]) -> list[str]:
+def tell_apart(names: Iterable[str]) -> list[str]:
+    """Return the names, with #0, #1, … behind those that come several times.
+
+    >>> tell_apart(["a", "b", "a"])
+    ['a#0', 'b', 'a#1']
+    """
     names = list(names)
     count, seen, out = Counter(names), Counter[str](), []
     for name in names:
