@@ -9,11 +9,12 @@ from typing import Any
 
 from align.checkpoint.write import read_parts, write_model
 from align.convert.st_card import write_card
-from align.convert.st_check import find_difference
+from align.convert.st_check import compare
 from align.convert.st_clip import refuse_clip, write_clip
 from align.convert.st_inputs import check_text, list_prefixes
 from align.convert.st_parts import Part
 from align.convert.st_text import refuse_text, write_text
+from align.encoders.hf.model import quiet
 from align.files import atomic_folder, write_json
 from align.model import JointModel
 from align.published.joined import keep_towers
@@ -59,21 +60,28 @@ def write_sentence_transformers(
     with atomic_folder(folder) as work:
         write_model(model, work)
         parts, stated, reason = _write_modules(model, work, modules == "native")
-        stated = {**stated, "prompts": {**stated.get("prompts", {}), **(prompts or {})}}
-        write_json(work / "modules.json", [part.entry(i) for i, part in enumerate(parts)])
-        write_json(work / "config_sentence_transformers.json", _state(stated, truncate))
-        native = parts != [OURS]
-        if native:
-            found = find_difference(model, work)
-            if found is not None:
+        notes: Sequence[str] = ()
+        _write_list(work, parts, {**stated.get("prompts", {}), **(prompts or {})}, stated, truncate)
+        if parts != [OURS]:
+            with quiet():
+                difference, notes = compare(model, work)
+            if difference is not None:
                 for part in parts:
                     shutil.rmtree(work / part.path)
-                parts, native, reason = [OURS], False, found
-                write_json(work / "modules.json", [OURS.entry(0)])
-                stated = {"prompts": dict(prompts or {})}
-                write_json(work / "config_sentence_transformers.json", _state(stated, truncate))
-        write_card(model, work, Path(folder).name, native, sizes, read_parts(model))
-    return _say(folder, native, reason, sizes)
+                parts, reason = [OURS], difference
+                _write_list(work, parts, dict(prompts or {}), {}, truncate)
+        write_card(model, work, Path(folder).name, parts != [OURS], sizes, read_parts(model))
+    return [*_say(folder, parts != [OURS], reason, sizes), *notes]
+
+
+def _write_list(
+    work: Path, parts: Sequence[Part], prompts: Mapping[str, str], stated: Mapping[str, Any], truncate: int | None
+) -> None:
+    """Write modules.json and config_sentence_transformers.json."""
+    write_json(work / "modules.json", [part.entry(i) for i, part in enumerate(parts)])
+    about = {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine", "default_prompt_name": None}
+    about |= {**stated, "prompts": dict(prompts)} | ({} if truncate is None else {"truncate_dim": truncate})
+    write_json(work / "config_sentence_transformers.json", about)
 
 
 def _write_modules(model: JointModel, work: Path, native: bool) -> tuple[list[Part], dict[str, Any], str]:
@@ -82,17 +90,13 @@ def _write_modules(model: JointModel, work: Path, native: bool) -> tuple[list[Pa
         return [OURS], {}, "it was asked for"
     no_text, no_clip = refuse_text(model), refuse_clip(model)
     if no_text is None:
-        return *write_text(model, work), ""
+        with quiet():
+            return *write_text(model, work), ""
     if no_clip is None:
-        return write_clip(model, work), {}, ""
+        with quiet():
+            return write_clip(model, work), {}, ""
     reason = no_clip if len(model.modalities) > 1 else no_text
     return [OURS], {}, f"Sentence Transformers' modules cannot hold the model, as {reason}"
-
-
-def _state(stated: Mapping[str, Any], truncate: int | None) -> dict[str, Any]:
-    """Return the content of config_sentence_transformers.json."""
-    about = {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine", "default_prompt_name": None, **stated}
-    return about | ({} if truncate is None else {"truncate_dim": truncate})
 
 
 def _say(folder: str | Path, native: bool, reason: str, sizes: Sequence[int]) -> list[str]:

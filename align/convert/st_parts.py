@@ -32,10 +32,13 @@ def make_tokenizer(tokens: HFTokens) -> Any:
         from transformers import PreTrainedTokenizerFast
     except ImportError:
         raise ImportError(f"this export needs transformers; {pip_install('hf')}") from None
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, normalizers
 
     made: Any = Tokenizer.from_str(tokens.assets()["tokenizer"])
     padding = made.padding["pad_token"]
+    if "Metaspace" not in str(made.pre_tokenizer):  # which puts no mark before a text that was stripped
+        strip = normalizers.Strip()  # align reads a text without the spaces around it
+        made.normalizer = strip if made.normalizer is None else normalizers.Sequence([strip, made.normalizer])
     made.no_padding()
     made.no_truncation()
     return PreTrainedTokenizerFast(

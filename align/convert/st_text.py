@@ -9,6 +9,7 @@ import torch
 
 from align.convert.st_parts import Part, save_tokenizer
 from align.encoders import HFText
+from align.encoders.hf.text_kind import text_kind
 from align.encoders.weights import write_tensors
 from align.files import write_json
 from align.heads import Identity, Linear
@@ -54,7 +55,8 @@ def write_text(model: JointModel, folder: Path) -> tuple[list[Part], dict[str, A
     text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
     stated = {"transformer_task": "feature-extraction", "modality_config": text, "max_seq_length": tokens.context}
     module = {"module_output_name": "token_embeddings", "do_lower_case": bool(tokens.lower)}
-    write_json(inside / "sentence_bert_config.json", stated | module)
+    options = text_kind(encoder.model.config)[1]  # such as add_pooling_layer=False: no weights are missed
+    write_json(inside / "sentence_bert_config.json", stated | module | {"model_kwargs": options})
     width = int(encoder.model.config.hidden_size)
     parts.append(Part(f"{PACKAGE}.pooling.Pooling", "1_Pooling"))
     pooling = {"embedding_dimension": width, "pooling_mode": POOLINGS[encoder.pooling], "include_prompt": True}
