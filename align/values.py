@@ -104,16 +104,18 @@ class TermInfo(NamedTuple):
     scale: float
     bias: float = 0.0
     blocks: tuple[tuple[int, int], ...] = ()  # coordinates start..stop-1 that count of each modality; (): all
+    prefixes: tuple[int, ...] = ()  # numbers of first coordinates that are embeddings too (Matryoshka)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the term as plain data. Blocks are left out where there are none."""
-        return {name: x for name, x in self._asdict().items() if name != "blocks" or x}
+        """Return the term as plain data. Blocks and prefixes are left out where there are none."""
+        return {name: x for name, x in self._asdict().items() if name not in ("blocks", "prefixes") or x}
 
     @classmethod
     def from_json(cls, term: Mapping[str, Any]) -> TermInfo:
         """Return the term of plain data."""
         blocks = tuple((start, stop) for start, stop in term.get("blocks", ()))
-        return cls(**{**term, "modalities": tuple(term["modalities"]), "blocks": blocks})
+        prefixes = tuple(term.get("prefixes", ()))
+        return cls(**{**term, "modalities": tuple(term["modalities"]), "blocks": blocks, "prefixes": prefixes})
 
 
 class Origin(NamedTuple):

@@ -78,5 +78,5 @@ def _tokenizer(folder: Path, **options):
 def _quiet():
     from align.encoders.hf import model as hf_model
 
-    with hf_model._quiet():
+    with hf_model.quiet():
         yield

@@ -103,5 +103,5 @@ def _tokenizer(folder: Path, **options: Any) -> Any:
 def _quiet():
     from align.encoders.hf import model as hf_model
 
-    with hf_model._quiet():
+    with hf_model.quiet():
         yield

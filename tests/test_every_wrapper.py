@@ -241,7 +241,8 @@ def through_an_objective(loss, rows: dict, count: int, expected: Tensor) -> None
         shown = [*itertools.combinations(names[:count], 2)]
     bias = 0.0 if loss.bias is None else loss.bias.item()
     blocks = [loss.list_blocks(m) if isinstance(loss, Wrapper) else () for m in shown]
-    infos = [TermInfo(m, kind.read, loss.scale.item(), bias, b) for m, b in zip(shown, blocks, strict=True)]
+    prefixes = loss.list_prefixes() if isinstance(loss, Wrapper) else ()
+    infos = [TermInfo(m, kind.read, loss.scale.item(), bias, b, prefixes) for m, b in zip(shown, blocks, strict=True)]
     assert made.infos() == (infos if kind.read else [])
 
 
@@ -308,11 +309,11 @@ class Plain(Foreign):
 
 
 def test_a_foreign_loss_may_keep_plain_numbers_and_gets_its_kind_of_negatives():
-    for wrapper in (lambda loss: loss, lambda loss: Matryoshka(MemoryQueue(loss, 4), [3, dim])):
+    for wrapper, prefixes in ((lambda loss: loss, ()), (lambda loss: Matryoshka(MemoryQueue(loss, 4), [3, dim]), (3,))):
         made = Objective({"one": Term(wrapper(Plain()), names[1:3])}, dim=dim, batch=4)
         _, logged = made(frame(2), generator=torch.Generator())
         assert logged["one/scale"] == 20
-        assert made.infos() == [TermInfo(("image", "text"), "pairwise", 20.0, -1.0)]
+        assert made.infos() == [TermInfo(("image", "text"), "pairwise", 20.0, -1.0, prefixes=prefixes)]
         assert made.losses["one"].negative_kinds == ("easy", "hard")
         again = pickle.loads(pickle.dumps(made))
         again.load_state_dict(made.state_dict())

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     vision = {"model_type": "clip_vision_model", **SMALL, "image_size": 32, "patch_size": 16, "num_hidden_layers": 3}
     mark = tokenizer.convert_tokens_to_ids("<image>")
     made = LlavaConfig(text_config=text, vision_config=vision, image_token_index=mark)
-    with hf_model._quiet():
+    with hf_model.quiet():
         fill(LlavaForConditionalGeneration(made), 1).save_pretrained(place / "model")
         tokenizer.save_pretrained(place / "model")
     return place / "model"
@@ -94,7 +94,7 @@ def test_features_are_those_of_transformers_model(folder):
     rows = [["red mat", picture(0)], "two dogs playing in the snow", [picture(1), picture(2)]]
     values = preprocess.device(preprocess.collate([preprocess.row(row) for row in rows]))
     found = encoder(values)
-    with hf_model._quiet():
+    with hf_model.quiet():
         theirs = LlavaForConditionalGeneration.from_pretrained(str(folder)).eval().model
     for i, count in enumerate((1, 0, 2)):
         real = values["attention_mask"][i].bool()

@@ -53,6 +53,7 @@ _CALLS = {
     "clamp_": (),
     "between": ("modalities",),
     "list_blocks": ("modalities",),
+    "list_prefixes": (),
     "set_negatives": ("kind",),
     "name_classes": ("names",),
 }
@@ -92,6 +93,8 @@ def _complete(module: nn.Module) -> None:
             setattr(module, name, _do_nothing)
     if not hasattr(module, "list_blocks"):
         vars(module)["list_blocks"] = _read_all
+    if not hasattr(module, "list_prefixes"):
+        vars(module)["list_prefixes"] = tuple
     if not hasattr(module, "find_read_tokens"):
         vars(module)["find_read_tokens"] = partial(_find_read_tokens, module)
     if not hasattr(module, "set_negatives"):

@@ -93,6 +93,10 @@ class Loss(nn.Module, ABC):
         """Return the coordinates start..stop-1 that the loss reads of each modality's embedding. (): all of each."""
         return ()
 
+    def list_prefixes(self) -> tuple[int, ...]:
+        """Return the numbers of first coordinates that the loss trains as embeddings beside the whole ones."""
+        return ()
+
     def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
         """Return the modalities whose tokens a call between ``modalities`` reads. The tokens of others may be L = 0."""
         return [*modalities] if self.needs_tokens else []

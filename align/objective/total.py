@@ -241,6 +241,7 @@ class Objective(nn.Module):
                 float(number(loss.scale)),
                 0.0 if loss.bias is None else float(number(loss.bias)),
                 loss.list_blocks(modalities),
+                loss.list_prefixes(),
             )
             for name, contrast in self._calls()
             for loss in [self._loss(name)]

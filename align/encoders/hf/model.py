@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "make_config",
     "plain_config",
+    "quiet",
     "read_part",
 ]
 
@@ -70,7 +71,7 @@ def make_config(config: Mapping[str, Any]) -> Any:
     if _states_quantised(config):
         raise ValueError("the config states quantised weights; give a model of full precision")
     try:
-        with _quiet():
+        with quiet():
             return kinds[kind].from_dict(_drop_forgotten(config))
     except Exception as error:  # transformers checks values by several kinds of errors
         raise ValueError(
@@ -117,7 +118,7 @@ def load(
     """
     of = attrgetter(kind)(library())
     prefix = f"{of.base_model_prefix}."
-    with _quiet():
+    with quiet():
         model, report = of.from_pretrained(
             None,
             config=config,
@@ -154,7 +155,7 @@ def _attention(kind: Any) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' progress bar and its reports, which our errors give in one line."""
     log = library().utils.logging
     level, bar = log.get_verbosity(), log.is_progress_bar_enabled()

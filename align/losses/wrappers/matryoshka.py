@@ -78,6 +78,11 @@ class Matryoshka(Wrapper):
         for size, loss in self._each():
             loss.start(size, modalities, batch)
 
+    def list_prefixes(self) -> tuple[int, ...]:
+        """Return the prefixes with a weight, without the whole."""
+        weights = self.weights or [1.0] * len(self.dims)
+        return tuple(size for size, weight in zip(self.dims[:-1], weights, strict=False) if weight > 0)
+
     def clamp_(self) -> None:
         """Clamp every prefix's temperature. Call it after the optimiser's step."""
         for _, loss in self._each():

@@ -64,6 +64,10 @@ class Spaces(Wrapper):
         """Return the block of each modality's embedding, of the dim at the start."""
         return tuple(find_block(self.spaces, self._name(m), self.dim) for m in modalities)
 
+    def list_prefixes(self) -> tuple[int, ...]:
+        """Return none: the inner loss's are prefixes of a block, not of the whole embedding."""
+        return ()
+
     def around(self, given: Given) -> Tensor:
         """Return the inner loss of the blocks."""
         check_embeddings(given.embeddings)

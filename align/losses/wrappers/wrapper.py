@@ -76,6 +76,10 @@ class Wrapper(Loss, ABC):
         """Return the coordinates that the inner loss reads of each modality's embedding."""
         return self.loss.list_blocks(modalities)
 
+    def list_prefixes(self) -> tuple[int, ...]:
+        """Return the prefixes that the inner loss trains."""
+        return self.loss.list_prefixes()
+
     def find_read_tokens(self, modalities: Sequence[str]) -> list[str]:
         """Return the modalities whose tokens the inner loss reads."""
         return self.loss.find_read_tokens(modalities)
