@@ -1,4 +1,7 @@
-"""Attack a server twice, and print a table for each pass and whatever was wrong."""
+"""Attack a server, and print a table for each pass and whatever was wrong.
+
+``python -m hostile [PASSES [KIND ...]]``: two passes of all kinds by default.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from hostile.corpus import make_corpus
 from hostile.watch import Outside
 
 
-def main() -> int:
+def main(passes: int = 2, *kinds: str) -> int:
     """Return 0 where every answer was right."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         outside = Outside(folder / "outside")
         with serving(folder) as server:
-            good, corpus = Good(server.address), make_corpus(outside)
+            good = Good(server.address)
+            corpus = [one for one in make_corpus(outside) if not kinds or one.kind in kinds]
             wrong = []
-            for number in (1, 2):
+            for number in range(1, passes + 1):
                 rows = attack(server, corpus, good, outside)
                 print(f"Pass {number}\n\n{write_table(rows)}\n", flush=True)
                 wrong += [one for row in rows for one in row.wrong]
@@ -33,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int((*sys.argv, 2)[1]), *sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""Addresses, headers and ranges: ids that are paths, headers and ranges by the thousand, hosts and origins of others."""
+"""Ids that are paths, ranges and headers by the thousand, hosts and origins of others."""
 
 from __future__ import annotations
 
@@ -127,15 +127,42 @@ def headers() -> list[Hostile]:
     """Return headers by the thousand and by the megabyte, hosts, origins and cookies."""
     kind, path = "headers", "/healthz"
     many = [f"X-{i}: {i}" for i in range(500)]
-    hosts = ["evil.example", "localhost.evil.example", "localhost@evil.example", "evil.example:8000", "[::1", "",
-             "a" * 5000, "127.0.0.1.nip.io", "0x7f.1", "localhost\t.evil.example", "xn--80ak6aa92e.com"]  # fmt: skip
+    hosts = [
+        "evil.example",
+        "localhost.evil.example",
+        "localhost@evil.example",
+        "evil.example:8000",
+        "[::1",
+        "",
+        "a" * 5000,
+        "127.0.0.1.nip.io",
+        "0x7f.1",
+        "localhost\t.evil.example",
+        "xn--80ak6aa92e.com",
+    ]
     origins = ["http://evil.example", "null", "file://", "http://localhost:1", "http://localhost.evil.example", "data:"]
-    odd = ["Cookie: " + "a=b; " * 2000, "Cookie: =;;;==\x7f;", 'Cookie: align_token="\\377\\000', "Cookie: a[]=1",
-           "Accept: " + "text/html;q=0.1," * 500, "Accept: " + "*" * 9000, "Accept-Encoding: " + "gzip," * 1000,
-           "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: evil.example", "X-Original-URL: /etc/passwd",
-           "X-HTTP-Method-Override: DELETE", "Forwarded: for=127.0.0.1;host=evil.example", "Authorization: Bearer ",
-           "Authorization: Basic " + "A" * 5000, "User-Agent: () { :;}; id", "X-Part: results", "TE: trailers",
-           "Via: " + "1.1 a," * 500, "Referer: javascript:alert(1)", "Content-Type: \u202egnp"]  # fmt: skip
+    odd = [
+        "Cookie: " + "a=b; " * 2000,
+        "Cookie: =;;;==\x7f;",
+        'Cookie: align_token="\\377\\000',
+        "Cookie: a[]=1",
+        "Accept: " + "text/html;q=0.1," * 500,
+        "Accept: " + "*" * 9000,
+        "Accept-Encoding: " + "gzip," * 1000,
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-Host: evil.example",
+        "X-Original-URL: /etc/passwd",
+        "X-HTTP-Method-Override: DELETE",
+        "Forwarded: for=127.0.0.1;host=evil.example",
+        "Authorization: Bearer ",
+        "Authorization: Basic " + "A" * 5000,
+        "User-Agent: () { :;}; id",
+        "X-Part: results",
+        "TE: trailers",
+        "Via: " + "1.1 a," * 500,
+        "Referer: javascript:alert(1)",
+        "Content-Type: \u202egnp",
+    ]
     twice = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     return [
         get(kind, "500 headers", path, *many, fits=EITHER),

@@ -22,6 +22,7 @@ from hostile.watch import SECRET, Memory, Outside, memory
 
 CODE = "import sys; from pathlib import Path; from hostile.world import main; sys.exit(main(Path(sys.argv[1])))"
 MB = 1 << 20
+LONG = 1.0  # seconds
 
 
 @dataclass
@@ -41,8 +42,15 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
     for one in (world, work, temporary, home):
         one.mkdir()
     paths = [str(Path(align.__file__).parent.parent), str(Path(__file__).parent.parent)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(temporary), "HOME": str(home),
-           "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "ALIGN_CACHE": str(home / "cache")}  # fmt: skip
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TMPDIR": str(temporary),
+        "HOME": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "ALIGN_CACHE": str(home / "cache"),
+    }
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
             [*tracer, sys.executable, "-c", CODE, str(world)],
@@ -71,20 +79,25 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
 
 @dataclass
 class Row:
-    """A kind's line of the table. growth: bytes of the server and of its decoders after the kind."""
+    """A kind's line of the table.
+
+    growth: bytes of the server and of its decoders after the kind. long: requests that took more than ``LONG``.
+    """
 
     kind: str
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: float = 0.0
     slowest_name: str = ""
-    growth: Memory = Memory(0, 0)
+    growth: Memory = field(default_factory=lambda: Memory(0, 0))
     wrong: list[str] = field(default_factory=list)
+    long: list[Hostile] = field(default_factory=list)
 
     def take(self, one: Hostile, answer: Answer, wrong: str) -> None:
         """Count an answer."""
         self.requests += 1
         self.statuses.update(answer.statuses[:1] or [0])
+        self.long += [one] if answer.seconds > LONG else []
         if answer.seconds > self.slowest:
             self.slowest, self.slowest_name = answer.seconds, one.name
         if wrong:
@@ -128,9 +141,15 @@ def write_table(rows: Sequence[Row]) -> str:
         "| kind | requests | statuses | slowest ms | server MB | decoders MB | wrong |",
         "|---|---|---|---|---|---|---|",
     ]
-    whole = Row("all", sum(row.requests for row in rows), sum((row.statuses for row in rows), Counter()),
-                max(row.slowest for row in rows), "", Memory(sum(row.growth.server for row in rows),
-                sum(row.growth.decoders for row in rows)), [one for row in rows for one in row.wrong])  # fmt: skip
+    whole = Row(
+        "all",
+        sum(row.requests for row in rows),
+        sum((row.statuses for row in rows), Counter()),
+        max(row.slowest for row in rows),
+        "",
+        Memory(sum(row.growth.server for row in rows), sum(row.growth.decoders for row in rows)),
+        [one for row in rows for one in row.wrong],
+    )
     for row in (*rows, whole):
         statuses = ", ".join(f"{status or 'closed'} × {n}" for status, n in sorted(row.statuses.items()))
         name = f" ({row.slowest_name})" if row.slowest_name else ""

@@ -9,6 +9,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from hostile.pictures import small
@@ -30,10 +32,12 @@ class Answer(NamedTuple):
 
 
 def send(address: Address, hostile: Hostile) -> Answer:
-    """Send a request, and read until the server closes. The bytes are sent by a thread, as the answer may come early."""
+    """Send a request, and read until the server closes. A thread sends, as the answer may come early."""
+    parts = iter(hostile.parts())
+    first = next(parts, b"")  # a large body is made before the server's clock runs
     start = time.perf_counter()
     with socket.create_connection(address, timeout=PATIENCE) as sock:
-        writer = threading.Thread(target=_write, args=(sock, hostile), daemon=True)
+        writer = threading.Thread(target=_write, args=(sock, chain([first], parts), hostile.pause), daemon=True)
         writer.start()
         if hostile.leaves:
             writer.join(PATIENCE)
@@ -91,12 +95,12 @@ class Good:
         return response.status, [(hit["id"], hit["score"]) for hit in content.get("hits", ())] or content
 
 
-def _write(sock: socket.socket, hostile: Hostile) -> None:
+def _write(sock: socket.socket, parts: Iterable[bytes], pause: float) -> None:
     try:
-        for part in hostile.parts():
+        for part in parts:
             sock.sendall(part)
-            if hostile.pause:
-                time.sleep(hostile.pause)
+            if pause:
+                time.sleep(pause)
     except OSError:  # the server has closed
         pass
 

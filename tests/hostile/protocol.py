@@ -55,11 +55,15 @@ def broken() -> list[Hostile]:
         raw(kind, "HTTP/0.9", b"GET /\r\n\r\n"),
         raw(kind, "HTTP/1.0 without a host", b"GET /healthz HTTP/1.0\r\n\r\n"),
         raw(kind, "HTTP/2 by its preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        raw(kind, "HTTP/9.9", b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"),
+        raw(kind, "HTTP/9.9", get_line.replace(b"1.1", b"9.9") + b"\r\n", fits=EITHER),
         raw(kind, "a hello of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)),
         raw(kind, "upgrade to h2c", get_line + b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", fits=EITHER),
-        raw(kind, "upgrade to websocket",
-            get_line + b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n", fits=EITHER),
+        raw(
+            kind,
+            "upgrade to websocket",
+            get_line + b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            fits=EITHER,
+        ),
         *(get(kind, f"method {m}", "/v1/search", method=m) for m in ("TRACE", "TRACK", "PUT", "DELETE", "PATCH")),
         get(kind, "method CONNECT", "example.org:443", method="CONNECT"),
         get(kind, "method OPTIONS *", "*", method="OPTIONS"),
@@ -72,18 +76,35 @@ def broken() -> list[Hostile]:
         get(kind, "a body with GET", "/healthz", "Content-Length: 31", fits=EITHER),
         raw(kind, "answered before it is sent", start(length, "Expect: 100-continue"), GOOD, fits=ANSWERED),
         raw(kind, "another expectation", start(length, "Expect: 200-ok"), GOOD, fits=EITHER),
-        raw(kind, "pipelined", head("/healthz").replace(b"Connection: close\r\n", b"") * 50 + head("/healthz"), fits=ANSWERED),
-        raw(kind, "pipelined, and then no HTTP", head("/healthz").replace(b"Connection: close\r\n", b"") + b"\0" * 99, fits=EITHER),
+        raw(
+            kind,
+            "pipelined",
+            head("/healthz").replace(b"Connection: close\r\n", b"") * 50 + head("/healthz"),
+            fits=ANSWERED,
+        ),
+        raw(
+            kind,
+            "pipelined, and then no HTTP",
+            head("/healthz").replace(b"Connection: close\r\n", b"") + b"\0" * 99,
+            fits=EITHER,
+        ),
         raw(kind, "a body beyond its length", start("Content-Length: 2"), b"{}" + GOOD * 100),
         post(kind, "gzip of zeros", "/v1/search", gzip_bomb, "application/json", "Content-Encoding: gzip"),
-        post(kind, "deflate", "/v1/search", b"x\x9c\xab\xae\x05\0\x01u\0\xf9", "application/json", "Content-Encoding: deflate"),
+        post(
+            kind,
+            "deflate",
+            "/v1/search",
+            b"x\x9c\xab\xae\x05\0\x01u\0\xf9",
+            "application/json",
+            "Content-Encoding: deflate",
+        ),
         post(kind, "a type of 8,000 letters", "/v1/search", GOOD, "a" * 8000),
         post(kind, "another type", "/v1/search", GOOD, "application/x-python-pickle"),
         post(kind, "a body above the bound", "/v1/search", lambda: b" " * (5 << 20)),
         raw(kind, "gone in the middle", start("Content-Length: 1000"), GOOD).but(leaves=True),
         raw(kind, "gone at once", b"").but(leaves=True),
         raw(kind, "gone before its answer", start(length), GOOD).but(leaves=True),
-    ]  # fmt: skip
+    ]
 
 
 def gzip_bomb() -> bytes:
@@ -146,7 +167,9 @@ def slow() -> list[Hostile]:
         raw(kind, "half a head", line, fits=(408,)).but(slow=True),
         raw(kind, "a head without its body", start("Content-Length: 31"), fits=(408,)).but(slow=True),
         raw(kind, "less than its length", start("Content-Length: 99"), GOOD, fits=(408,)).but(slow=True),
-        raw(kind, "expects and sends nothing", start("Content-Length: 31", "Expect: 100-continue"), fits=(408,)).but(slow=True),
+        raw(kind, "expects and sends nothing", start("Content-Length: 31", "Expect: 100-continue"), fits=(408,)).but(
+            slow=True
+        ),
         raw(kind, "chunks without their end", start(chunked), b"1f\r\n" + GOOD + b"\r\n", fits=(408,)).but(slow=True),
         raw(kind, "a chunk without its bytes", start(chunked), b"FFFFFF\r\n", fits=(408,)).but(slow=True),
-    ]  # fmt: skip
+    ]

@@ -1,49 +1,29 @@
-"""Meshes that name files, headers of 10^9 rows, arrays that unpickle, and archives."""
+"""Shapes whose headers state 10^9 rows, and damaged ones."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import io
 import json
-import pickle
 import struct
-import zipfile
-from pathlib import Path
 from typing import Any
 
-from hostile.pictures import small, zip_of
-from hostile.request import ANSWERED, EITHER, Hostile, file
+from hostile.pictures import small
+from hostile.request import EITHER, Hostile, file
 
 CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 MANY = 10**9
 
 
-def npy(shape: str, descr: str = "'<f4'", data: bytes = bytes(96), version: int = 1) -> bytes:
-    """Return an array whose header is as stated."""
-    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode().ljust(117) + b"\n"
-    length = struct.pack("<H" if version == 1 else "<I", len(head))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + head + data
-
-
-class Opens:
-    """An object whose unpickling makes a file."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
 def gltf(address: str, **changes: Any) -> bytes:
     """Return a triangle in glTF whose corners are in a buffer at an address."""
     tree: dict[str, Any] = {
-        "asset": {"version": "2.0"}, "buffers": [{"uri": address, "byteLength": 36}],
+        "asset": {"version": "2.0"},
+        "buffers": [{"uri": address, "byteLength": 36}],
         "bufferViews": [{"buffer": 0, "byteLength": 36}],
         "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}],
-    }  # fmt: skip
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "nodes": [{"mesh": 0}],
+        "scenes": [{"nodes": [0]}],
+    }
     return json.dumps({**tree, **changes}).encode()
 
 
@@ -60,55 +40,20 @@ def ply(*lines: str, rows: bytes = b"", form: str = "binary_little_endian") -> b
 
 def pcd(points: int, data: str, rows: bytes) -> bytes:
     """Return a PCD that states so many points."""
-    lines = ["VERSION .7", "FIELDS x y z", "SIZE 4 4 4", "TYPE F F F", "COUNT 1 1 1", f"WIDTH {points}", "HEIGHT 1",
-             "VIEWPOINT 0 0 0 1 0 0 0", f"POINTS {points}", f"DATA {data}", ""]  # fmt: skip
+    lines = [
+        "VERSION .7",
+        "FIELDS x y z",
+        "SIZE 4 4 4",
+        "TYPE F F F",
+        "COUNT 1 1 1",
+        f"WIDTH {points}",
+        "HEIGHT 1",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {points}",
+        f"DATA {data}",
+        "",
+    ]
     return "\n".join(lines).encode() + rows
-
-
-def naming(canary: Path, listener: str) -> list[Hostile]:
-    """Return meshes that name files and addresses. Ours are opened for nobody."""
-    kind, found = "meshes that name files", []
-    image = f"{canary}.png"
-    up = "../" * 12 + str(canary).lstrip("/")
-    for where, place in {"an absolute path": str(canary), "a traversal": up, "a file's address": canary.as_uri(),
-                         "an address": f"http://{listener}/a", "a neighbour": "../outside/" + canary.name, "a share": "\\\\host\\a",
-                         "a device": "/dev/zero", "NUL": f"{canary}\0.mtl"}.items():  # fmt: skip
-        obj = f"mtllib {place}\n{CORNERS}usemtl a\nf 1 2 3\n"
-        found += [
-            file(kind, f"OBJ, {where}", "points", obj.encode(), "obj", fits=ANSWERED),
-            file(kind, f"glTF, {where}", "points", gltf(place), "gltf"),
-            file(kind, f"GLB, {where}", "points", glb(gltf(place)), "glb"),
-        ]
-    corners = struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
-    here = "data:application/octet-stream;base64," + base64.b64encode(corners).decode()
-    textured = gltf(
-        here,
-        images=[{"uri": image}],
-        textures=[{"source": 0}],
-        materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
-    )
-    texture = ply(f"comment TextureFile {image}", "element vertex 3", "property float x", "property float y", "property float z",
-                  "element face 1", "property list uchar int vertex_indices", "property list uchar float texcoord",
-                  form="ascii", rows=b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2 6 0 0 1 0 0 1\n")  # fmt: skip
-    member = zipfile.ZipInfo("../../outside/written")
-    odd = io.BytesIO()
-    with zipfile.ZipFile(odd, "w") as archive:
-        archive.writestr(member, b"x")
-        archive.writestr("3D/3dmodel.model", b"<model/>")
-    return [
-        *found,
-        file(kind, "glTF, a texture", "points", textured, "gltf", fits=EITHER),
-        file(kind, "PLY, a texture", "points", texture, "ply", fits=EITHER),
-        file(kind, "OBJ, 10,000 materials", "points",
-             (CORNERS + "".join(f"usemtl m{i}\nf 1 2 3\n" for i in range(10_000))).encode(), "obj"),
-        file(kind, "OBJ, a call of another", "points", f"call {canary}\n{CORNERS}f 1 2 3\n".encode(), "obj", fits=EITHER),
-        file(kind, "3MF with a traversal", "points", odd.getvalue(), "3mf"),
-        file(kind, "3MF with an entity", "points",
-             zip_of(**{"3D/3dmodel.model": b'<!DOCTYPE m [<!ENTITY x SYSTEM "file:///etc/passwd">]><model>&x;</model>'}), "3mf"),
-        file(kind, "COLLADA", "points", b'<COLLADA><image href="file:///etc/passwd"/></COLLADA>', "dae"),
-        file(kind, "USD", "points", b"#usda 1.0\n(subLayers = [@/etc/passwd@])", "usda"),
-        file(kind, "a link of Windows", "points", b"[InternetShortcut]\nURL=file:///etc/passwd\n", "url"),
-    ]  # fmt: skip
 
 
 def counts() -> list[Hostile]:
@@ -125,11 +70,29 @@ def counts() -> list[Hostile]:
         ("PLY of 10^9 points without columns", ply(f"element vertex {MANY}"), "ply"),
         ("PLY of −1 points", ply("element vertex -1", *xyz), "ply"),
         ("PLY of 10^400 points", ply("element vertex 1" + "0" * 400, *xyz), "ply"),
-        ("PLY of a list of 2³¹", ply("element vertex 3", *xyz, "element face 1", "property list uint int vertex_indices",
-                                     rows=triangle + struct.pack("<I", 2**31)), "ply"),
-        ("PLY of a face that is nowhere", ply("element vertex 3", *xyz, "element face 1", faces,
-                                              rows=triangle + struct.pack("<Biii", 3, 0, 1, 10**9)), "ply"),
-        ("PLY of 50,000 columns", ply("element vertex 1", *xyz, *(f"property float a{i}" for i in range(50_000))), "ply"),
+        (
+            "PLY of a list of 2³¹",
+            ply(
+                "element vertex 3",
+                *xyz,
+                "element face 1",
+                "property list uint int vertex_indices",
+                rows=triangle + struct.pack("<I", 2**31),
+            ),
+            "ply",
+        ),
+        (
+            "PLY of a face that is nowhere",
+            ply(
+                "element vertex 3", *xyz, "element face 1", faces, rows=triangle + struct.pack("<Biii", 3, 0, 1, 10**9)
+            ),
+            "ply",
+        ),
+        (
+            "PLY of 50,000 columns",
+            ply("element vertex 1", *xyz, *(f"property float a{i}" for i in range(50_000))),
+            "ply",
+        ),
         ("PLY without end", b"ply\n" + b"comment a\n" * 100_000, "ply"),
         ("STL of 10^9 triangles", bytes(80) + struct.pack("<I", MANY) + bytes(50), "stl"),
         ("STL of 2³² − 1 triangles", bytes(80) + struct.pack("<I", 2**32 - 1) + bytes(50), "stl"),
@@ -143,12 +106,26 @@ def counts() -> list[Hostile]:
         ("OBJ of 1e999", b"v 1e999 0 0\nv 1e300 0 0\nv 0 1e300 0\nf 1 2 3\n", "obj"),
         ("PCD of 10^9 points", pcd(MANY, "binary", triangle), "pcd"),
         ("PCD of 10^9 points in text", pcd(MANY, "ascii", b"0 0 0\n"), "pcd"),
-        ("PCD that inflates to 2³²", pcd(MANY // 3, "binary_compressed", struct.pack("<II", 64, 2**32 - 1) + bytes(64)), "pcd"),
-        ("PCD of copies", pcd(10**6, "binary_compressed", struct.pack("<II", 30_003, 12 * 10**6) + b"\0\0\0" + b"\xe0\xff\0" * 10_000), "pcd"),
+        (
+            "PCD that inflates to 2³²",
+            pcd(MANY // 3, "binary_compressed", struct.pack("<II", 64, 2**32 - 1) + bytes(64)),
+            "pcd",
+        ),
+        (
+            "PCD of copies",
+            pcd(
+                10**6, "binary_compressed", struct.pack("<II", 30_003, 12 * 10**6) + b"\0\0\0" + b"\xe0\xff\0" * 10_000
+            ),
+            "pcd",
+        ),
         ("PCD of sizes of 10^9", pcd(1, "binary", triangle).replace(b"SIZE 4 4 4", b"SIZE 999999999 4 4"), "pcd"),
         ("glTF of 10^9 rows", gltf("data:;base64,", accessors=[{**accessor, "bufferView": 0, "count": MANY}]), "gltf"),
         ("glTF of 10^9 rows of nothing", gltf("data:;base64,", accessors=[{**accessor, "count": MANY}]), "gltf"),
-        ("glTF of rows below zero", gltf("data:;base64,", accessors=[{**accessor, "bufferView": 0, "count": -3}]), "gltf"),
+        (
+            "glTF of rows below zero",
+            gltf("data:;base64,", accessors=[{**accessor, "bufferView": 0, "count": -3}]),
+            "gltf",
+        ),
         ("glTF of nodes in a ring", gltf("data:;base64," + "A" * 48, nodes=[{"mesh": 0, "children": [0]}]), "gltf"),
         ("glTF of 5,000 nodes in nodes", gltf("data:;base64," + "A" * 48, nodes=nodes), "gltf"),
         ("glTF compressed", gltf("data:;base64,", extensionsRequired=["KHR_draco_mesh_compression"]), "gltf"),
@@ -157,43 +134,6 @@ def counts() -> list[Hostile]:
         ("GLB of JSON of 2³¹", b"glTF" + struct.pack("<III4s", 2, 20, 2**31, b"JSON"), "glb"),
         ("a picture as PLY", small("PNG"), "ply"),
         ("nothing", b"", "obj"),
-    ]  # fmt: skip
+    ]
     refused = [file(kind, name, "points", data, suffix) for name, data, suffix in whole]
     return [one.but(fits=EITHER) if ("nodes in" in one.name or "corners" in one.name) else one for one in refused]
-
-
-def arrays(marker: Path) -> list[Hostile]:
-    """Return arrays of 10^9 rows, arrays that unpickle, and archives. marker: a file that unpickling would make."""
-    kind, bomb = "arrays and archives", pickle.dumps(Opens(str(marker)))
-    deep = "(" * 400 + ")" * 400
-    zeros = bytes(30 << 20)
-    refused: dict[str, Any] = {
-        "10^9 rows": npy(f"({MANY}, 3)"),
-        "10^9 rows of 10^9": npy(f"({MANY}, {MANY})"),
-        "2⁶³ rows": npy("(9223372036854775807, 3)"),
-        "rows below zero": npy("(-1, 3)"),
-        "no rows of 10^18 columns": npy(f"(0, {10**18})"),
-        "objects": npy("(1, 3)", "'|O'", bomb),
-        "objects in a record": npy("(1,)", "[('a', '|O')]", bomb),
-        "a type of 2³¹ bytes": npy("(1, 3)", "'V2147483647'"),
-        "texts of 10^9": npy("(1, 3)", "'<U1000000000'"),
-        "code in the header": npy("__import__('os').system('id')"),
-        "a header of 10^4 brackets": npy(deep),
-        "a header of 64 KB": npy("(" + "1," * 30_000 + ")", version=2),
-        "version 9": npy("(8, 3)", version=9),
-        "NaN": npy("(8, 3)", data=struct.pack("<f", float("nan")) * 24),
-        "10^38": npy("(8, 3)", "'<f8'", struct.pack("<d", 1e300) * 24),
-        "one column": npy("(24,)"),
-        "a pickle": bomb,
-        "a pickle of torch": zip_of(**{"archive/data.pkl": bomb, "archive/version": b"3"}),
-        "npz": zip_of(**{"arr_0.npy": npy("(8, 3)")}),
-        "npz of 30 MB of zeros": lambda: zip_of(**{"arr_0.npy": npy("(2500000, 3)") + zeros}),
-        "a ZIP in a ZIP": lambda: zip_of(**{"a.zip": zip_of(**{"b.zip": zip_of(c=zeros)})}),
-        "gzip of an array": gzip.compress(npy("(8, 3)")),
-        "gzip of 30 MB": lambda: gzip.compress(zeros),
-        "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(500),
-        "Parquet": b"PAR1" + bytes(500) + b"PAR1",
-        "safetensors of 2⁶³": struct.pack("<Q", 2**63 - 1) + b"{",
-    }
-    suffixes = {"npz": "npz", "a pickle": "pkl", "HDF5": "h5", "gzip of an array": "npy.gz"}
-    return [file(kind, name, "points", data, suffixes.get(name, "npy")) for name, data in refused.items()]

@@ -1,4 +1,4 @@
-"""Witnesses: files that nobody may open, an address that nobody may ask, listings of folders, and memory of processes."""
+"""Witnesses: files that nobody may open, an address that nobody may ask, listings of folders, and memory."""
 
 from __future__ import annotations
 

@@ -22,9 +22,18 @@ from align.serve.server import bind
 from align.values import Features
 
 LIMITS = Limits(
-    body=4 << 20, bodies=16 << 20, form=1 << 18, head_seconds=1.0, body_seconds=1.0, send_seconds=1.0,
-    decode_seconds=5.0, decode_memory=512 << 20, decoders=1, connections=64, drain_seconds=5.0,
-)  # fmt: skip
+    body=4 << 20,
+    bodies=16 << 20,
+    form=1 << 18,
+    head_seconds=2.0,
+    body_seconds=2.0,
+    send_seconds=1.0,
+    decode_seconds=4.0,
+    decode_memory=512 << 20,
+    decoders=1,
+    connections=64,
+    drain_seconds=5.0,
+)
 ALLOW = ("served", "tiny_space", "hostile")
 
 
