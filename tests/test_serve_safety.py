@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(folder):
     with (
-        serving(load(folder, LIMITS, trapped()), LIMITS, hosts=("localhost", "demo.example")) as (url, service),
+        serving(load(folder, LIMITS, trapped()), LIMITS, hosts=("localhost", "::1", "demo.example")) as (url, service),
         httpx.Client(base_url=url, timeout=20) as client,
     ):
         yield client, service
@@ -489,14 +489,22 @@ def test_an_error_of_ours_shows_no_trace(client, served, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "", "localhost.evil.example", "127.0.0.1.evil.example"]
+    "host",
+    [
+        *("evil.example", "evil.example:80", "", "localhost.evil.example", "127.0.0.1.evil.example"),
+        *("[::1", "[::1]evil.example", "[]", "localhost:evil.example", "localhost@evil.example", "localhost:80:80"),
+    ],
 )
 def test_another_host_is_refused(client, host):
     refused(client.get("/healthz", headers={"host": host}), 421, "--allow-host")
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:1", "demo.example", "demo.example."]
+    "host",
+    [
+        *("localhost", "localhost:8000", "localhost:", "LOCALHOST", "127.0.0.1:1", "[::1]", "[::1]:8000"),
+        *("demo.example", "demo.example."),
+    ],
 )
 def test_a_known_host_is_answered(client, host):
     assert client.get("/healthz", headers={"host": host}).status_code == 200

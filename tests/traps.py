@@ -11,11 +11,13 @@ from align.preprocess import Image
 
 
 class Trap(Image):
-    """Images, and four texts that are none."""
+    """Images, and five texts that are none."""
 
     def decode(self, source: Any):
         if source == b"hang":
             time.sleep(600)
+        while source == b"burn":
+            pass
         if isinstance(source, bytes) and source.startswith(b"wait"):
             time.sleep(1.5)
             source = source[4:]

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ class Decoders:
             raise ValueError("the processes that decode files do not start; the lines above say why")
 
     def _new(self) -> _Process:
-        process = _Process(self._pickled, self._limits.decode_memory)
+        process = _Process(self._pickled, self._limits)
         self._all.add(process)
         return process
 
@@ -120,7 +121,7 @@ class Decoders:
             process = None
         if process is None:
             process = self._local.process = self._new()
-        found = process.ask(task, self._limits.decode_seconds)
+        found = process.ask(task)
         if not process.alive:
             self._drop(process)
         return found
@@ -135,32 +136,39 @@ class Decoders:
 class _Process:
     """A process that decodes, and this end of its pipe."""
 
-    def __init__(self, pickled: bytes, memory: int):
+    def __init__(self, pickled: bytes, limits: Limits):
         context = multiprocessing.get_context("forkserver")  # forking this process, with its threads, is not safe
         self._pipe, other = context.Pipe()
-        self._most = memory  # bytes of a part of an answer
-        self._process = context.Process(target=run, args=(other, pickled, memory), daemon=True, name="align-decoder")
+        self._most = limits.decode_memory  # bytes of a part of an answer
+        self._seconds = limits.decode_seconds
+        asked = (other, pickled, limits.decode_memory, limits.decode_seconds)
+        self._process = context.Process(target=run, args=asked, daemon=True, name="align-decoder")
         self._process.start()
         other.close()
         self.alive = self._pipe.poll(START_SECONDS) and self._take() == READY
 
-    def ask(self, task: Task, seconds: float) -> Any:
+    def ask(self, task: Task) -> Any:
         """Return the answer, or ``Failed`` where the process crashed or took too long. It is not alive then."""
         found: Any = None
         try:
             if self.alive:
                 self._pipe.send(task)
-                if self._pipe.poll(seconds):
-                    found = self._take()
-                    if found is not self:
-                        return found
-                    found = Failed("crashed", "its decoder stopped")
+                slow = not self._pipe.poll(self._seconds)
+                if not slow and (found := self._take()) is not self:
+                    return found
+                if slow or self._out_of_time():
+                    found = Failed("too-slow", f"decoding took more than {self._seconds:g} s")
                 else:
-                    found = Failed("too-slow", f"decoding took more than {seconds:g} s")
+                    found = None
         except OSError:
             pass
         self.end()
         return found or Failed("crashed", "its decoder stopped")
+
+    def _out_of_time(self) -> bool:
+        """Return True where the system has ended the process for its processor time, see ``confine``."""
+        self._process.join(5)
+        return self._process.exitcode == -signal.SIGXCPU
 
     @property
     def has_ended(self) -> bool:

@@ -1,14 +1,13 @@
 """A decoder's process: files of strangers become rows and faces here, where a crash costs no more than an answer.
 
-The process holds no weights and answers one task at a time. Its data segment is limited (RLIMIT_DATA: under a limit of
-the address space torch does not load), it writes no core and prints nothing.
+The process holds no weights and answers one task at a time. It is confined (see ``confine``) once its libraries are
+loaded, and prints nothing.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import resource
 import signal
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -21,6 +20,7 @@ from align.media.recode import for_browsers
 from align.page.faces import face_json
 from align.preprocess.base import Preprocess
 from align.serve.channel import READY, Failed, Shown, send
+from align.serve.confine import allow_seconds, confine
 from align.values import BadSample
 
 NPY = b"\x93NUMPY"
@@ -64,8 +64,11 @@ def answer(task: Task, preprocess: Mapping[str, Preprocess], media: Media) -> An
         return Failed("unreadable", type(error).__name__)
 
 
-def run(connection: Connection, pickled: bytes, memory: int) -> None:
-    """Answer the tasks that arrive, until the other end closes."""
+def run(connection: Connection, pickled: bytes, memory: int, seconds: float) -> None:
+    """Answer the tasks that arrive, until the other end closes.
+
+    memory: bytes beyond those of the start. seconds: of processor time for one task, see ``confine``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch
@@ -76,15 +79,14 @@ def run(connection: Connection, pickled: bytes, memory: int) -> None:
         one.ready()
     media = with_named(MEDIA, {m: one.medium for m, one in preprocess.items()})
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of codecs print what they think of a damaged file
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if (used := _data_segment()) is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
+    confine(memory)
     send(connection, READY)
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
+        allow_seconds(seconds)
         try:
             send(connection, answer(task, preprocess, media))
         except (TypeError, ValueError) as error:  # of a medium from outside, whose face is no plain data
@@ -113,12 +115,3 @@ def _show(medium: Any, data: bytes, suffix: str) -> Shown | None:
         return None
     stored = medium.recode(data, suffix, medium.modality, settings)
     return Shown(stored.data, stored.suffix)
-
-
-def _data_segment() -> int | None:
-    """Return the bytes that RLIMIT_DATA counts of this process, or None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import time
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
@@ -27,6 +28,7 @@ from align.serve.service import Service
 COOKIE = "align_token"
 HEAD_BYTES = 16 << 10
 OPEN = ("/healthz", "/docs.css")  # paths that need no token
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::[0-9]{0,5})?")  # of RFC 9110, section 7.2
 log = logging.getLogger("align.serve")
 
 
@@ -106,7 +108,7 @@ class Guard:
     def _check_host(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
         reached = (scope.get("server") or ("", 0))[0]
-        if _name(host) not in self._hosts and _name(host) != reached:
+        if not (name := _name(host)) or name not in (*self._hosts, reached):
             raise Refusal(
                 421,
                 f"the host {shorten(host)} is not served here; it is an address of this server, or a name that "
@@ -145,14 +147,13 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """Return a Host header's name, without its port and the brackets of IPv6.
+    """Return a Host header's name, without its port and the brackets of IPv6. "": it has another form.
 
-    >>> _name("[::1]:8000"), _name("localhost:8000")
-    ('::1', 'localhost')
+    >>> _name("[::1]:8000"), _name("localhost:8000"), _name("[::1]evil.example")
+    ('::1', 'localhost', '')
     """
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().rstrip(".")
+    found = HOST.fullmatch(host)
+    return "" if found is None else (found[1] or found[2]).lower().rstrip(".")
 
 
 def _cookie(header: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from align.serve.service import Service
 
 TICK = 0.05  # seconds between two looks at the open requests while draining
 IDLE = 30  # seconds that a connection may stay open between two requests
+LOUD = ("uvicorn.error", "python_multipart.multipart")  # a line for each request that is no HTTP or no form
 
 
 def make_server(
@@ -32,6 +34,8 @@ def make_server(
 ) -> Server:
     """Return a server for a bound socket. reload: called after SIGHUP, in a thread. started: when it answers."""
     limits = service.limits
+    for name in LOUD:  # visitors do not fill the log; errors of ours still stand in it
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     class Protocol(Http):  # uvicorn builds one for each connection and passes nothing of ours
         bounds = limits

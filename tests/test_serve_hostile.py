@@ -1,0 +1,172 @@
+"""A hostile corpus against a server in a process of its own: no failure, no growth, and nothing outside is touched.
+
+``python -m hostile``, in this folder, sends the corpus and prints the table of the kinds.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from hostile.attack import MB, Row, attack, serving, write_table
+from hostile.client import Answer, Good, judge, send
+from hostile.corpus import make_corpus
+from hostile.request import EITHER, get
+from hostile.watch import SECRET, Memory, Outside, below, listing, memory, peak
+from hostile.world import LIMITS
+
+SLACK = 16 * MB  # that allocators keep or give back between two passes
+WRITTEN = ("world", "work", "tmp", "home")
+
+
+@dataclass
+class Attacked:
+    """A server after two passes. The second leaves out what a deadline ended in the first."""
+
+    passes: list[list[Row]]
+    memories: list[Memory]  # before, after the first and after the second pass
+    peak: int
+    restarts: int
+    limits: list[dict[str, str]]  # of each process below the server
+    before: dict[str, tuple[int, int]]
+    after: dict[str, tuple[int, int]]
+    log: str
+
+
+def folders(folder: Path) -> dict[str, tuple[int, int]]:
+    return {f"{name}/{path}": about for name in WRITTEN for path, about in listing(folder / name).items()}
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """The hard limits of a process, by the names of Linux."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {line[:25].strip(): line[47:68].strip() for line in lines}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    outside = Outside(folder / "outside")
+    with serving(folder) as server:
+        good, corpus = Good(server.address), make_corpus(outside)
+        before, memories = folders(folder), [memory(server.pid)]
+        first = attack(server, corpus, good, outside)
+        memories.append(memory(server.pid))
+        long = [one for row in first for one in row.long]
+        second = attack(server, [one for one in corpus if not one.slow and one not in long], good, outside)
+        memories.append(memory(server.pid))
+        metrics = httpx.get("http://{}:{}/metrics".format(*server.address)).text
+        found = re.search(r"^align_decoder_restarts_total (\d+)$", metrics, re.MULTILINE)
+        assert found is not None
+        limits = [limits_of(pid) for pid in below(server.pid)]
+        after, highest = folders(folder), peak(server.pid)
+        good.close()
+    outside.close()
+    log = (folder / "log").read_text()
+    for one in (first, second):
+        print(f"\n{write_table(one)}")
+    return Attacked([first, second], memories, highest, int(found[1]), limits, before, after, log)
+
+
+@pytest.mark.slow
+def test_every_request_is_refused_or_answered_and_so_is_the_next_good_one(attacked):
+    """No 500, no secret, no trace, no file outside that is opened, no address that is asked, and no wait without end."""
+    assert [one for rows in attacked.passes for row in rows for one in row.wrong] == []
+    assert not any(500 <= status < 600 for rows in attacked.passes for row in rows for status in row.statuses)
+
+
+@pytest.mark.slow
+def test_the_corpus_is_large(attacked):
+    rows = {row.kind: row.requests for row in attacked.passes[0]}
+    assert sum(rows.values()) >= 500
+    assert len(rows) >= 15
+    assert min(rows.values()) >= 10
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow(attacked):
+    """What the first pass takes is caches and the libraries' working memory; the second takes no more."""
+    start, first, second = attacked.memories
+    for which in ("server", "decoders"):
+        grown = [getattr(b, which) - getattr(a, which) for a, b in ((start, first), (first, second))]
+        assert grown[1] <= max(grown[0], 0) + SLACK, (which, grown)
+        assert getattr(second, which) - getattr(start, which) < 160 * MB, (which, grown)
+    assert attacked.peak < start.server + 4 * LIMITS.bodies + 128 * MB
+
+
+@pytest.mark.slow
+def test_nothing_is_written(attacked):
+    assert attacked.after == attacked.before
+    assert attacked.log == ""
+
+
+@pytest.mark.slow
+def test_a_decoder_of_the_server_is_confined(attacked):
+    """It is the one process below the server that may open no more files than it needs."""
+    (decoder,) = [
+        one for one in attacked.limits if one["Max open files"].isdecimal() and int(one["Max open files"]) < 100
+    ]
+    assert [decoder[name] for name in ("Max file size", "Max core file size")] == ["0", "0"]
+    space, data = int(decoder["Max address space"]), int(decoder["Max data size"])
+    assert LIMITS.decode_memory < data < 4 * LIMITS.decode_memory
+    assert data < space
+    assert 1 <= attacked.restarts <= 10  # files that take too long, and no others
+
+
+# The witnesses themselves
+
+
+def test_the_witnesses_see(tmp_path):
+    outside = Outside(tmp_path / "outside")
+    assert (outside.opened(), outside.visited()) == ([], False)
+    outside.canary.read_bytes()
+    assert set(outside.opened()) == {"canary"}
+    outside.marker.write_text("")
+    assert "made" in outside.opened()
+    host, _, port = outside.listener.partition(":")
+    socket.create_connection((host, int(port))).close()
+    assert (outside.visited(), outside.visited()) == (True, False)
+    before = listing(tmp_path)
+    (outside.folder / "canary.mtl").write_text("x")
+    assert {name for name, about in listing(tmp_path).items() if before[name] != about} == {"outside/canary.mtl"}
+    outside.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer((500,), b"", 0.1, True), "500, not"),
+        (Answer((200, 503), b"", 0.1, True), "503, not"),
+        (Answer((), b"", 0.1, True), "silence, not"),
+        (Answer((200,), b"x" + SECRET, 0.1, True), "a secret"),
+        (Answer((404,), b"root:x:0:0:", 0.1, True), "a secret"),
+        (Answer((422,), b"Traceback (most recent call last)", 0.1, True), "a trace"),
+        (Answer((200,), b"", 9.0, False), "no end"),
+        (Answer((200,), b"", 0.1, True), ""),
+    ],
+)
+def test_a_wrong_answer_is_seen(answer, said):
+    found = judge(get("kind", "name", "/", fits=EITHER), answer, SECRET)
+    assert (said in found, bool(said)) == (True, bool(found))
+
+
+def test_an_answer_is_read_to_its_end_while_bytes_are_still_sent():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 x\r\n\r\nlong" + bytes(100_000))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        endless = get("kind", "name", "/").but(parts=lambda: iter(lambda: b"x" * 100_000, None))
+        answer = send(listening.getsockname(), endless)
+        thread.join()
+    assert (answer.statuses[:1], answer.ended) == ((413,), True)
