@@ -138,6 +138,7 @@ def serving(loaded: Loaded, limits: Limits = DEFAULT, **options) -> Iterator[tup
     thread = threading.Thread(target=lambda: loop.run_until_complete(server.run_on_socket()))
     thread.start()
     assert ready.wait(30)
+    service.loop = loop
     service.stop = lambda: loop.call_soon_threadsafe(server.stop)  # as a signal does
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}", service

@@ -207,10 +207,13 @@ def test_open_requests_are_answered_and_new_ones_refused_while_it_stops(tmp_path
         while not service.loaded.decoders.waiting:
             time.sleep(0.01)
         service.stop()
+        while not service.draining:
+            time.sleep(0.01)
         refused = httpx.post(f"{url}/v1/embeddings", json={"input": "b"})
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "draining"
         assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["connection"] == "close"
         assert httpx.get(f"{url}/healthz").status_code == 503
         assert open_one.result().status_code == 200
         deadline = time.monotonic() + 10

@@ -24,6 +24,7 @@ def serve(
     decoders: int = 2,
     up: Literal["y", "z"] | None = None,
     backend: Literal["exact"] | None = None,
+    access_log: bool = False,
     placing: Placing,
     weights: Weights,
 ) -> int:
@@ -42,6 +43,7 @@ def serve(
         allow_host: names of this server beside its address and localhost, separated by commas
         model: the index's model, where it has moved. Default: as the index says
         decoders: processes that read the files of visitors
+        access_log: print a line for each request: time, method, route, status and milliseconds
         up: the axis of shapes that stands upright on the page. Default: as the model's points have it
         backend: exact scores every row. Default: the approximate search of the index where it has one (see align index
             backend), else exact
@@ -70,22 +72,29 @@ def serve(
         sock.close()
         raise
     names = [*split(allow_host), *(() if host in ("0.0.0.0", "::") else (host,))]
-    return run(chosen, loaded, limits, sock, names, secret, up)
+    return run(chosen, loaded, limits, sock, names, secret, up, access_log)
 
 
 def run(
-    place: Any, loaded: Any, limits: Any, sock: Any, hosts: list[str], token: str = "", up: str | None = None
+    place: Any,
+    loaded: Any,
+    limits: Any,
+    sock: Any,
+    hosts: list[str],
+    token: str = "",
+    up: str | None = None,
+    access_log: bool = False,
 ) -> int:
     """Answer until a signal comes, and return the exit code."""
     import asyncio
-    import logging
 
     from align.serve.app import LOOPBACK, make_app
     from align.serve.loading import Reloader
+    from align.serve.logs import start_log
     from align.serve.server import make_server
     from align.serve.service import Service
 
-    logging.basicConfig(stream=sys.stderr, format="align: %(message)s", level=logging.WARNING)
+    start_log(access_log)
     service = Service(loaded, limits, up=up)
     reloader = Reloader(place, service)
     app = make_app(service, hosts=[*LOOPBACK, *hosts], token=token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, final
@@ -26,7 +27,7 @@ class Batcher:
     """A queue of rows in front of a model, which one thread embeds.
 
     A row's embedding does not depend on the rows beside it, so answers equal those of single requests up to rounding.
-    ``batches`` and ``rows`` count the work, ``threads`` is the model's one thread.
+    passes: modality -> rows of a forward pass -> the number of such passes. threads: the model's one thread.
     """
 
     def __init__(self, model: JointModel, limits: Limits):
@@ -36,7 +37,17 @@ class Batcher:
         self._size = 0  # rows in the queue and in the thread
         self._task: asyncio.Task[None] | None = None
         self.threads = ThreadPoolExecutor(1, "model")
-        self.batches = self.rows = 0
+        self.passes: dict[str, Counter[int]] = {}
+
+    @property
+    def batches(self) -> int:
+        """Forward passes so far."""
+        return sum(counts.total() for counts in self.passes.values())
+
+    @property
+    def rows(self) -> int:
+        """Rows that they embedded."""
+        return sum(rows * n for counts in self.passes.values() for rows, n in counts.items())
 
     @property
     def waiting(self) -> int:
@@ -104,8 +115,10 @@ class Batcher:
             start += len(one.rows)
 
     async def _run(self, modality: str, rows: Sequence[Tensor]) -> Tensor:
-        self.batches += 1
-        self.rows += len(rows)
+        counts = self.passes.setdefault(modality, Counter())
+        counts.update(
+            len(rows[start : start + self._limits.batch]) for start in range(0, len(rows), self._limits.batch)
+        )
         return await asyncio.get_running_loop().run_in_executor(self.threads, self._embed, modality, rows)
 
     def _embed(self, modality: str, rows: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,6 @@ the body within its bounds, and gives every response its headers.
 from __future__ import annotations
 
 import hmac
-import logging
 import re
 import time
 from collections.abc import Collection
@@ -20,7 +19,8 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from align.serve.bodies import Bodies
-from align.serve.metrics import Metrics
+from align.serve.logs import describe, log, tell_request
+from align.serve.metrics import Metrics, name_route
 from align.serve.refusal import Refusal, shorten
 from align.serve.respond import HEADERS, refuse
 from align.serve.service import Service
@@ -29,7 +29,6 @@ COOKIE = "align_token"
 HEAD_BYTES = 16 << 10
 OPEN = ("/healthz", "/docs.css")  # paths that need no token
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::[0-9]{0,5})?")  # of RFC 9110, section 7.2
-log = logging.getLogger("align.serve")
 
 
 @final
@@ -61,6 +60,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if self._service.stopping:
+                    headers["connection"] = "close"  # so that the client's next request goes to another server
             await send(message)
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
@@ -68,7 +69,7 @@ class Guard:
             await self._pass(scope, receive, seal)
         except Exception as error:
             if not isinstance(error, Refusal):
-                log.error("%s %s failed: %r", scope["method"], shorten(scope["path"]), error, exc_info=error)
+                log.error("%s %s failed: %s", *name_route(scope), describe(error))
             if ended:
                 return
             if begun:
@@ -76,7 +77,9 @@ class Guard:
             known = error if isinstance(error, Refusal) else Refusal(500, "the server failed; its log says how")
             await refuse(known, scope)(scope, receive, seal)
         finally:
-            self._metrics.count(scope, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.count(scope, status, seconds)
+            tell_request(*name_route(scope), status, seconds)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._service.draining:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from align.serve.service import Service
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -24,9 +26,8 @@ class Metrics:
         self._answered: Counter[str] = Counter()
 
     def count(self, scope: Any, status: int, seconds: float) -> None:
-        """Count a request. Its route is the pattern of its path, so that visitors make no names."""
-        route = getattr(scope.get("route"), "path", "") or "other"
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        """Count a request by ``name_route``."""
+        method, route = name_route(scope)
         self._requests[method, route, status] += 1
         self._answered[route] += 1
         self._seconds[route] += seconds  # pyright: ignore[reportArgumentType]
@@ -57,8 +58,8 @@ class Metrics:
             "align_open_requests": ("gauge", "Requests that are being answered.", service.open),
             "align_rows_waiting": ("gauge", "Rows that wait to be embedded.", loaded.batcher.waiting),
             "align_files_waiting": ("gauge", "Files that wait to be decoded.", loaded.decoders.waiting),
-            "align_batches_total": ("counter", "Batches that were embedded.", loaded.batcher.batches),
-            "align_rows_total": ("counter", "Rows that were embedded.", loaded.batcher.rows),
+            "align_batches_total": ("counter", "Forward passes that embedded them.", loaded.batcher.batches),
+            "align_rows_total": ("counter", "Rows of requests that were embedded.", loaded.batcher.rows),
             "align_decoder_restarts_total": ("counter", "Decoders that crashed or hung.", loaded.decoders.restarts),
             "align_reloads_total": ("counter", "Models and indexes that took another's place.", service.reloads),
             "align_reload_failed": ("gauge", "1 where the last reload failed.", int(bool(service.trouble))),
@@ -67,7 +68,33 @@ class Metrics:
         }
         for name, (kind, about, value) in gauges.items():
             lines += [*_head(name, kind, about), f"{name} {value}"]
+        lines += write_passes(loaded.batcher.passes)
         return "\n".join(lines) + "\n"
+
+
+def name_route(scope: Any) -> tuple[str, str]:
+    """Return a request's method and the pattern of its path, or "other", so that visitors make no names."""
+    route = getattr(scope.get("route"), "path", "") or "other"
+    return scope["method"] if scope["method"] in METHODS else "other", route
+
+
+def write_passes(passes: Mapping[str, Mapping[int, int]]) -> list[str]:
+    """Return a histogram of the rows of a forward pass. passes: modality -> rows -> number of passes."""
+    name = "align_rows_per_pass"
+    lines = _head(name, "histogram", "Rows that a forward pass embedded, of all requests in it.")
+    for modality, counts in sorted(passes.items()):
+        label, total = f'modality="{_escape(modality)}"', sum(counts.values())
+        for bound in ROWS:
+            below = sum(n for rows, n in counts.items() if rows <= bound)
+            lines.append(f'{name}_bucket{{{label},le="{bound}"}} {below}')
+        lines.append(f'{name}_bucket{{{label},le="+Inf"}} {total}')
+        lines.append(f"{name}_sum{{{label}}} {sum(rows * n for rows, n in counts.items())}")
+        lines.append(f"{name}_count{{{label}}} {total}")
+    return lines
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def resident() -> int:

@@ -15,11 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from align.serve.guard import HEAD_BYTES
 from align.serve.limits import Limits
+from align.serve.logs import tell_loop_error
 from align.serve.refusal import Refusal
 from align.serve.respond import HEADERS, Json
 from align.serve.service import Service
 
 TICK = 0.05  # seconds between two looks at the open requests while draining
+SETTLE = 0.1  # seconds after SIGTERM in which requests that are on their way through the system's buffers are accepted
+TURNS = 10  # of the event loop at least, in that time: from a connection in the backlog to its request takes five
 IDLE = 30  # seconds that a connection may stay open between two requests
 LOUD = ("uvicorn.error", "python_multipart.multipart")  # a line for each request that is no HTTP or no form
 
@@ -138,6 +141,7 @@ class Server(uvicorn.Server):
     async def run_on_socket(self) -> None:
         """Serve until a signal comes or ``stop`` is called."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(tell_loop_error)
         if self._reload is not None and _in_main_thread():
             self._loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         try:
@@ -159,12 +163,16 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
-        """Refuse new requests, answer the open ones, and end."""
-        if not self._service.draining:
-            self._service.draining = True
+        """Accept what has been sent by now, refuse new requests, answer the open ones, and end."""
+        if not self._service.stopping:
+            self._service.stopping = True
             self._ending = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
+        await asyncio.sleep(SETTLE)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        self._service.draining = True
         end = asyncio.get_running_loop().time() + self._service.limits.drain_seconds
         while self._service.open and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(TICK)

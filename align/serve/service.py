@@ -44,7 +44,8 @@ class Service:
         self.up = up
         self._loaded = loaded
         self._readers = Readers()
-        self.draining = False
+        self.stopping = False  # the server ends soon, so connections close after their answer
+        self.draining = False  # new requests are refused
         self.open = 0  # requests that are being answered
         self.trouble = ""  # the reason for which the last reload failed
         self.reloads = 0
