@@ -1,6 +1,7 @@
 """schemathesis asks a server by its description: examples, the bounds of each field, and random good and bad requests.
 
-Every answer is no failure of the server and has a status, a type and a body as the description says.
+No answer is a failure of the server, each has a status, a type and a body as the description says, and a request that
+breaks the description is refused.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
     checks.unsupported_method,
+    checks.negative_data_rejection,
 ]
-"""Those of the answer. That a request which fits the schema is accepted is not among them: it names no modality."""
+"""A request that breaks the schema is refused. One that fits it may be refused too: its modality is none of ours."""
 schema = schemathesis.openapi.from_dict(describe(LIMITS))
 
 
