@@ -178,6 +178,17 @@ def test_an_answer_is_read_to_its_end_while_bytes_are_still_sent():
     assert (answer.statuses[:1], answer.ended) == ((413,), True)
 
 
+def test_the_table_counts_each_kind_and_all():
+    rows = [Row("a", growth=Memory(2 * MB, 0)), Row("b", growth=Memory(MB, -MB))]
+    for row, status, seconds, wrong in ((rows[0], 400, 0.1, ""), (rows[0], 400, 2.0, "x"), (rows[1], 200, 0.3, "y")):
+        row.take(get(row.kind, "name", "/"), Answer((status,), b"", seconds, True), wrong)
+    lines = write_table(rows).splitlines()[2:]
+    assert lines[0] == "| a | 2 | 400 × 2 | 2000 (name) | +2.0 | +0.0 | 1 |"
+    assert lines[1] == "| b | 1 | 200 × 1 | 300 (name) | +1.0 | -1.0 | 1 |"
+    assert lines[2] == "| all | 3 | 200 × 1, 400 × 2 | 2000 | +3.0 | -1.0 | 2 |"
+    assert (len(rows[0].long), len(rows[1].long)) == (1, 0)
+
+
 # Every system call
 
 

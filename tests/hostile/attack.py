@@ -149,14 +149,14 @@ def write_table(rows: Sequence[Row]) -> str:
         "| kind | requests | statuses | slowest ms | server MB | decoders MB | wrong |",
         "|---|---|---|---|---|---|---|",
     ]
+    server, decoders = (sum(getattr(row.growth, which) for row in rows) for which in Memory._fields)
     whole = Row(
         "all",
-        sum(row.requests for row in rows),
-        sum((row.statuses for row in rows), Counter()),
-        max(row.slowest for row in rows),
-        "",
-        Memory(sum(row.growth.server for row in rows), sum(row.growth.decoders for row in rows)),
-        [one for row in rows for one in row.wrong],
+        requests=sum(row.requests for row in rows),
+        statuses=sum((row.statuses for row in rows), Counter()),
+        slowest=max(row.slowest for row in rows),
+        growth=Memory(server, decoders),
+        wrong=[one for row in rows for one in row.wrong],
     )
     for row in (*rows, whole):
         statuses = ", ".join(f"{status or 'closed'} × {n}" for status, n in sorted(row.statuses.items()))
