@@ -217,6 +217,8 @@ def test_no_system_call_leaves_the_world(tmp_path):
         ('7 openat(AT_FDCWD, "/dev/null", O_WRONLY|O_CLOEXEC) = 9', True),
         ('7 connect(5, {sa_family=AF_UNIX, sun_path="/w/tmp/listener-x"}, 20) = 0', True),
         ("7 <... openat resumed>) = 3", True),
+        ('7 openat(AT_FDCWD, "._", O_RDONLY) = -1 ENOENT', True),
+        ('7 openat(AT_FDCWD, "._", O_RDWR|O_CREAT, 0600) = 9', False),
         ('7 openat(AT_FDCWD, "/w/world/a.tar", O_RDWR|O_CLOEXEC) = 9', False),
         ('7 openat(AT_FDCWD, "/w/world/../x", O_RDONLY) = -1 ENOENT', False),
         ('7 openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 9', False),

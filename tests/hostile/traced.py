@@ -26,6 +26,9 @@ SYSTEM = (
     "/etc/ssl/openssl.cnf",
 )
 
+FORKS = ("/..namedfork/rsrc", "._", ".AppleDouble/")
+"""Fixed names that libsndfile looks for beside a sound of no known format. No visitor chooses them."""
+
 
 class Call(NamedTuple):
     """A system call. about: its arguments and result as strace writes them."""
@@ -73,6 +76,10 @@ def find_wrong(calls: Iterable[Call], world: Path, temporary: Path) -> list[Call
         else:
             reads = not re.search("O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", call.about)
             path = (call.paths or [""])[0]
-            fits = path == "/dev/null" or (reads and path.startswith((*SYSTEM, *homes)) and ".." not in path)
+            fits = (
+                path == "/dev/null"
+                or (reads and path in FORKS)
+                or (reads and path.startswith((*SYSTEM, *homes)) and ".." not in path)
+            )
         wrong += [] if fits else [call]
     return wrong
