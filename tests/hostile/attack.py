@@ -48,6 +48,7 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
         "TMPDIR": str(temporary),
         "HOME": str(home),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "ALIGN_CACHE": str(home / "cache"),
     }
