@@ -45,7 +45,8 @@ def describe(limits: Limits) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     id = _parameter("id", "path", {"type": "integer", "minimum": 0}, "The item's number.")
     modality = _parameter("modality", "path", {"type": "string"}, "Of the file.")
-    row = _parameter("row", "query", {"type": "integer", "minimum": 0, "default": 0}, "Of several files, the number.")
+    rows = {"type": "integer", "minimum": 0, "maximum": 999_999, "default": 0}
+    row = _parameter("row", "query", rows, "Of several files, the number.")
     form = _parameter(
         "form", "query", {"enum": ["shown", "original"], "default": "shown"}, "As browsers show it, or as it is stored."
     )
@@ -57,7 +58,7 @@ def _paths() -> dict[str, Any]:
     media["responses"]["200"] = {"description": "The file.", "content": file}
     media["responses"]["206"] = {"description": "A part of the file.", "content": file}
     media["responses"]["304"] = {"description": "The file is the one that the client has."}
-    phrase = _parameter("text", "query", {"type": "string"}, "The phrase.") | {"required": True}
+    phrase = _parameter("text", "query", {"type": "string", "minLength": 1}, "The phrase.") | {"required": True}
     drawn = _parameter("form", "query", {"enum": ["json", "png"], "default": "json"}, "Numbers, or over the picture.")
     heat = _get("heat", "The places of a file that a phrase is about", "Heat", id, modality, row, phrase, drawn)
     heat["responses"]["200"]["content"]["image/png"] = {"schema": {"type": "string", "format": "binary"}}

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -48,6 +48,7 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
         "TMPDIR": str(temporary),
         "HOME": str(home),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "ALIGN_CACHE": str(home / "cache"),
     }
@@ -60,6 +61,7 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
             stderr=log,
             text=True,
         )
+    pid = process.pid
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -67,21 +69,26 @@ def serving(folder: Path, tracer: Sequence[str] = ()) -> Iterator[Server]:
             raise RuntimeError(f"the server does not start: {(folder / 'log').read_text()[-2000:]}")
         host, _, port = address.removeprefix("http://").rpartition(":")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        pid = int(children.read_text().split()[0]) if tracer else process.pid
+        pid = int(children.read_text().split()[0]) if tracer else pid
         yield Server((host, int(port)), pid, process, folder)
     finally:
-        process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @dataclass
 class Row:
     """A kind's line of the table.
 
-    growth: bytes of the server and of its decoders after the kind. long: requests that took more than ``LONG``.
+    growth: bytes of the server and of its decoders after the kind. highest: the most after one of its requests.
+    long: requests that took more than ``LONG``.
     """
 
     kind: str
@@ -90,6 +97,7 @@ class Row:
     slowest: float = 0.0
     slowest_name: str = ""
     growth: Memory = field(default_factory=lambda: Memory(0, 0))
+    highest: Memory = field(default_factory=lambda: Memory(0, 0))
     wrong: list[str] = field(default_factory=list)
     long: list[Hostile] = field(default_factory=list)
 
@@ -115,6 +123,7 @@ def attack(server: Server, corpus: Sequence[Hostile], good: Good, outside: Outsi
         for one in (one for one in requests if not one.slow):
             answer = send(server.address, one)
             row.take(one, answer, judge(one, answer, SECRET) or good.wrong() or _seen(outside))
+            row.highest = Memory(*map(max, row.highest, memory(server.pid)))
         together = [one for one in requests if one.slow]
         with ThreadPoolExecutor(max(1, len(together))) as threads:
             sent = [threads.submit(send, server.address, one) for one in together]
@@ -141,14 +150,14 @@ def write_table(rows: Sequence[Row]) -> str:
         "| kind | requests | statuses | slowest ms | server MB | decoders MB | wrong |",
         "|---|---|---|---|---|---|---|",
     ]
+    server, decoders = (sum(getattr(row.growth, which) for row in rows) for which in Memory._fields)
     whole = Row(
         "all",
-        sum(row.requests for row in rows),
-        sum((row.statuses for row in rows), Counter()),
-        max(row.slowest for row in rows),
-        "",
-        Memory(sum(row.growth.server for row in rows), sum(row.growth.decoders for row in rows)),
-        [one for row in rows for one in row.wrong],
+        requests=sum(row.requests for row in rows),
+        statuses=sum((row.statuses for row in rows), Counter()),
+        slowest=max(row.slowest for row in rows),
+        growth=Memory(server, decoders),
+        wrong=[one for row in rows for one in row.wrong],
     )
     for row in (*rows, whole):
         statuses = ", ".join(f"{status or 'closed'} × {n}" for status, n in sorted(row.statuses.items()))
