@@ -29,8 +29,12 @@ from load_clients import (
 from served import load, picture, serving
 from test_serve_process import start, write_world
 from test_serve_safety import LIMITS, uri
+from tiny_space import write_tar
 
+from align.data.archive.build import read_index
+from align.search.item import Item
 from align.serve.logs import describe
+from align.serve.members import Members
 
 SECRET = "qz7secret"
 
@@ -102,6 +106,23 @@ def test_the_rows_of_each_forward_pass_are_counted(tmp_path):
         assert buckets == [0, 2, 3, 3, 3, 3, 3, 3]
         assert (found[f'{name}_sum{{modality="text"}}'], found[f'{name}_count{{modality="text"}}']) == (7, 3)
         assert (found["align_rows_total"], found["align_batches_total"]) == (7, 3)
+
+
+def test_the_lists_of_shards_in_memory_are_bounded_by_their_samples(tmp_path, monkeypatch):
+    """Not by the number of shards: a search whose hits lie in more of them would read each one anew."""
+    shards = [
+        str(write_tar(tmp_path / f"test-{i:06d}.tar", {f"{j}": {"txt": b"b"} for j in range(3)})) for i in range(80)
+    ]
+    read: list[str] = []
+    monkeypatch.setattr("align.serve.members.read_index", lambda path: read.append(path.name) or read_index(path))
+    for most, expected in ((1 << 19, 80), (10, 160)):
+        monkeypatch.setattr("align.serve.members.SAMPLES", most)
+        members, read[:] = Members(), []
+        for shard in [*shards, *shards]:
+            (found,) = members.list_members(Item("1", {"shard": shard, "key": "1"}))
+            assert found.path == Path(shard)
+        assert len(read) == expected
+    assert [len(keys) for _, keys in members._shards.values()] == [3, 3, 3]
 
 
 # The end

@@ -19,7 +19,7 @@ from align.search.item import Item
 from align.serve.refusal import Refusal
 
 BLOCK = 1 << 16  # bytes read at a time
-SHARDS = 64  # whose indexes stay in memory
+SAMPLES = 1 << 19  # of the shards whose indexes stay in memory, some hundred bytes each
 
 
 class Member(NamedTuple):
@@ -109,6 +109,7 @@ class Members:
     def __init__(self, names: MemberNames = FOREIGN):
         self._names = names
         self._shards: OrderedDict[str, tuple[ShardIndex, dict[str, int]]] = OrderedDict()
+        self._samples = 0
         self._lock = threading.Lock()
 
     def list_members(self, item: Item) -> list[Member]:
@@ -147,11 +148,12 @@ class Members:
                 if mark not in self._shards:
                     index = read_index(Path(shard))
                     self._shards[mark] = (index, {key: i for i, key in enumerate(index.keys)})
+                    self._samples += len(self._shards[mark][1])
             except (OSError, ValueError):
                 raise Refusal(404, f"the shard of this item is gone ({Path(shard).name})", code="file_gone") from None
             self._shards.move_to_end(mark)
-            while len(self._shards) > SHARDS:
-                self._shards.popitem(last=False)
+            while len(self._shards) > 1 and self._samples > SAMPLES:
+                self._samples -= len(self._shards.popitem(last=False)[1][1])
             return self._shards[mark]
 
     def _by_modality(self, names: list[str]) -> Mapping[str, list[str]]:
