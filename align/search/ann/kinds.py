@@ -2,8 +2,8 @@
 
 - hnsw: a graph of neighbours over the float32 rows (Malkov and Yashunin 2018, arXiv 1603.09320).
 - int8: the same graph over 8 bits a number.
-- ivfpq: rows in cells, each as product codes of D / 4 bytes after a learnt rotation (Jégou et al. 2011; Ge et al. 2013,
-  "Optimized product quantization").
+- ivfpq: rows in cells, each as product codes of D / 4 bytes (Jégou et al. 2011, "Product quantization for nearest
+  neighbor search"), after a random rotation. A learnt one (OPQ) took most of a build's time.
 - binary: rows in cells, each as one bit a number with two factors, and a query of 8 bits a number: RaBitQ (Gao and Long
   2024, arXiv 2405.12497). It scores a query that lies away from the rows, as another modality's do, where comparing
   signs with signs loses a part.
@@ -20,7 +20,8 @@ CONSTRUCTION = 100  # candidates that are looked at to place a row
 BEAM = 100  # candidates of a search in a graph
 SHARE = 1 / 16  # of the cells that a search reads
 TRAINING = 64  # rows for each cell, from which the cells are learnt
-ROTATION = 20_000  # rows from which a rotation is learnt
+RANGE = 20_000  # rows from which the range of each number is learnt
+PROBES = 32  # cells that a search reads at least
 
 
 class Kind(NamedTuple):
@@ -65,17 +66,12 @@ def _product_codes(dim: int, rows: int) -> Any:
     import faiss
 
     parts = next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)
-    rotation, codes = faiss.OPQMatrix(dim, parts), faiss.ProductQuantizer(dim, parts, 8)
-    rotation.niter, rotation.niter_pq_0, rotation.niter_pq = 5, 10, 2
-    rotation.max_train_points, rotation.pq = ROTATION, codes
-    coarse = faiss.IndexFlatIP(dim)
-    cells = faiss.IndexIVFPQ(coarse, dim, count_cells(rows), parts, 8, faiss.METRIC_INNER_PRODUCT)
+    cells = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, count_cells(rows), parts, 8, faiss.METRIC_INNER_PRODUCT)
     cells.cp.spherical = True
     _learn_quickly(cells)
-    for pq in (codes, cells.pq):
-        pq.cp.niter, pq.cp.min_points_per_centroid, pq.cp.max_points_per_centroid = 10, 1, TRAINING
-    rotation.referenced_objects = [codes]  # else Python frees them before the training
-    return faiss.IndexPreTransform(rotation, cells)
+    codes = cells.pq.cp
+    codes.niter, codes.min_points_per_centroid, codes.max_points_per_centroid = 5, 1, TRAINING // 2
+    return faiss.IndexPreTransform(faiss.RandomRotationMatrix(dim, dim), cells)
 
 
 def _bits(dim: int, rows: int) -> Any:
@@ -96,7 +92,7 @@ def _beam(n: int, effort: float) -> int:
 
 def _probes(facts: Mapping[str, Any], effort: float) -> int:
     cells = int(facts["cells"])
-    return min(cells, max(4, round(cells * SHARE * effort)))
+    return min(cells, round(max(PROBES, cells * SHARE) * effort) or 1)
 
 
 def _search_graph(facts: Mapping[str, Any], n: int, effort: float, selector: Any) -> Any:
@@ -131,7 +127,7 @@ KINDS = {
     for kind in (
         Kind("hnsw", 1, 100, _graph, lambda rows: 0, _search_graph, _say_beam),
         Kind("ivfpq", 256, 400, _product_codes, lambda rows: TRAINING * count_cells(rows), _search_codes, _say_probes),
-        Kind("int8", 1, 100, _graph_of_bytes, lambda rows: ROTATION, _search_graph, _say_beam),
+        Kind("int8", 1, 100, _graph_of_bytes, lambda rows: RANGE, _search_graph, _say_beam),
         Kind("binary", 4, 400, _bits, lambda rows: TRAINING * count_cells(rows), _search_bits, _say_probes),
     )
 }
