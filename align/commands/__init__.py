@@ -35,7 +35,7 @@ FLOORS = (
     ),
     ("classes", "over", "pairs", "shortened", "tables"),
     ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
-    ("calibrate", "correct", "devices", "suite"),
+    ("calibrate", "correct", "devices", "index_backend", "suite"),
     (
         "assemble",
         "bind",
@@ -93,6 +93,7 @@ commands = {  # name -> module:function, in the order of a first visit
     "index add": "index_add:add",
     "index delete": "index_change:delete",
     "index compact": "index_change:compact",
+    "index backend": "index_backend:backend",
     "index show": "index_show:show",
     "index check": "index_show:check",
     "index export": "index_export:export",

@@ -9,6 +9,7 @@ from typing import Literal
 from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
+from align.commands.index_backend import say_stale
 from align.commands.index_report import say_report
 from align.commands.index_settings import Embedding, as_given, read_options
 from align.commands.stopping import stopping
@@ -79,4 +80,5 @@ def add(
                 )
             )
             say_report(report, folder)
+    say_stale(folder)
     return 0

@@ -10,6 +10,7 @@ from typing import Literal
 from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
+from align.commands.index_backend import check_backend, make, say_stale
 from align.commands.index_report import say_report
 from align.commands.index_settings import Embedding, as_given, read_options
 from align.commands.stopping import stopping
@@ -25,6 +26,7 @@ def build(
     labels: Literal["none", "folders"] = "none",
     members: str = "",
     anew: bool = False,
+    backend: str | None = None,
     embedding: Embedding,
     placing: Placing,
     weights: Weights,
@@ -47,6 +49,7 @@ def build(
         labels: folders: the first folder below FOLDER is the label of its files, where their json states none
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
         anew: replace an index that is there, of another model or of other files
+        backend: make an approximate search too, and measure it: hnsw, ivfpq, int8 or binary (see align index backend)
     """
     from align.checkpoint.source import is_published
     from align.files.hub import is_repository
@@ -54,6 +57,8 @@ def build(
     from align.search.building.place import kind_of
 
     embedding.check()
+    if backend not in (None, "exact"):
+        check_backend(backend)
     options = read_options(samples, modalities, labels, members)
     if out is None and not Path(model).exists() and (is_published(model) or is_repository(model)):
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
@@ -75,7 +80,10 @@ def build(
                 anew=anew,
             )
         )
-    say_report(report, folder)
+        say_report(report, folder)
+        say_stale(folder)
+        if backend not in (None, "exact"):
+            make(folder, backend)
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused, nearest
+from align.commands.index_backend import say_stale
 from align.commands.sizes import count_text, size
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def delete(index: str, keys: list[str] = [], /, *, where: str | None = None) -> 
             with opened.change() as change:
                 change.remove(numbers)
         print(f"{index}: {count_text(len(numbers), 'sample')} deleted, {opened.count()} left")
+    say_stale(Path(index))
 
 
 def compact(index: str, /) -> None:
@@ -68,6 +70,7 @@ def compact(index: str, /) -> None:
     before = size_of(Path(index))
     with LocalIndex.open(index, write=True) as opened:
         gone = opened.compact()
+    say_stale(Path(index))
     after = size_of(Path(index))
     freed = f"{size(before)} -> {size(after)}" if after < before else f"{size(after)}, too few to give room back"
     print(f"{index}: {count_text(gone, 'row')} removed, {freed}")

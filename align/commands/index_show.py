@@ -48,6 +48,8 @@ def show(index: str, /, *, json: bool = False) -> None:
     for name, some in found["correction"].items():
         later = f", {some['later']} rows came later" if some["later"] else ""
         print(f"hubs: {name} is corrected by {some['method']}, with {some['bank']} queries{later}")
+    if found["backend"]:
+        print(plain(say_backend(found["backend"])))
     if found["dead"]:
         print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
     if not found["keys"]:
@@ -82,6 +84,7 @@ def check(index: str, /) -> int:
         with progress("checking") as say:
             damaged = opened.check(say)
         known = opened.sources()
+        damaged += check_backend_files(opened, Path(index))
     for line in damaged:
         print(plain(f"damaged: {line}"))
     gone, changed = find_missing(known)
@@ -122,6 +125,7 @@ def describe(folder: Path) -> dict[str, Any]:
                 name: {**facts, "later": opened.count_unshifted(facts["of"], name)}
                 for name, facts in (about.get("correction") or {}).items()
             },
+            "backend": describe_backend(opened, folder),
             "dead": opened.dead_share,
             "sources": [
                 {
@@ -134,6 +138,48 @@ def describe(folder: Path) -> dict[str, Any]:
             ],
             "keys": [facet._asdict() for facet in opened.facets()],
         }
+
+
+def describe_backend(index: Any, folder: Path) -> dict[str, Any] | None:
+    """Return the facts of an index's approximate search, None where it has none. stale: modalities that changed."""
+    from align.search.ann.notes import read_notes
+
+    notes = read_notes(folder)
+    if notes is None:
+        return None
+    return {
+        "name": notes.backend,
+        "effort": notes.effort,
+        "modalities": {m: facts["rows"] for m, facts in notes.modalities.items()},
+        "stale": [m for m, facts in notes.modalities.items() if facts.get("mark") != index.mark(m)],
+        "measured": notes.measured,
+    }
+
+
+def say_backend(found: dict[str, Any]) -> str:
+    """Return an approximate search in a line."""
+    parts = []
+    for m, rows in found["modalities"].items():
+        recall = found["measured"].get(m, {}).get("recall", {})
+        told = ", ".join(f"{value:.3f} by {by}" for by, value in recall.items())
+        state = "stale, searched exactly" if m in found["stale"] else f"recall@10 {told}" if told else "not measured"
+        parts.append(f"{rows} {m} ({state})")
+    return f"approximate search: {found['name']} of {', '.join(parts)}"
+
+
+def check_backend_files(index: Any, folder: Path) -> list[str]:
+    """Return a line for each damaged file of an approximate search that is not stale."""
+    from align.search.ann.attach import Following
+
+    try:
+        made = Following(folder).read()
+        check = None if made is None else getattr(made.backend, "check", None)
+        for m, facts in {}.items() if made is None or check is None else made.modalities.items():
+            if check is not None and facts.get("mark") == index.mark(m):
+                check(m, facts)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return []
 
 
 def say_option(value: Any) -> str:

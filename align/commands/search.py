@@ -42,9 +42,10 @@ def search(
 ) -> None:
     """Search an index by text, image, video, sound, points, or several at once
 
-    The search is exact: every candidate is scored. The trained objective gives the score where one of its terms joins
-    the query with the candidates. Elsewhere the score is the sum of the cosines with each part of the query. Weights
-    are factors of the parts.
+    The search is exact: every candidate is scored. Where the index has an approximate search (see align index backend),
+    that one proposes candidates, and the best of them are scored exactly. The trained objective gives the score where
+    one of its terms joins the query with the candidates. Elsewhere the score is the sum of the cosines with each part
+    of the query. Weights are factors of the parts.
 
     --where takes the conditions of align shards filter that compare a name with a value, as in 'year >= 2000 and label
     == "cat"', or JSON. Names are keys of the samples' json, and label, key, shard, folder, caption.
@@ -73,9 +74,11 @@ def search(
     if not 0 <= near <= 1:
         raise Refused(f"--near is a cosine between 0 and 1, got {near}", code=2)
     least = calibration.least()
-    searcher = _open(index, in_, model, weights, placing)
+    measures = calibration.calibrate is not None or hubs.correct is not None
+    exact = measures or backing.backend is not None
+    searcher = _open(index, in_, model, weights, placing, "exact" if exact else None)
     if space is not None:
-        if calibration.calibrate is not None or hubs.correct is not None:
+        if measures:
             raise Refused("--calibrate and --correct measure whole embeddings; leave --space out", code=2)
         try:
             searcher = searcher.in_space(space)
@@ -152,27 +155,31 @@ def _list_asked(
     return asked
 
 
-def _open(index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing) -> Searcher:
+def _open(
+    index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing, backend: str | None
+) -> Searcher:
     """Open the index, with the model that is named, or the one that the index names.
 
     Prints a line on stderr where the index was made in another precision.
     """
     from align.search.open import compare_precision
 
-    searcher = _find_index(index, in_, model, weights, placing)
+    searcher = _find_index(index, in_, model, weights, placing, backend)
     if line := compare_precision(searcher.index.about, searcher.model):
         print(line, file=sys.stderr)
     return searcher
 
 
-def _find_index(index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing) -> Searcher:
+def _find_index(
+    index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing, backend: str | None
+) -> Searcher:
     from align.search.open import find_index, open_index
 
     if in_ is not None:
         if model is not None:
             raise Refused("name the model once: as INDEX or as --model", code=2)
         weights.locate(index)  # an error of the model comes before one of the index
-        return open_index(find_index(in_, index), placing.load(weights, index))
+        return open_index(find_index(in_, index), placing.load(weights, index), backend=backend)
     if not Path(index).exists():
         try:
             weights.locate(index)
@@ -186,9 +193,9 @@ def _find_index(index: str, in_: str | None, model: str | None, weights: Weights
     if model is None and place != Path(index):
         model = index  # a run, whose checkpoint can be chosen
     if model is not None:
-        return open_index(place, placing.load(weights, model))
+        return open_index(place, placing.load(weights, model), backend=backend)
     device = placing.find_device()
-    return open_index(place, allow=weights.list_allowed(), device=device, dtype=placing.dtype)
+    return open_index(place, allow=weights.list_allowed(), device=device, dtype=placing.dtype, backend=backend)
 
 
 def _filter(text: str) -> Any:

@@ -175,17 +175,18 @@ class Backing:
     """how rows are read
 
     Args:
-        backend: dense scores every row. inverted reads the dimensions of the query that are not zero, with the same
-            answer: for sparse heads. hamming compares the signs alone: for binary heads
+        backend: exact, or dense, scores every row. inverted reads the dimensions of the query that are not zero, with
+            the same answer: for sparse heads. hamming compares the signs alone: for binary heads. Default: the
+            approximate search of the index where it has one (see align index backend), else exact
         explain: show so many dimensions of each hit that its score comes from, by name where the head has names
     """
 
-    backend: Literal["dense", "inverted", "hamming"] = "dense"
+    backend: Literal["exact", "dense", "inverted", "hamming"] | None = None
     explain: int | None = None
 
     def engine(self, searcher: Searcher) -> Searcher:
         """Return a searcher of the same index and model by this backend."""
-        if self.backend == "dense":
+        if self.backend in (None, "exact", "dense"):
             return searcher
         from align.search import Engined, Hamming, Inverted
 

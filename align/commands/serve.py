@@ -23,6 +23,7 @@ def serve(
     model: str | None = None,
     decoders: int = 2,
     up: Literal["y", "z"] | None = None,
+    backend: Literal["exact"] | None = None,
     placing: Placing,
     weights: Weights,
 ) -> int:
@@ -42,6 +43,8 @@ def serve(
         model: the index's model, where it has moved. Default: as the index says
         decoders: processes that read the files of visitors
         up: the axis of shapes that stands upright on the page. Default: as the model's points have it
+        backend: exact scores every row. Default: the approximate search of the index where it has one (see align index
+            backend), else exact
     """
     check_installed()
     from align.commands.named import split
@@ -60,7 +63,7 @@ def serve(
         prepare()  # while the model is loaded
         from align.serve.loading import Place
 
-        chosen = Place(place, model, weights.checkpoint, tuple(split(weights.allow)), device, placing.dtype)
+        chosen = Place(place, model, weights.checkpoint, tuple(split(weights.allow)), device, placing.dtype, backend)
         limits = Limits(decoders=decoders)
         loaded = chosen.open(limits)
     except BaseException:

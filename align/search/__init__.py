@@ -1,5 +1,6 @@
 """Search: samples of an index by a picture, a sound, points, words, or several at once."""
 
+from align.search.approximate import Approximate
 from align.search.engine import Engined
 from align.search.explain import explain
 from align.search.hamming import Hamming
@@ -11,6 +12,7 @@ from align.search.save import save_hits
 from align.search.searcher import Searcher
 
 __all__ = [
+    "Approximate",
     "Engined",
     "Found",
     "Hamming",
@@ -30,8 +32,8 @@ FLOORS = (
     ("save", "where"),
     ("conditions", "index", "matching"),
     ("hybrid", "local", "memory", "near", "rule", "threshold"),
-    ("building", "corrected", "export", "hits"),
-    ("correcting", "engine", "space"),
+    ("approximate", "building", "corrected", "export", "hits"),
+    ("ann", "correcting", "engine", "space"),
     ("searcher",),
     ("explain", "open"),
 )

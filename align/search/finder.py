@@ -47,3 +47,7 @@ class Unavailable(ConnectionError):
 
 class Stale(LookupError):
     """A finder whose rows are not those of the index now, with one line that says why."""
+
+
+class TooFew(ValueError):
+    """A modality with fewer rows than a backend needs. The others can be made."""

@@ -108,3 +108,12 @@ class Corrected(Protocol):
     def count_unshifted(self, of: str, name: str) -> int:
         """Return the number of rows of a modality that came after the correction."""
         ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """An index that says how it searched."""
+
+    def list_notes(self) -> list[str]:
+        """Return sentences about the last search of this thread."""
+        ...

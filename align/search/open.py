@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from align.checkpoint import load, locate
 from align.checkpoint.fingerprint import fingerprint
 from align.model.place import name_dtype
+from align.search.ann.attach import attach
+from align.search.ann.named import EXACT
 from align.search.local import LocalIndex
 from align.search.makers import find_dims, find_stranger, read_maker
 from align.search.searcher import Searcher
@@ -27,6 +29,7 @@ def open_index(
     allow: Sequence[str] = (),
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    backend: str | None = None,
 ) -> Searcher:
     """Open an index folder for search.
 
@@ -38,10 +41,14 @@ def open_index(
         model: a JointModel, or a name that ``align.load`` takes. None loads the model that the index names.
         allow: packages beside ``align`` whose classes the model's config may name.
         device, dtype: of a model that is loaded here, as ``align.load`` takes them.
+        backend: "exact" leaves the index's approximate search aside (see ``align index backend``). None: it is used
+            where there is one.
 
     Raises FileNotFoundError where there is no index, or its model is gone. Raises ValueError where the index is
     damaged, newer than this align, or of another model that this one is not declared compatible with.
     """
+    if backend not in (None, EXACT):
+        raise ValueError(f"backend is {EXACT!r} or None, got {backend!r}; align index backend makes another one")
     place = find_index(folder)
     index = LocalIndex.open(place)
     try:
@@ -52,7 +59,8 @@ def open_index(
     except BaseException:
         index.close()
         raise
-    return Searcher(index, chosen, dims=find_dims(index.about, chosen))
+    asked = index if backend == EXACT else attach(index)
+    return Searcher(asked, chosen, dims=find_dims(index.about, chosen))
 
 
 def find_index(folder: str | Path, model: str = "") -> Path:

@@ -15,7 +15,7 @@ from align.scoring import How
 from align.search.corrected import Chosen, choose_shift
 from align.search.hits import fold_ranking, make_hits, read_rows, stand_alone
 from align.search.hybrid import DEPTH, Ranking, fuse, list_texts
-from align.search.index import Index
+from align.search.index import Index, Noting
 from align.search.item import Found, Hit
 from align.search.makers import cut_rows
 from align.search.near import BOUND
@@ -196,7 +196,7 @@ class Searcher:
         if rule is None:
             notes = [] if threshold is None else ["the threshold is not of words alone, whose scores are BM25's"]
             return Found(hits, of, "text", count, time.perf_counter() - start, notes)
-        notes = [*rule.notes, *chosen.notes]
+        notes = [*rule.notes, *chosen.notes, *(self.index.list_notes() if isinstance(self.index, Noting) else ())]
         if rule.linear is None and max(rerank, k) < count:
             notes.append(f"volumes are measured of the best {max(rerank, k)} samples of {count} by cosine")
         if text is not None:

@@ -34,6 +34,7 @@ class Place:
         name: the folder of an index, a run, or a model as ``align.load`` takes it.
         model: another name of the index's model. None: as the index says.
         checkpoint, allow, dtype: see ``align.load``. device: None is the first GPU, else the CPU.
+        backend: see ``align.open_index``.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Place:
     allow: Sequence[str] = ()
     device: str | None = None
     dtype: str | None = None
+    backend: str | None = None
 
     def open(self, limits: Limits) -> Loaded:
         """Load it, with its decoders running.
@@ -60,7 +62,7 @@ class Place:
         else:
             named = None if self.model is None else self._load(self.model)
             place = {"device": find_device(self.device), "dtype": self.dtype}
-            searcher = open_index(folder, named, allow=self.allow, **place)
+            searcher = open_index(folder, named, allow=self.allow, backend=self.backend, **place)
             model = searcher.model
             source = self.model or _source(searcher.index.about, folder)
             sha256 = fingerprint(model)

@@ -42,10 +42,13 @@ def search_segments(
     return join_best(some, k) if len(some) > 1 else (some or pieces)[0]
 
 
-def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, dim: int) -> Rows:
-    """Return the rows of samples, each with its norm: values (n, D), and the samples' numbers, ascending.
+def pick_rows(
+    segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, dim: int, *, scaled: bool = True
+) -> Rows:
+    """Return the rows of samples: values (n, D), and the samples' numbers, ascending.
 
     wanted: numbers in ascending order. alive: for each number whether it may be found, or None for all.
+    scaled: rows have their norm. Otherwise they are the stored unit vectors, to the bit.
     """
     if alive is not None:
         wanted = wanted[(wanted >= 0) & (wanted < len(alive))]
@@ -56,7 +59,8 @@ def pick_rows(segments: Sequence[Mapped], wanted: Tensor, alive: Tensor | None, 
         many = torch.searchsorted(rows.sample, wanted, right=True) - start
         within = torch.arange(int(many.sum())) - (many.cumsum(0) - many).repeat_interleave(many)
         at = start.repeat_interleave(many) + within
-        values.append(rows.values[at].float() * rows.norm[at, None])
+        picked = rows.values[at].float()
+        values.append(picked * rows.norm[at, None] if scaled else picked)
         sample.append(rows.sample[at])
     numbers = torch.cat(sample)
     order = numbers.argsort(stable=True)

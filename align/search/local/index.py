@@ -32,7 +32,7 @@ from align.search.local.entries import read_items
 from align.search.local.facets import count_values
 from align.search.local.reader import Reader
 from align.search.local.segments import Mapped
-from align.search.local.state import State
+from align.search.local.state import Standing, State
 from align.search.local.version1 import open_version1
 from align.search.local.writing import shrink, write_to
 from align.search.shift import Shift, match_segments
@@ -188,6 +188,28 @@ class LocalIndex:
 
         def run(connection: Any, state: State) -> Rows:
             return ask.pick_rows(self._map(of, state), wanted, state.alive(), state.about["dim"])
+
+        return self._ask(run)
+
+    def unit_rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
+        """Return the rows of these samples as they are scored: stored unit vectors, in ascending order of samples."""
+        wanted = torch.as_tensor(samples, dtype=torch.long).unique()
+
+        def run(connection: Any, state: State) -> Rows:
+            return ask.pick_rows(self._map(of, state), wanted, state.alive(), state.about["dim"], scaled=False)
+
+        return self._ask(run)
+
+    def mark(self, of: str) -> str:
+        """Return a text that is another one after each change of a modality's rows, "" where the index has none."""
+        return self._ask(lambda _, state: state.mark(of))
+
+    def stand(self, of: str, where: Where | None = None) -> Standing:
+        """Return the facts of a modality at one generation. Raises ValueError for a key that the index lacks."""
+
+        def run(connection: Any, state: State) -> Standing:
+            counts = (passing.count(connection, state, of, one) for one in (None, where))
+            return Standing(state.generation, state.about.get("dim", 0), state.mark(of), *counts)
 
         return self._ask(run)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -55,6 +56,13 @@ class State:
 
         return self.keep("alive", run)
 
+    def mark(self, of: str) -> str:
+        """Return the checksum of a modality's list of segments with their deleted rows, "" for no rows."""
+        listed = [list(entry) for entry in self.segments if entry.modality == of]
+        if of not in self.modalities:
+            return ""
+        return self.keep(f"mark {of}", lambda: hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32])
+
     def keep(self, name: str, run: Callable[[], T]) -> T:
         """Return the result of `run` at this generation, from memory where it was asked for lately."""
         if name in self.kept:
@@ -64,6 +72,16 @@ class State:
             self.kept.pop(old, None)
         self.kept[name] = value
         return value
+
+
+class Standing(NamedTuple):
+    """A modality at one generation. mark: see ``State.mark``. samples: with a row. passed: those that pass a filter."""
+
+    generation: int
+    dim: int
+    mark: str
+    samples: int
+    passed: int
 
 
 def read_state(connection: sqlite3.Connection, generation: int) -> State:

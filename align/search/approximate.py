@@ -1,0 +1,243 @@
+"""An index that asks an approximate search for samples, and scores these exactly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from align.search.exact import find_best
+from align.search.finder import Backend, Finder
+from align.search.index import Facet
+from align.search.item import Item
+from align.search.local import LocalIndex
+from align.search.local.state import Standing
+from align.search.shift import Shift
+from align.search.where import Where
+from align.values import Rows
+
+FEW = 10_000
+"""Samples that a filter lets through, up to which a search is exact."""
+RARE = 0.1
+"""Share of the samples that a filter lets through, up to which a search is exact: see docs/big-search.md."""
+DEEPER = 3  # a search for k re-scores 3 k samples at least
+
+
+class Made(NamedTuple):
+    """An approximate search of an index as it stands.
+
+    rerank: samples that are scored exactly. modalities: modality -> facts, see ``Backend.open``, with ``mark``, the
+    state of the rows that it was made of. remedy: the command that makes it again.
+    """
+
+    backend: Backend
+    rerank: int
+    modalities: Mapping[str, Mapping[str, Any]]
+    remedy: str = "align index backend INDEX NAME"
+
+
+@final
+class Approximate:
+    """An index in front of another, whose rows a backend has too. The backend proposes samples for a query.
+
+    The best samples that it proposes are scored by the index's own rows. Their order, ties and scores are the exact
+    ones. A sample that is not proposed is missed. A search is exact where few samples pass the filter, where rows count
+    with their length or with a correction for hubs, and where the backend was made of other rows than the index has.
+
+    Args:
+        made: returns the approximate search as it stands, None for none.
+    """
+
+    def __init__(self, index: LocalIndex, made: Callable[[], Made | None]):
+        self.index = index
+        self._made = made
+        self._open: dict[str, tuple[Made, Finder]] = {}
+        self._among: tuple[Any, Tensor] | None = None
+        self._lock = threading.Lock()
+        self._said = threading.local()
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The facts of the index behind."""
+        return self.index.about
+
+    @property
+    def modalities(self) -> Mapping[str, int]:
+        """Modality -> rows."""
+        return self.index.modalities
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the index."""
+        return self.index.folder
+
+    @property
+    def generation(self) -> int:
+        """The number of the newest change."""
+        return self.index.generation
+
+    def add(self, of: str, values: Tensor, sample: Tensor, items: Sequence[Item]) -> None:
+        """Add rows of a modality, see ``Index.add``. Searches among them are exact from then on."""
+        self.index.add(of, values, sample, items)
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete the samples with these keys, and return their number. Searches among their rows are exact then."""
+        return self.index.delete(keys)
+
+    def search(
+        self,
+        query: Tensor,
+        of: str,
+        k: int,
+        where: Where | None = None,
+        *,
+        scaled: bool = False,
+        shift: Shift | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best samples of each query, see ``Index.search``. ``list_notes`` says how they were found.
+
+        Raises ConnectionError or OSError where the backend is away.
+        """
+        self._said.notes = []
+        stand = self.index.stand(of, where)
+        why = ""
+        if (
+            k >= 1 and query.ndim == 2 and query.shape[1] == stand.dim and stand.mark
+        ):  # else the index says what is wrong
+            made, why = self._choose(of, k, stand, where, scaled=scaled, shift=shift)
+            if made is not None:
+                best = self._search(made, query, of, k, stand, where)
+                if best is not None and self.index.mark(of) == stand.mark:
+                    return best
+                why = "" if best is None else f"exact: {of} changed meanwhile"
+        self._said.notes = [why] if why else []
+        return self.index.search(query, of, k, where, scaled=scaled, shift=shift)
+
+    def list_notes(self) -> list[str]:
+        """Return sentences about the last search of this thread."""
+        return list(getattr(self._said, "notes", ()))
+
+    def _choose(
+        self, of: str, k: int, stand: Standing, where: Where | None, *, scaled: bool, shift: Shift | None
+    ) -> tuple[Made | None, str]:
+        """Return the approximate search, or None and the reason for an exact one, "" where it goes without saying."""
+        made = self._made()
+        if made is None or of not in made.modalities:
+            return None, ""
+        name = f"the {made.backend.name} of {of}"
+        if made.modalities[of].get("mark") != stand.mark:
+            return None, f"exact: {name} is stale; make it again: {made.remedy}"
+        if scaled:
+            return None, f"exact: rows count with their length, which {name} does not have"
+        if shift is not None:
+            return None, f"exact: the correction for hubs changes the order, which {name} does not know"
+        if where is not None and stand.passed <= max(FEW, RARE * stand.samples):
+            return None, f"exact: the filter lets {stand.passed} of {stand.samples} samples through"
+        return (None, "") if stand.passed <= 2 * max(made.rerank, DEEPER * k) else (made, "")
+
+    def _search(
+        self, made: Made, query: Tensor, of: str, k: int, stand: Standing, where: Where | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the best samples, None where the finder does not know k samples for some query."""
+        among = None if where is None else self._numbers(of, where, stand.generation)
+        finder, asked = self._finder(made, of), query.detach().cpu().float()
+        n, pieces = max(made.rerank, DEEPER * k), dict[int, tuple[Tensor, Tensor]]()
+        deepest = n
+        while left := [i for i in range(len(query)) if i not in pieces]:
+            for i, proposed in zip(left, finder.propose(asked[left], n, among), strict=True):
+                best = self._score(query[i : i + 1].detach(), of, k, _pass(proposed[proposed >= 0], among))
+                if best[0].shape[1] == k:
+                    pieces[i] = best
+            if len(pieces) < len(query) and n >= stand.samples:
+                return None
+            deepest, n = n, min(4 * n, stand.samples)
+        if not pieces:
+            return None
+        self._said.notes = [f"approximate ({made.backend.name}), best {deepest} re-scored exactly"]
+        scores, found = (torch.cat(parts) for parts in zip(*(pieces[i] for i in sorted(pieces)), strict=True))
+        return scores, found
+
+    def _score(self, query: Tensor, of: str, k: int, samples: Tensor) -> tuple[Tensor, Tensor]:
+        values, sample = self.index.unit_rows(of, samples)[:2]
+        assert isinstance(values, Tensor)
+        return find_best(query, values, sample, k)
+
+    def _numbers(self, of: str, where: Where, generation: int) -> Tensor:
+        """Return the numbers of the samples that pass, from memory where the last search had the same filter."""
+        state, last = (of, repr(where), generation), self._among
+        if last is None or last[0] != state:
+            self._among = last = state, self.index.numbers(of, where)
+        return last[1]
+
+    def _finder(self, made: Made, of: str) -> Finder:
+        with self._lock:
+            if of not in self._open or self._open[of][0] is not made:
+                self._open[of] = made, made.backend.open(of, made.modalities[of])
+            return self._open[of][1]
+
+    def open_finder(self, of: str) -> tuple[Finder, int]:
+        """Return the finder of a modality, and the samples that it is asked for.
+
+        Raises ValueError where there is none, or it is stale.
+        """
+        made = self._made()
+        if made is None or of not in made.modalities or made.modalities[of].get("mark") != self.index.mark(of):
+            raise ValueError(f"{self.folder} has no approximate search of {of}, or a stale one")
+        return self._finder(made, of), made.rerank
+
+    def prepare(self, readers: int) -> None:
+        """Make ready for so many threads, see ``LocalIndex.prepare``, and open what is not stale."""
+        self.index.prepare(readers)
+        made = self._made()
+        for of, facts in ({} if made is None else made.modalities).items():
+            if made is not None and facts.get("mark") == self.index.mark(of):
+                self._finder(made, of)
+
+    def close(self) -> None:
+        """Close the files of the index."""
+        self._open.clear()
+        self.index.close()
+
+    def shift(self, name: str) -> Shift:
+        """Return a correction for hubs, see ``Corrected.shift``."""
+        return self.index.shift(name)
+
+    def count_unshifted(self, of: str, name: str) -> int:
+        """Return the number of rows of a modality that came after a correction."""
+        return self.index.count_unshifted(of, name)
+
+    def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
+        """Return the rows of these samples, each with its norm."""
+        return self.index.rows(of, samples)
+
+    def items(self, samples: Sequence[int]) -> list[Item]:
+        """Return the items with these numbers."""
+        return self.index.items(samples)
+
+    def count(self, of: str | None = None, where: Where | None = None) -> int:
+        """Return the number of samples that the filter lets through."""
+        return self.index.count(of, where)
+
+    def numbers(self, of: str | None = None, where: Where | None = None) -> Tensor:
+        """Return the numbers of these samples, in ascending order."""
+        return self.index.numbers(of, where)
+
+    def find_text(self, text: str, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
+        """Return the samples by full text of the captions, see ``Index.find_text``."""
+        return self.index.find_text(text, k, where)
+
+    def facets(self, where: Where | None = None, *, values: int = 20) -> list[Facet]:
+        """Return the keys that a filter can name."""
+        return self.index.facets(where, values=values)
+
+
+def _pass(samples: Tensor, among: Tensor | None) -> Tensor:
+    """Return those of the samples that pass. A finder's filter is not trusted."""
+    if among is None or not len(among):
+        return samples if among is None else samples[:0]
+    place = torch.searchsorted(among, samples).clamp(max=len(among) - 1)
+    return samples[among[place] == samples]
