@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from milvus_server import find_port
+
 
 @contextmanager
 def run_qdrant(program: str, folder: Path) -> Iterator[str]:
     """Run a server that stores in a folder, and yield its URL."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        port, other = one.getsockname()[1], two.getsockname()[1]
+    port, other = find_port(), find_port()
     settings = {
         "QDRANT__SERVICE__HOST": "127.0.0.1",
         "QDRANT__SERVICE__HTTP_PORT": str(port),

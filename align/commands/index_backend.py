@@ -20,12 +20,16 @@ def backend(index: str, name: str, /, *, effort: float = 1.0) -> None:
     modality to every one, because rows of another modality lie apart and find less. Searches use it until the rows
     change. From then on they are exact, until it is made again.
 
+    A URL is that of a Milvus or Qdrant server, which then mirrors the rows: http://HOST:PORT, milvus:http://HOST:PORT
+    or qdrant:http://HOST:PORT. Its token comes from ALIGN_MILVUS_TOKEN or ALIGN_QDRANT_KEY. Adding and deleting keep it
+    in step, and the same command brings it in step where they could not.
+
     hnsw is a graph over the whole rows, int8 the same over 8 bits a number. ivfpq has D / 4 bytes a row, binary D / 8.
     exact removes what is there.
 
     Args:
         index: the index folder
-        name: hnsw, ivfpq, int8, binary, or exact
+        name: hnsw, ivfpq, int8, binary, a server's URL, or exact
         effort: the factor of the effort of a search. More finds more, and takes longer
     """
     from align.search.ann.named import EXACT
@@ -68,7 +72,16 @@ def make(folder: Path, name: str, effort: float = 1.0) -> None:
     """Make an approximate search, print what it took, measure it and print that."""
     from align.commands.progress import progress
     from align.search.ann.make import make_backend
+    from align.search.ann.mirror import make_mirrors, say_mirror
+    from align.search.remote import is_address
 
+    if is_address(name):
+        with progress("sending") as say:
+            mirrors = make_mirrors(folder, name, effort=effort, progress=say)
+        for mirror in mirrors:
+            print(f"{folder}: {say_mirror(mirror, name)}")
+        measure(folder)
+        return
     with progress(name) as say:
         made, left = make_backend(folder, name, effort=effort, progress=say)
     for one in made:
@@ -126,8 +139,8 @@ def say_selves(one: object, keys: list[str]) -> str:
 
 
 def say_stale(folder: Path) -> None:
-    """Remove approximate searches of rows that have changed, and print a line for each."""
-    from align.search.ann.attach import drop_stale
+    """Remove approximate searches of rows that have changed, or bring a mirror in step, and print a line for each."""
+    from align.search.ann.mirror import keep_in_step
 
-    for line in drop_stale(folder):
+    for line in keep_in_step(folder):
         print(line, file=sys.stderr)

@@ -49,7 +49,8 @@ def build(
         labels: folders: the first folder below FOLDER is the label of its files, where their json states none
         members: members under other names: text=json:caption|txt reads text from caption in the json, else from .txt
         anew: replace an index that is there, of another model or of other files
-        backend: make an approximate search too, and measure it: hnsw, ivfpq, int8 or binary (see align index backend)
+        backend: make an approximate search too, and measure it: hnsw, ivfpq, int8, binary, or a server's
+            URL (see align index backend)
     """
     from align.checkpoint.source import is_published
     from align.files.hub import is_repository

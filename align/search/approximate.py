@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from align.search.exact import find_best
-from align.search.finder import Backend, Finder
+from align.search.finder import Backend, Finder, Stale
 from align.search.index import Facet
 from align.search.item import Item
 from align.search.local import LocalIndex
 from align.search.local.state import Standing
+from align.search.remote import Remote
 from align.search.shift import Shift
 from align.search.where import Where
 from align.values import Rows
@@ -110,10 +112,13 @@ class Approximate:
         ):  # else the index says what is wrong
             made, why = self._choose(of, k, stand, where, scaled=scaled, shift=shift)
             if made is not None:
-                best = self._search(made, query, of, k, stand, where)
-                if best is not None and self.index.mark(of) == stand.mark:
-                    return best
-                why = "" if best is None else f"exact: {of} changed meanwhile"
+                try:
+                    best = self._search(made, query, of, k, stand, where)
+                    if best is not None and self.index.mark(of) == stand.mark:
+                        return best
+                    why = "" if best is None else f"exact: {of} changed meanwhile"
+                except Stale as error:
+                    why = f"exact: {error}; make it again: {made.remedy}"
         self._said.notes = [why] if why else []
         return self.index.search(query, of, k, where, scaled=scaled, shift=shift)
 
@@ -195,7 +200,13 @@ class Approximate:
         made = self._made()
         for of, facts in ({} if made is None else made.modalities).items():
             if made is not None and facts.get("mark") == self.index.mark(of):
-                self._finder(made, of)
+                with suppress(Stale):  # searches are exact then, and say so
+                    self._finder(made, of)
+
+    def trouble(self) -> str:
+        """Return a line where the approximate search is on a server that does not answer now, else ""."""
+        made = self._made()
+        return made.backend.trouble() if made is not None and isinstance(made.backend, Remote) else ""
 
     def close(self) -> None:
         """Close the files of the index."""

@@ -45,9 +45,9 @@ class Unavailable(ConnectionError):
     """A backend that cannot be reached now, with one line that says which and why."""
 
 
-class TooFew(ValueError):
-    """A modality with fewer rows than a backend needs. The others can be made."""
-
-
 class Stale(LookupError):
     """A finder whose rows are not those of the index now, with one line that says why."""
+
+
+class TooFew(ValueError):
+    """A modality with fewer rows than a backend needs. The others can be made."""

@@ -134,7 +134,7 @@ def answer_schemas() -> dict[str, Schema]:
             "description": "k: image, sound, cloud, text or drawing. d: its data, in base64 where binary.",
         },
         "Health": record(
-            ["status", "version", "model", "index", "reloads", "trouble"],
+            ["status", "version", "model", "index", "reloads", "trouble", "search"],
             "",
             status={"const": "ok"},
             version=text(),
@@ -142,6 +142,7 @@ def answer_schemas() -> dict[str, Schema]:
             index=maybe({"type": "object", "additionalProperties": integer(0)}),
             reloads=integer(0),
             trouble=maybe(text()),
+            search={"enum": ["ok", "unavailable"], "description": "unavailable: the vectors' server does not answer."},
         ),
         "Error": record(
             ["error"],

@@ -174,6 +174,12 @@ class Service:
             loaded.check_modality(modality)
             return await loaded.decoders.decode(Task("face", modality, loaded.suffix(modality, name), data))
 
+    async def find_trouble(self) -> str:
+        """Return a line where the index's vectors are on a server that does not answer now, else ""."""
+        with self.using() as loaded:
+            ask = getattr(loaded.searcher and loaded.searcher.index, "trouble", None)
+            return await self._readers.run(ask) if callable(ask) else ""
+
     async def facets(self, where: Mapping[str, Any] | None = None, *, values: int = 20) -> list[Facet]:
         """Return the keys that a filter can name, with counts, among the items that ``where`` lets through."""
         with self.using() as loaded:

@@ -15,9 +15,13 @@ from align.serve.service import Service
 
 
 async def healthz(request: Request) -> Response:
-    """Answer 200 while requests are answered. A stopping server answers 503 before this route is reached."""
+    """Answer 200 while requests are answered. A stopping server answers 503 before this route is reached.
+
+    ``search`` says where the server that holds the index's vectors does not answer: searches are refused meanwhile.
+    """
     service: Service = request.app.state.service
     searcher = service.loaded.searcher
+    away = await service.find_trouble()
     return Json(
         {
             "status": "ok",
@@ -26,6 +30,7 @@ async def healthz(request: Request) -> Response:
             "index": None if searcher is None else dict(searcher.index.modalities),
             "reloads": service.reloads,
             "trouble": service.trouble or None,
+            "search": "unavailable" if away else "ok",
         }
     )
 

@@ -6,4 +6,5 @@ FLOORS = (
     ("named",),
     ("attach", "measure"),
     ("make",),
+    ("mirror",),
 )

@@ -12,6 +12,7 @@ from align.search.ann.named import find_backend
 from align.search.ann.notes import Notes, path_of_notes, read_notes, remove_notes, write_notes
 from align.search.approximate import Approximate, Made
 from align.search.local import LocalIndex
+from align.search.remote import is_address
 
 
 def attach(index: LocalIndex) -> Approximate:
@@ -89,13 +90,20 @@ def drop_stale(folder: Path) -> list[str]:
 
 
 def remove_backend(folder: Path) -> str:
-    """Remove the approximate search of an index, and return its name, "" where there was none."""
+    """Remove the approximate search of an index, and return its name, "" where there was none.
+
+    Raises OSError for a mirror whose server cannot be reached. The index has forgotten it by then.
+    """
     try:
         notes = read_notes(folder)
     except ValueError:
         notes = None
     name = "" if notes is None else notes.backend
-    backend = None if notes is None else find_backend(folder, notes.backend, notes.effort)
     remove_notes(folder)
-    (backend or find_backend(folder, "hnsw")).drop()
+    try:
+        find_backend(folder, name or "hnsw").drop()
+    except OSError as error:
+        if not is_address(name):
+            raise
+        raise OSError(f"searches of {folder} are exact now; its mirror stays on the server ({error})") from None
     return name

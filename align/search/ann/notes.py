@@ -81,6 +81,12 @@ def remove_notes(folder: Path) -> None:
     path_of_notes(folder).unlink(missing_ok=True)
 
 
+def read_id(folder: Path) -> str:
+    """Return the name of an index that no other one has, "" where it has got none yet."""
+    path = folder / FOLDER / "id"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
 def identify(folder: Path) -> str:
     """Return the name of an index that no other one has. It is made where the index has none, and stays."""
     path = folder / FOLDER / "id"

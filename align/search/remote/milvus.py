@@ -28,7 +28,10 @@ PATIENCE = 20.0  # seconds for one request
 BYTES = 16 << 20  # of rows in one request; a server takes 64 MB
 GONE, RELEASED = 100, 101  # codes of the server: no such collection, and one that is not in memory
 FORBIDDEN = ("UNAUTHENTICATED", "PERMISSION_DENIED", "auth check failure", "permission deny")
-OPTIONS = {"grpc.use_local_subchannel_pool": 1}  # a new client does not wait for the pause of one that failed
+OPTIONS = {
+    "grpc.use_local_subchannel_pool": 1,  # a new client does not wait for the pause of one that failed
+    "grpc.keepalive_time_ms": 600_000,  # servers refuse clients that ping more often than every 5 minutes
+}
 LEAST, MOST = 256, 32768  # candidates that a search in HNSW keeps
 
 
@@ -44,6 +47,7 @@ class MilvusStore:
     def __init__(
         self, url: str, *, kind: Literal["HNSW", "FLAT"] = "HNSW", effort: float = 1.0, patience: float = PATIENCE
     ):
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC, which reads it at import, writes to stderr by itself
         if not has_part("pymilvus", "MilvusClient"):
             raise ImportError(f"Milvus needs pymilvus: {pip_install('milvus')}")
         self.url, self.kind, self.effort, self.patience = url, kind, effort, patience
