@@ -66,6 +66,7 @@ def run(model, tmp_path_factory):
     align.save(model, folder / "model")
     protocol = {"model": fingerprint(model), "shards": {"test-000000.tar": 20, "test-000001.tar": 5}}
     protocol |= {"hit rule": "sample: a row of the same sample", "templates": {"label": ["a {}"]}, "notes": ["a | b"]}
+    protocol["command"] = "align evaluate /home/x/runs/toys '/home/x/s/test-*.tar' b/c --out ~/x/out"
     write_json(folder / "results.json", {**SCORES, "intervals": INTERVALS, "protocol": protocol})
     config = {
         "seed": 3,
@@ -122,6 +123,8 @@ def test_the_card_says_what_is_known(model, run, tmp_path):
     ):
         assert words in card.text, words
     assert json.loads((tmp_path / "out" / "results.json").read_text())["image_to_text/recall@1"] == 0.25
+    command = json.loads((tmp_path / "out" / "results.json").read_text())["protocol"]["command"]
+    assert command == "align evaluate toys 'test-*.tar' b/c --out out"
     assert lines[-1].endswith("README.md, config.yaml, model.json, model.safetensors, results.json, scores.png")
     assert str(tmp_path) not in card.content
 
@@ -287,6 +290,7 @@ def test_parts_stand_in_the_card(tmp_path):
     )
     text = card_of(tmp_path / "b").text
     assert "| track.encoder | y.pt | unstated |" in text
+    assert json.loads((tmp_path / "b" / "model.json").read_text())["parts"]["track.encoder"]["source"] == "y.pt"
     assert "No licence is stated for track.encoder." in text
 
 
