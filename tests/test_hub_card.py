@@ -192,7 +192,7 @@ def test_the_picture_has_a_bar_for_each_score():
     from PIL import Image as Picture
 
     names = ["a", "b", "c"]
-    data = draw_scores(names, {"a": 1.0, "b": 0.5, "c": -0.25}, {"b": (0.25, 0.75)})
+    data = draw_scores(names, {"a": 1.0, "b": 0.5, "c": -0.25}, {"b": (0.25, 0.95)})
     pixels = np.asarray(Picture.open(io.BytesIO(data)).convert("RGB")).astype(int)
     blue = abs(pixels - [0x4C, 0x78, 0xC9]).sum(-1) < 30
     rows = [20 + 44 * i + 22 + 11 for i in range(3)]  # beside the whiskers
@@ -200,8 +200,8 @@ def test_the_picture_has_a_bar_for_each_score():
     assert lengths[0] == pytest.approx(2 * lengths[1], abs=4)
     assert lengths[1] == pytest.approx(2 * lengths[2], abs=4)
     ink = abs(pixels - [0x14, 0x23, 0x3F]).sum(-1) < 10
-    whisker = int(ink[20 + 44 + 22].sum())  # from 0.25 to 0.75, half of the length of a score of 1
-    assert whisker == pytest.approx(lengths[0] / 2, abs=6)
+    whisker = int(ink[20 + 44 + 22].sum())  # from 0.25 to 0.95
+    assert whisker == pytest.approx(0.7 * lengths[0], abs=6)
     assert not ink[20 + 22].any()
 
 
