@@ -86,10 +86,11 @@ def test_every_file_of_the_commands_is_described(tmp_path):
     """The quickstart's run, an evaluation, a cache, an order file, a soup, an index as arrays, a folder for the hub."""
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(small_run(), run)
+    shutil.copytree(run / "model", tmp_path / "other")
     for command in (
         "align embed runs/quickstart 'runs/quickstart/shards/train-*.tar' --out cache --name toys --towers image,text",
         "align shards order cache --of image --out orders/near.safetensors --size 8",
-        "align soup runs/quickstart runs/quickstart --weights 0.5,0.5 --out soup",
+        "align soup runs/quickstart other --weights 0.5,0.5 --out soup",
         "align index export runs/quickstart/index indexed --to numpy",
         "align report runs/quickstart",
         "align export runs/quickstart hub --to hub --licence mit",

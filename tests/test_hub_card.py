@@ -66,6 +66,7 @@ def run(model, tmp_path_factory):
     align.save(model, folder / "model")
     protocol = {"model": fingerprint(model), "shards": {"test-000000.tar": 20, "test-000001.tar": 5}}
     protocol |= {"hit rule": "sample: a row of the same sample", "templates": {"label": ["a {}"]}, "notes": ["a | b"]}
+    protocol["command"] = "align evaluate /home/x/runs/toys '/home/x/s/test-*.tar' b/c --out ~/x/out"
     write_json(folder / "results.json", {**SCORES, "intervals": INTERVALS, "protocol": protocol})
     config = {
         "seed": 3,
@@ -122,6 +123,8 @@ def test_the_card_says_what_is_known(model, run, tmp_path):
     ):
         assert words in card.text, words
     assert json.loads((tmp_path / "out" / "results.json").read_text())["image_to_text/recall@1"] == 0.25
+    command = json.loads((tmp_path / "out" / "results.json").read_text())["protocol"]["command"]
+    assert command == "align evaluate toys 'test-*.tar' b/c --out out"
     assert lines[-1].endswith("README.md, config.yaml, model.json, model.safetensors, results.json, scores.png")
     assert str(tmp_path) not in card.content
 
@@ -189,7 +192,7 @@ def test_the_picture_has_a_bar_for_each_score():
     from PIL import Image as Picture
 
     names = ["a", "b", "c"]
-    data = draw_scores(names, {"a": 1.0, "b": 0.5, "c": -0.25}, {"b": (0.25, 0.75)})
+    data = draw_scores(names, {"a": 1.0, "b": 0.5, "c": -0.25}, {"b": (0.25, 0.95)})
     pixels = np.asarray(Picture.open(io.BytesIO(data)).convert("RGB")).astype(int)
     blue = abs(pixels - [0x4C, 0x78, 0xC9]).sum(-1) < 30
     rows = [20 + 44 * i + 22 + 11 for i in range(3)]  # beside the whiskers
@@ -197,8 +200,8 @@ def test_the_picture_has_a_bar_for_each_score():
     assert lengths[0] == pytest.approx(2 * lengths[1], abs=4)
     assert lengths[1] == pytest.approx(2 * lengths[2], abs=4)
     ink = abs(pixels - [0x14, 0x23, 0x3F]).sum(-1) < 10
-    whisker = int(ink[20 + 44 + 22].sum())  # from 0.25 to 0.75, half of the length of a score of 1
-    assert whisker == pytest.approx(lengths[0] / 2, abs=6)
+    whisker = int(ink[20 + 44 + 22].sum())  # from 0.25 to 0.95
+    assert whisker == pytest.approx(0.7 * lengths[0], abs=6)
     assert not ink[20 + 22].any()
 
 
@@ -287,6 +290,7 @@ def test_parts_stand_in_the_card(tmp_path):
     )
     text = card_of(tmp_path / "b").text
     assert "| track.encoder | y.pt | unstated |" in text
+    assert json.loads((tmp_path / "b" / "model.json").read_text())["parts"]["track.encoder"]["source"] == "y.pt"
     assert "No licence is stated for track.encoder." in text
 
 

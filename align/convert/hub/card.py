@@ -115,7 +115,7 @@ def _licences(licence: Licence, parts: Mapping[str, Mapping[str, Any]]) -> str:
     if not parts:
         return f"{licence.name}. The model holds no published weights of others."
     rows = [
-        (part, _strip(about["source"]), about["licence"], "yes" if about["changed"] else "no", about["sha256"][:12])
+        (part, strip_path(about["source"]), about["licence"], "yes" if about["changed"] else "no", about["sha256"][:12])
         for part, about in parts.items()
     ]
     table = _table(("part", "weights of", "licence", "trained since", "sha256"), rows)
@@ -164,8 +164,8 @@ def _between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def _strip(source: str) -> str:
-    """Return a source without the path of a file, which is of one machine."""
+def strip_path(source: str) -> str:
+    """Return a source without the path to a file, which is of one machine."""
     return Path(source).name if Path(source).is_absolute() else source
 
 

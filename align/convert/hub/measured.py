@@ -69,5 +69,8 @@ def read_results(folder: Path, checksum: str, dropped: Collection[str] = ()) -> 
 
 
 def keep_results(measured: Measured) -> Mapping[str, Any]:
-    """Return the content of results.json for the folder of the card."""
-    return {**measured.scores, "intervals": measured.intervals, "protocol": measured.protocol}
+    """Return the content of results.json for the folder of the card. Its command has names in place of whole paths."""
+    protocol = dict(measured.protocol)
+    if isinstance(protocol.get("command"), str):
+        protocol["command"] = re.sub(r"(?<![\w./~-])[~/][^\s'\"]*/", "", protocol["command"])
+    return {**measured.scores, "intervals": measured.intervals, "protocol": protocol}

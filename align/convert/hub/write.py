@@ -8,14 +8,14 @@ from pathlib import Path
 
 from align.checkpoint.fingerprint import fingerprint
 from align.checkpoint.write import read_parts, write_model
-from align.convert.hub.card import PICTURE, write_card
+from align.convert.hub.card import PICTURE, strip_path, write_card
 from align.convert.hub.header import write_header
 from align.convert.hub.licences import choose_licence
 from align.convert.hub.measured import FILE, Measured, keep_results, read_results
 from align.convert.hub.origin import read_training
 from align.convert.hub.picture import draw_scores
 from align.convert.hub.upload import check_push, push
-from align.files import atomic_folder, write_json
+from align.files import atomic_folder, read_json, write_json
 from align.files.hub import CARD
 from align.model import JointModel
 from align.model.inside import model_inside
@@ -67,6 +67,7 @@ def write_hub(
     where = folder.name if to is None else to
     with atomic_folder(folder) as work:
         write_model(kept, work)
+        _strip_sources(work)
         header = write_header(name, kept.modalities, chosen, parts, training, measured)
         text = write_card(name, where, kept, chosen, parts, training, measured)
         (work / CARD).write_text(f"---\n{header}\n---\n\n{text}", encoding="utf-8")
@@ -95,6 +96,14 @@ def _find_results(
     except ValueError as error:
         lines.append(f"no scores: {error}")
         return None
+
+
+def _strip_sources(folder: Path) -> None:
+    """Leave the paths of this machine out of the origins in model.json."""
+    about = read_json(folder / "model.json")
+    for origin in about.get("parts", {}).values():
+        origin["source"] = strip_path(origin["source"])
+    write_json(folder / "model.json", about)
 
 
 def find_paths(folder: Path) -> list[str]:
