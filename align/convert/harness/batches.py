@@ -78,7 +78,7 @@ def read_batch(batch: Mapping[str, Any], modalities: Sequence[str], task: str = 
 
 def read_picture(row: Any) -> Any:
     """Return a picture as bytes, a path or an image, from an image or an entry ``{bytes, path}`` of datasets."""
-    return _stored(row) if isinstance(row, Mapping) else row
+    return _read_stored(row) if isinstance(row, Mapping) else row
 
 
 def read_sound(row: Any) -> Any:
@@ -88,13 +88,13 @@ def read_sound(row: Any) -> Any:
     ``{bytes, path}`` of datasets that is not decoded.
     """
     if isinstance(row, Mapping) and "array" not in row:
-        return _stored(row)
+        return _read_stored(row)
     if isinstance(row, bytes | str | tuple):
         return row
     return np.asarray(row["array"], dtype=np.float32), int(row["sampling_rate"])
 
 
-def _stored(row: Mapping[str, Any]) -> bytes | str:
+def _read_stored(row: Mapping[str, Any]) -> bytes | str:
     content = row.get("bytes") or row.get("path")
     if content is None:
         raise ValueError(f"an entry of datasets has bytes or a path; this one has {', '.join(row) or 'nothing'}")

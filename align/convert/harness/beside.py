@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from warnings import catch_warnings, simplefilter
 
 from align.convert.harness.model import Harness
 
@@ -83,6 +84,7 @@ def measure(
     """
     import mteb
     from datasets import disable_progress_bars
+    from sklearn.exceptions import UndefinedMetricWarning
 
     disable_progress_bars()
     cache = None if folder is None else mteb.ResultCache(folder)
@@ -94,7 +96,9 @@ def measure(
         _name_failure(task)
         options: dict[str, Any] = {"encode_kwargs": {"batch_size": batch, "show_progress_bar": False}}
         options["overwrite_strategy"] = "always" if hasattr(task, "ours") else "only-missing"
-        found = mteb.evaluate(harness, task, cache=cache, co2_tracker=False, show_progress_bar=False, **options)
+        with catch_warnings():
+            simplefilter("ignore", UndefinedMetricWarning)  # a class that is never predicted has no precision
+            found = mteb.evaluate(harness, task, cache=cache, co2_tracker=False, show_progress_bar=False, **options)
         searched = harness.searched.get(name)
         rule = searched.how if searched else ""
         for scores in (one for result in found.task_results for split in result.scores.values() for one in split):

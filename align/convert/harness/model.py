@@ -70,7 +70,8 @@ class Harness:
     """
 
     def __init__(self, model: JointModel, meta: ModelMeta, how: How | None = None, known: Known | None = None):
-        self.model, self.how, self.known = model, how, known
+        self.model, self.known = model, known
+        self.how: How | None = how
         self.searched: dict[str, Searched] = {}
         self._meta = meta
         self._documents: dict[str, Tensor] = {}
@@ -119,7 +120,7 @@ class Harness:
         asked = self._embed(queries, task_metadata, "query", encode_kwargs, more.get("num_proc"))
         of = next(iter(self._documents))
         alone = len(self._documents) == 1
-        how: How = (self.how or pick_rule(self.model.terms, asked, of)) if alone else "cosine"
+        how = (self.how or pick_rule(self.model.terms, asked, of)) if alone else "cosine"
         blocks = score_blocks(asked, fuse(self._documents), how, of=of, terms=self.model.terms)
         place = {name: i for i, name in enumerate(self._ids)}
         found: dict[str, dict[str, float]] = {}

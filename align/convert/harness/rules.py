@@ -15,11 +15,13 @@ from align.values import TermInfo
 def pick_rule(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> How:
     """Return the rule of ``align.scoring.choose`` where it reads all modalities of the query, else "cosine".
 
-    A picture and a text that ask for a picture are such a query: a term of both modalities reads the text alone.
+    No trained term reads a row of the candidates' modality: of a picture and a text that ask for a picture it reads the
+    text alone. The sum of the cosines reads both.
     """
     query = tuple(query)
     how = choose(terms, query, of)
-    return "cosine" if how == "objective" and list_unread(terms, query, of) else how
+    read = of not in query and not list_unread(terms, query, of)
+    return how if how != "objective" or read else "cosine"
 
 
 def fuse(rows: Mapping[str, Tensor]) -> Tensor:
