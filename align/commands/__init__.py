@@ -34,7 +34,16 @@ FLOORS = (
         "stopping",
     ),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "evaluating", "groups", "hits", "index_report", "index_settings", "search_groups"),
+    (
+        "arguments",
+        "evaluating",
+        "export_sentences",
+        "groups",
+        "hits",
+        "index_report",
+        "index_settings",
+        "search_groups",
+    ),
     ("calibrate", "correct", "devices", "suite"),
     (
         "assemble",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.export_sentences import Sentences
 from align.commands.groups import Weights
 from align.commands.named import split
 
@@ -29,6 +30,7 @@ def export(
     *,
     to: Format,
     towers: str | None = None,
+    sentences: Sentences,
     weights: Weights,
 ) -> None:
     """Write a model as files of other programs
@@ -48,6 +50,7 @@ def export(
         raise Refused(f"{out} is there and is not empty; name a new folder")
     loaded = weights.load(model)
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
+    options |= sentences.options(to)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)
 
