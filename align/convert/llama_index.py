@@ -6,17 +6,15 @@ from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding  # pyright: ignore[reportMissingImports]
 
-from align.model import JointModel
-
 
 class LlamaIndexEmbedding(BaseEmbedding):
-    """The embeddings of one modality. model: a JointModel. modality: of the inputs, text or any that has files."""
+    """The embeddings of one modality: ``LlamaIndexEmbedding(model=model)``.
+
+    model: a JointModel. modality: of the inputs, text or any that has files.
+    """
 
     model: Any
     modality: str = "text"
-
-    def __init__(self, model: JointModel, modality: str = "text", **kwargs: Any):
-        super().__init__(model=model, modality=modality, **kwargs)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self.model.embed(**{self.modality: texts})[self.modality].tolist()
