@@ -50,8 +50,6 @@ def write_open_clip(model: JointModel, folder: str | Path, *, towers: Sequence[s
         state["logit_bias"] = torch.tensor(float(bias))
         config["model_cfg"]["init_logit_bias"] = float(bias)
     state |= _read_part(model, image, "visual") | _read_part(model, text, "text")
-    if not config["model_cfg"].get("custom_text"):
-        state = {name.removeprefix("text."): x for name, x in state.items()}
     if not config["model_cfg"]["text_cfg"].get("hf_model_name"):  # whose architecture stands on the hub
         _check(config["model_cfg"], state)
     with atomic_folder(folder) as work:
@@ -87,11 +85,11 @@ def _read_part(model: JointModel, modality: str, part: str) -> dict[str, Tensor]
 
 def _check(config: dict[str, Any], state: dict[str, Tensor]) -> None:
     """Raise ValueError where open_clip's model of a configuration has other tensors."""
-    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.model import CustomTextCLIP
 
     given = {name: x for name, x in config.items() if name != "custom_text"}
     with torch.device("meta"):
-        made = (CustomTextCLIP if config.get("custom_text") else CLIP)(**given).state_dict()
+        made = CustomTextCLIP(**given).state_dict()
     missing, unknown = sorted(set(made) - set(state)), sorted(set(state) - set(made))
     shapes = [name for name in made if name in state and made[name].shape != state[name].shape]
     for word, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes)):

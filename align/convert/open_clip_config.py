@@ -33,9 +33,8 @@ def find_config(model: JointModel, image: str, text: str) -> dict[str, Any]:
     for part in (vision, words):
         part.pop("output_tokens", None)  # of CoCa, whose captioner no tower has
     words |= _describe_tokens(text, towers[1].preprocess)
-    custom = sources[1].get("custom_text") or words.get("hf_model_name") or "timm_model_name" in vision
     config = {"embed_dim": model.dim, "vision_cfg": vision, "text_cfg": words, "quick_gelu": quick[0]}
-    config |= {"custom_text": True} if custom else {}
+    config["custom_text"] = True  # the text tower has names of its own, which any kind of it fits
     return {"model_cfg": config, "preprocess_cfg": _describe_picture(image, towers[0].preprocess)}
 
 
