@@ -34,7 +34,17 @@ FLOORS = (
         "stopping",
     ),
     ("classes", "over", "pairs", "shortened", "tables"),
-    ("arguments", "evaluating", "groups", "hits", "hub_options", "index_report", "index_settings", "search_groups"),
+    (
+        "arguments",
+        "evaluating",
+        "export_sentences",
+        "groups",
+        "hits",
+        "hub_options",
+        "index_report",
+        "index_settings",
+        "search_groups",
+    ),
     ("calibrate", "correct", "devices", "index_backend", "suite"),
     (
         "assemble",

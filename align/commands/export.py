@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.export_sentences import Sentences
 from align.commands.groups import Weights
 from align.commands.hub_options import Hub
 from align.commands.named import split
@@ -30,6 +31,7 @@ def export(
     *,
     to: Format,
     towers: str | None = None,
+    sentences: Sentences,
     hub: Hub,
     weights: Weights,
 ) -> None:
@@ -49,7 +51,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
-    options |= hub.settings(to, model, weights.checkpoint)
+    options |= {**sentences.options(to), **hub.settings(to, model, weights.checkpoint)}
     loaded = weights.load(model)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)

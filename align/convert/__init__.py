@@ -1,20 +1,28 @@
 """Models of align as files, and as objects, of other libraries."""
 
-from importlib import import_module
-from typing import Any
+from __future__ import annotations
 
-_home = {
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from align.convert.embedder import Embedder
+    from align.convert.harness import mteb
+    from align.convert.langchain import LangChainEmbeddings
+    from align.convert.llama_index import LlamaIndexEmbedding
+
+__all__ = ["Embedder", "LangChainEmbeddings", "LlamaIndexEmbedding", "mteb"]
+
+_ROOMS = {
+    "Embedder": "embedder",
+    "LangChainEmbeddings": "langchain",
+    "LlamaIndexEmbedding": "llama_index",
     "mteb": "harness",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _home:
-        raise AttributeError(f"module 'align.convert' has no attribute {name!r}; it has {', '.join(sorted(_home))}")
-    value = getattr(import_module(f"align.convert.{_home[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(_home)
+    """Import a name on its first use, as each needs another library."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

@@ -42,7 +42,8 @@ def compare(model: JointModel, folder: Path) -> Compared:
         return Compared(f"Sentence Transformers does not load the modules that it was written as ({reason})")
     words = next(m for m in model.modalities if model.preprocess[m].medium is WORDS)
     context = getattr(model.preprocess[words], "context", 0)
-    texts = [*TEXTS, "long " * (context if context <= 600 else 100)]  # is cut; longer rows differ by rounding alone
+    words_each = context if 0 < context <= 600 else 100  # a text that is cut; longer rows differ by rounding
+    texts = [*TEXTS, " ".join(["long"] * words_each)]
     inputs: dict[str, list[Any]] = {words: texts} | ({"image": _draw()} if "image" in model.modalities else {})
     for name, given in inputs.items():
         gap = _measure(model, made, name, given)

@@ -39,9 +39,7 @@ def check_text(model: JointModel) -> str:
 def pick(given: Mapping[str, Any], modalities: Sequence[str], kinds: Mapping[str, str]) -> str:
     """Return the modality of an input ``{MODALITY: input}``. Raises ValueError for any other dict."""
     if len(given) != 1:
-        raise ValueError(
-            f"an input is of one modality; this one has {', '.join(map(str, given))}: encode each by itself"
-        )
+        raise ValueError(f"an input has one modality, not {', '.join(map(str, given))}: encode each by itself")
     name = next(iter(given))
     name = name if name in modalities else kinds.get(name, name)
     if name not in modalities:

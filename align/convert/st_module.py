@@ -97,7 +97,7 @@ class AlignTowers(InputModule):
         if not torch.is_grad_enabled():
             return self.model.embed_values(name, values)
         n = len(next(iter(values.values())) if isinstance(values, dict) else values)
-        batch = Batch({name: Rows(values, torch.arange(n))})
+        batch = Batch({name: Rows(values, torch.arange(n))}, ids=[""] * n, position=torch.arange(n))
         return self.model(batch.to(self.model.device))[name].values
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:

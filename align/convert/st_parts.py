@@ -26,8 +26,11 @@ class Part(NamedTuple):
         return {"idx": place, "name": str(place), "path": self.path, "type": self.kind}
 
 
-def make_tokenizer(tokens: HFTokens) -> Any:
-    """Return transformers' tokenizer of a preprocess. It pads on the right, where encoders have their padding."""
+def make_tokenizer(tokens: HFTokens, side: str = "right", separator: str | None = None) -> Any:
+    """Return transformers' tokenizer of a preprocess.
+
+    side: of its padding, "right", where encoders have theirs, or "left". separator: its separator token.
+    """
     try:
         from transformers import PreTrainedTokenizerFast
     except ImportError:
@@ -41,9 +44,8 @@ def make_tokenizer(tokens: HFTokens) -> Any:
         made.normalizer = strip if made.normalizer is None else normalizers.Sequence([strip, made.normalizer])
     made.no_padding()
     made.no_truncation()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, model_max_length=tokens.context, pad_token=padding, padding_side="right"
-    )
+    special = {"pad_token": padding} | ({} if separator is None else {"sep_token": separator})
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=tokens.context, padding_side=side, **special)
 
 
 def save_tokenizer(tokens: HFTokens, folder: Path) -> None:
