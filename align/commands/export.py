@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from align.commands.errors import Refused
 from align.commands.groups import Weights
@@ -22,6 +23,28 @@ WRITERS = {
 }
 
 
+@final
+@dataclass(frozen=True)
+class Graphs:
+    """onnx
+
+    Args:
+        int8: write a graph with weights of 8 bits beside each
+        check: shards on whose samples the recall and the time of the graphs are measured, beside the model's
+    """
+
+    int8: bool = False
+    check: str | None = None
+
+    def settings(self, to: Format) -> dict[str, Any]:
+        """Return the arguments of ``write_onnx``. Ends the command for options of it beside another format."""
+        if to != "onnx":
+            if self.int8 or self.check is not None:
+                raise Refused("--int8 and --check are for --to onnx", code=2)
+            return {}
+        return {"int8": self.int8, "check": self.check}
+
+
 def export(
     model: str,
     out: str,
@@ -30,6 +53,7 @@ def export(
     to: Format,
     towers: str | None = None,
     weights: Weights,
+    graphs: Graphs,
 ) -> None:
     """Write a model as files of other programs
 
@@ -48,6 +72,7 @@ def export(
         raise Refused(f"{out} is there and is not empty; name a new folder")
     loaded = weights.load(model)
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
+    options |= graphs.settings(to)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)
 
