@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align.convert.quiet import hush
 from align.convert.rows import INPUT, Shorter, make_rows, shorten_rows
 from align.encoders.follower import Follower
 from align.model import JointModel
@@ -119,7 +119,7 @@ def pack(rows: Mapping[str, Tensor]) -> Values:
 
 def _embed_short(graph: TowerGraph, shorter: Shorter) -> Tensor | None:
     """Return the embeddings of shorter rows, None where the tower refuses them, or where padding counts."""
-    with _quiet():
+    with hush():
         try:
             found = graph(pack(shorter.rows))
         except (ValueError, RuntimeError, IndexError):
@@ -134,21 +134,13 @@ def _export(graph: TowerGraph, rows: Mapping[str, Tensor], axis: int | None) -> 
     if axis is not None:
         sizes[axis] = torch.export.Dim.DYNAMIC
     given = pack(rows)
-    with _quiet():
+    with hush():
         shapes = dict.fromkeys(given, sizes) if isinstance(given, dict) else sizes
         return torch.export.export(graph, (given,), dynamic_shapes=(shapes,), strict=False)
 
 
 def _shape(x: Tensor, axis: int | None) -> list[int | str]:
     return ["batch" if i == 0 else "length" if i == axis else size for i, size in enumerate(x.shape)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out the libraries' warnings about their own future."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def explain(error: BaseException, graph: TowerGraph, modality: str, program: Any = None) -> str:
@@ -170,11 +162,12 @@ def _place_of_node(error: BaseException, program: Any) -> str | None:
     found = re.search(r"translating node %(\w+)", str(error))
     if program is None or found is None:
         return None
-    for node in program.graph.nodes:
-        if node.name == found[1] and (stack := node.meta.get("nn_module_stack")):
-            path, kind = list(stack.values())[-1]
-            name = kind if isinstance(kind, str) else kind.__name__
-            return f"{_strip(path)} ({name.rpartition('.')[2]})"
+    for form in (lambda: program, program.run_decompositions):  # the exporter takes operators apart first
+        for node in form().graph.nodes:
+            if node.name == found[1] and (stack := node.meta.get("nn_module_stack")):
+                path, kind = list(stack.values())[-1]
+                name = kind if isinstance(kind, str) else kind.__name__
+                return f"{_strip(path)} ({name.rpartition('.')[2]})"
     return None
 
 

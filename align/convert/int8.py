@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from align.convert.graph import Traced
+from align.convert.quiet import hush
 from align.convert.rows import name_inputs
 from align.convert.session import open_graph, run_graph
 from align.data import Shards
@@ -42,12 +42,8 @@ def write_int8(traced: Traced, path: Path) -> Sizes:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     out = path.with_name(f"{traced.modality}.int8.onnx")
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # of a preparation that changes nothing here
-    try:
+    with hush():  # it recommends a preparation that changes nothing here
         quantize_dynamic(path, out, weight_type=QuantType.QInt8)
-    finally:
-        logging.disable(before)
     session = open_graph(out)
     differences = [
         float(np.abs(run_graph(session, {k: x.numpy() for k, x in rows.items()}) - wanted.numpy()).max())

@@ -22,7 +22,7 @@ LARGEST = 1e-4
 
 
 def check_difference(modality: str, difference: float) -> None:
-    """Raise ValueError for a graph whose embeddings are no numbers, or differ by more than ``LARGEST`` from the tower's."""
+    """Raise ValueError for a graph whose embeddings differ from the tower's by more than ``LARGEST``, or are NaN."""
     if not difference <= LARGEST:
         raise ValueError(
             f"tower {modality!r}: its graph's embeddings differ from the tower's by {difference:.1e}, more than "

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from align.convert.graph import OUTPUT, Traced, choose_towers, explain, prepare,
 from align.convert.int8 import check_graphs, write_int8
 from align.convert.layout import LARGEST, check_difference, describe_export, write_preprocess
 from align.convert.operators import translations
+from align.convert.quiet import hush
 from align.convert.session import open_graph, run_graph
 from align.extras import pip_install
 from align.files import atomic_folder, write_json
@@ -85,7 +82,7 @@ def check_installed() -> None:
 def convert(traced: Traced, path: Path) -> None:
     """Write a traced tower as a graph. Raises ValueError for an operator that ONNX lacks, with its module."""
     try:
-        with _quiet():
+        with hush():
             made: Any = torch.onnx.export(
                 traced.program,
                 (),
@@ -105,9 +102,18 @@ def convert(traced: Traced, path: Path) -> None:
 
 
 def compare(traced: Traced, path: Path) -> float:
-    """Return the largest difference of a graph's embeddings from the tower's, over the rows of its checks."""
-    session = open_graph(path)
-    found = [run_graph(session, {k: x.numpy() for k, x in rows.items()}) for rows, _ in traced.checks]
+    """Return the largest difference of a graph's embeddings from the tower's, over the rows of its checks.
+
+    Raises ValueError for a graph that onnxruntime does not run.
+    """
+    try:
+        session = open_graph(path)
+        found = [run_graph(session, {k: x.numpy() for k, x in rows.items()}) for rows, _ in traced.checks]
+    except Exception as error:  # onnxruntime's own kinds
+        reason = " ".join(str(error).split()).rpartition(" failed:")[2][:200]
+        raise ValueError(
+            f"tower {traced.modality!r} cannot be a graph: onnxruntime does not run it: {reason}"
+        ) from error
     pairs = zip(found, traced.checks, strict=True)
     return max(float(np.abs(a - wanted.numpy()).max()) for a, (_, wanted) in pairs)
 
@@ -127,21 +133,3 @@ def _forget_sources(model: Any) -> None:
     for graph in (model.graph, *model.functions.values()):
         for node in graph.all_nodes():
             node.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out the exporter's progress and its warnings about its own future."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
