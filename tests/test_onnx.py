@@ -7,6 +7,7 @@ import shutil
 import string
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,8 @@ def test_programs_equal_their_towers(model, tmp_path):
     torch.testing.assert_close(program(short), model.embed_values("points", short))
     assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "torch-export"
     assert (tmp_path / "out/tokenizer.json").is_file()
+    with zipfile.ZipFile(tmp_path / "out/points.pt2") as parts:
+        assert not any(b"encoders/pointnet.py" in parts.read(name) for name in parts.namelist())
 
 
 odd = [

@@ -25,6 +25,7 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
         ready, facts = prepare(model), {}
         for m in chosen:
             traced = trace(ready, m)
+            forget_sources(traced.program)
             path = work / f"{m}.pt2"
             torch.export.save(traced.program, path)
             run = torch.export.load(path).module()
@@ -39,3 +40,10 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
             )
         write_json(work / "export.json", describe_export(model, "torch-export", facts))
     return [*lines, f"{len(facts)} programs in {folder}, each run and within {LARGEST:g} of its tower"]
+
+
+def forget_sources(program: torch.export.ExportedProgram) -> None:
+    """Leave out the lines of source code that each node came from: they hold paths of this machine."""
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
