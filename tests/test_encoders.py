@@ -668,7 +668,7 @@ def test_a_pitch_is_not_pooled_away():
         (lambda: SpectrogramImage(small_cnn())(torch.zeros(2, 3, 8, 9)), r"takes spectrograms \(n, 1, n_mels, T\)"),
         (lambda: SpectrogramImage(small_cnn(), reach=0), "reach=0 must be above 0"),
         (lambda: SpectrogramImage(torch.nn.ReLU()), "wraps an image encoder, which has a width; ReLU has none"),
-        (lambda: TransformerText()(torch.ones(2, 9, dtype=torch.long)), "made for 64 ids a row, got"),
+        (lambda: TransformerText()(torch.ones(2, 65, dtype=torch.long)), "made for 64 ids a row, got"),
         (lambda: TimmImage("vit_tiny_patch16_24"), "timm has no model .*; did you mean 'vit_tiny_patch16_224'"),
         (lambda: TimmImage("test_vit", pretrained="nosuch"), "no file and no tag of test_vit; its tags: r160_in1k"),
         (

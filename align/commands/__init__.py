@@ -37,10 +37,11 @@ FLOORS = (
     (
         "arguments",
         "evaluating",
+        "export_graphs",
+        "export_hub",
         "export_sentences",
         "groups",
         "hits",
-        "hub_options",
         "index_report",
         "index_settings",
         "search_groups",

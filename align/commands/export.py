@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.commands.errors import Refused
+from align.commands.export_graphs import Graphs
+from align.commands.export_hub import Hub
 from align.commands.export_sentences import Sentences
 from align.commands.groups import Weights
-from align.commands.hub_options import Hub
 from align.commands.named import split
 
 Format = Literal["onnx", "torch-export", "sentence-transformers", "open_clip", "hub"]
@@ -31,6 +32,7 @@ def export(
     *,
     to: Format,
     towers: str | None = None,
+    graphs: Graphs,
     sentences: Sentences,
     hub: Hub,
     weights: Weights,
@@ -51,7 +53,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
-    options |= {**sentences.options(to), **hub.settings(to, model, weights.checkpoint)}
+    options |= {**graphs.settings(to), **sentences.options(to), **hub.settings(to, model, weights.checkpoint)}
     loaded = weights.load(model)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)

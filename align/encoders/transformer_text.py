@@ -16,7 +16,7 @@ from align.values import Features
 
 @final
 class TransformerText(Encoder):
-    """A text transformer: (n, context) token ids, 0 = padding -> features with tokens (n, context, W) and their mask.
+    """A text transformer: (n, L) token ids, 0 = padding, L <= context -> features with tokens (n, L, W) and their mask.
 
     Its pre-LN blocks look in both directions, its positions are learned (Vaswani et al. 2017, arXiv:1706.03762, section
     3). The defaults fit ``align.preprocess.Bytes``.
@@ -65,14 +65,15 @@ class TransformerText(Encoder):
         return fit_table(weights, "position", self.position, self.keep)
 
     def encode(self, values: Tensor) -> Features:
-        if values.shape[1] != self.context:
+        given = values.shape[1]
+        if given > self.context:
             raise ValueError(f"TransformerText was made for {self.context} ids a row, got {tuple(values.shape)}")
         mask = values != 0
         mask[:, 0] = True  # a row of padding alone is read as its first token
-        place = torch.arange(1, self.context + 1, device=values.device)
+        place = torch.arange(1, given + 1, device=values.device)
         last = (mask * place).amax(1)  # (n,) real length
         # Columns of padding in every row are left out, which changes nothing. A graph has no such number of its own.
-        L = self.context if torch.compiler.is_compiling() else int(last.max())
+        L = given if torch.compiler.is_compiling() else int(last.max())
         mask = mask[:, :L]
         x = self.token(values[:, :L]) + self.position[:L]  # (n, L, W)
         x = run_blocks(self.blocks, x, mask, self.checkpointing)
@@ -81,5 +82,5 @@ class TransformerText(Encoder):
             pooled = x.sum(1) / mask.sum(1, keepdim=True)  # (n, W)
         else:
             pooled = x.gather(1, (last - 1)[:, None, None].expand(-1, 1, self.width))[:, 0]
-        rest = self.context - L
+        rest = given - L
         return Features(pooled, F.pad(x, (0, 0, 0, rest)), F.pad(mask, (0, rest)))

@@ -176,8 +176,11 @@ class Audio(Preprocess):
         """
         front = self._front
         if not isinstance(front, ClipFrontEnd):
-            length = self._row_length()
-            values = values.reshape(-1, length) if generator is None else values[:, :length]
+            count = self.window.count
+            if generator is not None:
+                values = values[:, : self._row_length()]
+            elif count > 1:
+                values = values.unflatten(1, (count, -1)).flatten(0, 1)
         waves, lengths = split_length(values) if front.needs_length else (values, values.new_zeros(0))
         if values.shape[0] == 0:
             out = torch.zeros((0, *front.shape), device=values.device)

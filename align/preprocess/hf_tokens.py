@@ -109,10 +109,10 @@ class HFTokens(Text):
 
     def device(self, values: dict[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the values without the columns that are padding in every row."""
-        if not self.trim or not len(values["input_ids"]):
-            return values
+        if not self.trim or torch.compiler.is_compiling() or not len(values["input_ids"]):
+            return values  # a graph has no such number of its own
         longest = max(1, int(values["attention_mask"].sum(1).max()))
-        kept = slice(self.context - longest, None) if self.padding == "left" else slice(longest)
+        kept = slice(values["input_ids"].shape[1] - longest, None) if self.padding == "left" else slice(longest)
         return {name: x[:, kept] for name, x in values.items()}
 
     def assets(self) -> dict[str, str]:

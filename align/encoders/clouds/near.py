@@ -47,7 +47,10 @@ def ball(centres: Tensor, xyz: Tensor, radius: float, count: int, budget: int | 
     def first(squares: Tensor) -> Tensor:
         inside = squares < squares.new_full((), radius).square()
         number = inside.cumsum(-1, dtype=torch.int32)  # of points inside, up to each point
-        found = torch.searchsorted(number, places.expand(*number.shape[:-1], count).contiguous())
+        if torch.compiler.is_exporting():  # ONNX has no search
+            found = (number[..., None, :] < places[:, None]).sum(-1)  # (n, G, count)
+        else:
+            found = torch.searchsorted(number, places.expand(*number.shape[:-1], count).contiguous())
         found = found.where(found < number.shape[-1], found[..., :1])
         return found.where(found < number.shape[-1], 0)
 

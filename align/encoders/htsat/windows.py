@@ -38,7 +38,13 @@ class WindowAttention(nn.Module):
         bias = self.table[self.index].permute(2, 0, 1)  # (heads, L, L)
         if self.mask is not None:
             bias = bias + self.mask[:, None]  # (windows, heads, L, L)
-        mixed = scaled_dot_product_attention(q, k, v, bias.to(q.dtype))  # (n, windows, heads, L, C / heads)
+        if torch.compiler.is_exporting():  # ONNX's attention has one axis before the heads'
+            bias = bias.expand(*q.shape[:3], *bias.shape[-2:])
+            mixed = scaled_dot_product_attention(*(y.flatten(0, 1) for y in (q, k, v, bias.to(q.dtype))))
+            mixed = mixed.clone(memory_format=torch.contiguous_format)
+            mixed = mixed.unflatten(0, (-1, q.shape[1]))
+        else:
+            mixed = scaled_dot_product_attention(q, k, v, bias.to(q.dtype))  # (n, windows, heads, L, C / heads)
         x = join(self.out(mixed.transpose(2, 3).flatten(3)), self.window, x.shape[1])
         return x.roll(back, (1, 2)) if self.shift else x
 

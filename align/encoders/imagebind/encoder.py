@@ -166,7 +166,7 @@ class ImageBind(Encoder):
         else:
             before = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
             x = run_blocks(self.blocks, x, before, self.checkpointing)
-            one = x.take_along_dim(rows.argmax(1)[:, None, None], 1)[:, 0]
+            one = x.gather(1, rows.argmax(1)[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
         unit = F.normalize(self.project(self.norm(one)), dim=-1)  # (n · clips, W)
         return Features(unit if clips is None else unit.unflatten(0, (-1, clips)).mean(1))
 

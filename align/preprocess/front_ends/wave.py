@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
 
 from align.preprocess.audio_groups import Spectrogram
@@ -29,6 +30,8 @@ class Wave(FrontEnd):
         self.n_mels, self.shape = None, (samples,)
 
     def apply(self, waves: Tensor, lengths: Tensor, constant: Constant) -> Tensor:
+        if torch.compiler.is_compiling():  # a graph has no length of its own
+            return waves
         hop = self.options.hop
         longest = -(-int(lengths.max()) // hop) * hop
         return waves[:, : max(longest, hop)]

@@ -1,0 +1,30 @@
+"""Options of ``align export --to onnx``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from align.commands.errors import Refused
+
+
+@final
+@dataclass(frozen=True)
+class Graphs:
+    """onnx
+
+    Args:
+        int8: write a graph with weights of 8 bits beside each
+        check: shards on whose samples the recall and the time of the graphs are measured, beside the model's
+    """
+
+    int8: bool = False
+    check: str | None = None
+
+    def settings(self, to: str) -> dict[str, Any]:
+        """Return the arguments of ``write_onnx``. Ends the command for options of it beside another format."""
+        if to != "onnx":
+            if self.int8 or self.check is not None:
+                raise Refused("--int8 and --check are for --to onnx", code=2)
+            return {}
+        return {"int8": self.int8, "check": self.check}
