@@ -53,7 +53,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
     options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
-    options |= {**graphs.settings(to), **sentences.options(to), **hub.settings(to, model, weights.checkpoint)}
+    options |= {**graphs.settings(to), **sentences.settings(to), **hub.settings(to, model, weights.checkpoint)}
     loaded = weights.load(model)
     for line in find_writer(to)(loaded, folder, **options):
         print(line)

@@ -11,7 +11,7 @@ from align.commands.errors import Refused
 @final
 @dataclass(frozen=True)
 class Graphs:
-    """onnx
+    """with --to onnx
 
     Args:
         int8: write a graph with weights of 8 bits beside each

@@ -11,7 +11,7 @@ from align.commands.errors import Refused
 @final
 @dataclass(frozen=True)
 class Sentences:
-    """sentence-transformers
+    """with --to sentence-transformers
 
     Args:
         prompts: texts that go before a text, by name, as in '{query: "query: "}': encode(..., prompt_name="query")
@@ -23,7 +23,7 @@ class Sentences:
     truncate: int | None = None
     modules: Literal["native", "align"] = "native"
 
-    def options(self, to: str) -> dict[str, Any]:
+    def settings(self, to: str) -> dict[str, Any]:
         """Return the writer's arguments. Raises Refused where one is given for another format."""
         given = {name: x for name, x in vars(self).items() if x != getattr(Sentences(), name)}
         if to != "sentence-transformers" and given:
