@@ -101,7 +101,7 @@ front_ends = {
     "clap-fusion": lambda: Audio(preset="clap-fusion", seconds=0.3),
     "whisper": lambda: Audio(preset="whisper", seconds=0.3),
     "ast": lambda: Audio(preset="ast", seconds=0.3),
-    "pe-av": lambda: Audio(preset="pe-av", seconds=0.3),
+    "pe-av": lambda: Audio(preset="pe-av", seconds=0.32),
     "imagebind-audio": lambda: Audio(preset="imagebind-audio", seconds=0.3),
     "wave": lambda: Audio(preset="wave", seconds=0.3),
     "laion-clap": lambda: Audio(preset="laion-clap", seconds=0.3),
