@@ -23,11 +23,11 @@ from torch import nn
 
 from align import Features, JointModel, Tower
 from align.convert import layout
-from align.convert.graph import prepare, trace
-from align.convert.onnx import compare, convert, write_onnx
-from align.convert.programs import write_programs
-from align.convert.rows import make_rows, name_inputs
-from align.convert.tokenizer import make_tokenizer
+from align.convert.graphs.graph import prepare, trace
+from align.convert.graphs.onnx import compare, convert, write_onnx
+from align.convert.graphs.programs import write_programs
+from align.convert.graphs.rows import make_rows, name_inputs
+from align.convert.graphs.tokenizer import make_tokenizer
 from align.encoders import ImageCNN, PointNet, Regions, TransformerText
 from align.heads import Identity
 from align.preprocess import Array, Audio, Boxes, Bytes, Image, Points, Tokens
