@@ -180,7 +180,7 @@ class Audio(Preprocess):
             if generator is not None:
                 values = values[:, : self._row_length()]
             elif count > 1:
-                values = values.unflatten(1, (count, -1)).flatten(0, 1)
+                values = values.unflatten(1, (count, values.shape[1] // count)).flatten(0, 1)
         waves, lengths = split_length(values) if front.needs_length else (values, values.new_zeros(0))
         if values.shape[0] == 0:
             out = torch.zeros((0, *front.shape), device=values.device)
