@@ -14,7 +14,8 @@ class LangChainEmbeddings(Embeddings):
         self.model, self.modality = model, modality
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self.model.embed(**{self.modality: texts})[self.modality].tolist()
+        asked: Any = {self.modality: texts}
+        return self.model.embed(**asked)[self.modality].tolist()
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]

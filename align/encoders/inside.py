@@ -41,7 +41,8 @@ class Around(Encoder):
         return getattr(self.encoder, "grid_start", 0)
 
     def grid_of(self, values: Any) -> tuple[int, int] | None:
-        return self.encoder.grid_of(values) if isinstance(self.encoder, Encoder) else self.grid
+        inside: Any = self.encoder
+        return inside.grid_of(values) if isinstance(inside, Encoder) else self.grid
 
     def wants(self) -> dict[str, Any] | None:
         return self.encoder.wants() if isinstance(self.encoder, Encoder) else None

@@ -57,7 +57,8 @@ def compare(model: JointModel, folder: Path) -> Compared:
 def _measure(model: JointModel, made: Any, name: str, given: list[Any]) -> float:
     """Return the largest difference of a coordinate, for embeddings of length 1."""
     theirs = torch.from_numpy(made.encode(given, show_progress_bar=False))
-    ours = model.embed(**{name: given})[name].cpu()
+    asked: dict[str, Any] = {name: given}
+    ours = model.embed(**asked)[name].cpu()
     return float((theirs - ours).abs().max() / ours.norm(dim=1).max())
 
 

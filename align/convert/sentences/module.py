@@ -105,12 +105,12 @@ class AlignTowers(InputModule):
         write_model(self.model, Path(output_path))
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> AlignTowers:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> AlignTowers:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the module of a folder or of a model on the hub.
 
         model_kwargs may hold ``dtype``, and ``allow``, the packages beside align whose classes the config may name.
         """
-        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision")}
+        hub: dict[str, Any] = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision")}
         hub["local_files_only"] = kwargs.get("local_files_only", False)
         folder = cls.load_dir_path(model_name_or_path, subfolder=subfolder, **hub)
         if folder is None:

@@ -40,7 +40,8 @@ class WindowAttention(nn.Module):
             bias = bias + self.mask[:, None]  # (windows, heads, L, L)
         if torch.compiler.is_exporting():  # ONNX's attention has one axis before the heads'
             bias = bias.expand(*q.shape[:3], *bias.shape[-2:])
-            mixed = scaled_dot_product_attention(*(y.flatten(0, 1) for y in (q, k, v, bias.to(q.dtype))))
+            q1, k1, v1, bias1 = (y.flatten(0, 1) for y in (q, k, v, bias.to(q.dtype)))
+            mixed = scaled_dot_product_attention(q1, k1, v1, bias1)
             mixed = mixed.clone(memory_format=torch.contiguous_format)
             mixed = mixed.unflatten(0, (-1, q.shape[1]))
         else:
