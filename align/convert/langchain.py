@@ -14,8 +14,7 @@ class LangChainEmbeddings(Embeddings):
         self.model, self.modality = model, modality
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        asked: Any = {self.modality: texts}
-        return self.model.embed(**asked)[self.modality].tolist()
+        return self.model.embed(**{self.modality: texts})[self.modality].tolist()  # pyright: ignore[reportArgumentType]
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]

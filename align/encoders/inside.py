@@ -55,11 +55,11 @@ class Around(Encoder):
 def called_with(
     module: nn.Module,
     *,
-    before: Callable[[Tensor], Tensor] | None = None,
-    after: Callable[[Tensor], Tensor] | None = None,
+    before: Callable[[Any], Tensor] | None = None,
+    after: Callable[[Any], Tensor] | None = None,
 ) -> Iterator[None]:
     """Change the first argument of a module's calls, or their output, inside the block."""
-    handles = []
+    handles: list[Any] = []
     if before is not None:
         handles.append(module.register_forward_pre_hook(lambda _, args: (before(args[0]), *args[1:])))
     if after is not None:
