@@ -46,7 +46,7 @@ def embed(
     The command prints the names of the columns, CACHE/SET:MODALITY. A config takes them under data.train.columns, and
     align bind as its arguments.
 
-    --to fiftyone and --to label-studio write the shards as a folder of that tool, with embeddings or zero-shot labels.
+    --to fiftyone and --to label-studio write the shards as a folder of that tool.
 
     align index build makes an index for search.
 
@@ -54,7 +54,8 @@ def embed(
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/train-*.tar'
         out: the cache's folder, or the tool's
-        to: cache, or a tool. fiftyone: a dataset with media, labels and embeddings. label-studio: tasks with predictions
+        to: cache, or a tool. fiftyone: a dataset with media, labels, embeddings and zero-shot labels. label-studio:
+            tasks with labels as annotations and zero-shot labels as predictions
         name: the name of the set, of FiftyOne's dataset, or of the model in predictions. Default: the model's
         features: write the features of the encoders, on which heads are trained. Default: write embeddings
         tokens: write the tokens of each row too

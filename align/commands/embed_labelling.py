@@ -34,6 +34,7 @@ def embed_for(
     from align.commands.over import budget, say_bad
     from align.commands.progress import progress
     from align.convert.labelling import open_reading, write_fiftyone, write_label_studio
+    from align.convert.labelling.answers import can_ask
     from align.convert.labelling.writing import check_new
 
     check_new(out)
@@ -48,8 +49,8 @@ def embed_for(
     say_bad(written.facts.counts)
     for note in written.notes:
         print(note, file=sys.stderr)
-    if "text" not in loaded.modalities:
-        print("the model has no text tower, so there are no zero-shot labels", file=sys.stderr)
+    if not can_ask(loaded):
+        print("the model has no text tower that reads words, so there are no zero-shot labels", file=sys.stderr)
     samples = written.facts.samples
     print(f"wrote {samples} sample{'s' * (samples != 1)} to {out}", file=sys.stderr)
     print(out)

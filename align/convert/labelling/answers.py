@@ -8,9 +8,12 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from align.data.names import TEXT
 from align.embedding import first_rows
+from align.encoders import Precomputed
 from align.evaluation.prompts import class_prompts, default_templates, equal_prompts
 from align.model import JointModel
+from align.model.inside import unwrap
 from align.scoring import choose, score
 from align.values import Embeddings
 
@@ -22,6 +25,13 @@ class Answer(NamedTuple):
     confidence: float | None
 
 
+def can_ask(model: JointModel, text: str = "text") -> bool:
+    """Return True for a model with a text tower that reads words, and not cached rows or arrays."""
+    if text not in model.modalities or isinstance(unwrap(model.towers[text].encoder), Precomputed):
+        return False
+    return TEXT in model.preprocess[text].suffixes
+
+
 @final
 class Questions:
     """Attributes with two classes or more, and the prompts of these, which are embedded a single time.
@@ -29,7 +39,7 @@ class Questions:
     The prompts and the probabilities are those of ``align.classify``.
 
     Args:
-        model: with a text tower. Without one there are no questions.
+        model: one that ``can_ask``. For another there are no questions.
         classes: attribute -> class names. Names with equal prompts are one class, by the first of them.
     """
 
@@ -37,7 +47,7 @@ class Questions:
         self.text, self.terms = text, model.terms
         self.classes: dict[str, list[str]] = {}
         self.prompts: dict[str, Tensor] = {}  # (C, D)
-        for attribute, names in classes.items() if text in model.modalities else ():
+        for attribute, names in classes.items() if can_ask(model, text) else ():
             if len(names) < 2:
                 continue
             first = equal_prompts(model, [*names], default_templates, text=text)

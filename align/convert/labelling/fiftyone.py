@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from align.convert.labelling.media import Kind
-from align.convert.labelling.records import Facts, Reading, Record, name_field, name_fields, read_records, write_records
+from align.convert.labelling.names import name_field, name_fields
+from align.convert.labelling.records import Facts, Reading, Record, read_records, write_records
 from align.convert.labelling.writing import Written, say_facts, writing
 from align.files import json_text, write_json
 
@@ -54,7 +55,9 @@ def write_fiftyone(reading: Reading, out: str | Path, name: str) -> Written:
     notes = say_facts(facts, f"without a file of {first}")
     if kinds[first] == "sound":
         notes.append("FiftyOne plays no sound; it lists the samples and their fields")
-    notes += [f"{m}: FiftyOne shows one file of a sample; {name_field(m)}_path names these" for m in kinds if m != first]
+    notes += [
+        f"{m}: FiftyOne shows one file of a sample; {name_field(m)}_path names these" for m in kinds if m != first
+    ]
     return Written(facts, notes)
 
 

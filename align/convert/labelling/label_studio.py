@@ -13,7 +13,8 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from align.convert.labelling.media import Kind
-from align.convert.labelling.records import Facts, Reading, Record, name_field, name_fields, read_records, write_records
+from align.convert.labelling.names import name_field, name_fields
+from align.convert.labelling.records import Facts, Reading, Record, read_records, write_records
 from align.convert.labelling.writing import Written, say_facts, writing
 from align.files import json_text
 
@@ -51,7 +52,7 @@ def write_label_studio(reading: Reading, out: str | Path, name: str) -> Written:
         with (work / "tasks.json").open("w", encoding="utf-8") as file:
             file.write("[")
             for i, record in enumerate(read_records(work)):
-                task = make_task(record, [*shown], controls, name)
+                task = {"id": i + 1, **make_task(record, [*shown], controls, name)}
                 file.write(("," if i else "") + "\n" + json_text(task))
             file.write("\n]\n")
         (work / "config.xml").write_text(make_config(shown, controls, facts), encoding="utf-8")
@@ -88,7 +89,7 @@ def make_config(shown: Mapping[str, str], controls: Mapping[str, str], facts: Fa
 
 
 def make_task(record: Record, shown: Sequence[str], controls: Mapping[str, str], name: str) -> dict[str, Any]:
-    """Return a record as a task. An object that the sample has not is an empty text, since Label Studio asks for all."""
+    """Return a record as a task. What the sample has not is an empty text, since Label Studio asks for it."""
     data = {"key": record["key"], "shard": record["shard"]}
     for m in shown:
         path = record["files"].get(m)

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypedDict, final
+from typing import Any, TypedDict, final
 
 import numpy as np
 
 from align.convert.labelling.answers import Questions
-from align.convert.labelling.media import Kind, find_kinds, write_files
+from align.convert.labelling.media import File, Kind, find_files, find_kinds, write_files
 from align.data import Shards
 from align.data.labels import attributes
 from align.embedding import Progress, embed_batches, first_rows
@@ -26,7 +26,7 @@ from align.evaluation.labels import spell_labels
 from align.files import json_text
 from align.model import JointModel
 from align.search.building.entry import captions, clean
-from align.values import Embeddings, Sample
+from align.values import Embeddings
 
 RECORDS = ".records.jsonl"  # it goes before the folder gets its name
 
@@ -68,6 +68,16 @@ class Facts:
     bad: Counter[str] = field(default_factory=Counter)
     beside: Counter[str] = field(default_factory=Counter)
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def count(self, record: Record, files: Mapping[str, File]) -> None:
+        """Add a record. files: of its sample, by modality."""
+        self.samples += 1
+        self.beside.update({m: file.number for m, file in files.items() if m in record["files"] and file.number})
+        for attribute, values in record["labels"].items():
+            known = self.classes.setdefault(attribute, [])
+            known += [value for value in values if value not in known]
+            if len(values) != 1:
+                self.several.add(attribute)
 
 
 @final
@@ -112,73 +122,56 @@ def open_reading(
 
 
 def write_records(
-    reading: Reading,
-    work: Path,
-    folders: Mapping[str, Path],
-    keep: Callable[[Record], bool],
-    *,
-    vectors: bool,
+    reading: Reading, work: Path, folders: Mapping[str, Path], keep: Callable[[Record], bool], *, vectors: bool
 ) -> Facts:
     """Write the files of all samples and a record of each, batch by batch, and return the facts.
 
+    A sample is read a second time for its files: the embedding has its tensors alone.
+
     folders: modality -> the folder of its files. keep: False for a record to leave out. vectors: keep the embeddings.
+    Raises ValueError where no record is kept.
     """
     shards, facts = reading.shards, Facts()
     facts.classes = {attribute: [*map(str, names)] for attribute, names in shards.classes.items()}
     questions = Questions(reading.model, facts.classes)
     with (work / RECORDS).open("w", encoding="utf-8") as out:
         for piece in reading.batches():
-            answers, rows = questions.answer(piece), _rows(piece) if vectors else {}
-            labels = spell_labels(piece.labels, shards.classes)
-            for i, key in enumerate(piece.ids):
-                if not key:
-                    continue
+            for i, record in make_records(piece, questions, shards, vectors=vectors):
                 sample = shards.read(int(piece.position[i]), 0, stride=0)[0]
-                record: Record = {
-                    "key": key,
-                    "shard": str(sample["__url__"]).rpartition("/")[2],
-                    "captions": captions(sample, shards.members),
-                    "labels": _labels(labels[i]),
-                    "files": {},
-                    "vectors": {m: table[i] for m, table in rows.items() if i in table},
-                    "answers": [(*where, *answer) for where, answer in sorted(answers[i].items())],
-                }
-                _finish(record, sample, out, work, folders, keep, facts, shards)
+                record["captions"] = captions(sample, shards.members)
+                record["files"], bad = write_files(sample, shards.members, folders, work)
+                facts.bad.update(bad)
+                if keep(record):
+                    names = [name for name in sample if not name.startswith("__")]
+                    facts.count(record, find_files(names, shards.members))
+                    out.write(json_text(clean(record)) + "\n")
+                else:
+                    facts.without += 1
+                    for path in record["files"].values():
+                        (work / path).unlink()
     facts.counts = shards.report()
     if not facts.samples:
         raise ValueError("none of the samples has a member that can be shown")
     return facts
 
 
-def _finish(
-    record: Record,
-    sample: Sample,
-    out: IO[str],
-    work: Path,
-    folders: Mapping[str, Path],
-    keep: Callable[[Record], bool],
-    facts: Facts,
-    shards: Shards,
-) -> None:
-    """Write the files of a sample and its record, and count it."""
-    from align.convert.labelling.media import find_files
-
-    record["files"], bad = write_files(sample, shards.members, folders, work)
-    facts.bad.update(bad)
-    if not keep(record):
-        for path in record["files"].values():
-            (work / path).unlink()
-        facts.without += 1
-        return
-    names = [name for name in sample if not name.startswith("__")]
-    facts.beside.update({m: f.number for m, f in find_files(names, shards.members).items() if m in folders and f.number})
-    for attribute, values in record["labels"].items():
-        known = facts.classes.setdefault(attribute, [])
-        known += [value for value in values if value not in known]
-        if len(values) != 1:
-            facts.several.add(attribute)
-    out.write(json_text(clean(record)) + "\n")
-    facts.samples += 1
+def make_records(
+    piece: Embeddings, questions: Questions, shards: Shards, *, vectors: bool
+) -> Iterator[tuple[int, Record]]:
+    """Yield the place in the batch and the record of each sample that was embedded, without captions and files."""
+    answers, rows = questions.answer(piece), pack_rows(piece) if vectors else {}
+    labels = spell_labels(piece.labels, shards.classes)
+    for i in (i for i, key in enumerate(piece.ids) if key):
+        record: Record = {
+            "key": piece.ids[i],
+            "shard": piece.source[i].rpartition("/")[2],
+            "captions": [],
+            "labels": list_labels(labels[i]),
+            "files": {},
+            "vectors": {m: table[i] for m, table in rows.items() if i in table},
+            "answers": [(*where, *answer) for where, answer in sorted(answers[i].items())],
+        }
+        yield i, record
 
 
 def read_records(work: Path) -> Iterator[Record]:
@@ -189,12 +182,13 @@ def read_records(work: Path) -> Iterator[Record]:
     (work / RECORDS).unlink()
 
 
-def _labels(label: Any) -> dict[str, list[str]]:
+def list_labels(label: Any) -> dict[str, list[str]]:
+    """Return attribute -> the names of its labels."""
     found = attributes(label)
     return {str(name): [str(x) for x in (v if isinstance(v, list | tuple) else [v])] for name, v in found.items()}
 
 
-def _rows(piece: Embeddings) -> dict[str, dict[int, str]]:
+def pack_rows(piece: Embeddings) -> dict[str, dict[int, str]]:
     """Return modality -> sample -> the base64 of its first row, as float32."""
     found: dict[str, dict[int, str]] = {}
     for modality in piece:
@@ -202,27 +196,4 @@ def _rows(piece: Embeddings) -> dict[str, dict[int, str]]:
         rows = query[modality].float().numpy().astype("<f4") if len(samples) else np.zeros((0, 1), "<f4")
         texts = (base64.b64encode(row.tobytes()).decode() for row in rows)
         found[modality] = dict(zip(samples.tolist(), texts, strict=True))
-    return found
-
-
-def name_field(text: str) -> str:
-    """Return a part of a field's name: letters, digits and _.
-
-    >>> name_field("size (cm)")
-    'size_cm'
-    """
-    import re
-
-    return re.sub(r"\W+", "_", text).strip("_") or "_"
-
-
-def name_fields(names: Sequence[str]) -> dict[str, str]:
-    """Return attribute -> the name of its labels' field: ``label`` for a plain label, else ``label_ATTRIBUTE``.
-
-    Raises ValueError where two attributes get one name.
-    """
-    found = {name: "label" if name == "label" else f"label_{name_field(name)}" for name in names}
-    if twice := [name for name, count in Counter(found.values()).items() if count > 1]:
-        both = " and ".join(repr(name) for name in names if found[name] == twice[0])
-        raise ValueError(f"the attributes {both} would both be the field {twice[0]}; rename one of them")
     return found
