@@ -78,12 +78,14 @@ def test_the_teacher_gets_no_gradient():
         assert torch.autograd.grad(loss, xs[0])[0].any()
 
 
-@pytest.mark.parametrize("distance", ["cosine", "squared"])
+@pytest.mark.parametrize("distance", ["cosine", "squared", "absolute"])
 def test_regress_equals_the_loop(distance):
     a, t = (3 * x for x in rows(6, 6))
     total, count = 0.0, 0.0
     for i, j in matched(ids[1], ids[3]):
         cost = (a[i] - t[j]).square().sum()
+        if distance == "absolute":
+            cost = (a[i] - t[j]).abs().sum()
         if distance == "cosine":
             cost = 1 - (a[i] * t[j]).sum() / (a[i].norm() * t[j].norm())
         total = total + weight_b[i] * cost
@@ -103,7 +105,7 @@ def test_nothing_pairs(n_a, n_t, samples):
     three = torch.arange(3)
     each = None if mine is None else [mine, three, theirs, three]
     turned = None if mine is None else [three, mine, three, theirs]
-    for distance in ("cosine", "squared"):
+    for distance in ("cosine", "squared", "absolute"):
         loss = regress(a, c, distance=distance, sample_a=mine, sample_teacher=theirs)
         assert (loss.item(), loss.shape) == (0, ())
         assert torch.equal(torch.autograd.grad(loss, a)[0], torch.zeros_like(a))
@@ -148,8 +150,8 @@ def test_the_modules_are_the_functions():
         (r"one D; got shapes \(4, 5\), \(4, 4\)", lambda xs: distill(*xs[:3], torch.ones(4, 4), 1.0)),
         ("teacher_scale is one number", lambda xs: distill(*xs, 1.0, torch.ones(2))),
         ("teacher_scale is a positive number; got 0", lambda xs: Distill(teacher_scale=0)),
-        ("distance is 'cosine' or 'squared'; got 'l1'", lambda xs: regress(xs[0], xs[1], distance="l1")),
-        ("distance is 'cosine' or 'squared'; got 'l1'", lambda xs: Regress("l1")),  # type: ignore[arg-type]
+        ("distance is 'cosine' or 'squared' or 'absolute'; got 'l1'", lambda xs: regress(xs[0], xs[1], distance="l1")),
+        ("distance is 'cosine' or 'squared' or 'absolute'; got 'l1'", lambda xs: Regress("l1")),  # type: ignore[arg-type]
     ],
 )
 def test_what_does_not_fit(message, call):

@@ -30,6 +30,8 @@ from align.encoders import (
     PointNet2,
     PointTransformer,
     Precomputed,
+    Prompted,
+    PromptTokens,
     Series,
     SpectrogramCNN,
     SpectrogramImage,
@@ -236,6 +238,8 @@ cases = {
     "TimmImage-vit": (lambda: TimmImage("test_vit", size=32), images),
     "TimmImage-convnext": (lambda: TimmImage("test_convnext"), images),
     "Masked": (lambda: Masked(ImageCNN(width=24, widths=(8, 16), stem=2), [8, 8], ratio=0.0), images),
+    "Prompted": (lambda: Prompted(TransformerText(90, 12, width=16, depth=2, heads=2), 3), texts),
+    "PromptTokens": (lambda: PromptTokens(TimmImage("test_vit", size=32), 3, 2, "model.blocks"), images),
     "OpenClipImage": (lambda: OpenClipImage("align-tiny"), images),
     "OpenClipText": (lambda: OpenClipText("align-tiny"), texts),
     "TransformerText": (lambda: TransformerText(90, 12, width=16, depth=2, heads=2), texts),
@@ -315,7 +319,7 @@ def test_what_comes_out(case):
     if mask is not None:
         assert mask.shape == tokens.shape[:2]
         assert mask.dtype == torch.bool
-    if values is texts and not isinstance(encoder, Layered):  # whose tokens are layers
+    if values is texts and not isinstance(encoder, Layered | Prompted):  # whose tokens are layers; which has more
         assert torch.equal(mask, x != 0)
 
 

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 import align
 from align import JointModel, Term, Tower
 from align.convert import st_check
-from align.convert.sentence_transformers import write_sentence_transformers
+from align.convert.sentences import write_sentence_transformers
 from align.encoders import HFCaption, HFImage, HFText, ImageCNN, TransformerText
 from align.heads import MLP, Linear
 from align.losses import InfoNCE, Matryoshka

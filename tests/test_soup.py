@@ -19,6 +19,7 @@ from align.files import read_json, sha256, write_json
 from align.soup import check_alike, fill, find_ingredients, write_soup
 from align.soup.curve import Step, measure_curve, pick_best
 from align.soup.greedily import choose_greedily
+from align.soup.shares import gaussian_shares
 from align.values import TermInfo
 
 ALLOW = ("--allow", "tiny")
@@ -334,6 +335,9 @@ def test_the_command_cooks_greedily_and_uniformly(place, tmp_path, capsys):
         (["a", "b", "c", "--alpha", "0.5"], 2, "from one model to another; 3 are named"),
         (["a", "b", "--weights", "0.5,0.6"], 2, "sum to 1; got 0.5,0.6 for 2 models"),
         (["a", "b", "--weights", "0.5,x"], 2, "--weights takes numbers with commas"),
+        (["a", "b", "--gaussian", "1"], 2, "--gaussian is a mean and a spread above 0, such as 15,2; got 1"),
+        (["a", "b", "--gaussian", "1,0"], 2, "such as 15,2; got 1,0"),
+        (["a", "b", "--gaussian", "1,1", "--greedy"], 2, "--gaussian and --greedy both say"),
         (["a", "b", "--weights", "1", "--greedy"], 2, "--weights and --greedy both say"),
         (["a", "b", "--score", "x"], 2, "--score is of the scores on held-out shards"),
         (["a"], 1, "a soup has two models at least; got 1: a"),
@@ -401,3 +405,8 @@ def test_memory_holds_no_whole_model(tmp_path, monkeypatch):
     pair = [SimpleNamespace(name=name, weights=tmp_path / name / "model.safetensors") for name in "ab"]
     _write_tensors(pair, [0.5, 0.5], tmp_path / "soup.safetensors")  # pyright: ignore[reportArgumentType]
     assert most <= 4  # the first's, the other's, and those of the layer before
+
+
+def test_shares_along_a_bell_curve():
+    heights = [math.exp(-((i - 3) ** 2) / (2 * 1.5**2)) for i in (1, 2, 3, 4)]
+    assert gaussian_shares(4, 3, 1.5) == pytest.approx([height / sum(heights) for height in heights])

@@ -17,9 +17,9 @@ from align.commands.named import split
 Format = Literal["onnx", "torch-export", "sentence-transformers", "open_clip", "hub"]
 
 WRITERS = {
-    "onnx": "onnx:write_onnx",
-    "torch-export": "programs:write_programs",
-    "sentence-transformers": "sentence_transformers:write_sentence_transformers",
+    "onnx": "graphs.onnx:write_onnx",
+    "torch-export": "graphs.programs:write_programs",
+    "sentence-transformers": "sentences:write_sentence_transformers",
     "open_clip": "open_clip:write_open_clip",
     "hub": "hub:write_hub",
 }

@@ -36,6 +36,8 @@ def backend(index: str, name: str, /, *, effort: float = 1.0) -> None:
     from align.search.building.build import check_index
 
     folder = Path(index)
+    if name != EXACT:
+        check_backend(name, effort)
     check_index(folder)
     if name == EXACT:
         from align.search.ann.attach import remove_backend
@@ -43,20 +45,17 @@ def backend(index: str, name: str, /, *, effort: float = 1.0) -> None:
         old = remove_backend(folder)
         print(f"{index}: {f'the {old} is removed' if old else 'there was no approximate search'}, searches are exact")
         return
-    check_backend(name, effort)
     with stopping(folder):
         make(folder, name, effort)
 
 
 def check_backend(name: str, effort: float = 1.0) -> None:
     """End the command for a name or an effort that cannot be, and where the extra is missing."""
-    from math import isfinite
-
     from align.search.ann.local import check_installed
     from align.search.ann.named import find_backend, is_local
 
-    if not (isfinite(effort) and effort > 0):
-        raise Refused(f"--effort {effort:g}: it is a factor above 0, as in --effort 2", code=2)
+    if not 0 < effort < 1000:
+        raise Refused(f"--effort {effort:g}: it is a factor between 0 and 1000, as in --effort 2", code=2)
     try:
         find_backend(Path(), name, effort)
     except ValueError as error:

@@ -28,6 +28,7 @@ def soup(
     *,
     out: str,
     weights: str | None = None,
+    gaussian: str | None = None,
     alpha: str | None = None,
     greedy: bool = False,
     checkpoints: str = "",
@@ -46,7 +47,8 @@ def soup(
 ) -> None:
     """Average the weights of several models of one architecture
 
-    A uniform soup is the mean of the models' weights, or their sum by --weights. It costs at use what one model costs.
+    A uniform soup is the mean of the models' weights, or their sum by --weights or --gaussian. It costs at use what one
+    model costs.
 
     --greedy tries the models from the best alone to the worst, and takes those with which the score on --shards does
     not fall. --alpha goes from the first of two models, such as a published one, to the second, its fine-tuned child
@@ -60,6 +62,8 @@ def soup(
             at step 1000
         out: the model folder to write
         weights: the share of each model, which sum to 1: 0.7,0.3. Default: equal shares
+        gaussian: the mean and the spread, such as 15,2, of a bell curve whose height at 1, 2, … is the share of the
+            first model, the second, … (PromptSRC averages the epochs of a run so)
         alpha: shares of the second model to measure: 0,0.25,0.5,0.75,1. One alone is written without measuring
         greedy: take the models that do not lower the score on --shards
         checkpoints: steps of the only MODEL, a run, whose checkpoints are averaged: 1000,2000, or all
@@ -82,7 +86,12 @@ def soup(
 
     given = [
         name
-        for name, one in (("--weights", weights), ("--alpha", alpha), ("--greedy", greedy or None))
+        for name, one in (
+            ("--weights", weights),
+            ("--gaussian", gaussian),
+            ("--alpha", alpha),
+            ("--greedy", greedy or None),
+        )
         if one is not None
     ]
     if len(given) > 1:
@@ -104,7 +113,10 @@ def soup(
     found = find_ingredients(models, locate, split(checkpoints))
     if alphas is not None and len(found) != 2:
         raise Refused(f"--alpha goes from one model to another; {len(found)} are named", code=2)
-    shares = _read_shares(weights, len(found)) if not alphas else [1 - alphas[0], alphas[0]]
+    if gaussian is not None:
+        shares = _read_gaussian(gaussian, len(found))
+    else:
+        shares = _read_shares(weights, len(found)) if not alphas else [1 - alphas[0], alphas[0]]
     check_alike(found)
     measure, names = None, [one.name for one in found]
     if shards:
@@ -216,6 +228,16 @@ def _read_shares(text: str | None, n: int) -> list[float]:
     if len(shares) != n or not abs(sum(shares) - 1) < 1e-6 or any(share < 0 for share in shares):
         raise Refused(f"--weights are {n} shares, one a model, that sum to 1; got {text} for {n} models", code=2)
     return shares
+
+
+def _read_gaussian(text: str, n: int) -> list[float]:
+    """Return the shares of n models along a bell curve. Ends the command for other than a mean and a spread above 0."""
+    from align.soup.shares import gaussian_shares
+
+    numbers = _read_numbers("--gaussian", text)
+    if len(numbers) != 2 or not numbers[1] > 0:
+        raise Refused(f"--gaussian is a mean and a spread above 0, such as 15,2; got {text}", code=2)
+    return gaussian_shares(n, *numbers)
 
 
 def _name_sets(shards: Sequence[str]) -> dict[str, str]:

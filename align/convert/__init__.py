@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedder", "LangChainEmbeddings", "LlamaIndexEmbedding", "mteb"]
 
+FLOORS = (
+    ("embedder", "graphs", "harness", "hub", "langchain", "llama_index", "sentences"),
+    ("open_clip_config",),
+    ("open_clip",),
+)
+
 _ROOMS = {
     "Embedder": "embedder",
     "LangChainEmbeddings": "langchain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from align.convert.st_parts import make_tokenizer
+from align.convert.sentences.parts import make_tokenizer
 from align.encoders.open_clip.source import find_model
 from align.model import JointModel
 from align.model.inside import unwrap

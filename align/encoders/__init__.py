@@ -20,6 +20,7 @@ from align.encoders.pointnet import PointNet
 from align.encoders.pointnet2 import PointNet2
 from align.encoders.pointtransformer import PointTransformer
 from align.encoders.precomputed import Precomputed
+from align.encoders.prompted import Prompted, PromptTokens
 from align.encoders.regions import Regions
 from align.encoders.series import Series
 from align.encoders.spectrogram_cnn import SpectrogramCNN
@@ -53,6 +54,8 @@ __all__ = [
     "PointNet2",
     "PointTransformer",
     "Precomputed",
+    "PromptTokens",
+    "Prompted",
     "Regions",
     "Series",
     "SpectrogramCNN",
@@ -69,7 +72,7 @@ __all__ = [
 FLOORS = (
     ("pickles", "torchscript"),
     ("base", "follower", "weight_values"),  # the promise of an encoder, and the values of weights
-    ("weights",),  # files of weights
+    ("inside", "weights"),  # an encoder around another, files of weights
     ("clouds", "conv", "latent_attention", "positions", "text_pooling", "transformer"),  # parts of models
     ("last_attention",),  # a change of models
     ("point_patches",),  # parts made of parts
@@ -103,6 +106,6 @@ FLOORS = (
         "vector",
         "video_frames",
     ),
-    ("mosaic",),
+    ("mosaic", "prompted"),
 )
 """Floors of this room, the lowest first."""

@@ -10,12 +10,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from align.encoders.base import Encoder
+from align.encoders.inside import Around
 from align.values import Features, Values
 
 
 @final
-class Layered(Encoder):
+class Layered(Around):
     """An encoder of blocks with the features (n, K, W) of K of its layers as tokens: 2-D Matryoshka's (Li et al. 2024,
     arXiv:2402.14776, section 3.1), whose every layer has the embedding that the encoder would give if it ended there.
 
@@ -38,34 +38,11 @@ class Layered(Encoder):
     """
 
     def __init__(self, encoder: nn.Module, layers: Sequence[int], blocks: str = "blocks"):
-        super().__init__()
-        depth = len(_find(encoder, blocks))
+        super().__init__(encoder)
+        depth = len(find_blocks(encoder, blocks))
         if not layers or layers[0] < 1 or any(a >= b for a, b in itertools.pairwise(layers)) or layers[-1] != depth:
             raise ValueError(f"layers are growing numbers from 1 to {depth}, the last of all blocks; got {[*layers]}")
-        self.encoder: Any = encoder
         self.layers, self.blocks = layers, blocks
-        self.origin = getattr(encoder, "origin", None)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the encoder inside, such as its width, size or context."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name.startswith("_") or "encoder" not in self.__dict__.get("_modules", {}):
-                raise
-            return getattr(self._modules["encoder"], name)
-
-    @property
-    def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]  of the encoder inside
-        return self.encoder.width
-
-    def wants(self) -> dict[str, Any] | None:
-        """Return the preprocess that the encoder inside wants."""
-        return self.encoder.wants() if hasattr(self.encoder, "wants") else None
-
-    def also_wants(self) -> Sequence[dict[str, Any]]:
-        """Return the others that it wants."""
-        return self.encoder.also_wants() if hasattr(self.encoder, "also_wants") else ()
 
     def encode(self, values: Values) -> Features:
         pooled = torch.stack([*self._each(values)], 1)  # (n, K, W)
@@ -73,7 +50,7 @@ class Layered(Encoder):
 
     def _each(self, values: Values) -> Iterator[Tensor]:
         """Yield the features (n, W) of each layer. A layer begins with the output of the one before."""
-        blocks, before = [*_find(self.encoder, self.blocks)], None
+        blocks, before = [*find_blocks(self.encoder, self.blocks)], None
         for start, stop in itertools.pairwise([0, *self.layers]):
             kept = _Keep(blocks[stop - 1])
             first = [] if before is None else [_Resume(before)]
@@ -112,7 +89,7 @@ def cut_after(encoder: Layered, layer: int) -> nn.Module:
     """
     if layer not in encoder.layers:
         raise ValueError(f"the layers are {', '.join(map(str, encoder.layers))}; got {layer}")
-    made = replace_blocks(encoder.encoder, encoder.blocks, [*_find(encoder.encoder, encoder.blocks)][:layer])
+    made = replace_blocks(encoder.encoder, encoder.blocks, [*find_blocks(encoder.encoder, encoder.blocks)][:layer])
     if hasattr(made, "depth"):
         made.depth = layer
     return made
@@ -131,7 +108,8 @@ def replace_blocks(encoder: nn.Module, path: str, blocks: Sequence[nn.Module]) -
     return made
 
 
-def _find(encoder: nn.Module, path: str) -> nn.ModuleList | nn.Sequential:
+def find_blocks(encoder: nn.Module, path: str) -> nn.ModuleList | nn.Sequential:
+    """Return an encoder's list of blocks. Raises ValueError where there is none at the path."""
     found: Any = encoder
     for name in path.split("."):
         found = getattr(found, name, None)

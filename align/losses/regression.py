@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from align.losses.kernels.pairing import counterparts, weighted_mean
 from align.losses.kernels.parts import Merge, check_part, take_share
 from align.losses.loss import Loss
 
-Distance = Literal["cosine", "squared"]
+Distance = Literal["cosine", "squared", "absolute"]
 
 
 def regress(
@@ -31,7 +31,8 @@ def regress(
     """Return the mean distance of each row from the teacher's embedding of the same input; a 0-d tensor.
 
     "cosine": 1 - cos(a_i, t_i). "squared": |a_i - t_i|², the feature distillation of CLIP-KD (Yang et al. 2023, arXiv
-    2307.12732) summed over D. For unit vectors it is twice the other.
+    2307.12732) summed over D. For unit vectors it is twice the other. "absolute": |a_i - t_i|₁, the sum over D, which
+    PromptSRC holds prompted rows near frozen ones by (Khattak et al. 2023, arXiv:2307.06948, equation 3).
 
     When to use it: where the student is to live in the teacher's space, so that it can be searched with the teacher's
     other towers. ``distill`` leaves the student a space of its own. It needs no negatives, so any batch size will do,
@@ -58,14 +59,15 @@ def regress(
         if distance == "cosine":
             losses = 1 - torch.cosine_similarity(student, target, dim=1)
         else:
-            losses = (student - target).square().sum(1)
+            apart = student - target
+            losses = apart.square().sum(1) if distance == "squared" else apart.abs().sum(1)
         mean = weighted_mean(losses, weight[of_a], torch.ones_like(losses, dtype=torch.bool), merge)
         return mean + nothing(a, t)
 
 
 def _check_distance(distance: str) -> None:
-    if distance not in ("cosine", "squared"):
-        raise ValueError(f"distance is 'cosine' or 'squared'; got {distance!r}")
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance is {' or '.join(map(repr, get_args(Distance)))}; got {distance!r}")
 
 
 @final

@@ -176,11 +176,10 @@ class Audio(Preprocess):
         """
         front = self._front
         if not isinstance(front, ClipFrontEnd):
-            count = self.window.count
             if generator is not None:
                 values = values[:, : self._row_length()]
-            elif count > 1:
-                values = values.unflatten(1, (count, -1)).flatten(0, 1)
+            elif self.window.count > 1:  # one window may have any length, in a graph
+                values = values.reshape(-1, self._row_length())
         waves, lengths = split_length(values) if front.needs_length else (values, values.new_zeros(0))
         if values.shape[0] == 0:
             out = torch.zeros((0, *front.shape), device=values.device)

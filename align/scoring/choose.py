@@ -29,9 +29,12 @@ def fits(term: TermInfo, query: Iterable[str], of: str) -> bool:
 
 
 def list_unread(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> list[str]:
-    """Return the query's modalities that the objective does not read, because no fitting term has them."""
+    """Return the query's modalities that the objective does not read.
+
+    No fitting term has them, or they are the candidates' own: in a term that modality stands for the candidate.
+    """
     query = tuple(query)
-    read = {m for term in terms if fits(term, query, of) for m in term.modalities}
+    read = {m for term in terms if fits(term, query, of) for m in term.modalities} - {of}
     return [m for m in query if m not in read]
 
 

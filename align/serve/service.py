@@ -17,6 +17,7 @@ from torch import Tensor
 from align.evaluation.classify import Labelled, check_modalities, label_embedded
 from align.media.medium import Face
 from align.scoring import How
+from align.search.approximate import Approximate
 from align.search.index import Facet
 from align.search.item import Found, Item
 from align.search.parts import Part
@@ -177,8 +178,8 @@ class Service:
     async def find_trouble(self) -> str:
         """Return a line where the index's vectors are on a server that does not answer now, else ""."""
         with self.using() as loaded:
-            ask = getattr(loaded.searcher and loaded.searcher.index, "trouble", None)
-            return await self._readers.run(ask) if callable(ask) else ""
+            index = None if loaded.searcher is None else loaded.searcher.index
+            return await self._readers.run(index.trouble) if isinstance(index, Approximate) else ""
 
     async def facets(self, where: Mapping[str, Any] | None = None, *, values: int = 20) -> list[Facet]:
         """Return the keys that a filter can name, with counts, among the items that ``where`` lets through."""

@@ -20,8 +20,7 @@ def pick_rule(terms: Sequence[TermInfo], query: Iterable[str], of: str) -> How:
     """
     query = tuple(query)
     how = choose(terms, query, of)
-    read = of not in query and not list_unread(terms, query, of)
-    return how if how != "objective" or read else "cosine"
+    return "cosine" if how == "objective" and list_unread(terms, query, of) else how
 
 
 def fuse(rows: Mapping[str, Tensor]) -> Tensor:

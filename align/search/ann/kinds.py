@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 LINKS = 32  # neighbours of a row in a graph, twice as many on its ground floor
@@ -41,13 +42,18 @@ class Kind(NamedTuple):
     effort: Callable[[Mapping[str, Any], int, float], str]
 
 
+def load_faiss() -> Any:
+    """Return the module faiss, whose wrappers add arguments that its type stubs do not know."""
+    return import_module("faiss")
+
+
 def count_cells(rows: int) -> int:
     """Return the number of cells, 2 √rows."""
     return max(1, min(int(2 * math.sqrt(rows)), rows // 4))
 
 
 def _graph(dim: int, rows: int) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     made = faiss.IndexHNSWFlat(dim, LINKS, faiss.METRIC_INNER_PRODUCT)
     made.hnsw.efConstruction = CONSTRUCTION
@@ -55,7 +61,7 @@ def _graph(dim: int, rows: int) -> Any:
 
 
 def _graph_of_bytes(dim: int, rows: int) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     made = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)
     made.hnsw.efConstruction = CONSTRUCTION
@@ -63,7 +69,7 @@ def _graph_of_bytes(dim: int, rows: int) -> Any:
 
 
 def _product_codes(dim: int, rows: int) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     parts = next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)
     cells = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, count_cells(rows), parts, 8, faiss.METRIC_INNER_PRODUCT)
@@ -75,7 +81,7 @@ def _product_codes(dim: int, rows: int) -> Any:
 
 
 def _bits(dim: int, rows: int) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     made = faiss.index_factory(dim, f"IVF{count_cells(rows)},RaBitQ", faiss.METRIC_INNER_PRODUCT)
     _learn_quickly(made)
@@ -96,20 +102,20 @@ def _probes(facts: Mapping[str, Any], effort: float) -> int:
 
 
 def _search_graph(facts: Mapping[str, Any], n: int, effort: float, selector: Any) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     return faiss.SearchParametersHNSW(efSearch=_beam(n, effort), sel=selector)
 
 
 def _search_codes(facts: Mapping[str, Any], n: int, effort: float, selector: Any) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     inner = faiss.SearchParametersIVF(nprobe=_probes(facts, effort), sel=selector)
     return faiss.SearchParametersPreTransform(index_params=inner)
 
 
 def _search_bits(facts: Mapping[str, Any], n: int, effort: float, selector: Any) -> Any:
-    import faiss
+    faiss = load_faiss()
 
     return faiss.IVFRaBitQSearchParameters(nprobe=_probes(facts, effort), qb=8, sel=selector)
 

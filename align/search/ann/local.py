@@ -18,7 +18,7 @@ from torch import Tensor
 from align.data.meta import is_text
 from align.extras import has_part, pip_install
 from align.files import atomic_write, sha256
-from align.search.ann.kinds import KINDS
+from align.search.ann.kinds import KINDS, load_faiss
 from align.search.ann.notes import FOLDER
 from align.search.finder import TooFew
 
@@ -55,7 +55,7 @@ class LocalBackend:
         One thread builds the same file from the same rows. Raises TooFew for fewer rows than the kind learns from.
         """
         check_installed()
-        import faiss
+        faiss = load_faiss()
 
         if facts["rows"] < self._kind.least:
             raise TooFew(f"{self.name} needs {self._kind.least} rows; {of} has {facts['rows']}")
@@ -136,7 +136,7 @@ class LocalFinder:
 
     def propose(self, query: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         """Return up to n samples' numbers for each query, see ``Finder.propose``."""
-        import faiss
+        faiss = load_faiss()
 
         rows, samples = len(self._numbers), int(self._facts["samples"])
         wanted = min(rows, math.ceil(n * rows / samples))
@@ -155,7 +155,7 @@ class LocalFinder:
 
     def _select(self, among: Tensor) -> Any:
         """Return the selector of the rows of these samples. The last one is kept."""
-        import faiss
+        faiss = load_faiss()
 
         last = self._last
         if last is None or last[0] is not among:
@@ -169,7 +169,7 @@ class LocalFinder:
 
 
 def _count_cells(made: Any) -> int:
-    import faiss
+    faiss = load_faiss()
 
     cells = faiss.try_extract_index_ivf(made)
     return 0 if cells is None else int(cells.nlist)
@@ -177,7 +177,7 @@ def _count_cells(made: Any) -> int:
 
 def _read(path: Path) -> Any:
     """Return the index of a file, mapped where faiss can do so."""
-    import faiss
+    faiss = load_faiss()
 
     try:
         if is_text(str(path)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from align.convert.picture_steps import list_picture_steps
+from align.convert.graphs.picture_steps import list_picture_steps
 from align.preprocess import Array, Audio, Bytes, HFTokens, Image, Points, Preprocess, Signal, Tokens
 from align.preprocess.front_ends import ClipFrontEnd
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align.convert.quiet import hush
-from align.convert.rows import INPUT, Shorter, make_rows, shorten_rows
+from align.convert.graphs.quiet import hush
+from align.convert.graphs.rows import INPUT, Shorter, make_rows, shorten_rows
 from align.encoders.follower import Follower
 from align.model import JointModel
 from align.model.eval_view import view_in_eval

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from align.checkpoint.write import read_parts, write_model
-from align.convert.st_card import write_card
-from align.convert.st_check import compare
-from align.convert.st_clip import refuse_clip, write_clip
-from align.convert.st_inputs import check_text, list_prefixes
-from align.convert.st_parts import Part
-from align.convert.st_text import refuse_text, write_text
+from align.convert.sentences.card import write_card
+from align.convert.sentences.check import compare
+from align.convert.sentences.clip import refuse_clip, write_clip
+from align.convert.sentences.inputs import check_text, list_prefixes
+from align.convert.sentences.parts import Part
+from align.convert.sentences.text import refuse_text, write_text
 from align.encoders.hf.model import quiet
 from align.files import atomic_folder, write_json
 from align.model import JointModel
 from align.published.joined import keep_towers
 
-OURS = Part("align.convert.st_module.AlignTowers", "")
+OURS = Part("align.convert.sentences.module.AlignTowers", "")
 
 
 def write_sentence_transformers(

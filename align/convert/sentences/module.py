@@ -17,7 +17,7 @@ from torch import Tensor
 
 from align.checkpoint import load
 from align.checkpoint.write import write_model
-from align.convert.st_inputs import find_kinds, list_prefixes, pick
+from align.convert.sentences.inputs import find_kinds, list_prefixes, pick
 from align.model import JointModel
 from align.values import BadSample, Batch, Rows
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from align.convert.st_parts import Part, save_tokenizer
+from align.convert.sentences.parts import Part, save_tokenizer
 from align.encoders import HFText
 from align.encoders.hf.text_kind import text_kind
 from align.encoders.weights import write_tensors

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from align.convert.graph import OUTPUT, Traced, choose_towers, explain, prepare, trace
-from align.convert.int8 import check_graphs, write_int8
-from align.convert.layout import LARGEST, check_difference, describe_export, write_preprocess
-from align.convert.operators import translations
-from align.convert.quiet import hush
-from align.convert.session import open_graph, run_graph
+from align.convert.graphs.graph import OUTPUT, Traced, choose_towers, explain, prepare, trace
+from align.convert.graphs.int8 import check_graphs, write_int8
+from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
+from align.convert.graphs.operators import translations
+from align.convert.graphs.quiet import hush
+from align.convert.graphs.session import open_graph, run_graph
 from align.extras import pip_install
 from align.files import atomic_folder, write_json
 from align.model import JointModel

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from align.convert.st_parts import Part, make_tokenizer
-from align.convert.st_text import BASE, write_normalize
+from align.convert.sentences.parts import Part, make_tokenizer
+from align.convert.sentences.text import BASE, write_normalize
 from align.encoders import HFCaption, HFImage
 from align.files import write_json
 from align.heads import Identity, Linear

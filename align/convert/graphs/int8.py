@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from align.convert.graph import Traced
-from align.convert.quiet import hush
-from align.convert.rows import name_inputs
-from align.convert.session import open_graph, run_graph
+from align.convert.graphs.graph import Traced
+from align.convert.graphs.quiet import hush
+from align.convert.graphs.rows import name_inputs
+from align.convert.graphs.session import open_graph, run_graph
 from align.data import Shards
 from align.embedding.embed import embed_shards
 from align.evaluation.hits import by_sample

@@ -9,9 +9,9 @@ from typing import Any
 import align
 from align.checkpoint.describe import describe
 from align.checkpoint.fingerprint import fingerprint
-from align.convert.graph import OUTPUT, Traced
-from align.convert.steps import list_steps
-from align.convert.tokenizer import write_tokenizer
+from align.convert.graphs.graph import OUTPUT, Traced
+from align.convert.graphs.steps import list_steps
+from align.convert.graphs.tokenizer import write_tokenizer
 from align.files import write_json
 from align.model import JointModel
 from align.preprocess.text import Text

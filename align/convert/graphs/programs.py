@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from align.convert.graph import choose_towers, pack, prepare, trace
-from align.convert.layout import LARGEST, check_difference, describe_export, write_preprocess
+from align.convert.graphs.graph import choose_towers, pack, prepare, trace
+from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
 from align.files import atomic_folder, write_json
 from align.model import JointModel
 

@@ -11,7 +11,7 @@ from align.model.origin import describe_parts
 
 TRUST = """
 Sentence Transformers 6 imports a class of another package with `trust_remote_code=True` alone. This folder names
-`align.convert.st_module.AlignTowers`, so align has to be installed too.
+`align.convert.sentences.module.AlignTowers`, so align has to be installed too.
 """
 
 

@@ -1,0 +1,1 @@
+"""Towers as graphs: ONNX, and programs of torch, each with its preprocess as JSON."""
