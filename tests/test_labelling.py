@@ -28,6 +28,7 @@ from align.convert.labelling.fiftyone import choose_file
 from align.convert.labelling.names import name_fields
 from align.data import ShardWriter
 from align.encoders import ImageCNN, TransformerText
+from align.evaluation.classify import Labelled
 from align.media.shapes.mesh import read_cloud
 from align.preprocess import Bytes, Image
 from align.values import TermInfo
@@ -94,7 +95,7 @@ def run(place: Path, *args: str) -> str:
     return said.getvalue()
 
 
-def expect(place: Path, i: int) -> dict[str, align.evaluation.classify.Labelled]:
+def expect(place: Path, i: int) -> dict[str, Labelled]:
     """Return attribute -> the class of sample i's picture, by ``align.classify``."""
     model = align.load(place / "model")
     return {a: align.classify(model, names, image=[members(i)["image.0.png"]])[0] for a, names in CLASSES.items()}

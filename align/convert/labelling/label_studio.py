@@ -110,9 +110,9 @@ def make_predictions(record: Record, target: str, controls: Mapping[str, str], n
     """Return a prediction for each modality. Its score is the least probability of its labels, where there are any."""
     found = []
     for m in dict.fromkeys(m for _, m, _, _ in record["answers"]):
-        mine = [(a, label, p) for a, modality, label, p in record["answers"] if modality == m]
-        result = [make_choice(controls[a], target, [label], p) for a, label, p in mine]
-        shares = [p for _, _, p in mine if p is not None]
+        labels = [(a, label, p) for a, modality, label, p in record["answers"] if modality == m]
+        result = [make_choice(controls[a], target, [label], p) for a, label, p in labels]
+        shares = [p for _, _, p in labels if p is not None]
         score = {"score": min(1.0, min(shares))} if shares else {}
         found.append({"model_version": f"{name} {m}", "result": result, **score})
     return found

@@ -40,7 +40,7 @@ def kind_of(modality: str, suffix: str) -> Kind | None:
     ('picture', 'cloud', None, None)
     """
     medium = medium_of(MEDIA, suffix, modality)
-    kind = next((kind for kind in SHOWN if medium is not None and kind == medium.name), None)
+    kind: Kind | None = next((one for one in SHOWN if medium is not None and medium.name == one), None)
     if kind is None or suffix not in SHOWN[kind] or (kind == "cloud" and modality != CLOUD.modality):
         return None
     return kind
