@@ -36,7 +36,7 @@ def write_label_studio(reading: Reading, out: str | Path, name: str) -> Written:
     `out` is there already.
     """
     order = [*TAGS]
-    kinds = {m: kind for m, kind in reading.kinds.items() if kind in TAGS}
+    kinds: dict[str, Kind] = {m: kind for m, kind in reading.kinds.items() if kind != "cloud"}
     shown = {m: TAGS[kind] for m, kind in sorted(kinds.items(), key=lambda one: (order.index(one[1]), one[0]))}
     if TEXT in reading.shards.modalities:
         shown[TEXT] = "Text"

@@ -169,7 +169,7 @@ def make_records(
             "labels": list_labels(labels[i]),
             "files": {},
             "vectors": {m: table[i] for m, table in rows.items() if i in table},
-            "answers": [(a, m, *answer) for (a, m), answer in sorted(answers[i].items())],
+            "answers": [(a, m, one.label, one.confidence) for (a, m), one in sorted(answers[i].items())],
         }
         yield i, record
 
