@@ -92,6 +92,8 @@ def test_every_file_of_the_commands_is_described(tmp_path):
         "align shards order cache --of image --out orders/near.safetensors --size 8",
         "align soup runs/quickstart other --weights 0.5,0.5 --out soup",
         "align index export runs/quickstart/index indexed --to numpy",
+        "align embed runs/quickstart 'runs/quickstart/shards/test-*.tar' --to fiftyone --out fiftyone",
+        "align embed runs/quickstart 'runs/quickstart/shards/test-*.tar' --to label-studio --out tasks",
         "align report runs/quickstart",
         "align export runs/quickstart hub --to hub --licence mit",
         "align evaluate runs/quickstart 'runs/quickstart/shards/test-*.tar' --with retrieval --out results",
@@ -110,6 +112,8 @@ def test_every_file_of_the_commands_is_described(tmp_path):
     assert undescribed(tmp_path / "orders", "Shards") == []
     assert undescribed(tmp_path / "soup", "A model") == []
     assert undescribed(tmp_path / "indexed", "An index") == []
+    assert undescribed(tmp_path / "fiftyone", "Folders for labelling tools") == []
+    assert undescribed(tmp_path / "tasks", "Folders for labelling tools") == []
     assert undescribed(tmp_path / "hub", "A model", "A model for the hub") == []
     assert undescribed(tmp_path / "results", "Results") == []
     everything = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -140,6 +140,13 @@ def test_a_finder_gives_samples_once_and_only_those_that_pass(source):
                     assert len(set(kept)) == len(kept) > 0
                     assert set(kept) <= allowed
                     assert row == kept + [-1] * (n - len(kept))
+            if name == "hnsw":  # its scores are those of the rows: the best sample comes first
+                query = draw(1, 9)
+                found = finder.propose(query, 40)[0].tolist()
+                scores, samples = exact.search(query, "image", exact.count("image"))
+                by_number = dict(zip(samples[0].tolist(), scores[0].tolist(), strict=True))
+                order = [by_number[number] for number in found if number >= 0]
+                assert order == pytest.approx(sorted(order, reverse=True), abs=1e-5)
 
 
 def test_few_samples_lengths_and_corrections_are_searched_exactly(source):

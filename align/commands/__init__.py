@@ -54,6 +54,7 @@ FLOORS = (
         "config",
         "doctor",
         "dry_run",
+        "embed_labelling",
         "evaluate",
         "export",
         "import_",

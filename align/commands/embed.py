@@ -23,6 +23,7 @@ def embed(
     /,
     *,
     out: str,
+    to: Literal["cache", "fiftyone", "label-studio"] = "cache",
     name: str | None = None,
     features: bool = False,
     tokens: bool = False,
@@ -45,13 +46,17 @@ def embed(
     The command prints the names of the columns, CACHE/SET:MODALITY. A config takes them under data.train.columns, and
     align bind as its arguments.
 
+    --to fiftyone and --to label-studio write the shards as a folder of that tool.
+
     align index build makes an index for search.
 
     Args:
         model: a model folder, a run folder, owner/name on the hub, or LAYOUT:SOURCE (see align import)
         shards: shard files, or patterns such as 'shards/train-*.tar'
-        out: the cache's folder
-        name: the set's name. Default: the model's
+        out: the cache's folder, or the tool's
+        to: cache, or a tool. fiftyone: a dataset with media, labels, embeddings and zero-shot labels. label-studio:
+            tasks with labels as annotations and zero-shot labels as predictions
+        name: the name of the set, of FiftyOne's dataset, or of the model in predictions. Default: the model's
         features: write the features of the encoders, on which heads are trained. Default: write embeddings
         tokens: write the tokens of each row too
         stored: precision of the rows in the cache. Default: float32 with --dtype float32, else float16
@@ -73,9 +78,17 @@ def embed(
     chosen = None if towers is None else split(towers)
     if chosen == []:
         raise Refused("--towers names none; write --towers image,text", code=2)
+    cache, called = Path(out), name if name is not None else name_set(model)
+    if to != "cache":
+        from align.commands.embed_labelling import check_options, embed_for
+
+        given = {"--features": features, "--tokens": tokens, "--stored": stored is not None}
+        check_options(to, {**given, "--executor": sharing.executor == "ray"})
+        sharing.check()
+        how = {"towers": chosen, "members": mapping(members), "max_bad": max_bad, "batch": batch, "workers": workers}
+        return embed_for(to, model, shards, cache, called, placing, weights, **how)
     sharing.check()
     found = weights.locate(model)
-    cache, called = Path(out), name if name is not None else name_set(model)
     settings: dict[str, Any] = {
         "name": called,
         "source": name_model(model, found),

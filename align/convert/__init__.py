@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Embedder", "LangChainEmbeddings", "LlamaIndexEmbedding", "mteb"]
 
 FLOORS = (
-    ("embedder", "graphs", "harness", "hub", "langchain", "llama_index", "sentences"),
+    ("embedder", "graphs", "harness", "hub", "labelling", "langchain", "llama_index", "sentences"),
     ("open_clip_config",),
     ("open_clip",),
 )

@@ -61,7 +61,7 @@ def make_backend(
             stated = {"index": identify(folder), "generation": index.generation, "dim": index.about["dim"], "rows": n}
             mark = index.mark(of)
             try:
-                given = backend.make(of, _counted(index, of, before, every, progress), stated)
+                given = backend.make(of, _report_blocks(index, of, before, every, progress), stated)
             except TooFew as error:
                 left.append(f"{error}; exact search answers there")
                 continue
@@ -98,7 +98,7 @@ def draw_rows(index: LocalIndex, of: str, n: int) -> Tensor:
     return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(1))]
 
 
-def _counted(
+def _report_blocks(
     index: LocalIndex, of: str, before: int, every: int, progress: Progress | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for values, sample in read_blocks(index, of):
