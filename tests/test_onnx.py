@@ -22,7 +22,7 @@ from test_heads import every as every_head
 from torch import nn
 
 from align import Features, JointModel, Tower
-from align.convert import layout
+from align.convert.graphs import layout
 from align.convert.graphs.graph import prepare, trace
 from align.convert.graphs.onnx import compare, convert, write_onnx
 from align.convert.graphs.programs import write_programs
