@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, final
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from align.search.remote.qdrant import QdrantStore
 from align.search.remote.store import Store
 
 PORTS = {MilvusStore: 19530, QdrantStore: 6333}
-PATIENCE = 1.0  # seconds for a connection, where only the server's health is asked for
+PATIENCE = 1.0  # seconds for an answer, where only the server's health is asked for
 
 
 @final
@@ -96,12 +97,23 @@ class Remote:
             socket.create_connection((parts.hostname or "", port), PATIENCE).close()
         except OSError as error:
             return f"{self.store.where} does not answer: {error.strerror or error}"
-        if self.store.failed:  # it takes connections: does it answer too?
+        return self._ask_shortly() if self.store.failed else ""  # it takes connections: does it answer too?
+
+    def _ask_shortly(self) -> str:
+        """Return a line where the server does not answer within ``PATIENCE``, which is less than a request has."""
+        said: list[str] = []
+
+        def ask() -> None:
             try:
                 self.store.list_names()
+                said.append("")
             except OSError as error:
-                return str(error)
-        return ""
+                said.append(str(error))
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        return said[0] if said else f"{self.store.where} does not answer within {PATIENCE:g} s"
 
     def drop(self) -> None:
         """Remove the index's mirrors. Collections of others stay, also where they have a mirror's name."""
