@@ -1,5 +1,6 @@
 """Approximate searches that are made, measured, removed and searched by several processes at one time."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,8 @@ from align.search.ann.notes import Notes, identify, path_of_notes, read_notes, w
 from align.search.building.staging import Busy, hold_index
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.serve.readers import Readers
+from align.serve.refusal import Refusal
 
 AWAY = "milvus:http://127.0.0.1:1"
 
@@ -37,6 +40,18 @@ def folder(source, tmp_path, monkeypatch):
     for name, kind in KINDS.items():
         monkeypatch.setitem(KINDS, name, kind._replace(rerank=40))
     return Path(shutil.copytree(source, tmp_path / "idx"))
+
+
+def notes_of(folder):
+    notes = read_notes(folder)
+    assert notes is not None
+    return notes
+
+
+def made_of(folder):
+    made = Following(folder).read()
+    assert made is not None
+    return made
 
 
 def files(folder):
@@ -61,7 +76,7 @@ def test_nothing_is_removed_while_another_process_makes_it(folder):
 
 
 def test_a_mirror_that_another_process_brings_in_step_is_one_line(folder):
-    notes = read_notes(folder)
+    notes = notes_of(folder)
     write_notes(folder, Notes(AWAY, notes.index, 1.0, {"text": {**notes.modalities["text"], "mark": "old"}}))
     with hold_index(folder), pytest.raises(OSError, match=r"is changed, and searched exactly: .*another process"):
         keep_in_step(folder)
@@ -82,7 +97,7 @@ def test_a_search_that_meets_a_new_making_goes_on(folder):
     """The notes are read, then another process replaces them and removes their files."""
     with LocalIndex.open(folder) as exact:
         index = attach(exact)
-        old = Following(folder).read()
+        old = made_of(folder)
         make_backend(folder, "hnsw")
         inner, reads = index._made, []
 
@@ -114,13 +129,13 @@ def test_numbers_of_another_making_are_not_kept(folder):
     with LocalIndex.open(folder) as exact:
         index = attach(exact)
         recall, selves = measure_recall(index, "text", "text", queries=4), find_lost(index, "text", most=9)
-    made = Following(folder).read()
+    made = made_of(folder)
     make_backend(folder, "int8")
     keep_measured(folder, made, [recall], [selves])
-    assert read_notes(folder).measured == {}
+    assert notes_of(folder).measured == {}
     with hold_index(folder):
-        keep_measured(folder, Following(folder).read(), [recall], [selves])
-    assert read_notes(folder).measured == {}
+        keep_measured(folder, made_of(folder), [recall], [selves])
+    assert notes_of(folder).measured == {}
     remove_backend(folder)
     keep_measured(folder, made, [recall], [selves])
     assert read_notes(folder) is None
@@ -140,12 +155,12 @@ def test_a_recall_of_exact_searches_says_so(folder, monkeypatch):
 
 
 def test_an_earlier_mirror_whose_server_is_away(folder):
-    notes = read_notes(folder)
+    notes = notes_of(folder)
     write_notes(folder, Notes(AWAY, notes.index, 1.0, notes.modalities))
     made, left = make_backend(folder, "hnsw")
     assert len(made) == len(left) == 1
     assert f"searches of {folder} use the hnsw now; its mirror stays on the server (Milvus at" in left[0]
-    write_notes(folder, Notes(AWAY, notes.index, 1.0, read_notes(folder).modalities))
+    write_notes(folder, Notes(AWAY, notes.index, 1.0, notes_of(folder).modalities))
     with pytest.raises(OSError, match=r"are exact now; its mirror stays on the server \(Milvus at"):
         remove_backend(folder)
     assert read_notes(folder) is None
@@ -154,7 +169,7 @@ def test_an_earlier_mirror_whose_server_is_away(folder):
 def test_an_index_that_takes_the_place_of_another_says_what_is_gone(folder, capsys, monkeypatch):
     say_replaced(folder, *read_named(folder))
     assert capsys.readouterr().err == ""
-    notes = read_notes(folder)
+    notes = notes_of(folder)
     write_notes(folder, Notes(AWAY, notes.index, 1.0, notes.modalities))
     named = read_named(folder)
     shutil.rmtree(folder / "ann")
@@ -176,3 +191,15 @@ def test_an_empty_name_of_an_index_is_made_anew(folder):
     assert len(name) == 32
     assert identify(folder) == name
     assert attaching.find_backend(folder, AWAY).index == name
+
+
+def test_a_server_without_the_library_answers_503():
+    """An approximate search may be made by another machine while a server runs that has not got its library."""
+
+    def work():
+        raise ImportError("approximate search needs faiss: pip install")
+
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(Readers().run(work))
+    assert caught.value.status == 503
+    assert "faiss" not in str(caught.value)
