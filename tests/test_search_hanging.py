@@ -55,15 +55,15 @@ def test_a_server_that_hangs_is_asked_by_one_request_at_a_time(kind, monkeypatch
 def test_a_pause():
     pause = Pause(long=0.0, pause=0.2)
     pause.check()
-    pause.fail(time.monotonic(), "no answer")
+    pause.note_failure(time.monotonic(), "no answer")
     with pytest.raises(Unavailable, match="no answer"):
         pause.check()
     time.sleep(0.25)
     pause.check()  # one tries again
     with pytest.raises(Unavailable, match="no answer"):
         pause.check()
-    pause.succeed()
+    pause.note_answer()
     pause.check()
     patient = Pause(long=60.0)
-    patient.fail(time.monotonic(), "refused at once")
+    patient.note_failure(time.monotonic(), "refused at once")
     patient.check()

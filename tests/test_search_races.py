@@ -13,13 +13,16 @@ from align.commands.index_backend import read_named, say_exact, say_replaced
 from align.search.ann import attach as attaching
 from align.search.ann.attach import Following, attach, drop_stale, remove_backend
 from align.search.ann.kinds import KINDS
-from align.search.ann.make import make_backend
+from align.search.ann.make import make_backend, read_blocks
 from align.search.ann.measure import find_lost, keep_measured, measure_recall
 from align.search.ann.mirror import keep_in_step
 from align.search.ann.notes import Notes, identify, path_of_notes, read_notes, write_notes
+from align.search.approximate import Approximate, Made
 from align.search.building.staging import Busy, hold_index
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.search.remote import Remote
+from align.search.remote.qdrant import QdrantStore
 from align.serve.readers import Readers
 from align.serve.refusal import Refusal
 
@@ -203,3 +206,37 @@ def test_a_server_without_the_library_answers_503():
         asyncio.run(Readers().run(work))
     assert caught.value.status == 503
     assert "faiss" not in str(caught.value)
+
+
+@pytest.fixture
+def remote():
+    from qdrant_client import QdrantClient
+
+    return Remote(QdrantStore("http://memory", client=QdrantClient(":memory:")), "qdrant:http://memory", "test")
+
+
+FACTS = {"index": "test", "generation": 1, "dim": 8, "rows": 300, "model": ""}
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+def test_a_mirror_that_another_program_removes_is_one_line(folder, remote, monkeypatch):
+    with LocalIndex.open(folder) as exact:
+        rows = list(read_blocks(exact, "text"))
+        facts = FACTS | remote.make("text", iter(rows), FACTS)
+        names = remote.store.list_names()
+
+        def drop_first():
+            for values, numbers in rows:
+                remote.store.drop(names[0])
+                yield values, numbers
+
+        with pytest.raises(ValueError, match="another program removed it while rows were sent; try again"):
+            remote.make("text", drop_first(), FACTS)
+        with pytest.raises(ValueError, match="gone"):
+            remote.check("text", facts)
+        with monkeypatch.context() as patch:
+            patch.setattr(remote.store, "list_names", lambda: names)
+            remote.drop()
+        made = Made(remote, 40, {"text": facts | {"mark": exact.mark("text")}})
+        with pytest.raises(ValueError, match="gone while it was measured"):
+            find_lost(Approximate(exact, lambda: made), "text")

@@ -15,6 +15,7 @@ from torch import Tensor
 from align.search.ann.notes import read_notes, write_notes
 from align.search.approximate import Approximate, Made
 from align.search.building.staging import Busy, hold_index
+from align.search.finder import Stale
 
 K = 10
 QUERIES = 200
@@ -66,7 +67,17 @@ def measure_recall(index: Approximate, by: str, of: str, *, queries: int = QUERI
 
 
 def find_lost(index: Approximate, of: str, *, most: int = SELVES) -> Selves:
-    """Return the samples whose rows do not find themselves. most: rows that are tried, drawn from all."""
+    """Return the samples whose rows do not find themselves. most: rows that are tried, drawn from all.
+
+    Raises ValueError where the approximate search is stale, also where it becomes so meanwhile.
+    """
+    try:
+        return _find_lost(index, of, most)
+    except Stale as error:
+        raise ValueError(f"{error} while it was measured") from None
+
+
+def _find_lost(index: Approximate, of: str, most: int) -> Selves:
     finder, n = index.open_finder(of)
     numbers, lost, tried = _draw_numbers(index, of, most), [], 0
     for some in numbers.split(256):

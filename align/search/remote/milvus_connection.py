@@ -94,9 +94,9 @@ class MilvusConnection:
     def _note(self, begun: float, said: str) -> None:
         self.failed = bool(said)
         if said:
-            self.pause.fail(begun, said)
+            self.pause.note_failure(begun, said)
         else:
-            self.pause.succeed()
+            self.pause.note_answer()
 
     def _leave(self, client: Any) -> None:
         with self._lock:

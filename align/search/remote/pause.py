@@ -34,11 +34,11 @@ class Pause:
                 raise Unavailable(self._said)
             self._until = now + self._pause  # this request tries, others do not wait with it
 
-    def succeed(self) -> None:
+    def note_answer(self) -> None:
         """Note an answer, with which the pause ends."""
         self._said = ""
 
-    def fail(self, begun: float, said: str) -> None:
+    def note_failure(self, begun: float, said: str) -> None:
         """Note a request that failed. begun: its beginning by ``time.monotonic``. said: its line."""
         with self._lock:
             now = time.monotonic()

@@ -83,9 +83,9 @@ class QdrantConnection:
     def _note(self, begun: float, said: str) -> None:
         self.failed = bool(said)
         if said:
-            self.pause.fail(begun, said)
+            self.pause.note_failure(begun, said)
         else:
-            self.pause.succeed()
+            self.pause.note_answer()
 
 
 def _say(error: Exception) -> str:
