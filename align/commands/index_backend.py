@@ -55,16 +55,19 @@ def backend(index: str, name: str, /, *, effort: float = 1.0) -> None:
 
 
 def check_backend(name: str, effort: float = 1.0) -> None:
-    """End the command for a name or an effort that cannot be, and where the extra is missing."""
+    """End the command for a name or an effort that cannot be, a server that is away, and where the extra is missing."""
     from align.search.ann.local import check_installed
     from align.search.ann.named import find_backend, is_local
+    from align.search.remote import Remote
 
     if not 0 < effort < 1000:
         raise Refused(f"--effort {effort:g}: it is a factor between 0 and 1000, as in --effort 2", code=2)
     try:
-        find_backend(Path(), name, effort)
+        found = find_backend(Path(), name, effort)
     except ValueError as error:
         raise Refused(str(error), code=2) from None
+    if isinstance(found, Remote) and (line := found.trouble()):
+        raise Refused(line)
     if is_local(name):
         try:
             check_installed()
