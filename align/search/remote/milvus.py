@@ -36,7 +36,8 @@ class MilvusStore:
     def __init__(
         self, url: str, *, kind: Literal["HNSW", "FLAT"] = "HNSW", effort: float = 1.0, patience: float = PATIENCE
     ):
-        self.url, self.kind, self.effort, self.patience = url, kind, effort, patience
+        self.url, self.effort, self.patience = url, effort, patience
+        self.kind: Literal["HNSW", "FLAT"] = kind
         self.connection = MilvusConnection(url, patience)
         self.where = self.connection.where
 
