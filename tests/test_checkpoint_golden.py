@@ -33,10 +33,13 @@ def test_it_goes_on_to_the_stored_losses_and_evaluates_to_the_stored_outputs(sch
     last = run / "checkpoints" / "step-00000004"
     assert find_damage(last) is None
     assert read_state(last)["planned"] == 8
-    assert checkpoints.embed(last) == expected["outputs"]
+    outputs = checkpoints.embed(last)
+    assert outputs.keys() == expected["outputs"].keys()
+    for m, rows in outputs.items():  # another kind of CPU rounds the last digit otherwise
+        assert [pytest.approx(row, abs=1e-6) for row in rows] == expected["outputs"][m]
     assert main([*checkpoints.RUN, "run"]) == 0
     assert "continuing at step 4" in capsys.readouterr().err
-    assert checkpoints.losses(run) == expected["losses"]
+    assert checkpoints.losses(run) == pytest.approx(expected["losses"], abs=1e-5)
     assert read_state(run / "checkpoints" / "step-00000008")["schema"] == 3
     assert find_damage(run / "checkpoints" / "step-00000008") is None
 

@@ -93,6 +93,7 @@ def test_from_the_building_to_the_removal(place, tmp_path, capsys):
         (["hnsw", "--effort", "0"], 2, "--effort 0: it is a factor between 0 and 1000"),
         (["hnsw", "--effort", "-1"], 2, "--effort -1: it is a factor between 0 and 1000"),
         (["hnsw"], 1, "no index in"),
+        (["milvus:http://127.0.0.1:1"], 1, "Milvus at http://127.0.0.1:1 does not answer: Connection refused"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, args, code, line):
@@ -106,6 +107,8 @@ def test_a_build_with_a_wrong_backend_ends_before_the_work(place, tmp_path, caps
     command = ["index", "build", str(place / "pairs"), str(place / "shards" / "a-*.tar"), "--out", str(tmp_path / "i")]
     assert main([*command, "--backend", "hsnw", *trust]) == 2
     assert "did you mean hnsw?" in capsys.readouterr().err
+    assert main([*command, "--backend", "qdrant:http://127.0.0.1:1", *trust]) == 1
+    assert "Qdrant at http://127.0.0.1:1 does not answer: Connection refused" in capsys.readouterr().err
     assert not (tmp_path / "i").exists()
 
 

@@ -34,7 +34,7 @@ def test_a_prompt_of_tokens_is_the_text_with_them(pool):
     )
     torch.testing.assert_close(got.pooled, expected.pooled, rtol=0, atol=0)
     torch.testing.assert_close(got.tokens, expected.tokens, rtol=0, atol=0)
-    assert prompted.encoder(ids_of("cat")).pooled.equal(plain(pool)(ids_of("cat")).pooled)  # no hook is left
+    assert prompted.encoder(ids_of("cat")).pooled.equal(plain(pool)(ids_of("cat")).pooled)
 
 
 def test_a_long_text_is_cut_and_keeps_its_end():

@@ -418,7 +418,9 @@ def test_the_measured_numbers_stay_until_the_rows_change(copy):
     folder = copy()
     with LocalIndex.open(folder) as exact:
         index = attach(exact)
-        keep_measured(folder, [measure_recall(index, "text", "image", queries=5)], [find_lost(index, "image", most=50)])
+        recall, selves = measure_recall(index, "text", "image", queries=5), find_lost(index, "image", most=50)
+        assert recall.proposed == 5
+        keep_measured(folder, Following(folder).read(), [recall], [selves])
     measured = read_notes(folder).measured
     assert measured["image"]["tried"] >= 50
     assert 0.9 < measured["image"]["recall"]["text"] <= 1

@@ -252,7 +252,7 @@ def test_a_modality_that_is_gone_takes_its_mirror_along(remote, index):
 
 def put_stranger(store, name, dim, mark, metric):
     """Make a collection by the server's own client."""
-    client = store._connect()
+    client = store.connection.open()
     if isinstance(store, QdrantStore):
         from qdrant_client import models
 

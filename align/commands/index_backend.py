@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused
 from align.commands.sizes import count_text, size
 from align.commands.stopping import stopping
+
+if TYPE_CHECKING:
+    from align.search.ann.measure import Recall
 
 NAMED = 5  # samples that do not find themselves, of a line
 
@@ -50,16 +55,19 @@ def backend(index: str, name: str, /, *, effort: float = 1.0) -> None:
 
 
 def check_backend(name: str, effort: float = 1.0) -> None:
-    """End the command for a name or an effort that cannot be, and where the extra is missing."""
+    """End the command for a name or an effort that cannot be, a server that is away, and where the extra is missing."""
     from align.search.ann.local import check_installed
     from align.search.ann.named import find_backend, is_local
+    from align.search.remote import Remote
 
     if not 0 < effort < 1000:
         raise Refused(f"--effort {effort:g}: it is a factor between 0 and 1000, as in --effort 2", code=2)
     try:
-        find_backend(Path(), name, effort)
+        found = find_backend(Path(), name, effort)
     except ValueError as error:
         raise Refused(str(error), code=2) from None
+    if isinstance(found, Remote) and (line := found.trouble()):
+        raise Refused(line)
     if is_local(name):
         try:
             check_installed()
@@ -118,9 +126,24 @@ def measure(folder: Path) -> None:
             if say is not None:
                 print(plain(f"effort for {of}: {say(facts)}"))
         console().print(table)
+        for line in say_exact(recalls):
+            print(plain(line))
         for one in selves:
             print(plain(say_selves(one, [item.key for item in opened.items(one.lost[:NAMED])])))
-    keep_measured(folder, recalls, selves)
+    keep_measured(folder, made, recalls, selves)
+
+
+def say_exact(recalls: Sequence[Recall]) -> list[str]:
+    """Return a sentence for each modality that was searched exactly while its approximate search was measured."""
+    lines = []
+    for of in dict.fromkeys(one.of for one in recalls):
+        asked = sum(one.queries for one in recalls if one.of == of)
+        exactly = asked - sum(one.proposed for one in recalls if one.of == of)
+        if exactly == asked:
+            lines.append(f"all searches of {of} were exact, and so is their recall: it has too few samples for another")
+        elif exactly:
+            lines.append(f"of {asked} searches of {of}, {exactly} were exact, for want of proposals")
+    return lines
 
 
 def say_selves(one: object, keys: list[str]) -> str:
@@ -135,6 +158,37 @@ def say_selves(one: object, keys: list[str]) -> str:
         return f"{which} find themselves"
     names = ", ".join(keys) + (", …" if len(one.lost) > len(keys) else "")
     return f"of {which}, those of {count_text(len(one.lost), 'sample')} do not find themselves: {names}"
+
+
+def read_named(folder: Path) -> tuple[str, str]:
+    """Return the name of an index's approximate search and the index's id, "" for what it lacks."""
+    from align.search.ann.notes import read_id, read_notes
+
+    try:
+        notes = read_notes(folder)
+        return ("" if notes is None else notes.backend), read_id(folder)
+    except ValueError:
+        return "", ""
+
+
+def say_replaced(folder: Path, name: str, index: str) -> None:
+    """Print a line where another index has taken the place of one with an approximate search, and remove its mirror.
+
+    name, index: those of the earlier one, see ``read_named``.
+    """
+    from align.search.ann.attach import remedy
+    from align.search.ann.notes import read_id
+    from align.search.remote import connect, is_address
+
+    if not name or read_id(folder) == index:
+        return
+    line = f"the {name} of the earlier index is gone with it; make it again: {remedy(folder, name)}"
+    if is_address(name):
+        try:
+            connect(name, index=index).drop()
+        except (ImportError, OSError) as error:
+            line += f"; its mirror stays on the server ({error})"
+    print(line, file=sys.stderr)
 
 
 def say_stale(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
-from align.commands.index_backend import check_backend, make, say_stale
+from align.commands.index_backend import check_backend, make, read_named, say_replaced, say_stale
 from align.commands.index_report import say_report
 from align.commands.index_settings import Embedding, as_given, read_options
 from align.commands.stopping import stopping
@@ -65,7 +65,7 @@ def build(
         raise Refused(f"{model} is no folder here; say where the index goes with --out FOLDER", code=2)
     found = weights.locate(model)
     folder = Path(out if out is not None else Path(model) / "index")
-    kind = kind_of(folder)  # before the model is loaded
+    kind, named = kind_of(folder), read_named(folder)  # before the model is loaded
     with stopping(folder):
         loaded = placing.load(weights, model)
         if kind == "version 1":
@@ -82,6 +82,7 @@ def build(
             )
         )
         say_report(report, folder)
+        say_replaced(folder, *named)
         say_stale(folder)
         if backend not in (None, "exact"):
             make(folder, backend)

@@ -1,9 +1,9 @@
-"""An encoder around another one, and calls of its parts with changed input or output."""
+"""An encoder around another one, and copies of it with other parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -51,21 +51,36 @@ class Around(Encoder):
         return self.encoder.also_wants() if isinstance(self.encoder, Encoder) else ()
 
 
-@contextmanager
-def called_with(
-    module: nn.Module,
-    *,
-    before: Callable[[Any], Tensor] | None = None,
-    after: Callable[[Any], Tensor] | None = None,
-) -> Iterator[None]:
-    """Change the first argument of a module's calls, or their output, inside the block."""
-    handles: list[Any] = []
-    if before is not None:
-        handles.append(module.register_forward_pre_hook(lambda _, args: (before(args[0]), *args[1:])))
-    if after is not None:
-        handles.append(module.register_forward_hook(lambda _, args, out: after(out)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+class Changed(nn.Module):
+    """A part whose first input or output is changed. It has the attributes of the part."""
+
+    def __init__(
+        self,
+        part: nn.Module,
+        before: Callable[[Tensor], Tensor] | None = None,
+        after: Callable[[Tensor], Tensor] | None = None,
+    ):
+        super().__init__()
+        self.part, self.before, self.after = part, before, after
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the part."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or "part" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self._modules["part"], name)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = self.part(x if self.before is None else self.before(x), *args, **kwargs)
+        return out if self.after is None else self.after(out)
+
+
+def replace(module: nn.Module, path: str, part: nn.Module) -> Any:
+    """Return a module with another part at a path, and all of its other parts. The module itself stays as it is."""
+    name, _, rest = path.partition(".")
+    made = copy.copy(module)
+    made._modules = dict(module._modules)
+    made._modules[name] = replace(getattr(module, name), rest, part) if rest else part
+    return made

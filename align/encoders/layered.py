@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, final
@@ -10,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from align.encoders.inside import Around
+from align.encoders.inside import Around, replace
 from align.values import Features, Values
 
 
@@ -97,15 +96,10 @@ def cut_after(encoder: Layered, layer: int) -> nn.Module:
 
 def replace_blocks(encoder: nn.Module, path: str, blocks: Sequence[nn.Module]) -> Any:
     """Return the encoder with other blocks at a path, and all of its other parts. It does not change itself."""
-    name, _, rest = path.partition(".")
-    made = copy.copy(encoder)
-    made._modules = dict(encoder._modules)
-    inside: Any = getattr(encoder, name)
-    if rest:
-        made._modules[name] = replace_blocks(inside, rest, blocks)
-    else:
-        made._modules[name] = nn.Sequential(*blocks) if isinstance(inside, nn.Sequential) else nn.ModuleList(blocks)
-    return made
+    inside = find_blocks(encoder, path)
+    return replace(
+        encoder, path, nn.Sequential(*blocks) if isinstance(inside, nn.Sequential) else nn.ModuleList(blocks)
+    )
 
 
 def find_blocks(encoder: nn.Module, path: str) -> nn.ModuleList | nn.Sequential:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from align.encoders.inside import Around, called_with
-from align.encoders.layered import find_blocks
+from align.encoders.inside import Around, Changed, replace
+from align.encoders.layered import find_blocks, replace_blocks
 from align.values import Features
 
 
@@ -66,12 +67,11 @@ class Prompted(Around):
         else:
             moved = self._move(values, values != 0)
         table = self.encoder.get_submodule(self._name)
-        with called_with(table, after=self._put):
-            return self.encoder(moved)
+        return replace(self.encoder, self._name, Changed(table, after=self._put))(moved)
 
     def _put(self, x: Tensor) -> Tensor:
         """Return the tokens' vectors (n, L, W) with the prompt in its place."""
-        prompt = self.prompt.to(x.dtype).expand(len(x), -1, -1)
+        prompt = self.prompt.to(x.dtype).expand(x.shape[0], -1, -1)
         return torch.cat([x[:, : self.at], prompt, x[:, self.at + self.length :]], 1)
 
     def _room(self, ids: Tensor) -> Tensor:
@@ -135,20 +135,18 @@ class PromptTokens(Around):
 
     def encode(self, values: Any) -> Features:
         blocks = self._blocks()
-        with called_with(blocks[-1], after=lambda x: x[:, : x.shape[1] - self.length]):
-            return self._run(values, blocks, 0)
+        for layer in range(self.layers):
+            blocks[layer] = Changed(blocks[layer], before=partial(self._put, layer))
+        blocks[-1] = Changed(blocks[-1], after=self._drop)
+        return replace_blocks(self.encoder, self.blocks, blocks)(values)
 
-    def _run(self, values: Any, blocks: Sequence[nn.Module], layer: int) -> Features:
-        """Return the encoder's features, with the tokens of the layers from this one on."""
-        if layer == self.layers:
-            return self.encoder(values)
+    def _put(self, layer: int, x: Tensor) -> Tensor:
+        """Return tokens with those of a layer behind them, in place of those of the layer before."""
+        prompt = self.prompt[layer].to(x.dtype).expand(x.shape[0], -1, -1)
+        return torch.cat([x if layer == 0 else self._drop(x), prompt], 1)
 
-        def put(x: Tensor) -> Tensor:
-            prompt = self.prompt[layer].to(x.dtype).expand(len(x), -1, -1)
-            return torch.cat([x if layer == 0 else x[:, : x.shape[1] - self.length], prompt], 1)
+    def _drop(self, x: Tensor) -> Tensor:
+        return x[:, : x.shape[1] - self.length]
 
-        with called_with(blocks[layer], before=put):
-            return self._run(values, blocks, layer + 1)
-
-    def _blocks(self) -> Sequence[nn.Module]:
+    def _blocks(self) -> list[nn.Module]:
         return [*find_blocks(self.encoder, self.blocks)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -104,6 +104,14 @@ class Approximate:
 
         Raises ConnectionError or OSError where the backend is away.
         """
+        try:
+            return self._ask(query, of, k, where, scaled=scaled, shift=shift)
+        except FileNotFoundError:  # another process has made the approximate search anew, in other files
+            return self._ask(query, of, k, where, scaled=scaled, shift=shift)
+
+    def _ask(
+        self, query: Tensor, of: str, k: int, where: Where | None, *, scaled: bool, shift: Shift | None
+    ) -> tuple[Tensor, Tensor]:
         self._said.notes = []
         stand = self.index.stand(of, where)
         why = ""
@@ -179,10 +187,15 @@ class Approximate:
         return last[1]
 
     def _finder(self, made: Made, of: str) -> Finder:
-        with self._lock:
-            if of not in self._open or self._open[of][0] is not made:
-                self._open[of] = made, made.backend.open(of, made.modalities[of])
-            return self._open[of][1]
+        """Return the finder of a modality, from memory where it is open.
+
+        Files are read by one thread at a time. A server may hang, so each thread asks it by itself.
+        """
+        with nullcontext() if isinstance(made.backend, Remote) else self._lock:
+            there = self._open.get(of)
+            if there is None or there[0] is not made:
+                there = self._open[of] = made, made.backend.open(of, made.modalities[of])
+            return there[1]
 
     def open_finder(self, of: str) -> tuple[Finder, int]:
         """Return the finder of a modality, and the samples that it is asked for.
@@ -204,8 +217,11 @@ class Approximate:
                     self._finder(made, of)
 
     def trouble(self) -> str:
-        """Return a line where the approximate search is on a server that does not answer now, else ""."""
-        made = self._made()
+        """Return a line where searches end with an error now: a server that does not answer, damaged notes. Else ""."""
+        try:
+            made = self._made()
+        except ValueError as error:
+            return str(error)
         return made.backend.trouble() if made is not None and isinstance(made.backend, Remote) else ""
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ class Readers:
             log.error("a search cannot be answered: %s", error)
             said = "the server that holds this index's vectors does not answer; ask again later"
             raise Refusal(503, said, code="backend_unavailable", retry=5) from None
-        except OSError as error:
+        except (ImportError, OSError) as error:  # ImportError: of an approximate search that another machine has made
             log.error("the index cannot be read: %s", error)
             raise Refusal(503, "the index cannot be read; the server's log says why", retry=5) from None
 

@@ -179,7 +179,9 @@ class Service:
         """Return a line where the index's vectors are on a server that does not answer now, else ""."""
         with self.using() as loaded:
             index = None if loaded.searcher is None else loaded.searcher.index
-            return await self._readers.run(index.trouble) if isinstance(index, Approximate) else ""
+            if not isinstance(index, Approximate):
+                return ""
+            return await asyncio.to_thread(index.trouble)  # the readers may all wait for the server
 
     async def facets(self, where: Mapping[str, Any] | None = None, *, values: int = 20) -> list[Facet]:
         """Return the keys that a filter can name, with counts, among the items that ``where`` lets through."""

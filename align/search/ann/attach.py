@@ -11,6 +11,7 @@ from typing import Any, final
 from align.search.ann.named import find_backend
 from align.search.ann.notes import Notes, path_of_notes, read_notes, remove_notes, write_notes
 from align.search.approximate import Approximate, Made
+from align.search.building.staging import Busy, hold_index
 from align.search.local import LocalIndex
 from align.search.remote import is_address
 
@@ -59,8 +60,17 @@ def remedy(folder: Path, name: str) -> str:
 def drop_stale(folder: Path) -> list[str]:
     """Remove the approximate search of modalities whose rows have changed, and return a line for each.
 
-    Searches among them were exact since the change. Notes that are damaged are removed.
+    Searches among them were exact since the change. Notes that are damaged are removed. While another process changes
+    the index nothing is removed: the files may be those that it is about to name.
     """
+    try:
+        with hold_index(folder):
+            return _drop_stale(folder)
+    except Busy:
+        return [f"another process is changing {folder}, which removes what is stale of its approximate search"]
+
+
+def _drop_stale(folder: Path) -> list[str]:
     try:
         notes = read_notes(folder)
     except ValueError as error:
@@ -76,34 +86,41 @@ def drop_stale(folder: Path) -> list[str]:
         if m not in kept
     ]
     if lines:
-        backend = find_backend(folder, notes.backend, notes.effort)
         if kept:
             measured = {name: value for name, value in notes.measured.items() if name in kept}
             write_notes(folder, Notes(notes.backend, notes.index, notes.effort, kept, measured))
         else:
             remove_notes(folder)
-        if hasattr(backend, "sweep"):
-            backend.sweep(kept)
-        elif not kept:
-            backend.drop()
+        find_backend(folder, notes.backend, notes.effort).sweep(kept)
     return lines
 
 
 def remove_backend(folder: Path) -> str:
     """Remove the approximate search of an index, and return its name, "" where there was none.
 
-    Raises OSError for a mirror whose server cannot be reached. The index has forgotten it by then.
+    Raises ValueError where another process is changing the index, and OSError for a mirror whose server cannot be
+    reached. The index has forgotten it by then.
+    """
+    with hold_index(folder):
+        try:
+            notes = read_notes(folder)
+        except ValueError:
+            notes = None
+        name = "" if notes is None else notes.backend
+        remove_notes(folder)
+        if is_address(name):
+            drop_mirror(folder, name, f"searches of {folder} are exact now")
+        else:
+            find_backend(folder, "hnsw").drop()
+        return name
+
+
+def drop_mirror(folder: Path, address: str, done: str) -> None:
+    """Remove the mirrors of an index from a server that it asks no more. done: a clause about what it does now.
+
+    Raises OSError, with both, where the server cannot be reached.
     """
     try:
-        notes = read_notes(folder)
-    except ValueError:
-        notes = None
-    name = "" if notes is None else notes.backend
-    remove_notes(folder)
-    try:
-        find_backend(folder, name or "hnsw").drop()
-    except OSError as error:
-        if not is_address(name):
-            raise
-        raise OSError(f"searches of {folder} are exact now; its mirror stays on the server ({error})") from None
-    return name
+        find_backend(folder, address).drop()
+    except (ImportError, OSError) as error:
+        raise OSError(f"{done}; its mirror stays on the server ({error})") from None

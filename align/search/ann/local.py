@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -92,12 +93,13 @@ class LocalBackend:
         """Compare the checksums of a modality's files. Raises ValueError or FileNotFoundError, as ``open`` does."""
         name = str(facts["file"])
         if not name.isalnum():
-            raise ValueError(f"the notes of {self._folder} name a file {name!r}; make it again")
+            raise ValueError(f"the notes of {self._folder} name a file {name!r}; {self._remedy}")
         for end, stated in facts["files"].items():
             path = self._folder / f"{name}.{end}"
-            size = path.stat().st_size
-            if size != stated["bytes"] or sha256(path) != stated["sha256"]:
-                raise ValueError(f"{path} is damaged: it is not the file of {of} that was written; make it again")
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} of the {self.name} of {of} is gone; {self._remedy}")
+            if path.stat().st_size != stated["bytes"] or sha256(path) != stated["sha256"]:
+                raise ValueError(f"{path} is damaged: it is not the file of {of} that was written; {self._remedy}")
 
     def drop(self) -> None:
         """Remove the files of all modalities."""
@@ -114,6 +116,10 @@ class LocalBackend:
     def say_effort(self, facts: Mapping[str, Any]) -> str:
         """Return the effort of a search in words."""
         return f"{self._kind.effort(facts, self.rerank, self.effort)}, best {self.rerank} re-scored exactly"
+
+    @property
+    def _remedy(self) -> str:
+        return f"make it again: align index backend {shlex.quote(str(self._folder.parent))} {self.name}"
 
     def _search(self, facts: Mapping[str, Any], n: int, selector: Any) -> Any:
         effort = self.effort if selector is None else FILTERED * self.effort

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from align.search.ann.attach import drop_mirror
 from align.search.ann.kinds import KINDS
 from align.search.ann.local import LocalBackend
 from align.search.ann.memory import measure_memory
@@ -45,13 +46,14 @@ def make_backend(
         name: see ``find_backend``. effort: the factor of the effort of searches.
         progress: called with the rows that are done, and all.
 
-    Returns what was made, and a line for each modality that was left out. Raises ValueError where nothing can be made
+    Returns what was made, and a line for each modality that was left out and for an earlier mirror that could not be
+    removed. Raises ValueError where nothing can be made
     of any, where another process is changing the index, and where the index changed meanwhile.
     """
     with hold_index(folder), LocalIndex.open(folder) as index:
         backend = find_backend(folder, name, effort, lambda of, n: draw_rows(index, of, n))
         name = backend.name
-        old = _read_old(folder)
+        old = read_old(folder)
         made: list[Making] = []
         left: list[str] = []
         facts: dict[str, dict[str, Any]] = {}
@@ -77,7 +79,10 @@ def make_backend(
         write_notes(folder, Notes(name, identify(folder), effort, facts))
         LocalBackend(folder, "hnsw").sweep(facts)
         if old is not None and old.backend not in (name, *KINDS):
-            find_backend(folder, old.backend).drop()
+            try:
+                drop_mirror(folder, old.backend, f"searches of {folder} use the {name} now")
+            except OSError as error:
+                left.append(str(error))
     return made, left
 
 
@@ -108,7 +113,8 @@ def _report_blocks(
             progress(before, every)
 
 
-def _read_old(folder: Path) -> Notes | None:
+def read_old(folder: Path) -> Notes | None:
+    """Return the notes that are about to be replaced, None also for damaged ones."""
     try:
         return read_notes(folder)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from align.search.ann.notes import read_notes, write_notes
-from align.search.approximate import Approximate
+from align.search.approximate import Approximate, Made
+from align.search.building.staging import Busy, hold_index
+from align.search.finder import Stale
 
 K = 10
 QUERIES = 200
@@ -23,7 +26,8 @@ class Recall(NamedTuple):
     """Recall of one modality's rows that ask for another's.
 
     recall: share of the exact 10 best that are found; an equal score counts as found. worst: of one query.
-    exact, approximate: milliseconds a query.
+    exact, approximate: milliseconds a query. proposed: queries that were answered from proposals. The others were
+    answered exactly, for one of the reasons that ``Approximate`` has.
     """
 
     by: str
@@ -33,6 +37,7 @@ class Recall(NamedTuple):
     worst: float
     exact: float
     approximate: float
+    proposed: int
 
 
 class Selves(NamedTuple):
@@ -50,15 +55,29 @@ def measure_recall(index: Approximate, by: str, of: str, *, queries: int = QUERI
     start = time.perf_counter()
     exact = [index.index.search(one, of, k)[0] for one in query.split(1)]
     middle = time.perf_counter()
-    found = [index.search(one, of, k)[0] for one in query.split(1)]
+    found, proposed = [], 0
+    for one in query.split(1):
+        found.append(index.search(one, of, k)[0])
+        proposed += any(note.startswith("approximate") for note in index.list_notes())
     end = time.perf_counter()
     shares = [float((got[0] >= best[0, -1]).sum()) / best.shape[1] for got, best in zip(found, exact, strict=True)]
     n = len(query)
-    return Recall(by, of, n, sum(shares) / n, min(shares), 1e3 * (middle - start) / n, 1e3 * (end - middle) / n)
+    times = 1e3 * (middle - start) / n, 1e3 * (end - middle) / n
+    return Recall(by, of, n, sum(shares) / n, min(shares), *times, proposed)
 
 
 def find_lost(index: Approximate, of: str, *, most: int = SELVES) -> Selves:
-    """Return the samples whose rows do not find themselves. most: rows that are tried, drawn from all."""
+    """Return the samples whose rows do not find themselves. most: rows that are tried, drawn from all.
+
+    Raises ValueError where the approximate search is stale, also where it becomes so meanwhile.
+    """
+    try:
+        return _find_lost(index, of, most)
+    except Stale as error:
+        raise ValueError(f"{error} while it was measured") from None
+
+
+def _find_lost(index: Approximate, of: str, most: int) -> Selves:
     finder, n = index.open_finder(of)
     numbers, lost, tried = _draw_numbers(index, of, most), [], 0
     for some in numbers.split(256):
@@ -90,11 +109,11 @@ def _draw(index: Approximate, of: str, n: int) -> Tensor:
     return values[:n]
 
 
-def keep_measured(folder: Path, recalls: Sequence[Recall], selves: Sequence[Selves]) -> None:
-    """Write the measured numbers into the notes of an index: modality -> them."""
-    notes = read_notes(folder)
-    if notes is None:
-        return
+def keep_measured(folder: Path, made: Made, recalls: Sequence[Recall], selves: Sequence[Selves]) -> None:
+    """Write the measured numbers into the notes of an index: modality -> them.
+
+    made: the approximate search that was measured. Where the index has another one by now, the numbers are not kept.
+    """
     measured = {
         one.of: {
             "tried": one.tried,
@@ -103,4 +122,7 @@ def keep_measured(folder: Path, recalls: Sequence[Recall], selves: Sequence[Selv
         }
         for one in selves
     }
-    write_notes(folder, replace(notes, measured=measured))
+    with suppress(Busy), hold_index(folder):
+        notes = read_notes(folder)
+        if notes is not None and (notes.backend, notes.modalities) == (made.backend.name, made.modalities):
+            write_notes(folder, replace(notes, measured=measured))

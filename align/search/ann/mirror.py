@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from align.search.ann.attach import drop_stale, remedy
-from align.search.ann.make import Progress, read_blocks
+from align.search.ann.attach import drop_mirror, drop_stale, remedy
+from align.search.ann.make import Progress, read_blocks, read_old
 from align.search.ann.named import find_backend
 from align.search.ann.notes import Notes, identify, read_notes, remove_notes, write_notes
-from align.search.building.staging import hold_index
+from align.search.building.staging import Busy, hold_index
 from align.search.local import LocalIndex
 from align.search.makers import read_maker
 from align.search.remote import is_address
@@ -40,13 +40,14 @@ def make_mirrors(
     progress: called with the rows that are done, and all.
 
     Raises ValueError where the server has collections of these names that are not ours, before anything is sent, where
-    the index has no rows, and where it changed meanwhile. Raises Unavailable where the server does not answer.
+    the index has no rows, and where it changed meanwhile. Raises Unavailable where the server does not answer, and
+    OSError where all is sent and an earlier server, whose mirror goes, does not.
     """
     with hold_index(folder), LocalIndex.open(folder) as index:
         if not index.modalities:
             raise ValueError(f"{folder} has no rows")
         backend = find_backend(folder, address, effort)
-        old, marks = read_notes(folder), {of: index.mark(of) for of in index.modalities}
+        old, marks = read_old(folder), {of: index.mark(of) for of in index.modalities}
         known = old.modalities if old is not None and old.backend == backend.name else {}
         stated = {of: _state(index, folder, of) for of in index.modalities}
         for of, facts in stated.items():
@@ -74,14 +75,15 @@ def make_mirrors(
         backend.sweep(facts)
         find_backend(folder, "hnsw").drop()
         if old is not None and is_address(old.backend) and old.backend != backend.name:
-            find_backend(folder, old.backend).drop()
+            drop_mirror(folder, old.backend, f"searches of {folder} ask {backend.name} now")
     return made
 
 
 def keep_in_step(folder: Path) -> list[str]:
     """Bring an index's mirrors in step with its rows, or remove another approximate search that is stale.
 
-    Returns a line for each. Raises OSError where the index has changed, and its server cannot be reached.
+    Returns a line for each. Raises OSError where the index has changed, and its server cannot be reached or another
+    process is changing the index.
     """
     try:
         notes = read_notes(folder)
@@ -99,7 +101,7 @@ def keep_in_step(folder: Path) -> list[str]:
             remove_notes(folder)
             return [f"the index has no rows any more; its mirror at {notes.backend} is removed"]
         made = make_mirrors(folder, notes.backend, effort=notes.effort)
-    except OSError as error:
+    except (Busy, OSError) as error:
         raise OSError(
             f"the index is changed, and searched exactly: its mirror is not in step ({error}); "
             f"{remedy(folder, notes.backend)} brings it in step"

@@ -89,11 +89,10 @@ def read_id(folder: Path) -> str:
 
 def identify(folder: Path) -> str:
     """Return the name of an index that no other one has. It is made where the index has none, and stays."""
-    path = folder / FOLDER / "id"
-    if not path.is_file():
-        with atomic_write(path, "w") as file:
+    if not read_id(folder):
+        with atomic_write(folder / FOLDER / "id", "w") as file:
             file.write(uuid4().hex)
-    return path.read_text(encoding="utf-8").strip()
+    return read_id(folder)
 
 
 def _remedy(folder: Path) -> str:

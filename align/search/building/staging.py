@@ -132,12 +132,17 @@ def count_staged(out: Path) -> int:
     return sum(stop - start for path in paths for _, start, stop in _about(path)["segments"])
 
 
+class Busy(ValueError):
+    """An index that another process is changing."""
+
+
 @contextmanager
 def hold_index(out: Path) -> Iterator[None]:
-    """Keep other builds of the same index out. Raises ValueError where one is running."""
-    with hold_lock(out.with_name(f".{out.name}.lock"), wait=False) as ours:
+    """Keep other builds of the same index out. Raises Busy where one is running."""
+    place = out.resolve()
+    with hold_lock(place.with_name(f".{place.name}.lock"), wait=False) as ours:
         if not ours:
-            raise ValueError(f"another process is changing {out}; wait until it is done")
+            raise Busy(f"another process is changing {out}; wait until it is done")
         yield
 
 

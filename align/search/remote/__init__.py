@@ -6,8 +6,8 @@ from align.search.remote.backend import Remote, connect
 __all__ = ["Address", "Remote", "connect", "is_address", "read_address"]
 
 FLOORS = (
-    ("address", "keys", "mark"),
-    ("store",),
+    ("address", "keys", "mark", "pause"),
+    ("milvus_connection", "milvus_schema", "qdrant_connection", "store"),
     ("milvus", "proposals", "push", "qdrant"),
     ("backend",),
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, final
 from urllib.parse import urlsplit
 
@@ -20,7 +22,7 @@ from align.search.remote.qdrant import QdrantStore
 from align.search.remote.store import Store
 
 PORTS = {MilvusStore: 19530, QdrantStore: 6333}
-PATIENCE = 1.0  # seconds for a connection, where only the server's health is asked for
+PATIENCE = 1.0  # seconds for an answer, where only the server's health is asked for
 
 
 @final
@@ -48,10 +50,9 @@ class Remote:
     def check(self, of: str, facts: Mapping[str, Any]) -> None:
         """Raise ValueError where a mirror is not the one that was made whole, or has another number of rows."""
         try:
-            finder = self.open(of, facts)
+            found, stated = len(self.store.keys(self.open(of, facts).mark.name, 0, TOP)), int(facts["rows"])
         except Stale as error:
             raise ValueError(str(error)) from None
-        found, stated = len(self.store.keys(finder.mark.name, 0, TOP)), int(facts["rows"])
         if found != stated:
             raise ValueError(f"{self.store.where}: the mirror of {of} has {found} rows, the index {stated}")
 
@@ -68,9 +69,15 @@ class Remote:
         return f"{self.store.say_effort()}, best {self.rerank} re-scored exactly"
 
     def make(self, of: str, rows: Iterator[tuple[Tensor, Tensor]], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring a mirror in step with the rows, see ``push``, and return the facts by which it is opened."""
+        """Bring a mirror in step with the rows, see ``push``, and return the facts by which it is opened.
+
+        Raises ValueError where another program removes the mirror meanwhile.
+        """
         mark = self._mark(of, facts)
-        done = push(self.store, mark, rows)
+        try:
+            done = push(self.store, mark, rows)
+        except Stale as error:
+            raise ValueError(f"{error}: another program removed it while rows were sent; try again") from None
         return {
             "mirror": mark.with_push(done.push).plain(),
             "sent": done.sent,
@@ -96,12 +103,23 @@ class Remote:
             socket.create_connection((parts.hostname or "", port), PATIENCE).close()
         except OSError as error:
             return f"{self.store.where} does not answer: {error.strerror or error}"
-        if self.store.failed:  # it takes connections: does it answer too?
+        return self._ask_shortly() if self.store.failed else ""  # it takes connections: does it answer too?
+
+    def _ask_shortly(self) -> str:
+        """Return a line where the server does not answer within ``PATIENCE``, which is less than a request has."""
+        said: list[str] = []
+
+        def ask() -> None:
             try:
                 self.store.list_names()
+                said.append("")
             except OSError as error:
-                return str(error)
-        return ""
+                said.append(str(error))
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        return said[0] if said else f"{self.store.where} does not answer within {PATIENCE:g} s"
 
     def drop(self) -> None:
         """Remove the index's mirrors. Collections of others stay, also where they have a mirror's name."""
@@ -112,9 +130,10 @@ class Remote:
         names = {name_collection(self.index, of) for of in kept}
         for name in self.store.list_names():
             if self.index and name.startswith(name_prefix(self.index)) and name not in names:
-                mark = self.store.read_mark(name)
-                if mark is not None and mark.index == self.index:
-                    self.store.drop(name)
+                with suppress(Stale):  # another program has removed it since it was listed
+                    mark = self.store.read_mark(name)
+                    if mark is not None and mark.index == self.index:
+                        self.store.drop(name)
 
     def _mark(self, of: str, facts: Mapping[str, Any]) -> Mark:
         self.index = str(facts["index"])

@@ -6,20 +6,17 @@ their inner product. The mark is the collection's metadata, which Qdrant has sin
 
 from __future__ import annotations
 
-import os
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from align.extras import has_part, pip_install
-from align.search.finder import Stale, Unavailable
+from align.search.finder import Stale
 from align.search.remote.keys import read_numbers
 from align.search.remote.mark import METRIC, Mark, read_mark
+from align.search.remote.qdrant_connection import QdrantConnection
 from align.search.remote.store import Collection, Passing
 
 PATIENCE = 20.0  # seconds for one request
@@ -29,7 +26,7 @@ LEAST = 256  # candidates that a search keeps
 
 @final
 class QdrantStore:
-    """A Qdrant server, see ``Store``. The key is that of the environment: ALIGN_QDRANT_KEY.
+    """A Qdrant server, see ``Store`` and ``QdrantConnection``.
 
     client: a QdrantClient in place of one for the URL, such as QdrantClient(":memory:").
     """
@@ -37,13 +34,14 @@ class QdrantStore:
     most = 16384
 
     def __init__(self, url: str, *, client: Any = None, effort: float = 1.0, patience: float = PATIENCE):
-        if not has_part("qdrant_client", "QdrantClient"):
-            raise ImportError(f"Qdrant needs qdrant-client: {pip_install('qdrant')}")
-        self.url, self.effort, self.patience = url, effort, patience
-        self.where = f"Qdrant at {url}"
-        self.failed = False
-        self._client = client
-        self._lock = threading.Lock()
+        self.url, self.effort = url, effort
+        self.connection = QdrantConnection(url, patience, client)
+        self.where = self.connection.where
+
+    @property
+    def failed(self) -> bool:
+        """True where the last request met a server that did not answer."""
+        return self.connection.failed
 
     def say_effort(self) -> str:
         """Return the effort of a search in words."""
@@ -56,7 +54,7 @@ class QdrantStore:
     def describe(self, name: str) -> Collection | None:
         """Return a collection's facts, or None where there is none of this name."""
         try:
-            with self._asking() as client:
+            with self.connection.asking() as client:
                 found = client.get_collection(name)
         except Stale:
             return None
@@ -68,19 +66,19 @@ class QdrantStore:
 
     def read_mark(self, name: str) -> Mark | None:
         """Return a collection's mark, in one short request."""
-        with self._asking() as client:
+        with self.connection.asking() as client:
             return read_mark(client.get_collection(name).config.metadata)
 
     def list_names(self) -> list[str]:
         """Return the names of all collections."""
-        with self._asking() as client:
+        with self.connection.asking() as client:
             return [one.name for one in client.get_collections().collections]
 
     def create(self, mark: Mark) -> None:
         """Make an empty collection with its mark. Raises ValueError for a server that keeps no marks."""
         from qdrant_client import models
 
-        with self._asking() as client:
+        with self.connection.asking() as client:
             client.create_collection(
                 mark.name,
                 vectors_config=models.VectorParams(size=mark.dim, distance=models.Distance.DOT, on_disk=True),
@@ -92,12 +90,12 @@ class QdrantStore:
 
     def prepare(self, name: str) -> None:
         """Make a collection ready to be searched, also one whose making was stopped in the middle."""
-        with self._asking() as client:
+        with self.connection.asking() as client:
             client.create_payload_index(name, "number", field_schema="integer", wait=True)
 
     def note(self, mark: Mark) -> None:
         """Put a mark in the place of a collection's mark."""
-        with self._asking() as client:
+        with self.connection.asking() as client:
             client.update_collection(mark.name, metadata=mark.plain())
 
     def keys(self, name: str, low: int, high: int) -> dict[int, int]:
@@ -105,7 +103,7 @@ class QdrantStore:
         found: dict[int, int] = {}
         place: Any = None
         while True:
-            with self._asking() as client:
+            with self.connection.asking() as client:
                 points, place = client.scroll(
                     name,
                     scroll_filter=write_filter(Passing(low, high)),
@@ -127,7 +125,7 @@ class QdrantStore:
             for number, digest in zip(read_numbers(keys).tolist(), digests, strict=True)
         ]
         batch = models.Batch(ids=keys.tolist(), vectors=rows.float().tolist(), payloads=payloads)
-        with self._asking() as client:
+        with self.connection.asking() as client:
             client.upsert(name, batch, wait=True)
 
     def remove(self, name: str, keys: Sequence[int]) -> None:
@@ -136,7 +134,7 @@ class QdrantStore:
 
         for start in range(0, len(keys), self.most):
             some = models.PointIdsList(points=list(keys[start : start + self.most]))
-            with self._asking() as client:
+            with self.connection.asking() as client:
                 client.delete(name, points_selector=some, wait=True)
 
     def settle(self, name: str) -> None:
@@ -157,7 +155,7 @@ class QdrantStore:
             )
             for row in query.tolist()
         ]
-        with self._asking() as client:
+        with self.connection.asking() as client:
             answers = client.query_batch_points(name, requests=asked)
         keys = torch.full((len(query), limit), -1, dtype=torch.long)
         products = torch.full((len(query), limit), -torch.inf)
@@ -168,45 +166,8 @@ class QdrantStore:
 
     def drop(self, name: str) -> None:
         """Remove a collection. One that is not there is no error."""
-        with suppress(Stale), self._asking() as client:
+        with suppress(Stale), self.connection.asking() as client:
             client.delete_collection(name)
-
-    def _connect(self) -> Any:
-        from qdrant_client import QdrantClient
-
-        with self._lock:
-            if self._client is None:
-                key = os.environ.get("ALIGN_QDRANT_KEY") or None
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # a key over http, which the user has chosen
-                    self._client = QdrantClient(
-                        url=self.url, port=None, api_key=key, timeout=int(self.patience), check_compatibility=False
-                    )
-            return self._client
-
-    @contextmanager
-    def _asking(self) -> Iterator[Any]:
-        """Yield a connection. An error of it becomes one line."""
-        from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
-
-        try:
-            yield self._connect()
-            self.failed = False
-        except UnexpectedResponse as error:
-            status = error.status_code or 0
-            if status == 404:
-                raise Stale(f"{self.where}: a mirror is gone") from None
-            if status in (401, 403):
-                raise PermissionError(f"{self.where} refuses the key; set ALIGN_QDRANT_KEY") from None
-            self.failed = True
-            raise Unavailable(f"{self.where} does not answer: {_say(error)}") from None
-        except (ApiException, OSError) as error:
-            self.failed = True
-            raise Unavailable(f"{self.where} does not answer: {_say(error)}") from None
-        except ValueError as error:  # of the client in memory
-            if "not found" not in str(error):
-                raise
-            raise Stale(f"{self.where}: a mirror is gone") from None
 
 
 def write_filter(passing: Passing) -> Any:
@@ -219,8 +180,3 @@ def write_filter(passing: Passing) -> Any:
         return None
     between = models.Range(gte=passing.low, lt=passing.high)
     return models.Filter(must=[models.FieldCondition(key="number", range=between)])
-
-
-def _say(error: Exception) -> str:
-    """Return an error of the client in a few words."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -42,13 +42,16 @@ class Store(Protocol):
     url: str
     where: str
     """The server's kind and URL, for messages."""
-    failed: bool
-    """True where the last request met a server that did not answer."""
     most: int
     """Rows that one search, or one reading of keys, may answer with."""
 
     effort: float
     """The factor of the candidates that a search keeps."""
+
+    @property
+    def failed(self) -> bool:
+        """True where the last request met a server that did not answer."""
+        ...
 
     def say_effort(self) -> str:
         """Return the effort of a search in words."""
