@@ -17,6 +17,7 @@ from align.preprocess import Audio, Bytes, Image, Points
 pytestmark = pytest.mark.usefixtures("tiny_clip")
 exempt: dict[str, str] = {
     "Layered": "it puts other lists of blocks into a copy of the encoder, as one graph forbids",
+    "PromptTokens": "it puts blocks around blocks into a copy of the encoder, as one graph forbids",
     "HFVisionLanguage": "its values are a dict of three tensors, and pictures stand only where rows have some",
 }
 """Name of a case, or of its class -> the reason why its library forbids one graph."""

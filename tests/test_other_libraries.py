@@ -75,7 +75,7 @@ def test_an_embedder_reads_a_folder(model, tmp_path):
 
 
 def test_names_are_resolved_on_first_use():
-    assert align.convert.__all__ == ["Embedder", "LangChainEmbeddings", "LlamaIndexEmbedding"]
+    assert align.convert.__all__ == ["Embedder", "LangChainEmbeddings", "LlamaIndexEmbedding", "mteb"]
     with pytest.raises(AttributeError, match="no attribute 'Embeder'"):
         _ = align.convert.Embeder
 
