@@ -153,6 +153,16 @@ def test_towers_that_stay_away_take_their_scores_with_them(model, run, tmp_path)
     assert "text_to_track/recall@1" not in json.loads((tmp_path / "out" / "results.json").read_text())
 
 
+def test_a_tower_alone_has_no_scores(model, run, tmp_path):
+    lines = write_hub(model, tmp_path / "out", licence="mit", run=run, towers=["track"])
+    assert f"no scores: {run / 'results.json'} has none of these towers alone" in lines
+    lines = write_hub(model, tmp_path / "named", licence="mit", results=run, towers=["track"])
+    assert f"no scores: {run / 'results.json'} has none of these towers alone" in lines
+    assert not (tmp_path / "out" / "scores.png").exists()
+    assert not (tmp_path / "named" / "results.json").exists()
+    assert "model-index" not in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_without_a_run_and_without_scores(model, tmp_path):
     lines = write_hub(model, tmp_path / "out", licence="mit")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -315,6 +325,7 @@ def test_no_licence_is_one_line_and_leaves_nothing(run, tmp_path, capsys):
             1,
             "--push 'owner' is no name on the hub: it has the form owner/name",
         ),
+        (["--push", "a b/c", "--licence", "mit"], 1, "--push 'a b/c' is no name on the hub: Repo id must use"),
         (["--push", "owner/x", "--licence", "mit"], 1, "HF_HUB_OFFLINE is set"),
         (["--towers", "smell", "--licence", "mit"], 1, "no tower 'smell'"),
         (["--to", "onnx", "--licence", "mit"], 2, "--licence: for --to hub alone"),

@@ -142,6 +142,19 @@ def test_modules_that_encode_otherwise_are_not_left(sources, tmp_path, monkeypat
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == []
 
 
+def test_a_full_disk_is_named_in_one_line(sources, tmp_path, monkeypatch):
+    """The second copy of the weights is written by transformers, which has an error of another kind."""
+    model = load_text(sources("bert")).eval()
+
+    def fail(*args, **options):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(model.towers["text"].encoder.model), "save_pretrained", fail)
+    with pytest.raises(OSError, match=r"^the modules of Sentence Transformers cannot be written: .* \(os error 28\)$"):
+        write_sentence_transformers(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ours_reads_every_modality(folder):
     model, out, made, lines = folder
     assert "trust_remote_code=True" in lines[1]
