@@ -199,6 +199,7 @@ def test_label_studio(folders):
         (["--executor", "ray"], 2, "--executor belongs to a cache; leave it out with --to fiftyone"),
         (["--towers", "imagee"], 1, "the model has no tower 'imagee'; did you mean image?"),
         (["--out", "{place}/model"], 1, "{place}/model is there already; name a new folder, or remove it first"),
+        (["--out", "."], 1, ". has no name of its own; name a new folder"),
         ([], 3, "5 of 6 samples in this epoch are bad"),
     ],
 )

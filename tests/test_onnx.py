@@ -25,7 +25,7 @@ from torch import nn
 import align
 from align import Features, JointModel, Tower
 from align.commands import main
-from align.convert import layout
+from align.convert.graphs import layout
 from align.convert.graphs.graph import prepare, trace
 from align.convert.graphs.onnx import compare, convert, write_onnx
 from align.convert.graphs.programs import write_programs

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 import align
 from align import JointModel, Term, Tower
-from align.convert import st_check
+from align.convert.sentences import check as st_check
 from align.convert.sentences import write_sentence_transformers
 from align.encoders import HFCaption, HFImage, HFText, ImageCNN, TransformerText
 from align.heads import MLP, Linear

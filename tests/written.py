@@ -30,9 +30,10 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a shell block, whole ones where a line ends in a backslash, without remarks."""
+        """The commands of a shell block, without remarks. One ends with its line, or with the text that it reads."""
         whole = re.sub(r"\\\n", " ", self.text)
-        return [line for line in whole.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        found = re.findall(r"^.*<<'END'\n(?:.*\n)*?END$|^.+$", whole, flags=re.MULTILINE)
+        return [command for command in found if command.strip() and not command.lstrip().startswith("#")]
 
 
 def read_blocks(page: Path, *languages: str) -> list[Block]:

@@ -25,16 +25,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align.search import Approximate, approximate
 from align.search.ann.attach import attach
 from align.search.ann.kinds import KINDS
 from align.search.ann.make import make_backend
 from align.search.ann.memory import measure_memory
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.search.where import parse
 from align.values import Rows
 
 HIDDEN, CENTRES, BLOCK, QUERIES, K = 64, 1000, 20_000, 200, 10
 GAP, NOISE = 0.8, 0.3
+PERCENT = (50, 20, 10, 5, 2, 1)
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -61,7 +64,10 @@ def fill(folder: Path, rows: int, dim: int) -> None:
         for start in range(0, rows, BLOCK):
             n = min(BLOCK, rows - start)
             values = embed(hide(start, n), dim, 0, start + 3)
-            items = [Item(f"{i:08d}", {"shard": "/s.tar", "key": f"{i:08d}"}) for i in range(start, start + n)]
+            items = [
+                Item(f"{i:08d}", {"shard": "/s.tar", "key": f"{i:08d}"}, json={"n": i % 100})
+                for i in range(start, start + n)
+            ]
             change.add({"image": Rows(values, torch.arange(n))}, items)
 
 
@@ -71,7 +77,7 @@ def ask(rows: int, dim: int) -> dict[str, Tensor]:
     return {"cross": embed(hidden, dim, 1, 17), "same": embed(hidden, dim, 0, 19)}
 
 
-def measure(folder: Path, rows: int, dim: int, kinds: list[str], effort: float) -> None:
+def measure(folder: Path, rows: int, dim: int, kinds: list[str], effort: float, filters: bool) -> None:
     """Print a line for the exact search and one for each kind."""
     queries = ask(rows, dim)
     with LocalIndex.open(folder) as exact:
@@ -97,6 +103,23 @@ def measure(folder: Path, rows: int, dim: int, kinds: list[str], effort: float) 
                 shares = [float((a >= b[0, -1]).sum()) / K for a, b in zip(found, truth[name], strict=True)]
                 line += f" {took:>9.2f} {sum(shares) / QUERIES:>7.3f}"
             print(line, flush=True)
+            if filters:
+                measure_filters(index, queries["cross"])
+
+
+def measure_filters(index: Approximate, queries: Tensor) -> None:
+    """Print the recall of searches with filters that let a share of the samples through, however small it is."""
+    approximate.FEW, approximate.RARE = 0, 0
+    for percent in PERCENT:
+        where = parse({"n": {"lt": percent}})
+        start = time.process_time()
+        truth = [index.index.search(one, "image", K, where)[0] for one in queries.split(1)]
+        middle = time.process_time()
+        found = [index.search(one, "image", K, where)[0] for one in queries.split(1)]
+        end = time.process_time()
+        shares = [float((a >= b[0, -1]).sum()) / K for a, b in zip(found, truth, strict=True)]
+        took = f"exact {1e3 * (middle - start) / QUERIES:.2f} ms, here {1e3 * (end - middle) / QUERIES:.2f} ms"
+        print(f"  filter of {percent} %: recall {sum(shares) / QUERIES:.3f}, {took}", flush=True)
 
 
 def main() -> None:
@@ -106,6 +129,7 @@ def main() -> None:
     parser.add_argument("--dims", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument("--filters", action="store_true", help="measure searches with filters too")
     parser.add_argument("--folder", help="where indexes are written, 5 GB for 1,000,000 rows of 1,024 numbers and hnsw")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -116,7 +140,7 @@ def main() -> None:
             place = Path(tempfile.mkdtemp(dir=args.folder))
             try:
                 fill(place / "index", rows, dim)
-                measure(place / "index", rows, dim, args.kinds, args.effort)
+                measure(place / "index", rows, dim, args.kinds, args.effort, args.filters)
             finally:
                 shutil.rmtree(place)
 

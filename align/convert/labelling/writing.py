@@ -20,7 +20,9 @@ class Written(NamedTuple):
 
 
 def check_new(out: Path) -> None:
-    """Raise ValueError where something stands at `out` already, other than an empty folder."""
+    """Raise ValueError where something stands at `out` already, other than an empty folder with a name."""
+    if not out.name or out.name == "..":
+        raise ValueError(f"{out} has no name of its own; name a new folder")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} is there already; name a new folder, or remove it first")
 
