@@ -51,9 +51,14 @@ def export(
         towers: the modalities to write, separated by commas. Default: all that the format can hold
     """
     folder = Path(out)
+    if not folder.name or folder.name == "..":
+        raise Refused(f"{out} has no name of its own; name a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
-    options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
+    chosen = None if towers is None else split(towers)
+    if chosen == []:
+        raise Refused("--towers names none; write --towers image,text")
+    options: dict[str, Any] = {"towers": chosen}
     options |= {**graphs.settings(to), **sentences.settings(to), **hub.settings(to, model, weights.checkpoint)}
     from align.files.swapping import remove_leftovers
 
