@@ -19,6 +19,7 @@ import torch
 from PIL import Image as Pillow
 from test_compiled import towers as small_towers
 from test_encoders import cases
+from test_formats import undescribed
 from test_heads import every as every_head
 from torch import nn
 
@@ -154,6 +155,7 @@ def test_the_folder_says_what_its_graphs_read(model, exported):
             rows = make_rows(model.towers[m].preprocess, n)
             (found,) = session.run(None, {name: x.numpy() for name, x in rows.items()})
             np.testing.assert_allclose(found, model.embed_values(m, rows["values"]), atol=1e-5)
+    assert undescribed(folder, "A model for other programs") == []
     sizes = {name: (folder / name).stat().st_size for name in ("text.onnx", "text.int8.onnx")}
     assert sizes["text.int8.onnx"] < sizes["text.onnx"] / 3
     assert {x.name for x in folder.iterdir() if x.suffix == ".json"} == {
@@ -215,7 +217,9 @@ def test_programs_equal_their_towers(model, tmp_path):
     torch.testing.assert_close(program(short), model.embed_values("points", short))
     assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "torch-export"
     assert (tmp_path / "out/tokenizer.json").is_file()
+    assert undescribed(tmp_path / "out", "A model for other programs") == []
     with zipfile.ZipFile(tmp_path / "out/points.pt2") as parts:
+        assert not any(parts.read(name)[:2] in (b"PK", b"\x80\x02") for name in parts.namelist())  # torch.save's
         assert not any(b"encoders/pointnet.py" in parts.read(name) for name in parts.namelist())
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image as Pil
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from test_formats import undescribed
 
 import align
 from align import JointModel, Term, Tower
@@ -89,6 +90,7 @@ def test_its_own_modules_encode_as_the_model(sources, tmp_path, name, pooling, h
     assert made.similarity_fn_name == "cosine"
     assert gap(align.load(tmp_path / "out"), made, text=TEXTS) <= 1e-5
     assert "trust_remote_code" not in (tmp_path / "out" / "README.md").read_text()
+    assert undescribed(tmp_path / "out", "A model", "A model for other programs") == []
 
 
 def test_a_prefix_becomes_the_default_prompt(sources, tmp_path):

@@ -46,6 +46,7 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program. Raises OSError for a full disk, where torch's own writer of files would end the process."""
+    program.example_inputs = None  # which would stand in the file as a pickle
     content = io.BytesIO()
     torch.export.save(program, content)
     path.write_bytes(content.getbuffer())
