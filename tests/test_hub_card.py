@@ -28,6 +28,7 @@ from align.convert.hub.write import find_paths
 from align.encoders import ImageCNN, TransformerText, Vector
 from align.files import write_json
 from align.heads import Linear
+from align.model.inside import weights
 from align.preprocess import Array, Bytes, Image
 from align.values import Origin, TermInfo
 
@@ -151,6 +152,33 @@ def test_towers_that_stay_away_take_their_scores_with_them(model, run, tmp_path)
     assert align.load(tmp_path / "out").modalities == ["image", "text"]
     assert "track" not in (tmp_path / "out" / "README.md").read_text()
     assert "text_to_track/recall@1" not in json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_a_model_that_shares_parts_stays_as_it_is(tmp_path):
+    towers = {
+        "image": align.Tower(Image(size=32), ImageCNN(width=8, widths=[8, 8]), Linear),
+        "sketch": align.Tower(Image(size=32), None, Linear),
+        "text": align.Tower(Bytes(context=8), TransformerText(context=8, width=8, depth=1, heads=1), Linear),
+    }
+    tied = {"text.head.project": "image.head.project"}
+    made = align.JointModel(towers, dim=4, share={"sketch": "image"}, tied=tied).eval()
+    rows = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    names, wanted = [*weights(made)], made.embed_values("sketch", rows)
+    write_hub(made, tmp_path / "out", licence="mit", towers=["sketch", "text"])
+    assert [*weights(made)] == names
+    assert torch.equal(align.load(tmp_path / "out").embed_values("sketch", rows), wanted)
+    align.save(made, tmp_path / "again")
+    assert torch.equal(align.load(tmp_path / "again").embed_values("sketch", rows), wanted)
+
+
+def test_a_tower_alone_has_no_scores(model, run, tmp_path):
+    lines = write_hub(model, tmp_path / "out", licence="mit", run=run, towers=["track"])
+    assert f"no scores: {run / 'results.json'} has none of these towers alone" in lines
+    lines = write_hub(model, tmp_path / "named", licence="mit", results=run, towers=["track"])
+    assert f"no scores: {run / 'results.json'} has none of these towers alone" in lines
+    assert not (tmp_path / "out" / "scores.png").exists()
+    assert not (tmp_path / "named" / "results.json").exists()
+    assert "model-index" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_without_a_run_and_without_scores(model, tmp_path):
@@ -315,7 +343,9 @@ def test_no_licence_is_one_line_and_leaves_nothing(run, tmp_path, capsys):
             1,
             "--push 'owner' is no name on the hub: it has the form owner/name",
         ),
+        (["--push", "a b/c", "--licence", "mit"], 1, "--push 'a b/c' is no name on the hub: Repo id must use"),
         (["--push", "owner/x", "--licence", "mit"], 1, "HF_HUB_OFFLINE is set"),
+        (["--towers", "", "--licence", "mit"], 1, "--towers names none; write --towers image,text"),
         (["--towers", "smell", "--licence", "mit"], 1, "no tower 'smell'"),
         (["--to", "onnx", "--licence", "mit"], 2, "--licence: for --to hub alone"),
     ],

@@ -380,7 +380,7 @@ def test_the_command_writes_mtebs_results(saved, shard, capsys, tmp_path):
         (["--tasks", "STS12", "--queries", "q.jsonl"], 2, "--queries names samples of shards"),
         (["--tasks", "STS12", "--batch", "0"], 2, "--batch is 1 at least, got 0"),
         (["--shards", "none-*.tar"], 1, "none-*.tar"),
-        (["--shards", "SHARD", "--only", "x"], 1, "no task is left to run"),
+        (["--shards", "SHARD", "--only", "x"], 1, "--only 'x' is none of the tasks of these shards: "),
         (["--shards", "SHARD", "--template", "a"], 1, "a template has one {} for the class name"),
         (["--shards", "SHARD", "--queries", "none.jsonl"], 1, "--queries: no file none.jsonl"),
     ],

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -18,18 +19,22 @@ import torch
 from PIL import Image as Pillow
 from test_compiled import towers as small_towers
 from test_encoders import cases
+from test_formats import undescribed
 from test_heads import every as every_head
 from torch import nn
 
+import align
 from align import Features, JointModel, Tower
+from align.commands import main
 from align.convert.graphs import layout
 from align.convert.graphs.graph import prepare, trace
 from align.convert.graphs.onnx import compare, convert, write_onnx
 from align.convert.graphs.programs import write_programs
 from align.convert.graphs.rows import make_rows, name_inputs
+from align.convert.graphs.steps import list_steps
 from align.convert.graphs.tokenizer import make_tokenizer
 from align.encoders import ImageCNN, PointNet, Regions, TransformerText
-from align.heads import Identity
+from align.heads import Identity, Linear
 from align.preprocess import Array, Audio, Boxes, Bytes, Image, Points, Tokens
 from align.preprocess.byte_pairs import clean_text
 
@@ -150,6 +155,7 @@ def test_the_folder_says_what_its_graphs_read(model, exported):
             rows = make_rows(model.towers[m].preprocess, n)
             (found,) = session.run(None, {name: x.numpy() for name, x in rows.items()})
             np.testing.assert_allclose(found, model.embed_values(m, rows["values"]), atol=1e-5)
+    assert undescribed(folder, "A model for other programs") == []
     sizes = {name: (folder / name).stat().st_size for name in ("text.onnx", "text.int8.onnx")}
     assert sizes["text.int8.onnx"] < sizes["text.onnx"] / 3
     assert {x.name for x in folder.iterdir() if x.suffix == ".json"} == {
@@ -211,7 +217,9 @@ def test_programs_equal_their_towers(model, tmp_path):
     torch.testing.assert_close(program(short), model.embed_values("points", short))
     assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "torch-export"
     assert (tmp_path / "out/tokenizer.json").is_file()
+    assert undescribed(tmp_path / "out", "A model for other programs") == []
     with zipfile.ZipFile(tmp_path / "out/points.pt2") as parts:
+        assert not any(parts.read(name)[:2] in (b"PK", b"\x80\x02") for name in parts.namelist())  # torch.save's
         assert not any(b"encoders/pointnet.py" in parts.read(name) for name in parts.namelist())
 
 
@@ -264,6 +272,11 @@ def test_tokenizer_json_has_our_ids(preprocess):
     for text in texts:
         given = clean_text(text, "whitespace") if isinstance(preprocess, Tokens) else text
         assert tokenizer.encode(given).ids == preprocess.eval(text).tolist(), text
+        if text.strip():  # the steps of text.json before the tokenizer, from a text as it comes
+            steps = [step["step"] for step in list_steps(preprocess)]
+            mended = text.strip() if steps[0] == "strip" else clean_text(text, "whitespace")
+            assert steps[1:] == ["tokenize"]
+            assert tokenizer.encode(mended).ids == preprocess.row(text).tolist(), text
     if isinstance(preprocess, Tokens):  # ASCII without & needs no cleaning before it
         assert tokenizer.encode("  A red  Cube ").ids == preprocess.eval("  A red  Cube ").tolist()
 
@@ -312,6 +325,34 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("to", ["torch-export", "onnx"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(to, tmp_path):
+    """The limit of a file's size ends a write as a full disk does: without a file's name."""
+    model = JointModel({"image": Tower(Image(16), ImageCNN(16, widths=(64,), stem=2), Linear)}, 4)
+    align.save(model, tmp_path / "model")
+    code = f"""
+import resource, signal
+from align.commands import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+raise SystemExit(main(["export", "model", "out", "--to", {to!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "align: File too large: out\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_signal_leaves_nothing(tmp_path, monkeypatch, capsys):
+    model = JointModel({"image": Tower(Image(16), ImageCNN(16, widths=(8,), stem=2))}, 4)
+    align.save(model, tmp_path / "model")
+    (tmp_path / ".out.0123456789ab.tmp").mkdir()  # of a killed export
+    monkeypatch.setattr("align.convert.graphs.programs.trace", lambda *_: signal.raise_signal(signal.SIGTERM))
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "model"), str(out), "--to", "torch-export"]) == 143
+    assert capsys.readouterr().err == f"align: stopped by SIGTERM: {out} is not written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_towers_that_are_named(tmp_path):
     towers = {"image": Tower(Image(16), ImageCNN(16, widths=(8,), stem=2))}
     towers["region"] = Tower(Boxes("image"), Regions("image"), Identity)
@@ -320,6 +361,9 @@ def test_towers_that_are_named(tmp_path):
         write_onnx(model, tmp_path / "out", towers=["region"])
     with pytest.raises(ValueError, match=r"^no tower for 'sound', the model has image, region$"):
         write_programs(model, tmp_path / "out", towers=["sound"])
-    lines = write_programs(model.to(torch.bfloat16), tmp_path / "out")
+    lines = write_programs(model.to(torch.bfloat16), tmp_path / "out", towers=["image", "image"])
+    assert lines[-1].startswith("1 program in ")
+    assert len(lines) == 2
+    lines = write_programs(model, tmp_path / "out")
     assert lines[0] == "region is left out: its rows are made of the tokens of image"
     assert model.towers["image"].dtype == torch.bfloat16  # the model is as it was

@@ -11,6 +11,7 @@ import torch
 from fill import fill
 from open_clip_models import make, save_folder, write_kinds
 from PIL import Image as Pil
+from test_formats import undescribed
 
 from align import JointModel, Tower
 from align.convert.open_clip import write_open_clip
@@ -61,6 +62,7 @@ def test_open_clip_encodes_as_the_model(folders, tmp_path, name):
     model = load(folders(name)).eval()
     lines = write_open_clip(model, tmp_path / "out")
     assert lines == [f"wrote {tmp_path / 'out'}: open_clip.create_model_and_transforms('local-dir:{tmp_path / 'out'}')"]
+    assert undescribed(tmp_path / "out", "A model for other programs") == []
     made, apart = gap(model, tmp_path / "out")
     assert apart <= 1e-5
     term = model.terms[0]

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from test_formats import undescribed
 
 import align
 from align import JointModel, Term, Tower
@@ -88,6 +90,7 @@ def test_its_own_modules_encode_as_the_model(sources, tmp_path, name, pooling, h
     assert made.similarity_fn_name == "cosine"
     assert gap(align.load(tmp_path / "out"), made, text=TEXTS) <= 1e-5
     assert "trust_remote_code" not in (tmp_path / "out" / "README.md").read_text()
+    assert undescribed(tmp_path / "out", "A model", "A model for other programs") == []
 
 
 def test_a_prefix_becomes_the_default_prompt(sources, tmp_path):
@@ -140,6 +143,19 @@ def test_modules_that_encode_otherwise_are_not_left(sources, tmp_path, monkeypat
     assert re.search("Sentence Transformers' modules would encode text .* apart from the model", lines[0])
     assert kinds(tmp_path / "out") == OWN
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == []
+
+
+def test_a_full_disk_is_named_in_one_line(sources, tmp_path, monkeypatch):
+    """The second copy of the weights is written by transformers, which has an error of another kind."""
+    model = load_text(sources("bert")).eval()
+
+    def fail(*args, **options):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(model.towers["text"].encoder.model), "save_pretrained", fail)
+    with pytest.raises(OSError, match=r"^the modules of Sentence Transformers cannot be written: .* \(os error 28\)$"):
+        write_sentence_transformers(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ours_reads_every_modality(folder):

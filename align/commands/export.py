@@ -13,6 +13,7 @@ from align.commands.export_hub import Hub
 from align.commands.export_sentences import Sentences
 from align.commands.groups import Weights
 from align.commands.named import split
+from align.commands.stopping import ending
 
 Format = Literal["onnx", "torch-export", "sentence-transformers", "open_clip", "hub"]
 
@@ -50,12 +51,23 @@ def export(
         towers: the modalities to write, separated by commas. Default: all that the format can hold
     """
     folder = Path(out)
+    if not folder.name or folder.name == "..":
+        raise Refused(f"{out} has no name of its own; name a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{out} is there and is not empty; name a new folder")
-    options: dict[str, Any] = {"towers": None if towers is None else split(towers)}
+    chosen = None if towers is None else split(towers)
+    if chosen == []:
+        raise Refused("--towers names none; write --towers image,text")
+    options: dict[str, Any] = {"towers": chosen}
     options |= {**graphs.settings(to), **sentences.settings(to), **hub.settings(to, model, weights.checkpoint)}
-    loaded = weights.load(model)
-    for line in find_writer(to)(loaded, folder, **options):
+    from align.files.swapping import remove_leftovers
+
+    if folder.parent.is_dir():
+        remove_leftovers(folder.parent, [folder.name])
+    with ending(lambda: f"{out} is not written"):
+        loaded = weights.load(model)
+        lines = find_writer(to)(loaded, folder, **options)
+    for line in lines:
         print(line)
 
 

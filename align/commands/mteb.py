@@ -98,7 +98,11 @@ def mteb(
     if shards:
         settings = {"asks": asks, "answers": answers, "template": template, "how": how, "batch": batch}
         built, ours, notes = _build(loaded, split(shards), queries, members, max_bad, settings)
-        runnable += [one for one in built if any(fnmatch(one.metadata.name, p) for p in split(only))]
+        chosen = [one for one in built if any(fnmatch(one.metadata.name, p) for p in split(only))]
+        if built and not chosen:
+            names = ", ".join(one.metadata.name for one in built)
+            raise Refused(f"--only {only!r} is none of the tasks of these shards: {names}")
+        runnable += chosen
     if not runnable:
         raise Refused("no task is left to run")
     told = iter(range(1, len(runnable) + 1))

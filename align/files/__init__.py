@@ -71,6 +71,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         sync_folder(work)
         swap(work, path, old)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None and error.strerror is not None and error.errno in FULL:
+            error.filename = str(path)  # the error of a full disk names no file
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if path.exists():  # else the old folder is the only one that is left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 
 from align.model import JointModel, Tower
@@ -39,11 +40,15 @@ def join(model: JointModel, others: Mapping[str, JointModel]) -> JointModel:
 def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
     """Return a model of some towers of another, with the terms between them. The weights are the same tensors.
 
+    The other model stays as it is, also where its towers share parts.
+
     Raises ValueError for a name that the model has no tower for.
     """
     for name in names:
         if name not in model.towers:
             raise ValueError(f"no tower {name!r}; the towers are {', '.join(model.modalities)}")
+    if model.share or model.tied:
+        model = _copy_modules(model)
     share = {b: lender for b, lender in (model.share or {}).items() if b in names and lender in names}
     towers = {name: model.towers[name] for name in model.modalities if name in names}
     _hold_encoders(towers)
@@ -51,6 +56,11 @@ def keep_towers(model: JointModel, names: Sequence[str]) -> JointModel:
     kept = JointModel(towers, model.dim, share or None, model.normalize, tied or None)
     kept.terms = terms_between(model, names)
     return kept.eval()
+
+
+def _copy_modules(model: JointModel) -> JointModel:
+    """Return the model with modules of its own around the same tensors: a new model changes which tower holds what."""
+    return copy.deepcopy(model, {id(x): x for x in (*model.parameters(), *model.buffers())})
 
 
 def terms_between(model: JointModel, names: Collection[str]) -> list[TermInfo]:

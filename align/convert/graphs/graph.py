@@ -69,7 +69,7 @@ def choose_towers(model: JointModel, towers: Sequence[str] | None) -> tuple[list
             raise ValueError(f"tower {m!r} reads the tokens of {follows[m]!r}, so it has no graph of its own")
     if not towers:
         raise ValueError(f"no tower is named; the model has {', '.join(model.modalities)}")
-    return list(towers), []
+    return list(dict.fromkeys(towers)), []
 
 
 def prepare(model: JointModel) -> JointModel:

@@ -66,7 +66,8 @@ def write_onnx(
         if check is not None:
             lines += check_graphs(ready, work, chosen, check, int8)
         write_json(work / "export.json", describe_export(model, "onnx", facts, opset=OPSET))
-    return [*lines, f"{len(facts)} graphs in {folder}, each run by onnxruntime and within {LARGEST:g} of its tower"]
+    graphs = f"{len(facts)} graph{'s' * (len(facts) != 1)}"
+    return [*lines, f"{graphs} in {folder}, each run by onnxruntime and within {LARGEST:g} of its tower"]
 
 
 def check_installed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
             traced = trace(ready, m)
             forget_sources(traced.program)
             path = work / f"{m}.pt2"
-            torch.export.save(traced.program, path)
+            save_program(traced.program, path)
             run = torch.export.load(path).module()
             with torch.no_grad():
                 found = [(run(pack(rows)), wanted) for rows, wanted in traced.checks]
@@ -39,7 +40,16 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
                 f"{m}  {path.name}  {path.stat().st_size / 1e6:.1f} MB  differs from the tower by {difference:.1e}"
             )
         write_json(work / "export.json", describe_export(model, "torch-export", facts))
-    return [*lines, f"{len(facts)} programs in {folder}, each run and within {LARGEST:g} of its tower"]
+    programs = f"{len(facts)} program{'s' * (len(facts) != 1)}"
+    return [*lines, f"{programs} in {folder}, each run and within {LARGEST:g} of its tower"]
+
+
+def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a program. Raises OSError for a full disk, where torch's own writer of files would end the process."""
+    program.example_inputs = None  # which would stand in the file as a pickle
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
 
 
 def forget_sources(program: torch.export.ExportedProgram) -> None:

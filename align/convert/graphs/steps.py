@@ -123,11 +123,15 @@ def _clip_text(tokens: Any) -> list[Step]:
 def _plain_text(tokens: Any) -> list[Step]:
     how = "start (1), each byte of UTF-8 + 3, end (2), then 0; a long text is cut before its end"
     how += "; the file does the same with the library tokenizers" + (", lower case first" if tokens.lower else "")
-    return [_step("tokenize", how, context=tokens.context, lower=tokens.lower)]
+    return [_strip(), _step("tokenize", how, context=tokens.context, lower=tokens.lower)]
+
+
+def _strip() -> Step:
+    return _step("strip", "no white space at both ends of the text (str.strip of Python)")
 
 
 def _tokens_of(tokens: Any) -> list[Step]:
-    steps = []
+    steps = [_strip()]
     if tokens.prefix:
         steps.append(_step("prefix", "text before every text", text=tokens.prefix))
     if tokens.clean != "none":

@@ -18,9 +18,14 @@ def check_push(repository: str) -> None:
     Raises ValueError for a name of another form, ConnectionError where the client is set offline.
     """
     from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.utils import validate_repo_id
 
     if not is_repository(repository) or repository.startswith("hf-hub:") or "@" in repository:
         raise ValueError(f"--push {repository!r} is no name on the hub: it has the form owner/name")
+    try:
+        validate_repo_id(repository)
+    except ValueError as error:
+        raise ValueError(f"--push {repository!r} is no name on the hub: {error}") from None
     if is_offline_mode():
         raise ConnectionError(f"--push {repository}: HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it")
 

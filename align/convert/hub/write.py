@@ -87,15 +87,23 @@ def _find_results(
 ) -> Measured | None:
     """Return the scores that were named, or those in the run. A line says why there are none."""
     if results is not None:
-        return read_results(Path(results), checksum, dropped)
+        return _check_any(read_results(Path(results), checksum, dropped), results, lines)
     if run is None or not (Path(run) / FILE).is_file():
         lines.append("no scores: align evaluate writes them, and --results names their folder")
         return None
     try:
-        return read_results(Path(run), checksum, dropped)
+        return _check_any(read_results(Path(run), checksum, dropped), run, lines)
     except ValueError as error:
         lines.append(f"no scores: {error}")
         return None
+
+
+def _check_any(measured: Measured, folder: str | Path, lines: list[str]) -> Measured | None:
+    """Return the scores, or None where they are all of towers that are left out. A line says so."""
+    if measured.scores:
+        return measured
+    lines.append(f"no scores: {Path(folder) / FILE} has none of these towers alone")
+    return None
 
 
 def _strip_sources(folder: Path) -> None:

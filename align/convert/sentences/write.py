@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from align.checkpoint.write import read_parts, write_model
 from align.convert.sentences.card import write_card
 from align.convert.sentences.check import compare
@@ -89,12 +91,15 @@ def _write_modules(model: JointModel, work: Path, native: bool) -> tuple[list[Pa
     if not native:
         return [OURS], {}, "it was asked for"
     no_text, no_clip = refuse_text(model), refuse_clip(model)
-    if no_text is None:
-        with quiet():
-            return *write_text(model, work), ""
-    if no_clip is None:
-        with quiet():
-            return write_clip(model, work), {}, ""
+    try:
+        if no_text is None:
+            with quiet():
+                return *write_text(model, work), ""
+        if no_clip is None:
+            with quiet():
+                return write_clip(model, work), {}, ""
+    except SafetensorError as error:  # transformers writes its weights itself
+        raise OSError(f"the modules of Sentence Transformers cannot be written: {error}") from error
     reason = no_clip if len(model.modalities) > 1 else no_text
     return [OURS], {}, f"Sentence Transformers' modules cannot hold the model, as {reason}"
 
