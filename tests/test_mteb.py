@@ -379,6 +379,7 @@ def test_the_command_writes_mtebs_results(saved, shard, capsys, tmp_path):
         (["--tasks", "ESC50_Zeroshot"], 1, "task ESC50_Zeroshot: its data cannot be loaded ("),
         (["--tasks", "STS12", "--queries", "q.jsonl"], 2, "--queries names samples of shards"),
         (["--tasks", "STS12", "--batch", "0"], 2, "--batch is 1 at least, got 0"),
+        (["--tasks", "STS12", "--name", "mine"], 2, "--name 'mine' is to be of the form owner/name"),
         (["--shards", "none-*.tar"], 1, "none-*.tar"),
         (["--shards", "SHARD", "--only", "x"], 1, "--only 'x' is none of the tasks of these shards: "),
         (["--shards", "SHARD", "--template", "a"], 1, "a template has one {} for the class name"),

@@ -1,5 +1,6 @@
 """align export --to onnx and torch-export: graphs equal to their towers, run by onnxruntime, and what is refused."""
 
+import io
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from align.convert.graphs.programs import write_programs
 from align.convert.graphs.rows import make_rows, name_inputs
 from align.convert.graphs.steps import list_steps
 from align.convert.graphs.tokenizer import make_tokenizer
+from align.data import ShardWriter
 from align.encoders import ImageCNN, PointNet, Regions, TransformerText
 from align.heads import Identity, Linear
 from align.preprocess import Array, Audio, Boxes, Bytes, Image, Points, Tokens
@@ -154,7 +156,7 @@ def test_the_folder_says_what_its_graphs_read(model, exported):
         for n in (1, 2, 7):
             rows = make_rows(model.towers[m].preprocess, n)
             (found,) = session.run(None, {name: x.numpy() for name, x in rows.items()})
-            np.testing.assert_allclose(found, model.embed_values(m, rows["values"]), atol=1e-5)
+            np.testing.assert_allclose(np.asarray(found), model.embed_values(m, rows["values"]), atol=1e-5)
     assert undescribed(folder, "A model for other programs") == []
     sizes = {name: (folder / name).stat().st_size for name in ("text.onnx", "text.int8.onnx")}
     assert sizes["text.int8.onnx"] < sizes["text.onnx"] / 3
@@ -323,6 +325,38 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^tower 'm': its graph's embeddings differ from the tower's by "):
         write_onnx(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recall_of_the_graphs_on_shards(tmp_path, capsys):
+    torch.manual_seed(1)
+    towers = {"image": Tower(Image(16), ImageCNN(16, widths=(8,), stem=2), Linear)}
+    towers["text"] = Tower(Bytes(12), TransformerText(259, 12, width=8, depth=1, heads=1), Linear)
+    model = JointModel(towers, 8).eval()
+    align.save(model, tmp_path / "model")
+    pictures, texts = [], [f"thing {i}" for i in range(6)]
+    for name in ("a", "b"):
+        with ShardWriter(tmp_path / name) as writer:
+            for text in texts[len(pictures) : len(pictures) + 3]:
+                file = io.BytesIO()
+                noise = np.random.default_rng(len(pictures)).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Pillow.fromarray(noise).save(file, "png")
+                writer.write(text.replace(" ", ""), {"image.png": file.getvalue(), "text.txt": text.encode()})
+                pictures.append(file.getvalue())
+    command = ["export", str(tmp_path / "model"), str(tmp_path / "out"), "--to", "onnx", "--check"]
+    patterns = f"{tmp_path}/a/*.tar,{tmp_path}/b/*.tar"
+    assert main([*command, patterns, "--towers", "text"]) == 1
+    said = "--check measures recall between two modalities; of text, the shards have text alone"
+    assert capsys.readouterr().err == f"align: {said}\n"
+    assert main([*command, patterns, "--int8"]) == 0
+    table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if "recall@" in line}
+    rows = model.embed(image=pictures, text=texts)
+    scores = rows["image"] @ rows["text"].T
+    for name, asked in (("image_to_text", scores), ("text_to_image", scores.T)):
+        hits = [int(asked[i].argmax()) == i for i in range(6)]
+        wanted = sum(hits) / 6
+        found = [float(x) for x in table[f"{name}/recall@1"]]
+        assert found[:2] == pytest.approx([wanted, wanted], abs=1e-4)
+        assert found[3] == pytest.approx(found[0] - found[2], abs=1.01e-4)
 
 
 @pytest.mark.parametrize("to", ["torch-export", "onnx"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from align.commands.errors import Refused
+from align.commands.named import split
 
 
 @final
@@ -15,7 +16,8 @@ class Graphs:
 
     Args:
         int8: write a graph with weights of 8 bits beside each
-        check: shards on whose samples the recall and the time of the graphs are measured, beside the model's
+        check: shard files or patterns, separated by commas, on whose samples the recall and the time of the graphs are
+            measured, beside the model's
     """
 
     int8: bool = False
@@ -27,4 +29,4 @@ class Graphs:
             if self.int8 or self.check is not None:
                 raise Refused("--int8 and --check are for --to onnx", code=2)
             return {}
-        return {"int8": self.int8, "check": self.check}
+        return {"int8": self.int8, "check": None if self.check is None else split(self.check)}

@@ -75,6 +75,8 @@ def mteb(
         raise Refused("--queries names samples of shards; name them: --shards SHARDS", code=2)
     if batch < 1:
         raise Refused(f"--batch is 1 at least, got {batch}", code=2)
+    if name is not None and name.count("/") != 1:
+        raise Refused(f"--name {name!r} is to be of the form owner/name", code=2)
     check_installed()
     folder = Path(out) if out is not None else Path(model) / "mteb"
     if out is None and not Path(model).is_dir():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from align.convert.graphs.graph import OUTPUT, Traced, choose_towers, explain, prepare, trace
-from align.convert.graphs.int8 import check_graphs, write_int8
+from align.convert.graphs.int8 import check_graphs, check_shards, write_int8
 from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
 from align.convert.graphs.operators import translations
 from align.convert.graphs.quiet import hush
@@ -30,7 +30,7 @@ def write_onnx(
     *,
     towers: Sequence[str] | None = None,
     int8: bool = False,
-    check: str | None = None,
+    check: str | Sequence[str] | None = None,
 ) -> list[str]:
     """Write MODALITY.onnx and MODALITY.json of each tower, tokenizer.json and export.json. Return the lines to print.
 
@@ -38,13 +38,15 @@ def write_onnx(
     is run by onnxruntime on several numbers of rows, and compared with the tower. The folder appears whole.
 
     int8: write MODALITY.int8.onnx too, with weights of 8 bits. check: shards on whose samples the recall of both is
-    measured.
+    measured, of two towers at least.
 
     Raises ValueError for a tower that is no graph, with the module that is none, and for a graph that differs from its
     tower by more than 1e-4. Raises ImportError where the extra onnx is absent.
     """
     check_installed()
     chosen, lines = choose_towers(model, towers)
+    if check is not None:
+        check_shards(check, chosen)
     with atomic_folder(folder) as work:
         ready, facts = prepare(model), {}
         for m in chosen:
