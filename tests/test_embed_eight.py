@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,3 +161,26 @@ def test_eight_processes_of_the_command_itself(place, tmp_path):
     assert set(made) == {f"train-{i:06d}.tar" for i in range(PARTS)}
     assert twice <= of_victim
     assert len(twice) <= 1
+
+
+def test_a_set_that_another_process_finishes_at_the_start_is_whole(place, tmp_path, monkeypatch):
+    """This one has seen some of the parts; then the others end, and remove the plan."""
+    out, agree = tmp_path / "c", run.Run.agree
+    shutil.copytree(place / "alone" / "all", out / "all")
+    for left in sorted((out / "all").iterdir())[-2:]:
+        left.unlink()
+
+    def late(self):
+        shutil.rmtree(out)
+        shutil.copytree(place / "alone", out)
+        agree(self)
+
+    monkeypatch.setattr(run.Run, "agree", late)
+    assert main(command(place, out)) == 0
+    check(place, out)
+
+
+def test_parts_without_a_plan_are_refused(place, tmp_path, capsys):
+    shutil.copytree(place / "alone" / "all", tmp_path / "c" / "all")
+    assert main(command(place, tmp_path / "c")) == 1
+    assert "has parts and no plan; remove that folder" in capsys.readouterr().err

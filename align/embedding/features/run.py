@@ -79,6 +79,8 @@ class Run:
         with self._claims.wait("plan", POLL / 10):
             known = read_json(path) if path.is_file() else None
             parts = len(self.left) < len(self.places)
+            if known is None and parts and not self.listed:  # or another process has finished the set meanwhile
+                self.listed = check_cache(self.plan, self.out)
             if known is None and parts and not self.listed:
                 raise ValueError(
                     f"{self.out / self.plan.name} has parts and no plan; remove that folder, or name another --name"
