@@ -224,7 +224,7 @@ def groups(name: str) -> set[Any]:
 def test_every_command_that_runs_a_model_takes_a_device_and_a_precision():
     from align.commands.groups import Weights
 
-    with_weights = {name for name in commands if Weights in groups(name)}
+    with_weights = {name for name in commands if Weights in groups(name)} - {"export"}  # which writes float32, on a CPU
     assert with_weights >= {"embed", "zeroshot", "evaluate", "index build", "index add", "search", "serve", "soup"}
     assert "shards filter" in with_weights
     assert all({Placing, Computing} & groups(name) for name in with_weights)

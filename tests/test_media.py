@@ -48,6 +48,9 @@ HOLDERS = {
     "quickstart/scene_write.py",  # a recipe: it writes scenes of its own
     "serve/heat.py",  # the form of an answer
     "serve/openapi.py",  # the same
+    "convert/hub/card.py",  # the picture of a card
+    "convert/labelling/media.py",  # the suffixes that labelling tools show
+    "search/ann/local.py",  # NumPy's own file of sample numbers
     "search/export.py",  # NumPy's own files, which are no members
     "quickstart/write.py",  # a recipe: it writes a world of its own
     "commands/quickstart.py",  # its message names the files that the recipe wrote

@@ -84,7 +84,7 @@ def test_the_inner_loss_shows_through(name):
     names = ["audio", "image", "text"]
     one = Objective({"one": Term(loss, names)}, dim=dim, batch=8).infos()
     bare = Objective({"one": Term(type(inner)(), names)}, dim=dim, batch=8).infos()
-    assert one == bare
+    assert [info._replace(prefixes=()) for info in one] == bare  # Matryoshka's alone
     with torch.no_grad():
         for parameter in loss.parameters():
             parameter.fill_(20.0)
