@@ -31,7 +31,7 @@ FLOORS = (
     ("inverted", "leaves", "makers", "members", "parts", "remote"),
     ("save", "where"),
     ("conditions", "index", "matching"),
-    ("hybrid", "local", "memory", "near", "rule", "threshold"),
+    ("front", "hybrid", "local", "memory", "near", "rule", "threshold"),
     ("approximate", "building", "corrected", "export", "hits"),
     ("ann", "correcting", "engine", "space"),
     ("searcher",),

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from align.search.exact import find_best
 from align.search.finder import Backend, Finder, Stale
-from align.search.index import Facet
+from align.search.front import Front
 from align.search.item import Item
 from align.search.local import LocalIndex
 from align.search.local.state import Standing
 from align.search.remote import Remote
 from align.search.shift import Shift
 from align.search.where import Where
-from align.values import Rows
 
 FEW = 10_000
 """Samples that a filter lets through, up to which a search is exact."""
@@ -43,7 +42,7 @@ class Made(NamedTuple):
 
 
 @final
-class Approximate:
+class Approximate(Front):
     """An index in front of another, whose rows a backend has too. The backend proposes samples for a query.
 
     The best samples that it proposes are scored by the index's own rows. Their order, ties and scores are the exact
@@ -66,11 +65,6 @@ class Approximate:
     def about(self) -> Mapping[str, Any]:
         """The facts of the index behind."""
         return self.index.about
-
-    @property
-    def modalities(self) -> Mapping[str, int]:
-        """Modality -> rows."""
-        return self.index.modalities
 
     @property
     def folder(self) -> Path:
@@ -236,30 +230,6 @@ class Approximate:
     def count_unshifted(self, of: str, name: str) -> int:
         """Return the number of rows of a modality that came after a correction."""
         return self.index.count_unshifted(of, name)
-
-    def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
-        """Return the rows of these samples, each with its norm."""
-        return self.index.rows(of, samples)
-
-    def items(self, samples: Sequence[int]) -> list[Item]:
-        """Return the items with these numbers."""
-        return self.index.items(samples)
-
-    def count(self, of: str | None = None, where: Where | None = None) -> int:
-        """Return the number of samples that the filter lets through."""
-        return self.index.count(of, where)
-
-    def numbers(self, of: str | None = None, where: Where | None = None) -> Tensor:
-        """Return the numbers of these samples, in ascending order."""
-        return self.index.numbers(of, where)
-
-    def find_text(self, text: str, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
-        """Return the samples by full text of the captions, see ``Index.find_text``."""
-        return self.index.find_text(text, k, where)
-
-    def facets(self, where: Where | None = None, *, values: int = 20) -> list[Facet]:
-        """Return the keys that a filter can name."""
-        return self.index.facets(where, values=values)
 
 
 def _pass(samples: Tensor, among: Tensor | None) -> Tensor:

@@ -9,12 +9,12 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
+from align.search.front import Front
 from align.search.hits import read_rows
-from align.search.index import Facet, Index
+from align.search.index import Index
 from align.search.item import Item
 from align.search.shift import Shift
 from align.search.where import Where
-from align.values import Rows
 
 
 class Engine(Protocol):
@@ -33,7 +33,7 @@ Make = Callable[[Tensor, Tensor], Engine]
 
 
 @final
-class Engined:
+class Engined(Front):
     """An index in front of another, which keeps the rows and items. An engine searches a modality's rows.
 
         index = align.open_index("idx")
@@ -52,11 +52,6 @@ class Engined:
     def about(self) -> Mapping[str, Any]:
         """The facts of the index behind, without its corrections for hubs, which an engine does not read."""
         return {key: value for key, value in self.index.about.items() if key != "correction"}
-
-    @property
-    def modalities(self) -> Mapping[str, int]:
-        """Modality -> rows."""
-        return self.index.modalities
 
     def add(self, of: str, values: Tensor, sample: Tensor, items: Sequence[Item]) -> None:
         """Add rows of a modality, see ``Index.add``."""
@@ -98,27 +93,3 @@ class Engined:
                 unit = torch.nn.functional.normalize(values.float(), dim=1)
                 self._made[of] = state, self.make(unit, sample), sample
             return self._made[of][1:]
-
-    def rows(self, of: str, samples: Sequence[int] | Tensor) -> Rows:
-        """Return the rows of these samples, each with its norm."""
-        return self.index.rows(of, samples)
-
-    def items(self, samples: Sequence[int]) -> list[Item]:
-        """Return the items with these numbers."""
-        return self.index.items(samples)
-
-    def count(self, of: str | None = None, where: Where | None = None) -> int:
-        """Return the number of samples that the filter lets through."""
-        return self.index.count(of, where)
-
-    def numbers(self, of: str | None = None, where: Where | None = None) -> Tensor:
-        """Return the numbers of these samples, in ascending order."""
-        return self.index.numbers(of, where)
-
-    def find_text(self, text: str, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
-        """Return the samples by full text of the captions, see ``Index.find_text``."""
-        return self.index.find_text(text, k, where)
-
-    def facets(self, where: Where | None = None, *, values: int = 20) -> list[Facet]:
-        """Return the keys that a filter can name."""
-        return self.index.facets(where, values=values)
