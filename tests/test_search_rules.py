@@ -158,3 +158,18 @@ def test_volumes_are_measured_of_the_best(terms):
     assert {hit.item.key for hit in found.hits} == {*list(order)[:10]}  # here the true ones are among them
     assert len(searcher.find(parts, vectors, "image", 100, rerank=5).hits) == 100  # as many are measured as are shown
     assert not any("of 343" in note for note in searcher.find(parts, vectors, "image", 10, rerank=343).notes)
+
+
+def test_a_part_of_the_searched_modality_is_told_as_unread():
+    """In a term that modality stands for the candidate, so the objective reads the text alone."""
+    searcher, table = asked("pairwise")
+    parts, vectors = tiny_index.query([("text", 1.0), ("image", 1.0)])
+    found = searcher.find(parts, vectors, "image", 60)
+    assert found.how == "objective"
+    note = "image does not count: no trained term joins it with image here; how=cosine counts it"
+    assert note in found.notes
+    alone = searcher.find(parts[:1], vectors[:1], "image", 60)
+    assert [hit.item.key for hit in found.hits] == [hit.item.key for hit in alone.hits]
+    both = searcher.find(parts, vectors, "image", 60, how="cosine")
+    same(both, tiny_index.by_loop(table, [], parts, "image", "cosine"))
+    assert note not in both.notes
