@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tiny_cache
 import torch
+from installing import install
 from PIL import Image as Pil
 
 import align
@@ -272,7 +273,7 @@ def test_names_of_fields():
         name_fields(["a b", "a.b"])
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_fiftyone_opens_its_folder(folders, tmp_path):
     """FiftyOne's own importer and its Dataset. mongomock stands for MongoDB's server, which no package brings."""
     say = f"import sys; sys.argv[1:] = [{str(folders[0] / 'fiftyone')!r}]\n" + FIFTYONE
@@ -293,7 +294,7 @@ def test_fiftyone_opens_its_folder(folders, tmp_path):
         assert np.allclose(sample["vector"], np.load(io.BytesIO(zlib.decompress(packed))))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_label_studio_takes_its_folder(folders, tmp_path):
     """Label Studio's own checks of the interface, the tasks, the annotations and the predictions, and its export."""
     say = (
@@ -312,8 +313,7 @@ def run_beside(code: str, packages: tuple[str, ...], folder: Path) -> str:
     run = subprocess.run
     run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     python = str(folder / "venv" / "bin" / "python")
-    done = run(["uv", "pip", "install", "--quiet", "--python", python, *packages], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    install(python, *packages)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"HOME": str(folder)}
     done = run([python, "-c", code], capture_output=True, text=True, env=env, cwd=folder)

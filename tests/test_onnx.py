@@ -4,7 +4,6 @@ import io
 import json
 import os
 import random
-import shutil
 import signal
 import string
 import subprocess
@@ -17,6 +16,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
+from installing import install
 from PIL import Image as Pillow
 from test_compiled import towers as small_towers
 from test_encoders import cases
@@ -207,12 +207,8 @@ def make_venv(folder):
     """Return the Python of a new environment, which has neither torch nor align."""
     packages = ["onnxruntime", "numpy", "pillow", "soundfile", "tokenizers"]
     python = folder / "bin/python"
-    if shutil.which("uv"):
-        subprocess.run(["uv", "venv", "-q", "--python", sys.executable, folder], check=True)
-        subprocess.run(["uv", "pip", "install", "-q", "--python", python, *packages], check=True)
-    else:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    install(python, *packages)
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
     return python
 

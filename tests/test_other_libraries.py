@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from installing import install
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -96,9 +97,7 @@ def test_the_page_runs_with_the_real_packages(tmp_path):
     python = str(tmp_path / "venv" / "bin" / "python")
     site = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True)
     Path(site.stdout.strip(), "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = ["uv", "pip", "install", "--quiet", "--python", python, *PACKAGES]
-    done = run(install, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    install(python, *PACKAGES)
     code = "\n".join(block.text for block in read_blocks(root / "docs" / "other-libraries.md", "py"))
     (tmp_path / "page.py").write_text(SETUP + code, encoding="utf-8")
     env = {**os.environ, "PYTHONPATH": str(root)}
