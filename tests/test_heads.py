@@ -424,3 +424,11 @@ def test_a_head_over_tokens_reads_no_padding_whatever_stands_there(value, make):
     found.sum().backward()
     assert not tokens.grad[0, 3:].any()
     assert all(p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_the_rotation_of_a_graph_is_the_exponential():
+    from align.heads.orthogonal import _exponential
+
+    for size in (0.1, 1.0, 3.0):
+        a = size * torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        torch.testing.assert_close(_exponential(a - a.T), torch.linalg.matrix_exp(a - a.T), rtol=0, atol=1e-9)

@@ -42,7 +42,8 @@ class Orthogonal(nn.Module):
         """Return Q, (D, D): Q Qᵀ = 1, and its determinant is 1."""
         with torch.autocast(self.turn.device.type, enabled=False):
             turn = self.turn.to(torch.promote_types(self.turn.dtype, torch.float32))
-            return torch.linalg.matrix_exp(turn - turn.T)
+            skew = turn - turn.T
+            return _exponential(skew) if torch.compiler.is_exporting() else torch.linalg.matrix_exp(skew)
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         rotation = self.rotation()
@@ -53,3 +54,15 @@ class Orthogonal(nn.Module):
 
     def _turn(self, x: Tensor, rotation: Tensor) -> Tensor:
         return x @ rotation.T.to(x.dtype)  # (..., D)
+
+
+def _exponential(x: Tensor, halvings: int = 8, order: int = 10) -> Tensor:
+    """Return exp(x) of (D, D) by products alone, since ONNX has no such operator: the series of x / 2^8, squared."""
+    wide = x.double() / 2**halvings
+    power = total = torch.eye(x.shape[0], dtype=torch.float64, device=x.device)
+    for k in range(1, order + 1):
+        power = power @ wide / k
+        total = total + power
+    for _ in range(halvings):
+        total = total @ total
+    return total.to(x.dtype)
