@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import mteb
 import numpy as np
 import pytest
 import tiny_space
@@ -12,16 +13,14 @@ from test_composed import QUERIES
 from tiny_data import wav
 
 from align.commands import main
+from align.convert import mteb as wrap
 from align.convert.harness.batches import embed_batches, read_batch
+from align.convert.harness.beside import find_missing, measure
+from align.convert.harness.build import build_tasks
 from align.data import Shards
 from align.evaluation import Composed, Retrieval, ZeroShot, evaluate
 
-mteb = pytest.importorskip("mteb")
 pytestmark = pytest.mark.slow  # mteb imports sentence-transformers
-
-from align.convert import mteb as wrap  # noqa: E402
-from align.convert.harness.beside import find_missing, measure  # noqa: E402
-from align.convert.harness.build import build_tasks  # noqa: E402
 
 EVALUATORS = (Retrieval(), ZeroShot())
 

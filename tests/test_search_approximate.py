@@ -409,7 +409,11 @@ def test_rows_that_do_not_find_themselves_are_named(source):
         assert (selves.lost, selves.tried) == ([], exact.modalities["image"])
         finder = index.open_finder("image")[0]
         gone = torch.tensor([9, 500])
-        hide = lambda query, n: torch.where(torch.isin(found := finder.propose(query, n), gone), -1, found)  # noqa: E731
+
+        def hide(query, n):
+            found = finder.propose(query, n)
+            return torch.where(torch.isin(found, gone), -1, found)
+
         index.open_finder = lambda of: (SimpleNamespace(propose=hide), 60)
         assert find_lost(index, "image").lost == [9, 500]
 

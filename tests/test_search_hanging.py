@@ -46,7 +46,8 @@ def test_a_server_that_hangs_is_asked_by_one_request_at_a_time(kind, monkeypatch
             ask()
         assert "does not answer" in Remote(store, "name").trouble()
         assert time.monotonic() - begun < 0.5  # the pause
-        store.connection.pause = Pause()
+        store.connection.pause = Pause()  # it is over
+        store.connection.pause.failed = True
         begun = time.monotonic()
         assert "does not answer within 0.5 s" in Remote(store, "name").trouble()
         assert time.monotonic() - begun < 1.5
@@ -56,6 +57,7 @@ def test_a_pause():
     pause = Pause(long=0.0, pause=0.2)
     pause.check()
     pause.note_failure(time.monotonic(), "no answer")
+    assert pause.failed
     with pytest.raises(Unavailable, match="no answer"):
         pause.check()
     time.sleep(0.25)
@@ -63,6 +65,7 @@ def test_a_pause():
     with pytest.raises(Unavailable, match="no answer"):
         pause.check()
     pause.note_answer()
+    assert not pause.failed
     pause.check()
     patient = Pause(long=60.0)
     patient.note_failure(time.monotonic(), "refused at once")

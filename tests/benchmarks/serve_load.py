@@ -187,7 +187,10 @@ async def _warm_up(port: int) -> None:
     """Send each request twice, so that the server has read the lists of the shards that hold its hits."""
     answers: list[Answer] = []
     asks = draw_asks(ASKS)
-    going = lambda: len(answers) < 2 * ASKS  # noqa: E731
+
+    def going() -> bool:
+        return len(answers) < 2 * ASKS
+
     await asyncio.gather(
         *(ask_on(port, asks[i * ASKS // 8 :] + asks[: i * ASKS // 8], going, answers) for i in range(8))
     )

@@ -15,7 +15,7 @@ from align.convert.graphs.layout import LARGEST, check_difference, describe_expo
 from align.convert.graphs.operators import translations
 from align.convert.graphs.quiet import hush
 from align.convert.graphs.session import open_graph, run_graph
-from align.extras import pip_install
+from align.extras import has_part, pip_install
 from align.files import atomic_folder, write_json
 from align.model import JointModel
 
@@ -74,12 +74,9 @@ def write_onnx(
 
 def check_installed() -> None:
     """Raise ImportError, with the extra, where a package of the export is absent."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"--to onnx needs {error.name}: {pip_install('onnx')}") from None
+    for name, part in (("onnx", "load"), ("onnxruntime", "InferenceSession"), ("onnxscript", "script")):
+        if not has_part(name, part):
+            raise ImportError(f"--to onnx needs {name}: {pip_install('onnx')}")
 
 
 def convert(traced: Traced, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from align.extras import pip_install
+from align.extras import has_part, pip_install
 from align.preprocess import Bytes, HFTokens, Tokens
 from align.preprocess.byte_pairs import ENDINGS, LAST, MARKS, read_byte_pairs
 
@@ -32,10 +32,8 @@ def write_tokenizer(preprocess: Any, path: Path) -> bool:
 
 def make_tokenizer(preprocess: Any) -> Any:
     """Return the ``tokenizers.Tokenizer`` of a preprocess, None where it is none of ours."""
-    try:
-        import tokenizers  # noqa: F401
-    except ImportError:
-        raise ImportError(f"tokenizer.json needs the package tokenizers; {pip_install('hf')}") from None
+    if not has_part("tokenizers", "Tokenizer"):
+        raise ImportError(f"tokenizer.json needs the package tokenizers; {pip_install('onnx')}")
     kind = type(preprocess)
     if kind is Tokens:
         return _clip(preprocess)

@@ -9,6 +9,7 @@ from typing import Any, final, get_args
 from datasets import Dataset, Features, Image, Value
 from mteb.abstasks import AbsTaskRetrieval, AbsTaskZeroShotClassification
 from mteb.abstasks.task_metadata import TaskCategory, TaskMetadata
+from pydantic import Field
 
 from align.convert.harness.batches import KNOWN
 from align.convert.harness.content import Content
@@ -23,8 +24,8 @@ class ShardMetadata(TaskMetadata):
     asks, answers: those of the queries and of the documents that mteb has a form for.
     """
 
-    asks: list[str] = []  # noqa: RUF012  pydantic copies it
-    answers: list[str] = []  # noqa: RUF012
+    asks: list[str] = Field(default_factory=list)
+    answers: list[str] = Field(default_factory=list)
 
     def get_modalities(self, prompt_type: Any = None) -> Any:
         """Return the modalities of a side, or of both for None."""

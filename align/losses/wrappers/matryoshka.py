@@ -81,7 +81,8 @@ class Matryoshka(Wrapper):
     def list_prefixes(self) -> tuple[int, ...]:
         """Return the prefixes with a weight, without the whole."""
         weights = self.weights or [1.0] * len(self.dims)
-        return tuple(size for size, weight in zip(self.dims[:-1], weights, strict=False) if weight > 0)
+        weighted = [size for size, weight in zip(self.dims, weights, strict=True) if weight > 0]
+        return tuple(size for size in weighted if size < self.dims[-1])
 
     def clamp_(self) -> None:
         """Clamp every prefix's temperature. Call it after the optimiser's step."""

@@ -44,7 +44,7 @@ class MilvusStore:
     @property
     def failed(self) -> bool:
         """True where the last request met a server that did not answer."""
-        return self.connection.failed
+        return self.connection.pause.failed
 
     def say_effort(self) -> str:
         """Return the effort of a search in words."""

@@ -28,7 +28,7 @@ class MilvusConnection:
 
     The token is that of the environment: ALIGN_MILVUS_TOKEN.
 
-    patience: seconds for one request. failed: True where the last request met a server that did not answer.
+    patience: seconds for one request.
     """
 
     def __init__(self, url: str, patience: float):
@@ -37,7 +37,6 @@ class MilvusConnection:
             raise ImportError(f"Milvus needs pymilvus: {pip_install('milvus')}")
         self.url, self.patience = url, patience
         self.where = f"Milvus at {url}"
-        self.failed = False
         self.pause = Pause()
         self._client: Any = None
         self._missed: tuple[float, Exception] | None = None  # the end of the last attempt that failed, and its error
@@ -55,18 +54,18 @@ class MilvusConnection:
         try:
             client = self.open()
             yield client
-            self._note(begun, "")
+            self.pause.note_answer()
         except list_errors() as error:
             if getattr(error, "code", None) == GONE:
-                self._note(begun, "")
+                self.pause.note_answer()
                 raise Stale(f"{self.where}: a mirror is gone") from None
             self._leave(client)
             text = _say(error)
             if any(word in text for word in FORBIDDEN):
-                self._note(begun, "")
+                self.pause.note_answer()
                 raise PermissionError(f"{self.where} refuses the token; set ALIGN_MILVUS_TOKEN") from None
             said = f"{self.where} does not answer: {text}"
-            self._note(begun, said)
+            self.pause.note_failure(begun, said)
             raise Unavailable(said) from None
 
     def open(self) -> Any:
@@ -90,13 +89,6 @@ class MilvusConnection:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # its errors are raised and logged; one is enough
         token = os.environ.get("ALIGN_MILVUS_TOKEN", "")
         return MilvusClient(uri=self.url, token=token, timeout=self.patience, dedicated=True, grpc_options=OPTIONS)
-
-    def _note(self, begun: float, said: str) -> None:
-        self.failed = bool(said)
-        if said:
-            self.pause.note_failure(begun, said)
-        else:
-            self.pause.note_answer()
 
     def _leave(self, client: Any) -> None:
         with self._lock:

@@ -18,12 +18,15 @@ class Pause:
 
     A server that is gone refuses a connection in a millisecond. One that hangs keeps each request for its whole
     patience. So after such a request others fail at once for some seconds. Then one request at a time tries again.
+
+    failed: True where the last request met a server that did not answer.
     """
 
     def __init__(self, long: float = LONG, pause: float = PAUSE):
         self._long, self._pause = long, pause
         self._said = ""
         self._until = 0.0
+        self.failed = False
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -36,10 +39,10 @@ class Pause:
 
     def note_answer(self) -> None:
         """Note an answer, with which the pause ends."""
-        self._said = ""
+        self._said, self.failed = "", False
 
     def note_failure(self, begun: float, said: str) -> None:
         """Note a request that failed. begun: its beginning by ``time.monotonic``. said: its line."""
         with self._lock:
-            now = time.monotonic()
+            now, self.failed = time.monotonic(), True
             self._said, self._until = (said if now - begun >= self._long else ""), now + self._pause

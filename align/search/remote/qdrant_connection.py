@@ -22,7 +22,6 @@ class QdrantConnection:
     The key is that of the environment: ALIGN_QDRANT_KEY.
 
     patience: seconds for one request. client: a QdrantClient in place of one for the URL.
-    failed: True where the last request met a server that did not answer.
     """
 
     def __init__(self, url: str, patience: float, client: Any = None):
@@ -30,7 +29,6 @@ class QdrantConnection:
             raise ImportError(f"Qdrant needs qdrant-client: {pip_install('qdrant')}")
         self.url, self.patience = url, patience
         self.where = f"Qdrant at {url}"
-        self.failed = False
         self.pause = Pause()
         self._client = client
         self._lock = threading.Lock()
@@ -44,14 +42,14 @@ class QdrantConnection:
         begun = time.monotonic()
         try:
             yield self.open()
-            self._note(begun, "")
+            self.pause.note_answer()
         except UnexpectedResponse as error:
             status = error.status_code or 0
             if status == 404:
-                self._note(begun, "")
+                self.pause.note_answer()
                 raise Stale(f"{self.where}: a mirror is gone") from None
             if status in (401, 403):
-                self._note(begun, "")
+                self.pause.note_answer()
                 raise PermissionError(f"{self.where} refuses the key; set ALIGN_QDRANT_KEY") from None
             raise self._miss(begun, error) from None
         except (ApiException, OSError) as error:
@@ -77,15 +75,8 @@ class QdrantConnection:
 
     def _miss(self, begun: float, error: Exception) -> Unavailable:
         said = f"{self.where} does not answer: {_say(error)}"
-        self._note(begun, said)
+        self.pause.note_failure(begun, said)
         return Unavailable(said)
-
-    def _note(self, begun: float, said: str) -> None:
-        self.failed = bool(said)
-        if said:
-            self.pause.note_failure(begun, said)
-        else:
-            self.pause.note_answer()
 
 
 def _say(error: Exception) -> str:
