@@ -49,7 +49,9 @@ def test_from_the_building_to_the_removal(place, tmp_path, capsys):
         assert "approximate" not in capsys.readouterr().out
 
     assert main(["index", "show", idx]) == 0
-    assert re.search(r"approximate search: hnsw of .*17 image \(recall@10 \d\.\d{3} by", capsys.readouterr().out)
+    assert re.search(
+        r"approximate search: hnsw\n(?:  .+\n)*  17 image: recall@10 \d\.\d{3} by", capsys.readouterr().out
+    )
     assert main(["index", "check", idx]) == 0
     capsys.readouterr()
 

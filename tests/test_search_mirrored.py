@@ -134,6 +134,11 @@ def test_a_server_that_is_away(folder, milvus, capfd):
             attach(index).search(random(1, 1), "image", 3)
         with pytest.raises(Unavailable, match="does not answer"):
             attach(index).prepare(1)
+    capfd.readouterr()
+    assert main(["index", "check", str(folder)]) == 1
+    out = capfd.readouterr().out
+    assert f"not checked: Milvus at {milvus.url} does not answer" in out
+    assert "damaged" not in out
     assert main(["index", "delete", str(folder), "k005"]) == 1
     said = capfd.readouterr()
     assert "1 sample deleted" in said.out

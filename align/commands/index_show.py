@@ -49,7 +49,7 @@ def show(index: str, /, *, json: bool = False) -> None:
         later = f", {some['later']} rows came later" if some["later"] else ""
         print(f"hubs: {name} is corrected by {some['method']}, with {some['bank']} queries{later}")
     if found["backend"]:
-        print(plain(say_backend(found["backend"])))
+        print(*say_backend(found["backend"]), sep="\n")
     if found["dead"]:
         print(f"dead: {found['dead']:.1%} of the rows; align index compact removes them")
     if not found["keys"]:
@@ -70,8 +70,8 @@ def show(index: str, /, *, json: bool = False) -> None:
 def check(index: str, /) -> int:
     """Verify every checksum of an index, and look for the files of its samples
 
-    Exit code 1 where something is damaged. Files that are gone are a note: the index answers without them, and only
-    their pictures and sounds cannot be shown.
+    Exit code 1 where something is damaged, or where the server of a mirror is away. Files that are gone are a note: the
+    index answers without them, and only their pictures and sounds cannot be shown.
 
     Args:
         index: the index folder
@@ -84,9 +84,9 @@ def check(index: str, /) -> int:
         with progress("checking") as say:
             damaged = opened.check(say)
         known = opened.sources()
-        damaged += check_backend_files(opened, Path(index))
+        damaged = [f"damaged: {line}" for line in damaged] + check_backend_files(opened, Path(index))
     for line in damaged:
-        print(plain(f"damaged: {line}"))
+        print(plain(line))
     gone, changed = find_missing(known)
     for title, places in (("gone", gone), ("changed", changed)):
         if places:
@@ -156,20 +156,23 @@ def describe_backend(index: Any, folder: Path) -> dict[str, Any] | None:
     }
 
 
-def say_backend(found: dict[str, Any]) -> str:
-    """Return an approximate search in a line."""
-    parts = []
+def say_backend(found: dict[str, Any]) -> list[str]:
+    """Return an approximate search in lines, one a modality."""
+    from align.commands.shown import plain
+
+    lines = [plain(f"approximate search: {found['name']}")]
     for m, rows in found["modalities"].items():
         recall = found["measured"].get(m, {}).get("recall", {})
         told = ", ".join(f"{value:.3f} by {by}" for by, value in recall.items())
         state = "stale, searched exactly" if m in found["stale"] else f"recall@10 {told}" if told else "not measured"
-        parts.append(f"{rows} {m} ({state})")
-    return f"approximate search: {found['name']} of {', '.join(parts)}"
+        lines.append(f"  {rows} {m}: {state}")
+    return lines
 
 
 def check_backend_files(index: Any, folder: Path) -> list[str]:
-    """Return a line for each damaged file of an approximate search that is not stale."""
+    """Return a line for each damaged file of an approximate search that is not stale, and for a server that is away."""
     from align.search.ann.attach import Following
+    from align.search.finder import Unavailable
 
     try:
         made = Following(folder).read()
@@ -177,8 +180,10 @@ def check_backend_files(index: Any, folder: Path) -> list[str]:
         for m, facts in {}.items() if made is None or check is None else made.modalities.items():
             if check is not None and facts.get("mark") == index.mark(m):
                 check(m, facts)
+    except Unavailable as error:
+        return [f"not checked: {error}"]
     except (OSError, ValueError) as error:
-        return [str(error)]
+        return [f"damaged: {error}"]
     return []
 
 
