@@ -347,7 +347,7 @@ def test_no_licence_is_one_line_and_leaves_nothing(run, tmp_path, capsys):
         (["--push", "owner/x", "--licence", "mit"], 1, "HF_HUB_OFFLINE is set"),
         (["--towers", "", "--licence", "mit"], 1, "--towers names none; write --towers image,text"),
         (["--towers", "smell", "--licence", "mit"], 1, "no tower 'smell'"),
-        (["--to", "onnx", "--licence", "mit"], 2, "--licence: for --to hub alone"),
+        (["--to", "onnx", "--licence", "mit"], 2, "--licence belongs to --to hub, not to --to onnx"),
     ],
 )
 def test_options_that_do_not_fit(run, tmp_path, capsys, monkeypatch, arguments, code, says):

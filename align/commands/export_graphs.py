@@ -27,6 +27,7 @@ class Graphs:
         """Return the arguments of ``write_onnx``. Ends the command for options of it beside another format."""
         if to != "onnx":
             if self.int8 or self.check is not None:
-                raise Refused("--int8 and --check are for --to onnx", code=2)
+                option = "--int8" if self.int8 else "--check"
+                raise Refused(f"{option} belongs to --to onnx, not to --to {to}", code=2)
             return {}
         return {"int8": self.int8, "check": None if self.check is None else split(self.check)}

@@ -32,7 +32,7 @@ class Hub:
         named = [option for option, value in given.items() if value not in (None, False)]
         if to != "hub":
             if named:
-                raise Refused(f"{', '.join(named)}: for --to hub alone", code=2)
+                raise Refused(f"{named[0]} belongs to --to hub, not to --to {to}", code=2)
             return {}
         if self.private and self.push is None:
             raise Refused("--private is for --push owner/name", code=2)

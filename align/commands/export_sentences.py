@@ -1,4 +1,4 @@
-"""The options of ``align export --to sentence-transformers``."""
+"""Options of ``align export --to sentence-transformers``."""
 
 from __future__ import annotations
 

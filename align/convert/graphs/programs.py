@@ -36,9 +36,8 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
             check_difference(m, difference)
             write_preprocess(work, traced, ready, chosen)
             facts[m] = {"program": path.name, "preprocess": f"{m}.json", "difference": difference}
-            lines.append(
-                f"{m}  {path.name}  {path.stat().st_size / 1e6:.1f} MB  differs from the tower by {difference:.1e}"
-            )
+            size = f"{path.stat().st_size / 1e6:8.1f} MB"
+            lines.append(f"{m:10}  {path.name:18}  {size}  differs from the tower by {difference:.1e}")
         write_json(work / "export.json", describe_export(model, "torch-export", facts))
     programs = f"{len(facts)} program{'s' * (len(facts) != 1)}"
     return [*lines, f"{programs} in {folder}, each run and within {LARGEST:g} of its tower"]
