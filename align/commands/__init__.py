@@ -33,7 +33,7 @@ FLOORS = (
         "sizes",
         "stopping",
     ),
-    ("classes", "over", "pairs", "shortened", "tables"),
+    ("classes", "over", "pairs", "shortened", "soup_shares", "tables"),
     (
         "arguments",
         "evaluating",

@@ -13,6 +13,7 @@ from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Protocol, Weights
 from align.commands.out_folder import check_out
+from align.commands.soup_shares import read_gaussian, read_numbers, read_shares
 
 if TYPE_CHECKING:
     from align.model import JointModel
@@ -96,7 +97,7 @@ def soup(
     ]
     if len(given) > 1:
         raise Refused(f"{given[0]} and {given[1]} both say how the models are averaged; give one of them", code=2)
-    alphas = None if alpha is None else _read_numbers("--alpha", alpha)
+    alphas = None if alpha is None else read_numbers("--alpha", alpha)
     if alphas is not None and (not alphas or any(not 0 <= one <= 1 for one in alphas)):
         raise Refused(f"--alpha is a share of the second model, from 0 to 1; got {alpha or 'nothing'}", code=2)
     if score and not shards:
@@ -114,9 +115,9 @@ def soup(
     if alphas is not None and len(found) != 2:
         raise Refused(f"--alpha goes from one model to another; {len(found)} are named", code=2)
     if gaussian is not None:
-        shares = _read_gaussian(gaussian, len(found))
+        shares = read_gaussian(gaussian, len(found))
     else:
-        shares = _read_shares(weights, len(found)) if not alphas else [1 - alphas[0], alphas[0]]
+        shares = read_shares(weights, len(found)) if not alphas else [1 - alphas[0], alphas[0]]
     check_alike(found)
     measure, names = None, [one.name for one in found]
     if shards:
@@ -209,35 +210,6 @@ def _write(
             page = {"scores": {}, "protocol": shown, "sections": sections, "results": "soup.json"}
             write_report(work / "soup.html", title=title, **page)
     return notes, [str(out), *([str(out / "soup.html")] if sections else [])]
-
-
-def _read_numbers(option: str, text: str) -> list[float]:
-    from align.commands.named import split
-
-    try:
-        return [float(part) for part in split(text)]
-    except ValueError:
-        raise Refused(f"{option} takes numbers with commas between them: 0,0.5,1, not {text!r}", code=2) from None
-
-
-def _read_shares(text: str | None, n: int) -> list[float]:
-    """Return the share of each of n models. Ends the command where they are not n, or do not sum to 1."""
-    if text is None:
-        return [1 / n] * n
-    shares = _read_numbers("--weights", text)
-    if len(shares) != n or not abs(sum(shares) - 1) < 1e-6 or any(share < 0 for share in shares):
-        raise Refused(f"--weights are {n} shares, one a model, that sum to 1; got {text} for {n} models", code=2)
-    return shares
-
-
-def _read_gaussian(text: str, n: int) -> list[float]:
-    """Return the shares of n models along a bell curve. Ends the command for other than a mean and a spread above 0."""
-    from align.soup.shares import gaussian_shares
-
-    numbers = _read_numbers("--gaussian", text)
-    if len(numbers) != 2 or not numbers[1] > 0:
-        raise Refused(f"--gaussian is a mean and a spread above 0, such as 15,2; got {text}", code=2)
-    return gaussian_shares(n, *numbers)
 
 
 def _name_sets(shards: Sequence[str]) -> dict[str, str]:
