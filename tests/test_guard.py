@@ -396,26 +396,59 @@ def together(*calls: Any) -> list[Any]:
 
 
 def test_ranks_connect_and_strangers_do_not(monkeypatch):
+    """The strangers come first: rank 0 no longer listens once rank 1 is there."""
+    knocked = threading.Event()
+
     def stranger(rank: int, exchange: Any) -> None:
         exchange(b"here")
         address = json.loads(exchange(b"")[0])
-        for text in (b"wrong 2\n", b"x" * 200, b""):
-            with socket.create_connection((address["hosts"][0], address["port"])) as peer:
-                peer.sendall(text)
-                if not text:  # it resets the connection
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        try:
+            for text in (b"wrong 2\n", b"x" * 200, b""):
+                with socket.create_connection((address["hosts"][0], address["port"])) as peer:
+                    peer.sendall(text)
+                    if not text:  # it resets the connection
+                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        finally:
+            knocked.set()
         exchange(b"")
 
-    def rank_of(rank: int, exchange: Any) -> Any:
+    def first_rank(rank: int, exchange: Any) -> Any:
         return connect(rank, 2, exchange)
 
+    def second_rank(rank: int, exchange: Any) -> Any:
+        def after_the_strangers(content: bytes) -> list[bytes]:
+            said = exchange(content)
+            if not content:  # rank 0's address came
+                knocked.wait(60)
+            return said
+
+        return connect(rank, 2, after_the_strangers)
+
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
-    (first, why), (second, _), _ = together(rank_of, rank_of, stranger)
+    (first, why), (second, _), _ = together(first_rank, second_rank, stranger)
     assert why == ""
     first[1].sendall(b"x")
     assert second[0].recv(1) == b"x"
     for peer in (first[1], second[0]):
         peer.close()
+
+
+def test_no_connection_stays_open_where_the_ranks_cannot_agree(monkeypatch):
+    """Rank 0 has its peer when the exchange of reasons fails."""
+    peer, other = socket.socketpair()
+    monkeypatch.setattr("align.lit.peers._accept", lambda *given: {1: peer})
+    calls = iter([[b"a", b"b"], [b'{"hosts": [], "port": 0, "token": ""}', b""]])
+
+    def exchange(content: bytes) -> list[bytes]:
+        try:
+            return next(calls)
+        except StopIteration:
+            raise RuntimeError("a rank is gone") from None
+
+    with pytest.raises(RuntimeError, match="a rank is gone"):
+        connect(0, 2, exchange)
+    assert peer.fileno() == -1
+    other.close()
 
 
 def test_no_connection_stays_open_where_a_rank_is_missing(monkeypatch):

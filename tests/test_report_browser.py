@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from browsing import chromium
 from every_section import SHAPES, confusions, sections, write
-from playwright.sync_api import sync_playwright
 
 from align.page.section import Bar, Bars, Confusions, Curve, Matrix, Scatter, Section, Table, Tile
 
@@ -17,13 +15,8 @@ LONG = "a_name_without_any_place_to_break_" * 8
 
 @pytest.fixture(scope="module")
 def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import io
 import json
-import shutil
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import torch
+from browsing import chromium, until
 from PIL import Image as Pictures
 from served import Colours, make_index, model, samples, serving
 from test_dense_evaluation import Cells
@@ -118,13 +118,7 @@ def test_a_heat_map_lies_over_its_picture():
 
 @pytest.mark.slow
 def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(8000)
         lines = []
@@ -137,7 +131,7 @@ def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
         button.click()
         assert button.get_attribute("aria-pressed") == "true"
         assert "/heat/image?text=ccc&form=png" in img.get_attribute("src")
-        page.wait_for_function("document.querySelector('.hit img.picture').naturalWidth === 192")
+        until(page, "document.querySelector('.hit img.picture').naturalWidth === 192")
         page.screenshot(path=str(tmp_path / "on.png"))
         button.press("Space")
         assert img.get_attribute("src") == plain
@@ -149,7 +143,6 @@ def test_the_switch_shows_the_map_and_the_picture_again(served, tmp_path):
         with plain.expect_navigation():
             plain.locator("a.places").first.click()
         assert "/heat/image" in plain.url
-        browser.close()
 
 
 @pytest.mark.slow

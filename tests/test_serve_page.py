@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Error, sync_playwright
+from browsing import chromium, until
 from served import picture, serving, tone
 from shown import MESH, SAMPLES, deep_picture, load, samples, wide_model
 
@@ -63,14 +62,8 @@ def searcher(served):
 
 @pytest.fixture(scope="module")
 def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium")
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-gpu"]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=flags)
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as opened:
         yield opened
-        opened.close()
 
 
 class Window:
@@ -117,19 +110,6 @@ def page(window):
     yield one.open()
     assert one.away == []
     assert [line for line in one.lines if "the server responded with" not in line and "ERR_" not in line] == []
-
-
-def until(page, truth: str, *, arg=None) -> None:
-    """Wait until an expression is true. The browser's own way would evaluate a string, which the policy forbids."""
-    end = time.monotonic() + 8
-    while True:
-        try:
-            if page.evaluate(truth, arg):
-                return
-        except Error:  # the page is being left
-            pass
-        assert time.monotonic() < end, truth
-        page.wait_for_timeout(25)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
+from browsing import chromium, until
 from published_sources import make_open_clip
 from served import serving
 from test_commands_use import run
@@ -221,36 +220,22 @@ def test_the_server_embeds_and_searches_an_uploaded_video(url):
 
 @pytest.fixture(scope="module")
 def page(url):
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1280, "height": 900})
-        browser.close()
 
 
 @pytest.mark.slow
-def wait_until(page, expression: str) -> None:
-    """Wait for an expression to be true. The page's policy forbids ``wait_for_function``, which evaluates a string."""
-    for _ in range(300):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never true: {expression}")
-
-
 def test_the_page_shows_stills_of_videos_and_a_player_for_one(url, page):
     page.goto(f"{url}/?text=red&of=video")
     assert page.locator(".hit img.picture").count() == 6
-    wait_until(page, "[...document.querySelectorAll('.hit img.picture')].slice(0, 4).every((i) => i.naturalWidth)")
+    until(page, "[...document.querySelectorAll('.hit img.picture')].slice(0, 4).every((i) => i.naturalWidth)")
     links = {link.inner_text(): link.get_attribute("href") for link in page.locator(".hit h2 a").all()}
     page.goto(f"{url}/{links['red/red2']}")  # a WebM, which Chromium plays
-    wait_until(page, "document.querySelector('video.film').readyState > 0")
+    until(page, "document.querySelector('video.film').readyState > 0")
     assert page.evaluate("Math.round(document.querySelector('video.film').duration)") == 2
     page.goto(f"{url}/{links['red/red1']}")  # MPEG-4 of 1999, which no browser plays
     page.wait_for_selector(".face img.picture")
-    wait_until(page, "document.querySelector('.face img.picture').naturalWidth > 0")
+    until(page, "document.querySelector('.face img.picture').naturalWidth > 0")
     assert page.locator("video").count() == 0
     page.goto(url)
     assert page.get_by_text("Ask with this video").is_visible()

@@ -35,12 +35,15 @@ def connect(rank: int, world: int, exchange: Callable[[bytes], list[bytes]]) -> 
     finally:
         if server is not None:
             server.close()
-    reason = next((said.decode() for said in exchange(reason.encode()) if said), "")
-    if reason:
-        for peer in peers.values():
-            peer.close()
-        peers = {}
-    return peers, reason
+    agreed = False
+    try:
+        reason = next((said.decode() for said in exchange(reason.encode()) if said), "")
+        agreed = not reason
+    finally:
+        if not agreed:
+            for peer in peers.values():
+                peer.close()
+    return peers if agreed else {}, reason
 
 
 def _dial(rank: int, address: Mapping[str, Any]) -> socket.socket:
