@@ -46,7 +46,7 @@ FLOORS = (
         "index_settings",
         "search_groups",
     ),
-    ("calibrate", "correct", "devices", "index_backend", "suite"),
+    ("calibrate", "correct", "devices", "index_backend", "results_page", "suite"),
     (
         "assemble",
         "bind",

@@ -80,9 +80,9 @@ def soup(
         json: print soup.json instead of tables
         no_report: write no soup.html
     """
-    from align.commands.evaluate import command_line
     from align.commands.named import split
     from align.commands.pairs import mapping
+    from align.commands.process import command_line
     from align.soup import average, check_alike, cook_greedily, find_ingredients, interpolate
 
     given = [
