@@ -28,7 +28,7 @@ FLOORS = (
     ("opening",),
     ("wholes",),
     ("collate", "kept", "views"),
-    ("pieces",),
+    ("arguments", "pieces"),
     ("workers",),
     ("loader",),
 )
