@@ -46,7 +46,8 @@ FLOORS = (
         "index_settings",
         "search_groups",
     ),
-    ("calibrate", "correct", "devices", "index_backend", "results_page", "suite"),
+    ("calibrate", "correct", "devices", "index_backend", "results_page", "soup_measure", "suite"),
+    ("open_searcher",),
     (
         "assemble",
         "bind",
