@@ -6,15 +6,10 @@ docstring is its help. This file imports neither torch nor lightning, and neithe
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
-from shutil import get_terminal_size
-from textwrap import fill
-from typing import Any
+from collections.abc import Sequence
 
 from align.commands.catalogue import choose, load, overview
 from align.commands.errors import explain
