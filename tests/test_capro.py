@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from align.losses import CAPro, infonce
-from align.losses.capro import choose_clean, correct_labels
+from align.losses.kernels.noisy_labels import choose_clean, correct_labels
 from align.losses.kernels.soft import soft_pairs
 from align.objective import Objective, Term
 from align.values import Embeddings, Rows

@@ -13,9 +13,10 @@ from test_data_collate import equal
 from tiny_data import holed, readers, write
 
 from align.data import Loader, Mixture, Pipeline, Shards
+from align.data.endings import PATIENCE
 from align.data.loader import StopAsked
 from align.data.pieces import Pieces
-from align.data.workers import PATIENCE, WorkerLost, name_place
+from align.data.workers import WorkerLost, name_place
 
 BATCH, STEPS = 8, 8
 

@@ -92,7 +92,7 @@ class Loop:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_changes_are_the_plain_loop(tmp_path, seed, monkeypatch):
-    monkeypatch.setattr("align.search.local.change.ROWS", 16)  # so that a few dozen rows are several segments
+    monkeypatch.setattr("align.search.local.growing.ROWS", 16)  # so that a few dozen rows are several segments
     draw, loop = random.Random(seed), Loop()
     index = LocalIndex.create(tmp_path / "index", {"model": {"source": "here", "sha256": "f"}})
     assert isinstance(index, Index)

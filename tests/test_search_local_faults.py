@@ -289,7 +289,7 @@ def test_a_second_writer_waits_and_then_says_where(tmp_path, monkeypatch):
 
 def test_readers_beside_a_writer_see_whole_changes(tmp_path, monkeypatch):
     """Each change adds ten samples and deletes ten: a reader sees forty, of whole tens, at any time."""
-    monkeypatch.setattr("align.search.local.change.ROWS", 16)
+    monkeypatch.setattr("align.search.local.growing.ROWS", 16)
     fill(tmp_path / "index")
     wrong, done, reads = [], threading.Event(), [0]
 

@@ -6,22 +6,19 @@ docstring is its help. This file imports neither torch nor lightning, and neithe
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
-from shutil import get_terminal_size
-from textwrap import fill
-from typing import Any
+from collections.abc import Sequence
 
-from align.commands.errors import Refused, explain, nearest
+from align.commands.catalogue import choose, load, overview
+from align.commands.errors import explain
 from align.commands.process import keep_memory, print_any_name
 
 FLOORS = (
     ("errors",),
     (
+        "catalogue",
         "dropped",
         "figures",
         "named",
@@ -46,7 +43,8 @@ FLOORS = (
         "index_settings",
         "search_groups",
     ),
-    ("calibrate", "correct", "devices", "index_backend", "suite"),
+    ("calibrate", "correct", "devices", "index_backend", "results_page", "soup_measure", "suite"),
+    ("open_searcher",),
     (
         "assemble",
         "bind",
@@ -133,14 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = [arg for arg in args if arg != "--debug"]
     try:
         if not args or args[0] in ("-h", "--help"):
-            print(overview())
+            print(overview(commands))
             return 0
         if args[0] == "--version":
             from align import __version__
 
             print(__version__)
             return 0
-        name, rest = _choose(args)
+        name, rest = choose(commands, args)
         keep_memory()
         print_any_name()
         code = _run(name, rest)
@@ -164,63 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def overview() -> str:
-    """Return the text of ``align --help``."""
-    return "\n".join(
-        [
-            "usage: align COMMAND [options]",
-            "",
-            "One embedding space over images, audio, 3D points and text, and then your own",
-            "modality.",
-            "",
-            *_describe(commands, "  "),
-            "",
-            "Start with: align quickstart, then align demo. `align COMMAND --help` describes",
-            "a command and its options. RUN (the folder of a training run) is accepted",
-            "wherever MODEL is, as is LAYOUT:SOURCE, a published model (see align import",
-            "--help).",
-            "--debug prints tracebacks.",
-            "Exit codes: 0 done, 1 a file, config or folder is wrong, 2 the command line is",
-            "wrong, 3 data or run below a threshold, 130 and 143 after SIGINT and SIGTERM.",
-        ]
-    )
-
-
-def _describe(names: Iterable[str], start: str) -> list[str]:
-    """Return each command with its summary, in lines that fit the terminal."""
-    heads = {name: f"{start}{name:<15}" for name in names}
-    columns = get_terminal_size().columns
-    return [
-        fill(_summary(_load(name)), columns, initial_indent=head, subsequent_indent=" " * len(head))
-        for name, head in heads.items()
-    ]
-
-
-def _choose(args: list[str]) -> tuple[str, list[str]]:
-    for words in (2, 1):
-        name = " ".join(args[:words])
-        if name in commands:
-            return name, args[words:]
-    family = [name for name in commands if name.startswith(args[0] + " ")]
-    if family:
-        if len(args) == 1 or args[1] in ("-h", "--help"):
-            print("\n".join(_describe(family, "align ")))
-            raise SystemExit(0)
-        raise Refused(f"no command {' '.join(args[:2])!r}; {nearest(' '.join(args[:2]), family)}", code=2)
-    raise Refused(f"no command {args[0]!r}; {nearest(args[0], commands)} (align --help lists them all)", code=2)
-
-
-def _load(name: str) -> Callable[..., int | None]:
-    module, function = commands[name].split(":")
-    return getattr(import_module(f"align.commands.{module}"), function)
-
-
-def _summary(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").split("\n")[0].rstrip(".")
-
-
 def _run(name: str, args: list[str]) -> int:
-    function = _load(name)
+    function = load(commands, name)
     parse = getattr(function, "parse", None)  # train builds its parser from the library's classes
     if parse is not None:
         return parse(args) or 0

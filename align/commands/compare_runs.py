@@ -104,7 +104,7 @@ def _show(plain: Any, sections: Sequence[Section], notes: Sequence[str], json: b
 
 def write_comparison(folder: Path, plain: Any, sections: Sequence[Section], notes: Sequence[str]) -> None:
     """Write compare.json and compare.html into a folder, and print their names."""
-    from align.commands.evaluate import command_line
+    from align.commands.process import command_line
     from align.files import write_json
     from align.report import write_report
 

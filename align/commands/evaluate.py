@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from align.commands.devices import Placing
 from align.commands.evaluating.altering import Altering
@@ -25,10 +24,10 @@ from align.commands.evaluating.replacing import Replacing
 from align.commands.evaluating.shape import Shape
 from align.commands.evaluating.suites import Suites
 from align.commands.groups import Protocol, Weights
+from align.commands.process import command_line
 from align.commands.ranks import in_ranks
 
 if TYPE_CHECKING:
-    from align.media import Media
     from align.model import JointModel
 
 
@@ -152,6 +151,7 @@ def evaluate(
     from align.commands.over import budget, say_bad
     from align.commands.pairs import mapping
     from align.commands.progress import progress
+    from align.commands.results_page import media_of, read_training, write_page
     from align.data import Shards
     from align.distributed import rank, world
     from align.evaluation import evaluate as measure
@@ -229,11 +229,6 @@ def test_split(name: str) -> str:
     return str(Path(name) / "test") if "test" in list_splits(Path(name)) else name
 
 
-def command_line() -> str:
-    """Return the command line that this process was started with."""
-    return shlex.join(["align", *sys.argv[1:]])
-
-
 def read_space(model: JointModel, name: str) -> JointModel:
     """Return the model as it reads one of its spaces. Ends the command where it has no such space."""
     from align.commands.errors import Refused
@@ -243,45 +238,3 @@ def read_space(model: JointModel, name: str) -> JointModel:
         return in_space(model, name)
     except ValueError as error:
         raise Refused(f"--space: {error}", code=2) from None
-
-
-def media_of(model: JointModel) -> Media:
-    """Return align's media, and those that the model's preprocesses name."""
-    from align.media import MEDIA
-    from align.media.choice import with_named
-
-    return with_named(MEDIA, {modality: preprocess.medium for modality, preprocess in model.preprocess.items()})
-
-
-def read_training(run: Path) -> dict[str, str]:
-    """Return the protocol's entry of a run's training, its precision, or nothing where ``run`` is no run folder."""
-    import yaml
-
-    path = run / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if not isinstance(config, dict) or "trainer" not in config:
-        return {}
-    return {"training precision": str((config["trainer"] or {}).get("precision") or "32-true")}
-
-
-def write_page(results: Any, shards: Any, folder: Path, run: Path, title: str, media: Media | None = None) -> Path:
-    """Write FOLDER/report.html, with the curves of the run where there are any. media: None for align's alone."""
-    from align.media import MEDIA
-    from align.report import build_gallery, read_samples, read_stages, write_report
-
-    curves = run / "metrics.csv"
-    present = [m for m, rows in results.embeddings.items() if rows.n]
-    gallery = None
-    if len(present) > 1:
-        gallery = build_gallery(results.embeddings, shards, hit=results.hit, media=media or MEDIA)
-    return write_report(
-        folder / "report.html",
-        title=title,
-        scores=results.scores,
-        protocol=results.protocol,
-        curves=curves if curves.is_file() else None,
-        gallery=gallery,
-        sections=[*results.sections, *read_stages(run / "stages.json")],
-        samples=read_samples(results.sections, results.embeddings, shards),
-        media=media or MEDIA,
-    )

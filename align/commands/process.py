@@ -1,10 +1,16 @@
-"""The process of a command: its memory, its threads, and the bytes that it may print."""
+"""The process of a command: its command line, memory and threads, and the bytes that it may print."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from io import TextIOWrapper
+
+
+def command_line() -> str:
+    """Return the command line that this process was started with."""
+    return shlex.join(["align", *sys.argv[1:]])
 
 
 def keep_memory() -> None:

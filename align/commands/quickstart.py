@@ -93,8 +93,9 @@ def _train(folder: Path, shards: Path, steps: int | None, seed: int, workers: in
 
 def _evaluate(folder: Path, shards: Path, workers: int) -> dict[str, float]:
     from align import evaluate, load
-    from align.commands.evaluate import command_line, read_training, write_page
+    from align.commands.process import command_line
     from align.commands.progress import progress as bar
+    from align.commands.results_page import read_training, write_page
     from align.data import Shards
     from align.data.places.patterns import inside
     from align.evaluation import write_results

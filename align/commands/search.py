@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Weights
+from align.commands.open_searcher import open_searcher
 from align.commands.search_groups import Backing, Calibration, Correcting, Query
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def search(
     least = calibration.least()
     measures = calibration.calibrate is not None or hubs.correct is not None
     exact = measures or backing.backend is not None
-    searcher = _open(index, in_, model, weights, placing, "exact" if exact else None)
+    searcher = open_searcher(index, in_, model, weights, placing, "exact" if exact else None)
     if space is not None:
         if measures:
             raise Refused("--calibrate and --correct measure whole embeddings; leave --space out", code=2)
@@ -153,49 +152,6 @@ def _list_asked(
     if parts.hybrid and not any(m == "text" and weight > 0 for m, _, weight in asked) and parts.words is None:
         raise Refused("--hybrid looks for the text of the query in the captions; give a text or --words", code=2)
     return asked
-
-
-def _open(
-    index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing, backend: str | None
-) -> Searcher:
-    """Open the index, with the model that is named, or the one that the index names.
-
-    Prints a line on stderr where the index was made in another precision.
-    """
-    from align.search.open import compare_precision
-
-    searcher = _find_index(index, in_, model, weights, placing, backend)
-    if line := compare_precision(searcher.index.about, searcher.model):
-        print(line, file=sys.stderr)
-    return searcher
-
-
-def _find_index(
-    index: str, in_: str | None, model: str | None, weights: Weights, placing: Placing, backend: str | None
-) -> Searcher:
-    from align.search.open import find_index, open_index
-
-    if in_ is not None:
-        if model is not None:
-            raise Refused("name the model once: as INDEX or as --model", code=2)
-        weights.locate(index)  # an error of the model comes before one of the index
-        return open_index(find_index(in_, index), placing.load(weights, index), backend=backend)
-    if not Path(index).exists():
-        try:
-            weights.locate(index)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"no index at {index}: {error}") from error
-        raise FileNotFoundError(
-            f"{index} is no folder here, so it has no index; make one with: align index build "
-            f"{shlex.quote(index)} SHARDS --out FOLDER, and name FOLDER in place of the model"
-        )
-    place = find_index(index)
-    if model is None and place != Path(index):
-        model = index  # a run, whose checkpoint can be chosen
-    if model is not None:
-        return open_index(place, placing.load(weights, model), backend=backend)
-    device = placing.find_device()
-    return open_index(place, allow=weights.list_allowed(), device=device, dtype=placing.dtype, backend=backend)
 
 
 def _filter(text: str) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ from align.commands.devices import Placing
 from align.commands.errors import Refused
 from align.commands.groups import Protocol, Weights
 from align.commands.out_folder import check_out
+from align.commands.soup_measure import make_measure, name_sets
 from align.commands.soup_shares import read_gaussian, read_numbers, read_shares
 
 if TYPE_CHECKING:
-    from align.model import JointModel
     from align.page.section import Section
-    from align.soup import Ingredient, Measure
+    from align.soup import Ingredient
 
 BESIDE = ("soup.json", "soup.html")  # files that a soup has beside its model
 
@@ -80,9 +79,9 @@ def soup(
         json: print soup.json instead of tables
         no_report: write no soup.html
     """
-    from align.commands.evaluate import command_line
     from align.commands.named import split
     from align.commands.pairs import mapping
+    from align.commands.process import command_line
     from align.soup import average, check_alike, cook_greedily, find_ingredients, interpolate
 
     given = [
@@ -124,7 +123,7 @@ def soup(
         settings = {"with_": split(with_), "batch": batch, "workers": workers}
         opening = {"members": mapping(members), "max_bad": max_bad}
         load = partial(placing.load, reading)
-        measure = _make_measure(found, shards, settings, score, protocol, opening, load)
+        measure = make_measure(found, shards, settings, score, protocol, opening, load)
     if measure is not None and greedy:
         cooked = cook_greedily(names, measure)
     elif measure is not None and alphas is not None:
@@ -134,7 +133,7 @@ def soup(
         cooked = average(names, shares, measure, **stated)
     facts: dict[str, Any] = {"command": command_line(), **cooked.facts}
     if measure is not None:
-        facts |= {"sets": _name_sets(shards), "with": split(with_), "device": str(measure.model.device)}
+        facts |= {"sets": name_sets(shards), "with": split(with_), "device": str(measure.model.device)}
         facts["dtype"] = placing.dtype
     notes, written = _write(Path(out), found, cooked.shares, facts, [] if no_report else [cooked.section])
     if json:
@@ -145,48 +144,6 @@ def soup(
         print_tables([cooked.section])
         print_notes(notes)
     print("wrote", *written, file=sys.stderr)
-
-
-def _make_measure(
-    found: Sequence[Ingredient],
-    shards: Sequence[str],
-    settings: Mapping[str, Any],
-    score: str,
-    protocol: Protocol,
-    opening: Mapping[str, Any],
-    load: Callable[[str], JointModel],
-) -> Measure:
-    """Return the measure of the averages. settings: evaluators, batch and workers. opening: of the shards."""
-    from contextlib import contextmanager
-
-    from align.commands.classes import read_classes, read_descriptions, read_templates
-    from align.commands.named import split
-    from align.commands.over import budget
-    from align.commands.progress import progress
-    from align.data import Shards
-    from align.evaluation.pick import pick
-    from align.soup import Measure
-
-    try:
-        pick(settings["with_"])
-    except ValueError as error:
-        raise Refused(f"--with: {error}", code=2) from None
-    asked = {
-        **settings,
-        "classes": None if protocol.classes is None else read_classes(protocol.classes),
-        "templates": None if protocol.templates is None else read_templates(protocol.templates),
-        "descriptions": None if protocol.descriptions is None else read_descriptions(protocol.descriptions),
-        "hit": protocol.hit,
-        "attribute": protocol.attribute,
-    }
-    sets = {name: Shards(split(names), shuffle=False, **opening) for name, names in _name_sets(shards).items()}
-
-    @contextmanager
-    def watch(name: str) -> Iterator[Any]:
-        with budget("--max-bad"), progress(name) as say:
-            yield say
-
-    return Measure(load(str(found[0].folder)), found, sets, split(score), asked, watch)
 
 
 def _write(
@@ -210,19 +167,3 @@ def _write(
             page = {"scores": {}, "protocol": shown, "sections": sections, "results": "soup.json"}
             write_report(work / "soup.html", title=title, **page)
     return notes, [str(out), *([str(out / "soup.html")] if sections else [])]
-
-
-def _name_sets(shards: Sequence[str]) -> dict[str, str]:
-    """Return name -> patterns of each ``--shards``, by default the name of their folder.
-
-    >>> _name_sets(["photos/test-*.tar", "ood=sketches/test-*.tar"])
-    {'photos': 'photos/test-*.tar', 'ood': 'sketches/test-*.tar'}
-    """
-    sets: dict[str, str] = {}
-    for text in shards:
-        stated = re.match(r"([A-Za-z0-9_.-]+)=(.+)", text)
-        name, patterns = (stated[1], stated[2]) if stated else (Path(text.split(",")[0]).parent.name or text, text)
-        if name in sets:
-            raise Refused(f"two --shards are named {name!r}; name them: --shards NAME={text}", code=2)
-        sets[name] = patterns
-    return sets

@@ -9,4 +9,4 @@ from align.media.recode import Recode
 
 __all__ = ["Recode", "build", "filter_shards", "merge_shards", "mine_shards", "split_shards"]
 
-FLOORS = (("jobs", "look"), ("members", "stats"), ("sources",), ("check", "cut"), ("build", "mine"))
+FLOORS = (("jobs", "look"), ("members", "stats"), ("sources",), ("check", "cut"), ("from_source",), ("build", "mine"))

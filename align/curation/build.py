@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from align.curation.cut.copying import check_keys, check_output
-from align.curation.jobs.job import Job, Progress, plan_job
-from align.curation.jobs.production import make_and_count
+from align.curation.from_source import build_folder, build_program, build_shards, build_table
+from align.curation.jobs.job import Job, Progress
 from align.curation.members.files import Sampling
 from align.curation.members.grouping import By
 from align.curation.members.prepared import Making, prepare
 from align.curation.sources.folder import Folder
-from align.curation.sources.foreign import may_write, plan_samples, splits
-from align.curation.sources.given import Given, is_keyed
+from align.curation.sources.foreign import may_write, splits
 from align.curation.sources.table import MODALITIES, Table
 from align.data.archive.writer import check_name
-from align.data.names import TABLES, MemberNames
-from align.data.shards import Shards
+from align.data.names import TABLES
 from align.media import MEDIA, Media
 from align.media.cloud import MAX_POINTS
 from align.media.recode import Recode
@@ -150,86 +144,20 @@ def build(
     if by is None and group is not None and not _is_table(source):
         raise ValueError(f"group={group!r}: only a table has columns; it is label or caption here")
     if not isinstance(source, str | Path):
-        return _program(source() if callable(source) else source, job, table)
+        return build_program(source() if callable(source) else source, job, table)
     path = Path(source)
     if (path.suffix == ".tar" and not path.is_dir()) or "://" in str(source):
-        return _shards({split: str(source)}, job, members)
+        return build_shards({split: str(source)}, job, members)
     if not path.exists():
         raise FileNotFoundError(f"no table or folder {path}")
     if not path.is_dir():
-        return _table(table(path), job)
+        return build_table(table(path), job)
     if found := splits(path):
-        return _shards({name or split: [str(p) for p in paths] for name, paths in found.items()}, job, members)
+        return build_shards({name or split: [str(p) for p in paths] for name, paths in found.items()}, job, members)
     template = [text for text in template if text]
-    return _folder(Folder(path, template=template, sampling=sampling, media=media), job)
+    return build_folder(Folder(path, template=template, sampling=sampling, media=media), job)
 
 
 def _is_table(source: Any) -> bool:
     """Return True for a source that may give rows of a table."""
     return not isinstance(source, str | Path) or Path(source).suffix.lower() in TABLES
-
-
-def _table(table: Table, job: Job) -> dict[str, int]:
-    sizes = array("q", (sample.size for sample in table.samples()))  # every row is looked at before any is written
-    if not sizes:
-        raise ValueError(f"{table.path}: no row has a cell of {', '.join(table.modalities)}")
-    header = {"table": str(table.path.resolve()), **table.sampling._asdict()}
-    return make_and_count([plan_job(job, table.samples(), sizes, header)], table.without)
-
-
-def _folder(tree: Folder, job: Job) -> dict[str, int]:
-    jobs, left = [], 0
-    splits = tree.splits()
-    for name, root in (splits or {job.split: tree.path}).items():
-        plan = list(tree.samples(root, f"{name}/" if splits else ""))
-        classes = {"label": names} if (names := [folder.name for folder in tree.classes(root)]) else {}
-        header = {"folder": str(root.resolve()), **tree.sampling._asdict(), "classes": classes}
-        sizes = [sample.size for sample in plan]
-        left += tree.unknown
-        jobs.append(plan_job(replace(job, split=name, classes=classes), plan, sizes, header))
-    return make_and_count(jobs, left)
-
-
-def _shards(sources: Mapping[str, str | list[str]], job: Job, members: MemberNames | None) -> dict[str, int]:
-    jobs, left, ignored = [], 0, 0
-    for name, urls in sources.items():
-        shards = Shards(urls, shuffle=False, members=members)
-        check_output(job.out, [shards])
-        check_keys(shards)
-        sizes = array("q", (sample.size for sample in plan_samples(shards)))
-        if not sizes:
-            raise ValueError(f"{shards.urls[0]}: no sample has a member of {', '.join(shards.members)}; see members")
-        manifest = shards.manifest or {}
-        header = {
-            "shards": [str(url) for url in shards.urls],
-            "members": shards.members,
-            **job.state.sampling._asdict(),
-        }
-        one = replace(
-            job,
-            split=name,
-            state=job.state._replace(shards=shards),
-            lost=shards.lost,
-            chunk=4 if shards.block == 1 else 64,  # neighbours come in one request
-            classes=manifest.get("classes") or None,
-            licence=job.licence if job.licence is not None else manifest.get("licence"),
-        )
-        left += len(shards) - len(sizes)
-        ignored += sum(shards.ignored.values())
-        jobs.append(plan_job(one, plan_samples(shards), sizes, header))
-    return {**make_and_count(jobs, left), **({"ignored": ignored} if ignored else {})}
-
-
-def _program(samples: Iterable[Any], job: Job, table: Callable[..., Table]) -> dict[str, int]:
-    job = replace(job, total=len(samples) if isinstance(samples, Sized) else None)
-    stream = iter(samples)
-    try:
-        first = next(stream)
-    except StopIteration:
-        raise ValueError("the source gives no samples") from None
-    stream = chain([first], stream)
-    rows = isinstance(first, Mapping) and not is_keyed(first)
-    source = table(Path("samples"), rows=stream) if rows else Given(stream, job.state.sampling, job.state.media)
-    header = {"program": True, **job.state.sampling._asdict()}
-    written = make_and_count([plan_job(job, source.samples(), None, header)], 0)
-    return {**written, "left out": written["left out"] + source.without}  # counted while it was read

@@ -14,7 +14,7 @@ from align.data.resampled import Resampled
 from align.data.shards import Shards
 
 FLOORS = (
-    ("bad", "grades", "labels", "names", "order", "order_file", "restarting"),
+    ("bad", "endings", "grades", "labels", "names", "order", "order_file", "restarting"),
     ("captions", "decoded", "join", "ledger", "packing"),
     ("parts",),
     ("meta", "rows"),
@@ -28,7 +28,7 @@ FLOORS = (
     ("opening",),
     ("wholes",),
     ("collate", "kept", "views"),
-    ("pieces",),
+    ("arguments", "pieces"),
     ("workers",),
     ("loader",),
 )

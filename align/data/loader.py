@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
+from align.data.arguments import check_numbers, check_source
 from align.data.bad import ASKED, FAILED, Bad, Budget
-from align.data.columns.columns import Columns
 from align.data.join import join
 from align.data.kept import Kept
 from align.data.ledger import Ledger
@@ -18,7 +18,6 @@ from align.data.mixing.direct import is_direct
 from align.data.mixing.sources import Sources
 from align.data.pieces import Piece, Pieces
 from align.data.reading import Reading, check_by_position, warn_of_double_reads, warn_of_pipelines
-from align.data.views import check_views
 from align.data.workers import Workers
 from align.values import Batch
 
@@ -96,24 +95,8 @@ class Loader:
         stops: Callable[[], bool] | None = None,
         views: Mapping[str, int] | None = None,
     ):
-        check_batch(batch, world)
-        if not 0 <= rank < world:
-            raise ValueError(f"rank={rank} is none of the {world} ranks, 0 to {world - 1}")
-        if workers < 0 or start_step < 0 or (steps is not None and steps < 0):
-            raise ValueError(f"workers={workers}, start_step={start_step} and steps={steps} cannot be negative")
-        if train and len(shards) < batch:
-            raise ValueError(
-                f"a batch of {batch} needs as many samples; {shards.name} … hold {len(shards)}: lower the batch"
-            )
-        decodings = None
-        if isinstance(shards, Sources):
-            if train and shards.batch not in (0, batch):
-                raise ValueError(f"the mixture deals out batches of {shards.batch}, the loader asks for {batch}")
-            decodings = shards.decodings(preprocess)
-        for name, part in shards.sources.items() if isinstance(shards, Sources) else [("", shards)]:
-            if isinstance(part, Columns):
-                part.check(decodings[name].preprocess if decodings else preprocess)
-            check_views(views or {}, preprocess, part)
+        check_numbers(batch, rank, world, workers, start_step, steps)
+        decodings = check_source(shards, preprocess, batch=batch, train=train, views=views or {})
         if not train:
             check_by_position(shards)
         elif rank == 0:
@@ -239,11 +222,3 @@ class Loader:
     def _look(self) -> None:
         if self._stops is not None and self._stops():
             raise StopAsked
-
-
-def check_batch(batch: int, world: int) -> None:
-    """Raise ValueError for a batch that so many ranks cannot share evenly."""
-    if batch < 1 or batch % world:
-        low = max(1, batch // world) * world
-        near = f"{low} or {low + world}" if low < batch else str(low)
-        raise ValueError(f"a batch of {batch} cannot be shared evenly by {world} ranks: make it {near}")

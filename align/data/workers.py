@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import mmap
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
+from align.data.endings import describe_end, end_workers, kill_workers
 from align.data.mixing.sources import Sources
 from align.data.packing import pack, unpack
 from align.data.pieces import Piece, Pieces, start_worker
@@ -25,7 +24,6 @@ from align.data.shards import Shards
 log = logging.getLogger("align.data")
 
 PERIOD = 1  # seconds between two looks at workers that bring nothing
-PATIENCE = 2.0  # seconds that workers have at the end, for the piece that they are at
 
 
 class WorkerLost(ValueError):
@@ -97,7 +95,7 @@ class Workers:
         except BaseException:
             running = getattr(self._loader, "_iterator", None)
             self._loader = self._running = None
-            _discard(running)
+            kill_workers(running)
             raise
 
     def close(self) -> None:
@@ -105,17 +103,8 @@ class Workers:
         running = getattr(self._loader, "_iterator", None)
         self._loader = self._running = None
         self._moved = False
-        if running is None:
-            return
-        if all(worker.is_alive() for worker in running._workers):
-            ending = threading.Thread(target=running._shutdown_workers, daemon=True)
-            ending.start()
-            ending.join(PATIENCE)
-            if not ending.is_alive():
-                return
-            _kill(running._workers)
-            ending.join(PATIENCE)  # a stopped worker may have held a lock that this thread waits for
-        _discard(running)
+        if running is not None:
+            end_workers(running)
 
     def _start(self, pieces: Pieces) -> None:
         with warnings.catch_warnings():
@@ -147,7 +136,7 @@ class Workers:
         for _ in range(1 if timed_out else 20):  # a process ends a moment after its connections
             for number, worker in enumerate(self._running._workers):
                 if not worker.is_alive():
-                    return number, _describe_end(worker)
+                    return number, describe_end(worker)
             if not timed_out:
                 time.sleep(0.05)
         if not timed_out:
@@ -164,7 +153,7 @@ class Workers:
         self._failures = step, n = (step, n + 1 if last == step else 1)
         running = getattr(self._loader, "_iterator", None)
         self._loader = self._running = None
-        _discard(running)
+        kill_workers(running)
         shards = self.pieces.shards
         if shards.pipelines:
             raise WorkerLost(
@@ -200,25 +189,3 @@ def name_place(shards: Reading, position: int, epoch: int) -> str:
         shard, i = shards.find(shards.number(position, epoch))
         return f"{shards.urls[shard]}: {shards.indexes[shard].keys[i]}"
     return f"position {position} of {shards.name}"
-
-
-def _describe_end(worker: Any) -> str:
-    code = worker.exitcode or 0
-    end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"a data worker (pid {worker.pid}) {end}"
-
-
-def _discard(running: Any) -> None:
-    """End the workers of a DataLoader's iterator at once. Its own end waits for locks that a dead worker may hold."""
-    running._shutdown = True
-    _kill(running._workers)
-    for worker in running._workers:
-        worker.join()
-    for queue in (*running._index_queues, running._worker_result_queue):
-        queue.cancel_join_thread()
-        queue.close()
-
-
-def _kill(workers: list[Any]) -> None:
-    for worker in workers:
-        worker.kill()

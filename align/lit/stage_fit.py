@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from align.checkpoint import read_parts
-from align.data.loader import StopAsked, check_batch
+from align.data.arguments import check_batch
+from align.data.loader import StopAsked
 from align.data.mixing.sources import Sources
 from align.distributed import exchange
 from align.lit.banks import Banks

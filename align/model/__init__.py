@@ -7,7 +7,7 @@ __all__ = ["JointModel", "Tower"]
 
 FLOORS = (
     ("adapters", "channels_last", "checkpointed", "compiled", "eval_view", "naming", "origin", "place", "tied"),
-    ("embed", "follow", "tower"),
+    ("embed", "follow", "shared", "tower"),
     ("dense", "pseudo_token"),
     ("joint",),
     ("inside", "mixup", "video"),

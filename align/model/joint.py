@@ -20,6 +20,7 @@ from align.model.eval_view import EvalReader
 from align.model.follow import collate_parts, lead, link
 from align.model.naming import naming
 from align.model.place import move
+from align.model.shared import check_encoder, lend
 from align.model.tied import tie, untie
 from align.model.tower import Tower
 from align.preprocess.base import Preprocess
@@ -66,28 +67,14 @@ class JointModel(nn.Module):
             _check_name(name)
             self.towers[name] = tower
             untie(tower)
-        self._lend(share or {})
+        lend(self.towers, share or {})
         self.follows = link(towers, dim)  # tower -> the tower whose tokens it reads
         owners: dict[int, str] = {}
         for name, tower in towers.items():
             with naming(f"tower {name!r}"):
-                if tower.encoder is None:
-                    raise ValueError("has no encoder, and 'share' gives it none")
-                owner = owners.setdefault(id(tower.encoder), (share or {}).get(name, name))
-                if owner != name and name not in (share or {}):
-                    raise ValueError(f"has the encoder of {owner!r}; say so with share={{{name!r}: {owner!r}}}")
+                check_encoder(name, tower, share or {}, owners)
                 tower.build(dim)
         tie(self.towers, tied or {})
-
-    def _lend(self, share: dict[str, str]) -> None:
-        for borrower, lender in share.items():
-            for name in (borrower, lender):
-                if name not in self.towers:
-                    raise ValueError(f"share names {name!r}; the towers are {', '.join(self.towers)}")
-            if lender in share:
-                raise ValueError(f"share: {borrower!r} borrows from {lender!r}, which borrows itself; name the owner")
-            with naming(f"tower {borrower!r}"):
-                self.towers[borrower].borrow(self.towers[lender])
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode. Frozen parts, those with an attribute ``keeps_eval``, stay in evaluation mode."""

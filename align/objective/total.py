@@ -13,13 +13,12 @@ from align.distributed import merge, rank, world
 from align.losses import Bank, PrimaryComponents, Window
 from align.losses.adopt import as_loss
 from align.losses.kernels.float32 import keep_default_float32
-from align.losses.kernels.rule import Rule
 from align.losses.kinds import KINDS, list_read
-from align.losses.loss import Given, Loss, apply, has_complete, number
+from align.losses.loss import Loss, apply, has_complete, number
 from align.objective.everyone import Everyone, everyone
-from align.objective.grades import Facts, apply_grades, gather_facts
-from align.objective.labels import gather_labels, label_rows
-from align.objective.parts import pair_parts
+from align.objective.grades import Facts, gather_facts
+from align.objective.labels import gather_labels
+from align.objective.rows import choose_rows
 from align.objective.term import Contrast, Term, check_known, contrasts
 from align.values import Embeddings, TermInfo
 
@@ -119,25 +118,9 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         loss, parts, fits = self._loss(name), [], []
         for contrast in self.contrasts[name]:
-            chosen = [rows[m] for m in contrast.modalities]
-            if facts is not None:
-                chosen = apply_grades(chosen, facts, contrast.modalities, self.terms[name].partial)
-            chosen = pair_parts(chosen)
-            samples = [r.sample for r in chosen]
-            groups = [r.group for r in chosen if r.group is not None]
-            weights = [r.weight for r in chosen if r.weight is not None]
             loss.between(contrast.modalities)  # a queue keeps the rows of each contrast
-            given = Given([r.values for r in chosen], samples, groups or None, weights or None, generator)
-            if loss.needs_tokens:
-                given = given._replace(tokens=[_take_tokens(r) for r in chosen])
-            if loss.needs_numbers:
-                numbers = [r.numbers for r in chosen if r.numbers is not None]
-                given = given._replace(numbers=numbers or None)
-            if labels is not None:
-                given = given._replace(labels=[label_rows(r.sample, *labels) for r in chosen])
-            against = [r.against for r in chosen if r.against is not None]
-            if against and loss.takes_rule:
-                given = given._replace(rule=Rule(against=(against[0], against[1])))
+            partial = self.terms[name].partial
+            given = choose_rows(loss, contrast, rows, partial=partial, facts=facts, labels=labels, generator=generator)
             shared = world() > 1 and loss.in_parts
             if shared:
                 given = given._replace(part=(rank(), world()), merge=merge)
@@ -145,7 +128,7 @@ class Objective(nn.Module):
             if shared:  # the value is whole, the gradient this rank's share: DDP's mean divides it once too often
                 part = part.detach() + world() * (part - part.detach())
             parts.append(contrast.weight * part)
-            fits.append(has_complete(samples, contrasts=KINDS[loss.kind].contrasts))
+            fits.append(has_complete(given.samples, contrasts=KINDS[loss.kind].contrasts))
             if len(self.contrasts[name]) > 1:
                 values[f"{name}/{contrast.name}"] = part.detach()
         total = torch.stack(parts).sum()
@@ -255,10 +238,3 @@ class Objective(nn.Module):
 
     def _loss(self, name: str) -> Loss:
         return cast(Loss, self.losses[name])
-
-
-def _take_tokens(rows: Everyone) -> tuple[Tensor, Tensor]:
-    """Return tokens (n, L, D) and mask (n, L) of rows, with L = 0 where no loss reads any of this modality."""
-    if rows.tokens is not None and rows.mask is not None:
-        return rows.tokens, rows.mask
-    return rows.values[:, None][:, :0], rows.values.new_zeros((len(rows.values), 0), dtype=torch.bool)

@@ -1,7 +1,7 @@
 """Machinery of the losses: checks, pairing, and sums over all tuples of rows in tiles. No file here is a loss."""
 
 FLOORS = (
-    ("blocks", "class_vectors", "float32", "labels", "precision", "products", "softplus"),
+    ("blocks", "class_vectors", "float32", "labels", "noisy_labels", "precision", "products", "softplus"),
     ("missing", "numerics", "parts"),
     ("merging",),
     ("pairing",),

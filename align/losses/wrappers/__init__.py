@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 FLOORS = (
-    ("negatives", "wrapper"),
+    ("negatives", "stored", "wrapper"),
     ("hard_negatives", "layers", "memory_queue", "spaces", "views", "window"),
     ("bank", "matryoshka", "mix_geodesic", "primary_components", "relatives"),
     ("metrix",),

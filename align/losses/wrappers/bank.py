@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, final
+from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from align.losses.kernels.inputs import check_embeddings, per_row
-from align.losses.kernels.numerics import at_least_float32
 from align.losses.kernels.products import HALVES, wide_dtype
 from align.losses.kernels.rule import Rule
 from align.losses.loss import Given, apply
 from align.losses.symile import Symile
 from align.losses.wrappers.memory_queue import MemoryQueue
 from align.losses.wrappers.negatives import with_negatives
+from align.losses.wrappers.stored import Stored, store
 from align.losses.wrappers.window import check_smoothing, find_side
 from align.losses.wrappers.wrapper import Wrapper
-
-
-class Stored(NamedTuple):
-    """Rows of a bank, in the order of their samples' numbers."""
-
-    rows: Tensor  # (R, D)
-    numbers: Tensor  # (R,) the sample of each row in the training set
-    groups: Tensor  # (R,) -1: none
-    equals: Tensor  # (R,) one id for rows of equal content
-    joined: Tensor | None  # (R,) for tuples: one id for samples that share a group or content, in one step or several
-    most: int  # rows of one sample at most
 
 
 @final
@@ -113,22 +101,7 @@ class Bank(Wrapper):
 
         Raises ValueError for shapes that do not fit, and for rows that are not finite.
         """
-        check_embeddings([values])
-        rows = at_least_float32([values.detach()])[0]
-        numbers = per_row(numbers, rows, "numbers")
-        groups = torch.full_like(numbers, -1) if groups is None else per_row(groups, rows, "groups")
-        content = _equal_rows(rows) if content is None else per_row(content, rows, "content")
-        if len(numbers) and int(numbers.min()) < 0:
-            raise ValueError(f"a row of a bank belongs to a sample of number 0 or more; got {int(numbers.min())}")
-        if not bool(rows.isfinite().all()):
-            bad = int((~rows.isfinite().all(1)).nonzero()[0])
-            raise ValueError(f"row {bad} of the bank, of sample {int(numbers[bad])}, is not finite")
-        order = numbers.argsort(stable=True)
-        numbers, groups = numbers[order], groups[order]
-        equals = content.unique(return_inverse=True)[1][order]
-        joined = _join(numbers, groups, equals) if self.kind == "symile" else None
-        most = int(numbers.unique_consecutive(return_counts=True)[1].max()) if len(numbers) else 1
-        self._stored = Stored(rows[order], numbers, groups, equals, joined, most)
+        self._stored = store(values, numbers, groups, content, joins=self.kind == "symile")
 
     def around(self, given: Given) -> Tensor:
         """Return the inner loss with the bank's rows as negatives.
@@ -149,7 +122,7 @@ class Bank(Wrapper):
             per_row(n, e, f"numbers[{m}]") for m, (n, e) in enumerate(zip(given.numbers, given.embeddings, strict=True))
         ]
         if stored.joined is not None:
-            given = given._replace(groups=self._joined_groups(stored, numbers, given.groups))
+            given = given._replace(groups=stored.find_joined(numbers, given.groups))
         kept = (~torch.isin(stored.numbers, numbers[side])).nonzero().squeeze(1)  # (R',)
         groups = stored.groups if stored.joined is None else stored.joined
         added = [e[:0] for e in given.embeddings]
@@ -158,54 +131,19 @@ class Bank(Wrapper):
         added_groups[side] = groups[kept]
         more = with_negatives(given, added, added_groups)
         if stored.joined is None:
-            ids = [self._equals_of(stored, n) for n in numbers]  # (n_m, K)
+            ids = [stored.find_content(n) for n in numbers]  # (n_m, K)
             ids[side] = torch.cat(
-                [self._nearest(stored, x.detach(), numbers[side])[:, None], stored.equals[kept][:, None]]
+                [stored.find_nearest(x.detach(), numbers[side])[:, None], stored.equals[kept][:, None]]
             )
             more = more._replace(rule=replace(more.rule or Rule(), alike=(ids[0], ids[1])))
         return apply(self.loss, more)
-
-    def _equals_of(self, stored: Stored, numbers: Tensor) -> Tensor:
-        """Return the ids of content that the samples (n,) have in the bank, (n, K), filled up with -1."""
-        place, real = _places(stored, numbers)
-        return torch.where(real, stored.equals[place], -1)
-
-    def _nearest(self, stored: Stored, x: Tensor, numbers: Tensor) -> Tensor:
-        """Return the id of content of each row (n, D) of this modality, (n,): that of its sample's nearest row."""
-        place, real = _places(stored, numbers)
-        if stored.most == 1:
-            return torch.where(real, stored.equals[place], -1)[:, 0]
-        cosine = (stored.rows[place] * x[:, None]).sum(2).masked_fill(~real, -torch.inf)  # (n, K)
-        best = cosine.argmax(1, keepdim=True)
-        return torch.where(real, stored.equals[place], -1).gather(1, best)[:, 0]
-
-    def _joined_groups(
-        self, stored: Stored, numbers: Sequence[Tensor], groups: Sequence[Tensor] | None
-    ) -> list[Tensor]:
-        """Return the groups (n_m,) of the rows as the bank joins them. A sample that is not in the bank has none."""
-        assert stored.joined is not None  # asked by the caller
-        out = []
-        for m, number in enumerate(numbers):
-            place, real = _places(stored, number)
-            found = torch.where(real[:, 0], stored.joined[place[:, 0]], -1)
-            if groups is not None:  # a hole in this modality: the group alone says whose it is
-                group = groups[m].to(found.device)
-                known, at = stored.groups.sort(stable=True)
-                near = torch.searchsorted(known, group).clamp(max=len(known) - 1)
-                of_group = torch.where((known[near] == group) & (group >= 0), stored.joined[at[near]], -1)
-                found = torch.where(found < 0, of_group, found)
-            out.append(found)
-        return out
 
     def _on(self, device: torch.device) -> Stored:
         """Move the rows to a device, keep them there, and return them."""
         if self._stored is None or not len(self._stored.rows):
             raise ValueError(f"the bank of {self.of!r} is empty: call fill(values, numbers) before training")
         if self._stored.rows.device != device:
-            rows, numbers, groups, equals, joined, most = self._stored
-            joined = None if joined is None else joined.to(device)
-            rows, numbers, groups, equals = (x.to(device) for x in (rows, numbers, groups, equals))
-            self._stored = Stored(rows, numbers, groups, equals, joined, most)
+            self._stored = self._stored.to(device)
         return self._stored
 
     def _check_negatives(self) -> None:
@@ -215,34 +153,3 @@ class Bank(Wrapper):
                     "Bank takes no negatives 'shuffled' of Symile, which draw as many as the longest side has rows; "
                     "take 'partial', 'all' or a number"
                 )
-
-
-def _places(stored: Stored, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows (n, K) of samples in the bank, and (n, K) bool, True for a used place."""
-    first = torch.searchsorted(stored.numbers, numbers)[:, None]
-    end = torch.searchsorted(stored.numbers, numbers, right=True)[:, None]
-    place = first + torch.arange(stored.most, device=numbers.device)
-    return place.clamp(max=len(stored.numbers) - 1), (place < end) & (numbers >= 0)[:, None]
-
-
-def _equal_rows(rows: Tensor) -> Tensor:
-    """Return an id (R,) of each row (R, D). Rows with equal bytes have one id."""
-    table = np.ascontiguousarray(rows.cpu().numpy())
-    if not table.size:
-        return torch.zeros(len(rows), dtype=torch.int64)
-    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).ravel()
-    return torch.from_numpy(np.unique(keys, return_inverse=True)[1].ravel().astype(np.int64))
-
-
-def _join(numbers: Tensor, groups: Tensor, equals: Tensor) -> Tensor:
-    """Return an id (R,) of each row, equal for rows that share a sample, a group or content, also by way of others."""
-    top = torch.arange(len(numbers))
-    keys = [torch.where(k >= 0, k.unique(return_inverse=True)[1], -1).cpu() for k in (numbers, groups, equals)]
-    while True:
-        before = top
-        for key in keys:
-            real = key >= 0
-            least = torch.full((len(top) + 1,), len(top)).scatter_reduce(0, key[real], top[real], "amin")
-            top = torch.where(real, torch.minimum(top, least[key]), top)
-        if torch.equal(before, top):
-            return top.to(numbers.device)

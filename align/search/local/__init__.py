@@ -8,7 +8,7 @@ __all__ = ["Change", "LocalIndex", "is_index"]
 
 FLOORS = (
     ("filters", "segments", "tables"),
-    ("ask", "create", "text"),
+    ("ask", "create", "growing", "text"),
     ("corrections", "entries", "facets", "state"),
     ("change", "passing", "reader"),
     ("checks", "compaction", "version1", "writing"),

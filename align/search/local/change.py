@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from align.files import json_text, sync_folder
+from align.files import json_text
 from align.search.item import Item
 from align.search.leaves import plain
 from align.search.local.corrections import write_shift
 from align.search.local.entries import MANY, Entries
-from align.search.local.segments import FOLDER, ROWS, Mapped, Writer, list_segments, map_segment, path_of
+from align.search.local.growing import GrowingSegments
+from align.search.local.segments import Mapped, Writer, list_segments, map_segment
 from align.search.shift import Shift
 from align.values import Rows
 
@@ -39,8 +39,7 @@ class Change:
         }
         self._entries = Entries(connection)
         self._bits = dict(connection.execute("SELECT name, id FROM modalities"))
-        self._writers: dict[str, tuple[int, Writer]] = {}
-        self._finished: list[Path] = []
+        self._segments = GrowingSegments(folder, connection)
 
     def add(self, rows: Mapping[str, Rows], items: Sequence[Item]) -> Tensor:
         """Add items with their rows, and return the items' numbers (len(items),).
@@ -85,7 +84,7 @@ class Change:
 
     def remove(self, numbers: Iterable[int]) -> int:
         """Delete the samples with these numbers, and return how many were there."""
-        self._close_segments()
+        self._segments.close()
         wanted, gone = sorted({int(number) for number in numbers}), 0
         for start in range(0, len(wanted), MANY):
             some = wanted[start : start + MANY]
@@ -129,20 +128,15 @@ class Change:
 
     def finish(self) -> None:
         """Complete the segments. The transaction is the caller's to commit."""
-        self._close_segments()
-        if self._finished:
-            sync_folder(self.folder / FOLDER)
+        self._segments.finish()
 
     def discard(self) -> None:
         """Remove the segments that were written."""
-        for _, writer in self._writers.values():
-            writer.discard()
-        for path in self._finished:
-            path.unlink(missing_ok=True)
+        self._segments.discard()
 
     def append(self, m: str, rows: Mapped) -> None:
         """Append rows of samples that are there, as they are stored: unit vectors in ascending order of samples."""
-        self._writer(m, int(rows.sample[0])).append(rows)
+        self._grow(m, int(rows.sample[0])).append(rows)
 
     def _count_dead(self, numbers: Sequence[int]) -> None:
         wanted, dim = torch.tensor(sorted(numbers)), self.about_now["dim"]
@@ -191,35 +185,12 @@ class Change:
         return 1 << self._bits[m]
 
     def _write(self, m: str, values: Tensor, sample: Tensor) -> None:
-        self._writer(m, int(sample[0])).write(values, sample)
+        self._grow(m, int(sample[0])).write(values, sample)
         numbers = [(self._bit(m), number) for number in sample.unique().tolist()]
         self.connection.executemany("UPDATE items SET modalities = modalities | ? WHERE number = ?", numbers)
 
-    def _writer(self, m: str, first: int) -> Writer:
-        """Return the segment that goes on with sample `first`: rows ascend inside a segment."""
-        if m in self._writers:
-            segment, writer = self._writers[m]
-            if writer.rows < ROWS and writer.last <= first:
-                return writer
-            self._close_segment(m)
-        sql = "INSERT INTO segments (modality, rows, bytes, sha256) VALUES (?, 0, 0, '')"
+    def _grow(self, m: str, first: int) -> Writer:
+        """Return the segment of a modality that goes on with sample `first`."""
         self._bit(m)
-        segment = self.connection.execute(sql, (self._bits[m],)).lastrowid
-        assert segment is not None
-        os.makedirs(self.folder / FOLDER, exist_ok=True)
         half = self.about_now.get("dtype") == "float16"
-        writer = Writer(path_of(self.folder, segment), self.about_now["dim"], half=half)
-        self._writers[m] = segment, writer
-        return writer
-
-    def _close_segment(self, m: str) -> None:
-        segment, writer = self._writers[m]
-        size, digest = writer.close()
-        del self._writers[m]
-        self._finished.append(writer.path)
-        sql = "UPDATE segments SET rows = ?, bytes = ?, sha256 = ? WHERE id = ?"
-        self.connection.execute(sql, (writer.rows, size, digest, segment))
-
-    def _close_segments(self) -> None:
-        for m in list(self._writers):
-            self._close_segment(m)
+        return self._segments.grow(self._bits[m], first, self.about_now["dim"], half=half)

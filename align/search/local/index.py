@@ -40,7 +40,6 @@ from align.search.where import Where
 from align.values import Rows
 
 T = TypeVar("T")
-TRIES = 5  # readings of a state whose segments a compaction removes meanwhile
 
 
 @final
@@ -275,16 +274,7 @@ class LocalIndex:
         return [self._reader.map(entry, state) for entry in state.segments if entry.modality == of]
 
     def _ask(self, run: Callable[[Any, State], T]) -> T:
-        generation, again = None, False
-        for _ in range(TRIES):
-            try:
-                with self._reader.read() as (connection, state):
-                    again, generation = state.generation == generation, state.generation
-                    return run(connection, state)
-            except FileNotFoundError as error:
-                if again:
-                    raise ValueError(f"{error.filename} is missing; make the index anew") from None
-        raise OSError(f"{self.folder} changes too fast to be read; try again")
+        return self._reader.ask(run)
 
 
 def _match(shift: Shift, of: str, segments: list[Mapped], state: State) -> list[Tensor]:

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from align.search.local.segments import Entry, Mapped, map_segment
 from align.search.local.state import State, read_generation, read_state
 from align.search.local.tables import NAME, Frozen, connect_reader, one_line
+
+T = TypeVar("T")
+TRIES = 5  # readings of a state whose segments a compaction removes meanwhile
 
 
 @final
@@ -56,6 +59,22 @@ class Reader:
             self._give_back(connection)
             raise
         self._give_back(connection)
+
+    def ask(self, run: Callable[[sqlite3.Connection, State], T]) -> T:
+        """Return what a question returns of the newest state. It is asked again where a compaction removes segments.
+
+        Raises ValueError for a segment that is missing, OSError where each state is gone before it is read.
+        """
+        generation, again = None, False
+        for _ in range(TRIES):
+            try:
+                with self.read() as (connection, state):
+                    again, generation = state.generation == generation, state.generation
+                    return run(connection, state)
+            except FileNotFoundError as error:
+                if again:
+                    raise ValueError(f"{error.filename} is missing; make the index anew") from None
+        raise OSError(f"{self.folder} changes too fast to be read; try again")
 
     def prepare(self, readers: int) -> None:
         """Open the connections of so many threads, so that none is opened after another index took the folder."""
