@@ -136,6 +136,6 @@ class Experts(nn.Module):
     def _say_missing(self) -> str:
         known = ", ".join(self.classes or ()) or "none yet"
         return (
-            f"Experts sends a row to the expert of its {self.attribute!r} ({known}), and these rows name none: embed them "
-            "with align.model.domains.in_domain(model, NAME), or train a gate for them (unlabelled: gate)"
+            f"Experts sends a row to the expert of its {self.attribute!r} ({known}), and these rows name none: embed "
+            "them with align.model.domains.in_domain(model, NAME), or train a gate for them (unlabelled: gate)"
         )

@@ -6,7 +6,18 @@ from align.model.tower import Tower
 __all__ = ["JointModel", "Tower"]
 
 FLOORS = (
-    ("adapters", "channels_last", "checkpointed", "compiled", "eval_view", "naming", "origin", "place", "row_labels", "tied"),
+    (
+        "adapters",
+        "channels_last",
+        "checkpointed",
+        "compiled",
+        "eval_view",
+        "naming",
+        "origin",
+        "place",
+        "row_labels",
+        "tied",
+    ),
     ("embed", "follow", "tower"),
     ("dense", "pseudo_token"),
     ("joint",),

@@ -67,9 +67,7 @@ def main() -> None:
         classes = model.embed_values("text", torch.eye(len(words)))[at]
         return accuracy(embed(model, "image", test[domain]), classes, right)
 
-    def one(
-        seed: int, head: Head, make: Callable[[], dict[str, Term]] = dict, told: bool = False
-    ) -> dict[str, float]:
+    def one(seed: int, head: Head, make: Callable[[], dict[str, Term]] = dict, told: bool = False) -> dict[str, float]:
         model = fit(seed, head, make(), both, STEPS)
         return {f"{d}/accuracy": score(in_domain(model, d) if told else model, d) for d in KINDS}
 
