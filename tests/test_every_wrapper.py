@@ -55,6 +55,8 @@ bare = {
     "Symile-learned": lambda: Symile(missing="learned", spread=0.5),
     "Views": lambda: losses.Views(InfoNCE()),
     "Views-tokens": lambda: losses.Views(LateInteraction()),
+    "Across": lambda: losses.Across(InfoNCE(), ["a", "b"], ["b", "a"]),
+    "Across-tokens": lambda: losses.Across(LateInteraction(), ["a", "b"], ["a", "b"]),
     "Transport-none": lambda: Transport("none"),
     "Simplex": lambda: losses.Simplex(size=4, classes=["a", "b", "c"]),
     "Prototypes": lambda: losses.Prototypes(classes=["a", "b", "c"]),
@@ -107,8 +109,11 @@ pairs = [*itertools.permutations(wrap, 2)]  # the innermost first
 def refused(name: str, chain: tuple[str, ...]) -> bool:
     """What the documentation says does not go together."""
     kind = KINDS[bare[name]().kind]
+    across = name.split("-")[0] == "Across"
     return (
-        ("HardNegatives" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
+        (across and chain[0] in ("Matryoshka", "Spaces"))
+        or (across and {*chain} & {"Matryoshka", "Spaces"} != set())
+        or ("HardNegatives" in chain and name.split("-")[0] not in ("InfoNCE", "SigLIP", "Symile"))
         or ("HardNegatives" in chain and name == "Symile-learned")
         or "HardNegatives" in chain[1:]
         or ("MixGeodesic" in chain and bare[name]().kind != "pairwise")

@@ -42,7 +42,7 @@ def test_it_is_the_plain_loop_over_rows_and_experts(top):
 def test_the_gate_learns_where_one_expert_counts():
     """The gradient to the gate is that of the soft mixture."""
     head, x = made(1)
-    pooled, weights = head(Features(x)), head.weigh(x)[0]
+    pooled, weights = head(Features(x)), head.find_weights(x)[0]
     torch.manual_seed(5)
     at = torch.randn_like(pooled)
     (got,) = torch.autograd.grad((pooled * at).sum(), head.gate.bias, retain_graph=True)
@@ -102,7 +102,7 @@ def test_a_gate_learns_the_domain_of_a_row_and_balance_spreads_rows():
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-        chosen = head.weigh(x)[0].argmax(1)
+        chosen = head.find_weights(x)[0].argmax(1)
         if isinstance(loss, Route):
             assert chosen.tolist() == domain.tolist()
         else:

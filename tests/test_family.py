@@ -87,7 +87,17 @@ class World(nn.Module):
 
 def test_every_new_loss_has_a_fragment():
     modules = {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}
-    others = {"Bank", "HardNegatives", "Layers", "Matryoshka", "MemoryQueue", "Metrix", "MixGeodesic", "Relatives"} | {
+    others = {
+        "Across",
+        "Bank",
+        "HardNegatives",
+        "Layers",
+        "Matryoshka",
+        "MemoryQueue",
+        "Metrix",
+        "MixGeodesic",
+        "Relatives",
+    } | {
         "Balance",
         "Decouple",
         "Flops",

@@ -295,7 +295,7 @@ def test_the_router_is_a_weighted_sum():
     gate = head.gate
     assert gate is not None
     x = torch.randn(3, 7, dtype=torch.float64)
-    assert head.weigh(x).allclose(torch.full((3, 2), 0.5, dtype=torch.float64))  # they begin equal
+    assert head.find_weights(x).allclose(torch.full((3, 2), 0.5, dtype=torch.float64))  # they begin equal
     nn.init.normal_(gate[2].weight)
     x[1, 4:] = 0  # absent in the second space
     x[2] = 0
@@ -326,7 +326,7 @@ def test_a_router_of_one_space_or_without_a_route():
     assert equal.gate is None
     x = torch.randn(2, 7)
     torch.testing.assert_close(one(Features(x[:, :4])), F.normalize(one.heads[0](Features(x[:, :4])), dim=1))
-    assert equal.weigh(x).eq(0.5).all()
+    assert equal.find_weights(x).eq(0.5).all()
     for head, width in ((one, 4), (Router(7, 5, [4, 3]), 7)):
         value = head(Features(torch.zeros(0, width), torch.zeros(0, 1, width)), tokens=True)
         sum(part.sum() for part in value).backward()

@@ -19,14 +19,14 @@ from align.data.captions import look_up
 from align.data.rows import find_rows
 from align.heads import MLP, AttentionPool, Linear, Resampler, Streams
 from align.lit.spaces import check_spaces
-from align.losses import InfoNCE, Matryoshka, Spaces, Symile
+from align.losses import Across, InfoNCE, Matryoshka, Spaces, Symile
 from align.model.spaces import in_space
 from align.preprocess import Array
 from align.search.linear import one_vector
 from align.search.memory import MemoryIndex
 from align.search.searcher import Searcher
 from align.search.where import Compare
-from align.values import TermInfo
+from align.values import Batch, Rows, TermInfo
 
 NAMES = ["shape", "material"]
 D = tiny_index.D
@@ -78,6 +78,46 @@ def test_a_term_is_the_loss_of_the_blocks(space, sides):
     want = infonce_loop(block(a, sides[0]), block(b, sides[1]), loss.scale, *ids, **more)
     equal(got, torch.as_tensor(want), [a, b])
     assert loss.list_blocks(["image", "text"]) == tuple((3 * k, 3 * k + 3) for k in sides)
+
+
+def test_across_is_the_loss_between_two_blocks_of_each_row():
+    """Several rows of one sample, groups and weights; rows of id -1 are left out, whatever they are."""
+    x, _ = rows(6, 8, dim=6)
+    sample = torch.tensor([0, 1, 1, -1, 3, 4])
+    group, weight = torch.tensor([0, 1, 1, 5, 0, 2]), torch.tensor([1.0, 2, 3, 9, 0.5, 1], dtype=torch.float64)
+    names = ["a", "b", "c"]
+    loss = Across(InfoNCE(), names, ["c", "a"]).double()
+    loss.start(6, 1, 8)
+    loss.between(["image"])
+    whole = torch.cat([block(x, k, 3) for k in range(3)], 1) / math.sqrt(3)
+    got = loss([whole], [sample], groups=[group], weights=[weight])
+    kept = [0, 1, 2, 4, 5]
+    c, a = (torch.stack([block(x, k, 3)[i] for i in kept]) for k in (2, 0))
+    more = {f"{name}_{side}": v[kept] for name, v in (("group", group), ("weight", weight)) for side in "ab"}
+    want = infonce_loop(c, a, loss.scale, sample[kept], sample[kept], **more)
+    equal(got, torch.as_tensor(want), [x])
+    assert loss.scale.item() == pytest.approx(Spaces(InfoNCE(), names, "a").scale.item())
+    other = torch.where(sample[:, None] < 0, whole.flip(1), whole)
+    assert torch.equal(loss([other], [sample], groups=[group], weights=[weight]), got)
+    assert loss([whole[:0]], [sample[:0]]).item() == 0
+
+
+def test_across_is_a_term_of_one_modality_that_scoring_does_not_read():
+    terms = {
+        "s": Term(Spaces(InfoNCE(), NAMES, "material"), ["image", "text"]),
+        "x": Term(Across(InfoNCE(), NAMES, NAMES), ["image", "text"]),
+    }
+    objective = Objective(terms, dim=D, batch=4, modalities=["image", "text"])
+    assert objective.columns == ["s", "s/scale", "x/image", "x/text", "x", "x/scale"]
+    assert [info.modalities for info in objective.infos()] == [("image", "text")]
+    x = torch.randn(3, 6)
+    made = model().float()
+    batch = Batch({m: Rows(x, torch.arange(3)) for m in ("image", "text")}, [""] * 3, torch.arange(3))
+    value, logged = objective(made(batch))
+    value.backward()
+    assert logged["x"].item() == pytest.approx(logged["x/image"].item() + logged["x/text"].item(), rel=1e-5)
+    assert made.towers["image"].head.inside[0].project.weight.grad.abs().sum() > 0
+    assert objective.counts() == {"s": 0, "x": 0}
 
 
 def test_prefixes_and_products_start_with_the_size_of_a_block():
@@ -197,6 +237,13 @@ def test_a_key_inside_an_object_is_a_text():
         (lambda: Streams(6, 8, {"a": lambda w, d: Resampler(w, d, heads=1)}), "the head of 'a' chooses the number"),
         (lambda: Spaces(InfoNCE(), NAMES, "size"), "no space 'size'; there are shape, material"),
         (lambda: Spaces(InfoNCE(), NAMES, "shape").start(7, 2, 4), "7 is no multiple"),
+        (lambda: Matryoshka(Across(InfoNCE(), NAMES, NAMES), [4, 8]), "Matryoshka goes inside Across"),
+        (lambda: Spaces(Across(InfoNCE(), NAMES, NAMES), NAMES, "shape"), "Spaces goes around a loss without Across"),
+        (lambda: Across(Spaces(InfoNCE(), NAMES, "shape"), NAMES, NAMES), "Across goes around a loss without Spaces"),
+        (lambda: Across(Symile(), NAMES, NAMES), "a loss between two modalities; Symile is none"),
+        (lambda: Across(InfoNCE(), NAMES, ["shape"] * 2), r"pair names two spaces; got \['shape', 'shape'\]"),
+        (lambda: Across(InfoNCE(), NAMES, ["shape", "size"]), "no space 'size'; there are shape, material"),
+        (lambda: Across(InfoNCE(), NAMES, NAMES).start(7, 1, 4), "7 is no multiple"),
         (lambda: Matryoshka(Spaces(InfoNCE(), NAMES, "shape"), [4, 8]), "Matryoshka goes inside Spaces"),
         (lambda: in_space(model((Linear,) * 3), "shape"), "the model has no spaces"),
         (lambda: in_space(model(), "size"), "no space 'size'; there are shape, material"),
@@ -207,6 +254,10 @@ def test_a_key_inside_an_object_is_a_text():
         (lambda: searched("image", threshold="calibrated"), "the calibrated threshold is of the whole"),
         (
             lambda: check_spaces(model(), named(["material", "shape"])),
+            "term 't' has the spaces material, shape; the head",
+        ),
+        (
+            lambda: check_spaces(model(), named(["material", "shape"], across=True)),
             "term 't' has the spaces material, shape; the head",
         ),
         (lambda: called_without(), "space names no space of 'text'; it has image"),
@@ -232,8 +283,9 @@ def searched(of="text", **options):
     )
 
 
-def named(spaces):
-    terms = {"t": Term(Spaces(InfoNCE(), spaces, "shape"), ["image", "text"])}
+def named(spaces, across=False):
+    loss = Across(InfoNCE(), spaces, spaces) if across else Spaces(InfoNCE(), spaces, "shape")
+    terms = {"t": Term(loss, ["image", "text"])}
     return Objective(terms, dim=D, batch=4, modalities=["image", "text"])
 
 

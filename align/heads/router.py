@@ -68,7 +68,7 @@ class Router(nn.Module):
         """The head of each space, as the constructor takes them."""
         return list(self.inside)
 
-    def weigh(self, x: Tensor) -> Tensor:
+    def find_weights(self, x: Tensor) -> Tensor:
         """Return the weights of the spaces, (..., K), for rows (..., ΣW_k). They sum to 1, or are all zero."""
         there = torch.stack([part.detach().any(-1) for part in x.split(self.widths, -1)], -1)  # (..., K)
         logits = there.to(x.dtype) * 0 if self.gate is None else self.gate(x)
@@ -77,11 +77,11 @@ class Router(nn.Module):
 
     def forward(self, features: Features, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         x = features.pooled
-        weights = self.weigh(x)  # (n, K)
+        weights = self.find_weights(x)  # (n, K)
         parts = zip(self.inside, x.split(self.widths, -1), strict=True)
         unit = [F.normalize(head(Features(part)), dim=-1, eps=1e-6) for head, part in parts]
         pooled = (weights[..., None] * torch.stack(unit, 1)).sum(1)  # (n, K, D) -> (n, D)
         if not tokens:
             return pooled
-        each = self.weigh(read_tokens(features))  # (n, L, K)
+        each = self.find_weights(read_tokens(features))  # (n, L, K)
         return pooled, F.pad(each, (0, self.dim - each.shape[-1]))

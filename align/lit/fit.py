@@ -37,6 +37,7 @@ from align.lit.trained import check_parts
 from align.lit.trainer import count_steps
 from align.model import JointModel
 from align.model.compute import Compute, computing
+from align.model.domains import name_domains
 from align.model.mixup import Mixup, check_mixup
 from align.objective import Objective
 from align.objective.encoders import check_encoders
@@ -124,6 +125,7 @@ def fit(
     print_lines(describe_refits(heads, model))
     if objective.needs_labels:
         objective.name_classes(opened.train.classes)
+    name_domains(model, opened.train.classes)
     if not earlier.step:
         fill_centroids(model, opened.train)
     measure = Measure(evaluators, opened, data.workers) if evaluators else None

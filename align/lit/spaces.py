@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from align.losses import Spaces
+from align.losses import Across, Spaces
 from align.model import JointModel
 from align.model.spaces import list_spaces
 from align.objective import Objective
@@ -13,7 +13,7 @@ def check_spaces(model: JointModel, objective: Objective) -> None:
     found = list_spaces(model)
     for name, term in objective.terms.items():
         for loss in term.loss.modules():
-            if not isinstance(loss, Spaces):
+            if not isinstance(loss, Spaces | Across):
                 continue
             for m in {m for contrast in objective.contrasts[name] for m in contrast.modalities if m in found}:
                 if found[m] != loss.spaces:

@@ -32,6 +32,7 @@ from align.losses.uniformity import AlignUniform, alignment, uniformity
 from align.losses.vicreg import VICReg, covariance, variance, vicreg
 from align.losses.wasserstein import Wasserstein, wasserstein
 from align.losses.wrappers import (
+    Across,
     Bank,
     HardNegatives,
     Layers,
@@ -47,6 +48,7 @@ from align.losses.wrappers import (
 )
 
 __all__ = [
+    "Across",
     "AlignUniform",
     "Balance",
     "Bank",

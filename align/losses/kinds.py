@@ -33,6 +33,7 @@ KINDS = {
     "gated": Kind(2, None, "symile"),  # the gate is not in a model folder, so the plain product is read
     "regulariser": Kind(2, None, None, contrasts=False),  # of any number of modalities
     "intra": Kind(1, 1, None),  # rows of one modality with each other
+    "across": Kind(1, 1, None, contrasts=False),  # two spaces of each row
     "classes": Kind(1, 1, None, contrasts=False),  # rows against the classes of their labels
     "rows": Kind(1, 1, None, contrasts=False),  # each row by itself
 }

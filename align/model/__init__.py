@@ -6,11 +6,22 @@ from align.model.tower import Tower
 __all__ = ["JointModel", "Tower"]
 
 FLOORS = (
-    ("adapters", "channels_last", "checkpointed", "compiled", "eval_view", "naming", "origin", "place", "tied"),
+    (
+        "adapters",
+        "channels_last",
+        "checkpointed",
+        "compiled",
+        "eval_view",
+        "naming",
+        "origin",
+        "place",
+        "row_labels",
+        "tied",
+    ),
     ("embed", "follow", "shared", "tower"),
     ("dense", "pseudo_token"),
     ("joint",),
     ("inside", "mixup", "video"),
-    ("compute", "layers", "sharding", "spaces"),
+    ("compute", "domains", "layers", "sharding", "spaces"),
 )
 """Files of this room, the lowest floor first. A file imports lower floors only."""

@@ -20,6 +20,7 @@ from align.model.eval_view import EvalReader
 from align.model.follow import collate_parts, lead, link
 from align.model.naming import naming
 from align.model.place import move
+from align.model.row_labels import add_labels
 from align.model.shared import check_encoder, lend
 from align.model.tied import tie, untie
 from align.model.tower import Tower
@@ -122,9 +123,11 @@ class JointModel(nn.Module):
             if name in self.follows:
                 with naming(f"tower {name!r}"):
                     given, call = tower.encoder.follow(given, leads[self.follows[name]], draws), tower
+            with naming(f"tower {name!r}"):
+                values = add_labels(tower.head, given, batch.labels)
             if name in tokens or name in self.follows.values():
                 with naming(f"tower {name!r}"):
-                    pooled, each, mask = call(given.values, generator=draws, tokens=True)
+                    pooled, each, mask = call(values, generator=draws, tokens=True)
                     if name in self.follows.values():
                         leads[name] = lead(tower, name, given, each, functools.partial(call, generator=draws))
                 if name not in tokens:
@@ -132,7 +135,7 @@ class JointModel(nn.Module):
                     continue
                 rows[name] = Rows(self._unit(pooled), given.sample, self._unit(each), mask, part=given.part)
             else:
-                rows[name] = Rows(self._unit(call(given.values, generator=draws)), given.sample, part=given.part)
+                rows[name] = Rows(self._unit(call(values, generator=draws)), given.sample, part=given.part)
         return Embeddings(**{f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "rows"}, rows=rows)
 
     def _no_rows(self, name: str) -> Rows:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from align.losses.wrappers.metrix import draw_order
 from align.losses.wrappers.mix_geodesic import shares
+from align.model.row_labels import take_labels
 from align.values import Batch, Embeddings, Features, Rows, Values
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class Mixup:
         def run(name: str, tower: Any, values: Values, generator: Any = None, tokens: bool = False) -> Any:
             if name not in self.of:
                 return tower(values, generator=generator, tokens=tokens)
+            values, labels = take_labels(values)  # a mixed row has the labels of its own sample, as at the input
             features = mix_features(tower.features(values, generator=generator), orders[name], share)
-            return tower.embed_features(features, tokens=tokens)
+            return tower.embed_features(features, tokens, labels)
 
         rows = dict(batch.rows)
         if self.at == "input":

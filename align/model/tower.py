@@ -14,6 +14,7 @@ from align.encoders.follower import Follower
 from align.heads import Linear
 from align.losses.kernels.float32 import in_float32
 from align.model.origin import bit_sums, current_origin
+from align.model.row_labels import take_labels
 from align.preprocess.base import Preprocess
 from align.preprocess.wanted import build_wanted, differences
 from align.values import FeatureOrigin, Features, Origin, Values
@@ -121,12 +122,17 @@ class Tower(nn.Module):
         if not isinstance(width, int):
             raise ValueError(f"{type(self.encoder).__name__} needs an attribute 'width', an int; it has {width!r}")
         self.head = self.head(width, dim)
+        inner = [part for part in self.head.modules() if part is not self.head and getattr(part, "needs_labels", False)]
+        if inner:
+            outer, inside = type(self.head).__name__, type(inner[0]).__name__
+            raise ValueError(f"{outer} passes no labels on to the {inside} inside it; make {inside} the tower's head")
 
     def features(self, values: Values, *, generator: torch.Generator | None = None) -> Features:
         """Return the encoder's features of collated values, averaged over the windows of a row where it has several.
 
         The generator is for the augmentation on the device, and counts in training mode only.
         """
+        values, _ = take_labels(values)
         first = next(iter(values.values())) if isinstance(values, dict) else values
         return _average(self.encoder(self.ready(values, generator=generator)), first.shape[0])
 
@@ -145,18 +151,23 @@ class Tower(nn.Module):
 
         Raises ValueError for tokens of an encoder that gives none.
         """
-        return self.embed_features(self.features(values, generator=generator), tokens)
+        values, labels = take_labels(values)
+        return self.embed_features(self.features(values, generator=generator), tokens, labels)
 
-    def embed_features(self, features: Features, tokens: bool = False) -> Any:
-        """Return as ``forward``, for features of the encoder."""
+    def embed_features(self, features: Features, tokens: bool = False, labels: Tensor | None = None) -> Any:
+        """Return as ``forward``, for features of the encoder.
+
+        labels: (n, K) places of the rows' classes, then -1, for a head that ``needs_labels``.
+        """
+        asked = {} if labels is None else {"labels": labels}
         if not tokens:
-            return self.head(features)
+            return self.head(features, **asked)
         if features.tokens is None:
             gives = f"{type(self.encoder).__name__} gives pooled features only"
             raise ValueError(
                 f"tokens were asked for, but {gives}; take another encoder, or a loss that reads no tokens"
             )
-        pooled, each = self.head(features, tokens=True)
+        pooled, each = self.head(features, tokens=True, **asked)
         mask = None if getattr(self.head, "resamples", False) else features.mask
         if mask is None:
             mask = each.new_ones(each.shape[:2], dtype=torch.bool)

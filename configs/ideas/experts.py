@@ -1,4 +1,4 @@
-"""Digits and solids in one model: one head, one twice as wide, and experts behind a gate, against two models.
+"""Digits and solids in one model: one head, one twice as wide, and experts by a gate or a label, against two models.
 
     python configs/ideas/experts.py                     # writes configs/ideas/results/experts.csv
     python configs/ideas/run.py experts --table
@@ -6,6 +6,9 @@
 An embedding of a picture's 12 x 12 pixels by an MLP of 32 hidden units (or by two of them, as experts), against the
 classes' names as words: 300 steps on 2,000 pictures of each set, or 150 steps for each of the two models. Scores are
 the zero-shot accuracies on 1,000 digits and on the shapes of 400 solids, each among the classes of its set.
+
+"experts, by the label": the domain in a sample's label sends its picture to an expert, in training and in the test.
+"experts, by the label, tested by a gate": so in training, where a gate learns the domain, which the test does not know.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from align import JointModel, Objective, Tower
 from align.encoders import Precomputed
 from align.heads import MLP, Experts
 from align.losses import Balance, InfoNCE, Route
+from align.model.domains import in_domain
 from align.objective import Term
 from align.preprocess import Array
 from align.values import Batch
@@ -63,23 +67,29 @@ def main() -> None:
         classes = model.embed_values("text", torch.eye(len(words)))[at]
         return accuracy(embed(model, "image", test[domain]), classes, right)
 
-    def one(seed: int, head: Head, make: Callable[[], dict[str, Term]] = dict) -> dict[str, float]:
+    def one(seed: int, head: Head, make: Callable[[], dict[str, Term]] = dict, told: bool = False) -> dict[str, float]:
         model = fit(seed, head, make(), both, STEPS)
-        return {f"{domain}/accuracy": score(model, domain) for domain in KINDS}
+        return {f"{d}/accuracy": score(in_domain(model, d) if told else model, d) for d in KINDS}
 
     def two(seed: int) -> dict[str, float]:
         return {f"{d}/accuracy": score(fit(seed, ONE, {}, data[d], STEPS // 2), d) for d in KINDS}
 
     learned, taught = partial(Experts, experts=2, heads=[ONE]), partial(Experts, experts=2, heads=[ONE], top=1)
+    labelled = partial(Experts, experts=2, heads=[ONE], top=1, attribute="domain", classes=[*KINDS])
+    gated = partial(labelled, unlabelled="gate")
+
+    def route() -> dict[str, Term]:
+        return {"domain": Term(Route(2, "domain", [*KINDS]), ["image"])}
+
     compare(
         "experts",
         {
             "one head": lambda seed: one(seed, ONE),
             "one head, twice as wide": lambda seed: one(seed, WIDE),
             "experts, learned": lambda seed: one(seed, learned, lambda: {"balance": Term(Balance(2), ["image"], 0.01)}),
-            "experts, taught": lambda seed: one(
-                seed, taught, lambda: {"domain": Term(Route(2, "domain", [*KINDS]), ["image"])}
-            ),
+            "experts, taught": lambda seed: one(seed, taught, route),
+            "experts, by the label": lambda seed: one(seed, labelled, told=True),
+            "experts, by the label, tested by a gate": lambda seed: one(seed, gated, route),
             "two models": two,
         },
     )

@@ -3,7 +3,8 @@
     python configs/ideas/in_process.py streams
 
 A picture asks for pictures of its shape, and of its material: mean average precision. The arm "one space" has plain
-heads and the same two terms. "two spaces" has `align.heads.Streams`, whose spaces are asked one by one.
+heads and the same two terms. "two spaces" has `align.heads.Streams`, whose spaces are asked one by one. "and a term
+across" has MeDSLIP's term between the two spaces of each picture beside them, `align.losses.Across`, of weight 0.3.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ PLAIN = [
     *(f"--model.towers.{m}.head=align.heads.Linear" for m in ("image", "shape", "material")),
     *(f"--objective.terms.{name}.loss=align.losses.InfoNCE" for name in ("shape", "material")),
 ]
-ARMS = {"one space": (PLAIN, ()), "two spaces": ([], ())}
+TERM = {
+    "loss": {
+        "class_path": "align.losses.Across",
+        "init_args": {
+            "spaces": ["shape", "material"],
+            "pair": ["shape", "material"],
+            "loss": {"class_path": "align.losses.InfoNCE"},
+        },
+    },
+    "between": ["image"],
+    "weight": 0.3,
+}
+ACROSS = [f"--objective.terms.across={json.dumps(TERM)}"]
+ARMS = {"one space": (PLAIN, ()), "two spaces": ([], ()), "and a term across": (ACROSS, ())}
 
 
 def score(model: Any) -> dict[str, float]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,3 +21,21 @@ def as_hot(labels: Tensor, count: int) -> Tensor:
     """Return (n, count) bool, true at the classes of each row, of places (n, K). -1 is no class."""
     hot = torch.zeros(len(labels), count + 1, dtype=torch.bool, device=labels.device)
     return hot.scatter(1, torch.where(labels >= 0, labels, count), True)[:, :count]
+
+
+def find_places(labels: Sequence[Any], attribute: str, classes: Sequence[str]) -> Tensor:
+    """Return (B, K) int64, the places in ``classes`` of each sample's labels, then -1: K is the most of a sample.
+
+    A label is an int, a str, a list of these, or a dict of attribute -> one of these. A plain one is the attribute
+    "label". A str is a class name. An int is the class of that name, or else a place in ``classes``. Labels that are
+    no class are left out.
+    """
+    place = {str(name): i for i, name in enumerate(classes)}
+    found = []
+    for label in labels:
+        values = label.get(attribute) if isinstance(label, dict) else label if attribute == "label" else None
+        several = values if isinstance(values, list | tuple) else [values]
+        places = [place.get(str(v), v if isinstance(v, int) else -1) for v in several if v is not None]
+        found.append([*dict.fromkeys(p for p in places if 0 <= p < len(classes))])
+    most = max(map(len, found), default=0)
+    return torch.tensor([some + [-1] * (most - len(some)) for some in found], dtype=torch.int64).view(len(found), most)

@@ -11,6 +11,7 @@
 | ``Window`` | negatives whose cosine in a frozen modality lies in a window | InfoNCE and SigLIP |
 | ``Relatives`` | no negatives among labels with a common ancestor | InfoNCE and SigLIP |
 | ``Spaces`` | the loss in one space of ``align.heads.Streams``, or between two | any loss; not around a bank |
+| ``Across`` | the loss between two spaces of each row | losses between two modalities |
 | ``PrimaryComponents`` | the loss with one modality's large components | any loss; inside a queue or bank |
 | ``Views`` | the loss between a sample's rows of one modality | losses between two modalities |
 | ``HardNegatives`` | a weight for rows of sample id -1 | InfoNCE, SigLIP and Symile themselves: the innermost |
@@ -18,6 +19,7 @@
 Wrappers that do not fit together are refused where they are built.
 """
 
+from align.losses.wrappers.across import Across
 from align.losses.wrappers.bank import Bank
 from align.losses.wrappers.hard_negatives import HardNegatives
 from align.losses.wrappers.layers import Layers
@@ -33,6 +35,7 @@ from align.losses.wrappers.window import Window
 from align.losses.wrappers.wrapper import Wrapper
 
 __all__ = [
+    "Across",
     "Bank",
     "HardNegatives",
     "Layers",
@@ -51,7 +54,8 @@ __all__ = [
 FLOORS = (
     ("negatives", "stored", "wrapper"),
     ("hard_negatives", "layers", "memory_queue", "spaces", "views", "window"),
-    ("bank", "matryoshka", "mix_geodesic", "primary_components", "relatives"),
+    ("across", "bank", "primary_components", "relatives"),
+    ("matryoshka", "mix_geodesic"),
     ("metrix",),
 )
 """Files of this folder, the lowest floor first. A file imports lower floors only."""

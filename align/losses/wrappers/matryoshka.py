@@ -16,6 +16,7 @@ from align.losses.kernels.inputs import check_embeddings
 from align.losses.kernels.numerics import one_dtype
 from align.losses.kernels.products import multiplies_halves, wide_dtype
 from align.losses.loss import Given, Loss, apply
+from align.losses.wrappers.across import Across
 from align.losses.wrappers.spaces import Spaces
 from align.losses.wrappers.wrapper import Wrapper
 
@@ -61,8 +62,12 @@ class Matryoshka(Wrapper):
         super().__init__(loss)
         if self.needs_numbers:
             raise ValueError("Matryoshka goes inside Bank, whose rows are whole, not around it: Bank(Matryoshka(loss))")
-        if any(isinstance(part, Spaces) for part in loss.modules()):
-            raise ValueError("Matryoshka goes inside Spaces, as a prefix has other spaces: Spaces(Matryoshka(loss))")
+        for part in loss.modules():
+            if isinstance(part, Spaces | Across):
+                name = type(part).__name__
+                raise ValueError(
+                    f"Matryoshka goes inside {name}, as a prefix has other spaces: {name}(Matryoshka(loss))"
+                )
         if not dims or dims[0] < 1 or any(a >= b for a, b in itertools.pairwise(dims)):
             raise ValueError(f"dims are growing numbers of coordinates, as in [32, 64, 128]; got {dims}")
         if weights is not None and len(weights) != len(dims):

@@ -33,7 +33,7 @@ class Spaces(Wrapper):
 
     loss: a loss of embeddings of D / k coordinates. spaces: the k names, in the heads' order.
     space: the space of all modalities, or modality -> its space. Without ``between`` modalities are "0", "1", …
-    The two sides are two modalities: MeDSLIP's term across the streams of one row (ICL) is not among these.
+    The two sides are two modalities. `Across` is MeDSLIP's term across the streams of one row.
     A tower without Streams lends its coordinates as they stand.
 
     Raises ValueError for a space that is none of ``spaces``, at the start for a dim that they do not divide, and in the
@@ -42,6 +42,8 @@ class Spaces(Wrapper):
 
     def __init__(self, loss: nn.Module, spaces: list[str], space: str | dict[str, str]):
         super().__init__(loss)
+        if self.kind == "across":
+            raise ValueError("Spaces goes around a loss without Across, which reads two spaces itself")
         if self.needs_numbers:
             raise ValueError("Spaces goes inside Bank, whose rows are whole, not around it: Bank(Spaces(loss))")
         for name in [space] if isinstance(space, str) else space.values():
