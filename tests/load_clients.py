@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
@@ -170,6 +170,14 @@ def _read_private(pid: int) -> float:
     except OSError:
         return 0.0
     return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) / 1024
+
+
+def find_slope(samples: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the line through the second half of (x, y), by least squares. NaN: fewer than two x."""
+    late = samples[len(samples) // 2 :]
+    x, y = (sum(values) / max(len(late), 1) for values in zip(*late, strict=True)) if late else (0.0, 0.0)
+    square = sum((one - x) ** 2 for one, _ in late)
+    return sum((one - x) * (other - y) for one, other in late) / square if square else float("nan")
 
 
 def find_share(times: list[float], share: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -214,6 +215,82 @@ def test_a_lock_goes_with_its_process(tmp_path):
     assert (tmp_path / "a.lock").exists()
     with hold_lock(tmp_path / "a.lock", wait=False) as mine:
         assert mine
+
+
+COUNTED = """
+import sys
+from pathlib import Path
+from align.files.lock import hold_lock
+path, counter = Path(sys.argv[1]), Path(sys.argv[2])
+for turn in range(60):
+    with hold_lock(path, wait=turn % 3 > 0) as mine:
+        if mine:
+            n = int(counter.read_text())
+            counter.write_text(str(n + 1))
+            print(n)
+"""
+
+
+def test_a_lock_whose_file_is_removed_is_held_by_one_of_those_that_wait(tmp_path):
+    """Each of many processes counts on, so that a number that two of them read shows that both had the lock."""
+    path, counter = tmp_path / "a.lock", tmp_path / "counter"
+    counter.write_text("0")
+    command = [sys.executable, "-c", COUNTED, path, counter]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    found = [[int(line) for line in process.communicate(timeout=60)[0].split()] for process in running]
+    assert [process.returncode for process in running] == [0] * 6
+    assert min(map(len, found)) >= 20  # each turn that waits
+    numbers = sorted(n for one in found for n in one)
+    assert numbers == list(range(len(numbers)))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("ended", ["removed", "replaced"])
+def test_a_lock_of_a_file_that_is_gone_is_taken_anew(tmp_path, monkeypatch, ended):
+    """The holder removes its file after another has opened it and before that one locks it."""
+    import fcntl
+
+    path, lock, calls = tmp_path / "a.lock", fcntl.flock, []
+
+    def late(file, how):
+        calls.append(how)
+        if len(calls) == 1:
+            path.unlink()
+            if ended == "replaced":
+                path.write_text("")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with hold_lock(path) as mine:
+        assert mine
+        assert len(calls) == 2
+        with hold_lock(path, wait=False) as second:
+            assert not second
+    assert not path.exists()
+
+
+def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """As a data worker, which is forked while its parent has the lock. Another process has waited since before."""
+    code = "import sys, os, time; from pathlib import Path; from align.files.lock import hold_lock\n"
+    code += "with hold_lock(Path(sys.argv[1])):\n    print(1, flush=True); sys.stdin.readline()\n"
+    code += "    if (child := os.fork()) == 0: time.sleep(60); os._exit(0)\n"
+    code += "print(child, flush=True); os._exit(0)"
+    command = [sys.executable, "-c", code, tmp_path / "a.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "1\n"
+        file = os.open(tmp_path / "a.lock", os.O_RDWR)
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        child = int(holder.stdout.readline())
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while the child has it
+        finally:
+            os.close(file)
+            os.kill(child, 9)
 
 
 def test_where_nothing_can_be_locked_nobody_waits(tmp_path):

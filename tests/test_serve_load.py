@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from load_clients import (
     build_head,
     count_statuses,
     draw_asks,
+    find_slope,
     read_metrics,
     read_passes,
 )
@@ -55,12 +57,18 @@ def until(seconds: float):
 @pytest.mark.slow
 def test_the_benchmark_runs_and_no_request_fails(tmp_path):
     script = Path(__file__).parent / "benchmarks" / "serve_load.py"
-    given = ["--seconds", "2", "--clients", "8", "--slow", "12", "--rows", "3000"]
+    given = ["--seconds", "2", "--clients", "8", "--slow", "12", "--rows", "3000", "--every", "0.5"]
     done = subprocess.run([sys.executable, script, *given], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert done.stdout.count("  errors: 0\n") == 2, done.stdout
     assert float(re.findall(r"([\d.]+) rows a pass", done.stdout)[-1]) > 1, done.stdout
     assert re.search(r"^p99 beside .*: text [\d.]+, picture [\d.]+$", done.stdout, re.M), done.stdout
+    assert len(re.findall(r"^  at +\d s: +\d+ answers, +[\d.]+ MiB of the server,", done.stdout, re.M)) == 10, (
+        done.stdout
+    )
+    assert (
+        len(re.findall(r"^  memory grew by .* second half, for 1,000 answers: [-+][\d.]+ and", done.stdout, re.M)) == 2
+    )
     assert "failed: 0; the server's exit code: 143" in done.stdout
 
 
@@ -123,6 +131,12 @@ def test_the_lists_of_shards_in_memory_are_bounded_by_their_samples(tmp_path, mo
             assert found.path == Path(shard)
         assert len(read) == expected
     assert [len(keys) for _, keys in members._shards.values()] == [3, 3, 3]
+
+
+def test_the_slope_is_that_of_the_second_half():
+    assert find_slope([(0, 9), (1, 1), (10, 5), (20, 6), (30, 7)]) == pytest.approx(0.1)
+    assert math.isnan(find_slope([(5, 1), (5, 2)]))
+    assert math.isnan(find_slope([]))
 
 
 # The end

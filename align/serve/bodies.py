@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from align.serve.limits import Limits
-from align.serve.refusal import Refusal
+from align.serve.refusal import Refusal, shorten
 
 FORM = "application/x-www-form-urlencoded"
 THROWN_AWAY = 8  # bodies' bound times this: a client that sends at most so much hears why it was refused
@@ -49,12 +49,15 @@ class Body:
         """Return the whole body.
 
         Raises Refusal: 400 for a length that is no number or a client that leaves, 408 for a slow one, 413 for a large
-        one, 429 where the bodies of all requests take too much memory.
+        one, 415 for a compressed one, 429 where the bodies of all requests take too much memory.
         """
         limits, parts, over = self._all.limits, [], 0
         end = time.monotonic() + limits.body_seconds
         if headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
             self._most = min(limits.form, limits.body)  # to read its escapes takes eighty times its bytes
+        codings = ",".join(headers.getlist("content-encoding"))
+        if any(coding.strip().lower() not in ("", "identity") for coding in codings.split(",")):
+            raise Refusal(415, f"the body's Content-Encoding is {shorten(codings)}; send it uncompressed")
         stated = headers.get("content-length", "0")
         if not stated.isdecimal():
             raise Refusal(400, "Content-Length is no number")

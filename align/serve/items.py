@@ -105,11 +105,12 @@ def deliver(found: Delivery, request: Request) -> Response:
         "content-disposition": f"{'inline' if found.inline else 'attachment'}; filename*=UTF-8''{quote(found.name)}",
         "content-type": found.type,
     }
-    if content.tag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if content.tag in known or known == ["*"]:
         return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-type"})
     start, stop, status = 0, content.size, 200
     wanted = request.headers.get("range")
-    if wanted is not None and request.headers.get("if-range", content.tag) == content.tag:
+    if request.method == "GET" and wanted and request.headers.get("if-range", content.tag) == content.tag:
         found_range = read_range(wanted, content.size)
         if found_range is not None:
             start, stop = found_range

@@ -4,7 +4,10 @@
 
 Each client sends the next request when it has the answer: by turns a search by a text and a picture to embed. This is
 done twice, the second time beside slow clients, which send a byte a second, one half of them of a head and one half of
-a body. Prints requests, errors and times of both, memory, and the rows of different requests that share a forward pass.
+a body. Prints requests, errors and times of both, and the rows of different requests that share a forward pass.
+
+Prints memory, too, every ``--every`` seconds beside the answers so far, and its growth for 1,000 answers in the second
+half of each part, by least squares. The first half has the growth of caches that fill and of threads that start.
 
 RUN is a model with an image and a text tower. Without it, one of the quickstart's form is made, with random weights.
 The rows are random, of unit length. Pictures of the items lie in shards. Exit code 1 where a request has failed.
@@ -22,6 +25,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -35,12 +39,22 @@ from load_clients import (
     count_statuses,
     draw_asks,
     find_share,
+    find_slope,
     read_memory,
     read_metrics,
     read_passes,
 )
 
 import align
+
+
+class Memory(NamedTuple):
+    """MiB of the server and of its decoders after a number of answers."""
+
+    answers: int
+    server: float
+    decoders: float
+
 
 SHARD = 10_000  # samples of a shard
 ASKS = 200  # different requests
@@ -106,10 +120,12 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
     return process, int(line.rsplit(":", 1)[1])
 
 
-async def load(pid: int, port: int, seconds: float, clients: int, slow: int) -> tuple[list[Answer], list[float]]:
-    """Ask for so many seconds. Returns the answers, and the memory at a sixth of the time and at its end."""
+async def load(
+    pid: int, port: int, seconds: float, clients: int, slow: int, every: float
+) -> tuple[list[Answer], list[Memory]]:
+    """Ask for so many seconds. Returns the answers, and the memory every so many seconds."""
     asks, answers, ends = draw_asks(ASKS), [], []
-    memory: list[float] = []
+    memory: list[Memory] = []
     begin = time.monotonic()
     before = read_metrics(port)
 
@@ -117,11 +133,16 @@ async def load(pid: int, port: int, seconds: float, clients: int, slow: int) -> 
         return time.monotonic() < begin + seconds
 
     async def watch() -> None:
-        for moment in (seconds / 6, seconds * 0.98):
-            await asyncio.sleep(max(0.0, begin + moment - time.monotonic()))
-            found = await asyncio.to_thread(read_memory, pid)
-            memory.extend(found)
-            print(f"  at {moment:4.0f} s: {found[0]:6.1f} MiB of the server, {found[1]:6.1f} MiB of its decoders")
+        moments = [every * i for i in range(1, int(seconds / every) + 1)] or [seconds]
+        for moment in (0.0, *moments):
+            await asyncio.sleep(max(0.0, begin + moment * 0.99 - time.monotonic()))
+            server, decoders = await asyncio.to_thread(read_memory, pid)
+            memory.append(Memory(len(answers), server, decoders))
+            print(
+                f"  at {moment:4.0f} s: {len(answers):6} answers, {server:6.1f} MiB of the server, "
+                f"{decoders:6.1f} MiB of its decoders",
+                flush=True,
+            )
 
     slowly = [asyncio.create_task(ask_slowly(port, i % 2 == 0, going, ends)) for i in range(slow)]
     mine = [ask_on(port, asks[i % 7 :] + asks[: i % 7], going, answers) for i in range(clients)]
@@ -150,12 +171,23 @@ async def load(pid: int, port: int, seconds: float, clients: int, slow: int) -> 
     return answers, memory
 
 
+def tell_growth(memory: list[Memory]) -> str:
+    """Return the growth of the whole, and that of the second half for 1,000 answers."""
+    grown = [memory[-1][i] - memory[0][i] for i in (1, 2)]
+    late = [1000 * find_slope([(one.answers, one[i]) for one in memory]) for i in (1, 2)]
+    return (
+        f"grew by {grown[0]:+.1f} MiB of the server and {grown[1]:+.1f} of its decoders; in the second half, for 1,000 "
+        f"answers: {late[0]:+.2f} and {late[1]:+.2f}"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--slow", type=int, default=200)
+    parser.add_argument("--every", type=float, default=30.0)
     parser.add_argument("--rows", type=int, default=100_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -169,11 +201,11 @@ def main() -> int:
             failed = 0
             for slow in (0, given.slow):
                 print(f"{given.clients} clients, {slow} slow ones, {given.seconds:g} s, load {os.getloadavg()[0]:.1f}")
-                answers, memory = asyncio.run(load(process.pid, port, given.seconds, given.clients, slow))
+                answers, memory = asyncio.run(load(process.pid, port, given.seconds, given.clients, slow, given.every))
                 failed += sum(one.status != 200 for one in answers)
                 times = {k: [a.ended - a.began for a in answers if a.kind == k] for k in ("text", "picture")}
                 late.append({kind: find_share(found, 0.99) for kind, found in times.items()})
-                print(f"  memory grew by {memory[2] - memory[0]:+.1f} and {memory[3] - memory[1]:+.1f} MiB", flush=True)
+                print(f"  memory {tell_growth(memory)}", flush=True)
             ratios = [f"{kind} {late[1][kind] / late[0][kind]:.2f}" for kind in late[0]]
             print(f"p99 beside the slow clients over p99 without them: {', '.join(ratios)}")
         finally:

@@ -9,6 +9,7 @@ from hostile.forms import forms
 from hostile.naming import naming
 from hostile.pictures import bombs
 from hostile.protocol import broken, slow
+from hostile.rare import rare
 from hostile.request import Hostile
 from hostile.shapes import counts
 from hostile.sounds import sounds, videos
@@ -23,6 +24,7 @@ def make_corpus(outside: Outside) -> list[Hostile]:
     found = [
         *broken(),
         *slow(),
+        *rare(),
         *headers(),
         *ranges(),
         *ids(),

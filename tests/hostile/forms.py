@@ -5,11 +5,13 @@ from __future__ import annotations
 from hostile.bodies import SEARCH
 from hostile.request import ANSWERED, EITHER, FORM, REFUSED, Hostile, part, post
 
+TEXT = part('name="of"', b"image") + part('name="query"', b"red")
+
 
 def forms() -> list[Hostile]:
     """Return forms: too many parts, names that lead elsewhere, and forms that are cut or nested."""
     kind, end = "forms", b"--b--\r\n"
-    text = part('name="of"', b"image") + part('name="query"', b"red")
+    text = TEXT
     picture = b"no picture"
     names = {
         "a traversal": 'filename="../../../../etc/passwd"',

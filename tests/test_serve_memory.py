@@ -1,0 +1,83 @@
+"""The server keeps nothing of a request: rounds of the same requests leave no more objects and no more bytes behind."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import httpx
+import pytest
+from served import COLOURS, load, picture, serving, tone
+from test_serve_safety import LIMITS, uri
+
+ROUND = 4  # of all kinds
+ROUNDS = 4
+OBJECTS, BYTES = 0.5, 250.0  # for a request: less than an object, and less than a body, a head or an answer
+
+
+def list_kinds() -> list[Callable[[httpx.Client], httpx.Response]]:
+    """Requests of each route, with bodies of several forms, and some that are refused."""
+    red, sound = picture(COLOURS["red"]), tone(300)
+    part = {"modality": "image", "data": uri(red, "a.png")}
+    json = [
+        ("/v1/search", {"query": "red", "of": "image"}),
+        ("/v1/search", {"parts": [part], "of": "text", "where": {"label": "red"}, "fold": True}),
+        ("/v1/search", {"like": 1, "of": "audio", "threshold": 0.1}),
+        ("/v1/search", {"query": "red", "text": "thing", "of": "points"}),
+        ("/v1/embeddings", {"input": ["red", "b"]}),
+        ("/v1/embeddings", {"input": {"image": uri(red, "a.png")}}),
+        ("/v1/embeddings", {"input": {"image": uri(red[:40], "a.png")}}),
+        ("/v1/search", {"query": "red", "of": "nothing"}),
+    ]
+    paths = ["/v1/items/1", "/v1/items/99", "/v1/items/1/media/image", "/v1/items/1/face/points", "/v1/facets", "/none"]
+    paths += ["/", "/?text=red&of=image", "/healthz", "/v1/items/1/media/image?form=original", "/metrics", "/docs"]
+    return [
+        *(lambda client, path=path, body=body: client.post(path, json=body) for path, body in json),
+        *(lambda client, path=path: client.get(path) for path in paths),
+        lambda client: client.get("/v1/items/1/media/audio", headers={"range": "bytes=0-9"}),
+        lambda client: client.post("/v1/search", files={"audio": ("a.flac", sound)}, data={"of": "image"}),
+        lambda client: client.post(
+            "/v1/classify", files={"image": ("a.png", red)}, data={"classes": "red,green", "modality": "image"}
+        ),
+        lambda client: client.post("/v1/search", content=b"{"),
+        lambda client: client.get("/v1/models", headers={"connection": "close"}),
+        lambda client: client.get("/v1/models", headers={"host": "evil.example"}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Growth of objects and of bytes for a request, in each round after two that fill caches."""
+    kinds, states, statuses = list_kinds(), [], set()
+    with serving(load(tmp_path_factory.mktemp("memory"), LIMITS), LIMITS) as (url, _):
+        tracemalloc.start()
+        try:
+            for number in range(ROUNDS + 2):
+                with httpx.Client(base_url=url, timeout=60) as client:
+                    for _ in range(1 if number == 0 else ROUND):
+                        statuses |= {ask(client).status_code for ask in kinds}
+                    client.get("/healthz")  # the server has ended the one before
+                time.sleep(0.3)  # connections have ended
+                for _ in range(3):
+                    gc.collect()
+                states.append((len(gc.get_objects()), tracemalloc.get_traced_memory()[0]))
+        finally:
+            tracemalloc.stop()
+    assert {200, 206, 400, 404, 421, 422} <= statuses
+    assert max(statuses) < 500
+    pairs = itertools.pairwise(states[1:])
+    n = ROUND * len(kinds)
+    return [((after[0] - before[0]) / n, (after[1] - before[1]) / n) for before, after in pairs]
+
+
+def test_no_object_of_a_request_stays(grown):
+    """A leak grows in every round. A cache that fills or a module that is imported late does not."""
+    print(grown)
+    assert min(objects for objects, _ in grown) < OBJECTS, grown
+
+
+def test_no_bytes_of_a_request_stay(grown):
+    assert min(size for _, size in grown) < BYTES, grown
