@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_the_page_has_the_figures_of_the_file(path):
     assert lines
     shown = {line.split("  ")[2] for line in lines}
     assert any(figure in page for figure in shown), f"no figure of {path.name} stands in docs/ideas.md: {shown}"
+
+
+@pytest.mark.parametrize("page", ["ideas", "compatible-models"])
+def test_every_figure_of_the_page_is_of_a_file(page):
+    """A figure that was typed or rounded another way, or that an older run left behind, is in no file of results."""
+    run = load_run()
+    lines = [line for path in (folder / "results").glob("*.csv") for line in run.table(run.read_rows(path))]
+    known = {line.split("  ")[2] for line in lines}
+    said = re.findall(r"\d+\.\d+ ± \d+\.\d+", (root / "docs" / f"{page}.md").read_text(encoding="utf-8"))
+    assert len(said) > 8
+    assert {figure for figure in said if figure not in known} == set()
 
 
 def test_the_table_has_mean_and_spread():

@@ -524,6 +524,44 @@ def test_a_build_makes_boxes_of_pixels_and_masks_and_captions_of_regions(tmp_pat
     assert not [*(tmp_path / "no").glob("*.tar")]
 
 
+ODD = {
+    "empty text": ({"box": [0, 0, 0.5, 1], "text": ""}, "region_text/blank"),
+    "blank text": ({"box": [0, 0, 0.5, 1], "text": " \n"}, "region_text/blank"),
+    "no text": ({"box": [0, 0, 0.5, 1]}, "region_text/blank"),
+    "a number as text": ({"box": [0, 0, 0.5, 1], "text": 5}, "region_text/blank"),
+    "a text in a box": ({"box": [0, 0, "1", 1], "text": "car"}, "region/box"),
+    "a short box": ({"box": [0.1], "text": "car"}, "region/box"),
+    "a word": ({"box": "here", "text": "car"}, "region/box"),
+    "an object": ({"box": {"x": 1}, "text": "car"}, "region/box"),
+    "outside": ({"box": [0, 0, 1.5, 1], "text": "car"}, "region/box"),
+    "no mask": ({"mask": [1], "text": "car"}, "region/box"),
+    "no object": ("car", "region/list"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_bad_region_of_a_build_is_counted_and_has_no_caption(name, tmp_path, capsys):
+    """It is written as it came, and the caption by rule names the regions with a box and a text alone."""
+    from align.commands import main
+
+    odd, reason = ODD[name]
+    good = {"box": [0.5, 0, 1, 1], "text": "green\nplane"}
+    Pictures.fromarray(np.zeros((8, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "regions": regions} for regions in ([odd], [good, odd])]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    main(
+        ["shards", "build", str(tmp_path / "t.jsonl"), str(tmp_path / "out"), "--modalities=image,text", "--max-bad=1"]
+    )
+    found = Shards(str(tmp_path / "out" / "train-*.tar"), shuffle=False, members=members, max_bad=1)
+    (alone, _), (both, _) = found.read(0), found.read(1)
+    assert json.loads(alone["json"])["regions"] == [odd]
+    assert "text.txt" not in alone
+    assert both["text.txt"] == b"a green plane"
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "out" / "train-bad.jsonl").read_text().splitlines()]
+    assert reasons == [reason] * 2
+    assert "regions without a good box or a text: 2 faults, written as they came; see" in capsys.readouterr().out
+
+
 def tower(preprocess: str, of_preprocess: dict, encoder: str, of_encoder: dict) -> dict:
     made_of = [(f"preprocess.{preprocess}", of_preprocess), (f"encoders.{encoder}", of_encoder)]
     read, encode = [{"class_path": f"align.{path}", "init_args": arguments} for path, arguments in made_of]

@@ -123,7 +123,8 @@ def _print(written: dict[str, int], source: str, out: str, media: Media) -> None
     from align.data.places.patterns import typeable
     from align.files import read_json
 
-    counts = {name: written.pop(name, 0) for name in ("left out", "bad", "ignored", "blank", "misnamed", "noted")}
+    kinds = ("left out", "bad", "ignored", "blank", "regions", "misnamed", "noted")
+    counts = {name: written.pop(name, 0) for name in kinds}
     for name, n in written.items():
         print(f"{typeable(out, f'{name}-*.tar')}: {count_text(n, 'sample')}")
     lists = " and ".join(shlex.quote(f"{out}/{name}-bad.jsonl") for name in written if _has_list(out, name))
@@ -138,6 +139,8 @@ def _print(written: dict[str, int], source: str, out: str, media: Media) -> None
         print(f"blank captions: {n}, left out as holes; see {lists}")
     if n := counts["bad"]:
         print(f"unreadable: {count_text(n, 'member')}, left out; see {lists}")
+    if n := counts["regions"]:
+        print(f"regions without a good box or a text: {count_text(n, 'fault')}, written as they came; see {lists}")
     if n := counts["noted"]:
         print(f"noted: {count_text(n, 'member')}, written; see {lists}, and `align shards check` for what to do")
     for name, about in read_json(Path(out) / "manifest.json")["splits"].items():

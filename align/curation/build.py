@@ -52,9 +52,10 @@ def build(
     """Build shards in ``out`` and return how many samples each split has.
 
     The result also counts "left out" (samples without any row, files of unknown suffix) and, where there are any,
-    members that are "bad", "blank" (captions without a word, which become holes), "misnamed" (no shard may hold their
-    name), "ignored" (no modality reads them) and "noted". A noted member is written with a remark: a picture that uses
-    a small part of its range, or a cloud that lost the points that were not finite.
+    members that are "bad", "blank" (captions without a word, which become holes), "regions" (entries without a good box
+    or a text, which are written), "misnamed" (no shard may hold their name), "ignored" (no modality reads them) and
+    "noted". A noted member is written with a remark: a picture that uses a small part of its range, or a cloud that
+    lost the points that were not finite.
 
     Every file is looked for before the first shard is written. Media are stored byte for byte unless ``recode`` says
     otherwise. Meshes and scans become clouds, of ``points`` points where there is a surface. Clouds and arrays are

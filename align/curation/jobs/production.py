@@ -33,20 +33,26 @@ def make(jobs: Sequence[Job]) -> list[tuple[int, dict[str, int]]]:
 
 
 def make_and_count(jobs: Sequence[Job], left: int) -> dict[str, int]:
-    """Write the jobs' shards and count samples per split, "left out", and "bad", "blank", "misnamed", "noted" above 0.
+    """Write the jobs' shards and count samples per split, "left out", and above 0 the other kinds.
 
-    left: samples and files that the source left out.
+    They are "bad", "blank", "regions", "misnamed" and "noted". left: samples and files that the source left out.
     """
     made = make(jobs)
     counts = sum((Counter(counts) for _, counts in made), Counter[str]())
     kinds = {
-        "bad": sum(n for reason, n in counts.items() if is_fault(reason)),
-        "blank": sum(n for reason, n in counts.items() if reason.endswith(f"/{BLANK}")),
+        "bad": sum(n for reason, n in counts.items() if is_fault(reason) and not _is_of_region(reason)),
+        "blank": sum(n for reason, n in counts.items() if reason.endswith(f"/{BLANK}") and not _is_of_region(reason)),
+        "regions": sum(n for reason, n in counts.items() if _is_of_region(reason)),
         "misnamed": sum(n for reason, n in counts.items() if reason.startswith("member/")),
         "noted": sum(n for reason, n in counts.items() if reason in NOTED),
     }
     written = {job.split: samples for job, (samples, _) in zip(jobs, made, strict=True)}
     return {**written, "left out": left + counts[EMPTY], **{kind: n for kind, n in kinds.items() if n}}
+
+
+def _is_of_region(reason: str) -> bool:
+    """Return True for a fault of an entry of ``regions``, which is written as it came."""
+    return reason.startswith(("region/", "region_text/"))
 
 
 def _make(job: Job, stack: ExitStack) -> tuple[int, dict[str, int]]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from align.curation.jobs.job import Fault
+from align.data.bad import BLANK
+from align.data.captions import is_blank
 from align.data.names import TEXT
 from align.media.box import read_box
 from align.media.picture import PICTURE
@@ -22,6 +24,7 @@ from align.values import BadSample
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 MANY = "many"  # more than ten
+NO_TEXT = f"region_text/{BLANK}"
 
 
 def complete_regions(members: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[Fault]]:
@@ -29,7 +32,8 @@ def complete_regions(members: Mapping[str, bytes]) -> tuple[dict[str, bytes], li
 
     ``pixels``: [left, top, right, bottom] of a region in the picture, from which the box follows. ``mask``: the number
     of a region's pixels in the member ``mask``, from which it follows where there are no ``pixels``. A region without
-    any of the three, or with a bad one, stays as it is. A sample without captions gets them of its regions' texts.
+    any of the three, with a bad one, or without a text is a fault and stays as it is. A sample without captions gets
+    them of the texts of regions with a box.
     """
     stated = json.loads(members["json"]) if "json" in members else None
     regions = stated.get("regions") if isinstance(stated, dict) else None
@@ -37,6 +41,7 @@ def complete_regions(members: Mapping[str, bytes]) -> tuple[dict[str, bytes], li
         return dict(members), []
     faults: list[Fault] = []
     before = json.dumps(stated)
+    known: list[tuple[str, Sequence[float]]] = []
     shape = frames = None
     for region in regions:
         if not isinstance(region, dict):
@@ -48,19 +53,22 @@ def complete_regions(members: Mapping[str, bytes]) -> tuple[dict[str, bytes], li
                 region["box"] = from_pixels(region.pop("pixels"), shape[0], shape[1])
             elif "box" not in region and "mask" in region:
                 frames = boxes_of(_mask(members)) if frames is None else frames
-                if region["mask"] in frames:
+                if isinstance(region["mask"], int) and region["mask"] in frames:
                     region["box"] = frames[region["mask"]]
-            if "box" in region:
-                read_box(region["box"])
-            else:
+            said = _read_text(region)
+            if said is None:
+                faults.append((NO_TEXT, "json"))
+            if "box" not in region:
                 faults.append(("region/no-box", "json"))
+            elif (box := read_box(region["box"])) and said is not None:
+                known.append((said, box))
         except BadSample as error:
             faults.append((f"region/{error.reason.rpartition('/')[2]}", "json", error.detail))
     out = dict(members)
     if json.dumps(stated) != before:
         out["json"] = json.dumps(stated, ensure_ascii=False).encode()
-    if not any(name.partition(".")[0] in ("text", TEXT) for name in members) and (said := captions(regions)):
-        out[f"text.{TEXT}"] = "\n".join(said).encode()
+    if not any(name.partition(".")[0] in ("text", TEXT) for name in members) and (lines := captions(known)):
+        out[f"text.{TEXT}"] = "\n".join(lines).encode()
     return out, faults
 
 
@@ -82,23 +90,28 @@ def boxes_of(mask: np.ndarray) -> dict[int, list[float]]:
     return found
 
 
-def captions(regions: Sequence[Any]) -> list[str]:
-    """Return a caption of all regions with a box and a text, and two of those in the middle and the others.
+def captions(known: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """Return a caption of all regions, and two of those in the middle and the others. known: text and box of each.
 
     A region is in the middle where its centre lies in the middle half of both sides.
 
-    >>> captions([{"box": [0, 0, 1, 1], "text": "plane"}] * 3 + [{"box": [0, 0, 0.2, 0.2], "text": "car"}])
+    >>> captions([("plane", [0, 0, 1, 1])] * 3 + [("car", [0, 0, 0.2, 0.2])])
     ['three planes and a car', 'three planes in the middle', 'a car around the middle']
     """
-    known = [r for r in regions if isinstance(r, dict) and isinstance(r.get("text"), str) and r.get("box")]
-    middle = [r["text"] for r in known if all(0.25 <= (a + b) / 2 <= 0.75 for a, b in _sides(r["box"]))]
-    around = [r["text"] for r in known if not all(0.25 <= (a + b) / 2 <= 0.75 for a, b in _sides(r["box"]))]
+    middle = [text for text, box in known if all(0.25 <= (a + b) / 2 <= 0.75 for a, b in _sides(box))]
+    around = [text for text, box in known if not all(0.25 <= (a + b) / 2 <= 0.75 for a, b in _sides(box))]
     if not known:
         return []
-    out = [count_names([r["text"] for r in known])]
+    out = [count_names([text for text, _ in known])]
     if middle and around:
         out += [f"{count_names(middle)} in the middle", f"{count_names(around)} around the middle"]
     return out
+
+
+def _read_text(region: Mapping[str, Any]) -> str | None:
+    """Return the text of a region in one line, None where it has none or a blank one."""
+    text = region.get("text")
+    return None if not isinstance(text, str) or is_blank(text) else " ".join(text.split())
 
 
 def count_names(names: Sequence[str]) -> str:
@@ -148,7 +161,7 @@ def _mask(members: Mapping[str, bytes]) -> np.ndarray:
             from PIL import Image
 
             mask = np.asarray(Image.open(io.BytesIO(members[name])))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise BadSample("box", f"{name}: {error}") from None
     if mask.ndim != 2 or mask.dtype.kind not in "iu":
         raise BadSample("box", f"{name} has shape {mask.shape} of {mask.dtype}; a mask is (H, W) of whole numbers")
