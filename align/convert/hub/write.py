@@ -15,7 +15,8 @@ from align.convert.hub.measured import FILE, Measured, keep_results, read_result
 from align.convert.hub.origin import read_training
 from align.convert.hub.picture import draw_scores
 from align.convert.hub.upload import check_push, push
-from align.files import atomic_folder, read_json, write_json
+from align.files import read_json, write_json
+from align.files.fresh import fresh_folder
 from align.files.hub import CARD
 from align.model import JointModel
 from align.model.inside import model_inside
@@ -65,7 +66,7 @@ def write_hub(
     measured = _find_results(results, run, checksum, dropped, lines)
     name = folder.resolve().name if to is None else to.rpartition("/")[2]
     where = folder.name if to is None else to
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         write_model(kept, work)
         _strip_sources(work)
         header = write_header(name, kept.modalities, chosen, parts, training, measured)
