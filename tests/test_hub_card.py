@@ -238,6 +238,21 @@ def test_paths_of_this_machine_are_named(tmp_path):
     assert find_paths(tmp_path) == [f"model.json names a path of this machine: {tmp_path / 'model.json'}"]
 
 
+def test_a_path_with_a_space_is_one_of_this_machine(tmp_path):
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "model.json").write_text(json.dumps({"source": str(tmp_path / "my run" / "model")}))
+    assert find_paths(tmp_path) == [f"model.json names a path of this machine: {tmp_path / 'my'}"]
+
+
+@pytest.mark.parametrize("parts", [{}, {"image.encoder": {"source": "o/m", "licence": "mit", "changed": False}}])
+def test_a_licence_that_the_hub_has_not_is_said(parts):
+    chosen = choose_licence(parts, "house rules")
+    assert chosen.header() == {"license": "other", "license_name": "house-rules"}
+    (line,) = chosen.lines
+    assert line.startswith("house-rules is no licence that the hub knows, so the card's header says other")
+    assert line.endswith("keeps the licences of the parts") == bool(parts)
+
+
 def test_no_run_no_facts(tmp_path):
     assert read_training(tmp_path, "best") is None
 

@@ -115,6 +115,11 @@ def _strip_sources(folder: Path) -> None:
     write_json(folder / "model.json", about)
 
 
+def _is_here(path: Path) -> bool:
+    """Return True for a path of this machine, also for one that was cut at a space in its last name."""
+    return path.exists() or (len(path.parts) > 3 and path.parent.exists())
+
+
 def find_paths(folder: Path) -> list[str]:
     """Return a line for each text file that names a file or folder of this machine: a reader of the hub would see it.
 
@@ -124,7 +129,7 @@ def find_paths(folder: Path) -> list[str]:
     out = []
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.yaml"), *folder.glob("*.md")]):
         words = dict.fromkeys(re.findall(r"/[\w.@+-]+(?:/[\w.@+-]+)+", path.read_text(encoding="utf-8")))
-        here = [word for word in words if Path(word).exists()]
+        here = [word for word in words if _is_here(Path(word))]
         if here:
             out.append(f"{path.name} names a path of this machine: {here[0]}")
     return out
