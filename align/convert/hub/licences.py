@@ -103,7 +103,7 @@ def choose_licence(parts: Mapping[str, Mapping[str, Any]], stated: str | None) -
                     f"{' and '.join(sorted(lost))}; state {other}, or one that keeps this"
                 )
     if name not in NAMES:
-        parted = ", and nothing compares it: see that it keeps the licences of the parts" if any(known.values()) else ""
+        parted = ", and nothing compares it: see that it keeps those of the parts" if any(known.values()) else ""
         lines.append(f"{name} is no licence that the hub knows, so the card's header says other{parted}")
     return Licence(name, tuple(lines))
 
