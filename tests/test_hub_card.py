@@ -20,6 +20,7 @@ import align
 from align.checkpoint.fingerprint import fingerprint
 from align.commands import main
 from align.convert.hub import write_hub
+from align.convert.hub.card import strip_path
 from align.convert.hub.licences import NAMES, choose_licence, conditions
 from align.convert.hub.measured import read_results
 from align.convert.hub.origin import read_training
@@ -236,6 +237,41 @@ def test_the_picture_has_a_bar_for_each_score():
 def test_paths_of_this_machine_are_named(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"source": str(tmp_path / "model.json"), "x": "/no/such/file"}))
     assert find_paths(tmp_path) == [f"model.json names a path of this machine: {tmp_path / 'model.json'}"]
+
+
+def test_a_path_with_a_space_is_one_of_this_machine(tmp_path):
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "model.json").write_text(json.dumps({"source": str(tmp_path / "my run" / "model")}))
+    assert find_paths(tmp_path) == [f"model.json names a path of this machine: {tmp_path / 'my'}"]
+
+
+def test_a_long_word_of_a_tokenizer_is_no_path(tmp_path):
+    """SentencePiece's table of characters is base64, with slashes and thousands of letters between them."""
+    (tmp_path / "text.tokenizer.json").write_text(json.dumps({"map": f"/{'A' * 300}/{'B' * 5000}/c"}))
+    assert find_paths(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("models/mine/model.safetensors", "model.safetensors"),
+        ("../../mine/clip", "clip"),
+        ("/home/x/clip", "clip"),
+        ("owner/name-v1.5", "owner/name-v1.5"),
+        ("hf-hub:owner/name", "hf-hub:owner/name"),
+    ],
+)
+def test_a_source_is_shown_without_its_path(source, shown):
+    assert strip_path(source) == shown
+
+
+@pytest.mark.parametrize("parts", [{}, {"image.encoder": {"source": "o/m", "licence": "mit", "changed": False}}])
+def test_a_licence_that_the_hub_has_not_is_said(parts):
+    chosen = choose_licence(parts, "house rules")
+    assert chosen.header() == {"license": "other", "license_name": "house-rules"}
+    (line,) = chosen.lines
+    assert line.startswith("house-rules is no licence that the hub knows, so the card's header says other")
+    assert line.endswith("see that it keeps those of the parts") == bool(parts)
 
 
 def test_no_run_no_facts(tmp_path):

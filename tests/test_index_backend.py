@@ -1,6 +1,8 @@
 """``align index backend`` and the commands that use, mention and throw away what it made."""
 
+import os
 import re
+import signal
 
 import pytest
 import tiny_space
@@ -125,6 +127,29 @@ def test_a_missing_extra_is_one_line(place, tmp_path, capsys, monkeypatch):
     assert "[search]" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "i").exists()
+
+
+def stop(*args, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_is_done_is_said_when_it_is_stopped(place, tmp_path, capsys, monkeypatch):
+    """A signal while the recall is measured comes after the search was made, and after the index was built."""
+    idx, build = str(tmp_path / "idx"), ["index", "build", str(place / "pairs"), str(place / "shards" / "a-*.tar")]
+    monkeypatch.setattr(index_backend, "measure", stop)
+    done = f"stopped by SIGTERM: {idx} is searched by hnsw, whose recall is not measured; the same command measures it"
+    assert main([*build, "--out", idx, "--backend", "hnsw", *trust]) == 143
+    assert done in capsys.readouterr().err
+    assert main(["search", idx, "a red cone", "--of", "image", "--k", "3", *trust]) == 0
+    assert "approximate (hnsw)" in capsys.readouterr().out
+    assert main(["index", "backend", idx, "hnsw"]) == 143
+    assert done in capsys.readouterr().err
+
+    monkeypatch.setattr("align.search.ann.make.make_backend", stop)
+    assert main(["index", "backend", idx, "int8"]) == 143
+    assert f"stopped by SIGTERM: the searches of {idx} are as they were" in capsys.readouterr().err
+    assert main(["search", idx, "a red cone", "--of", "image", "--k", "3", *trust]) == 0
+    assert "approximate (hnsw)" in capsys.readouterr().out
 
 
 def test_lost_samples_are_counted_and_named():

@@ -199,7 +199,7 @@ def test_label_studio(folders):
         (["--stored", "float16"], 2, "--stored belongs to a cache; leave it out with --to fiftyone"),
         (["--executor", "ray"], 2, "--executor belongs to a cache; leave it out with --to fiftyone"),
         (["--towers", "imagee"], 1, "the model has no tower 'imagee'; did you mean image?"),
-        (["--out", "{place}/model"], 1, "{place}/model is there already; name a new folder, or remove it first"),
+        (["--out", "{place}/model"], 1, "{place}/model is there and is not empty; name a new folder"),
         (["--out", "."], 1, ". has no name of its own; name a new folder"),
         ([], 3, "5 of 6 samples in this epoch are bad"),
     ],
@@ -242,7 +242,7 @@ def test_texts_without_labels(tmp_path):
     assert (out / "config.xml").read_text() == (
         '<View>\n  <Text name="text" value="$text" />\n  <TextArea name="note" toName="text" />\n</View>\n'
     )
-    with pytest.raises(ValueError, match="is there already; name a new folder, or remove it first"):
+    with pytest.raises(ValueError, match="is there and is not empty; name a new folder"):
         write_label_studio(read(make_model(), tmp_path / "shards" / "train-000000.tar"), out, "tiny")
     (task,) = json.loads((out / "tasks.json").read_text())
     assert task == {

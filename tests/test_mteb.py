@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import mteb
 import numpy as np
 import pytest
 import tiny_space
 import torch
+from mteb.mocks.mock_tasks.sts import MockSTSTask
 from test_composed import QUERIES
 from tiny_data import wav
 
@@ -303,8 +305,6 @@ def test_mtebs_tasks_run(name):
 
 def test_an_encoder_gives_our_rows(shard):
     """One modality as it is, several as the unit sum of unit rows, and cosines of any rows."""
-    from types import SimpleNamespace
-
     model = tiny_space.model("pairwise")
     harness = wrap(model, name="me/mine")
     named = SimpleNamespace(name="T")
@@ -329,6 +329,33 @@ def test_an_encoder_gives_our_rows(shard):
         wrap(model, how="sum")
     with pytest.raises(ValueError, match="task T: index its corpus before the search"):
         harness.search({"id": []}, task_metadata=named, top_k=1, encode_kwargs={})
+
+
+def test_a_text_without_a_character_is_a_row_of_zeros(monkeypatch):
+    """mteb's data have such texts, which no tower reads. They do not end the task."""
+    model, blank = tiny_space.model("pairwise"), {}
+    batches = [{"text": ["bbc", " \t", "dd"]}, {"text": [""]}]
+    found = embed_batches(model, batches, "T", None, blank)["text"]
+    known = embed_batches(model, batches, "T", {})["text"]
+    read = model.embed(text=["bbc", "dd"])["text"]
+    for rows in (found, known):
+        assert torch.equal(rows, torch.stack([read[0], torch.zeros(8), read[1], torch.zeros(8)]))
+    assert blank == {"T": 2}
+    mixed = wrap(model).encode(
+        [{"text": ["", "bb"], "align:image": [tiny_space.npy(np.ones(8))] * 2}], task_metadata=SimpleNamespace(name="T")
+    )
+    torch.testing.assert_close(mixed[0], model.embed(image=[tiny_space.npy(np.ones(8))])["image"][0])
+
+    task = MockSTSTask()
+    task.load_data()
+    first = task.dataset["test"].map(
+        lambda row, i: {"sentence1": "" if i == 0 else row["sentence1"]}, with_indices=True
+    )
+    task.dataset["test"] = first
+    monkeypatch.setattr(task, "load_data", lambda *args, **options: None)
+    measured = measure(wrap(model), [task], None)
+    (note,) = [note for note in measured.notes if "character" in note]
+    assert note == f"{task.metadata.name}: texts without a character, which no tower reads, are rows of zeros: 1"
 
 
 def test_tasks_that_want_another_modality_are_named():
@@ -380,6 +407,7 @@ def test_the_command_writes_mtebs_results(saved, shard, capsys, tmp_path):
         (["--tasks", "STS12", "--batch", "0"], 2, "--batch is 1 at least, got 0"),
         (["--tasks", "STS12", "--name", "mine"], 2, "--name 'mine' is to be of the form owner/name"),
         (["--shards", "none-*.tar"], 1, "none-*.tar"),
+        (["--shards", "SHARD", "--out", "SHARD"], 1, " is a file; name a folder for the results with --out"),
         (["--shards", "SHARD", "--only", "x"], 1, "--only 'x' is none of the tasks of these shards: "),
         (["--shards", "SHARD", "--template", "a"], 1, "a template has one {} for the class name"),
         (["--shards", "SHARD", "--queries", "none.jsonl"], 1, "--queries: no file none.jsonl"),

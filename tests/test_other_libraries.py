@@ -64,6 +64,9 @@ def test_a_clone_shares_the_weights(model):
 def test_an_embedder_reads_a_folder(model, tmp_path):
     with pytest.raises(ValueError, match="modality='sound': the model has no such tower; it has image, audio, text"):
         Embedder(model, "sound").fit([])
+    with pytest.raises(TypeError, match="X='ab' is one input; transform takes a list of them"):
+        Embedder(model, "text").transform("ab")
+    assert Embedder(model, "text").get_feature_names_out()[0] == "embedding0"
     from align import JointModel, Tower, save
     from align.encoders import TransformerText
     from align.preprocess import Bytes

@@ -35,9 +35,9 @@ def embed_for(
     from align.commands.progress import progress
     from align.convert.labelling import open_reading, write_fiftyone, write_label_studio
     from align.convert.labelling.answers import can_ask
-    from align.convert.labelling.writing import check_new
+    from align.files.fresh import check_fresh
 
-    check_new(out)
+    check_fresh(out)
     write = {"fiftyone": write_fiftyone, "label-studio": write_label_studio}[tool]
     with ending(lambda: f"{out} is not written"), budget("--max-bad"), progress("embedding") as say:
         loaded = placing.load(weights, model)
@@ -50,7 +50,7 @@ def embed_for(
     for note in written.notes:
         print(note, file=sys.stderr)
     if not can_ask(loaded):
-        print("the model has no text tower that reads words, so there are no zero-shot labels", file=sys.stderr)
+        print("the model has no tower 'text' that reads words, so there are no zero-shot labels", file=sys.stderr)
     samples = written.facts.samples
     print(f"wrote {samples} sample{'s' * (samples != 1)} to {out}", file=sys.stderr)
     print(out)

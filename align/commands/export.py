@@ -50,20 +50,15 @@ def export(
         to: the format
         towers: the modalities to write, separated by commas. Default: all that the format can hold
     """
+    from align.files.fresh import check_fresh
+
     folder = Path(out)
-    if not folder.name or folder.name == "..":
-        raise Refused(f"{out} has no name of its own; name a new folder")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused(f"{out} is there and is not empty; name a new folder")
+    check_fresh(folder)
     chosen = None if towers is None else split(towers)
     if chosen == []:
         raise Refused("--towers names none; write --towers image,text")
     options: dict[str, Any] = {"towers": chosen}
     options |= {**graphs.settings(to), **sentences.settings(to), **hub.settings(to, model, weights.checkpoint)}
-    from align.files.swapping import remove_leftovers
-
-    if folder.parent.is_dir():
-        remove_leftovers(folder.parent, [folder.name])
     with ending(lambda: f"{out} is not written"):
         loaded = weights.load(model)
         lines = find_writer(to)(loaded, folder, **options)

@@ -12,7 +12,7 @@ from align.commands.groups import Weights
 from align.commands.index_backend import say_stale
 from align.commands.index_report import say_report
 from align.commands.index_settings import Embedding, as_given, read_options
-from align.commands.stopping import stopping
+from align.commands.stopping import ending, stopping
 
 
 def add(
@@ -80,5 +80,6 @@ def add(
                 )
             )
             say_report(report, folder)
-    say_stale(folder)
+    with ending(lambda: f"{folder} is whole"):
+        say_stale(folder)
     return 0

@@ -13,7 +13,7 @@ from align.commands.groups import Weights
 from align.commands.index_backend import check_backend, make, read_named, say_replaced, say_stale
 from align.commands.index_report import say_report
 from align.commands.index_settings import Embedding, as_given, read_options
-from align.commands.stopping import stopping
+from align.commands.stopping import ending, stopping
 
 
 def build(
@@ -82,10 +82,11 @@ def build(
             )
         )
         say_report(report, folder)
+    with ending(lambda: f"{folder} is whole"):
         say_replaced(folder, *named)
         say_stale(folder)
-        if backend not in (None, "exact"):
-            make(folder, backend)
+    if backend not in (None, "exact"):
+        make(folder, backend)
     return 0
 
 

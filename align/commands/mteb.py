@@ -81,6 +81,8 @@ def mteb(
     folder = Path(out) if out is not None else Path(model) / "mteb"
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is no folder here; say where the results go with --out FOLDER")
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is a file; name a folder for the results with --out")
     from align.convert import mteb as wrap
     from align.convert.harness.beside import find_missing, find_tasks, measure
 

@@ -42,15 +42,22 @@ class Embedder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Sequence[Any]) -> np.ndarray:
-        """Return (n, D) float32, row i for input i. Raises as ``JointModel.embed`` does."""
-        if not hasattr(self, "loaded_"):
-            self.fit(X)
+        """Return (n, D) float32, row i for input i. Raises as ``JointModel.embed`` does, and TypeError for one text."""
+        if isinstance(X, (str, bytes, Path)):
+            raise TypeError(f"X={X!r} is one input; transform takes a list of them")
+        self._load()
         rows = self.loaded_.embed(batch_size=self.batch_size, **{self.modality: list(X)})
         return rows[self.modality].cpu().numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns, embedding0 and so on."""
+        self._load()
         return np.asarray([f"embedding{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def _load(self) -> None:
+        """Load the model where ``fit`` has not: none of the methods needs it to be called."""
+        if not hasattr(self, "loaded_"):
+            self.fit([])
 
     def __sklearn_clone__(self) -> Embedder:
         """Return an unfitted copy with the same model, not with a copy of its weights."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from align.convert.open_clip_config import find_config, find_notes, save_tokenizer
 from align.encoders import OpenClipImage, OpenClipText
 from align.encoders.weights import listing, write_tensors
-from align.files import atomic_folder, write_json
+from align.files import write_json
+from align.files.fresh import fresh_folder
 from align.heads import Identity, Linear
 from align.model import JointModel
 from align.model.inside import unwrap
@@ -52,7 +53,7 @@ def write_open_clip(model: JointModel, folder: str | Path, *, towers: Sequence[s
     state |= _read_part(model, image, "visual") | _read_part(model, text, "text")
     if not config["model_cfg"]["text_cfg"].get("hf_model_name"):  # whose architecture stands on the hub
         _check(config["model_cfg"], state)
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         write_json(work / CONFIG, config)
         write_tensors({name: x.detach().cpu().contiguous().clone() for name, x in state.items()}, work / WEIGHTS)
         save_tokenizer(model, text, work)

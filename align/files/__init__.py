@@ -41,8 +41,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
-            error.filename = str(path)  # the error of a full disk names no file
+        if isinstance(error, OSError):
+            _name_file(error, temporary, path)
         raise
     sync_folder(path.parent)
 
@@ -59,8 +59,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid4().hex[:12]
     work, old = (path.with_name(f".{path.name[:200]}.{mark}.{end}") for end in ("tmp", "old"))
-    work.mkdir()
     try:
+        work.mkdir()
         yield work
         for file in work.rglob("*"):
             if file.is_file():
@@ -72,13 +72,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         swap(work, path, old)
         sync_folder(path.parent)
     except OSError as error:
-        if error.filename is None and error.strerror is not None and error.errno in FULL:
-            error.filename = str(path)  # the error of a full disk names no file
+        _name_file(error, work, path)
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if path.exists():  # else the old folder is the only one that is left
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _name_file(error: OSError, temporary: Path, path: Path) -> None:
+    """Let an error name the file that was to be written: a full disk's names none, others a temporary one."""
+    nameless = error.filename is None and error.strerror is not None and error.errno in FULL
+    if nameless or error.filename == str(temporary):
+        error.filename = str(path)
 
 
 @contextmanager

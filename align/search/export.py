@@ -13,6 +13,8 @@ from torch import Tensor
 
 from align.extras import has_part, pip_install
 from align.files import atomic_folder, atomic_write, json_text, write_json
+from align.files.fresh import check_place
+from align.files.swapping import remove_leftovers
 from align.search.index import Index
 from align.search.item import Item
 from align.search.leaves import plain
@@ -32,8 +34,8 @@ def export_index(index: Index, folder: str | Path, to: Format) -> list[Path]:
     faiss: ``MODALITY.faiss``, an ``IndexIDMap`` of an ``IndexFlatIP`` whose ids are the numbers, and the norms.
     Each has ``items.jsonl``: number, key, source, captions, label and json of each sample, a line each.
 
-    Raises ValueError where something else stands at `folder` or the index is empty, ImportError where a library is
-    missing.
+    Raises ValueError where something else stands at `folder`, where it lies in an index or a model, and for an empty
+    index, ImportError where a library is missing.
     """
     folder = Path(folder)
     if to not in get_args(Format):
@@ -43,6 +45,9 @@ def export_index(index: Index, folder: str | Path, to: Format) -> list[Path]:
         raise ValueError(f"{folder} is there and is no export; choose another folder")
     if not index.modalities:
         raise ValueError("the index is empty; there is nothing to export")
+    check_place(folder)
+    if folder.parent.is_dir():
+        remove_leftovers(folder.parent, [folder.name])
     with atomic_folder(folder) as work:
         for m in index.modalities:
             {"numpy": _write_numpy, "parquet": _write_parquet, "faiss": _write_faiss}[to](index, m, work)

@@ -16,7 +16,8 @@ from align.convert.graphs.operators import translations
 from align.convert.graphs.quiet import hush
 from align.convert.graphs.session import open_graph, run_graph
 from align.extras import has_part, pip_install
-from align.files import atomic_folder, write_json
+from align.files import write_json
+from align.files.fresh import fresh_folder
 from align.model import JointModel
 
 OPSET = 20
@@ -47,7 +48,7 @@ def write_onnx(
     chosen, lines = choose_towers(model, towers)
     if check is not None:
         check_shards(check, chosen)
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         ready, facts = prepare(model), {}
         for m in chosen:
             traced = trace(ready, m)

@@ -10,7 +10,8 @@ import torch
 
 from align.convert.graphs.graph import choose_towers, pack, prepare, trace
 from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
-from align.files import atomic_folder, write_json
+from align.files import write_json
+from align.files.fresh import fresh_folder
 from align.model import JointModel
 
 
@@ -22,7 +23,7 @@ def write_programs(model: JointModel, folder: Path, *, towers: Sequence[str] | N
     from its tower.
     """
     chosen, lines = choose_towers(model, towers)
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         ready, facts = prepare(model), {}
         for m in chosen:
             traced = trace(ready, m)

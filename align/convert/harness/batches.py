@@ -25,12 +25,17 @@ Known = dict[tuple[str, bytes], Tensor]
 
 
 def embed_batches(
-    model: JointModel, batches: Iterable[Mapping[str, Any]], task: str, known: Known | None = None
+    model: JointModel,
+    batches: Iterable[Mapping[str, Any]],
+    task: str,
+    known: Known | None = None,
+    blank: dict[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Return modality -> (n, D) on the CPU, for all batches of a loader of n rows.
 
     Columns that are no modality of the model are left out. known: embeddings of texts and of files as bytes, which are
-    taken from there, and put there where they are new. Raises ValueError, with the task's name, for batches
+    taken from there, and put there where they are new. blank: task -> texts without a character, to whose number those
+    of this loader are added. Raises ValueError, with the task's name, for batches
     without any modality of the model, and for an empty row.
     """
     found: dict[str, list[Tensor]] = {}
@@ -38,13 +43,30 @@ def embed_batches(
     for batch in batches:
         columns = columns or list(batch)
         for m, rows in read_batch(batch, model.modalities, task).items():
-            found.setdefault(m, []).append(_embed_known(model, m, rows, known))
+            values, n = _embed_texts(model, m, rows, known)
+            found.setdefault(m, []).append(values)
+            if n and blank is not None:
+                blank[task] = blank.get(task, 0) + n
     if not found:
         raise ValueError(
             f"task {task}: no modality of the model is in its columns, {', '.join(columns) or 'which are empty'}; "
             f"the model has {', '.join(model.modalities)}"
         )
     return {m: torch.cat(parts) for m, parts in found.items()}
+
+
+def _embed_texts(model: JointModel, modality: str, rows: list[Any], known: Known | None) -> tuple[Tensor, int]:
+    """Return the embeddings (n, D), and the number of texts without a character. These are rows of zeros: no tower
+    reads them, and data sets of mteb have some."""
+    kept = [i for i, row in enumerate(rows) if not isinstance(row, str) or row.strip()]
+    if len(kept) == len(rows):
+        return _embed_known(model, modality, rows, known), 0
+    values = torch.zeros(len(rows), model.dim)
+    if kept:
+        some = _embed_known(model, modality, [rows[i] for i in kept], known)
+        values = some.new_zeros(len(rows), model.dim)
+        values[kept] = some
+    return values, len(rows) - len(kept)
 
 
 def _embed_known(model: JointModel, modality: str, rows: list[Any], known: Known | None) -> Tensor:

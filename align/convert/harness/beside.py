@@ -103,6 +103,9 @@ def measure(
         rule = searched.how if searched else ""
         for scores in (one for result in found.task_results for split in result.scores.values() for one in split):
             lines += _list_scores(task, scores, ours or {}, rule)
+        if blank := harness.blank.pop(name, 0):
+            note = f"texts without a character, which no tower reads, are rows of zeros: {blank:,}"
+            notes.setdefault(note, []).append(name)
         for note in getattr(task, "notes", ()):
             notes.setdefault(note, []).append(name)
         if searched and searched.tied:

@@ -61,7 +61,8 @@ class Searched(NamedTuple):
 
 @final
 class Harness:
-    """A model of align for mteb. ``searched`` holds the facts of the last search of each task, by its name.
+    """A model of align for mteb. ``searched`` holds the facts of the last search of each task, by its name,
+    and ``blank`` the number of texts without a character, which are rows of zeros.
 
     Retrieval and reranking come through ``index`` and ``search``: a query of several modalities is scored by
     ``align.score`` with all of them. Every other kind of task comes through ``encode`` and ``similarity``, by cosines.
@@ -73,6 +74,7 @@ class Harness:
         self.model, self.known = model, known
         self.how: How | None = how
         self.searched: dict[str, Searched] = {}
+        self.blank: dict[str, int] = {}
         self._meta = meta
         self._documents: dict[str, Tensor] = {}
         self._ids: list[str] = []
@@ -84,7 +86,7 @@ class Harness:
 
     def encode(self, inputs: Iterable[Mapping[str, Any]], *, task_metadata: Any, **more: Any) -> Tensor:
         """Return (n, D) float32 of the n inputs of a loader. Splits and prompts, in ``more``, are not read."""
-        return fuse(embed_batches(self.model, inputs, task_metadata.name, self.known)).float()
+        return fuse(embed_batches(self.model, inputs, task_metadata.name, self.known, self.blank)).float()
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Return the cosines (n, m) of (n, D) with (m, D)."""
@@ -150,7 +152,7 @@ class Harness:
             rows, task_metadata=task, prompt_type=PromptType(side), batch_size=size, num_proc=processes
         )
         batches: Iterable[Any] = loader
-        return embed_batches(self.model, batches, task.name, self.known)
+        return embed_batches(self.model, batches, task.name, self.known, self.blank)
 
 
 def _unit(rows: Any) -> Tensor:

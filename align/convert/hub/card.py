@@ -24,6 +24,8 @@ EXAMPLES = {
 }
 """Modality -> inputs in the lines that load a model."""
 OTHER = '["file"]'
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx")
+"""Endings of a part's source that is a file, and no name on the hub."""
 
 EXTRAS = {"align.encoders.hf": "hf", "align.preprocess.hf_": "hf", "align.preprocess.video": "video"}
 """First words of a class's module -> the extra that it needs."""
@@ -165,8 +167,9 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 
 def strip_path(source: str) -> str:
-    """Return a source without the path to a file, which is of one machine."""
-    return Path(source).name if Path(source).is_absolute() else source
+    """Return a source without the path to a file, which is of one machine, a relative one too."""
+    path = Path(source)
+    return path.name if path.is_absolute() or path.suffix in WEIGHTS or ".." in path.parts else source
 
 
 def _join(words: Sequence[str]) -> str:

@@ -102,8 +102,9 @@ def choose_licence(parts: Mapping[str, Mapping[str, Any]], stated: str | None) -
                     f"--licence {name} allows more than {other}, the licence of {part}: it lacks "
                     f"{' and '.join(sorted(lost))}; state {other}, or one that keeps this"
                 )
-    if name not in NAMES and any(known.values()):
-        lines.append(f"{name} is not among the licences that can be compared: see that it keeps those of the parts")
+    if name not in NAMES:
+        parted = ", and nothing compares it: see that it keeps those of the parts" if any(known.values()) else ""
+        lines.append(f"{name} is no licence that the hub knows, so the card's header says other{parted}")
     return Licence(name, tuple(lines))
 
 

@@ -15,7 +15,8 @@ from align.convert.hub.measured import FILE, Measured, keep_results, read_result
 from align.convert.hub.origin import read_training
 from align.convert.hub.picture import draw_scores
 from align.convert.hub.upload import check_push, push
-from align.files import atomic_folder, read_json, write_json
+from align.files import read_json, write_json
+from align.files.fresh import fresh_folder
 from align.files.hub import CARD
 from align.model import JointModel
 from align.model.inside import model_inside
@@ -65,7 +66,7 @@ def write_hub(
     measured = _find_results(results, run, checksum, dropped, lines)
     name = folder.resolve().name if to is None else to.rpartition("/")[2]
     where = folder.name if to is None else to
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         write_model(kept, work)
         _strip_sources(work)
         header = write_header(name, kept.modalities, chosen, parts, training, measured)
@@ -114,6 +115,14 @@ def _strip_sources(folder: Path) -> None:
     write_json(folder / "model.json", about)
 
 
+def _is_here(path: Path) -> bool:
+    """Return True for a path of this machine, also for one that was cut at a space in its last name."""
+    try:
+        return path.exists() or (len(path.parts) > 3 and path.parent.exists())
+    except OSError:  # a tokenizer holds long words of base64, which no system has as a name
+        return False
+
+
 def find_paths(folder: Path) -> list[str]:
     """Return a line for each text file that names a file or folder of this machine: a reader of the hub would see it.
 
@@ -123,7 +132,7 @@ def find_paths(folder: Path) -> list[str]:
     out = []
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.yaml"), *folder.glob("*.md")]):
         words = dict.fromkeys(re.findall(r"/[\w.@+-]+(?:/[\w.@+-]+)+", path.read_text(encoding="utf-8")))
-        here = [word for word in words if Path(word).exists()]
+        here = [word for word in words if _is_here(Path(word))]
         if here:
             out.append(f"{path.name} names a path of this machine: {here[0]}")
     return out

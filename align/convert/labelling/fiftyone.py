@@ -19,8 +19,9 @@ import numpy as np
 from align.convert.labelling.media import Kind
 from align.convert.labelling.names import name_field, name_fields
 from align.convert.labelling.records import Facts, Reading, Record, read_records, write_records
-from align.convert.labelling.writing import Written, say_facts, writing
+from align.convert.labelling.writing import Written, say_facts
 from align.files import json_text, write_json
+from align.files.fresh import fresh_folder
 
 MEDIA_TYPES: dict[Kind, str] = {"picture": "image", "video": "video", "cloud": "point-cloud", "sound": "unknown"}
 """Kind -> FiftyOne's media type, in the order in which a sample's file is chosen."""
@@ -37,7 +38,7 @@ def write_fiftyone(reading: Reading, out: str | Path, name: str) -> Written:
     """
     kinds = reading.kinds
     first = choose_file(kinds, reading.shards.modalities)
-    with writing(out) as work:
+    with fresh_folder(out) as work:
         folders = {m: work / "data" if m == first else work / "fields" / f"{name_field(m)}_path" for m in kinds}
         facts = write_records(reading, work, folders, lambda record: first in record["files"], vectors=True)
         fields = name_fields([*facts.classes])

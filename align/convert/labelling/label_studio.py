@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 from align.convert.labelling.media import Kind
 from align.convert.labelling.names import name_field, name_fields
 from align.convert.labelling.records import Facts, Reading, Record, read_records, write_records
-from align.convert.labelling.writing import Written, say_facts, writing
+from align.convert.labelling.writing import Written, say_facts
 from align.files import json_text
+from align.files.fresh import fresh_folder
 
 TAGS: dict[Kind, str] = {"picture": "Image", "video": "Video", "sound": "Audio"}
 """Kind -> the tag that shows it, in the order of the page."""
@@ -43,7 +44,7 @@ def write_label_studio(reading: Reading, out: str | Path, name: str) -> Written:
     if not shown:
         have = ", ".join(reading.shards.modalities) or "none"
         raise ValueError(f"Label Studio shows pictures, videos, sounds and texts; the shards have {have}")
-    with writing(out) as work:
+    with fresh_folder(out) as work:
         folders = dict.fromkeys(kinds, work / "media")
         facts = write_records(
             reading, work, folders, lambda record: bool(record["files"] or record["captions"]), vectors=False

@@ -17,7 +17,8 @@ from align.convert.sentences.inputs import check_text, list_prefixes
 from align.convert.sentences.parts import Part
 from align.convert.sentences.text import refuse_text, write_text
 from align.encoders.hf.model import quiet
-from align.files import atomic_folder, write_json
+from align.files import write_json
+from align.files.fresh import fresh_folder
 from align.model import JointModel
 from align.published.joined import keep_towers
 
@@ -59,7 +60,7 @@ def write_sentence_transformers(
     if truncate is not None and truncate not in (*sizes, model.dim):
         which = f"{', '.join(map(str, sizes))} or {model.dim}" if sizes else f"{model.dim}: it is no Matryoshka model"
         raise ValueError(f"truncate={truncate}: the embeddings of this model may be cut to {which}")
-    with atomic_folder(folder) as work:
+    with fresh_folder(folder) as work:
         write_model(model, work)
         parts, stated, reason = _write_modules(model, work, modules == "native")
         notes: Sequence[str] = ()

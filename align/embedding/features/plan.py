@@ -16,6 +16,7 @@ from align.data.columns.format import BLOCK, FILE, hash_keys, read_cache, schema
 from align.embedding.features.encode import Want
 from align.embedding.features.hashes import preprocess_hash, tower_weights
 from align.files import read_json
+from align.files.fresh import check_place
 from align.model import JointModel
 from align.model.inside import unwrap
 from align.model.place import name_dtype
@@ -136,6 +137,7 @@ def check_cache(plan: Plan, out: Path) -> bool:
     """
     if (out / "model.json").is_file():
         raise ValueError(f"{out} is a model folder, whose next writing would remove the cache; name another --out")
+    check_place(out)
     for shards, where in _known_shards(plan, out):
         _check_shards(plan.shards, shards, where)
     if not (out / FILE).is_file():
