@@ -9,7 +9,6 @@ import tiny_space
 
 from align.checkpoint import save
 from align.commands import index_backend, main
-from align.search import approximate
 from align.search.ann.kinds import KINDS
 
 trust = ["--allow", "tiny_space"]
@@ -27,7 +26,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(approximate, "DEEPER", 1)
+    monkeypatch.setattr("align.search.made.DEEPER", 1)
     for name, kind in KINDS.items():
         monkeypatch.setitem(KINDS, name, kind._replace(rerank=3))
 

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 
 import align
-from align.search import Approximate, approximate
+from align.search import Approximate
 from align.search.ann import local, make
 from align.search.ann.attach import Following, attach, drop_stale, remove_backend
 from align.search.ann.kinds import KINDS
 from align.search.ann.make import make_backend
 from align.search.ann.measure import find_lost, keep_measured, measure_recall
 from align.search.ann.notes import path_of_notes, read_notes
-from align.search.approximate import Made
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.search.made import Made
 from align.search.shift import Shift
 from align.search.where import parse
 from align.values import Rows
@@ -78,7 +78,7 @@ def copy(source, tmp_path):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Filters that let few samples through are not searched exactly, and few samples are re-scored."""
-    monkeypatch.setattr(approximate, "FEW", 20)
+    monkeypatch.setattr("align.search.made.FEW", 20)
     for name, kind in KINDS.items():
         monkeypatch.setitem(KINDS, name, kind._replace(rerank=60))
 
@@ -206,7 +206,7 @@ def test_the_search_goes_deeper_until_k_samples_are_found(source):
         index, _ = planned(exact, numbers)
         passed = set(exact.numbers("image", where).tolist())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(approximate, "RARE", 0)
+            patch.setattr("align.search.made.RARE", 0)
             assert set(index.search(queries(exact)[:2], "image", 10, where)[1].flatten().tolist()) <= passed
         assert index.list_notes()[0].startswith("approximate")
 

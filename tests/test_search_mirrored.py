@@ -12,7 +12,6 @@ from milvus_server import MilvusServer
 from tiny_index import fill, random
 
 from align.commands import main
-from align.search import approximate
 from align.search.ann.attach import attach, remove_backend
 from align.search.ann.mirror import keep_in_step, make_mirrors
 from align.search.ann.notes import read_notes
@@ -35,8 +34,8 @@ def milvus(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path, milvus, monkeypatch):
     """An index with holes, several rows a sample, ties and deleted samples, whose searches all ask the mirror."""
-    monkeypatch.setattr(approximate, "FEW", 0)
-    monkeypatch.setattr(approximate, "RARE", 0.0)
+    monkeypatch.setattr("align.search.made.FEW", 0)
+    monkeypatch.setattr("align.search.made.RARE", 0.0)
     monkeypatch.setattr(Remote, "rerank", 12)
     with LocalIndex.create(tmp_path / "idx") as index:
         fill(index, 120)

@@ -17,10 +17,11 @@ from align.search.ann.make import make_backend, read_blocks
 from align.search.ann.measure import find_lost, keep_measured, measure_recall
 from align.search.ann.mirror import keep_in_step
 from align.search.ann.notes import Notes, identify, path_of_notes, read_notes, write_notes
-from align.search.approximate import Approximate, Made
+from align.search.approximate import Approximate
 from align.search.building.staging import Busy, hold_index
 from align.search.item import Item
 from align.search.local import LocalIndex
+from align.search.made import Made
 from align.search.remote import Remote
 from align.search.remote.qdrant import QdrantStore
 from align.serve.readers import Readers

@@ -6,39 +6,21 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from align.search.exact import find_best
-from align.search.finder import Backend, Finder, Stale
+from align.search.finder import Finder, Stale
 from align.search.front import Front
 from align.search.item import Item
 from align.search.local import LocalIndex
 from align.search.local.state import Standing
+from align.search.made import Made, choose_made
 from align.search.remote import Remote
 from align.search.shift import Shift
 from align.search.where import Where
-
-FEW = 10_000
-"""Samples that a filter lets through, up to which a search is exact."""
-RARE = 0.1
-"""Share of the samples that a filter lets through, up to which a search is exact: see docs/big-search.md."""
-DEEPER = 3  # a search for k re-scores 3 k samples at least
-
-
-class Made(NamedTuple):
-    """An approximate search of an index as it stands.
-
-    rerank: samples that are scored exactly. modalities: modality -> facts, see ``Backend.open``, with ``mark``, the
-    state of the rows that it was made of. remedy: the command that makes it again.
-    """
-
-    backend: Backend
-    rerank: int
-    modalities: Mapping[str, Mapping[str, Any]]
-    remedy: str = "align index backend INDEX NAME"
 
 
 @final
@@ -112,7 +94,7 @@ class Approximate(Front):
         if (
             k >= 1 and query.ndim == 2 and query.shape[1] == stand.dim and stand.mark
         ):  # else the index says what is wrong
-            made, why = self._choose(of, k, stand, where, scaled=scaled, shift=shift)
+            made, why = choose_made(self._made(), of, k, stand, where, scaled=scaled, shift=shift)
             if made is not None:
                 try:
                     best = self._search(made, query, of, k, stand, where)
@@ -128,31 +110,13 @@ class Approximate(Front):
         """Return sentences about the last search of this thread."""
         return list(getattr(self._said, "notes", ()))
 
-    def _choose(
-        self, of: str, k: int, stand: Standing, where: Where | None, *, scaled: bool, shift: Shift | None
-    ) -> tuple[Made | None, str]:
-        """Return the approximate search, or None and the reason for an exact one, "" where it goes without saying."""
-        made = self._made()
-        if made is None or of not in made.modalities:
-            return None, ""
-        name = f"the {made.backend.name} of {of}"
-        if made.modalities[of].get("mark") != stand.mark:
-            return None, f"exact: {name} is stale; make it again: {made.remedy}"
-        if scaled:
-            return None, f"exact: rows count with their length, which {name} does not have"
-        if shift is not None:
-            return None, f"exact: the correction for hubs changes the order, which {name} does not know"
-        if where is not None and stand.passed <= max(FEW, RARE * stand.samples):
-            return None, f"exact: the filter lets {stand.passed} of {stand.samples} samples through"
-        return (None, "") if stand.passed <= 2 * max(made.rerank, DEEPER * k) else (made, "")
-
     def _search(
         self, made: Made, query: Tensor, of: str, k: int, stand: Standing, where: Where | None
     ) -> tuple[Tensor, Tensor] | None:
         """Return the best samples, None where the finder does not know k samples for some query."""
         among = None if where is None else self._numbers(of, where, stand.generation)
         finder, asked = self._finder(made, of), query.detach().cpu().float()
-        n, pieces = max(made.rerank, DEEPER * k), dict[int, tuple[Tensor, Tensor]]()
+        n, pieces = made.count_scored(k), dict[int, tuple[Tensor, Tensor]]()
         deepest = n
         while left := [i for i in range(len(query)) if i not in pieces]:
             for i, proposed in zip(left, finder.propose(asked[left], n, among), strict=True):

@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align.search import Approximate, approximate
+from align.search import Approximate
+from align.search import made as rule
 from align.search.ann.attach import attach
 from align.search.ann.kinds import KINDS
 from align.search.ann.make import make_backend
@@ -109,7 +110,7 @@ def measure(folder: Path, rows: int, dim: int, kinds: list[str], effort: float, 
 
 def measure_filters(index: Approximate, queries: Tensor) -> None:
     """Print the recall of searches with filters that let a share of the samples through, however small it is."""
-    approximate.FEW, approximate.RARE = 0, 0
+    rule.FEW, rule.RARE = 0, 0
     for percent in PERCENT:
         where = parse({"n": {"lt": percent}})
         start = time.process_time()

@@ -10,9 +10,10 @@ from typing import Any, final
 
 from align.search.ann.named import find_backend
 from align.search.ann.notes import Notes, path_of_notes, read_notes, remove_notes, write_notes
-from align.search.approximate import Approximate, Made
+from align.search.approximate import Approximate
 from align.search.building.staging import Busy, hold_index
 from align.search.local import LocalIndex
+from align.search.made import Made
 from align.search.remote import is_address
 
 

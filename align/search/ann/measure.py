@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from align.search.ann.notes import read_notes, write_notes
-from align.search.approximate import Approximate, Made
+from align.search.approximate import Approximate
 from align.search.building.staging import Busy, hold_index
 from align.search.finder import Stale
+from align.search.made import Made
 
 K = 10
 QUERIES = 200
