@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 from tiny import Dense
 
 import align
-from align import Features, JointModel, Tower
+from align import Features, JointModel, Objective, Term, Tower
+from align.data import Shards
+from align.embedding.embed import embed_shards
 from align.grad_cache import Chunks
 from align.heads import MLP, Chain, Experts, Linear
+from align.lit import AlignData, fit
+from align.losses import InfoNCE
 from align.losses.kernels.labels import find_places
 from align.model.domains import in_domain, list_domains, name_domains
 from align.preprocess import Array
@@ -153,3 +160,29 @@ def test_what_does_not_fit_is_one_line(run, message):
 def test_a_gate_that_was_trained_takes_shards_without_the_attribute():
     name_domains(make("gate"), {})
     name_domains(JointModel({"a": Tower(Array((6,)), Dense())}, 4), {})
+
+
+def test_a_run_names_the_classes_of_its_head_and_evaluates_by_the_labels(tmp_path):
+    """The labels are those of the shards, "0" to "2"; rows of the run are the view's of each class."""
+    shards = tiny.write(tmp_path / "shards", samples=24)
+    tiny.write(shards, "test", samples=12)
+    torch.manual_seed(0)
+    heads = {"image": lambda w, d: Experts(w, d, 3, [MLP], attribute="label"), "audio": Linear, "text": Linear}
+    model = JointModel({m: Tower(Array((6,)), Dense(), head) for m, head in heads.items()}, 4)
+    objective = Objective({"all": Term(InfoNCE(), "all")}, dim=4, batch=12, modalities=model.modalities)
+    trainer = {"max_steps": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+    data = AlignData(str(shards / "train-*.tar"), batch=12)
+    fit(model, objective, data, tmp_path / "run", trainer=trainer, chunk=5)
+    again = align.load(tmp_path / "run", allow=("tiny",))
+    assert list_domains(again) == {"image": ["0", "1", "2"]}
+    table = embed_shards(again, Shards(str(shards / "test-*.tar"), shuffle=False))
+    assert table["image"].n > 3
+    for row, sample in zip(table["image"].values, table["image"].sample.tolist(), strict=True):
+        (member,) = (s["image.npy"] for s in stored(shards) if s["__key__"] == table.ids[sample])
+        (want,) = in_domain(again, str(table.labels[sample])).embed(image=[member])["image"]
+        torch.testing.assert_close(row, want)
+
+
+def stored(folder) -> list[dict[str, Any]]:
+    shards = Shards(str(folder / "test-*.tar"), shuffle=False)
+    return [shards.read(i)[0] for i in range(len(shards))]

@@ -76,7 +76,7 @@ def evaluate(
     by noise, blur or typos, compatibility an earlier model beside this one, and composed the queries of a file that
     name a sample and a change. dense tells the classes of places in pictures and clouds, and points at phrases. gallery
     cuts the candidates down to hard negatives, choices picks among three rows, and drift measures how far rows moved
-    since an earlier model.
+    since an earlier model. layers measures a model of layered encoders at each layer and each prefix of its embeddings.
 
     The command prints tables. It writes results.json with the protocol and an interval for each score,
     samples.safetensors with the values of single queries (see align compare), and report.html.
@@ -93,8 +93,8 @@ def evaluate(
             split, class names and templates are read. None with --suite
         out: the folder for results.json and report.html. Default: MODEL, where it is a folder here
         with_: the evaluators, separated by commas: zeroshot, retrieval, class-means, codes, probe, geometry, hubness,
-            votes, robustness, compatibility, composed, dense, regions, gallery, choices, drift, or the import path of
-            your own (my.module.MyEvaluator)
+            votes, robustness, compatibility, composed, dense, regions, gallery, choices, drift, layers, or the import
+            path of your own (my.module.MyEvaluator)
         train: training shards or patterns, separated by commas, for evaluators that learn from them
         distractors: shards or patterns, separated by commas, whose rows are candidates of retrieval and ask nothing
         space: the space to measure, of a model whose heads are Streams. Default: the whole embeddings

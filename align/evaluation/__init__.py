@@ -1,5 +1,6 @@
 """Measurements of a joint space, one evaluator a file, with the protocol that made their numbers."""
 
+from align.evaluation.by_layer import ByLayer
 from align.evaluation.choices import Choices
 from align.evaluation.class_means import ClassMeans
 from align.evaluation.classify import Labelled, classify
@@ -25,6 +26,7 @@ from align.evaluation.votes import Votes
 from align.evaluation.zeroshot import ZeroShot, zeroshot
 
 __all__ = [
+    "ByLayer",
     "Choices",
     "ClassMeans",
     "Codes",
@@ -83,7 +85,7 @@ FLOORS = (
         "zeroshot_section",
     ),
     ("gallery", "regions", "retrieval", "zeroshot"),
-    ("robustness",),
+    ("by_layer", "robustness"),
     ("by_seed", "compare", "results"),
     ("suites",),
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align.data import Columns, Shards
@@ -28,6 +29,7 @@ from align.evaluation.samples import Intervals, Samples, Statistics
 from align.evaluation.samples import intervals as bootstrap_intervals
 from align.evaluation.stated import read_members, read_stated
 from align.model import JointModel
+from align.model.spaces import in_block
 from align.preprocess import Preprocess
 from align.scoring import choose
 from align.values import Batch, Embeddings, Sample
@@ -215,6 +217,21 @@ class Space:
         space = copy(self)
         space.model, space._changes, space._plain = model, {}, None
         space._tables, space._hit, space.bad, space.labels = {}, None, {}, {}
+        return space
+
+    def of_first(self, dims: int) -> Space:
+        """Return the space of the first coordinates of the embeddings, the others 0. Test rows are not embedded again.
+
+        dims: 1 to below D, of a model whose embeddings are unit vectors.
+        """
+        whole, space = self.table(), self.of_model(in_block(self.model, (0, dims)))
+        rows = {}
+        for m, each in whole.items():
+            values = vectors(whole, m).clone()
+            values[:, dims:] = 0
+            rows[m] = each._replace(values=F.normalize(values, dim=1, eps=1e-6))
+        space._tables["embedding", "test"] = replace(whole, rows=rows)
+        space.bad, space.labels = {"test": self.bad["test"]}, {"test": self.labels["test"]}
         return space
 
     def altered(self, change: Mapping[str, Change]) -> Space:

@@ -41,6 +41,16 @@ def in_space(model: JointModel, name: str) -> JointModel:
     if not found:
         raise ValueError("the model has no spaces: no tower's head is align.heads.Streams")
     block = find_block(next(iter(found.values())), name, model.dim)
+    view = in_block(model, block)
+    view.terms = [term._replace(blocks=()) for term in model.terms if {*term.blocks} == {block}]
+    return view
+
+
+def in_block(model: JointModel, block: Block) -> JointModel:
+    """Return the model whose embeddings are 0 outside of some coordinates, and unit vectors. It keeps all terms.
+
+    A cosine is that of these coordinates alone: (0, d) are the first d, a prefix that Matryoshka trains.
+    """
     view = _copy(model)
     towers = nn.ModuleDict()
     for m, tower in model.towers.items():
@@ -48,7 +58,6 @@ def in_space(model: JointModel, name: str) -> JointModel:
         towers[m].head = head = _copy(tower.head)
         head.forward = functools.partial(_read_block, MethodType(type(head).forward, head), block)
     view.towers = towers
-    view.terms = [term._replace(blocks=()) for term in model.terms if {*term.blocks} == {block}]
     return view
 
 
