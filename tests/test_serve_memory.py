@@ -6,6 +6,7 @@ import gc
 import itertools
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable
 
 import httpx
@@ -13,9 +14,9 @@ import pytest
 from served import COLOURS, load, picture, serving, tone
 from test_serve_safety import LIMITS, uri
 
-ROUND = 4  # of all kinds
-ROUNDS = 4
-OBJECTS, BYTES = 0.5, 250.0  # for a request: less than an object, and less than a body, a head or an answer
+ROUND = 2  # times all kinds
+ROUNDS = 3
+OBJECTS, BYTES = 0.2, 100.0  # for a request: five of them would leave an object, or one a short head
 
 
 def list_kinds() -> list[Callable[[httpx.Client], httpx.Response]]:
@@ -48,6 +49,11 @@ def list_kinds() -> list[Callable[[httpx.Client], httpx.Response]]:
     ]
 
 
+def count_objects() -> int:
+    """Weak references come and go with the caches of abstract classes, by 70 a round."""
+    return sum(type(one) is not weakref.ref for one in gc.get_objects())
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
     """Growth of objects and of bytes for a request, in each round after two that fill caches."""
@@ -63,7 +69,7 @@ def grown(tmp_path_factory):
                 time.sleep(0.3)  # connections have ended
                 for _ in range(3):
                     gc.collect()
-                states.append((len(gc.get_objects()), tracemalloc.get_traced_memory()[0]))
+                states.append((count_objects(), tracemalloc.get_traced_memory()[0]))
         finally:
             tracemalloc.stop()
     assert {200, 206, 400, 404, 421, 422} <= statuses
@@ -75,7 +81,6 @@ def grown(tmp_path_factory):
 
 def test_no_object_of_a_request_stays(grown):
     """A leak grows in every round. A cache that fills or a module that is imported late does not."""
-    print(grown)
     assert min(objects for objects, _ in grown) < OBJECTS, grown
 
 
