@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import gc
 import itertools
+import platform
+import threading
 import time
 import tracemalloc
 import weakref
@@ -13,6 +17,9 @@ import httpx
 import pytest
 from served import COLOURS, load, picture, serving, tone
 from test_serve_safety import LIMITS, uri
+
+from align.serve.metrics import resident
+from align.serve.trim import trim, trim_often
 
 ROUND = 2  # times all kinds
 ROUNDS = 3
@@ -86,3 +93,40 @@ def test_no_object_of_a_request_stays(grown):
 
 def test_no_bytes_of_a_request_stay(grown):
     assert min(size for _, size in grown) < BYTES, grown
+
+
+def test_freed_memory_goes_back_to_the_system():
+    """Blocks with one in use behind them: the C library keeps their pages until it is told to give them back."""
+    if platform.libc_ver()[0] != "glibc":
+        assert not trim()
+        return
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    size = 100_000  # below the size that is mapped by itself
+    blocks = [libc.malloc(size) for _ in range(500)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for block in blocks[:-1]:
+        libc.free(block)
+    before = resident()
+    assert trim()
+    assert before - resident() > 300 * size
+    libc.free(blocks[-1])
+
+
+def test_the_server_trims_again_and_again(monkeypatch):
+    calls = []
+    monkeypatch.setattr("align.serve.trim.trim", lambda: not calls.append(1) and len(calls) < 3)
+    asyncio.run(asyncio.wait_for(trim_often(0.001), 10))
+    assert len(calls) == 3
+
+
+def test_a_server_begins_to_trim(tmp_path, monkeypatch):
+    told = threading.Event()
+    monkeypatch.setattr("align.serve.trim.trim", told.set)  # None: it is not asked again
+    with serving(load(tmp_path, LIMITS), LIMITS):
+        assert told.wait(20)
