@@ -12,6 +12,7 @@ import signal
 import socket
 import tarfile
 import threading
+import time
 from dataclasses import replace
 
 import httpx
@@ -133,6 +134,16 @@ def test_a_form_without_files_is_small(client, path):
     answer = client.post(path, content=b"classes=" + b"%20" * 400_000, headers=type)
     refused(answer, 413, "at most 1 MiB")
     assert client.post("/v1/search", data={"query": "red", "of": "image"}).status_code == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "Identity, br", "*"])
+def test_a_compressed_body_is_refused(client, coding):
+    """Also one whose bytes are plain JSON, which a proxy in front would have read in another way."""
+    body = b'{"query": "red", "of": "image"}'
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    refused(client.post("/v1/search", content=body, headers=headers), 415, f"'{coding}'; send it uncompressed")
+    headers["content-encoding"] = "Identity"
+    assert client.post("/v1/search", content=body, headers=headers).status_code == 200
 
 
 def test_the_values_of_json_are_bounded(client):
@@ -371,3 +382,23 @@ def test_a_client_that_stops_reading_is_left(served):
         loop.call_soon_threadsafe(server.stop)
         thread.join(30)
         loop.close()
+
+
+def test_half_closed_connections_end(served):
+    """The client has said that it sends no more: in a head, in a body, and behind a whole request."""
+    client, service = served
+    address = (client.base_url.host, client.base_url.port)
+    head = (
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n"
+    )
+    for sent in (head[:40], head, head + b'{"query": ', head + b'{"query": "red", "of": "image"}') * 5:
+        with socket.create_connection(address, timeout=10) as sock:
+            sock.sendall(sent)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(1 << 16):
+                pass
+    end = time.monotonic() + 10
+    while service.open and time.monotonic() < end:
+        time.sleep(0.01)
+    assert service.open == 0
+    assert client.get("/healthz").status_code == 200

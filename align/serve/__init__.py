@@ -1,7 +1,7 @@
 """The server: search, embeddings and classification over HTTP, and the search page."""
 
 FLOORS = (
-    ("ask", "confine", "kinds", "limits", "logs", "refusal", "schemas"),
+    ("ask", "confine", "kinds", "limits", "logs", "refusal", "schemas", "trim"),
     ("channel",),
     ("answered", "asked", "readers", "decoding", "batching", "members", "respond", "bodies", "fields", "data_uri"),
     ("decoders", "forms"),

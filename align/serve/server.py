@@ -19,6 +19,7 @@ from align.serve.logs import tell_loop_error
 from align.serve.refusal import Refusal
 from align.serve.respond import HEADERS, Json
 from align.serve.service import Service
+from align.serve.trim import trim_often
 
 TICK = 0.05  # seconds between two looks at the open requests while draining
 SETTLE = 0.1  # seconds after SIGTERM in which requests that are on their way through the system's buffers are accepted
@@ -144,9 +145,11 @@ class Server(uvicorn.Server):
         self._loop.set_exception_handler(tell_loop_error)
         if self._reload is not None and _in_main_thread():
             self._loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        trimming = asyncio.ensure_future(trim_often())
         try:
             await self.serve([self._socket])
         finally:
+            trimming.cancel()
             self._service.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
