@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from align.commands.errors import Refused
 from align.commands.sizes import count_text, size
-from align.commands.stopping import ending
+from align.commands.stopping import making_search
 
 if TYPE_CHECKING:
     from align.search.ann.measure import Recall
@@ -79,30 +79,8 @@ def make(folder: Path, name: str, effort: float = 1.0) -> None:
 
     SIGINT and SIGTERM end it with a line.
     """
-    before = _mark_notes(folder)
-    with ending(lambda: _say_stopped(folder, name, before)):
+    with making_search(folder, name):
         _make(folder, name, effort)
-
-
-def _mark_notes(folder: Path) -> tuple[int, int] | None:
-    """Return a mark of the notes of an index, which is another one when they are written again."""
-    from align.search.ann.notes import path_of_notes
-
-    try:
-        stat = path_of_notes(folder).stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
-
-
-def _say_stopped(folder: Path, name: str, before: tuple[int, int] | None) -> str:
-    """Return a clause about an approximate search whose making was stopped. before: the mark of the notes then."""
-    from align.search.remote import is_address
-
-    if _mark_notes(folder) != before:
-        return f"{folder} is searched by {name}, whose recall is not measured; the same command measures it"
-    sent = "; rows that were sent stay there, and the same command goes on" if is_address(name) else ""
-    return f"the searches of {folder} are as they were{sent}"
 
 
 def _make(folder: Path, name: str, effort: float) -> None:

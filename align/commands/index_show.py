@@ -32,9 +32,8 @@ def show(index: str, /, *, json: bool = False) -> None:
     from align.commands.shown import console, plain
 
     rows = ", ".join(f"{n} {m}" for m, n in found["modalities"].items())
-    print(
-        f"{index}: {count_text(found['samples'], 'sample')} ({rows}) of {found['dim']} numbers, {size(found['bytes'])}"
-    )
+    counted = count_text(found["samples"], "sample") + (f" ({rows})" if rows else "")
+    print(f"{index}: {counted} of {found['dim']} numbers, {size(found['bytes'])}")
     model = found["model"]
     print(plain(f"model: {model.get('source') or 'not stated'} (sha256 {str(model.get('sha256'))[:12]})"))
     for one in found["makers"] if len(found["makers"]) > 1 else ():

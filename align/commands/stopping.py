@@ -29,6 +29,35 @@ def stopping(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def making_search(folder: Path, name: str) -> Iterator[None]:
+    """End the making of an approximate search at SIGINT and SIGTERM, and say whether it is used.
+
+    name: see ``align index backend``.
+    """
+    before = _mark_notes(folder)
+
+    def describe() -> str:
+        if _mark_notes(folder) != before:
+            return f"{folder} is searched by {name}, whose recall is not measured; the same command measures it"
+        sent = "; rows that were sent stay there, and the same command goes on" if "://" in name else ""
+        return f"the searches of {folder} are as they were{sent}"
+
+    with ending(describe):
+        yield
+
+
+def _mark_notes(folder: Path) -> tuple[int, int] | None:
+    """Return a mark of the notes of an index, which is another one when they are written again."""
+    from align.search.ann.notes import path_of_notes
+
+    try:
+        stat = path_of_notes(folder).stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+@contextmanager
 def ending(describe: Callable[[], str]) -> Iterator[None]:
     """End the block at SIGINT and SIGTERM with codes 130 and 143.
 
