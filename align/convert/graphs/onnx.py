@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from align.convert.graphs.graph import OUTPUT, Traced, choose_towers, explain, prepare, trace
-from align.convert.graphs.int8 import check_graphs, check_shards, write_int8
+from align.convert.graphs.int8 import FRONT_END, check_graphs, check_shards, write_int8
 from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
 from align.convert.graphs.operators import translations
 from align.convert.graphs.quiet import hush
@@ -97,6 +97,7 @@ def convert(traced: Traced, path: Path) -> None:
     except Exception as error:  # of many kinds, each with pages of advice
         raise ValueError(explain(error, traced.graph, traced.modality, traced.program)) from error
     _name_sizes(made.model, traced)
+    _mark_front_end(made.model)
     _forget_sources(made.model)
     weights = sum(x.numel() * x.element_size() for x in traced.program.state_dict.values())
     made.save(str(path), external_data=weights > WHOLE)
@@ -127,6 +128,14 @@ def _name_sizes(model: Any, traced: Traced) -> None:
         value.shape = onnx_ir.Shape(traced.shapes[value.name][1])
     for value in model.graph.outputs:
         value.shape = onnx_ir.Shape(["batch", traced.checks[0][1].shape[1]])
+
+
+def _mark_front_end(model: Any) -> None:
+    """Begin the names of the nodes that stand for no module's work with ``FRONT_END``: int8 leaves them as they are."""
+    for node in model.graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")  # "['', 'tower', 'tower.encoder', …]"
+        if scopes and "'tower." not in scopes:
+            node.name = f"{FRONT_END}{node.name}"
 
 
 def _forget_sources(model: Any) -> None:
