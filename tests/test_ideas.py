@@ -153,7 +153,7 @@ def test_one_seed_is_tried_and_no_file_is_written(compared, capsys):
     assert "a  with  4.000 ± 0.000  (1 seed)" in shown.out
     assert "one.csv stays as it is" in shown.err
     assert not list(results.iterdir())
-    with pytest.raises(SystemExit, match=r"one.csv is not there; the same command without --table makes it"):
+    with pytest.raises(SystemExit, match="'one' has no figures yet; there are those of none"):
         compared("--table", one=lambda seed: {})
 
 

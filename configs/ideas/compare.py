@@ -98,11 +98,12 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def show(names: Iterable[str]) -> None:
-    """Print the table of each file of results. Raises SystemExit with one line where there is none."""
+    """Print the table of each file of results. Raises SystemExit with one line that names them if one is missing."""
     for name in names:
         path = HERE / "results" / f"{name}.csv"
         if not path.is_file():
-            raise SystemExit(f"{path} is not there; the same command without --table makes it")
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv")))
+            raise SystemExit(f"{name!r} has no figures yet; there are those of {known or 'none'}")
         print("\n".join([name, *table(read_rows(path))]))
 
 

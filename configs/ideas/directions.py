@@ -2,9 +2,10 @@
 
     python configs/ideas/directions.py           # 2 cores, 1 thread: 1 min a seed; writes results/directions.csv
 
-The model is that of composed.yaml. A query is a test picture with a caption of it that names two attributes ("a metal
-cone") and one with the change ("a wooden cone"). The targets have the change and the other three attributes. The scale
-and the balance are chosen on pictures of the training split, by map@10.
+The model is that of composed.yaml, which the first start trains and keeps in runs/ideas. A query is a test picture with
+a caption of it that names two attributes ("a metal cone") and one with the change ("a wooden cone"). The targets have
+the change and the other three attributes. The scale and the balance are chosen on pictures of the training split, by
+map@10.
 """
 
 from __future__ import annotations

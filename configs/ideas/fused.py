@@ -2,8 +2,9 @@
 
     python configs/ideas/fused.py                # 2 cores, 1 thread: 0.5 min a seed; writes results/fused.csv
 
-The model is that of composed.yaml, frozen. `Fuse` learns on the embeddings of its training solids, with the towers and
-the term of fused.yaml, and keeps the step that is best on the last 400 of them. A hit is a picture of an equal solid.
+The model is that of composed.yaml, frozen. The first start trains it and keeps it in runs/ideas. `Fuse` learns on the
+embeddings of its training solids, with the towers and the term of fused.yaml, and keeps the step that is best on the
+last 400 of them. A hit is a picture of an equal solid.
 """
 
 from __future__ import annotations

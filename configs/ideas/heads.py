@@ -1,6 +1,6 @@
 """Heads of an idea against dense ones, trained on the frozen features of small towers.
 
-    python configs/ideas/heads.py codebook binary lexical concepts   # 2 cores, 1 thread: 2 to 4 min a seed for all four
+    python configs/ideas/heads.py codebook binary lexical concepts   # 2 cores, 1 thread: 6 min a seed for all four
 
 The heads, the objective and the arms are those of ``NAME.yaml`` and ``arms/NAME.yaml``. One pair of towers
 with ``Linear`` heads is trained from scratch (the towers of codebook.yaml, InfoNCE, 250 steps), its features and tokens
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from compare import Arms, finish, make_parser, run_arms, show
-from fit import draw
+from fit import draw, take
 from in_process import build
 from run import read_arms
 from sets import open_set
@@ -31,6 +32,7 @@ from align.evaluation.labels import attributes, memberships, values_of
 from align.metrics import ranks, recall_at
 from align.values import Batch, Embeddings, Rows
 
+TOWER_STEPS, STEPS = 250, 200
 LINEAR = [f"--model.towers.{m}.head=align.heads.Linear" for m in ("image", "text")]
 
 
@@ -44,15 +46,6 @@ def make(name: str, seed: int, options: list[str]) -> tuple[Any, Any]:
     """Return the asked config and what it makes, with the random numbers of a seed."""
     torch.manual_seed(seed)
     return build(name, options, seed)
-
-
-def rows_of(batch: Batch, m: str, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the rows (r,) of the samples at places (b,), and their numbers among these, ascending."""
-    number = torch.full((batch.size,), -1)
-    number[places] = torch.arange(len(places))
-    sample = number[batch[m].sample]
-    order = sample.argsort(stable=True)[int((sample < 0).sum()) :]
-    return order, sample[order]
 
 
 def pick(features: Features, rows: torch.Tensor) -> Features:
@@ -71,15 +64,13 @@ def train(
     parameters = [p for part in (*parts, objective) for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, asked.optim.lr, weight_decay=asked.optim.weight_decay, fused=True)
     draws = torch.Generator().manual_seed(int(asked.seed))
+    numbers = replace(batch, rows={m: Rows(torch.arange(len(rows.sample)), rows.sample) for m, rows in batch.items()})
     for step, places in enumerate(draw(batch.size, asked.data.batch, steps, draws)):
         for group in optimizer.param_groups:
             group["lr"] = asked.optim.lr * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        rows = {}
-        for m in batch:
-            order, sample = rows_of(batch, m, places)
-            rows[m] = Rows(F.normalize(embed(m, order), dim=1, eps=1e-6), sample)
-        group = None if batch.group is None else batch.group[places]
-        given = Embeddings(rows, [batch.ids[i] for i in places.tolist()], batch.position[places], group=group)
+        some = take(numbers, places)
+        rows = {m: Rows(F.normalize(embed(m, n.values), dim=1, eps=1e-6), n.sample) for m, n in some.items()}
+        given = Embeddings(rows, some.ids, some.position, group=some.group)
         loss, _ = objective(given, generator=draws)
         optimizer.zero_grad()
         loss.backward()
@@ -129,11 +120,11 @@ def prepare() -> tuple[dict[str, Batch], dict[str, dict[str, Features]]]:
     asked, base = make("codebook", 0, ["--model.tied=null", *LINEAR])
     splits = {split: read_split(split, base.model.preprocess) for split in ("train", "test")}
     towers, first = base.model.train().towers, splits["train"]
-    train(lambda m, rows: towers[m](first[m].values[rows]), [base.model], base.objective, first, asked, 250)
+    train(lambda m, rows: towers[m](first[m].values[rows]), [base.model], base.objective, first, asked, TOWER_STEPS)
     return splits, {split: read_features(base.model, batch) for split, batch in splits.items()}
 
 
-def list_arms(name: str, seed: int, steps: int) -> Arms:
+def list_arms(name: str, seed: int) -> Arms:
     """Return the arms of an idea with one seed."""
     asked_arms, (splits, kept) = read_arms(name), prepare()
 
@@ -146,7 +137,7 @@ def list_arms(name: str, seed: int, steps: int) -> Arms:
                 features[split]["text"] = Features(batches[split]["text"].values)
         heads, read = {m: tower.head.train() for m, tower in made.model.towers.items()}, features["train"]
         parts = list(heads.values())
-        train(lambda m, rows: heads[m](pick(read[m], rows)), parts, made.objective, batches["train"], asked, steps)
+        train(lambda m, rows: heads[m](pick(read[m], rows)), parts, made.objective, batches["train"], asked, STEPS)
         found = score(made.model, batches["test"], features["test"], seed)
         return {key: found[key] for key in asked_arms["scores"]}
 
@@ -156,13 +147,12 @@ def list_arms(name: str, seed: int, steps: int) -> Arms:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help="codebook, binary, lexical or concepts")
-    parser.add_argument("--steps", type=int, default=200)
     asked = parser.parse_args()
     if asked.table:
         return show(asked.names)
     torch.set_num_threads(1)
     for name in asked.names:
-        rows = [row for seed in asked.seeds for row in run_arms(seed, list_arms(name, seed, asked.steps))]
+        rows = [row for seed in asked.seeds for row in run_arms(seed, list_arms(name, seed))]
         finish({name: rows}, asked.seeds)
     return None
 

@@ -1,6 +1,6 @@
 """Three models trained apart, joined without one cross pair: picture and sound of one digit.
 
-    python configs/ideas/joined.py               # 2 cores, 1 thread: 3 min a seed; writes results/joined.csv
+    python configs/ideas/joined.py               # 2 cores, 1 thread: 5 min a seed; writes results/joined.csv
 
 For each seed, three small models learn image-text, audio-text and points-text on 3,000 samples of digits each, without
 a common sample. Their spaces are joined on 1,000 pictures, 1,000 sounds, 1,000 clouds and 1,000 texts of four other

@@ -2,10 +2,11 @@
 
     python configs/ideas/pseudo_token.py         # 2 cores, 1 thread: 1 min a seed; writes results/pseudo_token.csv
 
-The model is that of composed.yaml. First the map from embeddings to tokens is learned on training pictures and captions
-without triplets: "*" with a row's vector is drawn to the row. Then a copy of the text tower is tuned on triplets
-(caption, "* but wood", caption of the change) of training solids: the word stands for the caption, the target is the
-frozen tower's, and reference captions are hard negatives. Queries are those of directions.py, asked as "* but wood".
+The model is that of composed.yaml, which the first start trains and keeps in runs/ideas. First the map from embeddings
+to tokens is learned on training pictures and captions without triplets: "*" with a row's vector is drawn to the row.
+Then a copy of the text tower is tuned on triplets (caption, "* but wood", caption of the change) of training solids:
+the word stands for the caption, the target is the frozen tower's, and reference captions are hard negatives. Queries
+are those of directions.py, asked as "* but wood".
 """
 
 from __future__ import annotations
