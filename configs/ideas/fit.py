@@ -72,15 +72,15 @@ def draw(count: int, size: int, steps: int, generator: torch.Generator | None = 
         yield torch.randperm(count, generator=generator)[:size]
 
 
-def take(batch: Batch, samples: Tensor) -> Batch:
-    """Return some samples of a batch (n,), with all their rows, in the order of their numbers."""
+def take(batch: Batch, samples: Tensor, *, stable: bool = True) -> Batch:
+    """Return some samples of a batch (n,), with all their rows. stable: rows of one sample keep their order."""
     number = torch.full((batch.size,), -1)
     number[samples] = torch.arange(len(samples))
     rows = {}
     for m, given in batch.items():
         assert isinstance(given.values, Tensor)
         owner = number[given.sample]
-        order = owner.argsort(stable=True)[int((owner < 0).sum()) :]
+        order = owner.argsort(stable=stable)[int((owner < 0).sum()) :]
         rows[m] = given._replace(values=given.values[order], sample=owner[order])
     ids, labels = ([given[i] for i in samples.tolist()] for given in (batch.ids, batch.labels))
     group = None if batch.group is None else batch.group[samples]
