@@ -1,7 +1,6 @@
 """Long captions in blocks of 16 tokens, against the first 16 alone, and against all at once.
 
-    python configs/ideas/blocks.py                  # writes configs/ideas/results/blocks.csv, 3 min
-    python configs/ideas/run.py blocks --table      # prints the figures of that file
+    python configs/ideas/blocks.py               # 2 cores, 1 thread: 1 min a seed; writes results/blocks.csv
 
 Pictures and phrases of single objects are trained against long captions. An item is a long caption, a part of it the
 phrase of one of its objects. "cut" reads 16 of 80 tokens, "whole" all of them, "mean" the mean of five blocks, "blocks"
@@ -11,18 +10,18 @@ a transformer over the five. `part_to_block` asks which of the item's blocks hol
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from run import HERE, Row, table, write_rows
+from compare import Arms, compare
+from fit import draw, fit
 from scene_tensors import CONTEXT, Pixels, Scenes, encode, read_scenes
+from sets import read_set
 from torch import Tensor, nn
 
-from align.data import Shards
 from align.encoders import Blocks, TransformerText
 from align.losses import InfoNCE
 from align.metrics import ranks, recall_at
@@ -53,35 +52,22 @@ class Three(nn.Module):
         return F.normalize(encoder(x if name == "image" else x[:, : encoder.context]).pooled, dim=1)
 
 
-def fit(model: Three, scenes: Scenes, seed: int) -> None:
-    """Train long captions against pictures and against phrases, of which a scene has several."""
-    losses = [InfoNCE(), InfoNCE()]
-    for loss in losses:
-        loss.start(DIM, 2, BATCH)
-    optimizer = torch.optim.AdamW([*model.parameters(), *(p for loss in losses for p in loss.parameters())], lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, STEPS)
-    draw = torch.Generator().manual_seed(derive(seed, "batches"))
-    for _ in range(STEPS):
-        chosen = torch.randperm(len(scenes.image), generator=draw)[:BATCH]
+def compute_losses(model: Three, losses: list[InfoNCE], seed: int) -> Iterator[Tensor]:
+    """Yield the losses of long captions with pictures, and with phrases, of which a scene has several."""
+    scenes, ids = read_scenes("train"), torch.arange(BATCH)
+    for chosen in draw(len(scenes.image), BATCH, STEPS, torch.Generator().manual_seed(derive(seed, "batches"))):
         place = torch.full((len(scenes.image),), -1)
-        place[chosen] = torch.arange(BATCH)
+        place[chosen] = ids
         parts = (place[scenes.owner] >= 0).nonzero()[:, 0]
-        long, ids = model.embed("long", scenes.long[chosen]), torch.arange(BATCH)
+        long = model.embed("long", scenes.long[chosen])
         image, part = model.embed("image", scenes.image[chosen]), model.embed("part", scenes.part[parts])
-        value = losses[0]([image, long], [ids, ids]) + losses[1]([part, long], [place[scenes.owner[parts]], ids])
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        schedule.step()
-        for loss in losses:
-            loss.clamp_()
+        yield losses[0]([image, long], [ids, ids]) + losses[1]([part, long], [place[scenes.owner[parts]], ids])
 
 
 @cache
 def named_shapes() -> list[str]:
     """Return the shape of the object that each phrase of the test split names."""
-    shards = Shards([str(path) for path in sorted(Path("shards/scenes").glob("test-*.tar"))], shuffle=False)
-    found = [json.loads(shards.read(i)[0]["json"]) for i in range(len(shards))]
+    found = [json.loads(sample["json"]) for sample in read_set("scenes", "test")]
     return [region["label"]["shape"] for about in found for region in about["regions"]]
 
 
@@ -96,9 +82,8 @@ def find_blocks(scenes: Scenes) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: Three) -> dict[str, float]:
+def score(model: Three) -> dict[str, float]:
     """Return recall@1 of long captions by pictures and by phrases, and the share of phrases that find their block."""
-    model.eval()
     scenes = read_scenes("test")
     long, part = model.embed("long", scenes.long), model.embed("part", scenes.part)
     by_image = ranks(model.embed("image", scenes.image) @ long.T, torch.eye(len(long), dtype=torch.bool))
@@ -117,20 +102,19 @@ def measure(model: Three) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    rows = []
-    for seed in range(3):
-        for arm in ("cut", "whole", "mean", "blocks"):
-            torch.manual_seed(derive(seed, "weights"))
-            model, start = Three(arm), time.monotonic()
-            fit(model, read_scenes("train"), seed)
-            seconds = round(time.monotonic() - start, 1)
-            found = measure(model)
-            rows += [Row(arm, seed, score, value, seconds) for score, value in found.items()]
-            print(arm, seed, seconds, found, flush=True)
-    write_rows(HERE / "results" / "blocks.csv", rows)
-    print("\n".join(table(rows)))
+def learn(arm: str, seed: int) -> dict[str, float]:
+    """Train one arm, and score it."""
+    torch.manual_seed(derive(seed, "weights"))
+    model, losses = Three(arm), [InfoNCE(), InfoNCE()]
+    for loss in losses:
+        loss.start(DIM, 2, BATCH)
+    fit(compute_losses(model, losses, seed), [model, *losses], 2e-3, cycle=STEPS)
+    return score(model)
+
+
+def arms(seed: int) -> Arms:
+    return {arm: lambda arm=arm: learn(arm, seed) for arm in ("cut", "whole", "mean", "blocks")}
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, blocks=arms)

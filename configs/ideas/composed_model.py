@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from in_process import train
+from sets import open_set
 
 import align
-from align.data import Shards
 from align.evaluation import Space
 from align.model import JointModel
 
@@ -21,12 +21,7 @@ def load_model(seed: int) -> JointModel:
     return align.load(folder)
 
 
-def open_split(split: str) -> Shards:
-    """Return the shards of a split of solids in their order."""
-    return Shards(sorted(map(str, Path("shards/solids").glob(f"{split}-*.tar"))), shuffle=False)
-
-
 @lru_cache(1)
 def open_space(seed: int) -> Space:
     """Return the space of a seed's model on the test split, with the training split."""
-    return Space(load_model(seed), open_split("test"), train=open_split("train"), draws=0)
+    return Space(load_model(seed), open_set("solids", "test"), train=open_set("solids", "train"), draws=0)

@@ -1,6 +1,6 @@
 """Solids with one vector a picture for the words about it: cached text embeddings of descriptions.
 
-    python configs/ideas/described_solids.py shards/described_solids
+    python configs/ideas/described_solids.py shards/described_solids   # seconds; gpt4image.py does it by itself
 
 A vector is the sum of a random vector for each word of the four attributes, normalised. It stands for the embedding of
 a frozen text model, which knows more of words than that they differ. Test samples have no vector.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+from sets import ask_folder, open_set
 
-from align.data import Shards, ShardWriter
+from align.data import ShardWriter
 from align.quickstart.world import ATTRIBUTES
 
 WIDTH = 32
@@ -32,7 +32,7 @@ def describe(label: dict[str, str]) -> np.ndarray:
 def write(folder: Path) -> None:
     """Write the shards."""
     for split in ("train", "test"):
-        source = Shards(f"shards/solids/{split}-*.tar", shuffle=False)
+        source = open_set("solids", split)
         with ShardWriter(folder, split, classes=ATTRIBUTES, licence="CC0-1.0") as shards:
             for i in range(len(source)):
                 sample = source.read(i)[0]
@@ -45,4 +45,4 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(ask_folder(__doc__))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
+from fit import draw
+from sets import find_shards
 from torch import Tensor
 
 from align.data import Loader, Shards
 from align.encoders import ImageCNN, TransformerText
-from align.model import Tower
+from align.model import JointModel, Tower
 from align.preprocess import Bytes, Image, Preprocess
 from align.values import Batch, Rows
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
+@cache
 def read_digits(split: str, count: int) -> tuple[Tensor, Tensor]:
     """Return pictures (n, 3, 28, 28) of the first ``count`` samples of a split, and their digits (n,)."""
-    names = [f"shards/digits/{split}-{i:06d}.tar" for i in range(-(-count // 1000))]
-    shards = Shards(names, shuffle=False)
+    shards = Shards(find_shards("digits", split)[: -(-count // 1000)], shuffle=False)
     batch = next(iter(Loader(shards, {"image": Image(28)}, batch=count, train=False)))
     pictures = batch["image"].values
     assert isinstance(pictures, Tensor)
@@ -47,6 +50,15 @@ def draw_batches(
 ) -> Iterator[Batch]:
     """Yield batches of samples drawn anew in each step."""
     draws = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        some = torch.randperm(len(digits), generator=draws)[:size]
+    for some in draw(len(digits), size, steps, draws):
         yield make_batch(pictures[some], digits[some], text, draws)
+
+
+def embed_pictures(model: JointModel, pictures: Tensor) -> Tensor:
+    """Return (n, D)."""
+    return torch.cat([model.embed_values("image", some) for some in pictures.split(250)])
+
+
+def accuracy(model: JointModel, rows: Tensor, texts: list[str], right: Tensor) -> float:
+    """Return the share of rows (n, D) of pictures whose nearest text is the right one, (n,)."""
+    return float(((rows @ model.embed(text=texts)["text"].T).argmax(1) == right).double().mean())

@@ -1,11 +1,11 @@
 """Queries of a picture and a change on solids: the ways to ask, and a sweep of the direction's two scalars.
 
-    python configs/ideas/directions.py            # 2 cores, 1 thread: 1 min a seed; writes results/directions.csv
-    python configs/ideas/run.py directions --table
+    python configs/ideas/directions.py           # 2 cores, 1 thread: 1 min a seed; writes results/directions.csv
 
-The model is that of composed.yaml. A query is a test picture with a caption of it that names two attributes ("a metal
-cone") and one with the change ("a wooden cone"). The targets have the change and the other three attributes. The scale
-and the balance are chosen on pictures of the training split, by map@10.
+The model is that of composed.yaml, which the first start trains and keeps in runs/ideas. A query is a test picture with
+a caption of it that names two attributes ("a metal cone") and one with the change ("a wooden cone"). The targets have
+the change and the other three attributes. The scale and the balance are chosen on pictures of the training split, by
+map@10.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import sys
 import time
 from functools import cache
 
-from composed_model import open_space, open_split
-from run import HERE, Row, table, write_rows
+from compare import Row, compare
+from composed_model import open_space
+from sets import read_set
 
 from align.embedding.tables import vectors
 from align.evaluation import Composed, ComposedQuery, Space
@@ -32,9 +33,7 @@ KEPT = 400  # queries of training solids on which the scalars are chosen
 @cache
 def read_queries(split: str) -> tuple[ComposedQuery, ...]:
     """Return the queries of a split of solids."""
-    shards = open_split(split)
-    samples = [shards.read(i)[0] for i in range(len(shards))]
-    labels = {sample["__key__"]: json.loads(sample["json"])["label"] for sample in samples}
+    labels = {sample["__key__"]: json.loads(sample["json"])["label"] for sample in read_set("solids", split)}
     rows = [{k: x for k, x in query.items() if k != "changed"} for query in compose_queries(labels)]
     return tuple(ComposedQuery(**row) for row in rows)
 
@@ -66,17 +65,9 @@ def measure(seed: int) -> list[Row]:
             for metric in ("recall@10", "map@10", "subset_recall@1"):
                 value = found[f"composed/{way}/{metric}"]
                 rows.append(Row(way, seed, f"{reference}/{metric}", value, round(time.monotonic() - begin, 1)))
-        rows += [Row(name, seed, f"{reference}/chosen", x, 0) for name, x in (("scale", scale), ("balance", balance))]
+        rows += [Row(name, seed, f"{reference}/chosen", x) for name, x in (("scale", scale), ("balance", balance))]
     return rows
 
 
-def main() -> None:
-    rows = []
-    for seed in range(3):
-        rows += measure(seed)
-    write_rows(HERE / "results" / "directions.csv", rows)
-    print("\n".join(table(rows)))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, directions=measure)

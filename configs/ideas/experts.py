@@ -1,7 +1,6 @@
 """Digits and solids in one model: one head, one twice as wide, and experts by a gate or a label, against two models.
 
-    python configs/ideas/experts.py                     # writes configs/ideas/results/experts.csv
-    python configs/ideas/run.py experts --table
+    python configs/ideas/experts.py              # 2 cores, 1 thread: 0.5 min a seed; writes results/experts.csv
 
 An embedding of a picture's 12 x 12 pixels by an MLP of 32 hidden units (or by two of them, as experts), against the
 classes' names as words: 300 steps on 2,000 pictures of each set, or 150 steps for each of the two models. Scores are
@@ -14,10 +13,12 @@ the zero-shot accuracies on 1,000 digits and on the shapes of 400 solids, each a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
-from from_memory import accuracy, compare, embed, join, read, train, words_of
+from compare import Arms, compare
+from from_memory import accuracy, embed, join, learn, read, words_of
 from torch import Tensor, nn
 
 from align import JointModel, Objective, Tower
@@ -31,71 +32,82 @@ from align.values import Batch
 
 DIM, SIDE, STEPS = 32, 12, 300
 ONE, WIDE = partial(MLP, hidden=32), partial(MLP, hidden=64)
+KINDS = {"digits": "digit", "solids": "shape"}  # set -> the attribute that is asked for
+LEARNED, TAUGHT = (partial(Experts, experts=2, heads=[ONE], top=top) for top in (0, 1))
+LABELLED = partial(TAUGHT, attribute="domain", classes=[*KINDS])
+GATED = partial(LABELLED, unlabelled="gate")
 Head = Callable[[int, int], nn.Module]
 
 
-def main() -> None:
-    names: dict[str, list[str]] = {}
-    data: dict[str, Batch] = {}
-    test: dict[str, Batch] = {}
+class Data(NamedTuple):
+    """Pictures with the names of their classes as words. Dicts are by set."""
+
+    names: dict[str, list[str]]
+    words: list[str]
+    train: dict[str, Batch]
+    test: dict[str, Batch]
+    both: Batch
+
+
+@cache
+def read_data() -> Data:
     found = {(d, s): read(d, s, SIDE, 2000 if s == "train" else 1000) for d in KINDS for s in ("train", "test")}
-    for domain, kind in KINDS.items():
-        names[domain] = sorted({label[kind] for label in found[domain, "train"][1]})
+    names = {d: sorted({label[kind] for label in found[d, "train"][1]}) for d, kind in KINDS.items()}
     words = [name for some in names.values() for name in some]
+    made: dict[str, dict[str, Batch]] = {"train": {}, "test": {}}
     for (domain, split), (x, labels) in found.items():
         kept = [{KINDS[domain]: label[KINDS[domain]], "domain": domain} for label in labels]
         pixels = (x.flatten(1).float() / 255 - 0.4) / 0.3
-        (data if split == "train" else test)[domain] = join(kept, image=pixels[:, None], text=words_of(kept, words))
-    both = join(
-        [label for batch in data.values() for label in batch.labels],
-        **{
-            m: torch.cat([x for batch in data.values() if isinstance(x := batch[m].values, Tensor)])
-            for m in ("image", "text")
-        },
-    )
+        made[split][domain] = join(kept, image=pixels[:, None], text=words_of(kept, words))
+    batches = made["train"].values()
+    rows = {
+        m: torch.cat([x for batch in batches if isinstance(x := batch[m].values, Tensor)]) for m in ("image", "text")
+    }
+    return Data(names, words, **made, both=join([label for batch in batches for label in batch.labels], **rows))
 
-    def fit(seed: int, head: Head, terms: dict[str, Term], of: Batch, steps: int) -> JointModel:
-        image = Tower(Array([1, 3 * SIDE**2]), Precomputed(3 * SIDE**2), head)  # a token
-        model = JointModel({"image": image, "text": Tower(Array([len(words)]), Precomputed(len(words)))}, DIM)
-        made = {"pairs": Term(InfoNCE(), ["image", "text"]), **terms}
-        train(model, Objective(made, dim=DIM, batch=64, modalities=["image", "text"]), of, steps, seed)
-        return model
 
-    def score(model: JointModel, domain: str) -> float:
-        at = [words.index(name) for name in names[domain]]
-        right = torch.tensor([names[domain].index(label[KINDS[domain]]) for label in test[domain].labels])
-        classes = model.embed_values("text", torch.eye(len(words)))[at]
-        return accuracy(embed(model, "image", test[domain]), classes, right)
+def fit_head(seed: int, head: Head, terms: dict[str, Term], data: Batch, steps: int) -> JointModel:
+    """Return a trained model with a head on the pixels, which are one token."""
+    words = len(read_data().words)
+    image = Tower(Array([1, 3 * SIDE**2]), Precomputed(3 * SIDE**2), head)
+    model = JointModel({"image": image, "text": Tower(Array([words]), Precomputed(words))}, DIM)
+    every = {"pairs": Term(InfoNCE(), ["image", "text"]), **terms}
+    learn(model, Objective(every, dim=DIM, batch=64, modalities=["image", "text"]), data, steps, seed)
+    return model
 
-    def one(seed: int, head: Head, make: Callable[[], dict[str, Term]] = dict, told: bool = False) -> dict[str, float]:
-        model = fit(seed, head, make(), both, STEPS)
+
+def score(model: JointModel, domain: str) -> float:
+    """Return the accuracy of a set's test pictures among its classes."""
+    data = read_data()
+    names, test = data.names[domain], data.test[domain]
+    right = torch.tensor([names.index(label[KINDS[domain]]) for label in test.labels])
+    classes = model.embed_values("text", torch.eye(len(data.words)))[[data.words.index(name) for name in names]]
+    return accuracy(embed(model, "image", test), classes, right)
+
+
+def arms(seed: int) -> Arms:
+    data = read_data()
+
+    def one(head: Head, terms: dict[str, Term], told: bool = False) -> dict[str, float]:
+        model = fit_head(seed, head, terms, data.both, STEPS)
         return {f"{d}/accuracy": score(in_domain(model, d) if told else model, d) for d in KINDS}
 
-    def two(seed: int) -> dict[str, float]:
-        return {f"{d}/accuracy": score(fit(seed, ONE, {}, data[d], STEPS // 2), d) for d in KINDS}
-
-    learned, taught = partial(Experts, experts=2, heads=[ONE]), partial(Experts, experts=2, heads=[ONE], top=1)
-    labelled = partial(Experts, experts=2, heads=[ONE], top=1, attribute="domain", classes=[*KINDS])
-    gated = partial(labelled, unlabelled="gate")
+    def two() -> dict[str, float]:
+        return {f"{d}/accuracy": score(fit_head(seed, ONE, {}, data.train[d], STEPS // 2), d) for d in KINDS}
 
     def route() -> dict[str, Term]:
         return {"domain": Term(Route(2, "domain", [*KINDS]), ["image"])}
 
-    compare(
-        "experts",
-        {
-            "one head": lambda seed: one(seed, ONE),
-            "one head, twice as wide": lambda seed: one(seed, WIDE),
-            "experts, learned": lambda seed: one(seed, learned, lambda: {"balance": Term(Balance(2), ["image"], 0.01)}),
-            "experts, taught": lambda seed: one(seed, taught, route),
-            "experts, by the label": lambda seed: one(seed, labelled, told=True),
-            "experts, by the label, tested by a gate": lambda seed: one(seed, gated, route),
-            "two models": two,
-        },
-    )
+    return {
+        "one head": lambda: one(ONE, {}),
+        "one head, twice as wide": lambda: one(WIDE, {}),
+        "experts, learned": lambda: one(LEARNED, {"balance": Term(Balance(2), ["image"], 0.01)}),
+        "experts, taught": lambda: one(TAUGHT, route()),
+        "experts, by the label": lambda: one(LABELLED, {}, told=True),
+        "experts, by the label, tested by a gate": lambda: one(GATED, route()),
+        "two models": two,
+    }
 
-
-KINDS = {"digits": "digit", "solids": "shape"}
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, experts=arms)

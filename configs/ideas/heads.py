@@ -1,6 +1,6 @@
 """Heads of an idea against dense ones, trained on the frozen features of small towers.
 
-    python configs/ideas/heads.py NAME ...          # trains, evaluates, writes configs/ideas/results/NAME.csv
+    python configs/ideas/heads.py codebook binary lexical concepts   # 2 cores, 1 thread: 6 min a seed for all four
 
 The heads, the objective and the arms are those of ``NAME.yaml`` and ``arms/NAME.yaml``. One pair of towers
 with ``Linear`` heads is trained from scratch (the towers of codebook.yaml, InfoNCE, 250 steps), its features and tokens
@@ -11,49 +11,41 @@ see ``align.evaluation.Codes``.
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from run import HERE, Row, read_arms, table, write_rows
+from compare import Arms, finish, make_parser, run_arms, show
+from fit import draw, take
+from in_process import build
+from run import read_arms
+from sets import open_set
 
 from align import Features, JointModel
-from align.commands.config import make_parser
-from align.data import Loader, Shards
+from align.data import Loader
 from align.evaluation.codes import cluster, match_words
 from align.evaluation.labels import attributes, memberships, values_of
 from align.metrics import ranks, recall_at
 from align.values import Batch, Embeddings, Rows
 
+TOWER_STEPS, STEPS = 250, 200
 LINEAR = [f"--model.towers.{m}.head=align.heads.Linear" for m in ("image", "text")]
 
 
-def read_split(shards: str, split: str, preprocess: dict[str, Any]) -> Batch:
-    """Return all samples of a split as one batch."""
-    source = Shards(f"shards/{shards}/{split}-*.tar", shuffle=False)
+def read_split(split: str, preprocess: dict[str, Any]) -> Batch:
+    """Return all samples of a split of solids as one batch."""
+    source = open_set("solids", split)
     return next(iter(Loader(source, preprocess, batch=len(source), workers=0, train=False)))
 
 
 def make(name: str, seed: int, options: list[str]) -> tuple[Any, Any]:
     """Return the asked config and what it makes, with the random numbers of a seed."""
-    parser = make_parser()
-    given = ["--config", str(HERE / f"{name}.yaml"), "--run", "runs/x", f"--seed={seed}", *options]
     torch.manual_seed(seed)
-    asked = parser.parse_args(given)
-    return asked, parser.instantiate(asked)
-
-
-def rows_of(batch: Batch, m: str, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the rows (r,) of the samples at places (b,), and their numbers among these, ascending."""
-    number = torch.full((batch.size,), -1)
-    number[places] = torch.arange(len(places))
-    sample = number[batch[m].sample]
-    order = sample.argsort(stable=True)[int((sample < 0).sum()) :]
-    return order, sample[order]
+    return build(name, options, seed)
 
 
 def pick(features: Features, rows: torch.Tensor) -> Features:
@@ -71,18 +63,15 @@ def train(
     """Train with AdamW and a cosine to zero. embed: returns the embeddings of a modality's rows."""
     parameters = [p for part in (*parts, objective) for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, asked.optim.lr, weight_decay=asked.optim.weight_decay, fused=True)
-    draw = torch.Generator().manual_seed(int(asked.seed))
-    for step in range(steps):
+    draws = torch.Generator().manual_seed(int(asked.seed))
+    numbers = replace(batch, rows={m: Rows(torch.arange(len(rows.sample)), rows.sample) for m, rows in batch.items()})
+    for step, places in enumerate(draw(batch.size, asked.data.batch, steps, draws)):
         for group in optimizer.param_groups:
             group["lr"] = asked.optim.lr * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        places = torch.randperm(batch.size, generator=draw)[: asked.data.batch]
-        rows = {}
-        for m in batch:
-            order, sample = rows_of(batch, m, places)
-            rows[m] = Rows(F.normalize(embed(m, order), dim=1, eps=1e-6), sample)
-        group = None if batch.group is None else batch.group[places]
-        given = Embeddings(rows, [batch.ids[i] for i in places.tolist()], batch.position[places], group=group)
-        loss, _ = objective(given, generator=draw)
+        some = take(numbers, places)
+        rows = {m: Rows(F.normalize(embed(m, n.values), dim=1, eps=1e-6), n.sample) for m, n in some.items()}
+        given = Embeddings(rows, some.ids, some.position, group=some.group)
+        loss, _ = objective(given, generator=draws)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -125,58 +114,47 @@ def score(model: JointModel, batch: Batch, features: dict[str, Features], seed: 
     return found
 
 
+@cache
 def prepare() -> tuple[dict[str, Batch], dict[str, dict[str, Features]]]:
     """Train the towers, and return the splits and their features."""
     asked, base = make("codebook", 0, ["--model.tied=null", *LINEAR])
-    splits = {split: read_split("solids", split, base.model.preprocess) for split in ("train", "test")}
+    splits = {split: read_split(split, base.model.preprocess) for split in ("train", "test")}
     towers, first = base.model.train().towers, splits["train"]
-    train(lambda m, rows: towers[m](first[m].values[rows]), [base.model], base.objective, first, asked, 250)
+    train(lambda m, rows: towers[m](first[m].values[rows]), [base.model], base.objective, first, asked, TOWER_STEPS)
     return splits, {split: read_features(base.model, batch) for split, batch in splits.items()}
 
 
-def measure(
-    name: str, seed: int, steps: int, splits: dict[str, Batch], kept: dict[str, dict[str, Features]]
-) -> Iterator[Row]:
-    """Yield the scores of each arm of an idea with one seed."""
-    arms = read_arms(name)
-    for arm, options in arms["arms"].items():
+def list_arms(name: str, seed: int) -> Arms:
+    """Return the arms of an idea with one seed."""
+    asked_arms, (splits, kept) = read_arms(name), prepare()
+
+    def learn(options: list[Any]) -> dict[str, float]:
         asked, made = make(name, seed, list(map(str, options)))
         batches, features = dict(splits), {split: dict(read) for split, read in kept.items()}
         if not any(True for _ in made.model.towers["text"].encoder.parameters()):  # an explicit side
             for split in splits:
-                batches[split] = read_split("solids", split, made.model.preprocess)
+                batches[split] = read_split(split, made.model.preprocess)
                 features[split]["text"] = Features(batches[split]["text"].values)
-        heads = {m: tower.head.train() for m, tower in made.model.towers.items()}
-        read, begin = features["train"], time.monotonic()
-        train(
-            lambda m, rows, heads=heads, read=read: heads[m](pick(read[m], rows)),
-            list(heads.values()),
-            made.objective,
-            batches["train"],
-            asked,
-            steps,
-        )
-        seconds = round(time.monotonic() - begin, 1)
+        heads, read = {m: tower.head.train() for m, tower in made.model.towers.items()}, features["train"]
+        parts = list(heads.values())
+        train(lambda m, rows: heads[m](pick(read[m], rows)), parts, made.objective, batches["train"], asked, STEPS)
         found = score(made.model, batches["test"], features["test"], seed)
-        yield from (Row(arm, seed, key, found[key], seconds) for key in arms["scores"])
-        print(f"{name} {arm} {seed}: {seconds} s", *(f"{found[key]:.3f}" for key in arms["scores"]), flush=True)
+        return {key: found[key] for key in asked_arms["scores"]}
+
+    return {arm: lambda options=options: learn(options) for arm, options in asked_arms["arms"].items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("names", nargs="+", metavar="NAME")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200)
+    parser = make_parser(__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="codebook, binary, lexical or concepts")
     asked = parser.parse_args()
+    if asked.table:
+        return show(asked.names)
     torch.set_num_threads(1)
-    rows: dict[str, list[Row]] = {name: [] for name in asked.names}
-    splits, kept = prepare()
     for name in asked.names:
-        for seed in asked.seeds:
-            rows[name] += measure(name, seed, asked.steps, splits, kept)
-            write_rows(HERE / "results" / f"{name}.csv", rows[name])
-    for name in asked.names:
-        print("\n".join([name, *table(rows[name])]), flush=True)
+        rows = [row for seed in asked.seeds for row in run_arms(seed, list_arms(name, seed))]
+        finish({name: rows}, asked.seeds)
+    return None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """TREC files, cut galleries, choices and drift, on checkpoints of three runs.
 
-    python configs/ideas/hygiene.py              # trains hygiene.yaml with three seeds where runs/ideas/hygiene/SEED is
-                                                 # not there, and writes results/trec.csv, gallery.csv, ...
-    python configs/ideas/run.py trec gallery choices drift --table
+    python configs/ideas/hygiene.py              # 2 cores, 1 thread: 3 min; writes results/trec.csv, gallery.csv,
+                                                 # choices.csv and drift.csv
+
+Runs of hygiene.yaml with the seeds 0, 1 and 2 are trained where runs/ideas/hygiene/SEED is not there: one seed is
+compared with models of the others.
 
 Solids: 2,000 to train on, 400 to test on. Checkpoints are of 40, 80, 120 and 160 steps.
 
@@ -15,14 +17,16 @@ from 40 and from 120 steps to 160, and from the last checkpoint of another seed.
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
-from run import HERE, Row, run, table, write_rows
+from compare import HERE, SEEDS, Row, compare
+from run import run
+from sets import find_shards, open_set
 from torch import Tensor
 
 from align import load
-from align.data import Shards
 from align.evaluation import Choices, Retrieval, Space
 from align.evaluation.directions import Direction, list_directions
 from align.evaluation.drift import measure, pair
@@ -33,17 +37,19 @@ from align.evaluation.trec import Trec, read_qrels, read_run, score_run
 from align.metrics.agreement import kendall
 from align.seeds import generator
 
-SEEDS, STEPS, NEGATIVES = (0, 1, 2), (40, 80, 120, 160), 10
+STEPS, NEGATIVES = (40, 80, 120, 160), 10
 RUNS = Path("runs/ideas/hygiene")
 WAYS = ("image_to_points", "image_to_text")
 
 
+@cache
 def open_spaces(seed: int) -> dict[int, Space]:
     """Return step -> the space of a checkpoint. The run is trained where it is not there."""
     folder = RUNS / str(seed)
     if not (folder / "model").is_dir():
+        find_shards("solids", "train")  # makes them where they are missing
         run(["train", "--config", str(HERE / "hygiene.yaml"), "--run", str(folder), f"--seed={seed}", "--fresh"])
-    test = Shards("shards/solids/test-*.tar", shuffle=False)
+    test = open_set("solids", "test")
     return {step: Space(load(folder / f"checkpoints/step-{step:08d}"), test, draws=0, hit="sample") for step in STEPS}
 
 
@@ -54,15 +60,16 @@ def list_ways(space: Space) -> dict[str, Direction]:
     return {way: found[way] for way in WAYS}
 
 
-def compare_files(seed: int, space: Space) -> list[Row]:
+def compare_files(seed: int) -> list[Row]:
     """Return mean average precision by our evaluator, and by the files."""
-    scores, folder = Retrieval().run(space).scores, RUNS / f"trec-{seed}"
+    space, folder = open_spaces(seed)[STEPS[-1]], RUNS / f"trec-{seed}"
+    scores = Retrieval().run(space).scores
     Trec(folder).run(space)
     rows = []
     for way in WAYS:
         theirs = score_run(read_run(folder / f"{way}.run"), read_qrels(folder / f"{way}.qrels")).scores["map"]
-        rows += [Row("ours", seed, f"{way}/map", scores[f"{way}/map"], 0.0)]
-        rows += [Row("files", seed, f"{way}/map", theirs, 0.0)]
+        rows += [Row("ours", seed, f"{way}/map", scores[f"{way}/map"])]
+        rows += [Row("files", seed, f"{way}/map", theirs)]
     return rows
 
 
@@ -75,14 +82,14 @@ def pick(one: Direction, space: Space, arm: str, seed: int) -> Tensor:
     return find_hardest(blocks, len(one.sample), NEGATIVES)
 
 
-def compare_galleries(seed: int, spaces: dict[int, dict[int, Space]]) -> list[Row]:
+def compare_galleries(seed: int) -> list[Row]:
     """Return the agreement over eight models and over the queries of the first, for both ways to cut."""
-    rows = []
-    others = [space for other in SEEDS if other != seed for space in spaces[other].values()]
-    for way, one in list_ways(spaces[seed][STEPS[-1]]).items():
+    rows, last = [], open_spaces(seed)[STEPS[-1]]
+    others = [space for other in SEEDS if other != seed for space in open_spaces(other).values()]
+    for way, one in list_ways(last).items():
         for arm in ("drawn", "hardest"):
             begin, means, first = time.process_time(), [], 0.0
-            hardest = pick(one, spaces[seed][STEPS[-1]], arm, seed)
+            hardest = pick(one, last, arm, seed)
             for space in others[::-1]:
                 theirs = list_ways(space)[way]
                 both = rank_both(
@@ -98,37 +105,27 @@ def compare_galleries(seed: int, spaces: dict[int, dict[int, Space]]) -> list[Ro
     return rows
 
 
-def compare_choices(seed: int, spaces: dict[int, Space]) -> list[Row]:
+def compare_choices(seed: int) -> list[Row]:
     """Return accuracies by shape after 40 and 160 steps."""
     names = ("image_to_image/2afc", "image_to_text/2afc", "image/odd", "image+points+text/odd")
     rows = []
     for step in (STEPS[0], STEPS[-1]):
-        found = Choices().run(spaces[step]).scores
-        rows += [Row(f"{step} steps", seed, f"shape/{n}", found[f"choices/shape/{n}/accuracy"], 0.0) for n in names]
+        found = Choices().run(open_spaces(seed)[step]).scores
+        rows += [Row(f"{step} steps", seed, f"shape/{n}", found[f"choices/shape/{n}/accuracy"]) for n in names]
     return rows
 
 
-def compare_drift(seed: int, spaces: dict[int, dict[int, Space]]) -> list[Row]:
+def compare_drift(seed: int) -> list[Row]:
     """Return the drift of pictures and texts."""
-    new, rows = spaces[seed][STEPS[-1]].table(), []
-    earlier = {f"from {step} steps": spaces[seed][step] for step in (40, 120)}
-    earlier["another seed"] = spaces[(seed + 1) % len(SEEDS)][STEPS[-1]]
+    spaces, rows = open_spaces(seed), []
+    new, earlier = spaces[STEPS[-1]].table(), {f"from {step} steps": spaces[step] for step in (40, 120)}
+    earlier["another seed"] = open_spaces((seed + 1) % len(SEEDS))[STEPS[-1]]
     for arm, space in earlier.items():
         for m in ("image", "text"):
             for metric, found in measure(pair(new, space.table(), m), 10).items():
-                rows.append(Row(arm, seed, f"{m}/{metric}", found.value, 0.0))
+                rows.append(Row(arm, seed, f"{m}/{metric}", found.value))
     return rows
 
 
 if __name__ == "__main__":
-    spaces = {seed: open_spaces(seed) for seed in SEEDS}
-    found: dict[str, list[Row]] = {"trec": [], "gallery": [], "choices": [], "drift": []}
-    for seed in SEEDS:
-        found["trec"] += compare_files(seed, spaces[seed][STEPS[-1]])
-        found["gallery"] += compare_galleries(seed, spaces)
-        found["choices"] += compare_choices(seed, spaces[seed])
-        found["drift"] += compare_drift(seed, spaces)
-        print(f"seed {seed}", flush=True)
-    for name, rows in found.items():
-        write_rows(HERE / "results" / f"{name}.csv", rows)
-        print("\n".join([name, *table(rows)]), flush=True)
+    compare(__doc__, trec=compare_files, gallery=compare_galleries, choices=compare_choices, drift=compare_drift)

@@ -1,7 +1,6 @@
 """Three models trained apart, joined without one cross pair: picture and sound of one digit.
 
-    python configs/ideas/joined.py                   # 3 seeds, writes configs/ideas/results/joined.csv
-    python configs/ideas/run.py joined --table
+    python configs/ideas/joined.py               # 2 cores, 1 thread: 5 min a seed; writes results/joined.csv
 
 For each seed, three small models learn image-text, audio-text and points-text on 3,000 samples of digits each, without
 a common sample. Their spaces are joined on 1,000 pictures, 1,000 sounds, 1,000 clouds and 1,000 texts of four other
@@ -12,18 +11,18 @@ shards, none of them paired, and measured on 1,000 test samples. Pictures and so
 - equal weights, no decoupling: the same without the router, and without the decoupling of language.
 - all pairs: one model with four towers, trained with all pairs on the 9,000 samples, for as many steps.
 
-All of it runs in this process, since ``align train`` takes longer to start than these heads to train.
+The models stay in runs/ideas/joined/SEED, and are read from there the next time.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from run import HERE, Row, table, write_rows
+from compare import Arms, compare
+from fit import draw, take, train
+from sets import find_shards
 from torch import Tensor, nn
 
 import align
@@ -37,12 +36,14 @@ from align.metrics import mean_average_precision, ranks, recall_at
 from align.model import JointModel, Tower
 from align.objective import Objective, Term
 from align.preprocess import Array, Audio, Bytes, Image, Points
-from align.values import Batch
 
-DIGITS = Path("shards/digits")
 SPACES = {"image": "pictures", "audio": "sounds", "points": "clouds"}
 STEPS, BATCH, DIM = 100, 64, 32
-ARMS = {"joined": (True, 0.1), "equal weights": (False, 0.0), "no decoupling": (True, 0.0)}  # route, weight of language
+JOINED = {
+    "joined": (True, 0.1),
+    "equal weights": (False, 0.0),
+    "no decoupling": (True, 0.0),
+}  # route, weight of language
 
 
 def make_towers(modalities: list[str]) -> dict[str, Tower]:
@@ -59,40 +60,19 @@ def make_towers(modalities: list[str]) -> dict[str, Tower]:
 
 
 def shard_names(first: int, count: int, split: str = "train") -> list[str]:
-    return [str(DIGITS / f"{split}-{i:06d}.tar") for i in range(first, first + count)]
+    return find_shards("digits", split)[first : first + count]
 
 
-def train(model: JointModel, objective: Objective, batches: Iterator[Batch] | Loader, steps: int) -> None:
-    """Train a model and its temperatures in place."""
-    optimizer = torch.optim.AdamW([*model.train().parameters(), *objective.parameters()], lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    for batch in batches:
-        value, _ = objective(model(batch, tokens=objective.tokens))
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        schedule.step()
-        objective.clamp_()
-    model.eval()
-
-
-def train_model(modalities: list[str], shards: list[str], seed: int, folder: Path) -> float:
-    """Train a model with pairs of all its modalities, and write it. Returns the seconds that it took.
-
-    A model of an earlier run is kept.
-    """
-    took = folder.with_suffix(".seconds")
-    if took.is_file():
-        return float(took.read_text())
-    begin = time.monotonic()
+def train_model(modalities: list[str], shards: list[str], seed: int, folder: Path) -> None:
+    """Train a model with pairs of all its modalities, and write it. A model of an earlier run is kept."""
+    if (folder / "model.json").is_file():
+        return
     torch.manual_seed(seed)
     model = JointModel(make_towers(modalities), DIM)
     objective = Objective({"pairs": Term(InfoNCE(), "all")}, dim=DIM, batch=BATCH, modalities=modalities)
     loader = Loader(Shards(shards, seed=seed), model.preprocess, batch=BATCH, train=True, steps=STEPS, seed=seed)
     train(model, objective, loader, STEPS)
     align.save(model, folder)
-    took.write_text(f"{time.monotonic() - begin:.1f}")
-    return float(took.read_text())
 
 
 def join_model(widths: dict[str, list[int]], pairs: Shards, seed: int, route: bool, language: float) -> JointModel:
@@ -109,55 +89,34 @@ def join_model(widths: dict[str, list[int]], pairs: Shards, seed: int, route: bo
         terms["language"] = Term(Decouple(), ["text", "space"], language)
     objective = Objective(terms, dim=64, batch=128, modalities=[*towers])
     (whole,) = Loader(pairs, model.preprocess, batch=len(pairs), train=False)
-    draws = torch.Generator().manual_seed(seed)
-    picked = (torch.randperm(len(pairs), generator=draws)[:128] for _ in range(150))
+    picked = draw(len(pairs), 128, 150, torch.Generator().manual_seed(seed))
     train(model, objective, (take(whole, some) for some in picked), 150)
     return model
 
 
-def take(batch: Batch, samples: Tensor) -> Batch:
-    """Return some samples of a batch."""
-    rows = {}
-    for m, given in batch.items():
-        place = torch.full((batch.size,), -1).scatter_(0, samples, torch.arange(len(samples)))[given.sample]
-        order = place.argsort()[(place < 0).sum() :]
-        assert isinstance(given.values, Tensor)
-        rows[m] = given._replace(values=given.values[order], sample=place[order])
-    group = None if batch.group is None else batch.group[samples]
-    return Batch(rows, [batch.ids[i] for i in samples.tolist()], batch.position[samples], group=group)
-
-
 def embed(folder: Path, shards: list[str], cache: Path, tower: str, name: str) -> str:
     """Write embeddings of one tower into a cache, if they are not there, and return the column's name."""
-    if (cache / "cache.json").is_file() and name in json.loads((cache / "cache.json").read_text())["sets"]:
-        return f"{cache}/{name}:{tower}"
-    write_cache(
-        align.load(folder),
-        shards,
-        cache,
-        name=name,
-        source=str(folder),
-        features=False,
-        dtype="float32",
-        towers=[tower],
-    )
+    about = cache / "cache.json"
+    if not about.is_file() or name not in json.loads(about.read_text())["sets"]:
+        options = {"source": str(folder), "features": False, "dtype": "float32", "towers": [tower]}
+        write_cache(align.load(folder), shards, cache, name=name, **options)
     return f"{cache}/{name}:{tower}"
 
 
-def score(arm: str, seed: int, a: list[Tensor], b: list[Tensor], hits: Tensor, seconds: float) -> list[Row]:
+def score(a: list[Tensor], b: list[Tensor], hits: Tensor) -> dict[str, float]:
     """Return recall@1 and mAP, the means of both directions. a, b: query and answer of each direction, (n, D)."""
     scores = [
         nn.functional.normalize(x, dim=1) @ nn.functional.normalize(y, dim=1).T for x, y in zip(a, b, strict=True)
     ]
-    found = {
-        "image_audio/recall@1": [recall_at(ranks(s, hits), 1) for s in scores],
-        "image_audio/map": [mean_average_precision(s, hits) for s in scores],
+    return {
+        "image_audio/recall@1": sum(recall_at(ranks(s, hits), 1) for s in scores) / 2,
+        "image_audio/map": sum(mean_average_precision(s, hits) for s in scores) / 2,
     }
-    return [Row(arm, seed, name, sum(values) / 2, round(seconds, 1)) for name, values in found.items()]
 
 
-def measure(seed: int, work: Path) -> list[Row]:
-    """Train, join and score with one seed."""
+def arms(seed: int) -> Arms:
+    """Train the models apart, and return the ways to join them."""
+    work = Path("runs/ideas/joined") / str(seed)
     models = {m: work / "models" / m for m in SPACES}
     for i, m in enumerate(SPACES):
         train_model([m, "text"], shard_names(3 * i, 3), seed, models[m])
@@ -171,41 +130,33 @@ def measure(seed: int, work: Path) -> list[Row]:
     label = torch.tensor([json.loads(shards.read(i)[0]["json"])["group"] for i in range(len(shards))])
     hits = label[:, None] == label
     pool = join_rows({name: given["text"] for name, given in spaces.items()}).values
-    rows = []
-
-    begin = time.monotonic()
     image, audio = (asked[m].side_by_side for m in ("image", "audio"))
-    through = [
-        pool["sounds"][(image @ pool["pictures"].T).argmax(1)],
-        pool["pictures"][(audio @ pool["sounds"].T).argmax(1)],
-    ]
-    rows += score("chained", seed, through, [audio, image], hits, time.monotonic() - begin)
-
     done = join_spaces(spaces, work / "pseudo")
     pairs = Shards(str(work / "pseudo" / "train-*.tar"), shuffle=False)
-    for arm, (route, language) in ARMS.items():
-        begin = time.monotonic()
+
+    def chain() -> dict[str, float]:
+        through = [
+            pool["sounds"][(image @ pool["pictures"].T).argmax(1)],
+            pool["pictures"][(audio @ pool["sounds"].T).argmax(1)],
+        ]
+        return score(through, [audio, image], hits)
+
+    def join(route: bool, language: float) -> dict[str, float]:
         model = join_model(done.widths, pairs, seed, route, language)
         with torch.no_grad():
             made = [model.towers[m](x[:, None]) for m, x in (("image", image), ("audio", audio))]
-        rows += score(arm, seed, made, made[::-1], hits, time.monotonic() - begin)
+        return score(made, made[::-1], hits)
 
-    seconds = train_model([*SPACES, "text"], shard_names(0, 9), seed, work / "models" / "all")
-    made = [
-        join_rows({m: embed(work / "models" / "all", test, work / "test" / m, m, "all")}) for m in ("image", "audio")
-    ]
-    made = [x.side_by_side for x in made]
-    return rows + score("all pairs", seed, made, made[::-1], hits, seconds)
+    def train_all() -> dict[str, float]:
+        folder = work / "models" / "all"
+        train_model([*SPACES, "text"], shard_names(0, 9), seed, folder)
+        made = [join_rows({m: embed(folder, test, work / "test" / m, m, "all")}) for m in ("image", "audio")]
+        made = [x.side_by_side for x in made]
+        return score(made, made[::-1], hits)
 
-
-def main() -> None:
-    torch.set_num_threads(1)
-    rows = []
-    for seed in (0, 1, 2):
-        rows += measure(seed, Path("runs/ideas/joined") / str(seed))
-        print("\n".join(table(rows)), flush=True)
-        write_rows(HERE / "results" / "joined.csv", rows)
+    joined = {arm: lambda given=given: join(*given) for arm, given in JOINED.items()}
+    return {"chained": chain, **joined, "all pairs": train_all}
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, joined=arms)

@@ -1,7 +1,6 @@
 """Learned prompts: base and new classes after 1, 4 and 16 pictures a class.
 
-    python configs/ideas/prompts.py                    # writes configs/ideas/results/prompts.csv, 5 min
-    python configs/ideas/run.py prompts --table        # prints the figures of that file
+    python configs/ideas/prompts.py              # 2 cores, 1 thread: 2 min a seed; writes results/prompts.csv
 
 A picture and a text tower are trained on captions of solids, and frozen. A class is a color and a shape. Half of the
 classes are base classes, of which a few pictures are given, the others are new. "words" asks with the class name alone,
@@ -14,16 +13,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from in_process import find_member, read_test, train
-from run import HERE, Row, table, write_rows
-from torch import Tensor
+from compare import Arms, compare
+from fit import fit
+from in_process import train
+from sets import find_member, read_set
+from torch import Tensor, nn
 
-from align.data import Shards
 from align.encoders import Prompted
 from align.losses import regress
 from align.quickstart.world import COLORS, SHAPES
@@ -35,12 +35,6 @@ BASE = [i for i, name in enumerate(CLASSES) if derive(0, name) % 2]
 NEW = [i for i in range(len(CLASSES)) if i not in BASE]
 TEMPLATES = ["{}", "a {}", "a small {}", "a large {}", "a {}, medium", "a {} made of wood", "a {} made of glass"]
 EPOCHS, BATCH, LR, NEAR, ALIKE = 20, 16, 2e-3, 25 / 64, 1.0  # PromptSRC's 25 of the mean over D, which is 64 here
-
-
-def read_train() -> list[Any]:
-    """Return the samples that the towers are trained on."""
-    shards = Shards("shards/solids/train-*.tar", shuffle=False)
-    return [shards.read(i)[0] for i in range(len(shards))]
 
 
 @torch.no_grad()
@@ -61,24 +55,26 @@ def embed_texts(model: Any, texts: list[str]) -> Tensor:
 def learn(model: Any, images: Tensor, labels: Tensor, fixed: Tensor, scale: float, *, held: bool, seed: int) -> None:
     """Train the prompt on rows of base classes. fixed: (C, D) rows of all classes by the templates."""
     prompt = model.towers.text.encoder.prompt
-    optimizer = torch.optim.AdamW([prompt], lr=LR, weight_decay=0.0)
-    draw, kept = torch.Generator().manual_seed(derive(seed, "batches")), []
+    draws, kept = torch.Generator().manual_seed(derive(seed, "batches")), []
     place = torch.full((len(CLASSES),), -1)
     place[BASE] = torch.arange(len(BASE))
     names, near = [CLASSES[i] for i in BASE], fixed[BASE]
-    for _ in range(EPOCHS):
-        for some in torch.randperm(len(images), generator=draw).split(BATCH):
-            rows = embed_texts(model, names)
-            logits = scale * images[some] @ rows.T
-            loss = F.cross_entropy(logits, place[labels[some]])
-            if held:
-                frozen = (scale * images[some] @ near.T).log_softmax(1)
-                loss = loss + NEAR * regress(rows, near, distance="absolute")
-                loss = loss + ALIKE * F.kl_div(logits.log_softmax(1), frozen, reduction="batchmean", log_target=True)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        kept.append(prompt.detach().clone())
+
+    def compute_losses() -> Iterator[Tensor]:
+        for _ in range(EPOCHS):
+            for some in torch.randperm(len(images), generator=draws).split(BATCH):
+                rows = embed_texts(model, names)
+                logits = scale * images[some] @ rows.T
+                loss = F.cross_entropy(logits, place[labels[some]])
+                if held:
+                    frozen = (scale * images[some] @ near.T).log_softmax(1)
+                    loss = loss + NEAR * regress(rows, near, distance="absolute")
+                    apart = F.kl_div(logits.log_softmax(1), frozen, reduction="batchmean", log_target=True)
+                    loss = loss + ALIKE * apart
+                yield loss
+            kept.append(prompt.detach().clone())
+
+    fit(compute_losses(), [nn.ParameterList([prompt])], LR, decay=0.0)
     if held:
         shares = gaussian_shares(len(kept), 0.75 * EPOCHS, 0.15 * EPOCHS)
         with torch.no_grad():
@@ -96,37 +92,35 @@ def score(rows: Tensor, images: Tensor, labels: Tensor) -> dict[str, float]:
     return {f"{name}/accuracy": value for name, value in {**found, "harmonic": mean}.items()}
 
 
-def main() -> None:
-    rows, test = [], read_test("solids")  # which makes the shards
-    for seed in (0, 1, 2):
-        model = train("prompts", ["--tuning.freeze=[]", "--model.towers.text.encoder.length=1"], seed)
-        inside = model.towers.text.encoder.encoder
-        model.towers.text.encoder = inside
-        model.requires_grad_(False)
-        scale = float(model.terms[0].scale)
-        images, labels = embed_pictures(model, read_train())
-        tests = embed_pictures(model, test)
+def arms(seed: int) -> Arms:
+    model = train("prompts", ["--tuning.freeze=[]", "--model.towers.text.encoder.length=1"], seed)
+    inside = model.towers.text.encoder.encoder
+    model.towers.text.encoder = inside
+    model.requires_grad_(False)
+    scale = float(model.terms[0].scale)
+    images, labels = embed_pictures(model, read_set("solids", "train"))
+    tests = embed_pictures(model, read_set("solids", "test"))
+    with torch.no_grad():
+        words = embed_texts(model, CLASSES)
+        each = [embed_texts(model, [template.format(name) for name in CLASSES]) for template in TEMPLATES]
+        fixed = F.normalize(torch.stack(each).mean(0), dim=1)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(derive(seed, "shots")))
+
+    def prompt(shots: int, held: bool) -> Mapping[str, float]:
+        chosen = torch.cat([order[labels[order] == i][:shots] for i in BASE])
+        torch.manual_seed(derive(seed, "prompt"))
+        model.towers.text.encoder = Prompted(inside, ids=[101, 35] * 4)
+        learn(model, images[chosen], labels[chosen], fixed, scale, held=held, seed=seed)
         with torch.no_grad():
-            words = embed_texts(model, CLASSES)
-            each = [embed_texts(model, [template.format(name) for name in CLASSES]) for template in TEMPLATES]
-            fixed = F.normalize(torch.stack(each).mean(0), dim=1)
-        for arm, asked in (("words", words), ("templates", fixed)):
-            rows += [Row(arm, seed, name, value, 0.0) for name, value in score(asked, *tests).items()]
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(derive(seed, "shots")))
-        for shots, held in itertools.product((1, 4, 16), (False, True)):
-            chosen = torch.cat([order[labels[order] == i][:shots] for i in BASE])
-            torch.manual_seed(derive(seed, "prompt"))
-            model.towers.text.encoder = Prompted(inside, ids=[101, 35] * 4)
-            begin = time.monotonic()
-            learn(model, images[chosen], labels[chosen], fixed, scale, held=held, seed=seed)
-            seconds = round(time.monotonic() - begin, 1)
-            with torch.no_grad():
-                found = score(embed_texts(model, CLASSES), *tests)
-            arm = f"{'held' if held else 'prompt'}, {shots} a class"
-            rows += [Row(arm, seed, name, value, seconds) for name, value in found.items()]
-        write_rows(HERE / "results" / "prompts.csv", rows)
-        print("\n".join(table(rows)), flush=True)
+            return score(embed_texts(model, CLASSES), *tests)
+
+    learned = {
+        f"{'held' if held else 'prompt'}, {shots} a class": lambda shots=shots, held=held: prompt(shots, held)
+        for shots, held in itertools.product((1, 4, 16), (False, True))
+    }
+    named = {"words": lambda: score(words, *tests), "templates": lambda: score(fixed, *tests)}
+    return {**named, **learned}
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, prompts=arms)

@@ -1,26 +1,27 @@
 """A picture as a word of the text tower on solids, before and after the tower is tuned on text triplets.
 
-    python configs/ideas/pseudo_token.py          # 2 cores, 1 thread: 0.7 min a seed; writes results/pseudo_token.csv
-    python configs/ideas/run.py pseudo_token --table
+    python configs/ideas/pseudo_token.py         # 2 cores, 1 thread: 1 min a seed; writes results/pseudo_token.csv
 
-The model is that of composed.yaml. First the map from embeddings to tokens is learned on training pictures and captions
-without triplets: "*" with a row's vector is drawn to the row. Then a copy of the text tower is tuned on triplets
-(caption, "* but wood", caption of the change) of training solids: the word stands for the caption, the target is the
-frozen tower's, and reference captions are hard negatives. Queries are those of directions.py, asked as "* but wood".
+The model is that of composed.yaml, which the first start trains and keeps in runs/ideas. First the map from embeddings
+to tokens is learned on training pictures and captions without triplets: "*" with a row's vector is drawn to the row.
+Then a copy of the text tower is tuned on triplets (caption, "* but wood", caption of the change) of training solids:
+the word stands for the caption, the target is the frozen tower's, and reference captions are hard negatives. Queries
+are those of directions.py, asked as "* but wood".
 """
 
 from __future__ import annotations
 
 import copy
 import random
-import sys
 import time
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from compare import Row, compare
 from composed_model import open_space
 from directions import read_queries
-from run import HERE, Row, table, write_rows
+from fit import draw, fit
 from torch import Tensor
 
 from align.embedding.tables import first_rows
@@ -38,14 +39,13 @@ def learn_map(tower: Tower, rows: Tensor, seed: int) -> PseudoToken:
     """Return the map by which "*" is near each of the rows (n, D), pictures and captions."""
     torch.manual_seed(seed)
     mapped = map_to(tower, rows.shape[1])
-    optimizer = torch.optim.AdamW(mapped.parameters(), 1e-3)
-    for _ in range(STEPS):
-        some = rows[torch.randperm(len(rows))[:BATCH]]
-        said = F.normalize(compose(tower, ["*"] * BATCH, mapped(some)), dim=1)
-        optimizer.zero_grad()
-        infonce(said, some, SCALE).backward()
-        optimizer.step()
-    return mapped.eval()
+
+    def compute(some: Tensor) -> Tensor:
+        said = F.normalize(compose(tower, ["*"] * BATCH, mapped(rows[some])), dim=1)
+        return infonce(said, rows[some], SCALE)
+
+    fit(map(compute, draw(len(rows), BATCH, STEPS)), [mapped], 1e-3)
+    return mapped
 
 
 def draw_triplets(n: int, rng: random.Random) -> list[tuple[str, str, str, int]]:
@@ -63,24 +63,23 @@ def draw_triplets(n: int, rng: random.Random) -> list[tuple[str, str, str, int]]
 
 def tune(tower: Tower, mapped: PseudoToken, seed: int) -> Tower:
     """Return a copy of the text tower that is tuned on triplets of texts. The map and the tower itself stay."""
-    tuned, rng = copy.deepcopy(tower), random.Random(seed)
-    optimizer = torch.optim.AdamW(tuned.parameters(), 3e-4)
+    tuned = copy.deepcopy(tower)
+    fit(compute_losses(tuned, tower, mapped, random.Random(seed)), [tuned], 3e-4)
+    return tuned
+
+
+def compute_losses(tuned: Tower, tower: Tower, mapped: PseudoToken, rng: random.Random) -> Iterator[Tensor]:
+    """Yield the losses of drawn triplets. tower: stays as it is, and embeds the references and targets."""
+    ids, none = torch.arange(BATCH), torch.full((BATCH,), -1)
     for _ in range(STEPS):
         before, change, after, number = zip(*draw_triplets(BATCH, rng), strict=True)
         with torch.no_grad():
             first, target = (F.normalize(read(tower, texts), dim=1) for texts in (before, after))
             vectors = mapped(first)
-        said = F.normalize(compose(tuned, change, vectors), dim=1)
-        ids, group = torch.arange(BATCH), torch.tensor(number)
-        there = torch.cat([ids, torch.full((BATCH,), -1)])
-        kind = torch.cat([group, torch.full((BATCH,), -1)])
-        loss = infonce(
-            said, torch.cat([target, first]), SCALE, sample_a=ids, sample_b=there, group_a=group, group_b=kind
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return tuned.eval()
+        said, group = F.normalize(compose(tuned, change, vectors), dim=1), torch.tensor(number)
+        there, kind = torch.cat([ids, none]), torch.cat([group, none])
+        answers = torch.cat([target, first])
+        yield infonce(said, answers, SCALE, sample_a=ids, sample_b=there, group_a=group, group_b=kind)
 
 
 def read(tower: Tower, texts: list[str] | tuple[str, ...]) -> Tensor:
@@ -89,7 +88,6 @@ def read(tower: Tower, texts: list[str] | tuple[str, ...]) -> Tensor:
 
 
 def measure(seed: int) -> list[Row]:
-    """Return the rows of a seed."""
     begin = time.monotonic()
     space = open_space(seed)
     model = space.model
@@ -128,14 +126,5 @@ def read_changes(queries: tuple) -> list[str]:
     return [" ".join(word for word in q.text.split() if word not in q.before.split() and word != "an") for q in queries]
 
 
-def main() -> None:
-    rows = []
-    for seed in range(3):
-        rows += measure(seed)
-        print("\n".join(table(rows)), file=sys.stderr, flush=True)
-    write_rows(HERE / "results" / "pseudo_token.csv", rows)
-    print("\n".join(table(rows)))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, pseudo_token=measure)

@@ -1,7 +1,7 @@
 """Regions and mosaics against captions alone, in one process: pictures decoded one time, texts as bags of words.
 
-    python configs/ideas/regions.py          # writes configs/ideas/results/regions.csv and mosaic.csv
-    python configs/ideas/run.py regions mosaic --table
+    python configs/ideas/regions.py              # 2 cores, 1 thread: 1 min a seed; writes results/regions.csv and
+                                                 # mosaic.csv
 
 Three arms with the same towers: captions of the whole picture alone, with regions and phrases beside them, and with
 mosaics of four pictures. All are asked for the regions of the test scenes, which the first and the last never saw.
@@ -10,17 +10,17 @@ mosaics of four pictures. All are asked for the regions of the test scenes, whic
 from __future__ import annotations
 
 import json
-import sys
-import time
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
-from run import HERE, Row, make_scenes, table, write_rows
+from compare import Arms, compare
+from fit import fit
+from sets import read_set
 from torch import Tensor
 
 from align import JointModel, Objective, Term, Tower
-from align.data import Shards
 from align.embedding.tables import concatenate, vectors
 from align.encoders import ImageCNN, Mosaic, Regions, Vector
 from align.evaluation.region_ranks import find_ranks, number_phrases, point
@@ -32,21 +32,19 @@ from align.preprocess import Array, Image
 from align.values import Batch, Rows
 
 STEPS, BATCH, DIM, RATE = 300, 64, 64, 2e-3
-ARMS = {"without": {}, "regions": {"regions": 1.0}, "mosaic": {"mosaic": 1.0}}
 
 
 class Scenes:
     """Scenes as tensors. words: the vocabulary, made of these texts where it is None."""
 
-    def __init__(self, pattern: str, words: dict[str, int] | None = None):
-        image, shards = Image(64, mean="plain"), Shards(pattern, shuffle=False)
-        samples = [shards.read(position)[0] for position in range(len(shards))]
+    def __init__(self, split: str, words: dict[str, int] | None = None):
+        image, samples = Image(64, mean="plain"), read_set("scenes", split)
         self.images = torch.stack([image.row(sample["image.png"]) for sample in samples])
         regions = [json.loads(sample["json"])["regions"] for sample in samples]
         self.phrases = [[r["text"] for r in some] for some in regions]
         captions = [sample["text.txt"].decode().splitlines()[0] for sample in samples]
         texts = [*captions, *(text for some in self.phrases for text in some)]
-        self.words = words or {word: i for i, word in enumerate(sorted({w for t in texts for w in split(t)}))}
+        self.words = words or {word: i for i, word in enumerate(sorted({w for t in texts for w in list_words(t)}))}
         self.captions = torch.stack([self.bag(text) for text in captions])
         self.boxes = [torch.tensor([r["box"] for r in some]) for some in regions]
         self.bags = [torch.stack([self.bag(text) for text in some]) for some in self.phrases]
@@ -55,7 +53,7 @@ class Scenes:
     def bag(self, text: str) -> Tensor:
         """Return (words,) counts."""
         out = torch.zeros(len(self.words))
-        for word in split(text):
+        for word in list_words(text):
             if word in self.words:
                 out[self.words[word]] += 1
         return out
@@ -75,14 +73,22 @@ class Scenes:
         return Batch(rows, ids=[str(i) for i in chosen], position=sample)
 
 
-def split(text: str) -> list[str]:
+def list_words(text: str) -> list[str]:
     return text.replace(",", " ").lower().split()
 
 
-def train(scenes: Scenes, arm: dict[str, float], seed: int) -> tuple[JointModel, float]:
-    """Return the trained model of one arm, and the seconds of processor time that it took."""
+@cache
+def read_scenes(split: str) -> Scenes:
+    """Return the scenes of a split, with the words of the training captions."""
+    return Scenes(split, None if split == "train" else read_scenes("train").words)
+
+
+@cache
+def learn(term: str, seed: int) -> dict[str, float]:
+    """Train with a term beside the captions' one, "" for none, and score."""
     torch.manual_seed(seed)
-    words, begin = len(scenes.words), time.process_time()
+    scenes = read_scenes("train")
+    words = len(scenes.words)
     towers = {
         "image": Tower(Image(64, mean="plain"), ImageCNN(DIM, widths=[32, 64], stem=4)),
         "text": Tower(Array((words,)), Vector(words, DIM, depth=1)),
@@ -90,33 +96,30 @@ def train(scenes: Scenes, arm: dict[str, float], seed: int) -> tuple[JointModel,
         "region_text": Tower(Array((words,))),
         "mosaic": Tower(encoder=Mosaic(), head=Identity),
     }
-    if "mosaic" not in arm:
+    if term != "mosaic":
         del towers["mosaic"]
     model = JointModel(towers, DIM, share={"region_text": "text"})
     model.towers["region_text"].head = model.towers["text"].head  # one space for captions and phrases
     terms = {"clip": Term(InfoNCE(), ["image", "text"])}
     pairs = {"regions": ["region", "region_text"], "mosaic": ["mosaic", "text"]}
-    terms |= {name: Term(InfoNCE(), pairs[name], weight=weight) for name, weight in arm.items()}
+    if term:
+        terms[term] = Term(InfoNCE(), pairs[term])
     objective = Objective(terms, dim=DIM, batch=BATCH, modalities=model.modalities)
-    learned = {id(p): p for p in (*model.parameters(), *objective.parameters())}
-    optimizer = torch.optim.AdamW(learned.values(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, pct_start=0.1)
-    draw = torch.Generator().manual_seed(seed)
-    for step in range(STEPS):
-        chosen = torch.randint(len(scenes.images), (BATCH,), generator=draw).tolist()
-        draws = {"mosaic": torch.Generator().manual_seed(seed * STEPS + step)}
-        loss, _ = objective(model(scenes.batch(chosen), generators=draws))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        objective.clamp_()
-    return model.eval(), time.process_time() - begin
+    draws = torch.Generator().manual_seed(seed)
+
+    def compute(step: int) -> Tensor:
+        chosen = torch.randint(len(scenes.images), (BATCH,), generator=draws).tolist()
+        mosaic = {"mosaic": torch.Generator().manual_seed(seed * STEPS + step)}
+        return objective(model(scenes.batch(chosen), generators=mosaic))[0]
+
+    fit(map(compute, range(STEPS)), [model, objective], RATE, cycle=STEPS, warm=0.1)
+    return score(model)
 
 
 @torch.no_grad()
-def score(model: JointModel, scenes: Scenes) -> dict[str, float]:
+def score(model: JointModel) -> dict[str, float]:
     """Return the scores of ``align.evaluation.RegionRecall``, and the recall of the whole picture for its caption."""
+    scenes = read_scenes("test")
     places = [range(start, min(start + 100, len(scenes.images))) for start in range(0, len(scenes.images), 100)]
     made = []
     for some in places:
@@ -143,26 +146,10 @@ def score(model: JointModel, scenes: Scenes) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    folder = Path("shards", "scenes")
-    if not (folder / "manifest.json").is_file():
-        make_scenes(folder)
-    scenes = Scenes(str(folder / "train-*.tar"))
-    test = Scenes(str(folder / "test-*.tar"), scenes.words)
-    rows: list[Row] = []
-    for seed in [int(x) for x in sys.argv[1:]] or [0, 1, 2]:
-        for arm, weights in ARMS.items():
-            model, seconds = train(scenes, weights, seed)
-            rows += [Row(arm, seed, name, value, round(seconds, 1)) for name, value in score(model, test).items()]
-            print(rows[-6:], flush=True)
-    for name in ("regions", "mosaic"):
-        some = [
-            row._replace(arm="with" if row.arm == name else row.arm) for row in rows if row.arm in ("without", name)
-        ]
-        write_rows(HERE / "results" / f"{name}.csv", some)
-        print("\n".join([name, *table(some)]))
+def compare_with(term: str) -> Callable[[int], Arms]:
+    """Return the arms without and with a term."""
+    return lambda seed: {"without": lambda: learn("", seed), "with": lambda: learn(term, seed)}
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, regions=compare_with("regions"), mosaic=compare_with("mosaic"))

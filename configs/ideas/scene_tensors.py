@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from run import SETS
+from sets import read_set
 from torch import Tensor, nn
 
-from align.data import Shards
 from align.preprocess import Image, Tokens
 from align.values import Features
 
@@ -45,15 +43,10 @@ class Scenes(NamedTuple):
 
 @cache
 def read_scenes(split: str) -> Scenes:
-    """Return the scenes of a split. The shards are made where they are not there yet."""
-    folder = Path("shards/scenes")
-    if not (folder / "manifest.json").is_file():
-        SETS["scenes"](folder)
-    shards = Shards([str(path) for path in sorted(folder.glob(f"{split}-*.tar"))], shuffle=False)
+    """Return the scenes of a split."""
     picture, tokens = Image(size=16, mean="half"), Tokens(context=CONTEXT)
     rows: dict[str, list[Any]] = {name: [] for name in Scenes._fields}
-    for i in range(len(shards)):
-        sample = shards.read(i)[0]
+    for i, sample in enumerate(read_set("scenes", split)):
         about = json.loads(sample["json"])
         rows["image"].append(picture.eval(picture.decode(sample["image.png"])))
         rows["short"].append(tokens.eval(sample["text.txt"].decode().splitlines()[0]))

@@ -1,7 +1,7 @@
 """Deep CCA and a Wasserstein distance as terms between series of accelerations and words.
 
-    python configs/ideas/series_terms.py             # 3 seeds, writes results/deep_cca.csv and results/wasserstein.csv
-    python configs/ideas/run.py deep_cca --table
+    python configs/ideas/series_terms.py         # 2 cores, 1 thread: 2.5 min a seed; writes results/deep_cca.csv and
+                                                 # wasserstein.csv
 
 The series and words are those of ``shaken_words.py``, 1,000 to train on and 500 to test on. An answer is right if it is
 of the same shape, material and size: colour cannot be felt. The towers and terms are those of ``deep_cca.yaml`` and
@@ -10,28 +10,26 @@ of the same shape, material and size: colour cannot be felt. The towers and term
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 
 import torch
-from joined import take, train
-from run import HERE, Row, table, write_rows
-from shaken_words import write
+from compare import Arms, compare
+from fit import draw, take, train
+from sets import open_set
 from torch import Tensor
 
-from align.data import Loader, Shards
+from align.data import Loader
 from align.encoders import Series, TransformerText
-from align.losses import DeepCCA, InfoNCE, Wasserstein
+from align.losses import DeepCCA, InfoNCE, Loss, Wasserstein
 from align.metrics import mean_average_precision, ranks, recall_at
 from align.model import JointModel, Tower
 from align.objective import Objective, Term
 from align.preprocess import Bytes, Signal
 from align.values import Batch
 
-SHARDS = Path("shards/shaken_words")
 PAIR = ["series", "text"]
 STEPS, BATCH, DIM = 120, 64, 32
-TERMS = {"deep_cca": (DeepCCA, 0.1), "wasserstein": (Wasserstein, 1.0)}
 
 
 def make_model() -> JointModel:
@@ -43,23 +41,22 @@ def make_model() -> JointModel:
     return JointModel(towers, DIM)
 
 
-def read_split(split: str, model: JointModel) -> Batch:
+@cache
+def read_split(split: str) -> Batch:
     """Return all samples of a split as one batch."""
-    shards = Shards(str(SHARDS / f"{split}-*.tar"), shuffle=False)
-    (whole,) = Loader(shards, model.preprocess, batch=len(shards), train=False)
+    shards = open_set("shaken_words", split)
+    (whole,) = Loader(shards, make_model().preprocess, batch=len(shards), train=False)
     return whole
 
 
-def measure(arm: str, seed: int, terms: dict[str, Term], learn: Batch, test: Batch) -> list[Row]:
+def learn(seed: int, **terms: Term) -> dict[str, float]:
     """Train with some terms, and score both directions on the test split."""
-    begin = time.monotonic()
-    torch.manual_seed(seed)
+    learned, test = read_split("train"), read_split("test")
+    torch.manual_seed(seed)  # reading made towers too
     model = make_model()
     objective = Objective(terms, dim=DIM, batch=BATCH, modalities=PAIR)
-    draws = torch.Generator().manual_seed(seed)
-    picked = (torch.randperm(learn.size, generator=draws)[:BATCH] for _ in range(STEPS))
-    train(model, objective, (take(learn, some) for some in picked), STEPS)
-    seconds = round(time.monotonic() - begin, 1)
+    picked = draw(learned.size, BATCH, STEPS, torch.Generator().manual_seed(seed))
+    train(model, objective, (take(learned, some, stable=False) for some in picked), STEPS)
     with torch.no_grad():
         made = model(test)
     a, b = (made[m].values for m in PAIR)
@@ -68,29 +65,27 @@ def measure(arm: str, seed: int, terms: dict[str, Term], learn: Batch, test: Bat
     felt = [tuple(label[name] for name in ("shape", "material", "size")) for label in test.labels]
     numbers = torch.tensor([sorted({*felt}).index(each) for each in felt])
     hits = numbers[:, None] == numbers
-    scores = [a @ b.T, b @ a.T]
-    found = {
-        "series_text/recall@1": [recall_at(ranks(s, hits), 1) for s in scores],
-        "series_text/map": [mean_average_precision(s, hits) for s in scores],
+    both = a @ b.T, b @ a.T
+    return {
+        "series_text/recall@1": sum(recall_at(ranks(s, hits), 1) for s in both) / 2,
+        "series_text/map": sum(mean_average_precision(s, hits) for s in both) / 2,
     }
-    return [Row(arm, seed, name, sum(values) / 2, seconds) for name, values in found.items()]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    if not (SHARDS / "manifest.json").is_file():
-        write(SHARDS)
-    learn, test = (read_split(split, make_model()) for split in ("train", "test"))
-    rows: dict[str, list[Row]] = {name: [] for name in TERMS}
-    for seed in (0, 1, 2):
-        clip = measure("without", seed, {"clip": Term(InfoNCE(), PAIR)}, learn, test)
-        for name, (loss, weight) in TERMS.items():
-            both = {"clip": Term(InfoNCE(), PAIR), name: Term(loss(), PAIR, weight)}
-            rows[name] += clip + measure("with", seed, both, learn, test)
-            rows[name] += measure("alone", seed, {name: Term(loss(), PAIR)}, learn, test)
-            print("\n".join([name, *table(rows[name])]), flush=True)
-            write_rows(HERE / "results" / f"{name}.csv", rows[name])
+@cache
+def learn_without(seed: int) -> dict[str, float]:
+    """Return the scores of InfoNCE alone."""
+    return learn(seed, clip=Term(InfoNCE(), PAIR))
+
+
+def compare_with(make: Callable[[], Loss], weight: float) -> Callable[[int], Arms]:
+    """Return the arms of a loss: InfoNCE without it, InfoNCE with it by its weight, and the loss alone."""
+    return lambda seed: {
+        "without": lambda: learn_without(seed),
+        "with": lambda: learn(seed, clip=Term(InfoNCE(), PAIR), more=Term(make(), PAIR, weight)),
+        "alone": lambda: learn(seed, more=Term(make(), PAIR)),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, deep_cca=compare_with(DeepCCA, 0.1), wasserstein=compare_with(Wasserstein, 1.0))

@@ -1,6 +1,6 @@
 """Series of accelerations with words: the objects that ``notebooks/shaken.py`` shakes, without their pictures.
 
-python configs/ideas/shaken_words.py shards/shaken_words
+python configs/ideas/shaken_words.py shards/shaken_words   # seconds; series_terms.py does it by itself
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from sets import ask_folder
 
 from align.data import ShardWriter
 from align.quickstart.world import ATTRIBUTES, captions, draw
@@ -35,4 +35,4 @@ def write(folder: str | Path, train: int = 1000, test: int = 500) -> None:
 
 
 if __name__ == "__main__":
-    write(sys.argv[1])
+    write(ask_folder(__doc__))

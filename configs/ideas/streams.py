@@ -1,6 +1,6 @@
 """Shape and material of a picture in two spaces of one tower, against one space for both.
 
-    python configs/ideas/in_process.py streams
+    python configs/ideas/streams.py              # 2 cores, 1 thread: 1.5 min a seed; writes results/streams.csv
 
 A picture asks for pictures of its shape, and of its material: mean average precision. The arm "one space" has plain
 heads and the same two terms. "two spaces" has `align.heads.Streams`, whose spaces are asked one by one. "and a term
@@ -13,7 +13,9 @@ import json
 from typing import Any
 
 import torch
-from in_process import find_member, read_test
+from compare import compare
+from in_process import train_arms
+from sets import find_member, read_set
 
 from align.metrics import mean_average_precision
 from align.model.spaces import in_space, list_spaces
@@ -40,7 +42,7 @@ ARMS = {"one space": (PLAIN, ()), "two spaces": ([], ()), "and a term across": (
 
 def score(model: Any) -> dict[str, float]:
     """Return the mean average precision of pictures of one shape, and of one material, in each space of the model."""
-    samples = read_test("solids")
+    samples = read_set("solids", "test")
     labels = [json.loads(sample["json"])["label"] for sample in samples]
     keep = ~torch.eye(len(samples), dtype=torch.bool)
     found = {}
@@ -55,3 +57,7 @@ def score(model: Any) -> dict[str, float]:
             key = f"{name}/image_to_image/map" + (f", space {space}" if space else "")
             found[key] = mean_average_precision(cosines, hits)
     return found
+
+
+if __name__ == "__main__":
+    compare(__doc__, streams=train_arms("streams", ARMS, score))
