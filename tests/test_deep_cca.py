@@ -84,6 +84,16 @@ def test_fewer_pairs_than_coordinates(n):
     assert deep_cca(*rows(n, n), weight_a=none, weight_b=none).item() == 0
 
 
+def test_a_ridge_that_rounding_loses_is_one_line():
+    """Ten pairs of 32 numbers have a singular covariance, whose ridge is all that it has in most directions."""
+    a, b = (1e4 * torch.randn(10, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    with pytest.raises(
+        ValueError, match=r"ridge 0\.01 is lost in the rounding of variances of \d.*: raise it, or take"
+    ):
+        deep_cca(a, b)
+    assert deep_cca(a, b, ridge=1e4).isfinite()
+
+
 def distance(x: list[tuple[float, float]], y: list[tuple[float, float]], power: float) -> float:
     """W_p^p of two lists of (number, mass), in one dimension: the plan moves the lowest mass first."""
     x, y = ([[v, m / sum(m for _, m in side)] for v, m in sorted(side)] for side in (x, y))

@@ -27,6 +27,7 @@ from align.losses import (
     GatedSymile,
     Gram,
     Hinge,
+    InfoNCE,
     LateInteraction,
     Loss,
     MemoryQueue,
@@ -157,7 +158,7 @@ def test_every_loss_of_ours_is_in_parts():
     }
     assert all(kind.in_parts for kind in found)
     assert {type(make()) for make in EVERY.values()} | {
-        losses.InfoNCE,
+        InfoNCE,
         losses.SigLIP,
         losses.MaskedTokens,
         Symile,
@@ -174,6 +175,28 @@ def test_a_part_that_nothing_merges_is_refused(name):
     more |= {"labels": [places(i.tolist()) for i in ids]} if loss.needs_labels else {}
     with pytest.raises(ValueError, match=r"part=\(0, 2\) is one share of several: merge= must join"):
         loss(xs, ids, part=(0, 2), **more)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [*EVERY, "components", "metrix"])
+def test_a_row_that_is_not_finite_is_no_error(name, number):
+    """A run skips a step whose loss is not finite, so none may end in LAPACK. Losses of tokens read the tokens."""
+    more = {
+        "components": lambda: losses.PrimaryComponents(InfoNCE(), 2, "0"),
+        "metrix": lambda: losses.Metrix(InfoNCE()),
+    }
+    loss = (EVERY | more)[name]().double()
+    count = KINDS[loss.kind].most or 3
+    xs, tokens, ids, _ = given("rows", count, False)
+    loss.start(dim, count, 5)
+    xs[0][0], tokens[0][0] = number, number
+    xs = [x.requires_grad_() for x in xs]
+    masks = [x.new_ones(x.shape[:2], dtype=torch.bool) for x in tokens]
+    read: dict[str, Any] = {"tokens": [*zip(tokens, masks, strict=True)]} if loss.needs_tokens else {}
+    read |= {"labels": [places(i.tolist()) for i in ids]} if loss.needs_labels else {}
+    value = loss(xs, ids, generator=torch.Generator().manual_seed(0), **read)
+    value.backward()
+    assert loss.needs_tokens or not all(torch.isfinite(each).all() for each in (value, *(x.grad for x in xs)))
 
 
 def test_a_part_of_a_regression_takes_its_pairs_alone():
@@ -225,6 +248,8 @@ class Model(nn.Module):
         terms["layers"] = Term(losses.Layers(Hinge(), [1, 2, 3]), pair)
         terms["means"] = Term(Prototypes(vectors="means", classes=["a", "b", "c", "d"]), pair)
         terms["mixed"] = Term(losses.MixGeodesic(Hinge()), pair)
+        terms["soft"] = Term(losses.Metrix(InfoNCE()), pair)
+        terms["components"] = Term(losses.PrimaryComponents(InfoNCE(), 2, "image"), pair)
         torch.manual_seed(4)  # for losses with heads: every rank begins with the same
         self.objective = Objective(terms, dim=dim, batch=8, modalities=[*owners]).double()
 

@@ -45,8 +45,9 @@ def deep_cca(
     weight_a, weight_b: (n,) weights. A pair counts (w_i + w_j) / 2. Covariances are unbiased.
     part, merge: as in ``infonce``. A part takes its share of the pairs.
 
-    With fewer than two pairs it is zero and so are all gradients. There is no second derivative. Raises ValueError for
-    shapes that do not fit, for a ridge that is not positive, and for more directions than D.
+    With fewer than two pairs it is zero and so are all gradients. Where a row is not finite, it is not a number. There
+    is no second derivative. Raises ValueError for shapes that do not fit, for a ridge that is not positive or lost in
+    rounding, and for more directions than D.
     """
     check_embeddings([a, b])
     check_part(part, merge)
@@ -71,11 +72,25 @@ def deep_cca(
         both = torch.cat([x, y], 1)  # (p, 2D)
         moments = sum_over_parts(multiply((counts[:, None] * both).T, both.T), merge) / unbiased
         eye = ridge * torch.eye(D, dtype=moments.dtype, device=moments.device)
-        root_a, root_b = (torch.linalg.cholesky(moments[s, s] + eye) for s in (slice(D), slice(D, None)))
+        if not bool(moments.isfinite().all()):  # a step that is not finite is skipped; LAPACK would end the run
+            return moments.sum() * math.nan
+        root_a, root_b = (_factor(moments[s, s] + eye, ridge) for s in (slice(D), slice(D, None)))
         T = torch.linalg.solve_triangular(root_a, moments[:D, D:], upper=False)
         T = torch.linalg.solve_triangular(root_b, T.mT, upper=False).mT  # (D, D)
         value = -cast(Tensor, _SumSingular.apply(T, D if directions is None else directions))
         return torch.where(several, value, 0) + nothing(a, b)
+
+
+def _factor(moments: Tensor, ridge: float) -> Tensor:
+    """Return Cholesky's root of a covariance with its ridge. Raises ValueError where rounding has lost the ridge."""
+    root, failed = torch.linalg.cholesky_ex(moments)
+    if bool(failed):
+        most = float(moments.detach().diagonal().max())
+        raise ValueError(
+            f"ridge {ridge:g} is lost in the rounding of variances of {most:.3g}: raise it, "
+            f"or take unit vectors times √D"
+        )
+    return root
 
 
 class _SumSingular(torch.autograd.Function):

@@ -23,14 +23,18 @@ def keep_components(x: Tensor, k: int) -> Tensor:
         μ + V Vᵀ (x - μ),  V the k first eigenvectors of the rows' covariance, μ their mean
 
     Rows that are all unit vectors are made unit vectors again. μ and V are constants in the gradient: where eigenvalues
-    are equal, as with fewer rows than D, an eigenvector has no derivative. With k >= min(n - 1, D) nothing is left out.
+    are equal, as with fewer rows than D, an eigenvector has no derivative. With k >= min(n - 1, D) nothing is left out,
+    nor where a row is not finite.
     """
     (x,) = at_least_float32([x])
     if k >= x.shape[1] or k >= len(x) - 1:
         return x
     with torch.no_grad():
         mean = x.mean(0)
-        _, vectors = torch.linalg.eigh((x - mean).T @ (x - mean))  # the largest last
+        spread = (x - mean).T @ (x - mean)
+        if not bool(spread.isfinite().all()):  # a step that is not finite is skipped; LAPACK would end the run
+            return x
+        _, vectors = torch.linalg.eigh(spread)  # the largest last
         V = vectors[:, -k:]  # (D, k)
         unit = ((torch.linalg.vector_norm(x, dim=1) - 1).abs() < 0.01).all()
     coarse = mean + (x - mean) @ V @ V.T
