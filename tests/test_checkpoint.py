@@ -70,6 +70,16 @@ def test_a_model_saved_twice_replaces_the_first(model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_of_something_else_is_kept(model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="photos is no model folder, and what is in it would be lost"):
+        align.save(model, tmp_path / "photos")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+    (tmp_path / "empty").mkdir()
+    assert (align.save(model, tmp_path / "empty") / "model.json").is_file()
+
+
 def test_a_tower_comes_alone(model, tmp_path):
     align.save(model, tmp_path / "model")
     tower = align.load_tower(tmp_path / "model", "sensor")

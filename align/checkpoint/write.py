@@ -50,19 +50,23 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     inside is written, under the names that ``load`` knows. Where FSDP2 has sharded it, every rank calls ``save`` and
     the first one writes.
 
-    Raises TypeError where there is no JointModel, ValueError where a part cannot be described.
+    Raises TypeError where there is no JointModel, ValueError where a part cannot be described, and where the folder
+    holds something and no model: it would be lost.
     """
     inside = model_inside(model)
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise ValueError(f"{folder} is no model folder, and what is in it would be lost; name a new folder")
     if not is_sharded(inside):
         with atomic_folder(folder) as work:
             write_model(inside, work)
-        return Path(folder)
+        return folder
     tensors = weights(inside, gather=True)
     if rank() == 0:
         with atomic_folder(folder) as work:
             write_model(inside, work, tensors)
     exchange(b"")  # no rank goes on before the folder is there
-    return Path(folder)
+    return folder
 
 
 def write_model(model: JointModel, work: Path, tensors: dict[str, Tensor] | None = None) -> None:
