@@ -58,8 +58,8 @@ def in_domain(model: JointModel, name: str) -> JointModel:
         towers[m] = tower
         if m in places:
             towers[m] = _copy(tower)
-            towers[m].head = _copy(tower.head)
-            towers[m].head.only = places[m]
+            towers[m].head = head = _copy(tower.head)
+            head.only = places[m]
     return view
 
 
