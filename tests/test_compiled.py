@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from few import few
 from test_encoders import cases, checkpointed
 from test_heads import every as every_head
 from test_heads import features
@@ -82,12 +83,12 @@ every_encoder = pytest.mark.parametrize("name", names)
 ours = [p for p in names if not str(p.values[0]).startswith(slower)]
 each_of_ours = pytest.mark.parametrize(
     "name",
-    [pytest.param(*p.values, marks=[*p.marks, *([pytest.mark.sweep] if i % 2 else [])]) for i, p in enumerate(ours)],
+    few(ours, 3),
 )
 
 
 @pytest.mark.slow
-@every_encoder
+@pytest.mark.parametrize("name", few(names, 6))
 def test_an_encoder_is_exported(name):
     module, rows = made(name)
     run(export(module, rows, strict=False), module, rows, (1, 3, 5))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from few import only
 from jsonargparse import ArgumentError
 from keys import read_keys
 from quick import small_run
@@ -26,9 +27,14 @@ def test_a_config_says_its_command_and_score(config):
 
 BUILDS = [c for c in configs if "\nstart:" not in c.read_text(encoding="utf-8")]
 """One with a start has the towers of a published model: test_start runs it."""
+LARGE = ("bind",)  # seconds: it makes several published towers
 
 
-@pytest.mark.parametrize("config", BUILDS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "config",
+    only(BUILDS, *(c.stem for c in BUILDS if c.stem not in LARGE)),
+    ids=lambda p: p.stem,
+)
 def test_a_config_builds(config, tmp_path, monkeypatch):
     """Those of large models on the meta device, where no weights are drawn and none can be put."""
     if config.stem == "bind":  # its frozen towers are the quickstart's

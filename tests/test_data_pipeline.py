@@ -279,7 +279,7 @@ def failing():
     return str(raised.value), loader.ledger.seen
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_two_real_ranks_with_two_workers(tmp_path, monkeypatch):
     write(tmp_path / "shards", 15, per_shard=3)  # 5 shards: 3 and 2 a rank, of these 2, 1, 1 and 1 a worker
     (tmp_path / "run").mkdir()

@@ -83,7 +83,7 @@ def test_no_line_needs_rights():
             assert all((root / source).exists() for source in rest.split()[1:-1])
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_run_lines_work_as_a_user_without_rights(open_folder):
     home, data = open_folder / "home", open_folder / "data"
     home.mkdir()

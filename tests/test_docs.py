@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from few import few, only
 from forked import run_script
 from made_folder import make_folder
 from quick import small_run
@@ -18,6 +19,7 @@ from written import Reader, environment, read_blocks, root, run, run_here
 
 pages = sorted((root / "docs").glob("*.md"))
 with_shell = [page for page in pages if read_blocks(page, "bash")]
+most = [page for page in with_shell if page.stem != "training"]
 alone = [page for page in pages if page not in with_shell and read_blocks(page, "python")]
 
 
@@ -41,7 +43,7 @@ def test_there_are_pages():
 
 
 @pytest.mark.slow  # some pages import transformers
-@pytest.mark.parametrize("page", alone, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", few(alone, 6), ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path):
     """At its own lines, so that an error names the line of the page."""
     code = ""
@@ -52,7 +54,11 @@ def test_every_block_runs(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in with_shell if page.stem != "training"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    only(most, "evaluation", "search"),
+    ids=lambda page: page.stem,
+)
 def test_every_command_runs(page, tmp_path):
     """With the small run, whose scores are poor: nine of ten hits are never right."""
     prepare(tmp_path)
@@ -61,7 +67,7 @@ def test_every_command_runs(page, tmp_path):
             reader.type(block._replace(text=block.text.replace("--precision 0.9", "--precision 0.03")))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_commands_for_own_data_run(tmp_path, real_data):
     """With few steps and few samples; the lines are the page's."""
     from PIL import Image

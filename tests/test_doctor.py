@@ -158,6 +158,7 @@ def test_a_cache_that_cannot_be_written_is_a_problem(few, monkeypatch):
     assert "ALIGN_CACHE=FOLDER names another" in problems[0]
 
 
+@pytest.mark.sweep
 def test_a_hub_that_does_not_answer_is_bounded(monkeypatch):
     import socket
 

@@ -82,8 +82,8 @@ def test_no_part_is_made_twice_and_none_is_missing(place, tmp_path, monkeypatch,
         write_part(work, place, *rest)
         note("end", place)
 
-    def slow(*args):
-        time.sleep(0.05)
+    def slow(*args):  # so that nobody is done with the list when one is killed
+        time.sleep(0.2)
         return encode(*args)
 
     monkeypatch.setattr(run, "write_part", noted)

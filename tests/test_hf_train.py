@@ -60,7 +60,7 @@ def test_it_trains_resumes_and_needs_its_source_no_more(place):
     assert main(["evaluate", "moved", "shards/train-*.tar", "--with", "retrieval", "--out", "results"]) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_config_of_the_docs_trains(place):
     """The page's config, with weights of the same layouts that need no hub."""
     import timm

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fake_hub import FakeHub
+from few import few
 
 import align
 from align.checkpoint.fingerprint import fingerprint
@@ -441,15 +442,18 @@ def test_what_a_new_model_has_not_goes(hub, run, tmp_path, model):
 
 @pytest.mark.parametrize(
     ("path", "fault", "says"),
-    [
-        ("/api/repos/create", 401, "owner/toys cannot be written: log in with hf auth login"),
-        ("/commit/", 403, "owner/toys cannot be written: log in with hf auth login"),
-        ("/lfs/", 500, "the upload to owner/toys failed: the hub answered 500"),
-        ("/lfs/", "reset", "the upload to owner/toys failed: Server disconnected"),
-        ("/preupload/", 503, "the upload to owner/toys failed: the hub answered 503"),
-        ("/commit/", "reset", "the upload to owner/toys failed: Server disconnected"),
-        ("/commit/", 500, "the upload to owner/toys failed: the hub answered 500"),
-    ],
+    few(
+        [
+            ("/api/repos/create", 401, "owner/toys cannot be written: log in with hf auth login"),
+            ("/commit/", 403, "owner/toys cannot be written: log in with hf auth login"),
+            ("/lfs/", 500, "the upload to owner/toys failed: the hub answered 500"),
+            ("/lfs/", "reset", "the upload to owner/toys failed: Server disconnected"),
+            ("/preupload/", 503, "the upload to owner/toys failed: the hub answered 503"),
+            ("/commit/", "reset", "the upload to owner/toys failed: Server disconnected"),
+            ("/commit/", 500, "the upload to owner/toys failed: the hub answered 500"),
+        ],
+        3,
+    ),
 )
 def test_a_failed_upload_leaves_nothing_and_goes_on(hub, run, tmp_path, capsys, path, fault, says):
     arguments = [run, tmp_path / "out", "--licence", "mit", "--push", "owner/toys"]

@@ -147,7 +147,7 @@ def read_wandb(run: Path) -> list[dict[str, float]]:
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore")  # of W&B's own code
 def test_wandb_goes_on_offline_with_the_same_run_and_no_step_two_times(shards, tmp_path):
     names = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}

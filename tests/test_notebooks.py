@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from few import only
 from quick import small_run
 
 books = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -32,7 +33,7 @@ def test_a_command_of_a_notebook_that_fails_ends_it():
 @pytest.mark.filterwarnings("ignore:.*TCP without encryption.*")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the kernel's sockets close with the process
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("book", books, ids=lambda p: p.stem)
+@pytest.mark.parametrize("book", only(books, "retrieval"), ids=lambda p: p.stem)
 def test_a_notebook_runs(book, tmp_path):
     from nbclient import NotebookClient
 

@@ -188,7 +188,7 @@ def test_train_reads_the_folder_that_is_named(tmp_path, monkeypatch, capsys, nam
     assert yaml.safe_load((tmp_path / name / "run" / "config.yaml").read_text())["data"]["val"] == f"{name}/train-*.tar"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_quickstart_in_a_folder_of_every_mark(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # no processes that import for longer than they work

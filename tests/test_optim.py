@@ -14,6 +14,7 @@ import pytest
 import schedulefree
 import torch
 import yaml
+from few import few
 from pytorch_optimizer import SOAP
 from test_commands_train import config
 from test_lit import rows, train
@@ -80,7 +81,7 @@ def exact(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, 2))
 def test_a_killed_run_goes_on_to_the_bit(shards, tmp_path, kind):
     go(shards, tmp_path / "straight", kind)
     with pytest.raises(Killed):

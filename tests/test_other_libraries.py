@@ -92,7 +92,7 @@ def test_an_adapter_has_ten_lines(name):
     assert sum((part.end_lineno or 0) - part.lineno + 1 for part in body) <= 10
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_page_runs_with_the_real_packages(tmp_path):
     """In an environment of its own, which borrows the libraries of this one and adds the two."""
     run = subprocess.run

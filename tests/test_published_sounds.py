@@ -13,6 +13,7 @@ import proof
 import pytest
 import soundfile
 import torch
+from few import few
 from torch.nn.functional import normalize
 
 import align
@@ -132,7 +133,7 @@ def check(ours, library, sounds, texts=TEXTS, scale=1.0):
 
 
 @pytest.mark.slow
-@every
+@pytest.mark.parametrize("name", few(NAMES, 2))
 def test_a_published_folder_is_the_librarys_model(name, folders, tmp_path):
     folder, library = folders(name)
     ours = load_published(LAYOUTS[name][0], str(folder))

@@ -727,7 +727,7 @@ def test_the_elements_of_bars_and_of_a_matrix(tmp_path: Path, four: Gallery) -> 
     assert {name: _numbers(value) for value, name in tiles} == {"shape from image": [0.91237], "recall@10": [0.928825]}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_browser_draws_it_without_complaint(tmp_path: Path, four: Gallery) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     if chromium is None:

@@ -21,6 +21,7 @@ def hanging():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", [MilvusStore, QdrantStore])
 def test_a_server_that_hangs_is_asked_by_one_request_at_a_time(kind, monkeypatch):
     monkeypatch.setattr(backend, "PATIENCE", 0.5)

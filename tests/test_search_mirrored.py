@@ -124,7 +124,7 @@ def test_a_stranger_stops_all_before_a_row_is_sent(folder, milvus, capfd):
     assert notes is not None
 
 
-@pytest.mark.slow  # 10 s: it starts the server anew
+@pytest.mark.sweep  # 10 s: it starts the server anew
 def test_a_server_that_is_away(folder, milvus, capfd):
     make_mirrors(folder, milvus.url)
     milvus.kill()
@@ -152,7 +152,7 @@ def test_a_server_that_is_away(folder, milvus, capfd):
     compare(folder)
 
 
-@pytest.mark.slow  # 10 s: it starts the server anew
+@pytest.mark.sweep  # 10 s: it starts the server anew
 def test_align_serve_lives_on(tmp_path, milvus, monkeypatch):
     monkeypatch.setattr(Remote, "rerank", 1)
     if milvus.process is None:

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 import torch.nn.functional as F
+from few import only
 from milvus_server import MilvusServer
 from qdrant_server import run_qdrant
 from tiny_index import D, fill, random
@@ -55,7 +56,10 @@ def qdrant(tmp_path_factory):
         yield url
 
 
-@pytest.fixture(params=["milvus FLAT", "milvus HNSW", "qdrant in memory", "qdrant"])
+BACKENDS = ["milvus FLAT", "milvus HNSW", "qdrant in memory", "qdrant"]
+
+
+@pytest.fixture(params=only(BACKENDS, "milvus FLAT", "qdrant in memory", "qdrant"))
 def remote(request, milvus):
     """A backend with no collections."""
     if request.param == "qdrant":

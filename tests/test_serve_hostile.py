@@ -50,12 +50,13 @@ def limits_of(pid: int) -> dict[str, str]:
     return {line[:25].strip(): line[47:68].strip() for line in lines}
 
 
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory):
+@pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.sweep)])
+def attacked(tmp_path_factory, request):
+    """A third of the requests, of every kind, or all of them."""
     folder = tmp_path_factory.mktemp("corpus")
     outside = Outside(folder / "outside")
     with serving(folder) as server:
-        good, corpus = Good(server.address), make_corpus(outside)
+        good, corpus = Good(server.address), make_corpus(outside)[:: request.param]
         before, memories = folders(folder), [memory(server.pid)]
         first = attack(server, corpus, good, outside)
         memories.append(memory(server.pid))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from few import few
 from load_clients import (
     Answer,
     ask_on,
@@ -54,7 +55,7 @@ def until(seconds: float):
 # Load
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_benchmark_runs_and_no_request_fails(tmp_path):
     script = Path(__file__).parent / "benchmarks" / "serve_load.py"
     given = ["--seconds", "2", "--clients", "8", "--slow", "12", "--rows", "3000", "--every", "0.5"]
@@ -143,7 +144,7 @@ def test_the_slope_is_that_of_the_second_half():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGINT], 1))
 def test_a_signal_under_load_loses_no_accepted_request(idx, number):
     process, url = start(idx)
     answers: list[Answer] = []
@@ -211,7 +212,7 @@ def test_a_request_in_the_systems_buffers_is_accepted(tmp_path):
 # The log
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_log_of_a_server_holds_nothing_of_a_visitor(idx, tmp_path):
     """A mark in each place of a request, and then a look at all that the process has printed."""
     token = tmp_path / "token"

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def test_words_find_pictures_in_an_ordered_list(page, searcher):
     assert page.get_attribute("#status", "role") == "status"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_each_look_among_has_its_count(page, searcher):
     said = {e.inner_text().split()[0]: int(e.inner_text().split()[1]) for e in page.query_selector_all(".choice label")}
     assert said == {m: searcher.index.count(m) for m in searcher.index.modalities}
@@ -230,7 +231,7 @@ def test_several_parts_have_weights_and_minus(page, searcher):
     assert shown(page) == numbers(searcher.search(parts[:1] + parts[2:], "image", 24))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_more_words_are_a_part(page, searcher):
     ask(page, "a red thing")
     page.click("#more-words")
@@ -243,7 +244,7 @@ def test_more_words_are_a_part(page, searcher):
     assert shown(page) == numbers(searcher.search(parts, "image", 24))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_microphone_records_a_wave(window):
     one = window(permissions=["microphone"])
     page = one.open()
@@ -265,7 +266,7 @@ def test_the_microphone_records_a_wave(window):
     assert one.lines == []
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_camera_takes_a_picture(window):
     page = window(permissions=["camera"]).open()
     page.click("#camera")
@@ -330,7 +331,7 @@ def test_odd_files_are_shown_and_their_originals_stay(window):
     assert one.lines == []
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_an_item_without_words_shows_its_key(window):
     page = window().open(f"item/{SAMPLES}")
     assert page.inner_text("h1") == f"{SAMPLES - 1:04d}"
@@ -338,6 +339,7 @@ def test_an_item_without_words_shows_its_key(window):
     assert f"{SAMPLES - 1:04d}" in [e.inner_text() for e in page.query_selector_all(".hit h2 a")]
 
 
+@pytest.mark.sweep
 def test_the_threshold_hides_hits_at_once(page):
     ask(page, "a red thing")
     scores = sorted((float(e.get_attribute("data-score")) for e in page.query_selector_all(".hit")), reverse=True)
@@ -358,6 +360,7 @@ def test_the_threshold_hides_hits_at_once(page):
     assert page.inner_text("#chosen").strip() == f"All {len(above)}"
 
 
+@pytest.mark.sweep
 def test_a_score_that_none_reaches_says_so(page):
     page.goto(f"{page.url}?text=a+red+thing&of=image&threshold=1000")
     assert shown(page) == []
@@ -370,6 +373,7 @@ def test_a_score_that_none_reaches_says_so(page):
     until(page, "!location.search.includes('threshold')")
 
 
+@pytest.mark.sweep
 def test_a_least_score_ends_with_its_question(page):
     ask(page, "a red thing")
     page.evaluate(SLIDE, float(page.get_attribute("#slider", "max")))
@@ -383,7 +387,7 @@ def test_a_least_score_ends_with_its_question(page):
     assert page.is_hidden("#none-above")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_calibrated_score_is_offered_where_it_holds(window, searcher):
     scores = [hit.score for hit in searcher.search({"text": "a red thing"}, "image", 24).hits]
     value = (max(scores) + min(scores)) / 2
@@ -448,6 +452,7 @@ def test_filters_have_counts_and_narrow(page, searcher):
     until(page, "document.querySelectorAll('.hit').length === 24")
 
 
+@pytest.mark.sweep
 def test_more_like_this_add_and_less(page, searcher):
     ask(page, "a red thing")
     first = shown(page)[0]
@@ -475,7 +480,7 @@ def test_more_like_this_add_and_less(page, searcher):
     until(page, "document.querySelectorAll('.chip').length === 1")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_an_item_asks_for_its_own_row_of_another_modality(page, searcher):
     page.goto(f"{page.url}?item=audio:4&of=image")
     row = searcher.index.rows("audio", [4]).values[0]
@@ -483,7 +488,7 @@ def test_an_item_asks_for_its_own_row_of_another_modality(page, searcher):
     assert 4 in shown(page)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_near_duplicates_fold_and_open(page, searcher):
     ask(page, "a red thing")
     with answered(page):
@@ -496,7 +501,7 @@ def test_near_duplicates_fold_and_open(page, searcher):
     assert page.is_visible(f"#hit-{hit.sample} .same a")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_more_results_keep_the_first(page, searcher):
     ask(page, "a red thing")
     before = shown(page)
@@ -507,6 +512,7 @@ def test_more_results_keep_the_first(page, searcher):
     assert page.evaluate("document.activeElement.closest('.hit').querySelector('.rank').textContent") == "25"
 
 
+@pytest.mark.sweep
 def test_the_address_is_the_query(page, window):
     ask(page, "a red thing")
     with answered(page):
@@ -523,7 +529,7 @@ def test_the_address_is_the_query(page, window):
     until(page, "document.querySelectorAll('.chip').length === 0")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_copies(window):
     one = window(permissions=["clipboard-read", "clipboard-write"])
     page = one.open("?text=a+red+thing&of=image")
@@ -543,6 +549,7 @@ def test_copies(window):
     assert page.evaluate("navigator.clipboard.readText()") == f"{one.url}/?text=a+red+thing&of=image"
 
 
+@pytest.mark.sweep
 def test_the_chosen_are_a_shard_or_a_table(page, searcher, tmp_path):
     from align.data import Shards
 
@@ -574,7 +581,7 @@ def test_the_chosen_are_a_shard_or_a_table(page, searcher, tmp_path):
     assert [row["key"] for row in rows] == [hits[n].item.key for n in chosen]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_an_example_of_every_medium_asks(page, searcher):
     assert page.locator(".example").count() == len(searcher.index.modalities)
     link = page.locator(".example a").nth(0)
@@ -587,6 +594,7 @@ def test_an_example_of_every_medium_asks(page, searcher):
     assert page.input_value("#text").startswith("a ")
 
 
+@pytest.mark.sweep
 def test_a_file_of_the_query_survives_the_way_to_an_item_and_back(page, searcher):
     with answered(page):
         drop(page, "red.png", RED)
@@ -601,6 +609,7 @@ def test_a_file_of_the_query_survives_the_way_to_an_item_and_back(page, searcher
     assert page.locator(".chip.less").count() == 1
 
 
+@pytest.mark.sweep
 def test_class_names_tell_a_file_apart(page):
     from align import classify
 
@@ -620,6 +629,7 @@ def test_class_names_tell_a_file_apart(page):
     assert "two or more" in page.inner_text(".problem[data-place=classes]")
 
 
+@pytest.mark.sweep
 def test_a_file_of_two_modalities_goes_to_the_chosen_one(page, searcher):
     page.select_option("#as", "depth")
     with answered(page):
@@ -628,6 +638,7 @@ def test_a_file_of_two_modalities_goes_to_the_chosen_one(page, searcher):
     assert shown(page) == numbers(searcher.search({"depth": picture((10, 10, 250), 16)}, "image", 24))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
@@ -680,7 +691,7 @@ def test_errors_keep_the_query(page, served, monkeypatch):
     assert page.input_value("#text") == "a blue thing"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_bad_addresses_say_what_would_have_worked(window):
     for address, place, word in [
         ("?text=x&of=smell", "of", "image"),
@@ -700,10 +711,11 @@ def test_a_slow_answer_shows_progress_and_a_newer_one_wins(page, served, monkeyp
 
     service = served[1]
     search = type(service).search
+    newer = threading.Event()
 
     async def slow(self, parts, *args, **options):
-        if parts[0].text == "slow":
-            await asyncio.sleep(1.2)
+        while parts[0].text == "slow" and not newer.is_set():
+            await asyncio.sleep(0.02)
         return await search(self, parts, *args, **options)
 
     monkeypatch.setattr(type(service), "search", slow)
@@ -715,7 +727,8 @@ def test_a_slow_answer_shows_progress_and_a_newer_one_wins(page, served, monkeyp
     assert page.get_attribute("#found", "aria-busy") == "true"
     assert page.inner_text("#status") == "Searching…"
     ask(page, "a blue thing")
-    page.wait_for_timeout(1500)
+    newer.set()
+    page.wait_for_timeout(500)
     assert ["text=slow" in address for address in ended] == [True]
     assert shown(page) == numbers(searcher.search({"text": "a blue thing"}, "image", 24))
     assert page.is_hidden("#progress")
@@ -798,6 +811,7 @@ def test_fingers_have_room_at_360_pixels(window):
     assert small == []
 
 
+@pytest.mark.sweep
 def test_clouds_stand_still_where_motion_is_unwanted(window):
     page = window(reduced_motion="reduce").open("?text=red&of=points")
     page.wait_for_selector(".hit canvas")
@@ -816,6 +830,7 @@ def test_paper_gets_the_results_alone(window):
     assert page.is_visible("#text")
 
 
+@pytest.mark.sweep
 def test_it_works_without_script(window, searcher):
     page = window(java_script_enabled=False).open()
     page.fill("#text", "a red thing")
@@ -896,7 +911,7 @@ def test_a_still_cloud_is_the_turning_ones_first_moment():
     assert 150 < np.ptp(u) < 200
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_model_without_an_index_says_so(browser, tmp_path):
     from served import model
 
@@ -910,7 +925,7 @@ def test_a_model_without_an_index_says_so(browser, tmp_path):
         one.context.close()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_time_of_the_search_is_stated(page):
     start = time.perf_counter()
     ask(page, "a red thing")
@@ -944,7 +959,7 @@ def test_filters_list_many_classes_and_count_the_rest():
     assert make_panels({"name": Facet("name", "text", [(f"c{i}", 1) for i in range(60)], 60)}, {}, 60) == []
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_filters_leave_a_narrow_page_to_the_results(window):
     for script in (True, False):
         page = window(java_script_enabled=script).open("?text=red&of=image&is.label=red")
@@ -957,7 +972,7 @@ def test_filters_leave_a_narrow_page_to_the_results(window):
         assert page.is_visible("#filters .tick input >> nth=0")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("size", [(30, 900), *(pytest.param(s, marks=pytest.mark.sweep) for s in ((900, 30), (1, 1)))])
 def test_a_picture_of_any_shape_is_seen_whole(page, size):
     from PIL import Image
@@ -982,7 +997,7 @@ def test_a_picture_of_any_shape_is_seen_whole(page, size):
         assert page.evaluate("(place) => getComputedStyle(document.querySelector(place)).objectFit", place) == "contain"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_long_caption_is_cut_on_a_card_and_whole_on_its_page(browser, tmp_path):
     from served import model
 
@@ -1007,7 +1022,7 @@ def test_a_long_caption_is_cut_on_a_card_and_whole_on_its_page(browser, tmp_path
         one.context.close()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_captions_of_every_script_keep_their_direction(page):
     ask(page, "red")
     assert page.get_attribute("#text", "dir") == "auto"
@@ -1016,7 +1031,7 @@ def test_captions_of_every_script_keep_their_direction(page):
     assert page.get_attribute(".chip input[type=text]", "dir") == "auto"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_cloud_that_cannot_be_drawn_says_so(page):
     page.route("**/look/**", lambda route: route.fulfill(status=404))
     ask(page, "red")
@@ -1025,7 +1040,7 @@ def test_a_cloud_that_cannot_be_drawn_says_so(page):
     until(page, "document.querySelector('.hit .turning').textContent === 'cannot be shown'")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_browser_without_the_token_gets_a_page_that_asks_for_it(browser, tmp_path):
     from served import model
 

@@ -315,6 +315,7 @@ def ranks(tmp_path_factory):
 ENDS = ["one to fsdp2", "fsdp2 to fsdp2", "fsdp2 to ddp", "fsdp2 to one", "nodes"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ENDS)
 def test_a_sharded_run_is_the_run_of_one_process(ranks, name):
     """Losses, norms of gradients, the validation, the weights and the optimiser, in float64, cut and resumed."""

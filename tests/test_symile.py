@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from few import few
 from test_infonce import equal, rows
 
 from align.losses import Symile, infonce, mip, symile
@@ -280,7 +281,7 @@ def test_a_random_batch_is_not_flat_at_the_start(modalities, dim):
     assert logits.std().item() == pytest.approx(max(10 / math.sqrt(dim), 1), rel=0.15)
 
 
-@pytest.mark.parametrize(("modalities", "dim"), grid)
+@pytest.mark.parametrize(("modalities", "dim"), few(grid, 4))
 def test_it_trains_from_its_start(modalities, dim):
     """Linear towers over noisy views of a shared latent; at CLIP's 14.3 the gradient is 1e-3 and less here."""
     draw = torch.Generator().manual_seed(0)

@@ -164,7 +164,7 @@ def test_a_second_derivative_is_refused(loss):
         torch.autograd.grad(loss(a, b), a, create_graph=True)
 
 
-@pytest.mark.slow  # the compiler's own imports
+@pytest.mark.sweep  # the compiler's own imports
 @pytest.mark.filterwarnings("ignore")
 def test_compile_goes_through():
     a, b = (x.detach().float() for x in unit_rows(6, 6))

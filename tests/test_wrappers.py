@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from few import few
 from test_infonce import ragged, rows
 from test_objective import parse
 from tiny import made, modalities, write
@@ -46,7 +47,7 @@ nested = {
 }
 
 
-@pytest.mark.parametrize("name", nested)
+@pytest.mark.parametrize("name", few(nested, 3))
 def test_trains(name):
     """Linear towers of samples that share a cause, new ones each step, with a hard negative: the loss falls."""
     loss = nested[name]()
