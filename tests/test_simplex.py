@@ -41,6 +41,14 @@ def test_the_vertices_are_a_regular_simplex(count, dim):
     assert corners.sum(0).abs().max() < 1e-12
 
 
+def test_the_vertices_stay_where_they_are():
+    """Another simplex is as regular, but a model of an earlier version has its classes at these places."""
+    found = simplex_vertices(3, 2)
+    root = 2**-0.5
+    expected = torch.tensor([[0.9659258, -0.2588190], [-0.2588190, 0.9659258], [-root, -root]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
 def loop(x, labels, weight, count: int, scale: float) -> float:
     corners = simplex_vertices(count, x.shape[1]).tolist()
     total, weights = 0.0, 0.0
