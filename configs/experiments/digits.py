@@ -10,7 +10,8 @@ of cosines for an objective of pairs alone. Task `digits`: image, recording and 
 class recall@1 over the six ordered pairs.
 
 An objective is `pairwise` (InfoNCE over all pairs), a kind of Symile's negatives (`partial`, `shuffled`, `all`, a
-number), `A>B` (kind A for the first third of the steps, then B), or two of these with a plus. Towers are those of
+number), `A>B` (kind A for the first third of the steps, then B), two of these with a plus, or a name of
+which_loss_losses.py, as `GRAM`, which is scored as which_loss.py does. Towers are those of
 configs/digits_symile.yaml; inputs are preprocessed once, without augmentation.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from which_loss_losses import LOSSES, scores
 
 from align.commands.train import make_parser
 from align.data import Shards
@@ -70,6 +72,8 @@ def batch(values: dict[str, Tensor], index: Tensor) -> Batch:
 
 def terms(objective: str, spread: float, start: float | None) -> tuple[dict[str, Term], list[str]]:
     """The terms that a name means, and the kinds of negatives in turn."""
+    if objective in LOSSES:
+        return LOSSES[objective](), []
     made: dict[str, Term] = {}
     kinds: list[str] = []
     for part in objective.split("+"):
@@ -85,8 +89,10 @@ def kind(name: str) -> Any:
     return int(name) if name.isdigit() else name
 
 
-def train(given: argparse.Namespace, objective: str, seed: int, values: dict[str, Tensor]) -> tuple[JointModel, float]:
-    """The model after all steps, and its last loss."""
+def train(
+    given: argparse.Namespace, objective: str, seed: int, values: dict[str, Tensor]
+) -> tuple[JointModel, Objective, float]:
+    """The model and its objective after all steps, and the last loss."""
     model = towers(seed)
     made, kinds = terms(objective, given.spread, given.start_scale)
     total = Objective(made, dim=model.dim, batch=given.batch, modalities=model.modalities)
@@ -109,11 +115,13 @@ def train(given: argparse.Namespace, objective: str, seed: int, values: dict[str
         torch.nn.utils.clip_grad_norm_([*model.parameters(), *total.parameters()], optim.clip)
         optimizer.step()
         total.clamp_()
-    return model.eval(), float(value.detach())
+    return model.eval(), total.eval(), float(value.detach())
 
 
 @torch.no_grad()
-def result(model: JointModel, task: str, objective: str, values: dict[str, Tensor], numbers: Tensor) -> float:
+def result(
+    model: JointModel, total: Objective, task: str, objective: str, values: dict[str, Tensor], numbers: Tensor
+) -> float:
     """The task's score on the test split."""
     found = {m: [] for m in MODALITIES}
     for index in torch.arange(len(numbers)).split(500):
@@ -123,8 +131,11 @@ def result(model: JointModel, task: str, objective: str, values: dict[str, Tenso
     x: dict[str, Tensor] = {m: torch.cat(parts) for m, parts in found.items()}  # type: ignore[arg-type]
     if task == "sum":
         words = model.embed(text=list(WORDS))["text"]
-        how = "cosine" if objective == "pairwise" else "mip"
-        best = score({"audio": x["audio"], "image": x["image"]}, words, how).argmax(1)
+        asked = {"audio": x["audio"], "image": x["image"]}
+        if objective in LOSSES:
+            best = scores(total, asked, words, "text").argmax(1)
+        else:
+            best = score(asked, words, "cosine" if objective == "pairwise" else "mip").argmax(1)
         return float((best == numbers).float().mean())
     hits = []
     for a, b in itertools.permutations(MODALITIES, 2):
@@ -160,8 +171,8 @@ def main() -> None:
             table.writerow(["task", "objective", "spread", "steps", "batch", "seed", "score", "loss", "cpu_seconds"])
         for objective, seed in itertools.product(given.objectives, given.seeds):
             began = time.process_time()
-            trained, loss = train(given, objective, seed, values)
-            right = result(trained, given.task, objective, tests, numbers)
+            trained, total, loss = train(given, objective, seed, values)
+            right = result(trained, total, given.task, objective, tests, numbers)
             took = round(time.process_time() - began)
             row = [
                 given.task,
