@@ -189,7 +189,7 @@ def test_search(name, monkeypatch, capsys):
     facts = {"terms": MODELS[name], "normalize": True, "modalities": NAMES, "device": torch.device("cpu")}
     model: Any = SimpleNamespace(**facts, embed=lambda **given: {m: FRAME[m].values[:1] for m in given})
     searcher = Searcher(index, model)
-    monkeypatch.setattr(search_command, "_open", lambda *_: searcher)
+    monkeypatch.setattr(search_command, "open_searcher", lambda *_: searcher)
     for names in QUERIES:
         how, scores = plain(name, names)
         order = scores.argsort(dim=1, descending=True)
