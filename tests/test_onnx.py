@@ -60,8 +60,6 @@ def single(x):
 
 exempt = {
     "HFVisionLanguage": "the rows of its pictures are chosen by the ids, so their number is read from the data",
-    "TorchaudioWaves-wavlm": "torch cannot take its attention apart",
-    "HFAudio-pe": "onnx divides its whole numbers by floats",
 }
 """Cases that are no graph; docs/export.md names them."""
 usual = (

@@ -1,5 +1,7 @@
 """Fourier transforms and frames of ONNX graphs: equal to torch's, of any size, and never in 8 bits."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,7 +23,7 @@ from align.preprocess import Audio
 def test_the_tables_give_the_sum_that_defines_the_transform(size):
     x = np.random.default_rng(0).standard_normal(size)
     (A, B), t = factor(size), make_tables(size, np.float64, scale=0.5)
-    assert A * B == size
+    assert size == A * B
     assert A >= B
     wide = x.reshape(A, B)
     first = (t.cosine + 1j * t.sine) @ wide * (t.turn_real + 1j * t.turn_imaginary)
@@ -48,7 +50,7 @@ class Calls(nn.Module):
 
     def forward(self, x):  # (n, T)
         real = torch.view_as_real
-        of_stft = dict(return_complex=True, center=False)
+        of_stft: Any = {"return_complex": True, "center": False}
         tall = x[:, :36].unflatten(1, (9, 4))
         return (
             real(torch.stft(x, 12, 5, window=self.window, **of_stft)),
@@ -70,7 +72,7 @@ def test_graphs_transform_as_torch_does(dtype, tmp_path):
     x = torch.randn(3, 50, dtype=dtype, generator=draw)
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(calls, (x,), dynamic_shapes=(sizes,))
-    made = torch.onnx.export(
+    made: Any = torch.onnx.export(
         program, (), dynamo=True, opset_version=OPSET, custom_translation_table=translations(), verbose=False
     )
     made.save(tmp_path / "calls.onnx")
@@ -80,7 +82,7 @@ def test_graphs_transform_as_torch_does(dtype, tmp_path):
     assert kinds.count("DFT") == 1  # of another axis than the last
     for n, T in ((3, 50), (1, 50), (2, 41)):
         x = torch.randn(n, T, dtype=dtype, generator=draw)
-        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        found: Any = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         for i, (a, wanted) in enumerate(zip(found, calls(x), strict=True)):
             assert a.shape == wanted.shape, i
             np.testing.assert_allclose(a, wanted, atol=1e-5 if dtype == torch.float32 else 1e-12, err_msg=f"{i}")
