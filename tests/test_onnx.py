@@ -70,6 +70,8 @@ usual = (
     "TimmImage-vit",
     "OpenClipText",
     "HFVisionLanguage",
+    "TorchaudioWaves-wavlm",
+    "HFAudio-pe",
 )
 each_encoder = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in usual else pytest.mark.sweep) for name in cases]
