@@ -12,7 +12,7 @@ import torch
 from align.convert.graphs.graph import OUTPUT, Traced, choose_towers, explain, prepare, trace
 from align.convert.graphs.int8 import FRONT_END, check_graphs, check_shards, write_int8
 from align.convert.graphs.layout import LARGEST, check_difference, describe_export, write_preprocess
-from align.convert.graphs.operators import translations
+from align.convert.graphs.operators import mend_program, translations
 from align.convert.graphs.quiet import hush
 from align.convert.graphs.session import open_graph, run_graph
 from align.extras import has_part, pip_install
@@ -82,6 +82,7 @@ def check_installed() -> None:
 
 def convert(traced: Traced, path: Path) -> None:
     """Write a traced tower as a graph. Raises ValueError for an operator that ONNX lacks, with its module."""
+    mend_program(traced.program)
     try:
         with hush():
             made: Any = torch.onnx.export(

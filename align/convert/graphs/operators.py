@@ -11,6 +11,32 @@ import torch
 from align.convert.graphs.fourier import has_tables, make_tables, write_frames, write_transform
 
 
+def mend_program(program: torch.export.ExportedProgram) -> None:
+    """Change a program where torch's exporter fails on it. Its numbers stay.
+
+    ``divide`` becomes ``div``, to which the exporter gives numbers of one type. A ``reshape`` of an attention's turned
+    result gets a copy before it: the exporter makes a view of it, for the strides of the attention's kernel, and then
+    takes the attention apart into products that have others. A graph has no strides, and no copy there.
+    """
+    aten: Any = torch.ops.aten
+    for part in program.graph_module.modules():
+        nodes: list[Any] = list(part.graph.nodes) if isinstance(part, torch.fx.GraphModule) else []
+        for node in nodes:
+            if node.target == aten.divide.Tensor:
+                node.target = aten.div.Tensor
+            elif node.target == aten.reshape.default and _is_turned_attention(node.args[0]):
+                with node.graph.inserting_before(node):
+                    how = {"memory_format": torch.contiguous_format}
+                    copied = node.graph.call_function(aten.clone.default, (node.args[0],), how)
+                copied.meta = dict(node.args[0].meta)
+                node.update_arg(0, copied)
+
+
+def _is_turned_attention(node: Any) -> bool:
+    aten: Any = torch.ops.aten
+    return node.target == aten.transpose.int and node.args[0].target == aten.scaled_dot_product_attention.default
+
+
 @cache
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return operator of torch -> the function that writes it in ONNX's."""
