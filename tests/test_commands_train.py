@@ -286,7 +286,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("start", ["command", pytest.param("ranks", marks=pytest.mark.sweep)])
 def test_two_ranks_train_the_run_of_one_process(folder, start):
     """DDP over gloo on a set with holes, float64: the same losses to rounding."""

@@ -136,7 +136,7 @@ def test_an_encoder_that_computes_blocks_again_is_exported(name):
     compare(graph(given), encoder(given))
 
 
-@every_head
+@pytest.mark.parametrize("make", few(every_head.args[1], 4))
 def test_a_head_is_compiled_and_exported(make):
     head = Called(make(12, 5).double())
 

@@ -194,6 +194,7 @@ def test_one_graph_serves_any_number_of_rows(monkeypatch):
     assert encoder._compiled_call_impl is None
 
 
+@pytest.mark.sweep
 def test_compiled_runs_train_as_plain_ones_and_go_on_to_the_bit(shards, tmp_path):
     torch.compiler.reset()
     model, _ = train(shards, tmp_path / "plain", 4)

@@ -57,6 +57,7 @@ def same(found: list, pattern: str, **kwargs) -> None:
         equal(a, b)
 
 
+@pytest.mark.sweep
 def test_a_killed_worker_is_started_anew(pattern, fail, caplog):
     """Two workers die in one epoch, at other steps. The next pass begins at its beginning."""
     fail(signal.SIGKILL, 5, 27)
@@ -103,6 +104,7 @@ def test_a_worker_that_always_dies_stops_the_run_with_the_shard(pattern, fail):
     loader.close()
 
 
+@pytest.mark.sweep
 def test_a_worker_that_hangs_is_ended(pattern, fail, caplog):
     fail(signal.SIGSTOP, 11)
     loader = load(pattern, seconds=2)

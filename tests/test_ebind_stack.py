@@ -82,6 +82,7 @@ def run(tmp_path_factory):
     return root
 
 
+@pytest.mark.sweep
 def test_the_run_has_whole_towers_and_frozen_ones(run):
     model = align.load(run / "run")
     kinds = {m: type(tower.encoder).__name__ for m, tower in model.towers.items()}
@@ -93,12 +94,14 @@ def test_the_run_has_whole_towers_and_frozen_ones(run):
     assert all(type(model.towers[m].head).__name__ == "MLP" for m in HEADS)
 
 
+@pytest.mark.sweep
 def test_both_stages_say_every_pairs_recall(run):
     stages = json.loads((run / "run" / "stages.json").read_text())
     said = json.dumps(stages)
     assert all(name in said for name in ("groups", "judged", "audio_to_points", "points_to_text", "image_to_audio"))
 
 
+@pytest.mark.sweep
 def test_a_search_by_embedding_goes_from_sounds_to_points(run, capsys):
     index, sound = str(run / "index"), run / "sound.wav"
     assert main(["index", "build", str(run / "run"), str(run / "shards" / "val-000000.tar"), "--out", index]) == 0

@@ -90,7 +90,7 @@ def losses(run) -> list[str]:
     return [row["loss"] for row in rows(run)]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_equal_samples_train_equally(mine, capsys):
     assert trained(mine, "shards", "--trainer.max_steps", "6") == 0
     capsys.readouterr()
@@ -119,7 +119,7 @@ def test_a_decoded_dataset_begins_again_and_a_resumed_run_goes_on(mine, capsys, 
     assert not (mine / "run/bad.jsonl").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_pipeline_is_a_source_in_a_config(mine):
     train = {
         "a": {"urls": "train-*.tar", "weight": 2},

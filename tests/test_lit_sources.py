@@ -125,6 +125,7 @@ def test_validation_may_have_named_sources_too(folder, tmp_path):
             opened(test, val={"x": wrong})
 
 
+@pytest.mark.sweep
 def test_a_run_logs_what_each_source_gave(folder, tmp_path):
     train(named(folder), tmp_path / "mixed", 6, mix=Mix(alpha=0.0, losses_every=3))
     table = rows(tmp_path / "mixed")

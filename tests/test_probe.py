@@ -65,6 +65,7 @@ def trained(folder):
     return evaluate(model, opened(folder, "test-*"), with_=[probe], train=opened(folder, "train-*"), draws=50)
 
 
+@pytest.mark.sweep
 def test_the_accuracy_is_scikit_learns_at_the_chosen_c(folder, trained):
     from sklearn.linear_model import LogisticRegression
 

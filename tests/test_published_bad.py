@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from few import few
 from published_sources import make_sources
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -134,7 +135,7 @@ def test_another_layout_is_named(sources, refused, named, held):
     assert f"holds no weights of the layout {named}; its names look like {held} (" in line
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_a_truncated_file_of_weights(copied, refused, layout, share):
     source, weights = copied(layout)
@@ -143,7 +144,7 @@ def test_a_truncated_file_of_weights(copied, refused, layout, share):
     assert f"{weights} is damaged or " in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", FOLDERS)
+@pytest.mark.parametrize("layout", few(FOLDERS, 4))
 @pytest.mark.parametrize("content", [b'{"a": ', b"[1]", *long(b"\xff\xfe\x00", b"", b"null")])
 def test_a_damaged_file_beside_the_weights(copied, refused, layout, content):
     source, _ = copied(layout)
@@ -156,7 +157,7 @@ def test_a_damaged_file_beside_the_weights(copied, refused, layout, content):
         file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 def test_missing_and_unknown_names_and_other_shapes_are_listed(copied, refused, layout):
     source, weights = copied(layout)
     whole = read(weights)
@@ -169,7 +170,7 @@ def test_missing_and_unknown_names_and_other_shapes_are_listed(copied, refused, 
         assert end in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 @pytest.mark.parametrize("odd", [float("nan"), *long(float("inf"))])
 def test_weights_that_mean_nothing(copied, refused, layout, odd):
     source, weights = copied(layout)
@@ -181,7 +182,7 @@ def test_weights_that_mean_nothing(copied, refused, layout, odd):
     assert "holds NaN or infinite weights, in towers." in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 @pytest.mark.parametrize("dtype", [torch.int8, *long(torch.float8_e4m3fn)])
 def test_quantised_weights(copied, refused, layout, dtype):
     source, weights = copied(layout)
@@ -245,7 +246,7 @@ class Evil:
         return exec, ("open('ran', 'w')",)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 @pytest.mark.parametrize(
     "content",
     [{"code": Evil()}, {"state_dict": {}}, *long([1, 2], {1: torch.ones(2)})],
@@ -277,7 +278,7 @@ def test_an_index_names_files_beside_it_alone(copied, refused, layout, index):
     assert "model.safetensors" in refused(layout, source)
 
 
-@pytest.mark.parametrize("layout", FOLDERS)
+@pytest.mark.parametrize("layout", few(FOLDERS, 4))
 def test_code_that_a_folder_names_is_not_run(copied, sources, tmp_path, monkeypatch, layout):
     monkeypatch.chdir(tmp_path)
     source, _ = copied(layout)
@@ -313,7 +314,7 @@ def hostile(config, sources, evil):
                     yield {**config, "towers": towers}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", few(LAYOUTS, 5))
 @pytest.mark.parametrize("all_ways", [False, *long(True)])
 def test_a_model_folder_asks_for_nothing_outside_of_it(sources, models, tmp_path, monkeypatch, layout, all_ways):
     def unreachable(*_):

@@ -345,7 +345,7 @@ def test_kaykit_colours_turns_and_names(server, tmp_path, monkeypatch):
     assert train["bowl_000"]["points.npy"] != train["bowl_001"]["points.npy"]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_run_by_path_in_a_fresh_process(data, tmp_path):
     """The command as documented; ALIGN_DATA names the source."""
     source = data("mnist", "fsdd")

@@ -21,7 +21,7 @@ from align.data import Shards
 from align.evaluation import Hubness, Space
 from align.search.correcting import make_shift
 from align.search.item import Item
-from align.search.local import LocalIndex, change, compaction
+from align.search.local import LocalIndex, compaction, growing
 from align.search.memory import MemoryIndex
 from align.search.searcher import Searcher
 from align.search.shift import Shift, match_segments, name_shift
@@ -68,7 +68,7 @@ def order_by_loop(index, table, vector, shift, scale=1.0):
 @pytest.mark.parametrize("kind", ["memory", "folder"])
 def test_the_order_is_that_of_a_loop(kind, tmp_path, monkeypatch):
     """Through additions, deletions and a compaction into many segments."""
-    monkeypatch.setattr(change, "ROWS", 13)
+    monkeypatch.setattr(growing, "ROWS", 13)
     monkeypatch.setattr(compaction, "BLOCK", 7)
     index = make_index(kind, tmp_path)
     table = tiny_index.fill(index)["image"]

@@ -86,11 +86,13 @@ def grown(tmp_path_factory):
     return [((after[0] - before[0]) / n, (after[1] - before[1]) / n) for before, after in pairs]
 
 
+@pytest.mark.sweep
 def test_no_object_of_a_request_stays(grown):
     """A leak grows in every round. A cache that fills or a module that is imported late does not."""
     assert min(objects for objects, _ in grown) < OBJECTS, grown
 
 
+@pytest.mark.sweep
 def test_no_bytes_of_a_request_stay(grown):
     assert min(size for _, size in grown) < BYTES, grown
 

@@ -344,6 +344,7 @@ def moments(training: Path) -> dict[str, Tensor]:
     return found | {name: torch.cat(some) for name, some in pieces.items()}
 
 
+@pytest.mark.sweep
 def test_a_cut_sharded_run_goes_on_to_the_bit(ranks):
     """Beside the run on two nodes, which was not cut."""
     assert rows(RUNS / "fsdp2 to fsdp2") == rows(RUNS / "nodes")
@@ -354,6 +355,7 @@ def test_a_cut_sharded_run_goes_on_to_the_bit(ranks):
         }
 
 
+@pytest.mark.sweep
 def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
     """Opened with the two libraries alone. The state of every parameter of a tower is split."""
     files = [path for path in last(RUNS / "fsdp2").rglob("*") if path.is_file()]
@@ -371,12 +373,14 @@ def test_every_file_of_a_sharded_checkpoint_is_safetensors_or_json(ranks):
     assert [*load_file(last(RUNS / "fsdp2") / "training" / "optimizer.safetensors")] != []
 
 
+@pytest.mark.sweep
 def test_diagnostics_of_a_cut_run_with_running_statistics_are_those_of_the_straight_one(ranks):
     for straight, cut in ranks["case_normed"]:
         assert straight == cut
         assert straight.count("'step'") == 3
 
 
+@pytest.mark.sweep
 def test_an_optimiser_that_takes_no_step_on_shards_is_refused_in_one_line(ranks):
     for said in ranks["case_no_step"]:
         assert len(said) == 1
@@ -386,6 +390,7 @@ def test_an_optimiser_that_takes_no_step_on_shards_is_refused_in_one_line(ranks)
             assert "\n" not in line
 
 
+@pytest.mark.sweep
 def test_a_step_that_is_not_finite_on_one_rank_changes_no_shard(ranks):
     """Weights, their average and the optimiser's state. The next step changes all."""
     first, second, third = (RUNS / "skips" / "checkpoints" / f"step-0000000{step}" for step in (1, 2, 3))
@@ -401,6 +406,7 @@ def test_a_step_that_is_not_finite_on_one_rank_changes_no_shard(ranks):
     assert [json.loads(line)["rank"] for line in lines] == [1]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_flipped_byte_in_the_shard_of_any_rank_costs_one_checkpoint(ranks, tmp_path, number):
     run = shutil.copytree(RUNS / "fsdp2", tmp_path / "run")
@@ -415,6 +421,7 @@ def test_a_flipped_byte_in_the_shard_of_any_rank_costs_one_checkpoint(ranks, tmp
     assert f"{path} is damaged" in earlier.gone[0]
 
 
+@pytest.mark.sweep
 def test_align_load_reads_a_sharded_run(ranks):
     model = align.load(RUNS / "fsdp2 to fsdp2", allow=("tiny", "sharded_runs"))
     straight = align.load(RUNS / "straight", allow=("tiny", "sharded_runs"))
@@ -424,16 +431,19 @@ def test_align_load_reads_a_sharded_run(ranks):
         torch.testing.assert_close(x, expected[m])
 
 
+@pytest.mark.sweep
 def test_evaluators_see_the_whole_model(ranks):
     header = (RUNS / "fsdp2" / "metrics.csv").read_text().splitlines()[0]
     assert "val/retrieval/image_to_text/recall@1" in header
 
 
+@pytest.mark.sweep
 def test_weights_that_train_are_kept_beside_those_that_are_evaluated(ranks):
     count = len(named_parameters(*make()))
     assert ranks["case_two_modes"] == [[True, True, count, 1]] * 2
 
 
+@pytest.mark.sweep
 def test_another_model_and_what_is_no_tensor_are_refused(ranks):
     for said in ranks["case_odd_checkpoints"]:
         assert "was trained with another model" in said[0]
@@ -441,6 +451,7 @@ def test_another_model_and_what_is_no_tensor_are_refused(ranks):
         assert said[1] == "x is a Tensor, no sharded tensor"
 
 
+@pytest.mark.sweep
 def test_where_one_rank_cannot_write_all_say_so_and_nothing_changes(ranks):
     for said in ranks["case_a_rank_fails"]:
         assert said[1::2] == [[]] * 3
@@ -448,6 +459,7 @@ def test_where_one_rank_cannot_write_all_say_so_and_nothing_changes(ranks):
         assert "by rank 1" in said[2]
 
 
+@pytest.mark.sweep
 def test_an_error_that_is_not_of_the_disk_is_none_on_the_other_ranks_either(ranks):
     assert ranks["case_a_rank_cannot_describe"] == [
         ["TypeError", "no name for it"],
@@ -455,6 +467,7 @@ def test_an_error_that_is_not_of_the_disk_is_none_on_the_other_ranks_either(rank
     ]
 
 
+@pytest.mark.sweep
 def test_the_norm_of_shards_is_that_of_one_process(ranks):
     for mean, norm, expected, left in ranks["case_norms"]:
         assert mean == 1.0  # of 2 on rank 1, and no gradient on rank 0
@@ -462,6 +475,7 @@ def test_the_norm_of_shards_is_that_of_one_process(ranks):
         assert left == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.sweep
 def test_ranks_that_share_no_folder_are_refused(ranks):
     for said in ranks["case_folders"]:
         assert said[0].startswith("rank 1 on ")

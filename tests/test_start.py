@@ -183,6 +183,7 @@ def test_a_dry_run_prints_the_parts_and_writes_nothing(command, published, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sweep
 def test_the_config_fine_tunes_a_published_model(command, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([*command, "--run", str(run), "--trainer.max_steps", "3"]) == 0

@@ -163,6 +163,7 @@ def test_matching_pairs_equal_the_loop(extra):
     assert torch.autograd.grad(transport(a, b, scale, **given), scale)[0].item() == 0
 
 
+@pytest.mark.sweep
 def test_gradcheck_once_converged():
     (a, mask_a), (b, mask_b) = token_rows(2, 2, dim=3), token_rows(3, 2, dim=3, seed=1)
     for negatives in ("all", "none"):

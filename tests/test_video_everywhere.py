@@ -136,7 +136,7 @@ def test_an_index_of_a_folder_of_videos_is_searched_by_words_videos_and_pictures
     assert json.loads(out)["hits"][0]["key"].startswith("green/")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_shards_of_a_table_of_videos_train_a_tower(place, tmp_path, capsys):
     with open(tmp_path / "table.csv", "w", newline="") as file:
         writer = csv.writer(file)
