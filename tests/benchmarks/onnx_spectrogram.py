@@ -1,5 +1,5 @@
 """Milliseconds of one thread that a front end takes for a row: as products of matrices, by onnxruntime's STFT and DFT,
-and by torch.
+and by torch. "differ": the largest difference of a band's mean from torch's, by products and by operators.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/onnx_spectrogram.py
 """
@@ -53,13 +53,17 @@ def best(run: Callable[[], object], rows: int) -> float:
     return 1000 * min(seconds) / rows
 
 
-def measure(preprocess: Audio, rows: int, folder: Path) -> tuple[float, float, float, int]:
-    """Return the milliseconds a row of products, of onnxruntime's operators and of torch, and the bytes of products."""
+def measure(preprocess: Audio, rows: int, folder: Path) -> tuple[list[float], list[float], int]:
+    """Return milliseconds a row of products, of onnxruntime's operators and of torch, what the first two differ from
+    torch by, and the bytes that products add.
+    """
     traced = trace(prepare(JointModel({"audio": Tower(preprocess, Sums(), Identity)}, Sums.width)), "audio")
     waves = make_rows(preprocess, rows)["values"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    found, sizes = [], []
+    found, differ, sizes = [], [], []
+    with torch.no_grad():
+        wanted = traced.graph(waves)
     for table in (translations, dict):
         onnx.translations = table
         onnx.convert(traced, folder / "audio.onnx")
@@ -67,20 +71,21 @@ def measure(preprocess: Audio, rows: int, folder: Path) -> tuple[float, float, f
         session = onnxruntime.InferenceSession(folder / "audio.onnx", options, providers=["CPUExecutionProvider"])
         given = {"values": waves.numpy()}
         found.append(best(lambda session=session, given=given: session.run(None, given), rows))
+        differ.append(float((torch.as_tensor(session.run(None, given)[0]) - wanted).abs().max()))
     with torch.no_grad():
-        return found[0], found[1], best(lambda: traced.graph(waves), rows), sizes[0] - sizes[1]
+        found.append(best(lambda: traced.graph(waves), rows))
+    return found, differ, sizes[0] - sizes[1]
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{'ms a row':34}{'rows':>5}{'products':>10}{'operators':>11}{'torch':>8}{'tables':>10}")
+    print(f"{'ms a row':34}{'rows':>5}{'products':>10}{'operators':>11}{'torch':>8}{'tables':>10}{'differ':>18}")
     with TemporaryDirectory() as folder:
         for name, preprocess in FRONT_ENDS.items():
             for rows in (1, 16):
-                products, operators, eager, size = measure(preprocess, rows, Path(folder))
-                print(
-                    f"{name:34}{rows:5}{products:10.1f}{operators:11.1f}{eager:8.1f}{size / 1000:7.0f} kB", flush=True
-                )
+                (products, operators, eager), differ, size = measure(preprocess, rows, Path(folder))
+                times = f"{products:10.1f}{operators:11.1f}{eager:8.1f}{size / 1000:7.0f} kB"
+                print(f"{name:34}{rows:5}{times}{differ[0]:9.0e}{differ[1]:9.0e}", flush=True)
 
 
 if __name__ == "__main__":
