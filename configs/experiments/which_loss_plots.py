@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from plot import INK, LINES
+from which_loss_losses import LOSSES
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -47,11 +48,12 @@ def read(question: str) -> tuple[Found, dict[str, float]]:
 def read_sum() -> Found:
     """Return the figures of sum.csv with Symile's spread on, by the names of losses here."""
     names = {"pairwise": "InfoNCE", "pairwise+partial": "InfoNCE + Symile"}
+    names |= {kind: f"Symile {kind}" for kind in ("partial", "shuffled", "all")}
     found: Found = {"word": {}}
     with (HERE / "sum.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["spread"] == "1.0" and row["objective"] in (*names, "partial", "shuffled", "all"):
-                loss = names.get(row["objective"], f"Symile {row['objective']}")
+            loss = names.get(row["objective"], row["objective"])
+            if row["spread"] == "1.0" and loss in LOSSES:
                 found["word"].setdefault(loss, []).append(float(row["score"]))
     return found
 
