@@ -123,7 +123,8 @@ def test_a_decoder_of_the_server_is_confined(attacked):
     space, data = int(decoder["Max address space"]), int(decoder["Max data size"])
     assert LIMITS.decode_memory < data < 4 * LIMITS.decode_memory
     assert data < space
-    assert 1 <= attacked.restarts <= 10  # files that take too long, and no others
+    assert attacked.restarts <= 10  # files that take too long, and no others
+    assert attacked.restarts or attacked.step > 1
 
 
 # The witnesses themselves
