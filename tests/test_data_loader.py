@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 
@@ -158,9 +159,11 @@ def test_too_many_bad_stop_the_run_with_the_table(tmp_path, workers):
     pattern = write(tmp_path, 40, make=spoiled(set(range(0, 40, 2))))
     loader = Loader(shards(pattern, max_bad=0.1), readers(), batch=8, train=True, workers=workers)
     table = r"(?s)\d+ of 24 .* more than max_bad=0.1 allows \(10\):\n  image/truncated +\d+  .*png"
+    before = {*multiprocessing.active_children()}
     with pytest.raises(TooManyBad, match=table) as caught:
         for _ in loader:
             pass
+    assert {*multiprocessing.active_children()} <= before  # torch would wait for them when the process ends
     assert caught.value.exit_code == 3
     assert caught.value.counts == loader.counts
 

@@ -145,6 +145,14 @@ class Loader:
         return dict(self._counts)
 
     def __iter__(self) -> Iterator[Batch]:
+        """Begin a pass. An error ends the workers: nobody reads on, and torch would wait for them at the very end."""
+        try:
+            yield from self._read()
+        except Exception:
+            self.close()
+            raise
+
+    def _read(self) -> Iterator[Batch]:
         total = 0 if self.train else len(self.shards)
         budget = self._budget or Budget(self.shards.max_bad, lost=self.shards.lost, total=total)
         parts = iter(self._pieces) if self._workers is None else None
