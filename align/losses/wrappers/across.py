@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from align.losses.kernels.blocks import check_spaces, cut, find_block
 from align.losses.kernels.inputs import check_embeddings
-from align.losses.kinds import KINDS
 from align.losses.loss import Given, apply
 from align.losses.wrappers.spaces import Spaces
 from align.losses.wrappers.wrapper import Wrapper
@@ -45,11 +44,7 @@ class Across(Wrapper):
 
     def __init__(self, loss: nn.Module, spaces: list[str], pair: list[str]):
         super().__init__(loss)
-        kind = KINDS[self.kind]
-        if kind.most != 2 or kind.ordered:
-            raise ValueError(f"Across goes around a loss between two modalities; {type(loss).__name__} is none")
-        if self.needs_numbers:
-            raise ValueError("Across goes around a loss without Bank, whose rows are of one frozen modality")
+        self.check_pair()
         if any(isinstance(part, Spaces) for part in loss.modules()):
             raise ValueError("Across goes around a loss without Spaces: its pair names the spaces")
         if len({*pair}) != 2 or len(pair) != 2:

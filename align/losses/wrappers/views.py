@@ -8,7 +8,6 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from align.losses.kinds import KINDS
 from align.losses.loss import Given, apply
 from align.losses.wrappers.wrapper import Wrapper
 
@@ -38,11 +37,7 @@ class Views(Wrapper):
 
     def __init__(self, loss: nn.Module):
         super().__init__(loss)
-        kind = KINDS[self.kind]
-        if kind.most != 2 or kind.ordered:
-            raise ValueError(f"Views goes around a loss between two modalities; {type(loss).__name__} is none")
-        if self.needs_numbers:
-            raise ValueError("Views goes around a loss without Bank, whose rows are of one frozen modality")
+        self.check_pair()
         self.kind, self.takes_rule = "intra", False
 
     def start(self, dim: int, modalities: int, batch: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from align.losses.adopt import as_loss
 from align.losses.kernels.parts import Merge
 from align.losses.kernels.rule import Rule
+from align.losses.kinds import KINDS
 from align.losses.loss import Given, Loss
 
 
@@ -40,6 +41,14 @@ class Wrapper(Loss, ABC):
         self.takes_rule, self.needs_numbers = inner.takes_rule, inner.needs_numbers
         self.needs_labels, self.attribute = inner.needs_labels, inner.attribute
         self.negative_kinds = inner.negative_kinds
+
+    def check_pair(self) -> None:
+        """Raise ValueError unless the inner loss is one between two modalities, of rows that the batch holds."""
+        name, kind = type(self).__name__, KINDS[self.kind]
+        if kind.most != 2 or kind.ordered:
+            raise ValueError(f"{name} goes around a loss between two modalities; {type(self.loss).__name__} is none")
+        if self.needs_numbers:
+            raise ValueError(f"{name} goes around a loss without Bank, whose rows are of one frozen modality")
 
     @property
     def scale(self) -> Tensor:
