@@ -19,7 +19,7 @@ from align.data.captions import look_up
 from align.data.rows import find_rows
 from align.heads import MLP, AttentionPool, Linear, Resampler, Streams
 from align.lit.spaces import check_spaces
-from align.losses import Across, InfoNCE, Matryoshka, Spaces, Symile
+from align.losses import Across, Bank, InfoNCE, Matryoshka, Spaces, Symile
 from align.model.spaces import in_space
 from align.preprocess import Array
 from align.search.linear import one_vector
@@ -240,6 +240,7 @@ def test_a_key_inside_an_object_is_a_text():
         (lambda: Matryoshka(Across(InfoNCE(), NAMES, NAMES), [4, 8]), "Matryoshka goes inside Across"),
         (lambda: Spaces(Across(InfoNCE(), NAMES, NAMES), NAMES, "shape"), "Spaces goes around a loss without Across"),
         (lambda: Across(Spaces(InfoNCE(), NAMES, "shape"), NAMES, NAMES), "Across goes around a loss without Spaces"),
+        (lambda: Across(Bank(InfoNCE(), "text"), NAMES, NAMES), "Across goes around a loss without Bank"),
         (lambda: Across(Symile(), NAMES, NAMES), "a loss between two modalities; Symile is none"),
         (lambda: Across(InfoNCE(), NAMES, ["shape"] * 2), r"pair names two spaces; got \['shape', 'shape'\]"),
         (lambda: Across(InfoNCE(), NAMES, ["shape", "size"]), "no space 'size'; there are shape, material"),

@@ -19,7 +19,7 @@ from align.data.collate import piece
 from align.data.names import FOREIGN
 from align.data.views import check_views
 from align.evaluation import Votes
-from align.losses import InfoNCE, Symile, VICReg, Views
+from align.losses import Bank, InfoNCE, Symile, VICReg, Views
 from align.losses.loss import has_complete
 from align.objective.grades import Facts, apply_grades
 from align.scoring import vote
@@ -132,6 +132,7 @@ def test_a_loader_hands_them_out_in_training_alone(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Views(Bank(InfoNCE(), "text")), "Views goes around a loss without Bank"),
         (lambda: Views(Symile()), "Views goes around a loss between two modalities; Symile is none"),
         (lambda: Views(Views(InfoNCE())), "Views goes around a loss once"),
         (
